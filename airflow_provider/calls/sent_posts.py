@@ -113,7 +113,7 @@ class NotingVoice:
 
     async def place(self, placement: Any, *, progress: Any, now: datetime) -> Verdict:  # noqa: ARG002
         """Write the POST, then send it."""
-        progress.may_have_left = False
+        progress.may_have_been_sent = False
         request_id = placement.client_request_id
         self._posts.add(request_id)
         self._unwritten.add(request_id)

@@ -206,7 +206,7 @@ async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskId
         async with turn.held(needed=requested.again is not True):
             if requested.again is not True:
                 await _refuse_said_before(queue, requested, identity)
-            (enqueued,) = await queue.admitter.admit_all([request], turn=turn.conditions)
+            (enqueued,) = await queue.admitter.admit_all([request], conditions=turn.conditions)
             return enqueued.job
     except KeyConflictError as error:
         raise CallsChangedError(

@@ -122,10 +122,10 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
     journals = JournalFiles(folder)
     file = await journals.begin("reminders", "worker")
     await file.append([sample_job(1)])
-    file.judge([True])
+    file.record_committed([True])
     goes(folder)
     await file.append([sample_job(2)])
-    file.judge([True])
+    file.record_committed([True])
     found = [
         job.id for each in await journals.files("reminders") for job in await journals.entries("reminders", each.name)
     ]
@@ -149,9 +149,9 @@ async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
-        file.judge([True])
+        file.record_committed([True])
     await file.append([sample_job(2)])
-    file.judge([True])
+    file.record_committed([True])
     found = [
         job.id for each in await journals.files("reminders") for job in await journals.entries("reminders", each.name)
     ]
@@ -165,10 +165,10 @@ async def test_the_newest_committed_entry_of_a_file_is_told(done: tuple[bool, ..
     journals = JournalFiles(tmp_path)
     file = await journals.begin("reminders", "worker")
     await file.append([sample_job(9)])
-    file.judge([True])
+    file.record_committed([True])
     await file.append([sample_job(place) for place in range(4)])
-    file.judge(done)
+    file.record_committed(done)
     [told] = await journals.files("reminders")
     file.close()
-    assert told.kept is not None
-    assert told.kept.id == sample_job(max((place for place in range(4) if done[place]), default=9)).id
+    assert told.newest_committed is not None
+    assert told.newest_committed.id == sample_job(max((place for place in range(4) if done[place]), default=9)).id

@@ -147,7 +147,7 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     (sent,) = await here.send()
     journal = await files.begin("default", "worker-1")
     await journal.append([sent])
-    journal.judge([True])
+    journal.record_committed([True])
     journal.close()
     path = tmp_path / "state" / "default" / "worker-1.journal"
     whole = path.read_text()
@@ -155,7 +155,7 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":1', '"voiceflow_journal":2')):
         assert text != whole
         path.write_text(text)
-        assert [file.kept for file in await files.files("default")] in ([None], [])
+        assert [file.newest_committed for file in await files.files("default")] in ([None], [])
         assert await files.entries("default", "worker-1") == []
         await files.prune("default", before=later)
         assert path.exists()

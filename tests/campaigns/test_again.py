@@ -81,11 +81,15 @@ async def test_rows_with_keys_of_their_own_are_called_in_another_batch_with_anot
     assert (report.enqueued, report.findings) == (4, ())
     for job in await all_of(queue):
         if job.batch_id == "people":
-            (heir,) = await queue.find(unique_key=f"k{job.destination}")
-            assert (job.state, job.unique_key, job.heir) == (JobState.CANCELLED, None, heir.id)
-            with pytest.raises(IllegalMoveError, match=f"enqueued again as call {heir.id}"):
+            (successor,) = await queue.find(unique_key=f"k{job.destination}")
+            assert (job.state, job.unique_key, job.successor) == (JobState.CANCELLED, None, successor.id)
+            with pytest.raises(IllegalMoveError, match=f"enqueued again as call {successor.id}"):
                 await queue.redial(job.id)
-            assert (heir.batch_id, heir.state, "Good day" in heir.body) == ("april", JobState.QUEUED, True)
+            assert (successor.batch_id, successor.state, "Good day" in successor.body) == (
+                "april",
+                JobState.QUEUED,
+                True,
+            )
 
 
 @EACH_STORE

@@ -304,11 +304,11 @@ def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Pro
             (dispatch,) = await engine.submitter.prepare([job], leased_at=engine.store.clock.monotonic())
             await engine.finish(dispatch)
             await engine.summarise(job, SessionStatus.NO_ANSWER)
-        await engine.stops.look()
+        await engine.stops.check()
 
     async def goes_on(engine: Engine) -> None:
         assert await engine.lease(1)
-        await engine.stops.look()
+        await engine.stops.check()
 
     within(voiceflow.folder, nobody_answers)
     (batch,) = voiceflow("batches", "--json", *store).lines

@@ -101,12 +101,16 @@ class WriteContract(Ground):
         owner, other = await stored(store, sample_job(1, unique_key="k", batch_id="a"), sample_job(2, unique_key="x"))
         ended = next_of(owner, state=JobState.CANCELLED, reason="called off")
         assert await results_of(store, to(owner, ended)) == [DONE]
-        heir = sample_job(3, unique_key="k", batch_id="b")
-        (refused,) = await answers(store, over(owner, heir))
+        successor = sample_job(3, unique_key="k", batch_id="b")
+        (refused,) = await answers(store, over(owner, successor))
         assert (refused.result, refused.owner) == (EXISTS, Owner(owner.id, owner.body_digest, "cancelled"))
-        assert await results_of(store, over(other, heir), over(ended, heir), over(ended, heir)) == [EXISTS, DONE, DONE]
+        assert await results_of(store, over(other, successor), over(ended, successor), over(ended, successor)) == [
+            EXISTS,
+            DONE,
+            DONE,
+        ]
         assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k", "x")), now=NOW)] in (
-            [heir.id, other.id], [other.id, heir.id],
+            [successor.id, other.id], [other.id, successor.id],
         )  # fmt: skip
         left = await job_of(store, owner)
         assert left is not None
@@ -122,10 +126,10 @@ class WriteContract(Ground):
         (owner,) = await stored(store, sample_job(1, unique_key="k"))
         gone = Write(change=Delete(owner, NOW + DAY), tally=tally_change(owner, None))
         assert await results_of(store, gone) == [DONE]
-        heir = sample_job(2, unique_key="k")
-        wrong, right = (Write(change=Insert(heir, Handover(each, None))) for each in ("q.other", owner.id))
-        assert await results_of(store, over(owner, heir), wrong, right) == [EXISTS, EXISTS, DONE]
-        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)] == [heir.id]
+        successor = sample_job(2, unique_key="k")
+        wrong, right = (Write(change=Insert(successor, Handover(each, None))) for each in ("q.other", owner.id))
+        assert await results_of(store, over(owner, successor), wrong, right) == [EXISTS, EXISTS, DONE]
+        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)] == [successor.id]
         assert await results_of(store, over(owner, sample_job(3, unique_key="free"))) == [DONE]
 
     async def test_an_edit_changes_priority_validity_and_body_and_not_the_key(self, store: Store) -> None:

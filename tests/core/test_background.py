@@ -63,15 +63,15 @@ async def test_a_fault_with_journal_entries_cuts_no_post_and_the_calls_are_sent_
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_store("memory://", clock=clock) as store:
-        queue, voice, share = await enqueued(store, 3), GatedVoice(bytes_left=True), Pacer.share
+        queue, voice, original = await enqueued(store, 3), GatedVoice(bytes_left=True), Pacer.entries_to_request
         worker = worker_for(store, voice, rate=10)
 
         def fails(self: Pacer) -> int | None:
             if voice.in_the_air == 1 and not worker.counts.part_failures:
                 raise ValueError("odd")
-            return share(self)
+            return original(self)
 
-        monkeypatch.setattr(Pacer, "share", fails)
+        monkeypatch.setattr(Pacer, "entries_to_request", fails)
 
         async def work() -> None:
             async with anyio.create_task_group() as group:
@@ -106,7 +106,7 @@ class NoFiles:
 
     async def append(self, jobs: object) -> None: ...
 
-    def judge(self, kept: object) -> None: ...
+    def record_committed(self, committed: object) -> None: ...
 
     async def follow(self, history: str) -> None: ...
 

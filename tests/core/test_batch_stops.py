@@ -68,7 +68,7 @@ async def cost(engine: Engine, job: Job, price: str, currency: str = "USD") -> N
 
 async def hold(engine: Engine, batch_id: str = "march") -> str | None:
     """The reason for which the batch is held after a sweep."""
-    await engine.stops.look()
+    await engine.stops.check()
     gates = [gate for gate in await gates_of(engine.store, "default") if gate.name == batch_id]
     return gates[0].reason if gates else None
 
@@ -187,7 +187,7 @@ async def test_a_look_costs_the_same_however_many_batches_have_rules(any_store: 
         before = store.made.total()
         for _ in range(10):
             stops.leased([job])
-            await stops.look()
+            await stops.check()
             clock.advance(timedelta(seconds=1))
         costs.append(store.made.total() - before)
     assert costs[0] == costs[1]

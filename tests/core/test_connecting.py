@@ -49,7 +49,7 @@ Stalls = Callable[[], object]
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (gates, submit):
-        monkeypatch.setattr(module, "LEAVES_WITHIN", WITHIN)
+        monkeypatch.setattr(module, "SENT_WITHIN", WITHIN)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from voiceflow_worker import CallQueue, VoiceClient, Worker, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.sending.journal import Journal, Unsent
+from voiceflow_worker.core.sending.journal import Journal, Requeue
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -38,7 +38,7 @@ async def test_a_call_that_was_prepared_before_a_hold_gets_no_journal_entry_afte
     assert await worker.submitter.begin(dispatches) == []
     after = await worker.queue.get(job.id)
     assert (after.state, after.post_count) == ("queued", 0)
-    assert after.reason == "held before it left: the text has a wrong date"
+    assert after.reason == "held before it was sent: the text has a wrong date"
 
 
 async def test_a_call_that_is_delayed_after_its_journal_entry_goes_back(
@@ -64,7 +64,7 @@ async def test_a_call_that_goes_back_without_a_wait_gets_its_old_place(engine: E
         return job
 
     journal = Journal(engine.store, engine.policy, lease=timedelta(minutes=1))
-    await journal.put_back([Unsent(await leased(), "no slot")])
+    await journal.requeue([Requeue(await leased(), "no slot")])
     assert [(await leased()).id for _ in range(2)] == [first.id, second.id]
 
 

@@ -22,7 +22,7 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputErr
 from voiceflow_worker.core.ports import Limits, Placement, Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.sending.pacer import STALE, Pacer
+from voiceflow_worker.core.sending.pacer import SLOT_TOLERANCE, Pacer
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.model.jobs.gcra import SendSlot
@@ -348,7 +348,7 @@ async def test_a_slot_from_before_the_clock_was_set_back_is_not_waited_for_as_lo
     leaves: list[bool] = []
 
     async def wait() -> None:
-        leaves.append(await pacer.reach(slot, within=2))
+        leaves.append(await pacer.wait_for_slot(slot, within=2))
 
     await passing(clock, wait)
     assert leaves == [False]
@@ -371,7 +371,7 @@ async def test_a_slow_queue_is_not_asked_again_and_again(clock: ManualClock, sto
     assert faulty.made["lease"] <= 20
 
 
-@pytest.mark.parametrize("stall", [STALE + milliseconds(1), milliseconds(90), timedelta(seconds=3)])
+@pytest.mark.parametrize("stall", [SLOT_TOLERANCE + milliseconds(1), milliseconds(90), timedelta(seconds=3)])
 async def test_calls_that_missed_their_slots_go_back_and_do_not_leave_in_a_bunch(
     clock: ManualClock, store: Store, stall: timedelta
 ) -> None:
@@ -385,7 +385,7 @@ async def test_calls_that_missed_their_slots_go_back_and_do_not_leave_in_a_bunch
     due = [dispatch.slot.at for dispatch in dispatches if dispatch.slot and dispatch.slot.at]
     assert [later - earlier for earlier, later in pairwise(due)] == [milliseconds(20)] * 4
     clock.advance(stall)
-    kept = sum(clock.now() - at <= STALE for at in due)
+    kept = sum(clock.now() - at <= SLOT_TOLERANCE for at in due)
     await passing(clock, lambda: engine.finish(*dispatches))
     assert len(voice.placed) == kept
     assert engine.pacer.missed + kept == 5
@@ -399,9 +399,9 @@ async def test_a_call_without_a_slot_in_time_waits_and_has_no_journal_entry(cloc
     begun, waiting = await engine.submitter.begin(await engine.prepare())
     assert (begun.is_begun, waiting.is_begun, await engine.state(waiting.job)) == (True, False, "leased")
     assert engine.pacer.is_far
-    assert engine.pacer.room(0) == 0
+    assert engine.pacer.capacity(0) == 0
     clock.advance(timedelta(seconds=1))
-    assert engine.pacer.room(0) == 1
+    assert engine.pacer.capacity(0) == 1
     (begun,) = await engine.submitter.begin([waiting])
     assert begun.is_begun
 
@@ -410,9 +410,9 @@ async def test_at_a_low_rate_a_slot_may_be_missed_by_half_the_time_until_the_nex
     pacer = Pacer(clock, queue="default", rate=1 / 60)
     slot = SendSlot(clock.now(), clock.now() + timedelta(minutes=1))
     clock.advance(timedelta(seconds=29))
-    assert await pacer.reach(slot, within=2)
+    assert await pacer.wait_for_slot(slot, within=2)
     clock.advance(timedelta(seconds=2))
-    assert not await pacer.reach(slot, within=2)
+    assert not await pacer.wait_for_slot(slot, within=2)
 
 
 async def enqueue(queue: CallQueue) -> None:
@@ -455,7 +455,7 @@ class Unreachable(ScriptedVoice):
         self.placed.append((now, placement))
         if len(self.placed) > self._calls:
             return created(f"session-{placement.client_request_id}")
-        progress.may_have_left = False
+        progress.may_have_been_sent = False
         await self._clock.sleep((len(self.placed) * self._apart).total_seconds())
         self.failed_at.append(self._clock.now())
         return not_sent()

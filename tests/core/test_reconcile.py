@@ -21,7 +21,7 @@ from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, Look, Reconciled, Reconciler
+from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, LogRequest, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
@@ -463,8 +463,8 @@ class TestTurns:
         await a_doubt(engine, ANA)
         clock.advance(5 * HOUR)
         await a_doubt(engine, BEN)
-        heard: list[Look] = []
-        assert await reconciler(engine, log).everything(tell=heard.append) == Reconciled(looked_at=2, open=2)
+        heard: list[LogRequest] = []
+        assert await reconciler(engine, log).everything(on_request=heard.append) == Reconciled(looked_at=2, open=2)
         assert [(look.number, look.count, look.calls) for look in heard] == [(1, 2, 1), (2, 2, 1)]
         assert [(look.asked.since, look.asked.until) for look in heard] == log.asked
 

@@ -20,8 +20,8 @@ from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.settling.settle import Answered
-from voiceflow_worker.core.settling.stops import RUNS, BatchStops, Noted, RefusalRuns
+from voiceflow_worker.core.settling.settle import PostAnswer
+from voiceflow_worker.core.settling.stops import RUNS, AnswerCode, BatchStops, RefusalRuns
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -85,12 +85,12 @@ async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, ba
     [job] = await queue.find()
     here, gone = RefusalRuns(store), RefusalRuns(store)
     for each in [here] * 4 + [gone] * 5:
-        await each.note([Noted(job, NO_VOICE)])
+        await each.note([AnswerCode(job, NO_VOICE)])
     await queue.resume(batch_id=batch_id)
     for _ in range(9):
-        await here.note([Noted(job, NO_VOICE)])
+        await here.note([AnswerCode(job, NO_VOICE)])
     assert list(await gates_of(store, "default")) == []
-    await here.note([Noted(job, NO_VOICE)])
+    await here.note([AnswerCode(job, NO_VOICE)])
     [gate] = await gates_of(store, "default")
     assert "10 calls in a row" in gate.reason
 
@@ -100,10 +100,10 @@ async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(stor
     [job] = await queue.find()
     runs = RefusalRuns(store)
     for _ in range(9):
-        await runs.note([Noted(job, NO_VOICE)])
+        await runs.note([AnswerCode(job, NO_VOICE)])
     for other in ("peopl", "people2", None):
         await queue.resume(batch_id=other)
-    await runs.note([Noted(job, NO_VOICE)])
+    await runs.note([AnswerCode(job, NO_VOICE)])
     assert len(await gates_of(store, "default")) == 1
 
 
@@ -140,9 +140,9 @@ async def test_two_processes_that_count_at_once_lose_no_refusal(store: Store) ->
 
     async def other(call: StoreCall) -> None:
         if call.name == "write" and next(others, call) is None:
-            await RefusalRuns(store).note([Noted(job, NO_VOICE)])
+            await RefusalRuns(store).note([AnswerCode(job, NO_VOICE)])
 
-    await RefusalRuns(FaultyStore(store, before=other)).note([Noted(job, NO_VOICE)])
+    await RefusalRuns(FaultyStore(store, before=other)).note([AnswerCode(job, NO_VOICE)])
     runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
     assert [json.loads(record.value)["length"] for record in runs] == [2]
 
@@ -155,7 +155,7 @@ async def test_refusals_that_are_settled_together_are_counted_together(store: St
     jobs = [job for dispatch in await engine.prepare() if (job := await engine.journal_of(dispatch)) is not None]
     made = faulty.made.copy()
     verdict = refused(NO_VOICE)
-    await engine.settler.verdicts([Answered(job, 1, verdict, store.clock.now()) for job in jobs])
+    await engine.settler.verdicts([PostAnswer(job, 1, verdict, store.clock.now()) for job in jobs])
     trips = faulty.made - made
     assert trips["write"] == 2  # the verdicts, and the run
     assert trips["records"] == 2  # of the rules and of the run, however many refusals there are

@@ -19,7 +19,7 @@ from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import BulkWrite, Slot, Write
-from voiceflow_worker.core.sending.submit import Senders, Submitter
+from voiceflow_worker.core.sending.submit import SenderPool, Submitter
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
@@ -47,7 +47,7 @@ class OneAnswerVoice(GatedVoice):
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         if not self.placed:
             self.placed.append(placement)
-            progress.may_have_left = True
+            progress.may_have_been_sent = True
             return created(f"session-{placement.client_request_id}")
         return await super().place(placement, progress=progress, now=now)
 
@@ -96,13 +96,13 @@ async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
     await store.write(
         BulkWrite(writes=(Write(slot=Slot("default", now, now)),)), now=now
     )  # so the calls wait for theirs
-    senders = Senders(engine.submitter, engine.pacer, on_freed=lambda: None)
+    senders = SenderPool(engine.submitter, engine.pacer, on_freed=lambda: None)
     dispatches = await engine.prepare()
-    senders.occupy(len(dispatches))
+    senders.add_leased(len(dispatches))
     async with anyio.create_task_group() as group:
         await senders.add(dispatches, group)
         group.start_soon(senders.run, group)
-        await senders.entered()
+        await senders.wait_until_journalled()
         group.cancel_scope.cancel()
     await engine.store_verdicts()
     after = [await engine.queue.get(job.id) for job in jobs]
@@ -122,6 +122,6 @@ async def test_a_fault_while_calls_are_put_back_keeps_no_journalled_call_from_le
     job = await engine.enqueue()
     leased_at = engine.store.clock.monotonic()
     dispatches = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-    monkeypatch.setattr(Submitter, "_turn_back", fails)
+    monkeypatch.setattr(Submitter, "_settle_rejections", fails)
     await engine.finish(*dispatches)
     assert await engine.state(job) == "submitted"

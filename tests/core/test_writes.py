@@ -52,7 +52,7 @@ class Desk:
 
     def entry(self, job: Job, at: datetime = NOW, policy: CallPolicy = POLICY) -> tuple[Job, Write]:
         return writes.journal_entry(
-            job, at=at, lease_until=at + MINUTE, policy=policy, store_id="store", guarded_worker="w"
+            job, at=at, lease_until=at + MINUTE, policy=policy, store_id="store", local_journal_worker="w"
         )
 
     def begin(self, job: Job, at: datetime = NOW) -> Job:

@@ -268,7 +268,7 @@ def _leave_at_any_time() -> None:
     """Nobody looks at the time just before the first byte."""
 
     def leave(self: PostProgress) -> None:
-        self.may_have_left = True
+        self.may_have_been_sent = True
 
     PostProgress.leave = leave  # type: ignore[method-assign]
 

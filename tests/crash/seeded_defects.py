@@ -126,7 +126,7 @@ def _no_guard() -> None:
     def any_store(self: RollbackGuard, bulk: BulkWrite) -> BulkWrite:
         return bulk
 
-    _break(RollbackGuard, "vet", well)
+    _break(RollbackGuard, "verify", well)
     _break(RollbackGuard, "_check", known)
     _break(RollbackGuard, "guarded", any_store)
 

@@ -35,7 +35,7 @@ from tests.crash.seeded_defects import SABOTAGE
 from tests.crash.slow import stall_of
 from tests.crash.weather import odd_summaries, weather
 from voiceflow_worker import CallPolicy
-from voiceflow_worker.core.gates import LEAVES_WITHIN
+from voiceflow_worker.core.gates import SENT_WITHIN
 
 LEASE = timedelta(seconds=1.5)
 POLICY = CallPolicy(
@@ -68,7 +68,7 @@ LOG_EVERY = 60.0
 """Seconds between two commands of a person who reads the log of 8x8: no worker lives long enough to do it."""
 CRASH_EVERY = (2.0, 10.0)
 """Seconds between two crashes of a server that recovers."""
-AT_ONCE = timedelta(seconds=LEAVES_WITHIN)
+AT_ONCE = timedelta(seconds=SENT_WITHIN)
 """The time within which a POST leaves after its journal entry."""
 OLD = (1.0, 4.0)
 """The age in seconds of the copy that a store is rolled back to."""

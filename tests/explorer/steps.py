@@ -267,8 +267,8 @@ class Steps:
     def _send(self, world: World, who: int, off: int, found: list[Found]) -> None:
         worker, name = world.workers[who], self._names[who]
         job, post = worker.job, worker.post
-        nothing_left = worker._replace(phase=Phase.ANSWERED, extra=Answer.NOT_SENT)
-        unsent = busy(line_to(world, job, post, Line.NOTHING), who, nothing_left)
+        nothing_sent = worker._replace(phase=Phase.ANSWERED, extra=Answer.NOT_SENT)
+        unsent = busy(line_to(world, job, post, Line.NOTHING), who, nothing_sent)
         if self._book.facts[world.jobs[job]].posts[post].valid <= off:
             found.append((f"{name} finds that the window of POST {post + 1} is over", unsent, True))
             return

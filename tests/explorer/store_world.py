@@ -305,7 +305,12 @@ class Explorer:
             case At.LEASED if at < job.due_at:
                 guarded = f"w{place}" if self._scene.rollbacks else None
                 sent, write = self._rules.entry(
-                    job, at=at, lease_until=at + TICK, policy=self._policy, store_id="store", guarded_worker=guarded
+                    job,
+                    at=at,
+                    lease_until=at + TICK,
+                    policy=self._policy,
+                    store_id="store",
+                    local_journal_worker=guarded,
                 )
                 asking = replace(worker, at=At.ASKING, job=sent, write=write, asked=world.now)
                 text = f"{name} asks for the journal entry of {sent.posts[-1].client_request_id}"

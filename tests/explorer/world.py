@@ -348,7 +348,7 @@ def swept_alone(job: Job, rules: Rules, *, most: int = 20) -> None:
     """
     for _ in range(most):
         if job.state is JobState.IN_DOUBT:
-            looked = lifecycle.look_again(job, at=NOW, policy=POLICY)
+            looked = lifecycle.check_again(job, at=NOW, policy=POLICY)
             if looked.due_at <= NOW:
                 raise PromiseBrokenError("a job in doubt is looked at without end in one moment")
         if job.state.is_final or job.state is JobState.IN_DOUBT:

@@ -116,10 +116,10 @@ async def test_a_client_that_was_closed_leaves_no_doubt() -> None:
     async with client:
         pass
     progress = PostProgress()
-    progress.may_have_left = True  # so the engine sets it before it hands a call over
+    progress.may_have_been_sent = True  # so the engine sets it before it hands a call over
     with pytest.raises(RuntimeError, match="not open"):
         await client.place(placement(), progress=progress, now=NOW)
-    assert not progress.may_have_left
+    assert not progress.may_have_been_sent
 
 
 @either_loop
@@ -133,7 +133,7 @@ async def test_a_client_that_is_closed_while_a_call_waits_for_the_limiter_leaves
     async with client:
         with pytest.raises(RuntimeError, match="not open"):
             await client.place(placement(), progress=progress, now=NOW)
-    assert not progress.may_have_left
+    assert not progress.may_have_been_sent
 
 
 @either_loop
@@ -182,7 +182,7 @@ async def test_who_becomes_late_while_waiting_is_not_sent() -> None:
         verdict = await client.place(placement(valid_for=0.02), progress=progress, now=NOW)
     assert (verdict.kind, verdict.cause) == (VerdictKind.NOT_SENT, NotSentCause.TOO_LATE)
     assert not verdict.is_outage
-    assert not progress.may_have_left
+    assert not progress.may_have_been_sent
     assert limiter.asked == 1
 
 
@@ -203,7 +203,7 @@ async def test_who_is_held_while_waiting_is_not_sent() -> None:
         verdict = await client.place(placement(), progress=progress, now=NOW)
     assert (verdict.kind, verdict.cause) == (VerdictKind.NOT_SENT, NotSentCause.HELD)
     assert "a person holds the queue" in verdict.message
-    assert not progress.may_have_left
+    assert not progress.may_have_been_sent
 
 
 # -- transports of others ----------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ async def test_a_pool_that_did_not_report_a_post_is_trusted_no_more(
             server.__exit__()
             doubt = await client.place(placement(), progress=second, now=NOW)
     assert verdict.kind is VerdictKind.CREATED
-    assert first.may_have_left
+    assert first.may_have_been_sent
     assert doubt.kind is VerdictKind.UNKNOWN
 
 

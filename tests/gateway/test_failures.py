@@ -78,7 +78,7 @@ async def test_what_breaks_after_bytes_have_left_is_in_doubt_and_sent_once(kind:
         assert verdict.kind is VerdictKind.UNKNOWN, verdict
         assert len(server.posts) == 1
         assert server.connections == 1
-    assert progress.may_have_left
+    assert progress.may_have_been_sent
 
 
 def drips(raw: bytes) -> Behaviour:
@@ -149,7 +149,7 @@ async def test_cancelled_before_a_connection_nothing_has_left(kind: Kind) -> Non
             with anyio.move_on_after(0.1) as scope:
                 await place(client, progress=progress)
     assert scope.cancelled_caught
-    assert progress.may_have_left is not kind.tells
+    assert progress.may_have_been_sent is not kind.tells
 
 
 async def test_the_connection_of_a_server_that_switches_protocols_is_closed(kind: Kind) -> None:

@@ -95,7 +95,7 @@ async def test_until_the_tunnel_stands_nothing_has_left(
         async with client_of(kind, proxy, trusting_company) as client:
             verdict = await place(client, progress)
     assert (verdict.kind, verdict.cause, verdict.hold) == (K.NOT_SENT, NotSentCause.UNREACHABLE, None), verdict
-    assert not progress.may_have_left
+    assert not progress.may_have_been_sent
     assert told in verdict.message
     assert f"the proxy 127.0.0.1:{proxy.port}" in verdict.message
     assert not proxy.posts
@@ -110,7 +110,7 @@ async def test_a_proxy_that_hangs_has_sent_nothing(kind: Kind, story: str, trust
         async with client_of(kind, proxy, trusting_company, connect=0.3, read=0.3) as client:
             verdict = await place(client, progress)
     assert (verdict.kind, verdict.hold) == (K.NOT_SENT, None)
-    assert not progress.may_have_left
+    assert not progress.may_have_been_sent
 
 
 @both
@@ -127,7 +127,7 @@ async def test_a_certificate_in_the_tunnel_that_is_not_trusted_holds_the_queue(k
     assert verdict.hold is not None
     assert verdict.hold.until_opened
     assert "VOICEFLOW_CA_FILE" in verdict.hold.reason
-    assert not progress.may_have_left
+    assert not progress.may_have_been_sent
     assert not proxy.posts
 
 
@@ -180,7 +180,7 @@ async def test_a_tunnel_that_is_cut_after_bytes_have_left_is_a_doubt(
         async with client_of(kind, proxy, trusting_company) as client:
             verdict = await place(client, progress)
     assert verdict.kind is K.UNKNOWN, verdict
-    assert progress.may_have_left
+    assert progress.may_have_been_sent
     assert proxy.connections == 1
 
 

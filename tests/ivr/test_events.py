@@ -17,7 +17,7 @@ from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import END, Caller, CallPolicy, CallQueue, End, Job, JobState, Menu, Store, open_store
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import BulkWrite, Page
-from voiceflow_worker.core.writes import made_again
+from voiceflow_worker.core.writes import restored
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -236,7 +236,7 @@ class TestBinding:
         async with open_store("memory://") as rolled_back:
             receiver = Receiver.of(rolled_back, counting.main)
             await line.press(receiver, "2")
-            await rolled_back.write(BulkWrite(writes=(made_again(job, at=AT, policy=CallPolicy()),)), now=AT)
+            await rolled_back.write(BulkWrite(writes=(restored(job, at=AT, policy=CallPolicy()),)), now=AT)
             await Engine(rolled_back, ScriptedVoice()).summarise(job)
             assert (await got(rolled_back, job)).digits == "7,2"
 

@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.call_log import (
     ExportRow,
     Likeness,
     LoggedSession,
-    SessionBook,
+    LoggedSessions,
     likeness,
     may_own,
     window_of,
@@ -163,8 +163,8 @@ class TestSessions:
 
     def test_the_legs_of_one_session_are_one(self) -> None:
         first, second = a_row(), a_row(destination=BEN, at=NOW + 12 * SECOND)
-        book = SessionBook([second, first])
-        assert book.lookalikes(a_job().source, a_job().destination, WINDOW) == [
+        book = LoggedSessions([second, first])
+        assert book.candidates(a_job().source, a_job().destination, WINDOW) == [
             (LoggedSession("s-1", (second, first)), Likeness.SAME)
         ]
 
@@ -179,14 +179,14 @@ class TestSessions:
     def test_a_session_is_found_by_the_time_of_any_leg_and_without_one(self) -> None:
         early = a_row("early", destination=BEN, at=NOW - HOUR)
         rows = [early, a_row("early", destination=ANA), a_row("far", at=NOW + HOUR), a_row("timeless", at=None)]
-        found = SessionBook(rows).lookalikes(a_job().source, a_job().destination, WINDOW)
+        found = LoggedSessions(rows).candidates(a_job().source, a_job().destination, WINDOW)
         assert [(session.session_id, fit) for session, fit in found] == [
             ("early", Likeness.MAYBE),
             ("timeless", Likeness.MAYBE),
         ]
 
     def test_a_session_is_found_by_its_id(self) -> None:
-        book = SessionBook([a_row("s-1"), a_row("s-2"), a_row(None)])
+        book = LoggedSessions([a_row("s-1"), a_row("s-2"), a_row(None)])
         assert book.get("s-2") == LoggedSession("s-2", (a_row("s-2"),))
         assert book.get("s-3") is None
 

@@ -58,7 +58,7 @@ MOVED: dict[MoveName, Callable[[Job], Job]] = {
     MoveName.BEGIN: lambda job: lifecycle.begin(job, at=NOW, lease_until=NOW + MINUTE, policy=POLICY),
     MoveName.DOUBT: lambda job: lifecycle.doubt(job, at=NOW, reason="lost", policy=POLICY),
     MoveName.GIVE_UP_WAITING: lambda job: lifecycle.give_up_waiting(job, at=NOW, policy=POLICY),
-    MoveName.LOOK_AGAIN: lambda job: lifecycle.look_again(job, at=NOW, policy=POLICY),
+    MoveName.CHECK_AGAIN: lambda job: lifecycle.check_again(job, at=NOW, policy=POLICY),
     MoveName.EXPIRE: lambda job: lifecycle.expire(job, at=NOW, policy=POLICY),
     MoveName.CANCEL: lambda job: lifecycle.cancel(job, at=NOW, reason="no need", policy=POLICY),
     MoveName.RESOLVE: placed,
@@ -74,7 +74,7 @@ LEADS_TO = {
     MoveName.BEGIN: S.SENDING,
     MoveName.DOUBT: S.IN_DOUBT,
     MoveName.GIVE_UP_WAITING: S.ACCEPTED,
-    MoveName.LOOK_AGAIN: S.IN_DOUBT,
+    MoveName.CHECK_AGAIN: S.IN_DOUBT,
     MoveName.EXPIRE: S.EXPIRED,
     MoveName.CANCEL: S.CANCELLED,
     MoveName.RESOLVE: S.ACCEPTED,
@@ -85,8 +85,11 @@ LEADS_TO = {
 class TestTheMovesTable:
     def test_a_move_starts_from_the_states_of_the_table_alone_and_leads_where_its_name_says(self) -> None:
         for state, name in product(JobState, MoveName):
-            has_worker, may_have_left = state in {S.LEASED, S.SENDING}, state in {S.SENDING, S.IN_DOUBT, S.SUBMITTED}
-            posts = {"post_count": 1, "posts": (OPEN_POST,)} if may_have_left else {}
+            has_worker, may_have_been_sent = (
+                state in {S.LEASED, S.SENDING},
+                state in {S.SENDING, S.IN_DOUBT, S.SUBMITTED},
+            )
+            posts = {"post_count": 1, "posts": (OPEN_POST,)} if may_have_been_sent else {}
             why = {"reason": "its number is busy", "reason_kind": ReasonKind.NUMBER_BUSY}
             job = a_job(state, active_until=NOW + HOUR, worker_id="w" if has_worker else None, **why, **posts)
             before = replace(job)
@@ -104,7 +107,7 @@ class TestTheMovesTable:
     def test_nothing_but_evidence_and_a_person_moves_a_job_that_may_have_been_sent(self) -> None:
         for state in (S.SENDING, S.SUBMITTED, S.IN_DOUBT):
             by = {name for name, states in MOVES.items() if state in states}
-            assert by <= {MoveName.DOUBT, MoveName.GIVE_UP_WAITING, MoveName.LOOK_AGAIN, MoveName.RESOLVE}
+            assert by <= {MoveName.DOUBT, MoveName.GIVE_UP_WAITING, MoveName.CHECK_AGAIN, MoveName.RESOLVE}
 
     def test_a_job_that_has_ended_is_moved_only_by_who_asks_to_call_again(self) -> None:
         for name, states in MOVES.items():
@@ -144,7 +147,7 @@ class TestDoubt:
         job = in_doubt()
         waits = []
         for _ in range(20):
-            looked = lifecycle.look_again(job, at=job.due_at, policy=POLICY)
+            looked = lifecycle.check_again(job, at=job.due_at, policy=POLICY)
             waits.append(looked.due_at - job.due_at)
             job = looked
         assert waits == sorted(waits)
@@ -152,7 +155,7 @@ class TestDoubt:
         assert waits[-1] == POLICY.longest_look
 
     def test_a_clock_that_was_rolled_back_does_not_look_without_end(self) -> None:
-        looked = lifecycle.look_again(in_doubt(), at=NOW - HOUR, policy=POLICY)
+        looked = lifecycle.check_again(in_doubt(), at=NOW - HOUR, policy=POLICY)
         assert looked.due_at == NOW - HOUR + POLICY.first_look
 
 

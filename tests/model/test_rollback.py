@@ -14,7 +14,7 @@ from tests.support.plain_jobs import MINUTE, NOW, POLICY, a_job, begun
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
-from voiceflow_worker.model.jobs.rollback import is_forgotten, longer, remembered
+from voiceflow_worker.model.jobs.rollback import is_forgotten, longer, with_lost_posts
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -193,19 +193,19 @@ def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first(
         journals = [begun_after(0), begun_after(30), begun_after(0)]
         job = begun_after(stored)
         for place in (*order, *order):
-            job = remembered(job, journals[place], at=NOW, policy=POLICY)
+            job = with_lost_posts(job, journals[place], at=NOW, policy=POLICY)
         assert [note.kind for note in job.notes] == [NoteKind.RANG_TWICE]
         assert not any(is_forgotten(told, job) for told in journals)
         third = begun_after(60)
         assert is_forgotten(third, job)
-        assert not is_forgotten(third, remembered(job, third, at=NOW, policy=POLICY))
+        assert not is_forgotten(third, with_lost_posts(job, third, at=NOW, policy=POLICY))
 
 
 def test_a_forgotten_redial_is_in_doubt_with_the_earlier_outcome() -> None:
     first = after(begun(a_job(redial=REDIAL)), CREATED)
     journalled = begun(ended(first, BUSY), at=NOW + MINUTE)
     for stored in (a_job(redial=REDIAL), begun(a_job(redial=REDIAL)), first):
-        job = remembered(stored, journalled, at=NOW, policy=POLICY)
+        job = with_lost_posts(stored, journalled, at=NOW, policy=POLICY)
         assert (job.state, job.redials, job.posts) == (S.IN_DOUBT, 1, journalled.posts)
 
 
@@ -214,6 +214,6 @@ def test_what_the_store_alone_knows_is_kept() -> None:
     stored = lifecycle.redial(
         ended(begun(replace(a_job(), unique_key="order-1")), COMPLETED), at=NOW, note="again", force=True
     )
-    job = remembered(stored, journalled, at=NOW, policy=POLICY)
+    job = with_lost_posts(stored, journalled, at=NOW, policy=POLICY)
     assert (job.state, job.unique_key, job.posts[0].outcome) == (S.IN_DOUBT, "order-1", COMPLETED)
     assert job.notes == stored.notes

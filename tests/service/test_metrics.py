@@ -80,9 +80,9 @@ async def test_a_slot_that_has_passed_is_counted_and_so_is_its_call(clock: Manua
     now = clock.now()
     pacer = Pacer(clock, queue="default", rate=1)
     clock.advance(timedelta(seconds=30))
-    assert not await pacer.reach(SendSlot(now, now + timedelta(seconds=1)), within=2)
+    assert not await pacer.wait_for_slot(SendSlot(now, now + timedelta(seconds=1)), within=2)
     counts = WorkCounts(slots_missed=pacer.missed)
-    counts.judged(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.MISSED_SLOT, message="too late"))
+    counts.count_verdict(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.MISSED_SLOT, message="too late"))
     lines = told(counts)
     assert "voiceflow_worker_slots_missed_total 1.0" in lines
     assert 'voiceflow_worker_verdicts_total{detail="missed_slot",verdict="not_sent"} 1.0' in lines
@@ -93,7 +93,7 @@ def test_the_counts_of_several_workers_are_added() -> None:
     for seconds in (0.05, 100.0):
         one.took(created(), seconds)
         other.took(created(), seconds)
-        other.judged(created())
+        other.count_verdict(created())
     lines = told(one, other)
     assert f'voiceflow_worker_post_seconds_bucket{{le="{BOUNDS[0]}"}} 2.0' in lines
     assert f'voiceflow_worker_post_seconds_bucket{{le="{BOUNDS[-1]}"}} 2.0' in lines

@@ -35,8 +35,8 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite
-from voiceflow_worker.core.sending.journal import Journal, Unsent
-from voiceflow_worker.core.settling.settle import Answered, Settler
+from voiceflow_worker.core.sending.journal import Journal, Requeue
+from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
@@ -301,7 +301,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
             self._journal(jobs, loss)
 
     def _put_back(self, jobs: Sequence[Job], loss: Loss) -> None:
-        self.each(lambda side: side.journal.put_back([Unsent(self.mine(side, jobs), "put back")]), loss=loss)
+        self.each(lambda side: side.journal.requeue([Requeue(self.mine(side, jobs), "put back")]), loss=loss)
 
     def _journal(self, jobs: Sequence[Job], loss: Loss) -> Dispatch | None:
         async def begun(side: Side) -> tuple[list[Job], bool]:
@@ -351,7 +351,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
 
         async def settled(side: Side) -> object:
             job = self.mine(side, dispatch.jobs)
-            answer = Answered(job, number, dispatch.verdict, side.store.clock.now())
+            answer = PostAnswer(job, number, dispatch.verdict, side.store.clock.now())
 
             async def settle() -> Job:
                 (found,) = await side.settler.verdicts([answer])

@@ -22,7 +22,7 @@ from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.settle import Answered, Settler, SummaryResult
+from voiceflow_worker.core.settling.settle import PostAnswer, Settler, SummaryResult
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.settling.verdicts import Verdicts
 from voiceflow_worker.core.suppression import SuppressionList
@@ -74,7 +74,7 @@ class Engine:
             store.clock,
             Settler(store, self.policy, changes=changes),
             holds=self.holds,
-            recall=None if self.guard is None else self.guard.recall,
+            restore_if_lost=None if self.guard is None else self.guard.restore_if_lost,
             on_settled=self._note_stored,
             on_fault=lambda *_: None,
             counts=WorkCounts(),
@@ -168,7 +168,7 @@ class Engine:
 
     async def verdict(self, job: Job, number: int, verdict: Verdict) -> Job:
         """Settle a POST by its answer. `job` is the job as the caller last saw it."""
-        (settled,) = await self.settler.verdicts([Answered(job, number, verdict, self.store.clock.now())])
+        (settled,) = await self.settler.verdicts([PostAnswer(job, number, verdict, self.store.clock.now())])
         if isinstance(settled, BaseException):
             raise settled
         return settled

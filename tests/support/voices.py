@@ -39,7 +39,7 @@ class ScriptedVoice:
     placed: list[tuple[datetime, Placement]] = field(default_factory=list)
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        progress.may_have_left = True
+        progress.may_have_been_sent = True
         self.placed.append((now, placement))
         await anyio.lowlevel.checkpoint()
         answer = self._next(placement)
@@ -76,7 +76,7 @@ class GatedVoice:
             await self.arrived.wait()
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
-        progress.may_have_left = self.bytes_left
+        progress.may_have_been_sent = self.bytes_left
         self.in_the_air += 1
         self.arrived.set()
         try:

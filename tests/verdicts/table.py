@@ -65,7 +65,7 @@ class Row:
     loop: str | None = None
 
 
-def nothing_left(name: str, scene: SceneMaker, **more: Any) -> Row:
+def nothing_sent(name: str, scene: SceneMaker, **more: Any) -> Row:
     """It is certain that no byte left: tried again after a pause, no attempt."""
     ends: dict[str, Any] = {"state": JobState.QUEUED, "verdict": VerdictKind.NOT_SENT, "posts": 0, "wait": Wait.BACKOFF}
     return Row(name=name, scene=scene, **ends, **more)
@@ -104,23 +104,23 @@ OFF_BY_A_DAY = "Date: Tue, 06 Jan 2026 12:00:00 GMT"
 
 ROWS: tuple[Row, ...] = (
     # No connection from the pool, DNS, refused, connect timeout, TLS, proxy refused.
-    nothing_left("refused", scenes.refused),
-    nothing_left("no such name", scenes.unknown_name),
-    nothing_left("connect timeout", scenes.never_accepts),
-    nothing_left("TLS handshake stalls", server(Connection.stall, scheme="https", connect=SOON)),
-    nothing_left("no TLS at all", server(scenes.speaks_no_tls, scheme="https")),
-    nothing_left("proxy refuses", scenes.through_a_proxy(refuses("403 Forbidden"))),
-    nothing_left("proxy wants credentials", scenes.through_a_proxy(refuses("407 Proxy Authentication Required"))),
-    nothing_left("proxy says garbage", scenes.through_a_proxy(says(b"<html>Who are you?</html>"))),
-    nothing_left("proxy says nothing", scenes.through_a_proxy(stalls, connect=SOON, read=SOON)),
-    nothing_left("proxy ends the tunnel", scenes.through_a_proxy(says(OPENED))),
-    nothing_left(
+    nothing_sent("refused", scenes.refused),
+    nothing_sent("no such name", scenes.unknown_name),
+    nothing_sent("connect timeout", scenes.never_accepts),
+    nothing_sent("TLS handshake stalls", server(Connection.stall, scheme="https", connect=SOON)),
+    nothing_sent("no TLS at all", server(scenes.speaks_no_tls, scheme="https")),
+    nothing_sent("proxy refuses", scenes.through_a_proxy(refuses("403 Forbidden"))),
+    nothing_sent("proxy wants credentials", scenes.through_a_proxy(refuses("407 Proxy Authentication Required"))),
+    nothing_sent("proxy says garbage", scenes.through_a_proxy(says(b"<html>Who are you?</html>"))),
+    nothing_sent("proxy says nothing", scenes.through_a_proxy(stalls, connect=SOON, read=SOON)),
+    nothing_sent("proxy ends the tunnel", scenes.through_a_proxy(says(OPENED))),
+    nothing_sent(
         "proxy's certificate not trusted",
         scenes.through_a_proxy(in_tunnel(places), trusted=False),
         hold=Hold.UNTIL_OPENED,
     ),
-    nothing_left("proxy is down", scenes.through_a_proxy_that_is_down),
-    nothing_left("certificate not trusted", server(places, tls=True), hold=Hold.UNTIL_OPENED),
+    nothing_sent("proxy is down", scenes.through_a_proxy_that_is_down),
+    nothing_sent("certificate not trusted", server(places, tls=True), hold=Hold.UNTIL_OPENED),
     # Write timeout, partial write.
     in_doubt(
         "write timeout",

@@ -155,8 +155,8 @@ class JournalFiles(LocalJournal):
                 found.append(
                     LocalJournalState(
                         name=path.stem,
-                        elsewhere=None if url == self.folder.name else url,
-                        kept=_readable(kept, path) if kept is not None else None,
+                        other_store=None if url == self.folder.name else url,
+                        newest_committed=_readable(kept, path) if kept is not None else None,
                         history=content.history if path.parents[2] == self.folder.parent else "",
                     )
                 )
@@ -273,7 +273,7 @@ class JournalFile(LocalJournalFile):
         with self._reporting():
             self._write([dumps({"history": history})])
 
-    def judge(self, kept: Sequence[bool]) -> None:
+    def record_committed(self, kept: Sequence[bool]) -> None:
         self._is_judged = True
         numbers = list(enumerate(kept, self._first))
         void = [number for number, done in numbers if not done]

@@ -106,7 +106,11 @@ class Intake:
         await self.turn.keep()
         calls = [row.call for row in rows if row.call is not None]
         admitted = await self.queue.admitter.admit(
-            calls, dry_run=staging is None, turn=self.turn.conditions, staging=staging, over=await self._ended(calls)
+            calls,
+            dry_run=staging is None,
+            conditions=self.turn.conditions,
+            staging=staging,
+            over=await self._ended(calls),
         )
         for row, admission in zip(rows, admitted, strict=True):
             self._take(row, admission, taken)

@@ -22,7 +22,7 @@ from voiceflow_worker.model.text.wording import count_of
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.reporting.report import Report
-    from voiceflow_worker.core.settling.reconcile import Look, Reconciled
+    from voiceflow_worker.core.settling.reconcile import LogRequest, Reconciled
     from voiceflow_worker.settings import Settings
 
 
@@ -82,8 +82,8 @@ async def report(
         if files or not totals:
             count = sum(each.total - each.pruned for each in found)
             with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
-                tell = None if shown is None else partial(_tell_progress, shown, count)
-                found = await write_report_files(files, *where, batches, progress=tell)
+                progress = None if shown is None else partial(_tell_progress, shown, count)
+                found = await write_report_files(files, *where, batches, progress=progress)
         unknown = [await BatchNames(*where).why_unknown(each.batch_id) for each in found if not each.total]
         url = calls.store.url
     for file in filter(None, (csv, xlsx, html)):
@@ -156,7 +156,9 @@ async def reconcile(
         if prices:
             return await _read_prices(output, calls, voice, settings, batch=batch, since=since)
         reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=settings.policy())
-        found = await reconciler.everything(submitted=submitted, tell=lambda look: output.note(_asking(look)))
+        found = await reconciler.everything(
+            submitted=submitted, on_request=lambda request: output.note(_asking(request))
+        )
         output.document(asdict(found))
         await _tell(output, calls, found)
     return ExitCode.UNDONE if found.open else ExitCode.DONE
@@ -169,7 +171,9 @@ async def _read_prices(
 
     reader = Prices(calls.store, voice, queue=calls.name, policy=settings.policy())
     sent_after = None if since is None else calls.store.clock.now() - since
-    found = await reader.read(batch_id=batch, since=sent_after, tell=lambda look: output.note(_asking(look)))
+    found = await reader.read(
+        batch_id=batch, since=sent_after, on_request=lambda request: output.note(_asking(request))
+    )
     output.document(found.as_json())
     if not found.looked_at:
         output.say("all ended calls have a price")
@@ -181,12 +185,12 @@ async def _read_prices(
     return ExitCode.DONE
 
 
-def _asking(look: Look) -> str:
-    which = f" ({look.number} of {look.count})" if look.count > 1 else ""
-    since, until = look.asked.since, look.asked.until
+def _asking(request: LogRequest) -> str:
+    which = f" ({request.number} of {request.count})" if request.count > 1 else ""
+    since, until = request.asked.since, request.asked.until
     return (
         f"asking 8x8 for its log{which}: {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC, "
-        f"for {count_of(look.calls, 'call')}"
+        f"for {count_of(request.calls, 'call')}"
     )
 
 

@@ -198,9 +198,9 @@ class Admitter:
         self._named: set[str | None] = set()
 
     async def admit_all(
-        self, requests: Sequence[CallRequest], *, turn: Sequence[Same] = (), puts: Sequence[Put] = ()
+        self, requests: Sequence[CallRequest], *, conditions: Sequence[Same] = (), puts: Sequence[Put] = ()
     ) -> Sequence[Enqueued]:
-        """Admit all of these requests or none, under the conditions `turn`: `IntakeError` if one fails.
+        """Admit all of these requests or none, under these `conditions`: `IntakeError` if one fails.
 
         With one request, `puts` are stored in the same write as its job, if that is new.
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
@@ -209,11 +209,11 @@ class Admitter:
         now = self._store.clock.now()
         calls: dict[int, CheckedCall] = {}
         errors: dict[int, InvalidInputError] = {}
-        for place, request in enumerate(requests):
+        for index, request in enumerate(requests):
             try:
-                calls[place] = CheckedCall.of(request)
+                calls[index] = CheckedCall.of(request)
             except InvalidInputError as error:
-                errors[place] = error
+                errors[index] = error
         made, refused = self._jobs(calls, now)
         if errors or refused:
             raise _joined({**errors, **refused}, len(requests))
@@ -222,23 +222,23 @@ class Admitter:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_TOGETHER} at a time"
             )
-        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1, turn=turn, puts=puts)
+        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1, conditions=conditions, puts=puts)
         if suppressed:
             raise SuppressedNumberError(list(suppressed.values()))
         conflicts = [
-            KeyConflict(place, jobs[place].unique_key or "", owner.job_id)
-            for place, owner in owners.items()
-            if owner.body_digest != jobs[place].body_digest
+            KeyConflict(index, jobs[index].unique_key or "", owner.job_id)
+            for index, owner in owners.items()
+            if owner.body_digest != jobs[index].body_digest
         ]
         if conflicts:
             raise KeyConflictError(conflicts)
-        keys = [key for place in owners if (key := jobs[place].unique_key) is not None]
+        keys = [key for index in owners if (key := jobs[index].unique_key) is not None]
         owned = await owners_of(self._store, self._queue, keys)
         return [
-            Enqueued(owned.get(job.unique_key or "") or _as_told(owners[place], job), created=False)
-            if place in owners
+            Enqueued(owned.get(job.unique_key or "") or _as_reported(owners[index], job), created=False)
+            if index in owners
             else Enqueued(job, created=True)
-            for place, job in enumerate(jobs)
+            for index, job in enumerate(jobs)
         ]
 
     async def admit(
@@ -246,36 +246,35 @@ class Admitter:
         calls: Sequence[CheckedCall],
         *,
         dry_run: bool = False,
-        turn: Sequence[Same] = (),
+        conditions: Sequence[Same] = (),
         staging: Staging | None = None,
         over: Mapping[str, Job] | None = None,
     ) -> Sequence[AdmissionResult]:
         """Admit, in one write, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
-        Every new call is stored under the conditions `turn`: `IntakeError` if one fails, and the call is not stored.
-        With `staging`, it is stored only while the record of its import stands, and waits for the end of that. `over`
-        are ended jobs by the unique key that they own: a new call with the key takes their place, if they are still as
-        they were.
+        Every new call is stored under these `conditions`: `IntakeError` if one fails, and the call is not stored.
+        With `staging`, it is stored only while the record of its import exists, and waits for the end of that. `over`
+        are ended jobs by the unique key that they own: a new call with the key replaces them, if they are unchanged.
         Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
         made, refused = self._jobs(dict(enumerate(calls)), now, start=None if staging is None else staging.token)
-        places, jobs = list(made), list(made.values())
+        indexes, jobs = list(made), list(made.values())
         results = [AdmissionResult(is_new=None if dry_run else True)] * len(calls)
         owners: Mapping[int, Owner] = {}
         if dry_run:
             suppressed = await self._suppressed(jobs)
         else:
-            owners, suppressed = await self._write(jobs, now, turn=turn, staging=staging, over=over)
-        for place, error in refused.items():
-            results[place] = AdmissionResult(findings=error.findings)
-        for place, owner in owners.items():
-            is_same = owner.body_digest == jobs[place].body_digest
-            results[places[place]] = (
+            owners, suppressed = await self._write(jobs, now, conditions=conditions, staging=staging, over=over)
+        for index, error in refused.items():
+            results[index] = AdmissionResult(findings=error.findings)
+        for index, owner in owners.items():
+            is_same = owner.body_digest == jobs[index].body_digest
+            results[indexes[index]] = (
                 AdmissionResult(is_new=False) if is_same else AdmissionResult(owner_id=owner.job_id)
             )
-        for place, number in suppressed.items():
-            results[places[place]] = AdmissionResult(suppressed=number)
+        for index, number in suppressed.items():
+            results[indexes[index]] = AdmissionResult(suppressed=number)
         return results
 
     def _jobs(
@@ -285,14 +284,14 @@ class Admitter:
         jobs: dict[int, Job] = {}
         errors: dict[int, CallFlowError] = {}
         ids = zip(new_job_ids(self._queue, len(calls), at=now), new_revisions(len(calls)), strict=True)
-        for (place, call), (job_id, revision) in zip(calls.items(), ids, strict=True):
+        for (index, call), (job_id, revision) in zip(calls.items(), ids, strict=True):
             try:
-                jobs[place] = new_job(
+                jobs[index] = new_job(
                     call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial,
                     start=start,
                 )  # fmt: skip
             except CallFlowError as error:
-                errors[place] = error
+                errors[index] = error
         return jobs, errors
 
     async def _write(
@@ -301,20 +300,20 @@ class Admitter:
         now: datetime,
         *,
         together: bool = False,
-        turn: Sequence[Same] = (),
+        conditions: Sequence[Same] = (),
         staging: Staging | None = None,
         over: Mapping[str, Job] | None = None,
         puts: Sequence[Put] = (),
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
-        Both are by the places of the jobs. A job whose key is taken is not refused, even if the person has opted out
+        Both are by the indexes of the jobs. A job whose key is taken is not refused, even if the person has opted out
         since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
         await self.require_open({job.batch_id for job in jobs})
         with tracing.enqueueing(jobs) as others:
             owners, suppressed = await self._store_all(
-                jobs, now, together=together, turn=turn, staging=staging, over=over or {}, puts=puts
+                jobs, now, together=together, conditions=conditions, staging=staging, over=over or {}, puts=puts
             )
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
@@ -325,7 +324,7 @@ class Admitter:
         now: datetime,
         *,
         together: bool,
-        turn: Sequence[Same],
+        conditions: Sequence[Same],
         staging: Staging | None,
         over: Mapping[str, Job],
         puts: Sequence[Put],
@@ -334,76 +333,78 @@ class Admitter:
         suppressed: dict[int, SuppressedNumber] = {}
         passing: dict[int, dict[str, Record]] = {}
         erased: set[int] = set()
-        places: Sequence[int] = range(len(jobs))
-        while places and not (together and suppressed):
+        indexes: Sequence[int] = range(len(jobs))
+        while indexes and not (together and suppressed):
             writes = [
                 enqueued(
-                    jobs[place],
+                    jobs[index],
                     at=now,
                     store_id=self._store.id,
-                    is_named=jobs[place].batch_id in self._named,
+                    is_named=jobs[index].batch_id in self._named,
                     is_campaign=staging is not None,
-                    passing=list(passing.get(place, {}).values()),
-                    turn=turn if staging is None else (*turn, *staging.condition(jobs[place].batch_id)),
+                    passing=list(passing.get(index, {}).values()),
+                    conditions=conditions
+                    if staging is None
+                    else (*conditions, *staging.condition(jobs[index].batch_id)),
                     puts=puts,
-                    over=handover(known, jobs[place], at=now)
-                    if (known := over.get(jobs[place].unique_key or "")) is not None
+                    over=handover(known, jobs[index], at=now)
+                    if (known := over.get(jobs[index].unique_key or "")) is not None
                     else None,
                 )
-                for place in places
+                for index in indexes
             ]
             written = await self._store.write(BulkWrite(writes=tuple(writes), together=together), now=now)
             again: list[int] = []
-            for place, answer in zip(places, written, strict=True):
-                if (owner := answer.owner or _owner_of_erased(jobs[place], answer)) is not None:
-                    owners[place] = owner
-                    erased |= {place} if answer.owner is None else set()
+            for index, answer in zip(indexes, written, strict=True):
+                if (owner := answer.owner or _owner_of_erased(jobs[index], answer)) is not None:
+                    owners[index] = owner
+                    erased |= {index} if answer.owner is None else set()
                 elif answer.result is Result.NOT_FREE:
-                    self._refuse_lost(jobs[place], answer, turn, staging)
-                    passes = passing.setdefault(place, {})
+                    self._refuse_lost(jobs[index], answer, conditions, staging)
+                    passes = passing.setdefault(index, {})
                     if isinstance(answer.condition, Same):  # what passed has changed since
                         passes.pop(answer.condition.group)
                     record = answer.record
-                    refused = None if record is None else self._refused(jobs[place], place, record)
+                    refused = None if record is None else self._refused(jobs[index], index, record)
                     if refused is not None:
-                        suppressed[place] = refused
+                        suppressed[index] = refused
                         continue
                     if record is not None:
                         passes[record.group] = record
-                    again.append(place)
+                    again.append(index)
                 elif answer.result is Result.DONE:
-                    self._named.add(jobs[place].batch_id)
+                    self._named.add(jobs[index].batch_id)
             # In a bulk write that is written together, one of these has kept all the others from being written.
-            refused_all = together and (again or not erased.isdisjoint(places))
-            places = [place for place in places if place not in erased] if refused_all else again
+            refused_all = together and (again or not erased.isdisjoint(indexes))
+            indexes = [index for index in indexes if index not in erased] if refused_all else again
         return owners, suppressed
 
-    def _refuse_lost(self, job: Job, answer: WriteResult, turn: Sequence[Same], staging: Staging | None) -> None:
+    def _refuse_lost(self, job: Job, answer: WriteResult, conditions: Sequence[Same], staging: Staging | None) -> None:
         """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
-        if answer.condition in turn:
+        if answer.condition in conditions:
             raise IntakeError.lost(self._queue)
         if answer.condition is not None and answer.condition == _not_cancelled(job):
             raise _was_cancelled(job.batch_id)
         if staging is not None and answer.condition in staging.condition(job.batch_id):
             raise IntakeError.taken_over(str(job.batch_id))
 
-    def _refused(self, job: Job, place: int, record: Record) -> SuppressedNumber | None:
+    def _refused(self, job: Job, index: int, record: Record) -> SuppressedNumber | None:
         """Why a record of the suppression list forbids a job; None if it ends before the job is due."""
         listed = self._suppression.standing_in({record.group: record.value}, job.parties)
         found = why_refused(job, listed, at=job.due_at)
-        return None if found is None else SuppressedNumber(index=place, number=found[0], reason=found[1])
+        return None if found is None else SuppressedNumber(index=index, number=found[0], reason=found[1])
 
     async def _suppressed(self, jobs: Sequence[Job]) -> Mapping[int, SuppressedNumber]:
-        """The numbers on the suppression list because of which jobs would be refused, by the places of the jobs."""
+        """The numbers on the suppression list because of which jobs would be refused, by the indexes of the jobs."""
         listed = await self._suppression.standing([number for job in jobs for number in job.parties])
         refused = {
-            place: SuppressedNumber(index=place, number=found[0], reason=found[1])
-            for place, job in enumerate(jobs)
+            index: SuppressedNumber(index=index, number=found[0], reason=found[1])
+            for index, job in enumerate(jobs)
             if listed and (found := why_refused(job, listed, at=job.due_at)) is not None
         }
-        keys = [key for place in refused if (key := jobs[place].unique_key) is not None]
+        keys = [key for index in refused if (key := jobs[index].unique_key) is not None]
         owned = await owners_of(self._store, self._queue, keys)
-        return {place: number for place, number in refused.items() if jobs[place].unique_key not in owned}
+        return {index: number for index, number in refused.items() if jobs[index].unique_key not in owned}
 
     async def require_open(self, batch_ids: Collection[str | None]) -> None:
         """Raise InvalidInputError if one of these batches was cancelled."""
@@ -470,7 +471,7 @@ def new_job(
 ) -> Job:
     """The job of a checked call; `redial` is for a call without a redial policy of its own.
 
-    If it has a batch, it waits while the record of `start` stands.
+    If it has a batch, it waits while the record of `start` exists.
 
     Raises `CallFlowError` with every finding: a `valid_until` in the past or before `not_before` (-1015), a time
     without a zone, a priority out of range, a text that no store can keep.
@@ -524,27 +525,27 @@ def new_job(
 
 
 def _owner_of_erased(job: Job, answer: WriteResult) -> Owner | None:
-    """The owner of the job's key, if that call was erased. Nothing tells its body, so it counts as this one."""
+    """The owner of the job's key, if that call was erased. Its body is not known, so it counts as this one."""
     if not isinstance(answer.condition, Absent) or answer.condition.namespace != ERASED_KEY:
         return None
     job_id, _, state = ("" if answer.record is None else answer.record.value).partition(" ")
     return Owner(job_id, job.body_digest, state)
 
 
-def _as_told(owner: Owner, job: Job) -> Job:
+def _as_reported(owner: Owner, job: Job) -> Job:
     """The job that owns the key of this job, from its head: a newer version wrote it, or it has just been deleted."""
     known = owner.state in set(JobState)
     return replace(job, id=owner.job_id, state=JobState(owner.state) if known else JobState.IN_DOUBT)
 
 
 def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInputError:
-    """The one error for `count` requests, from the errors of some of them, by their places."""
+    """The one error for `count` requests, from the errors of some of them, by their indexes."""
     if count == 1:
         return errors[0]
     findings: list[Finding] = []
-    for place, error in sorted(errors.items()):
+    for index, error in sorted(errors.items()):
         found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
-        findings += [replace(each, message=f"call {place}: {each.message}") for each in found]
+        findings += [replace(each, message=f"call {index}: {each.message}") for each in found]
     return CallFlowError(findings)
 
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.core.gates import LEAVES_WITHIN
+from voiceflow_worker.core.gates import SENT_WITHIN
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import count_states, find_pages
@@ -132,7 +132,7 @@ async def edit_batch(
     found, is_first = EditedCalls(), True
     if not dry_run:  # so that a call which cannot get it refuses all
         await edit_batch(store, queue, batch_id, edit, ordered_at=ordered_at, note=note, dry_run=True)
-    gives_up = store.clock.monotonic() + LEAVES_WITHIN
+    gives_up = store.clock.monotonic() + SENT_WITHIN
     while True:
         missed, found.later = 0, 0
         async with aclosing(find_pages(store, every)) as pages:

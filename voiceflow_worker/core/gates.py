@@ -1,7 +1,7 @@
 """Gates: orders to hold, to open and to cancel; and holds, as a worker follows them.
 
 No call leaves against an order that has returned. So an order waits until the calls that were about to leave when it
-was stored have left or gone back, which takes at most `LEAVES_WITHIN` seconds.
+was stored have left or gone back, which takes at most `SENT_WITHIN` seconds.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = N
         standing = answer.record  # somebody else's order came between
 
 
-LEAVES_WITHIN = 2.0
+SENT_WITHIN = 2.0
 """Seconds within which a call leaves after its worker has asked for its journal entry; otherwise it goes back. So two
 seconds after a hold, a cancel or an opt-out was stored, no call leaves against it."""
 _LOOK_EVERY = 0.1
@@ -101,11 +101,11 @@ async def until_left(
 ) -> int:
     """Wait until each call that is `sending` now has left or gone back; returns how many may still ring.
 
-    With `numbers`, only calls to or with one of these count. This takes at most `LEAVES_WITHIN` seconds, of a clock
+    With `numbers`, only calls to or with one of these count. This takes at most `SENT_WITHIN` seconds, of a clock
     that never jumps: the time of a journal entry tells nothing here, because the clock may have been set since. Raises
     StoreError.
     """
-    until = store.clock.monotonic() + LEAVES_WITHIN
+    until = store.clock.monotonic() + SENT_WITHIN
     sending: dict[str, Job] = {}
     for queue in queues:
         for job in await find_jobs(store, Due(queue=queue, state=JobState.SENDING)):

@@ -209,7 +209,7 @@ class WorkCounts:
     verdicts_waiting: int = 0
     part_failures: Counter[str] = field(default_factory=Counter[str])
 
-    def judged(self, verdict: Verdict) -> None:
+    def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict that has just come."""
         detail = verdict.http_status or verdict.cause or (NotSentCause.UNREACHABLE if verdict.is_outage else "")
         self.verdicts[f"{verdict.kind} {detail}"] += 1

@@ -1,10 +1,10 @@
 """The guard against a store that was rolled back: what the local journals know, and what the store has forgotten.
 
-Before a POST leaves, its worker writes the job to a file of its own, in addition to the journal entry in the store. The
-guard compares the newest of these jobs with the store again and again. POST numbers only grow. If a store knows fewer
-POSTs of a job than it once stored, it was rolled back to an older state; so it was if it lacks what this worker stored
-when it began, or if another server has taken over that may lack writes (`core.histories`). The guard then holds the
-queue, and puts the lost calls in doubt.
+Before a POST is sent, its worker writes the job to a file of its own, in addition to the journal entry in the store.
+The guard compares the newest of these jobs with the store every half second. POST numbers only grow. If a store knows
+fewer POSTs of a job than it once stored, it was rolled back to an older state; so it was if it lacks what this worker
+stored when it began, or if another server has taken over that may lack writes (`core.histories`). The guard then holds
+the queue, and puts the lost calls in doubt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.rollback import is_forgotten, made_again, remembered
+from voiceflow_worker.model.jobs.rollback import is_forgotten, restored, with_lost_posts
 from voiceflow_worker.model.reports.verdict import QueueHold
 from voiceflow_worker.model.text.wording import in_words
 
@@ -65,8 +65,8 @@ async def check_journals(store: Store, local_journal: LocalJournal, *, queue: st
     calls: set[str] = set()
     forgotten: dict[str, Job] = {}
     for file in files:
-        if file.kept is not None:
-            kept |= {job.id for job, _ in await forgotten_of(store, [file.kept], now=now, policy=policy)}
+        if file.newest_committed is not None:
+            kept |= {job.id for job, _ in await forgotten_of(store, [file.newest_committed], now=now, policy=policy)}
         entries = await local_journal.entries(queue, file.name)
         calls |= {job.id for job in entries}
         for start in range(0, len(entries), PAGE):
@@ -102,7 +102,7 @@ TOMBSTONES = "pruned"
 
 
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
-    """Leave tombstones of jobs that are about to be deleted.
+    """Store tombstones of jobs that are about to be deleted.
 
     Jobs with a unique key are left out, because deleting them leaves a tombstone anyway. Jobs that were never sent are
     left out, because no journal file names them.
@@ -132,11 +132,11 @@ async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
 
 _log = structlog.get_logger("voiceflow.rollback")
 
-SET_BACK = "the store was rolled back to an older state, and had lost calls that were sent"
+HAD_LOST = "the store was rolled back to an older state, and had lost calls that were sent"
 LACKS = "the store was rolled back to an older state: it lacks what a worker had stored"
 TAKEN_OVER = "another server has taken over the store, and may lack what was stored last"
 _MISSING = "Opt-outs, outcomes, holds and new calls may be missing: add the opt-outs again first. Then look for"
-HELD = f"{SET_BACK}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
+HELD = f"{HAD_LOST}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
 _ELSE = f"{_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
 HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_ELSE}"
 HELD_AS_LACKING = f"{LACKS}. {_ELSE}"
@@ -154,14 +154,14 @@ a rollback: by it, a worker sees that another one has held the queue for what it
 _MAY_LACK = frozenset({GateKind.MAY_LACK})
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
-perhaps only another worker can notice. That worker needs this time to connect, to look, and to hold the queue."""
-LOOK_EVERY = 0.5
+perhaps only another worker can notice. That worker needs this time to connect, to check, and to hold the queue."""
+POLL_EVERY = 0.5
 LEAST_KEPT = timedelta(days=7)
 """Journal files are kept as long as ended jobs, and at least this long."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _HoldRecords:
     """The records on which a hold depends: the gate of the queue, the number of its holds, and this worker's record."""
 
     gate: Record | None
@@ -222,11 +222,11 @@ class RollbackGuard:
         await self._follow_history()
         self._file = await self._journal_files.begin(self._queue, self.worker_id, history=self._histories.text)
         await self._journal_files.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
-        kept = [file.kept for file in files if file.kept is not None]
+        kept = [file.newest_committed for file in files if file.newest_committed is not None]
         # A store that lacks this record was rolled back to a time before this worker began.
         self._token, write = writes.posted(self.worker_id, at=now)
         await self._store.write(BulkWrite(writes=(write,)), now=now)
-        self._rollbacks = (await self._standing()).count
+        self._rollbacks = (await self._hold_records()).count
         self._server = self._store.server
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
@@ -241,31 +241,31 @@ class RollbackGuard:
             await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs to this worker's file, durably, before their POSTs leave. Raises `StoreReadOnlyError`."""
+        """Write jobs to this worker's file, durably, before their POSTs are sent. Raises `StoreReadOnlyError`."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._appended = jobs
         await self._file.append(jobs)
 
-    def judge(self, kept: Sequence[bool]) -> None:
+    def record_committed(self, kept: Sequence[bool]) -> None:
         """Record which jobs of the last `append` were committed to the store. `kept` has a value for each, in order."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
-        self._file.judge(kept)
+        self._file.record_committed(kept)
         newest = next((job for job, done in zip(reversed(self._appended), reversed(kept), strict=True) if done), None)
         if newest is not None:
             self._newest, self._token = newest, newest.revision
 
     @property
     def is_verified(self) -> bool:
-        """Whether `guarded` names all that must be checked before the next POSTs. If not, `vet` must be called."""
+        """Whether `guarded` names all that must be checked before the next POSTs. If not, `verify` must be called."""
         return self._verified == self.restarts
 
     def guarded(self, bulk: BulkWrite) -> BulkWrite:
         """The bulk write under the condition that the store still has this worker's newest POST, on the same server."""
         return replace(bulk, guard=Guard(self._server, Same(writes.POSTED, self.worker_id, self._token)))
 
-    async def vet(self) -> bool:
+    async def verify(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
 
         If the store was rolled back, the queue is held and the store restored before this returns. After a restart of
@@ -273,13 +273,13 @@ class RollbackGuard:
         Then it checks the files of all workers of this host, and also returns False if the queue is held. Raises
         `StoreError`, and `SettingsError` if a file cannot be read.
         """
-        if not await self._look():
+        if not await self._poll():
             return False
         while self._verified != self.restarts:
             restarts = self.restarts
             await self._clock.sleep(max(self._quiet_until - self._clock.monotonic(), 0.0))
-            # The worker that sent the newest calls may have been killed, so every file of this host is looked at.
-            if await self.check() or await self._check(await self._kept()):
+            # The worker that sent the newest calls may have been killed, so every file of this host is checked.
+            if await self.check() or await self._check(await self._newest_committed()):
                 return False
             now = self._clock.now()
             gate = (await gates_at(self._store, self._queue, [None])).get(None)
@@ -297,24 +297,24 @@ class RollbackGuard:
         return self._newest is not None and await self._check([self._newest])
 
     async def watch(self) -> None:
-        """Check the store again and again, even when this worker sends nothing: another worker may be about to send."""
+        """Check the store periodically, even when this worker sends nothing: another worker may be about to send."""
         while True:
-            wait = LOOK_EVERY
+            wait = POLL_EVERY
             try:
-                await self._look()
+                await self._poll()
             except StoreError as error:
                 _log.debug("the store is unavailable; it will be checked for lost calls later", error=str(error))
-                wait = LOOK_EVERY / 5
+                wait = POLL_EVERY / 5
             await self._clock.sleep(wait)
 
-    async def recall(self, job: Job) -> bool:
+    async def restore_if_lost(self, job: Job) -> bool:
         """Whether the store refused a verdict because it lost the sent `job`.
 
         If so, the lost calls are restored before this returns.
         """
         return await self._check([job])
 
-    async def _look(self) -> bool:
+    async def _poll(self) -> bool:
         """Whether the store still has this worker's newest POST. Also notes a restart of the store's server."""
         token = self._token
         found = await self._store.records({writes.POSTED: [self.worker_id]}, now=self._clock.now())
@@ -324,72 +324,76 @@ class RollbackGuard:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self._server = server
             self.restarts += 1
-        standing = next((record.value for record in found[writes.POSTED]), None)
-        if standing == token:
+        current = next((record.value for record in found[writes.POSTED]), None)
+        if current == token:
             return True
         if await self.check():
             return False
         if self._token != token:
             return True
-        if standing is None:
-            return await self._store_again()
+        if current is None:
+            return await self._restore_record()
         # It was not known whether the newest journal entries were stored.
-        self._token = standing
+        self._token = current
         return True
 
-    async def _kept(self) -> list[Job]:
+    async def _newest_committed(self) -> list[Job]:
         """For each journal file of this host, its newest call that was certainly committed to the store."""
-        return [file.kept for file in await self._journal_files.files(self._queue) if file.kept is not None]
+        return [
+            file.newest_committed
+            for file in await self._journal_files.files(self._queue)
+            if file.newest_committed is not None
+        ]
 
     async def _check(self, calls: Sequence[Job]) -> bool:
         if not await self._forgotten(calls):
             return False
         async with self._recovering:
             # Checked again: others may have restored the store. The hold is ordered only if nobody has changed the gate
-            # since the look that found calls missing: what was seen before a person's `resume` is settled.
+            # since the check that found calls missing: what was seen before a person's `resume` is settled.
             while True:
-                standing = await self._standing()
+                records = await self._hold_records()
                 if not await self._forgotten(calls):
                     break
-                if await self._hold(HELD, standing):
-                    await self._tell_since_when()
+                if await self._hold(HELD, records):
+                    await self._add_since_when()
                     await self._recover()
                     break
         return True
 
-    async def _store_again(self) -> bool:
+    async def _restore_record(self) -> bool:
         """Store the record of this worker again, which the store has lost; returns False if the queue is held for it.
 
-        It is held unless another worker has held it for a rollback since this one has looked.
+        It is held unless another worker has held it for a rollback since the last check of this one.
         """
         async with self._recovering:
-            while (standing := await self._standing()).posted is None:
-                if standing.count > self._rollbacks:
+            while (records := await self._hold_records()).posted is None:
+                if records.count > self._rollbacks:
                     now = self._clock.now()
                     self._token, write = writes.posted(self.worker_id, at=now)
                     await self._store.write(BulkWrite(writes=(write,)), now=now)
-                    self._rollbacks = standing.count
-                elif await self._hold(HELD_AS_LACKING, standing):
+                    self._rollbacks = records.count
+                elif await self._hold(HELD_AS_LACKING, records):
                     _log.error("the store was rolled back: the queue is held", queue=self._queue)
-                    await self._tell_since_when()
+                    await self._add_since_when()
                     return False
             return True
 
     async def _follow_history(self) -> None:
         """Hold the queue if another server has taken over that may lack what was stored.
 
-        No journal entry tells of an opt-out, so a person must look. Who resumes the queue settles it for all workers.
+        No journal entry records an opt-out, so a person must check. Who resumes the queue settles it for all workers.
         """
         hold = self._closing(HELD_AS_TAKEN_OVER)
         gate = await self._histories.follow(hold)
         if gate is not None:
             self._holds.apply(gate)
-            await self._tell_since_when()
+            await self._add_since_when()
         if self._file is not None:
             await self._file.follow(self._histories.text)
 
-    async def _tell_since_when(self) -> None:
-        """Add to the reason of a hold since when writes may be missing, as far as the files of this host tell.
+    async def _add_since_when(self) -> None:
+        """Add to the reason of a hold since when writes may be missing, as far as the files of this host show.
 
         What was stored before a POST that the store still has, is there.
         """
@@ -402,8 +406,8 @@ class RollbackGuard:
             for end in range(len(entries), 0, -PAGE):
                 page = entries[max(end - PAGE, 0) : end]
                 lost = {each.id for each, _ in await self._forgotten(page)}
-                if lost and file.elsewhere is not None:
-                    elsewhere.add(file.elsewhere)
+                if lost and file.other_store is not None:
+                    elsewhere.add(file.other_store)
                 known = [each.posts[-1].began_at for each in page if each.id not in lost]
                 if known:
                     newest = max(known) if newest is None else max(newest, *known)
@@ -427,32 +431,32 @@ class RollbackGuard:
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
 
-    async def _standing(self) -> _Standing:
+    async def _hold_records(self) -> _HoldRecords:
         wanted: dict[str, list[str | Key]] = {
             GATES: [(self._queue, gate_member(None))],
             ROLLBACKS: [self._queue],
             writes.POSTED: [self.worker_id],
         }
         found = await self._store.records(wanted, now=self._clock.now())
-        return _Standing(*(next(iter(found[namespace]), None) for namespace in wanted))
+        return _HoldRecords(*(next(iter(found[namespace]), None) for namespace in wanted))
 
     def _closing(self, reason: str) -> Gate:
         """The order to hold the queue for this reason, until a person resumes it."""
         since = self._clock.now()
         return Gate.of(self._queue, None, GateState.HELD, since=since, reason=reason, kinds=_MAY_LACK)
 
-    async def _hold(self, reason: str, standing: _Standing) -> bool:
+    async def _hold(self, reason: str, records: _HoldRecords) -> bool:
         """Hold the queue, unless its gate or the number of its holds has changed; returns whether it is held.
 
         The record of this worker is stored again with the hold, so that it is not missing any more.
         """
-        # Before the trip to the store: calls of this worker that have not left yet must not leave.
+        # Before the round trip to the store: calls of this worker that were not sent yet must not be sent.
         self._holds.close(QueueHold(reason=reason, until_opened=True))
         ordered = self._closing(reason)
-        _, hold = write_of_order(standing.gate, ordered, token=new_revision())
+        _, hold = write_of_order(records.gate, ordered, token=new_revision())
         token, posted = writes.posted(self.worker_id, at=ordered.since)
-        counted = Put(ROLLBACKS, self._queue, f"{standing.count + 1} {token}", None)
-        was = None if standing.rollbacks is None else standing.rollbacks.value
+        counted = Put(ROLLBACKS, self._queue, f"{records.count + 1} {token}", None)
+        was = None if records.rollbacks is None else records.rollbacks.value
         write = Write(
             conditions=(*hold.conditions, Same(ROLLBACKS, self._queue, was)),
             puts=(*hold.puts, *posted.puts, counted),
@@ -461,7 +465,7 @@ class RollbackGuard:
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=ordered.since)
         if answer.result is not Result.DONE:
             return False
-        self._token, self._rollbacks = token, standing.count + 1
+        self._token, self._rollbacks = token, records.count + 1
         return True
 
     async def _recover(self) -> None:
@@ -475,13 +479,13 @@ class RollbackGuard:
         newest: list[Job] = []
         for file in await self._journal_files.files(self._queue):
             entries = await self._journal_files.entries(self._queue, file.name)
-            newest_id = None if file.kept is None else file.kept.id
+            newest_id = None if file.newest_committed is None else file.newest_committed.id
             newest += [job for job in entries if job.id == newest_id]
             found = await self._restore([job for job in entries if job.id != newest_id])
             known, unknown = known + found[0], unknown + found[1]
         found = await self._restore(newest)
         _log.error(
-            "calls that the store had lost are in doubt now", calls=known + found[0], made_again=unknown + found[1]
+            "calls that the store had lost are in doubt now", calls=known + found[0], restored=unknown + found[1]
         )
 
     async def _restore(self, calls: Sequence[Job]) -> tuple[int, int]:
@@ -490,23 +494,23 @@ class RollbackGuard:
         for start in range(0, len(calls), PAGE):
             found = await self._forgotten(calls[start : start + PAGE])
             gone = [each for each, job in found if job is None]
-            await self._make_again(gone)
-            await gather(*(partial(self._remember, each) for each, job in found if job is not None))
+            await self._insert_lost(gone)
+            await gather(*(partial(self._restore_posts, each) for each, job in found if job is not None))
             known, unknown = known + len(found) - len(gone), unknown + len(gone)
         return known, unknown
 
-    async def _remember(self, journalled: Job) -> None:
+    async def _restore_posts(self, journalled: Job) -> None:
         now = self._clock.now()
         with contextlib.suppress(JobError):
             await self._changes.change(
-                journalled.id, partial(remembered, journalled=journalled, at=now, policy=self._policy)
+                journalled.id, partial(with_lost_posts, journalled=journalled, at=now, policy=self._policy)
             )
 
-    async def _make_again(self, jobs: Sequence[Job]) -> None:
+    async def _insert_lost(self, jobs: Sequence[Job]) -> None:
         if not jobs:
             return
         now = self._clock.now()
-        again = partial(writes.made_again, at=now, policy=self._policy)
+        again = partial(writes.restored, at=now, policy=self._policy)
         written = await self._store.write(BulkWrite(writes=tuple(map(again, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
@@ -517,7 +521,7 @@ class RollbackGuard:
         keyless = [again(replace(job, unique_key=None)) for job, _ in others]
         if keyless:
             await self._store.write(BulkWrite(writes=tuple(keyless)), now=now)
-        doubted = partial(made_again, at=now, policy=self._policy)
+        doubted = partial(restored, at=now, policy=self._policy)
         await gather(*(partial(self._changes.change, job.id, doubted) for job in jobs))
 
     def _cancelled(self, job: Job, *, sent_as: str) -> Job:

@@ -174,7 +174,7 @@ class Sweeper:
             found = await self._overdue(JobState.IN_DOUBT, now)
             old = [job for job in found if lifecycle.is_old_doubt(job, at=now, policy=self._policy)]
             ended = await self._changes.change_all(
-                old, lambda job: lifecycle.look_again(job, at=now, policy=self._policy)
+                old, lambda job: lifecycle.check_again(job, at=now, policy=self._policy)
             )
             if len(found) < PAGE or 2 * ended < len(found):
                 return
@@ -218,7 +218,7 @@ class Sweeper:
         if timeout is None:
             async with self._duty("calls in doubt were not looked at again"):
                 doubtful = await self._overdue(JobState.IN_DOUBT, now)
-                looked = await self._move(one, doubtful, partial(lifecycle.look_again, at=now, policy=policy))
+                looked = await self._move(one, doubtful, partial(lifecycle.check_again, at=now, policy=policy))
         async with self._duty("calls that are no longer valid were not ended"):
             expired = await self._expire(one, now)
         async with self._duty("calls of cancelled batches were not ended"):

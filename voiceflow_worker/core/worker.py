@@ -28,7 +28,7 @@ from voiceflow_worker.core.retention import PART as PART_OF_RETENTION
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.core.sending.submit import Dispatch, Senders, Submitter
+from voiceflow_worker.core.sending.submit import Dispatch, SenderPool, Submitter
 from voiceflow_worker.core.set_rate import UNREADABLE, SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT, Reconciler
@@ -142,7 +142,7 @@ class Worker:
             store.clock,
             Settler(store, policy, changes=changes),
             holds=holds,
-            recall=None if self._guard is None else self._guard.recall,
+            restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
             on_settled=self._has_freed,
             on_fault=self._note_fault,
             counts=self._counts,
@@ -159,7 +159,7 @@ class Worker:
             on_fault=self._note_fault,
             guard=self._guard,
         )
-        self._senders = Senders(self._submitter, self._pacer, on_freed=self._has_freed)
+        self._senders = SenderPool(self._submitter, self._pacer, on_freed=self._has_freed)
         self._heartbeat = Heartbeat(
             store,
             queue=self.queue,
@@ -227,7 +227,7 @@ class Worker:
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
-            background.start_soon(self._repeat, self._stops.look, SWEEP_EVERY, "stop rules were not checked")
+            background.start_soon(self._repeat, self._stops.check, SWEEP_EVERY, "stop rules were not checked")
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), PART_OF_RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, "the clock was not checked")
             background.start_soon(
@@ -314,14 +314,14 @@ class Worker:
             # One call at a time tests whether 8x8 can be reached again; the others keep their place in the queue.
             await self._rest()
             return 0
-        entering = self._senders.entering
-        waiting = self._senders.leased - entering
-        room = self._pacer.room(waiting, entering=entering)
-        if room == 0:
-            await self._rest(until=self._pacer.room_at(waiting, entering=entering))
+        journalling = self._senders.journalling
+        waiting = self._senders.leased - journalling
+        capacity = self._pacer.capacity(waiting, journalling=journalling)
+        if capacity == 0:
+            await self._rest(until=self._pacer.next_capacity_at(waiting, journalling=journalling))
             return 0
         free = 1 if self._unreachable else self._concurrency - busy
-        return free if room is None else min(free, room)
+        return free if capacity is None else min(free, capacity)
 
     async def _nap(self, *, until: datetime) -> None:
         """Sleep until a time, or until the worker stops."""
@@ -357,7 +357,7 @@ class Worker:
 
     async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
         """Prepare leased jobs, and hand them to those who send."""
-        self._senders.occupy(len(jobs))
+        self._senders.add_leased(len(jobs))
         ready: list[Dispatch] = []
         try:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
@@ -369,11 +369,11 @@ class Worker:
         else:
             self._parts.well(_NOT_PREPARED)
         finally:
-            self._senders.free(len(jobs) - len(ready))
+            self._senders.drop_leased(len(jobs) - len(ready))
         await self._senders.add(ready, dispatches)
         if not more and not self._pacer.is_paced:
             # A look for more jobs at the same time would delay a single call by 1 ms.
-            await self._senders.entered()
+            await self._senders.wait_until_journalled()
             await checkpoint()  # the POSTs leave before the worker looks for more jobs
 
     def _note_fault(self, part: str, error: Exception) -> None:
@@ -402,13 +402,13 @@ class Worker:
         if not self.in_flight:
             self._landed.set()
 
-    def _on_verdict(self, verdict: Verdict, left_at: float, batch_id: str | None) -> None:
-        self._counts.took(verdict, self._clock.monotonic() - left_at)
+    def _on_verdict(self, verdict: Verdict, sent_at: float, batch_id: str | None) -> None:
+        self._counts.took(verdict, self._clock.monotonic() - sent_at)
         if verdict.http_status is not None:
             self._heartbeat.count(batch_id)
             self._unreachable = 0
             self._pause_until = None
-        elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
+        elif verdict.is_outage and (not self._unreachable or sent_at > self._failed_at):
             # Fifty calls in flight that fail are one outage: after the first failure, only calls that left later count.
             self._failed_at = self._clock.monotonic()
             self._unreachable += 1

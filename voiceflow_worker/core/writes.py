@@ -1,15 +1,15 @@
 """What is stored together: pure functions that turn a change of a job into a conditional write.
 
 No function reads a clock, a store or a setting. A write names the conditions under which its change may be stored, and
-a store only checks them (`ports/store.py`). So every lock, place, opt-out and session is stored with the change that it
+a store only checks them (`ports/store.py`). So every lock, limit, opt-out and session is stored with the change that it
 belongs to, and there is nothing to do before a commit, after it, or again.
 
-- **Numbers.** A journal entry locks its numbers: `number` records for the number that is called, `party` records for
-  the numbers that the flow bridges to the call. The value is the `clientRequestId`, so the same job may take a lock
-  over, and a verdict releases only the locks of its own POST. A lock ends by itself when its POST can no longer ring
-  the number.
-- **Bridges of menus** share a desk, but not the number of a person who is being called: `beside` records, one for each
-  POST in the group of a number. The POST notes its numbers, and its summary drops them.
+- **Numbers.** A journal entry locks its numbers: `number` records for the number that is called, `second-party-lock`
+  records for the numbers that the flow bridges to the call. The value is the `clientRequestId`, so the same job may
+  take a lock over, and a verdict releases only the locks of its own POST. A lock ends by itself when its POST can no
+  longer ring the number.
+- **Bridges of menus** share a desk, but not the number of a person who is being called: `bridge-lock` records, one
+  for each POST in the group of a number. The POST notes its numbers, and its summary drops them.
 - **Attempts per person**: `person` records, one for each POST that may have rung within the span in the group of each
   number of its person.
 """
@@ -77,14 +77,14 @@ def journal_entry(
     lease_until: datetime,
     policy: CallPolicy,
     store_id: str,
-    guarded_worker: str | None = None,
+    local_journal_worker: str | None = None,
     slot: Slot | None = None,
 ) -> tuple[Job, Write]:
-    """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte leaves.
+    """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte is sent.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
     no menu bridges to a number, and its escalation has not ended. The `posted` record of a worker with a rollback guard
-    gets the new revision, which `BulkWrite.known` compares. With `slot`, the entry takes a send slot.
+    gets the new revision, which `Guard.known` compares. With `slot`, the entry takes a send slot.
     Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
@@ -106,8 +106,8 @@ def journal_entry(
         conditions += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
         puts += _attempt(job, post, policy.max_per_person.span)
     new, write = changed(job, begun, at=at, conditions=conditions, puts=puts)
-    if guarded_worker is not None:
-        posted = Put(POSTED, guarded_worker, new.revision, at + LONG_KEPT)
+    if local_journal_worker is not None:
+        posted = Put(POSTED, local_journal_worker, new.revision, at + LONG_KEPT)
         write = replace(write, puts=(*write.puts, posted))
     return new, write if slot is None else replace(write, slot=slot)
 
@@ -127,7 +127,7 @@ def posted(worker_id: str, *, at: datetime) -> tuple[str, Write]:
 def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Job, Write]:
     """What evidence made of a job, and all that follows from it. It has no conditions, for evidence is never refused.
 
-    It stores the sessions of POSTs, puts a person who opted out on the suppression list, gives back the numbers of a
+    It stores the sessions of POSTs, puts a person who opted out on the suppression list, releases the numbers of a
     call that can ring no more and those of bridges whose session is over, and corrects the person's attempts.
     """
     puts: list[Put] = []
@@ -164,7 +164,9 @@ def bridge(
     wanted = lockable(numbers, policy)
     noted = replace(post, bridged=tuple(dict.fromkeys((*post.bridged, *wanted))))
     ends = at + policy.ringing + policy.longest_call
-    conditions, puts = _beside(numbers, wanted, post.client_request_id, ends, but_owner=job.id, store_id=store_id)
+    conditions, puts = _bridge_conditions(
+        numbers, wanted, post.client_request_id, ends, but_owner=job.id, store_id=store_id
+    )
     return changed(job, lifecycle.with_post(job, noted), at=at, conditions=conditions, puts=puts)
 
 
@@ -174,7 +176,9 @@ def bridge_of_session(
     """A menu's bridge from a call without a job. Its numbers are free again when a phone can ring no more."""
     owner = f"session:{session_id}"
     ends = at + policy.ringing
-    conditions, puts = _beside(numbers, lockable(numbers, policy), owner, ends, but_owner=None, store_id=store_id)
+    conditions, puts = _bridge_conditions(
+        numbers, lockable(numbers, policy), owner, ends, but_owner=None, store_id=store_id
+    )
     return Write(conditions=tuple(conditions), puts=tuple(puts))
 
 
@@ -186,7 +190,7 @@ def enqueued(
     is_named: bool = False,
     is_campaign: bool = False,
     passing: Sequence[Record] = (),
-    turn: Sequence[Same] = (),
+    conditions: Sequence[Same] = (),
     puts: Sequence[Put] = (),
     over: Handover | None = None,
 ) -> Write:
@@ -195,29 +199,28 @@ def enqueued(
     With `over`, the owner of its unique key gives the key up.
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
-    one is. `passing` are records of the list
-    that end before the job is due, so they do not forbid it while they stand as they are. `turn` is the intake in whose
-    turn the job is stored, if it must have one. `puts` are stored with the job.
+    one is. `passing` are records of the list that end before the job is due, so they do not forbid it while they are
+    unchanged. `conditions` are further ones. `puts` are stored with the job.
     """
     ended = {record.group for record in passing}
     listed = tuple(each for each in listed_groups(job.parties, store_id=store_id) if each not in ended)
-    conditions: list[Condition] = [*turn, *_not_cancelled(job), Absent(SUPPRESSED, listed)]
+    required: list[Condition] = [*conditions, *_not_cancelled(job), Absent(SUPPRESSED, listed)]
     if job.unique_key is not None:
-        conditions.append(Absent(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),)))
-    conditions += [Same(SUPPRESSED, record.group, record.value) for record in passing]
+        required.append(Absent(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),)))
+    required += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     stored = [*puts]
     if not is_named:
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
-    return inserted(job, conditions=tuple(conditions), puts=tuple(stored), over=over)
+    return inserted(job, conditions=tuple(required), puts=tuple(stored), over=over)
 
 
-def handover(owner: Job, heir: Job, *, at: datetime) -> Handover:
+def handover(owner: Job, successor: Job, *, at: datetime) -> Handover:
     """The owner of a unique key, which gives it up to the job that is enqueued in its place."""
     if not owner.body:  # a tombstone
         return Handover(owner.id, None)
-    released = replace(lifecycle.made_again(owner, heir=heir.id, at=at), revision=new_revision())
+    released = replace(lifecycle.superseded(owner, successor=successor.id, at=at), revision=new_revision())
     return Handover(owner.id, Replace(owner.revision, released))
 
 
@@ -244,7 +247,7 @@ def erased_key(queue: str, unique_key: str, *, store_id: str) -> str:
     return f"{queue}/{keyed_digest(store_id, unique_key)}"
 
 
-def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Write:
+def restored(job: Job, *, at: datetime, policy: CallPolicy) -> Write:
     """A job that the store has lost, from a journal file, with the person's attempts and the locks on its numbers."""
     puts: list[Put] = []
     if policy.max_per_person is not None:
@@ -331,7 +334,7 @@ def _locks(job: Job, post: Post, second: Iterable[str], policy: CallPolicy) -> l
     ]
 
 
-def _beside(
+def _bridge_conditions(
     numbers: Sequence[str], wanted: Sequence[str], owner: str, ends: datetime, *, but_owner: str | None, store_id: str
 ) -> tuple[list[Condition], list[Put]]:
     conditions: list[Condition] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]

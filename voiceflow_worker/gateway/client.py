@@ -212,14 +212,14 @@ class VoiceClient(api.AccountApi):
         waits for the limiter and connects first. If the task is cancelled, or the client is not open, `progress` shows
         whether anything may have left.
         """
-        progress.may_have_left = False
+        progress.may_have_been_sent = False
         waits = self._limiter is not None and progress.reserved is None
         if waits:
             now = await self._turn(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:
             return judge_lateness(valid_until=placement.valid_until, now=now)
         if waits and (reason := await progress.held()) is not None:
-            message = f"held before it left: {reason}"
+            message = f"held before it was sent: {reason}"
             return Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message=message)
         return await self._post(self._opened(), wire.body_of(placement), progress=progress, now=now)
 
@@ -329,11 +329,11 @@ class VoiceClient(api.AccountApi):
         except NotLeavingError as error:
             return error.verdict
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
-            if progress.may_have_left:
+            if progress.may_have_been_sent:
                 self._proof.waited(time.monotonic() - began)
             verdict = judge_failure(
                 error,
-                nothing_left=not progress.may_have_left,
+                nothing_sent=not progress.may_have_been_sent,
                 host=self._wire.host,
                 why=self._network.why(error, self._wire.calls),
                 advice=self._network.advice(error, self._wire.calls),

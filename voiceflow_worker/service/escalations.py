@@ -423,7 +423,7 @@ class Escalations:
                 menu=ESCALATION,
             )
             unchanged, put = self._records.unchanged(found), self._records.open_put(found, record)
-            await self.queue.admitter.admit_all([request], turn=[unchanged], puts=[put])
+            await self.queue.admitter.admit_all([request], conditions=[unchanged], puts=[put])
         except (IntakeError, KeyConflictError):
             return None  # somebody else has carried on with it
         except SuppressedNumberError as error:

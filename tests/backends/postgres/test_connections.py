@@ -42,7 +42,7 @@ class Noting:
         self._file = file
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: object) -> Verdict:  # noqa: ARG002
-        progress.may_have_left = True
+        progress.may_have_been_sent = True
         os.write(self._file, f"{json.loads(placement.body)['callflow'][0]['params']['destination']}\n".encode())
         await anyio.sleep(0.05)  # the time that 8x8 takes to answer
         return created(f"session-{placement.client_request_id}")

@@ -46,14 +46,14 @@ class SystemClock:
 class LocalJournalState:
     """One journal file of a worker of this host.
 
-    `kept` is the newest entry in the file that was certainly committed to the store, if any. `elsewhere` names the
-    store as its worker did, if that was not the URL that is used here. `history` is the history of the store that its
+    `newest_committed` is the newest entry that was certainly committed to the store, if any. `other_store` is the URL
+    of the store that its worker used, if that is not the one used here. `history` is the history of the store that its
     worker has followed, as its `begin` had it; empty if that was of another store, or none.
     """
 
     name: str
-    kept: Job | None
-    elsewhere: str | None = None
+    newest_committed: Job | None
+    other_store: str | None = None
     history: str = ""
 
 
@@ -61,14 +61,14 @@ class LocalJournalFile(Protocol):
     """The journal file that a worker writes."""
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs whose newest POST is about to leave. They are on disk when this returns.
+        """Write jobs whose newest POST is about to be sent. They are on disk when this returns.
 
         Raises `StoreReadOnlyError`.
         """
         ...
 
-    def judge(self, kept: Sequence[bool]) -> None:
-        """Record which jobs of the last `append` were committed to the store; the POSTs of the others never leave."""
+    def record_committed(self, committed: Sequence[bool]) -> None:
+        """Record which jobs of the last `append` were committed to the store; the other POSTs are never sent."""
         ...
 
     async def follow(self, history: str) -> None:
@@ -97,8 +97,8 @@ class LocalJournal(Protocol):
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
         """The newest entry of each job in a file, in order.
 
-        An entry is the job as it was just before its POST left. If an entry was not committed to the store, its POST
-        never left, and the entry is left out.
+        An entry is the job as it was just before its POST was sent. If an entry was not committed to the store, its
+        POST was never sent, and the entry is left out.
         """
         ...
 
@@ -112,15 +112,15 @@ class LocalJournal(Protocol):
     async def erase(self, job_ids: Collection[str]) -> bool:
         """Erase the entries of these jobs from the files of all queues.
 
-        Files that other processes write are left to them. False if a file that is being written here must be looked at
-        again. Raises `SettingsError` if files cannot be read or written.
+        Files that other processes write are left to them. False if a file that is being written here must be erased
+        from again. Raises `SettingsError` if files cannot be read or written.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """One POST, ready to leave: the stored body, and the fields that are added to it when it is sent."""
+    """One POST, ready to be sent: the stored body, and the fields that are added to it when it is sent."""
 
     body: str
     client_request_id: str
@@ -135,14 +135,14 @@ class Voice(Protocol):
 
         Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
         placement whose validity has ended at `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then
-        shows whether anything may have left.
+        shows whether anything may have been sent.
         """
         ...
 
 
 @runtime_checkable
 class ConnectsAhead(Protocol):
-    """A gateway that can connect before a POST is journalled, so that connecting never delays a call that is."""
+    """A gateway that can connect before a POST is journalled, so that connecting never delays a journalled call."""
 
     async def connect(self, *, waits: bool = True) -> Reservation | None:
         """Get ready for one POST, which finds this as `progress.reserved`. A failure to connect becomes its verdict.

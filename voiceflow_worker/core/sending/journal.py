@@ -1,4 +1,4 @@
-"""The journal of POSTs that are about to leave. An entry is durable before the first byte of its POST leaves."""
+"""The journal of POSTs about to be sent. An entry is durable before the first byte of its POST is sent."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _log = structlog.get_logger("voiceflow.journal")
 
 _NOT_VERIFIED = WriteResult(result=Result.NOT_VERIFIED)
 
-Refused = tuple[Job, WriteResult]
-"""A leased job that got no journal entry, and the answer that says why: NOT_FREE, NO_SLOT or NOT_VERIFIED."""
+Rejection = tuple[Job, WriteResult]
+"""A leased job that got no journal entry, and the result that says why: NOT_FREE, NO_SLOT or NOT_VERIFIED."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unsent:
+class Requeue:
     """A leased job that goes back to the queue, with a reason, its kind, and a wait."""
 
     job: Job
@@ -54,11 +54,11 @@ class Unsent:
     wait: timedelta = timedelta()
 
     @classmethod
-    def outside_window(cls, job: Job) -> Unsent:
+    def outside_window(cls, job: Job) -> Requeue:
         """A job that waits until its calling window opens."""
         return cls(job, "waits for its calling window to open", ReasonKind.WINDOW)
 
-    def released(self, *, due_at: datetime) -> Job:
+    def requeued(self, *, due_at: datetime) -> Job:
         """The job in the queue."""
         return lifecycle.release(self.job, due_at=due_at, reason=self.reason, kind=self.kind)
 
@@ -69,7 +69,7 @@ class Unsent:
         return min(self.job.not_before or self.job.created_at, now)
 
 
-class Ended(NamedTuple):
+class Cancellation(NamedTuple):
     """A leased job that must not be sent any more, with the reason and its kind."""
 
     job: Job
@@ -77,11 +77,11 @@ class Ended(NamedTuple):
     kind: ReasonKind | None = None
 
 
-class Begun(NamedTuple):
+class JournalEntry(NamedTuple):
     """A job that is `sending`, when its journal entry went to the store, on the monotonic clock, and its send slot.
 
     With `unsent`, it is not known whether the store has the entry, or which slot it got, for this reason. Its POST must
-    not leave.
+    not be sent.
     """
 
     job: Job
@@ -91,10 +91,10 @@ class Begun(NamedTuple):
 
 
 class Journal:
-    """Begins POSTs of leased jobs, and puts back jobs that will not leave.
+    """Begins POSTs of leased jobs, and requeues jobs that will not be sent.
 
-    With a `guard`, each POST is written to the store and to this worker's own file at the same time. The POST leaves
-    when both writes are durable.
+    With a `guard`, each POST is written to the store and to this worker's own file at the same time. The POST is
+    sent when both writes are durable.
     """
 
     def __init__(
@@ -105,14 +105,16 @@ class Journal:
         self._lease = lease
         self._guard = guard
 
-    async def begin(self, jobs: Sequence[Job], *, slot: Slot | None = None) -> tuple[list[Begun], list[Refused]]:
+    async def begin(
+        self, jobs: Sequence[Job], *, slot: Slot | None = None
+    ) -> tuple[list[JournalEntry], list[Rejection]]:
         """Journal the next POSTs of leased jobs, durably, in one write (`writes.journal_entry`); one caller at a time.
 
         With `slot`, each entry takes the next send slot. Returns the jobs that are `sending`, and those for which
         nothing was stored because a condition failed, or no slot is free in time. For all other jobs, nothing may be
         sent: another writer changed the job first, the job's validity has passed (it ends), or its calling window has
-        closed (it waits for the next opening). If it is not known whether an entry was stored, its job is `Begun` and
-        `unsent`.
+        closed (it waits for the next opening). If it is not known whether an entry was stored, its job is
+        `JournalEntry` and `unsent`.
         """
         asked_at = self._store.clock.monotonic()
         now = self._store.clock.now()
@@ -120,13 +122,13 @@ class Journal:
         answers: Sequence[WriteResult | Exception] = ()
         try:
             answers = await self._write(entries)
-        except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised: each job is settled as unsent
+        except Exception as error:  # noqa: BLE001 - nothing is sent, whatever was raised: each job is settled as unsent
             answers = [error] * len(entries)
         self._log_lost(jobs, answers)
-        begun, refused = list[Begun](), list[Refused]()
+        begun, refused = list[JournalEntry](), list[Rejection]()
         for job, (new, write), answer in zip(jobs, entries, answers, strict=True):
             match self._result(new, write, answer, asked_at):
-                case Begun() as entry:
+                case JournalEntry() as entry:
                     begun.append(entry)
                 case WriteResult(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
                     refused.append((job, why))
@@ -135,32 +137,32 @@ class Journal:
         return begun, refused
 
     def _entry(self, job: Job, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
-        """The journal entry of a leased job as it would be made now, or the move that ends it or puts it back."""
+        """The journal entry of a leased job as it would be made now, or the move that ends or requeues it."""
         if job.is_expired(at=now):
             return writes.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
         if not job.may_ring(at=now):
-            return writes.changed(job, Unsent.outside_window(job).released(due_at=now), at=now)
-        guarded_worker = None if self._guard is None else self._guard.worker_id
+            return writes.changed(job, Requeue.outside_window(job).requeued(due_at=now), at=now)
+        local_journal_worker = None if self._guard is None else self._guard.worker_id
         return writes.journal_entry(
             job,
             at=now,
             lease_until=now + self._lease,
             policy=self._policy,
             store_id=self._store.id,
-            guarded_worker=guarded_worker,
+            local_journal_worker=local_journal_worker,
             slot=slot,
         )
 
-    async def put_back(self, unsent: Sequence[Unsent]) -> None:
-        """Put back leased jobs that were not journalled. Without a wait, a call that was never sent gets its old place.
+    async def requeue(self, unsent: Sequence[Requeue]) -> None:
+        """Requeue leased jobs that were not journalled. Without a wait, a call that was never sent keeps its position.
 
-        Workers that share a rate put back what they have no slot for; otherwise the first rows of a file would be
-        sent last.
+        Workers that share a rate requeue what they have no slot for; otherwise the first rows of a file would be sent
+        last.
         """
         now = self._store.clock.now()
-        await self._move([(each.job, each.released(due_at=each.due_at(now))) for each in unsent])
+        await self._move([(each.job, each.requeued(due_at=each.due_at(now))) for each in unsent])
 
-    async def end(self, jobs: Sequence[Ended]) -> None:
+    async def end(self, jobs: Sequence[Cancellation]) -> None:
         """End leased jobs that must not be sent any more."""
         cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy)
         await self._move([(job, cancel(job, reason=reason, kind=kind)) for job, reason, kind in jobs])
@@ -183,21 +185,23 @@ class Journal:
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
 
-    def _result(self, new: Job, write: Write, answer: WriteResult | Exception, asked_at: float) -> Begun | WriteResult:
-        if not _leaves(new):
-            # If it was to end, or to wait, and nothing is known, the end of its lease brings it back.
+    def _result(
+        self, new: Job, write: Write, answer: WriteResult | Exception, asked_at: float
+    ) -> JournalEntry | WriteResult:
+        if not _will_be_sent(new):
+            # If it was to end, or to wait, and nothing is known, it is requeued when its lease ends.
             return answer if isinstance(answer, WriteResult) else WriteResult(result=Result.STALE)
         if isinstance(answer, Exception):
-            return Begun(new, asked_at, unsent=f"its journal entry could not be stored: {answer}")
+            return JournalEntry(new, asked_at, unsent=f"its journal entry could not be stored: {answer}")
         if answer.result is not Result.DONE:
             return answer
         if write.slot is not None and answer.slot is None:
-            return Begun(new, asked_at, unsent="the answer of the store that told its send slot was lost")
-        return Begun(new, asked_at, answer.slot)
+            return JournalEntry(new, asked_at, unsent="the answer of the store with its send slot was lost")
+        return JournalEntry(new, asked_at, answer.slot)
 
     async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
         guard, bulk = self._guard, BulkWrite(writes=tuple(write for _, write in entries))
-        sending = [new for new, _ in entries if _leaves(new)]
+        sending = [new for new, _ in entries if _will_be_sent(new)]
         if guard is None or not sending:
             return await self._answers(bulk)
         if not guard.is_verified:
@@ -218,16 +222,18 @@ class Journal:
             await gather(commit, write)  # the write begins first, and takes longer
         except Exception:
             if written and not answers:
-                guard.judge([False] * len(sending))
+                guard.record_committed([False] * len(sending))
             raise
         results = [
-            self._result(*entry, answer, 0) for entry, answer in zip(entries, answers, strict=True) if _leaves(entry[0])
+            self._result(*entry, answer, 0)
+            for entry, answer in zip(entries, answers, strict=True)
+            if _will_be_sent(entry[0])
         ]
-        guard.judge([isinstance(each, Begun) and each.unsent is None for each in results])
+        guard.record_committed([isinstance(each, JournalEntry) and each.unsent is None for each in results])
         return answers
 
     async def _answers(self, bulk: BulkWrite) -> Sequence[WriteResult | Exception]:
-        """The answers to writes, also if the store failed after it had answered some of them."""
+        """The results of writes, also if the store failed after it had returned some of them."""
         try:
             return await self._store_bulk(bulk)
         except StoreError as error:
@@ -246,53 +252,53 @@ class Journal:
             await self._store_bulk(BulkWrite(writes=tuple(writes.changed(old, new, at=now)[1] for old, new in moves)))
 
 
-def _leaves(job: Job) -> bool:
-    """Whether this is a journal entry: the job as `sending`, whose POST is about to leave."""
+def _will_be_sent(job: Job) -> bool:
+    """Whether this is a journal entry: the job as `sending`, whose POST is about to be sent."""
     return job.state is JobState.SENDING
 
 
 NUMBER_BUSY = timedelta(seconds=2)
 """The time that a job waits if its number is busy with another call."""
-LONGEST_LINE = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(minutes=1)
 """The longest wait of a job behind other jobs that its worker has leased for the same busy number."""
-CHECKED_AGAIN = timedelta(seconds=1)
+STORE_CHECK_WAIT = timedelta(seconds=1)
 """The time that a job waits if the store must first be compared with the journal files."""
 
 
-def sorted_out(
-    refused: Sequence[Refused], *, at: datetime, seed: float, policy: CallPolicy
-) -> tuple[list[Ended], list[Unsent]]:
-    """The refused jobs that end, because of the list, their escalation or their batch, and those that go back.
+def classify_rejections(
+    refused: Sequence[Rejection], *, at: datetime, seed: float, policy: CallPolicy
+) -> tuple[list[Cancellation], list[Requeue]]:
+    """The rejected jobs that end (suppressed, escalation over, batch cancelled), and those that are requeued.
 
     Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
-    bridge to one line would all be leased and put back every two seconds.
+    bridge to one line would all be leased and requeued every two seconds.
     """
-    ended: list[Ended] = []
-    back: list[Unsent] = []
+    ended: list[Cancellation] = []
+    back: list[Requeue] = []
     waiting: dict[str, timedelta] = {}
     for job, answer in refused:
         record = answer.record
         match answer.condition:
             case Absent(namespace) if namespace == SUPPRESSED and record is not None:
-                ended.append(Ended(job, _suppressed_words(job, record), ReasonKind.SUPPRESSED))
+                ended.append(Cancellation(job, _suppressed_words(job, record), ReasonKind.SUPPRESSED))
             case Absent(namespace) if namespace == writes.ENDED_ESCALATION:
-                ended.append(Ended(job, "its escalation has ended"))
+                ended.append(Cancellation(job, "its escalation has ended"))
             case Same(namespace) if namespace == CANCELLED and record is not None:
-                ended.append(Ended(job, cancelled_from(record).reason or "its batch was cancelled"))
+                ended.append(Cancellation(job, cancelled_from(record).reason or "its batch was cancelled"))
             case OpenGate() if record is not None:
-                back.append(Unsent(job, f"held before it left: {gate_from(record).reason}"))
+                back.append(Requeue(job, f"held before it was sent: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == writes.PERSON and record is not None:
                 until = record.ends_at or at + NUMBER_BUSY
                 wait = max(until - at, timedelta())
-                back.append(Unsent(job, _capped_words(policy), ReasonKind.MAX_PER_PERSON, wait))
+                back.append(Requeue(job, _capped_words(policy), ReasonKind.MAX_PER_PERSON, wait))
             case Absent() | AtMost() if record is not None:
                 number = record.group
-                turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{seed}"))
-                waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
-                back.append(Unsent(job, _busy_words(job, number), ReasonKind.NUMBER_BUSY, waiting[number]))
+                wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{seed}"))
+                waiting[number] = min(waiting.get(number, timedelta()) + wait, LONGEST_WAIT)
+                back.append(Requeue(job, _busy_words(job, number), ReasonKind.NUMBER_BUSY, waiting[number]))
             case _:
-                why = "held back: the store was restarted just before it left"
-                back.append(Unsent(job, why, wait=CHECKED_AGAIN))
+                why = "requeued: the store was restarted just before it was sent"
+                back.append(Requeue(job, why, wait=STORE_CHECK_WAIT))
     return ended, back
 
 

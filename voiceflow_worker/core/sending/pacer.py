@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.gates import LEAVES_WITHIN
+from voiceflow_worker.core.gates import SENT_WITHIN
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.ports.store import Slot
 from voiceflow_worker.model.jobs.gcra import SendSlot
 
-FORGET = 15.0
-"""The seconds in which the effect of one slow trip on `PeakLatency.time` falls by half."""
+HALF_LIFE = 15.0
+"""The seconds in which the effect of one slow measurement on `PeakLatency.time` falls by half."""
 
 
 class PeakLatency:
-    """The longest recent duration of a step, such as a trip to the store.
+    """The longest recent duration of a step, such as a round trip to the store.
 
-    A slow trip counts fully at once, and then less and less. A mean would be too short for a disk that sometimes
-    stalls. `expected` stands until the first measurement.
+    A slow one counts fully at once, and then less and less. A mean would be too short for a disk that sometimes
+    stalls. `expected` counts until the first measurement.
     """
 
     def __init__(self, clock: Clock, *, expected: timedelta = timedelta()) -> None:
@@ -31,20 +31,20 @@ class PeakLatency:
 
     @property
     def time(self) -> timedelta:
-        """The time that the next trip is expected to take at most."""
+        """The time that the next one is expected to take at most."""
         return timedelta(seconds=self._seconds)
 
-    def ended(self, began: float) -> None:
-        """Record a trip that began at `began`, on the monotonic clock, and has ended now."""
+    def record(self, began: float) -> None:
+        """Record one that began at `began`, on the monotonic clock, and has ended now."""
         now = self._clock.monotonic()
         took = max(now - began, 0.0)
-        kept = max(self._seconds - took, 0.0) * 0.5 ** (max(now - self._at, 0.0) / FORGET)
+        kept = max(self._seconds - took, 0.0) * 0.5 ** (max(now - self._at, 0.0) / HALF_LIFE)
         self._seconds, self._at = took + kept, now
 
 
-LEAD = timedelta(milliseconds=50)
+MIN_LEAD = timedelta(milliseconds=50)
 """A journal entry is asked for at least this long before the next slot. It is enough for a write to the disk. It is
-short, because a journalled call is in doubt if its worker is killed before the call leaves."""
+short, because a journalled call is in doubt if its worker is killed before the call is sent."""
 
 HORIZON = timedelta(milliseconds=100)
 """How much further ahead a slot may be, because other workers have taken those before it; and how long in advance calls
@@ -53,17 +53,17 @@ are leased, in addition to the time to get ready."""
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
-LATEST = timedelta(seconds=LEAVES_WITHIN) - HORIZON
-"""No slot is further ahead than this: a call leaves within `LEAVES_WITHIN` of the time at which its entry was asked
+MAX_LEAD = timedelta(seconds=SENT_WITHIN) - HORIZON
+"""No slot is further ahead than this: a call is sent within `SENT_WITHIN` of the time at which its entry was asked
 for."""
 
-STALE = timedelta(milliseconds=20)
-"""A call that misses its slot by more than this goes back, so that delayed calls do not leave together."""
+SLOT_TOLERANCE = timedelta(milliseconds=20)
+"""A call that misses its slot by more than this is requeued, so that delayed calls are not sent together."""
 
-SPARE = 0.5
-"""At low rates, a call may miss its slot by this part of the time until the next one: no other call leaves then."""
+TOLERANCE_FRACTION = 0.5
+"""At low rates, a call may miss its slot by this part of the time until the next one: no other call is sent then."""
 
-CLOCKS_DIFFER = timedelta(seconds=10)
+CLOCK_SET_BACK = timedelta(seconds=10)
 """A clock that goes back by more than this counts as set back."""
 
 MOST_AT_ONCE = 512
@@ -73,11 +73,11 @@ _NOTHING = timedelta()
 
 
 class Pacer:
-    """The timing of one worker's calls under the rate of its queue. With `rate` None, every call may leave at once.
+    """The timing of one worker's calls under the rate of its queue. With `rate` None, every call may be sent at once.
 
-    `readying` measures the time from the lease of a call until its journal entry may be asked for; `asking` and
-    `answered` measure that of entries. Calls are leased, and entries asked for, so much earlier. `missed` counts the
-    slots that passed before their call was ready.
+    `preparation_latency` measures the time from the lease of a call until its journal entry may be asked for;
+    `entries_requested` and `entries_answered` measure that of entries. Calls are leased, and entries asked for, so much
+    earlier. `missed` counts the slots that passed before their call was ready.
     """
 
     def __init__(self, clock: Clock, *, queue: str, rate: float | None) -> None:
@@ -88,9 +88,9 @@ class Pacer:
         self._noted_at = clock.now()
         self._tries = 1
         self.missed: int = 0
-        self.readying: PeakLatency = PeakLatency(clock)
-        self._journalling = PeakLatency(clock, expected=LEAD)
-        self._entering = PeakLatency(clock)
+        self.preparation_latency: PeakLatency = PeakLatency(clock)
+        self._write_latency = PeakLatency(clock, expected=MIN_LEAD)
+        self._entry_latency = PeakLatency(clock)
         self._due_at = self._asked_at = self._answered_at = float("-inf")
 
     def follow(self, rate: float | None) -> bool:
@@ -109,79 +109,79 @@ class Pacer:
         """Whether calls wait for send slots."""
         return self._rate is not None
 
-    def room(self, waiting: int, *, entering: int = 0) -> int | None:
+    def capacity(self, waiting: int, *, journalling: int = 0) -> int | None:
         """The number of calls to lease now: those whose slots are near. None means any number.
 
-        `entering` calls, whose entries are on their way, and `waiting` calls after them get the first of these slots.
-        Those of one `HORIZON` share a lease.
+        `journalling` calls, whose entries are on their way, and `waiting` calls after them get the first of these
+        slots. Those of one `HORIZON` share a lease.
         """
         if self._rate is None:
             return None
-        ahead = self._until_next(self._reach)
+        ahead = self._until_next(self._lease_lead)
         near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self._rate)) * self._tries
-        room = near - entering - waiting
-        return room if room >= self._shared else 0
+        capacity = near - journalling - waiting
+        return capacity if capacity >= self._per_lease else 0
 
-    def room_at(self, waiting: int, *, entering: int = 0) -> datetime | None:
-        """The time at which `room` allows a call, if nothing else changes; None if it never does."""
-        places = entering + waiting + self._shared - 1
-        if self._next_at is None or self._rate is None or places > self._reach.total_seconds() * self._rate:
+    def next_capacity_at(self, waiting: int, *, journalling: int = 0) -> datetime | None:
+        """The time at which `capacity` allows a call, if nothing else changes; None if it never does."""
+        ahead = journalling + waiting + self._per_lease - 1
+        if self._next_at is None or self._rate is None or ahead > self._lease_lead.total_seconds() * self._rate:
             return None
-        at = self._next_at - self._reach + timedelta(seconds=places / self._rate)
+        at = self._next_at - self._lease_lead + timedelta(seconds=ahead / self._rate)
         return max(at, self._clock.now()) + timedelta(milliseconds=1)  # longer than the rounding errors of times
 
     @property
     def is_far(self) -> bool:
         """Whether the next slot is so far ahead that calls must not wait for it in this worker."""
-        return self._until_next(self._reach) < _NOTHING
+        return self._until_next(self._lease_lead) < _NOTHING
 
-    async def near(self) -> None:
+    async def wait_until_near(self) -> None:
         """Wait until it is time to ask for the next journal entry."""
-        wait = -self._until_next(self._lead)
+        wait = -self._until_next(self._lead_time)
         if wait > _NOTHING:
             await self._clock.sleep(wait.total_seconds())
 
-    def share(self) -> int | None:
+    def entries_to_request(self) -> int | None:
         """The number of journal entries to ask for together now; None means any number."""
         if self._rate is None:
             return None
-        return (1 + int(max(self._until_next(self._lead), _NOTHING).total_seconds() * self._rate)) * self._tries
+        return (1 + int(max(self._until_next(self._lead_time), _NOTHING).total_seconds() * self._rate)) * self._tries
 
     def slot(self) -> Slot | None:
-        """What a journal entry that is asked for now says about its slot; None if the call may leave at once."""
+        """What a journal entry that is asked for now says about its slot; None if the call may be sent at once."""
         if self._rate is None:
             return None
         now = self._clock.now()
-        # With a fast store, the entry is back before the slot is `STALE`.
-        soonest = max(self._journalled_in - STALE / 2, _NOTHING)
-        return Slot(self._queue, now + soonest, now + self._lead + HORIZON)
+        # With a fast store, the entry is back before the slot counts as missed.
+        soonest = max(self._journalled_in - SLOT_TOLERANCE / 2, _NOTHING)
+        return Slot(self._queue, now + soonest, now + self._lead_time + HORIZON)
 
-    def asking(self) -> None:
+    def entries_requested(self) -> None:
         """Note that entries are asked for now. They may have waited until those before them were back."""
         now = self._clock.monotonic()
-        late = max(self._until_next(self._lead).total_seconds(), 0.0)
-        waited = min(late, now - self._asked_at) if now - self._answered_at < STALE.total_seconds() else 0.0
+        late = max(self._until_next(self._lead_time).total_seconds(), 0.0)
+        waited = min(late, now - self._asked_at) if now - self._answered_at < SLOT_TOLERANCE.total_seconds() else 0.0
         self._due_at, self._asked_at = now - waited, now
 
-    def answered(self, *, is_whole: bool) -> None:
+    def entries_answered(self, *, is_whole: bool) -> None:
         """Note that the store has answered; with `is_whole`, to all of the entries."""
         self._answered_at = self._clock.monotonic()
         if is_whole:
-            self._journalling.ended(self._asked_at)
-            self._entering.ended(self._due_at)
+            self._write_latency.record(self._asked_at)
+            self._entry_latency.record(self._due_at)
 
     def allotted(self, slots: Iterable[SendSlot]) -> None:
         """Note what the store has answered to entries that were asked for together: their slots, if they got so far.
 
         Calls that were refused, such as those to a busy number, use no slot. While there are only such, more are leased
-        and tried at a time. Otherwise the calls behind thousands of them would stand still.
+        and tried at a time. Otherwise the calls behind thousands of them would not be sent.
         """
         self._tries = min(2 * self._tries, MOST_AT_ONCE)
         for slot in slots:
             self._next_at, self._noted_at, self._tries = slot.next_at, self._clock.now(), 1
 
-    async def reach(self, slot: SendSlot, *, within: float) -> bool:
-        """Wait for a slot, at most so many seconds. Returns False if it is not there by then, or was missed."""
+    async def wait_for_slot(self, slot: SendSlot, *, within: float) -> bool:
+        """Wait for a slot, at most so many seconds. Returns False if it has not come by then, or was missed."""
         if slot.at is None:
             return False
         wait = (slot.at - self._clock.now()).total_seconds()
@@ -189,26 +189,26 @@ class Pacer:
             # A slot that was allotted before a clock was set back may seem to be hours ahead.
             await self._clock.sleep(min(wait, within))
         late = self._clock.now() - slot.at
-        in_time = -STALE < late <= max(STALE, (slot.next_at - slot.at) * SPARE)
+        in_time = -SLOT_TOLERANCE < late <= max(SLOT_TOLERANCE, (slot.next_at - slot.at) * TOLERANCE_FRACTION)
         self.missed += not in_time
         return in_time
 
     @property
     def _journalled_in(self) -> timedelta:
-        return min(self._journalling.time * MARGIN, LATEST - HORIZON)
+        return min(self._write_latency.time * MARGIN, MAX_LEAD - HORIZON)
 
     @property
-    def _lead(self) -> timedelta:
+    def _lead_time(self) -> timedelta:
         """How long before the next slot an entry is asked for."""
-        return max(LEAD, min(self._entering.time * MARGIN + STALE, LATEST - HORIZON))
+        return max(MIN_LEAD, min(self._entry_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - HORIZON))
 
     @property
-    def _reach(self) -> timedelta:
+    def _lease_lead(self) -> timedelta:
         """How long before the next slot a call is leased. The lease may have to wait for the one before it."""
-        return self._lead + 2 * HORIZON + min(2 * self.readying.time, LATEST)
+        return self._lead_time + 2 * HORIZON + min(2 * self.preparation_latency.time, MAX_LEAD)
 
     @property
-    def _shared(self) -> int:
+    def _per_lease(self) -> int:
         """The number of calls that share a lease."""
         return 1 + int(HORIZON.total_seconds() * (self._rate or 0))
 
@@ -216,6 +216,6 @@ class Pacer:
         """For how long something may be done already that is done so `early` before the next slot; at most `early`."""
         now = self._clock.now()
         # The clock itself must have gone back: a far slot alone may also come from a slower rate that somebody set.
-        if self._next_at is not None and now < self._noted_at - CLOCKS_DIFFER:
+        if self._next_at is not None and now < self._noted_at - CLOCK_SET_BACK:
             self._next_at = None
         return early if self._next_at is None else min(now + early - self._next_at, early)

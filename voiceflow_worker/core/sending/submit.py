@@ -15,14 +15,21 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.core import call_lines, tracing
-from voiceflow_worker.core.gates import LEAVES_WITHIN, Holds
+from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import ConnectsAhead
 from voiceflow_worker.core.ports.store import Result
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, sorted_out
+from voiceflow_worker.core.sending.journal import Journal, Rejection, Requeue, classify_rejections
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.core.settling.verdicts import SHUTDOWN_TIMEOUT, Fault, Reply, Verdicts, cancellations, hold_of
+from voiceflow_worker.core.settling.verdicts import (
+    SHUTDOWN_TIMEOUT,
+    Fault,
+    PendingVerdict,
+    Verdicts,
+    cancellations,
+    hold_of,
+)
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import body_to
@@ -42,10 +49,10 @@ from voiceflow_worker.model.reports.verdict import (
 _log = structlog.get_logger("voiceflow.submit")
 
 _STOPPED = "its worker was stopped"
-_NO_ROOM = "the rate leaves no room for the call yet"
+_NO_CAPACITY = "the rate allows no further call yet"
 _NOT_JOURNALLED = "journal entries of calls were not stored, and the calls are not sent now"
 _NOT_HELD = "a hold that an answer of 8x8 asks for was not stored"
-_NOT_PUT_BACK = "calls were not put back in the queue before their leases end"
+_NOT_REQUEUED = "calls were not requeued before their leases end"
 _NOT_SENT = "a call was not sent, or its answer not read"
 
 
@@ -73,13 +80,13 @@ class Dispatch:
         return self.job.state is JobState.SENDING
 
     def release(self) -> None:
-        """Give the connection back, if no POST has used it."""
+        """Release the connection, if no POST has used it."""
         if self.reserved is not None:
             self.reserved.release()
 
 
 class Submitter:
-    """Takes leased jobs through their checks, their journal entry and their POST, in steps. `Senders` takes the steps.
+    """Takes leased jobs through their checks, their journal entry and their POST, in steps that `SenderPool` takes.
 
     `on_verdict` is called as soon as a POST has its verdict, with the verdict, the monotonic time at which the POST
     began, and the batch of the call. From it, the worker learns that 8x8 cannot be reached.
@@ -109,31 +116,33 @@ class Submitter:
         self._journal = Journal(store, policy, lease=lease, guard=guard)
         self._verdicts = verdicts
         self.on_fault: Fault = on_fault
-        """Hears of what was raised, and what has not happened because of it."""
+        """Called with what has not happened, and the error because of which."""
         self._on_verdict = on_verdict
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Dispatch]:
         """The leased jobs that may go on to their journal entries, which check all else.
 
-        A job whose calling window is closed is put back. All jobs are put back if the store was rolled back to an older
+        A job whose calling window is closed is requeued. All jobs are requeued if the store was rolled back to an older
         state. A job whose lease has ended is left to the sweep.
         """
         now = self._store.clock.now()
         # When its lease has ended, another worker may have the job.
         ours = [job for job in jobs if now < job.due_at]
-        if self._guard is not None and not await self._guard.vet():
-            await self._journal.put_back([Unsent(job, f"held before it left: {self._holds.reason}") for job in ours])
+        if self._guard is not None and not await self._guard.verify():
+            await self._journal.requeue(
+                [Requeue(job, f"held before it was sent: {self._holds.reason}") for job in ours]
+            )
             return []
         closed = [job for job in ours if not job.may_ring(at=now)]
         if closed:
-            await self._journal.put_back([Unsent.outside_window(job) for job in closed])
+            await self._journal.requeue([Requeue.outside_window(job) for job in closed])
             ours = [job for job in ours if job not in closed]
         return [Dispatch(job, leased_at) for job in ours]
 
     async def connected(self, dispatch: Dispatch, *, waits: bool) -> Dispatch | None:
         """The call with its connection; without `waits`, None if there is no kept one.
 
-        Before the journal entry: a call that has its entry leaves, or goes back soon. If the gateway fails here, the
+        Before the journal entry: a call that has its entry is sent, or requeued soon. If the gateway fails here, the
         POST will fail in the same way, and its verdict says why.
         """
         if self._connect is None or dispatch.reserved is not None:
@@ -157,7 +166,7 @@ class Submitter:
             # A stop waits for this: it is short, and a cancellation would leave entries behind that nobody sends.
             with anyio.CancelScope(shield=True):
                 going = await self._begin(dispatches)
-        except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised
+        except Exception as error:  # noqa: BLE001 - nothing is sent, whatever was raised
             self.on_fault(_NOT_JOURNALLED, error)
         finally:
             kept = {dispatch.job.id for dispatch in going if dispatch.unsent is None}
@@ -169,13 +178,13 @@ class Submitter:
     async def _begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
         held = [each for each in dispatches if self._holds.closed_since(each.leased_at)]
         if held:
-            await self.put_back(held, f"held before it left: {self._holds.reason}")
+            await self.requeue(held, f"held before it was sent: {self._holds.reason}")
         waiting = {each.job.id: each for each in dispatches if each not in held}
         if not waiting:
             return []
-        self._pacer.asking()
+        self._pacer.entries_requested()
         begun, refused = await self._journal.begin([each.job for each in waiting.values()], slot=self._pacer.slot())
-        self._pacer.answered(is_whole=all(each.unsent is None for each in begun))
+        self._pacer.entries_answered(is_whole=all(each.unsent is None for each in begun))
         self._pacer.allotted(
             slot for slot in (*(each.slot for each in begun), *(why.slot for _, why in refused)) if slot is not None
         )
@@ -184,29 +193,29 @@ class Submitter:
         ]
         early = [waiting[job.id] for job, why in refused if why.result is Result.NO_SLOT]
         try:
-            await self._turn_back([each for each in refused if each[1].result is not Result.NO_SLOT])
-        except Exception as error:  # noqa: BLE001 - the others are journalled, and leave all the same
-            self._not_put_back([job for job, _ in refused], error)
+            await self._settle_rejections([each for each in refused if each[1].result is not Result.NO_SLOT])
+        except Exception as error:  # noqa: BLE001 - the others are journalled, and sent all the same
+            self._not_requeued([job for job, _ in refused], error)
         return sending + early
 
-    async def _turn_back(self, refused: Sequence[Refused]) -> None:
-        """End the refused jobs, or put them back, each with the reason."""
+    async def _settle_rejections(self, refused: Sequence[Rejection]) -> None:
+        """End the rejected jobs, or requeue them, each with the reason."""
         clock = self._store.clock
-        ended, back = sorted_out(refused, at=clock.now(), seed=clock.monotonic(), policy=self._policy)
+        ended, back = classify_rejections(refused, at=clock.now(), seed=clock.monotonic(), policy=self._policy)
         await self._journal.end(ended)
-        await self._journal.put_back(back)
+        await self._journal.requeue(back)
 
     async def send(self, dispatch: Dispatch) -> None:
-        """POST one journalled call, and hand its verdict on (`Verdicts`).
+        """POST one journalled call, and pass its verdict on (`Verdicts`).
 
-        If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise.
+        If this is cancelled, the job is requeued if no byte can have been sent, and is in doubt otherwise.
         """
         try:
-            self._verdicts.add(dispatch.job, await self._reply(dispatch))
+            self._verdicts.add(dispatch.job, await self._pending_verdict(dispatch))
         finally:
             dispatch.release()
 
-    async def _reply(self, dispatch: Dispatch) -> Reply:
+    async def _pending_verdict(self, dispatch: Dispatch) -> PendingVerdict:
         if dispatch.unsent is not None:
             reply = self._not_sent(NotSentCause.STORE_AWAY, dispatch.unsent)
             reply.is_known = False
@@ -230,11 +239,11 @@ class Submitter:
         closed.append(self._holds.close(hold))
         try:
             await self._holds.order(closed[0])
-        except Exception as error:  # noqa: BLE001 - the answer is judged, whatever the store raises
+        except Exception as error:  # noqa: BLE001 - the answer is classified, whatever the store raises
             self.on_fault(_NOT_HELD, error)
 
-    async def give_back(self, dispatches: Collection[Dispatch]) -> None:
-        """When the worker stops, requeue the calls that have not left, if the store answers in time."""
+    async def requeue_unsent(self, dispatches: Collection[Dispatch]) -> None:
+        """When the worker stops, requeue the calls that were not sent, if the store answers in time."""
         for dispatch in dispatches:
             dispatch.release()
             if dispatch.is_begun:
@@ -242,24 +251,24 @@ class Submitter:
                 reply.is_known = dispatch.unsent is None
                 self._verdicts.add(dispatch.job, reply)
         with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True):
-            await self.put_back([each for each in dispatches if not each.is_begun], _STOPPED)
+            await self.requeue([each for each in dispatches if not each.is_begun], _STOPPED)
 
-    async def _post(self, dispatch: Dispatch, progress: PostProgress, closed: Sequence[Gate]) -> Reply:
+    async def _post(self, dispatch: Dispatch, progress: PostProgress, closed: Sequence[Gate]) -> PendingVerdict:
         job = dispatch.job
         post = job.posts[-1]
         clock = self._store.clock
         if dispatch.slot is not None:
-            left = dispatch.asked_at + LEAVES_WITHIN - clock.monotonic()
-            if not await self._pacer.reach(dispatch.slot, within=left):
+            left = dispatch.asked_at + SENT_WITHIN - clock.monotonic()
+            if not await self._pacer.wait_for_slot(dispatch.slot, within=left):
                 return self._not_sent(NotSentCause.MISSED_SLOT, "the call missed its send slot")
         if (late := self._why_not(dispatch)) is not None:
-            return Reply(late, clock.now())
+            return PendingVerdict(late, clock.now())
         now = clock.now()
         body = body_to(job.body, job.number) if job.place else job.body
         placement = Placement(body=body, client_request_id=post.client_request_id, valid_until=post.valid_until)
-        left_at = clock.monotonic()
+        sent_at = clock.monotonic()
         # A gateway that does not report its progress counts as having sent the call.
-        progress.may_have_left = True
+        progress.may_have_been_sent = True
         span = tracing.post_begun(job)
         call_lines.post_begun(job)
         try:
@@ -268,64 +277,64 @@ class Submitter:
             _log.exception("the gateway failed", job=job.id)
             message = f"the gateway failed: {type(error).__name__}: {error}"
             verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
-            if not progress.may_have_left:
+            if not progress.may_have_been_sent:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
         except BaseException:
             tracing.post_ended(span, None)
             raise
         tracing.post_ended(span, verdict)
         call_lines.answered(job, verdict)
-        self._on_verdict(verdict, left_at, job.batch_id)
+        self._on_verdict(verdict, sent_at, job.batch_id)
         at = self._store.clock.now()
         if closed:
-            return Reply(verdict, at, gate=closed[0])
+            return PendingVerdict(verdict, at, gate=closed[0])
         # If the verdict has a hold, this worker is held from now on.
         hold = hold_of(verdict, sent_at=now, answered_at=at, clock_skew=self._policy.clock_skew)
         if hold is not None:
-            return Reply(verdict, at, gate=self._holds.close(hold))
+            return PendingVerdict(verdict, at, gate=self._holds.close(hold))
         if verdict.http_status is not None:
             self._holds.relax()
-        return Reply(verdict, at)
+        return PendingVerdict(verdict, at)
 
     def _why_not(self, dispatch: Dispatch) -> Verdict | None:
-        """Why a call that has its journal entry may not leave now, as a verdict; None if it may.
+        """Why a call that has its journal entry may not be sent now, as a verdict; None if it may.
 
-        Looked at before the gateway gets the call, and again just before its first byte.
+        Checked before the gateway gets the call, and again just before its first byte.
         """
         clock = self._store.clock
         if self._holds.closed_since(dispatch.leased_at):
-            return _not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
-        if clock.monotonic() - dispatch.asked_at >= LEAVES_WITHIN:
+            return _not_sent(NotSentCause.HELD, f"held before it was sent: {self._holds.reason}")
+        if clock.monotonic() - dispatch.asked_at >= SENT_WITHIN:
             return _not_sent(
-                NotSentCause.MISSED_SLOT, f"it could not leave within {LEAVES_WITHIN:g} s of its journal entry"
+                NotSentCause.MISSED_SLOT, f"it could not be sent within {SENT_WITHIN:g} s of its journal entry"
             )
         if dispatch.job.posts[-1].valid_until <= clock.now():
-            return _not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call left")
+            return _not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call was sent")
         return None
 
-    def _not_sent(self, cause: NotSentCause, message: str) -> Reply:
-        return Reply(_not_sent(cause, message), self._store.clock.now())
+    def _not_sent(self, cause: NotSentCause, message: str) -> PendingVerdict:
+        return PendingVerdict(_not_sent(cause, message), self._store.clock.now())
 
-    def _cut_short(self, progress: PostProgress) -> Reply:
-        if not progress.may_have_left:
-            return self._not_sent(NotSentCause.STOPPED, "the worker was stopped before the call left")
+    def _cut_short(self, progress: PostProgress) -> PendingVerdict:
+        if not progress.may_have_been_sent:
+            return self._not_sent(NotSentCause.STOPPED, "the worker was stopped before the call was sent")
         message = "the worker was stopped while the call was on its way"
-        return Reply(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
+        return PendingVerdict(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
 
-    async def put_back(self, dispatches: Collection[Dispatch], reason: str) -> None:
-        """Put calls without a journal entry back in the queue."""
+    async def requeue(self, dispatches: Collection[Dispatch], reason: str) -> None:
+        """Requeue calls without a journal entry."""
         for dispatch in dispatches:
             dispatch.release()
         jobs = [dispatch.job for dispatch in dispatches]
         try:
-            await self._journal.put_back([Unsent(job, reason) for job in jobs])
-        except Exception as error:  # noqa: BLE001 - the ends of their leases bring the calls back
-            self._not_put_back(jobs, error)
+            await self._journal.requeue([Requeue(job, reason) for job in jobs])
+        except Exception as error:  # noqa: BLE001 - the calls are requeued when their leases end
+            self._not_requeued(jobs, error)
 
-    def _not_put_back(self, jobs: Sequence[Job], error: Exception) -> None:
-        self.on_fault(_NOT_PUT_BACK, error)
+    def _not_requeued(self, jobs: Sequence[Job], error: Exception) -> None:
+        self.on_fault(_NOT_REQUEUED, error)
         _log.warning(
-            "calls could not be put back in the queue; they are queued again when their leases end",
+            "calls could not be requeued; they are queued again when their leases end",
             jobs=[job.id for job in jobs],
             error=str(error),
             exc_info=None if isinstance(error, StoreError) else error,
@@ -336,10 +345,10 @@ def _not_sent(cause: NotSentCause, message: str) -> Verdict:
     return Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message)
 
 
-class Senders:
+class SenderPool:
     """The tasks that send a worker's calls: one writes journal entries, in order; a POST has one of its own.
 
-    `on_freed` is called when the worker may have room for another call.
+    `on_freed` is called when the worker can take another call.
     """
 
     def __init__(self, submitter: Submitter, pacer: Pacer, *, on_freed: Callable[[], None]) -> None:
@@ -348,22 +357,22 @@ class Senders:
         self._on_freed = on_freed
         self._waiting: deque[Dispatch] = deque()
         self._came = anyio.Event()
-        self._entered = anyio.Event()
+        self._journalled = anyio.Event()
         self._ready: deque[Dispatch] = deque()
         self._idle: list[anyio.Event] = []
         self.leased: int = 0
         """The number of calls that have no journal entry yet."""
-        self.entering: int = 0
+        self.journalling: int = 0
         """The number of those whose journal entry is on its way."""
         self.on_their_way: int = 0
         """The number of leased calls whose POST has no answer yet."""
 
-    def occupy(self, count: int) -> None:
+    def add_leased(self, count: int) -> None:
         """Count calls that were leased."""
         self.leased += count
         self.on_their_way += count
 
-    def free(self, count: int) -> None:
+    def drop_leased(self, count: int) -> None:
         """Subtract calls that were leased but will not be sent."""
         self.leased -= count
         self.on_their_way -= count
@@ -371,7 +380,7 @@ class Senders:
             self._on_freed()
 
     async def add(self, dispatches: Iterable[Dispatch], group: TaskGroup) -> None:
-        """Take prepared calls that `occupy` counted. Those for which the gateway has no connection connect first."""
+        """Take prepared calls that `add_leased` counted. Those without a connection of the gateway connect first."""
         for dispatch in dispatches:
             connected = await self._submitter.connected(dispatch, waits=False)
             if connected is None:
@@ -379,51 +388,51 @@ class Senders:
             else:
                 self._wait(connected)
 
-    async def entered(self) -> None:
+    async def wait_until_journalled(self) -> None:
         """Wait until the calls that are ready have their journal entries."""
         while self._waiting:
-            await self._entered.wait()
+            await self._journalled.wait()
 
     async def run(self, group: TaskGroup) -> None:
         """Write the journal entries of calls when their send slots are near, and send the calls in tasks of this group.
 
-        Calls that have not left when the group ends are put back.
+        Calls that were not sent when the group ends are requeued.
         """
         try:
             while True:
                 await self._came.wait()
                 while self._waiting:
                     try:
-                        await self._enter(group)
+                        await self._journal_next(group)
                     except Exception as error:  # noqa: BLE001 - a fault of ours must cut no POST
                         self._submitter.on_fault(_NOT_JOURNALLED, error)
                         left, self._waiting = self._waiting, deque()
-                        await self._submitter.put_back(left, "an unexpected error kept the call from being sent")
-                        self.free(len(left))
+                        await self._submitter.requeue(left, "an unexpected error kept the call from being sent")
+                        self.drop_leased(len(left))
                 self._came = anyio.Event()
         finally:
-            await self._give_back(self._waiting)
+            await self._requeue_unsent(self._waiting)
 
-    async def _enter(self, group: TaskGroup) -> None:
-        """Write the next journal entries, if their slots are near; else put the calls back for other workers."""
+    async def _journal_next(self, group: TaskGroup) -> None:
+        """Write the next journal entries, if their slots are near; else requeue the calls for other workers."""
         if self._pacer.is_far:
-            share, going = len(self._waiting), list[Dispatch]()
-            await self._submitter.put_back(list(self._waiting), _NO_ROOM)
+            count, going = len(self._waiting), list[Dispatch]()
+            await self._submitter.requeue(list(self._waiting), _NO_CAPACITY)
         else:
-            await self._pacer.near()
-            some = list(islice(self._waiting, self._pacer.share()))
-            share = self.entering = len(some)
+            await self._pacer.wait_until_near()
+            some = list(islice(self._waiting, self._pacer.entries_to_request()))
+            count = self.journalling = len(some)
             self._on_freed()
             try:
                 going = await self._submitter.begin(some)
             finally:
-                self.entering = 0
-        for _ in range(share):
+                self.journalling = 0
+        for _ in range(count):
             self._waiting.popleft()
         begun = [each for each in going if each.is_begun]
         self._waiting.extendleft(each for each in reversed(going) if not each.is_begun)
-        self.leased -= share - len(going) + len(begun)
-        self.on_their_way -= share - len(going)
+        self.leased -= count - len(going) + len(begun)
+        self.on_their_way -= count - len(going)
         self._on_freed()
         for dispatch in begun:
             self._ready.append(dispatch)
@@ -431,12 +440,12 @@ class Senders:
                 self._idle.pop().set()
             else:
                 group.start_soon(self._send_calls)
-        self._entered.set()
-        self._entered = anyio.Event()
+        self._journalled.set()
+        self._journalled = anyio.Event()
 
     def _wait(self, dispatch: Dispatch) -> None:
         if self._pacer.is_paced:
-            self._pacer.readying.ended(dispatch.leased_at)
+            self._pacer.preparation_latency.record(dispatch.leased_at)
         self._waiting.append(dispatch)
         self._came.set()
 
@@ -444,12 +453,12 @@ class Senders:
         try:
             self._wait(await self._submitter.connected(dispatch, waits=True) or dispatch)
         except cancellations():
-            await self._give_back([dispatch])
+            await self._requeue_unsent([dispatch])
             raise
 
-    async def _give_back(self, left: Collection[Dispatch]) -> None:
+    async def _requeue_unsent(self, left: Collection[Dispatch]) -> None:
         if left:
-            await self._submitter.give_back(left)
+            await self._submitter.requeue_unsent(left)
             waiting = sum(not each.is_begun for each in left)
             self.leased -= waiting
             self.on_their_way -= len(left)
@@ -468,7 +477,7 @@ class Senders:
             if woken in self._idle:
                 self._idle.remove(woken)
             left, self._ready = self._ready, deque()
-            await self._give_back(left)
+            await self._requeue_unsent(left)
 
     async def _send(self, dispatch: Dispatch) -> None:
         try:

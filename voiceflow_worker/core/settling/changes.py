@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 SESSIONS = writes.SESSION
-_OF_NOBODY_HERE = "elsewhere.unknown.0"
+_UNMATCHED = "elsewhere.unknown.0"
 """The value for a session that belongs to no call of this store. It has the form of a POST of a job that does not
 exist."""
 EARLY = "early-summary"
@@ -93,9 +93,9 @@ class Sessions:
                 found.setdefault(record.group, []).append(press)
         return {session: tuple(sorted(some, key=lambda press: press.at)) for session, some in found.items()}
 
-    async def disown(self, session_id: str) -> None:
+    async def mark_unmatched(self, session_id: str) -> None:
         """Store that a session belongs to no call of this store, so that it is not matched by its numbers again."""
-        await self._posts.put({session_id: _OF_NOBODY_HERE})
+        await self._posts.put({session_id: _UNMATCHED})
 
     async def find(self, session_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
         """The job id and POST number of each session that is known."""
@@ -127,7 +127,7 @@ class JobChange:
 
 
 class Changes:
-    """Applies pure functions to the stored jobs, many changes in one trip.
+    """Applies pure functions to the stored jobs, many changes in one round trip.
 
     All that a change requires is stored with it (`writes.settled`): the sessions of POSTs, opt-outs, the person's
     attempts, and the release of the numbers of calls that are over. With an outcome, a POST gets the keys that were
@@ -158,7 +158,7 @@ class Changes:
         """Apply one function to many jobs in one bulk write; returns the number of jobs that it changed.
 
         A job is left out if `apply` refuses it, if it was deleted, or if another writer has changed it. One that cannot
-        be read or changed is set aside, and told. Raises `StoreError`.
+        be read or changed is skipped, and logged. Raises `StoreError`.
         """
 
         def unless_moved(found: Job) -> Callable[[Job], Job]:
@@ -176,34 +176,34 @@ class Changes:
     async def _flush(self, changes: Sequence[JobChange]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}
         todo: dict[str, list[int]] = {}
-        for place, change in enumerate(changes):
-            todo.setdefault(change.job_id, []).append(place)
-        remembered = {change.job_id: change.base for change in changes if change.base is not None}
+        for index, change in enumerate(changes):
+            todo.setdefault(change.job_id, []).append(index)
+        bases = {change.job_id: change.base for change in changes if change.base is not None}
         for _ in range(ROUNDS):
             if not todo:
                 break
             try:
-                read = await read_each(self._store, [job_id for job_id in todo if job_id not in remembered])
+                read = await read_each(self._store, [job_id for job_id in todo if job_id not in bases])
                 for job_id, error in read.unreadable.items():
                     answers.update(dict.fromkeys(todo.pop(job_id), error))
-                left = await self._round(changes, todo, remembered, read.jobs, answers)
+                left = await self._round(changes, todo, bases, read.jobs, answers)
             except StoreError as away:
-                # What earlier rounds have stored is told, whatever comes after them.
-                for place in (place for places in todo.values() for place in places):
-                    answers.setdefault(place, away)
+                # What earlier rounds have stored is returned, whatever comes after them.
+                for index in (index for indexes in todo.values() for index in indexes):
+                    answers.setdefault(index, away)
                 todo = {}
                 break
             # After a refusal the job is read again, because the caller's copy is out of date.
-            todo, remembered = {job_id: todo[job_id] for job_id in left}, {}
-        for job_id, places in todo.items():
-            answers.update(dict.fromkeys(places, StaleJobError(job_id)))
-        return [answers[place] for place in range(len(changes))]
+            todo, bases = {job_id: todo[job_id] for job_id in left}, {}
+        for job_id, indexes in todo.items():
+            answers.update(dict.fromkeys(indexes, StaleJobError(job_id)))
+        return [answers[index] for index in range(len(changes))]
 
     async def _round(
         self,
         changes: Sequence[JobChange],
         todo: Mapping[str, list[int]],
-        remembered: Mapping[str, Job],
+        bases: Mapping[str, Job],
         read: Mapping[str, Job],
         answers: dict[int, Changed | BaseException],
     ) -> list[str]:
@@ -212,23 +212,23 @@ class Changes:
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         now = self._store.clock.now()
-        for job_id, places in todo.items():
-            old = remembered.get(job_id) or read.get(job_id)
+        for job_id, indexes in todo.items():
+            old = bases.get(job_id) or read.get(job_id)
             if old is None:
-                answers.update(dict.fromkeys(places, JobNotFoundError(job_id)))
+                answers.update(dict.fromkeys(indexes, JobNotFoundError(job_id)))
                 continue
-            new, errors = _applied(old, [(place, changes[place].apply) for place in places])
+            new, errors = _applied(old, [(index, changes[index].apply) for index in indexes])
             if new is not old:
                 new_of[job_id], tried[job_id] = (old, new), errors
-            elif job_id in remembered:
+            elif job_id in bases:
                 # "Nothing to change" holds only for the job as the store has it.
                 again.append(job_id)
             else:
-                for place in places:
-                    answers[place] = errors.get(place) or Changed(old, old)
+                for index in indexes:
+                    answers[index] = errors.get(index) or Changed(old, old)
         if not new_of:
             return again
-        presses = await self._sessions.presses(_over(new_of.values()))
+        presses = await self._sessions.presses(_sessions_with_new_outcome(new_of.values()))
         made: list[tuple[Changed, Write]] = []
         redials: dict[str, Span | None] = {}
         for job_id, (old, new) in new_of.items():
@@ -244,13 +244,13 @@ class Changes:
             if answer.result is not Result.DONE:
                 again.append(job_id)
                 continue
-            for place in todo[job_id]:
-                answers[place] = tried[job_id].get(place) or changed
+            for index in todo[job_id]:
+                answers[index] = tried[job_id].get(index) or changed
             tracing.end(redials[job_id])
         return again
 
 
-def _over(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:
+def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:
     """The sessions that get their outcome in these changes, of calls that may ask for keys."""
     for old, new in jobs:
         if new.menu is None and Action.SAY_AND_CAPTURE not in new.body:
@@ -274,11 +274,11 @@ def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> t
     """The job after these changes, in order, and the errors by index of the change. A failed change has no effect."""
     job = old
     errors: dict[int, Exception] = {}
-    for place, apply in applies:
+    for index, apply in applies:
         try:
             job = apply(job)
         except Exception as error:  # noqa: BLE001 - an error in one change is for its caller, not for the whole batch
-            errors[place] = error
+            errors[index] = error
     return job, errors
 
 

@@ -1,4 +1,4 @@
-"""Doubts and overdue calls against the log of 8x8: its spans, the evidence, and the prices.
+"""Doubts and overdue calls against the log of 8x8: the requests, the evidence, and the prices.
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
 to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. By
@@ -33,8 +33,8 @@ from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import (
     LoggedSession,
+    LoggedSessions,
     Match,
-    SessionBook,
     Window,
     matched,
     may_own,
@@ -58,11 +58,11 @@ class _HasWindow(Protocol):
     def window(self) -> Window: ...
 
 
-Case = TypeVar("Case", bound=_HasWindow)
+Lookup = TypeVar("Lookup", bound=_HasWindow)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LogRequest:
     """The next request for a part of the log: request `number` of `count`, made for this many `calls`."""
 
     number: int
@@ -71,13 +71,13 @@ class Look:
     asked: Window
 
 
-def spans(cases: Sequence[Case]) -> list[list[Case]]:
-    """The calls to look up (`cases`) in groups, the oldest first. Each group needs about `SPAN` of the log."""
-    groups: list[list[Case]] = []
-    for case in sorted(cases, key=lambda each: each.window.since):
-        if not groups or case.window.until - groups[-1][0].window.since > SPAN:
+def split_by_time(lookups: Sequence[Lookup]) -> list[list[Lookup]]:
+    """The calls to look up in groups, the oldest first. Each group needs about `SPAN` of the log."""
+    groups: list[list[Lookup]] = []
+    for lookup in sorted(lookups, key=lambda each: each.window.since):
+        if not groups or lookup.window.until - groups[-1][0].window.since > SPAN:
             groups.append([])
-        groups[-1].append(case)
+        groups[-1].append(lookup)
     return groups
 
 
@@ -86,8 +86,8 @@ def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: da
 
     The range covers the longest possible call, because 8x8 does not document which of a row's times counts.
     """
-    until = max(case.window.until for case in group) + longest_call
-    return Window(min(case.window.since for case in group) - MARGIN, min(until, latest))
+    until = max(lookup.window.until for lookup in group) + longest_call
+    return Window(min(lookup.window.since for lookup in group) - MARGIN, min(until, latest))
 
 
 EVERY = timedelta(minutes=3)
@@ -97,17 +97,17 @@ TIMEOUT = timedelta(minutes=10)
 MOST = 5000
 """The most calls in doubt, and the most calls without a summary, that a worker reads in one round."""
 
-TURNS = "export-turn"
+LEASES = "export-lease"
 
 
 def log_lease(store: Store, queue: str) -> LeaderLease:
     """The lease of the log of a queue. While it is taken, a process has just requested the log."""
-    return LeaderLease(store, queue, namespace=TURNS, length=EVERY)
+    return LeaderLease(store, queue, namespace=LEASES, length=EVERY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """Counts of the calls that were looked at: each is `placed` or `not_placed`, or stays `open`."""
+    """Counts of the calls that were checked: each is `placed` or `not_placed`, or stays `open`."""
 
     looked_at: int = 0
     placed: int = 0
@@ -120,7 +120,7 @@ class Reconciled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _Lookup:
     job: Job
     post: Post
     window: Window
@@ -141,7 +141,7 @@ class Reconciler:
         self._sessions = Sessions(store)
         self._queues = QueueNames(store)
         self._lease = log_lease(store, queue)
-        self._turns = 0
+        self._rounds = 0
 
     async def due(self) -> Reconciled:
         """Look for the due calls in one export of the log, and for those whose summary may have been lost.
@@ -153,43 +153,45 @@ class Reconciler:
         if not await self._lease.is_free():
             return Reconciled()
         now = self._store.clock.now()
-        groups = spans(self._cases(await self._overdue(now)))
-        # The lease is never given back, even if the request fails, so that a failing log is not requested in a loop.
+        groups = split_by_time(self._lookups(await self._overdue(now)))
+        # The lease is never released, even if the request fails, so that a failing log is not requested in a loop.
         if not groups or not await self._lease.take():
             return Reconciled()
-        # Groups take turns: one whose log cannot be read must not keep the others waiting.
-        self._turns += 1
-        group = groups[self._turns % len(groups)]
-        return await self._look(group, self._range(group))
+        # One group is read at a time, in rotation: one whose log cannot be read must not keep the others waiting.
+        self._rounds += 1
+        group = groups[self._rounds % len(groups)]
+        return await self._request_log(group, self._range(group))
 
-    async def everything(self, *, submitted: bool = False, tell: Callable[[Look], None] = lambda _: None) -> Reconciled:
-        """Look at every call in doubt, due or not, and at every call whose summary is overdue.
+    async def everything(
+        self, *, submitted: bool = False, on_request: Callable[[LogRequest], None] = lambda _: None
+    ) -> Reconciled:
+        """Check every call in doubt, due or not, and every call whose summary is overdue.
 
-        With `submitted`, also at calls whose summary is not due yet: those that the log does not settle go on waiting
-        for it, and count as open. `tell` is called before each log is requested. Raises `CallLogError`, keeping the
-        results of earlier logs, and `StoreError`.
+        With `submitted`, also calls whose summary is not due yet: those that the log does not settle go on waiting
+        for it, and count as open. `on_request` is called before each log is requested. Raises `CallLogError`, keeping
+        the results of earlier logs, and `StoreError`.
         """
         now = self._store.clock.now()
         doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT))
         by = None if submitted else now
         overdue = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by))
-        groups = spans(self._cases([*doubts, *await self._without_early_summary(overdue)]))
+        groups = split_by_time(self._lookups([*doubts, *await self._without_early_summary(overdue)]))
         total = Reconciled()
         for number, group in enumerate(groups, 1):
             asked = self._range(group)
-            tell(Look(number, len(groups), len(group), asked))
-            total += await self._look(group, asked)
+            on_request(LogRequest(number, len(groups), len(group), asked))
+            total += await self._request_log(group, asked)
         return total
 
     async def _overdue(self, now: datetime) -> list[Job]:
         doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT, by=now, limit=MOST))
-        by = now + max(self._policy.summary_deadline - self._first_look, timedelta())
+        by = now + max(self._policy.summary_deadline - self._first_check, timedelta())
         silent = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by, limit=MOST))
         silent = [job for job in silent if job.due_at <= now or self._is_time_for(job, now)]
         return [*doubts, *await self._without_early_summary(silent)]
 
     @property
-    def _first_look(self) -> timedelta:
+    def _first_check(self) -> timedelta:
         """The time after its answer at which the log can have a call that nobody answered."""
         policy = self._policy
         return max(policy.ringing + policy.clock_skew + policy.export_settle, timedelta(minutes=1))
@@ -197,95 +199,96 @@ class Reconciler:
     def _is_time_for(self, job: Job, now: datetime) -> bool:
         """Whether to look for a call whose summary is not due yet: it may be lost, or the call may still go on.
 
-        That is at its first look, and whenever it is twice as old as then: a call is looked for some six times.
+        That is at its first check, and whenever it is twice as old as then: a call is looked for some six times.
         """
         age = now - (job.due_at - self._policy.summary_deadline)
-        look = self._first_look
-        while 2 * look <= age:
-            look *= 2
-        return look <= age < look + 2 * EVERY
+        age_of_check = self._first_check
+        while 2 * age_of_check <= age:
+            age_of_check *= 2
+        return age_of_check <= age < age_of_check + 2 * EVERY
 
     async def _without_early_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Apply early summaries that no worker has applied yet; returns the jobs that are still submitted."""
-        looked = await gather(*(partial(self._settler.apply_early, job) for job in jobs))
-        return [job for job in looked if job.state is JobState.SUBMITTED]
+        checked = await gather(*(partial(self._settler.apply_early, job) for job in jobs))
+        return [job for job in checked if job.state is JobState.SUBMITTED]
 
-    def _cases(self, jobs: Sequence[Job]) -> list[_Case]:
+    def _lookups(self, jobs: Sequence[Job]) -> list[_Lookup]:
         posts = [(job, job.open_post) for job in jobs]
         skew = self._policy.clock_skew
-        return [_Case(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
+        return [_Lookup(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
 
-    def _range(self, group: Sequence[_Case]) -> Window:
+    def _range(self, group: Sequence[_Lookup]) -> Window:
         longest = self._policy.longest_call + self._policy.export_settle
         return range_of(group, longest_call=longest, latest=self._store.clock.now())
 
-    async def _look(self, group: Sequence[_Case], asked: Window) -> Reconciled:
+    async def _request_log(self, group: Sequence[_Lookup], asked: Window) -> Reconciled:
         log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
         # In a thread: sorting a long log must not hold up the calls that are being sent.
-        book = await to_thread.run_sync(SessionBook, log.rows)
+        logged = await to_thread.run_sync(LoggedSessions, log.rows)
         total = Reconciled()
         for start in range(0, len(group), PAGE):
             page = group[start : start + PAGE]
             # Other POSTs are read after the log: a POST that began later has no row in it.
-            total += await self._conclude_all([(case, await self._match(case, book)) for case in page])
+            total += await self._conclude_all([(lookup, await self._match(lookup, logged)) for lookup in page])
         return total
 
-    async def _match(self, case: _Case, book: SessionBook) -> Match:
+    async def _match(self, lookup: _Lookup, logged: LoggedSessions) -> Match:
         await checkpoint()
-        if case.post.session_id is not None:
-            session = book.get(case.post.session_id)
-            if session is not None and not session.may_be_of(case.job, case.post):
+        if lookup.post.session_id is not None:
+            session = logged.get(lookup.post.session_id)
+            if session is not None and not session.may_be_of(lookup.job, lookup.post):
                 # The answer that named this session was left over from another POST on the same connection.
                 return Match(reason="its session is that of a call to another number in the log of 8x8")
             return Match(session=session, reason="" if session else "its session is not in the log of 8x8")
-        looks = book.lookalikes(case.job.source, case.job.number_of(case.post), case.window)
-        if not looks:
-            return matched((), taken=(), rivals=())
+        candidates = logged.candidates(lookup.job.source, lookup.job.number_of(lookup.post), lookup.window)
+        if not candidates:
+            return matched((), taken=(), competing=())
         now = self._store.clock.now()
-        if case.window.since <= now - max(SESSION_KEPT, self._policy.retention):
+        if lookup.window.since <= now - max(SESSION_KEPT, self._policy.retention):
             return Match(
                 reason="the call is so old that a row of 8x8's log which fits it may belong to another call, which "
                 "this store has deleted"
             )
         # The other POSTs are read first: a POST that gets its session after this read counts as a rival.
-        others = await self._others(case)
-        owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id])
+        others = await self._others(lookup)
+        owners = await self._sessions.find([each.session_id for each, _ in candidates if each.session_id])
         for session_id, owner in owners.items():
-            if owner == (case.job.id, case.post.number):
-                return Match(session=book.get(session_id))
+            if owner == (lookup.job.id, lookup.post.number):
+                return Match(session=logged.get(session_id))
         named = {post.session_id for post in others if post.session_id is not None}
         skew = self._policy.clock_skew
-        rivals = [post.client_request_id for post in others if may_own(post, case.window, skew=skew)]
-        return matched(looks, taken={*owners, *named}, rivals=rivals)
+        competing = [post.client_request_id for post in others if may_own(post, lookup.window, skew=skew)]
+        return matched(candidates, taken={*owners, *named}, competing=competing)
 
-    async def _others(self, case: _Case) -> list[Post]:
+    async def _others(self, lookup: _Lookup) -> list[Post]:
         """All other POSTs in the store with the same source and destination."""
         names = {self._queue, *await self._queues.known()}
         posts: list[Post] = []
-        for name, number in product(sorted(names), spellings(case.job.number_of(case.post))):
+        for name, number in product(sorted(names), spellings(lookup.job.number_of(lookup.post))):
             for job in await find_jobs(self._store, OfNumber(queue=name, number=number)):
-                if job.source == case.job.source:
+                if job.source == lookup.job.source:
                     posts += [
                         post
                         for post in job.posts
-                        if job.number_of(post) == number and (job.id, post.number) != (case.job.id, case.post.number)
+                        if job.number_of(post) == number
+                        and (job.id, post.number) != (lookup.job.id, lookup.post.number)
                     ]
         return posts
 
-    async def _conclude_all(self, found: Sequence[tuple[_Case, Match]]) -> Reconciled:
+    async def _conclude_all(self, found: Sequence[tuple[_Lookup, Match]]) -> Reconciled:
         results: list[Reconciled] = []
 
-        async def conclude(case: _Case, match: Match) -> None:
+        async def conclude(lookup: _Lookup, match: Match) -> None:
             with contextlib.suppress(JobError):  # it has been deleted
-                results.append(_counted(await self._conclude(case, match), case))
+                results.append(_counted(await self._conclude(lookup, match), lookup))
 
         await gather(*(partial(conclude, *each) for each in found))
         return sum(results, Reconciled())
 
-    async def _conclude(self, case: _Case, match: Match) -> Job:
-        job, now, policy = case.job, self._store.clock.now(), self._policy
+    async def _conclude(self, lookup: _Lookup, match: Match) -> Job:
+        job, now, policy = lookup.job, self._store.clock.now(), self._policy
         if match.session is not None and match.session.session_id is not None:
-            placed = await self._place(case, match.session, match.session.session_id)
+            placed = await self._settle_placed(lookup, match.session, match.session.session_id)
             if job.state is not JobState.SUBMITTED or placed.state is not JobState.SUBMITTED:
                 return placed
             job = placed
@@ -293,22 +296,22 @@ class Reconciler:
             return job
         if job.state is JobState.SUBMITTED:
             return await self._move(job, partial(lifecycle.give_up_waiting, at=now, policy=policy))
-        return await self._move(job, partial(lifecycle.look_again, at=now, policy=policy, reason=match.reason))
+        return await self._move(job, partial(lifecycle.check_again, at=now, policy=policy, reason=match.reason))
 
-    async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
+    async def _settle_placed(self, lookup: _Lookup, session: LoggedSession, session_id: str) -> Job:
         now = self._store.clock.now()
-        # A early summary has more than the rows of its session, such as the error code.
+        # An early summary has more than the rows of its session, such as the error code.
         is_early = bool(await self._sessions.early.get([session_id]))
         apply = partial(
             found_placed,
-            number=case.post.number,
+            number=lookup.post.number,
             session_id=session_id,
             outcome=None if is_early else session.outcome,
             charge=session.charge,
             at=now,
             policy=self._policy,
         )
-        changed = await self._changes.change(case.job.id, apply, base=case.job)
+        changed = await self._changes.change(lookup.job.id, apply, base=lookup.job)
         return await self._settler.apply_early(changed.new) if is_early else changed.new
 
     async def _move(self, found: Job, step: Callable[[Job], Job]) -> Job:
@@ -319,9 +322,9 @@ class Reconciler:
         return changed.new
 
 
-def _counted(job: Job, case: _Case) -> Reconciled:
-    post = job.post(case.post.number)
-    if job.state is JobState.IN_DOUBT or job.state is case.job.state:
+def _counted(job: Job, lookup: _Lookup) -> Reconciled:
+    post = job.post(lookup.post.number)
+    if job.state is JobState.IN_DOUBT or job.state is lookup.job.state:
         return Reconciled(looked_at=1, open=1)
     if post is not None and post.was_placed:
         return Reconciled(looked_at=1, placed=1)
@@ -373,41 +376,44 @@ class Prices:
         *,
         batch_id: str | None = None,
         since: datetime | None = None,
-        tell: Callable[[Look], None] = lambda _: None,
+        on_request: Callable[[LogRequest], None] = lambda _: None,
     ) -> Priced:
         """Read the prices of ended calls that have none yet.
 
-        With `batch_id`, only calls of this batch are read; with `since`, only POSTs begun at this time or later. `tell`
-        is called before each log is requested. Raises `CallLogError`, keeping the prices of earlier logs, and
-        `StoreError`.
+        With `batch_id`, only calls of this batch are read; with `since`, only POSTs begun at this time or later.
+        `on_request` is called before each log is requested. Raises `CallLogError`, keeping the prices of earlier logs,
+        and `StoreError`.
         """
         total = Priced()
-        groups = spans(await self._cases(batch_id, since))
+        groups = split_by_time(await self._lookups(batch_id, since))
         for number, group in enumerate(groups, 1):
             latest = self._store.clock.now() + timedelta(seconds=1)
             asked = range_of(group, longest_call=self._policy.longest_call, latest=latest)
-            tell(Look(number, len(groups), len(group), asked))
+            on_request(LogRequest(number, len(groups), len(group), asked))
             log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
-            book = await to_thread.run_sync(SessionBook, log.rows)
-            await gather(*(partial(self._price, case, book.get(case.session_id), total) for case in group))
+            logged = await to_thread.run_sync(LoggedSessions, log.rows)
+            await gather(*(partial(self._price, lookup, logged.get(lookup.session_id), total) for lookup in group))
         return total
 
-    async def _price(self, case: _UnpricedPost, session: LoggedSession | None, total: Priced) -> None:
+    async def _price(self, lookup: _UnpricedPost, session: LoggedSession | None, total: Priced) -> None:
         total.looked_at += 1
-        charge = session.charge if session is not None and len(session.legs) >= case.legs else None
+        charge = session.charge if session is not None and len(session.legs) >= lookup.legs else None
         if charge is None:
             return
-        apply = partial(charged, number=case.number, session_id=case.session_id, charge=charge)
+        apply = partial(charged, number=lookup.number, session_id=lookup.session_id, charge=charge)
         with contextlib.suppress(JobError):  # it has been deleted
-            await self._changes.change(case.job_id, apply)
+            await self._changes.change(lookup.job_id, apply)
             total.priced += 1
             if charge.currency is not None:
                 total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price
 
-    async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_UnpricedPost]:
+    async def _lookups(self, batch_id: str | None, since: datetime | None) -> list[_UnpricedPost]:
         ended = Listing(queue=self._queue, states=FINAL_STATES, batch=batch_id, limit=PAGE)
         return [
-            case async for page in find_pages(self._store, ended) for job in page for case in self._of_job(job, since)
+            lookup
+            async for page in find_pages(self._store, ended)
+            for job in page
+            for lookup in self._of_job(job, since)
         ]
 
     def _of_job(self, job: Job, since: datetime | None) -> list[_UnpricedPost]:

@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.record_set import report_unreadable, set_aside
 from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.settling.changes import Changes, JobChange, Sessions
-from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
+from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, RefusalRuns
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
@@ -55,7 +55,7 @@ class SummaryResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class PostAnswer:
     """The answer to a POST of a job. `number` is the POST's number, `at` the time of the answer.
 
     `job` is the job as the caller last saw it. `held_until` is the time at which the queue opens again after a verdict
@@ -89,11 +89,11 @@ class Settler:
         self._queues = QueueNames(store)
         self._refusals = RefusalRuns(store)
 
-    async def verdicts(self, answers: Sequence[Answered]) -> list[Job | BaseException]:
+    async def verdicts(self, answers: Sequence[PostAnswer]) -> list[Job | BaseException]:
         """Settle POSTs by their answers in one commit; returns the job or the error of each."""
         changes = [JobChange(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]
         settled: list[Job | BaseException] = []
-        noted: list[Noted] = []
+        noted: list[AnswerCode] = []
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):
             if isinstance(changed, BaseException):
                 settled.append(changed)
@@ -102,9 +102,9 @@ class Settler:
             verdict = each.verdict
             is_news = changed.new is not changed.old
             if verdict.kind is VerdictKind.CREATED:
-                noted.append(Noted(changed.new))
+                noted.append(AnswerCode(changed.new))
             elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
-                noted.append(Noted(changed.new, verdict.code, verdict.message))
+                noted.append(AnswerCode(changed.new, verdict.code, verdict.message))
         await self._refusals.note(noted)
         return settled
 
@@ -129,16 +129,16 @@ class Settler:
             if summary.status is None:
                 return SummaryResult.UNKNOWN
             await self._sessions.early.add({summary.session_id: outcome_of(summary)})
-            # The answer that names this session may have been stored between the look and the parking.
+            # The answer that names this session may have been stored between the read and the write.
             post = (await self._sessions.find([summary.session_id])).get(summary.session_id)
             if post is None:
                 return SummaryResult.EARLY
             await self._sessions.early.remove([summary.session_id])
-        if post is None or await self._is_of_another(post, summary):
+        if post is None or await self._is_mismatched(post, summary):
             return SummaryResult.UNKNOWN
         return await self._summarise(post, summary)
 
-    async def _is_of_another(self, post: tuple[str, int], summary: SessionSummary) -> bool:
+    async def _is_mismatched(self, post: tuple[str, int], summary: SessionSummary) -> bool:
         """Whether a summary shows that its session does not belong to the POST to which it was matched.
 
         A match by numbers is wrong if another program called the same person at the same time. The summary of that call
@@ -159,7 +159,7 @@ class Settler:
                 job=job.id,
                 session=session_id,
             )
-            await self._sessions.disown(session_id)
+            await self._sessions.mark_unmatched(session_id)
             return True
         is_named = ours.verdict is VerdictKind.CREATED and ours.session_id is not None  # by 8x8, and not by numbers
         if is_named or summary.client_request_id in {None, "", ours.client_request_id}:
@@ -169,7 +169,7 @@ class Settler:
         )
         with contextlib.suppress(JobNotFoundError):
             await self._changes.change(job_id, apply, base=job)
-        await self._sessions.disown(session_id)
+        await self._sessions.mark_unmatched(session_id)
         return True
 
     async def apply_early(self, job: Job) -> Job:
@@ -179,7 +179,7 @@ class Settler:
         for session_id, outcome in early.items():
             if outcome is None:
                 continue
-            job = await self._unpark((job.id, open_sessions[session_id]), session_id, outcome) or job
+            job = await self._apply_early_summary((job.id, open_sessions[session_id]), session_id, outcome) or job
         return job
 
     async def apply_all_early(self, *, after: str = "", limit: int = 500) -> str:
@@ -193,10 +193,10 @@ class Settler:
             for session_id, outcome in page:
                 if session_id in posts and outcome is not None:
                     with set_aside(f"the summary of session {session_id}"):
-                        await self._unpark(posts[session_id], session_id, outcome)
+                        await self._apply_early_summary(posts[session_id], session_id, outcome)
         return page[-1][0] if len(page) == limit else ""
 
-    async def _unpark(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
+    async def _apply_early_summary(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
         job_id, number = post
         apply = partial(summarised, number=number, outcome=outcome, at=self._store.clock.now(), policy=self._policy)
         since = tracing.began()
@@ -210,7 +210,7 @@ class Settler:
         if changed.new is not changed.old:
             tracing.summarised(changed.old, changed.new, number, outcome, since=since)
             call_lines.ended(changed.new, number, outcome)
-        await self._leave_alone(changed.new, number, outcome)
+        await self._end_waiting_calls(changed.new, number, outcome)
         await self._sessions.early.remove([session_id])
         return changed.new
 
@@ -235,7 +235,7 @@ class Settler:
         except (JobNotFoundError, IllegalMoveError):
             # The job was pruned, or its store was rolled back.
             return SummaryResult.UNKNOWN
-        await self._leave_alone(changed.new, number, outcome)
+        await self._end_waiting_calls(changed.new, number, outcome)
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
@@ -243,7 +243,7 @@ class Settler:
         tracing.summarised(changed.old, changed.new, number, outcome, since=since)
         call_lines.ended(changed.new, number, outcome)
         if outcome.code in SUMMARY_CODES:
-            await self._refusals.note([Noted(changed.new, outcome.code, outcome.message or "")])
+            await self._refusals.note([AnswerCode(changed.new, outcome.code, outcome.message or "")])
         return SummaryResult.SETTLED
 
     async def _is_clear(self, job_id: str, number: int, outcome: Outcome) -> bool:
@@ -252,10 +252,10 @@ class Settler:
         post = None if job is None else job.post(number)
         return job is not None and post is not None and outcome.status_of(job.number_of(post)) is not None
 
-    async def _leave_alone(self, job: Job, number: int, outcome: Outcome) -> None:
+    async def _end_waiting_calls(self, job: Job, number: int, outcome: Outcome) -> None:
         """After an opt-out, end the waiting calls to the number of this POST, in every known queue.
 
-        Calls of a queue without a worker, and calls that bridge to the number, end when their turn to be sent comes. A
+        Calls of a queue without a worker, and calls that bridge to the number, end when they would be sent. A
         repeated summary does this again, because the first time may have been interrupted. If the number is no longer
         on the list, no call ends.
         """
@@ -282,20 +282,20 @@ class Settler:
         await gather(*(partial(end, found) for found in waiting))
 
 
-_TOLD_APART_BY = 7
-"""The last digits of two numbers that tell them apart, however they are spelled."""
+_COMPARED_DIGITS = 7
+"""The last digits by which two numbers are compared, however they are spelled."""
 
 
 def _is_to_others(summary: SessionSummary, parties: Iterable[str]) -> bool:
     """Whether a summary names the numbers that were called, and none of them is among the `parties` of a POST."""
     ours = {_last_digits(number) for number in parties}
     called = {_last_digits(leg.destination) for leg in summary.legs if leg.destination}
-    known = {digits for digits in called if len(digits) == _TOLD_APART_BY}
+    known = {digits for digits in called if len(digits) == _COMPARED_DIGITS}
     return bool(called) and known == called and ours.isdisjoint(called)
 
 
 def _last_digits(number: str) -> str:
-    return "".join(filter(str.isdigit, number))[-_TOLD_APART_BY:]
+    return "".join(filter(str.isdigit, number))[-_COMPARED_DIGITS:]
 
 
 def outcome_of(summary: SessionSummary) -> Outcome:

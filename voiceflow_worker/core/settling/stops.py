@@ -40,7 +40,7 @@ def stop_rules(store: Store) -> RecordSet[StopRules]:
 class BatchStops:
     """The rules by which batches of one queue stop themselves. Methods raise StoreError.
 
-    A worker looks at the batches whose calls it leases, so the cost does not grow with the batches of the store. Any
+    A worker checks the batches whose calls it leases, so the cost does not grow with the batches of the store. Any
     number of workers may check the rules. After a person has resumed a batch, only later figures count, so the old
     figures do not hold it again.
     """
@@ -59,10 +59,10 @@ class BatchStops:
         await self._rules.change(batch_id, rules.over)
 
     def leased(self, jobs: Iterable[Job]) -> None:
-        """Note the batches of calls that a worker has leased: the next `look` judges them."""
+        """Note the batches of calls that a worker has leased: the next `check` includes them."""
         self._sent.update(job.batch_id for job in jobs if job.batch_id is not None)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Hold the batches that have reached a limit, of those whose calls were leased and that have calls to send."""
         now = self._store.clock.monotonic()
         if now >= self._read_again:
@@ -80,14 +80,14 @@ class BatchStops:
         gates = await gates_at(self._store, self._queue, ruled)
         counted = await self._store.totals(self._queue, batches=list(ruled))
         for (batch_id, rules), totals in zip(ruled.items(), counted, strict=True):
-            await self._judge(batch_id, rules, gates.get(batch_id), totals)
+            await self._check(batch_id, rules, gates.get(batch_id), totals)
 
-    async def _judge(self, batch_id: str, rules: StopRules, gate: Gate | None, totals: Totals) -> None:
+    async def _check(self, batch_id: str, rules: StopRules, gate: Gate | None, totals: Totals) -> None:
         now = self._store.clock.now()
         is_held = gate is not None and gate.until is None
         is_ours = gate is not None and is_held and GateKind.STOPPED_ITSELF in gate.kinds
         if is_held and not is_ours:
-            return  # held or cancelled by a person; judged once it is resumed
+            return  # held or cancelled by a person; checked once it is resumed
         if not any(totals.states[state] for state in _TO_SEND):
             self._sent.discard(batch_id)  # until calls of it are leased again
             return
@@ -128,7 +128,7 @@ SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class AnswerCode:
     """The answer to a call: the code with which it was refused, and 8x8's words; `code` None if it was taken."""
 
     job: Job
@@ -161,23 +161,23 @@ class RefusalRuns:
         self._rules = stop_rules(store)
         self._runs = json_records(store, RUNS, _Run, keep_for=RUNS_KEPT)
 
-    async def note(self, answers: Sequence[Noted]) -> None:
+    async def note(self, answers: Sequence[AnswerCode]) -> None:
         """Count the refusals among these answers, which came in this order and are stored.
 
         If the store fails, the refusals are not counted.
         """
-        runs: dict[tuple[str, str | None, int], list[Noted]] = {}
+        runs: dict[tuple[str, str | None, int], list[AnswerCode]] = {}
         ended: set[tuple[str, str | None, int]] = set()
         for each in answers:
             if each.code is not None:
                 runs.setdefault((each.job.queue, each.job.batch_id, each.code), []).append(each)
                 continue
-            for place in [place for place in runs if place[:2] == (each.job.queue, each.job.batch_id)]:
-                del runs[place]
-                ended.add(place)
-        for place, run in runs.items():
+            for key in [key for key in runs if key[:2] == (each.job.queue, each.job.batch_id)]:
+                del runs[key]
+                ended.add(key)
+        for key, run in runs.items():
             try:
-                await self._count(*place, run, begins_anew=place in ended)
+                await self._count(*key, run, begins_anew=key in ended)
             except StoreError as error:
                 jobs = [each.job.id for each in run]
                 _log.warning("refusals were not counted: the store failed", jobs=jobs, error=str(error))
@@ -187,7 +187,7 @@ class RefusalRuns:
         await self._runs.within(queue).remove([_member(batch_id, code) for code in ANSWER_CODES | SUMMARY_CODES])
 
     async def _count(
-        self, queue: str, batch_id: str | None, code: int, run: Sequence[Noted], *, begins_anew: bool
+        self, queue: str, batch_id: str | None, code: int, run: Sequence[AnswerCode], *, begins_anew: bool
     ) -> None:
         job = run[-1].job
         limit = await self._limit(job)

@@ -1,4 +1,4 @@
-"""Replies to POSTs: verdicts that are not stored yet, and the holds that answers cause."""
+"""Verdicts of POSTs that are not stored yet, and the holds that answers cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.core.settling.settle import Answered, Settler
+from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.errors import (
     IllegalMoveError,
     JobNotFoundError,
@@ -29,14 +29,14 @@ from voiceflow_worker.model.text.wording import duration_in_words
 _log = structlog.get_logger("voiceflow.submit")
 
 Fault = Callable[[str, Exception], None]
-"""Hears of what was raised, and the part that failed because of it."""
+"""Called with what failed, and the error because of which."""
 NOT_STORED = "the verdict of a POST was not stored"
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 
 
 @dataclass(slots=True)
-class Reply:
+class PendingVerdict:
     """The verdict of one POST, kept until it is stored.
 
     The values are computed once. If each try to store them computed them again, a correct clock would look wrong beside
@@ -51,16 +51,16 @@ class Reply:
     held_until: datetime | None = None
     is_known: bool = True
 
-    def of(self, job: Job) -> Answered:
+    def of(self, job: Job) -> PostAnswer:
         """The answer to the newest POST of a job."""
-        return Answered(job, job.post_count, self.verdict, self.at, self.held_until, is_known=self.is_known)
+        return PostAnswer(job, job.post_count, self.verdict, self.at, self.held_until, is_known=self.is_known)
 
 
 def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> QueueHold | None:
-    """The hold that follows from an answer to a POST that left at `sent_at`.
+    """The hold that follows from an answer to a POST that was sent at `sent_at`.
 
     A missed submit window (-1015, -2007) means a slow network, or a clock that is wrong. The Date header of the answer
-    shows which of the two it is: 8x8 wrote it after the POST had left and before the answer arrived.
+    shows which of the two it is: 8x8 wrote it after the POST was sent and before the answer arrived.
     """
     if verdict.hold is not None:
         return verdict.hold
@@ -81,8 +81,8 @@ class Verdicts:
     """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
 
     `on_settled` is called when verdicts are stored, and `on_fault` with the error because of which one was not.
-    `counts` counts them. `recall` restores what a store that was rolled back has lost of a job, and returns whether it
-    had lost it.
+    `counts` counts them. `restore_if_lost` restores what a store that was rolled back has lost of a job, and returns
+    whether it had lost it.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Verdicts:
         settler: Settler,
         *,
         holds: Holds,
-        recall: Callable[[Job], Awaitable[bool]] | None,
+        restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
         counts: WorkCounts,
@@ -100,20 +100,20 @@ class Verdicts:
         self._clock = clock
         self._settler = settler
         self._holds = holds
-        self._restore = recall
+        self._restore = restore_if_lost
         self._on_settled = on_settled
         self._on_fault = on_fault
-        self._replies: list[tuple[Job, Reply]] = []
+        self._pending: list[tuple[Job, PendingVerdict]] = []
         self._came = anyio.Event()
         self.waiting: int = 0
         """The number of POSTs that have ended, but whose verdict is not stored yet."""
 
-    def add(self, job: Job, reply: Reply) -> None:
+    def add(self, job: Job, pending: PendingVerdict) -> None:
         """Keep a verdict until it is stored."""
-        self._counts.judged(reply.verdict)
-        if not self._replies:
+        self._counts.count_verdict(pending.verdict)
+        if not self._pending:
             self._came.set()
-        self._replies.append((job, reply))
+        self._pending.append((job, pending))
         self.waiting += 1
 
     async def run(self) -> None:
@@ -123,47 +123,47 @@ class Verdicts:
                 while True:
                     await self._came.wait()
                     self._came = anyio.Event()
-                    replies, self._replies = self._replies, []
-                    failed: list[tuple[Job, Reply]] = []
+                    batch, self._pending = self._pending, []
+                    failed: list[tuple[Job, PendingVerdict]] = []
                     with anyio.CancelScope(shield=True):
-                        failed = await self._settle_together(replies)
+                        failed = await self._settle_together(batch)
                     self._settle_each(failed, alone)
-                    self._has_settled(len(replies) - len(failed))
+                    self._has_settled(len(batch) - len(failed))
             finally:
-                self._settle_each(self._replies, alone)
+                self._settle_each(self._pending, alone)
 
-    def _settle_each(self, replies: Sequence[tuple[Job, Reply]], group: TaskGroup) -> None:
-        for job, reply in replies:
-            group.start_soon(self._settle_alone, job, reply)
+    def _settle_each(self, batch: Sequence[tuple[Job, PendingVerdict]], group: TaskGroup) -> None:
+        for job, pending in batch:
+            group.start_soon(self._settle_alone, job, pending)
 
     def _has_settled(self, count: int) -> None:
         self.waiting -= count
         self._on_settled()
 
-    async def _settle_together(self, replies: Sequence[tuple[Job, Reply]]) -> list[tuple[Job, Reply]]:
+    async def _settle_together(self, batch: Sequence[tuple[Job, PendingVerdict]]) -> list[tuple[Job, PendingVerdict]]:
         """Store verdicts in one commit; returns the verdicts that must be stored one by one."""
-        plain = [each for each in replies if each[1].gate is None]
-        failed = [each for each in replies if each[1].gate is not None]
+        plain = [each for each in batch if each[1].gate is None]
+        failed = [each for each in batch if each[1].gate is not None]
         try:
-            settled = await self._settler.verdicts([reply.of(job) for job, reply in plain])
+            settled = await self._settler.verdicts([pending.of(job) for job, pending in plain])
         except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
             _log.warning("verdicts of POSTs could not be stored together; each is stored alone", error=str(error))
-            return list(replies)
+            return list(batch)
         failed += [each for each, job in zip(plain, settled, strict=True) if isinstance(job, BaseException)]
         return failed
 
-    async def _settle_alone(self, job: Job, reply: Reply) -> None:
+    async def _settle_alone(self, job: Job, pending: PendingVerdict) -> None:
         try:
-            await self._settle_until_stored(job, reply)
+            await self._settle_until_stored(job, pending)
         except cancellations():
             # The answer is known. Without one more try to store it, the call would be in doubt for nothing.
             with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True) as last:
-                await self._settle_until_stored(job, reply)
+                await self._settle_until_stored(job, pending)
             if last.cancelled_caught:
                 _log.error(
                     "a worker stopped before the verdict of a POST could be stored; when the lease ends, the call is "
                     "in doubt",
-                    **_evidence_of(job, reply),
+                    **_evidence_of(job, pending),
                 )
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the worker, and cut its POSTs
@@ -171,38 +171,38 @@ class Verdicts:
             _log.exception(
                 "an unexpected error kept the verdict of a POST from being stored; when the lease ends, the call is in "
                 "doubt",
-                **_evidence_of(job, reply),
+                **_evidence_of(job, pending),
             )
         finally:
             self._has_settled(1)
 
-    async def _settle_until_stored(self, job: Job, reply: Reply) -> None:
+    async def _settle_until_stored(self, job: Job, pending: PendingVerdict) -> None:
         """Store one verdict. Tries again, whatever is raised: what this worker knows is kept until it is stored."""
         wait = 0.05
-        recalled = False
+        is_restored = False
         while True:
             try:
-                await self._order(reply)
-                (settled,) = await self._settler.verdicts([reply.of(job)])
+                await self._order(pending)
+                (settled,) = await self._settler.verdicts([pending.of(job)])
                 if isinstance(settled, BaseException):
                     raise settled
             except (IllegalMoveError, JobNotFoundError) as error:
                 # The store was rolled back and does not know this POST, or the job was deleted. A store that was rolled
                 # back is restored from the worker's own file, once; then the verdict finds its POST.
-                if recalled or not await self._recall(job):
+                if is_restored or not await self._restore_lost(job):
                     _log.error(
                         "the verdict of a POST could not be stored: the call was deleted, or is unknown to the store",
-                        **_evidence_of(job, reply),
+                        **_evidence_of(job, pending),
                         error=str(error),
                     )
                     return
-                recalled = True
+                is_restored = True
             except Exception as error:  # noqa: BLE001 - no error of a store, whatever it is, is evidence about a call
                 if isinstance(error, StoreVersionError) and await self._has_newer_record(job):
                     # Moved since, for example after its summary. Trying again would not help.
                     _log.error(
                         "a verdict was not stored: a worker of a newer version has changed the call, and settles it",
-                        **_evidence_of(job, reply),
+                        **_evidence_of(job, pending),
                         error=str(error),
                     )
                     return
@@ -216,10 +216,10 @@ class Verdicts:
         """Whether the store answers, and has a record of this job that only a newer version can read."""
         try:
             return job.id not in await self._settler.known([job.id])
-        except Exception:  # noqa: BLE001 - the store itself is of another version, or away: told by the caller
+        except Exception:  # noqa: BLE001 - the store itself is of another version, or away: reported by the caller
             return False
 
-    async def _recall(self, job: Job) -> bool:
+    async def _restore_lost(self, job: Job) -> bool:
         """Restore the lost calls if the store has lost this job. Returns whether it had. Waits while the store is away.
 
         Without journal files, or with a corrupt store, nothing is restored, and this returns False.
@@ -235,15 +235,15 @@ class Verdicts:
                 self._on_fault(NOT_STORED, error)
                 await self._clock.sleep(1.0)
 
-    async def _order(self, reply: Reply) -> None:
-        if reply.gate is not None:
-            reply.held_until = await self._holds.order(reply.gate)
-            reply.gate = None
+    async def _order(self, pending: PendingVerdict) -> None:
+        if pending.gate is not None:
+            pending.held_until = await self._holds.order(pending.gate)
+            pending.gate = None
 
 
-def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
-    """The evidence in a reply that could not be stored, for the log, because it is recorded nowhere else."""
-    verdict = reply.verdict
+def _evidence_of(job: Job, pending: PendingVerdict) -> dict[str, object]:
+    """The evidence in a verdict that could not be stored, for the log, because it is recorded nowhere else."""
+    verdict = pending.verdict
     return {
         "job": job.id,
         "post": job.post_count,

@@ -152,8 +152,8 @@ def judge_answer(answer: HttpAnswer, *, now: datetime, retry_not_created_5xx: bo
     )
 
 
-def judge_failure(error: Exception, *, nothing_left: bool, host: str, why: str = "", advice: str = "") -> Verdict:
-    """The verdict on a POST that failed without an answer. `nothing_left` means that certainly no byte was sent.
+def judge_failure(error: Exception, *, nothing_sent: bool, host: str, why: str = "", advice: str = "") -> Verdict:
+    """The verdict on a POST that failed without an answer. `nothing_sent` means that certainly no byte was sent.
 
     `why` is a better description of the error, if there is one, and `advice` says what to set.
     """
@@ -167,7 +167,7 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str, why: str =
             f" this machine{advised}; then resume the queue",
             until_opened=True,
         )
-    if nothing_left:
+    if nothing_sent:
         message = f"no connection to {host} ({why}): nothing was sent{'' if hold else advised}"
         return _not_sent(NotSentCause.UNREACHABLE, message, hold=hold)
     return _unknown(f"the connection to {host} failed before an answer came ({why})", hold=hold)

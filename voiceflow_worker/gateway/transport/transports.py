@@ -269,7 +269,7 @@ class HttpxPosts:
 
     async def post(self, body: bytes, *, progress: PostProgress) -> HttpxExchange:
         """POST a body once, and return its exchange. An error counts as `progress` says."""
-        progress.may_have_left = False
+        progress.may_have_been_sent = False
         if not self._is_trusted:
             progress.leave()
         began = time.monotonic()
@@ -287,10 +287,10 @@ class HttpxPosts:
             except httpx.TransportError:
                 raise
             except Exception:
-                progress.may_have_left = True  # an error that is not understood proves nothing
+                progress.may_have_been_sent = True  # an error that is not understood proves nothing
                 raise
-            self._is_trusted = self._is_trusted and progress.may_have_left
-            progress.may_have_left = True
+            self._is_trusted = self._is_trusted and progress.may_have_been_sent
+            progress.may_have_been_sent = True
             self._missed.end()
             reader = AnswerReader(response)
             await reader.read()

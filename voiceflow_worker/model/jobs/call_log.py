@@ -239,7 +239,7 @@ def _leg_likeness(leg: ExportRow, source: str, number: str, window: Window) -> L
     return min(in_time, likeness(leg.source, source), likeness(leg.destination, number))
 
 
-class SessionBook:
+class LoggedSessions:
     """The sessions of a log, found by their id or by their time."""
 
     def __init__(self, rows: Iterable[ExportRow]) -> None:
@@ -252,23 +252,23 @@ class SessionBook:
                 legs.setdefault(row.session_id, []).append(row)
         self._by_id = {session_id: LoggedSession(session_id, tuple(each)) for session_id, each in legs.items()}
         sessions += self._by_id.values()
-        timed = [(leg.initiated_at, place) for place, each in enumerate(sessions) for leg in each.legs]
-        known = sorted((at, place) for at, place in timed if at is not None)
+        timed = [(leg.initiated_at, index) for index, each in enumerate(sessions) for leg in each.legs]
+        known = sorted((at, index) for at, index in timed if at is not None)
         self._times = [at for at, _ in known]
-        self._places = [place for _, place in known]
-        self._timeless = {place for at, place in timed if at is None}
+        self._indexes = [index for _, index in known]
+        self._timeless = {index for at, index in timed if at is None}
         self._sessions = sessions
 
     def get(self, session_id: str) -> LoggedSession | None:
         """The session with this id."""
         return self._by_id.get(session_id)
 
-    def lookalikes(self, source: str, number: str, window: Window) -> list[tuple[LoggedSession, Likeness]]:
+    def candidates(self, source: str, number: str, window: Window) -> list[tuple[LoggedSession, Likeness]]:
         """The sessions that match, or may match, a POST in this window that called `number` from `source`."""
         first, behind = bisect_left(self._times, window.since), bisect_right(self._times, window.until)
-        near = sorted({*self._places[first:behind], *self._timeless})
-        judged = [(self._sessions[place], self._sessions[place].likeness(source, number, window)) for place in near]
-        return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
+        near = sorted({*self._indexes[first:behind], *self._timeless})
+        compared = [(self._sessions[index], self._sessions[index].likeness(source, number, window)) for index in near]
+        return [(session, fit) for session, fit in compared if fit is not Likeness.OTHER]
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
@@ -288,13 +288,13 @@ class Match:
 
 
 def matched(
-    lookalikes: Iterable[tuple[LoggedSession, Likeness]], *, taken: Collection[str], rivals: Sequence[str]
+    candidates: Iterable[tuple[LoggedSession, Likeness]], *, taken: Collection[str], competing: Sequence[str]
 ) -> Match:
     """The session of a POST, if exactly one session matches and no other may match.
 
-    `taken` are sessions that belong to other POSTs; `rivals` names other POSTs to which the session could belong.
+    `taken` are sessions that belong to other POSTs; `competing` names other POSTs to which the session could belong.
     """
-    free = [(session, fit) for session, fit in lookalikes if session.session_id not in taken]
+    free = [(session, fit) for session, fit in candidates if session.session_id not in taken]
     unclear = sum(1 for _, fit in free if fit is not Likeness.SAME)
     if not free:
         return Match(reason="no row found in the log of 8x8; one may come later")
@@ -304,6 +304,6 @@ def matched(
         )
     if len(free) > 1:
         return Match(reason=f"{len(free)} sessions in the log of 8x8 match this call, which can have only one")
-    if rivals:
-        return Match(reason=f"the session in the log of 8x8 may also belong to {', '.join(rivals)}")
+    if competing:
+        return Match(reason=f"the session in the log of 8x8 may also belong to {', '.join(competing)}")
     return Match(session=free[0][0])

@@ -294,7 +294,7 @@ class Job:
         return None if post.outcome is None else post.outcome.status_of(self.number_of(post))
 
     @property
-    def heir(self) -> str | None:
+    def successor(self) -> str | None:
         """The id of the job that was enqueued in the place of this one, and has its unique key."""
         return next((note.text for note in self.notes if note.kind is NoteKind.MADE_AGAIN), None)
 

@@ -34,7 +34,7 @@ class MoveName(StrEnum):
     BEGIN = "be sent"
     DOUBT = "be put in doubt"
     GIVE_UP_WAITING = "stop waiting for its summary"
-    LOOK_AGAIN = "wait for further evidence"
+    CHECK_AGAIN = "wait for further evidence"
     EXPIRE = "expire"
     CANCEL = "be cancelled"
     RESOLVE = "be resolved"
@@ -47,7 +47,7 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
     MoveName.BEGIN: frozenset({S.LEASED}),
     MoveName.DOUBT: frozenset({S.SENDING}),
     MoveName.GIVE_UP_WAITING: frozenset({S.SUBMITTED}),
-    MoveName.LOOK_AGAIN: frozenset({S.IN_DOUBT}),
+    MoveName.CHECK_AGAIN: frozenset({S.IN_DOUBT}),
     MoveName.EXPIRE: frozenset({S.QUEUED, S.LEASED}),
     MoveName.CANCEL: frozenset({S.QUEUED, S.LEASED}),
     MoveName.RESOLVE: frozenset({S.IN_DOUBT}),
@@ -59,7 +59,7 @@ KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
 """The most POSTs without a placed call that a job keeps, by kind of verdict. Older ones are dropped: otherwise the
 record of a job would grow without end in a long outage."""
 
-LOOK_AGAIN = timedelta(days=1)
+CHECK_AGAIN = timedelta(days=1)
 """How long a job waits until it is due again if its calling window never opens, or is unknown to this installation."""
 
 
@@ -138,13 +138,13 @@ def give_up_waiting(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     return ended(job, S.ACCEPTED, at=at, reason="no summary came by its deadline", policy=policy)
 
 
-def look_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
+def check_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
     """Look for evidence again later, at doubling intervals. A missing summary proves nothing.
 
     `reason`, if given, replaces the reason of the job. A doubt that is too old (`is_old_doubt`) ends as `accepted`: it
     counts as placed, so no phone rings again for it.
     """
-    _require(job, MoveName.LOOK_AGAIN)
+    _require(job, MoveName.CHECK_AGAIN)
     post = job.open_post
     if is_old_doubt(job, at=at, policy=policy):
         days = policy.doubt_kept.days
@@ -252,8 +252,8 @@ def redial(
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise refused(remedy="wait for its outcome; while it is in doubt, a person can resolve it")
     _require(job, MoveName.REDIAL)
-    if job.heir is not None:
-        raise refused(remedy=f"it was enqueued again as call {job.heir}; redial that one")
+    if job.successor is not None:
+        raise refused(remedy=f"it was enqueued again as call {job.successor}; redial that one")
     if number is not None and job.post_count != number:
         newest = f"POST {job.post_count} is now the newest" if job.post_count else "it has no POST"
         raise IllegalMoveError(
@@ -280,9 +280,9 @@ def redial(
     return requeued(after, due_at=due_at, reason=note)
 
 
-def made_again(job: Job, *, heir: str, at: datetime) -> Job:
-    """An ended job that gives its unique key up to its `heir`, the job that is enqueued in its place."""
-    return replace(noted(job, NoteKind.MADE_AGAIN, heir, at=at), unique_key=None)
+def superseded(job: Job, *, successor: str, at: datetime) -> Job:
+    """An ended job that gives its unique key up to its `successor`, the job that is enqueued in its place."""
+    return replace(noted(job, NoteKind.MADE_AGAIN, successor, at=at), unique_key=None)
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
@@ -455,7 +455,7 @@ def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
 
 
 def _in_its_window(job: Job, due_at: datetime) -> datetime:
-    return job.opens(at=due_at) or due_at + LOOK_AGAIN
+    return job.opens(at=due_at) or due_at + CHECK_AGAIN
 
 
 def with_post(job: Job, post: Post) -> Job:

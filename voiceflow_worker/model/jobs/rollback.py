@@ -2,7 +2,7 @@
 
 The longer record of the job is taken whole. If the shorter one has something that the longer one lacks, the store was
 used before and after a rollback: the job is in doubt, or ends. A POST is identified by its number and the time at which
-it began. A journal file has the job as it was just before its newest POST left.
+it began. A journal file has the job as it was just before its newest POST was sent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def is_forgotten(journalled: Job, stored: Job) -> bool:
     return _is_lost(post, stored)
 
 
-def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
+def with_lost_posts(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job with the forgotten POSTs of the journalled job; in doubt if one of them may have rung.
 
     Returns `job` itself if the newest POST of the journalled job is not missing.
@@ -43,11 +43,11 @@ def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -
         return job
     known = longer(job, journalled, at=at, policy=policy, reason=REASON)
     # The same call may have been enqueued again since, and then has the unique key.
-    return replace(made_again(known, at=at, policy=policy), unique_key=job.unique_key)
+    return replace(restored(known, at=at, policy=policy), unique_key=job.unique_key)
 
 
-def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """A job from a journal file, to be stored again: in doubt if its state is `sending`, else unchanged."""
+def restored(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    """A job from a journal file, to be restored: in doubt if its state is `sending`, else unchanged."""
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)

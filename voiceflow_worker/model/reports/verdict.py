@@ -120,14 +120,15 @@ class NotLeavingError(Exception):
 class PostProgress:
     """The progress of one POST, readable while it runs and after it was cancelled.
 
-    A gateway sets `may_have_left` to False when it begins, and calls `leave` just before the first byte of the request
-    can leave: nothing is awaited between the two. The engine sets `may_have_left` to True before it calls the gateway.
-    So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while `may_have_left` is False has
-    provably sent nothing. `reserved` is what the gateway reserved for this POST, if anything. A gateway that waited for
-    a rate limiter asks `held` before it sends: the call may have been held meanwhile.
+    A gateway sets `may_have_been_sent` to False when it begins, and calls `leave` just before the first byte of the
+    request can leave: nothing is awaited between the two. The engine sets `may_have_been_sent` to True before it calls
+    the gateway. So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while
+    `may_have_been_sent` is False has provably sent nothing. `reserved` is what the gateway reserved for this POST, if
+    anything. A gateway that waited for a rate limiter asks `held` before it sends: the call may have been held
+    meanwhile.
     """
 
-    __slots__ = ("_held", "_on_hold", "_why_not", "may_have_left", "reserved")
+    __slots__ = ("_held", "_on_hold", "_why_not", "may_have_been_sent", "reserved")
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class PostProgress:
         why_not: SlotCheck | None = None,
         reserved: Reservation | None = None,
     ) -> None:
-        self.may_have_left: bool = False
+        self.may_have_been_sent: bool = False
         self.reserved: Reservation | None = reserved
         self._on_hold = on_hold
         self._held = held
@@ -148,7 +149,7 @@ class PostProgress:
         verdict = None if self._why_not is None else self._why_not()
         if verdict is not None:
             raise NotLeavingError(verdict)
-        self.may_have_left = True
+        self.may_have_been_sent = True
 
     async def held(self) -> str | None:
         """The reason why the call may no longer be sent; None while it may be sent."""
