@@ -67,7 +67,7 @@ async def test_a_fault_with_journal_entries_cuts_no_post_and_the_calls_are_sent_
         worker = worker_for(store, voice, rate=10)
 
         def fails(self: Pacer) -> int | None:
-            if voice.in_the_air == 1 and not worker.counts.part_failures:
+            if voice.in_the_air == 1 and not worker.counts.task_failures:
                 raise ValueError("odd")
             return original(self)
 
@@ -82,7 +82,7 @@ async def test_a_fault_with_journal_entries_cuts_no_post_and_the_calls_are_sent_
                 voice.open.set()
 
         await passing(clock, work)
-        assert worker.counts.part_failures
+        assert worker.counts.task_failures
         assert await states(queue) == {"accepted": 3}
 
 
@@ -149,7 +149,7 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
             await until(lambda: failures >= 2)  # it began again
             await until(told)
             (failing,) = (await health())["failing"]
-            assert (failing["part"], str(error).split(" (")[0] in failing["error"]) == (part, True)
+            assert (failing["task"], str(error).split(" (")[0] in failing["error"]) == (part, True)
             if owner is not Heartbeat:  # without a heartbeat, nobody but the process knows
 
                 async def shown() -> bool:
@@ -172,19 +172,19 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
 
 
 async def test_an_outage_is_one_cause_for_all_parts_and_is_told_every_ten_seconds(clock: ManualClock) -> None:
-    parts = BackgroundTasks(clock)
+    background = BackgroundTasks(clock)
     with capture_logs() as logs:
         for _ in range(21):
             for part in PARTS:
-                parts.failed(part, StoreUnavailableError("nobody answers"))
-            parts.failed("old calls were not deleted", ValueError("odd"))
+                background.failed(part, StoreUnavailableError("nobody answers"))
+            background.failed("old calls were not deleted", ValueError("odd"))
             clock.advance(timedelta(seconds=1))
     told = [(line["error"], line.get("left_out", 0)) for line in logs]
     assert told == [
         ("nobody answers", 0), ("odd", 0), ("nobody answers", 10 * len(PARTS) - 1), ("odd", 9),
         ("nobody answers", 10 * len(PARTS) - 1), ("odd", 9),
     ]  # fmt: skip
-    assert parts.count.total() == 21 * (len(PARTS) + 1)
+    assert background.count.total() == 21 * (len(PARTS) + 1)
 
 
 FAULTS = (StoreError("refused"), StoreUnavailableError("no such role", passes=False), StoreCorruptError("damaged"))
@@ -240,7 +240,7 @@ async def test_a_drain_goes_on_when_waiting_mends_it_and_a_worker_in_any_case(
 async def test_a_step_that_is_seldom_taken_is_tried_again_soon_after_a_fault_of_the_store(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts, slept = BackgroundTasks(clock), list[float]()
+    background, slept = BackgroundTasks(clock), list[float]()
     results: list[Exception | None] = [StoreUnavailableError("away"), StoreUnavailableError("away"), None]
 
     async def step() -> None:
@@ -249,13 +249,13 @@ async def test_a_step_that_is_seldom_taken_is_tried_again_soon_after_a_fault_of_
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
-        assert bool(parts.failing) == (len(slept) < 3), "a fault that is over is forgotten"
+        assert bool(background.failing) == (len(slept) < 3), "a fault that is over is forgotten"
         if not results:
             await anyio.sleep_forever()
 
     monkeypatch.setattr(clock, "sleep", sleep)
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(parts.repeat, "old calls were not deleted", step, every=3600.0))
+        group.start_soon(partial(background.run_periodically, "old calls were not deleted", step, every=3600.0))
         await until(lambda: len(slept) == 3)
         group.cancel_scope.cancel()
     assert slept == [30.0, 30.0, 3600.0]

@@ -96,4 +96,4 @@ async def test_a_verdict_is_kept_until_it_is_stored(
     assert "sending" not in await states(queue)
     assert "in_doubt" not in await states(queue)
     assert len(voice.placed) == 1
-    assert sum(worker.counts.part_failures.values())
+    assert sum(worker.counts.task_failures.values())

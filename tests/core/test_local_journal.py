@@ -476,7 +476,7 @@ async def test_after_a_failover_that_may_have_lost_writes_a_person_must_resume(
             clock.advance(timedelta(seconds=5))
             if lives:
                 assert engine.guard is not None
-                assert await engine.guard._look()
+                assert await engine.guard._poll()
     other = Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path))
     async with other.at_work():
         assert await hold_of(store) == (HELD_AS_TAKEN_OVER if held else None)
@@ -542,11 +542,11 @@ async def test_what_a_worker_or_a_journal_has_seen_counts_when_the_store_lacks_i
     async with engine.at_work() as worker:
         store.memory.history, store.memory.server = replace(B_WHOLE, made=A_WHOLE), "another"
         assert worker.guard is not None
-        assert await worker.guard._look()
+        assert await worker.guard._poll()
         assert await hold_of(store) is None
         if lives:
             store.memory = old
-            await worker.guard._look()
+            await worker.guard._poll()
     store.memory = old
     async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) == HELD_AS_TAKEN_OVER
@@ -583,12 +583,12 @@ async def test_a_store_that_lacks_the_record_of_a_worker_without_calls_is_held_o
         assert first.guard is not None
         assert second.guard is not None
         store.memory = older
-        assert not await first.guard._look()
+        assert not await first.guard._poll()
         assert await hold_of(store) == HELD_AS_LACKING
         clock.advance(-timedelta(seconds=30))
         await first.queue.resume()
-        assert await second.guard._look()
-        assert await first.guard._look()
+        assert await second.guard._poll()
+        assert await first.guard._poll()
         assert await hold_of(store) is None
 
 

@@ -68,22 +68,22 @@ async def test_a_duty_that_fails_keeps_no_other_from_being_done(
 ) -> None:
     clock.jump(NOW - clock.now())
     await add_jobs(store, overdue())
-    parts = BackgroundTasks(clock)
+    background = BackgroundTasks(clock)
 
     async def fails(call: StoreCall) -> None:
         if call.name == "jobs" and DUTIES[failing](call.arguments[0]):
             raise error
 
     store.before = fails
-    sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy(), log_timeout=timedelta(0), parts=parts)
+    sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy(), log_timeout=timedelta(0), background=background)
     await sweeper.sweep()
     others = {"leased", "sending", "submitted", "queued"} - {failing}
     assert others <= await moved(store)
-    assert sum(parts.count.values()) >= 1
-    assert len(parts.failing) == 1, "the part that fails is named"
+    assert sum(background.count.values()) >= 1
+    assert len(background.failing) == 1, "the task that fails is named"
     store.before = _nothing
     await sweeper.sweep()
-    assert not parts.failing
+    assert not background.failing
     assert failing in await moved(store)
 
 
@@ -118,9 +118,9 @@ async def test_a_job_that_cannot_be_moved_is_set_aside_and_counted(
 
     monkeypatch.setattr(lifecycle, "release", fails)
     before = unreadable_here()
-    parts = BackgroundTasks(clock)
+    background = BackgroundTasks(clock)
     for _ in range(2):
-        await Sweeper(store, queue=QUEUE, policy=CallPolicy(), parts=parts).sweep()
+        await Sweeper(store, queue=QUEUE, policy=CallPolicy(), background=background).sweep()
     states = await count_states(store, QUEUE)
     assert (states[JobState.LEASED], states[JobState.QUEUED]) == (1, 2)
     assert unreadable_here() == before + 1, "it is named once"

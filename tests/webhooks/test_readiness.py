@@ -129,14 +129,14 @@ async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
     async def away(_call: object) -> None:
         raise StoreUnavailableError(where)
 
-    parts = BackgroundTasks(SystemClock())
+    background = BackgroundTasks(SystemClock())
     async with open_store("memory://") as store, anyio.create_task_group() as group:
         faulty = FaultyStore(store)
         receiver = receiver_of(faulty, ui_secret="a-secret-of-readers", api_secret="a-secret-of-programs")
         async with posting(receiver.app) as sender:
             faulty.before = away
             sweep = partial(faulty.records, {}, now=store.clock.now())
-            group.start_soon(partial(parts.repeat, "nothing is swept", sweep, every=9.0))
+            group.start_soon(partial(background.run_periodically, "nothing is swept", sweep, every=9.0))
             bearer = {"Authorization": "Bearer a-secret-of-programs", "Accept": "*/*"}
             told = {
                 path: (await sender.client.get(path, headers=bearer))
@@ -151,7 +151,7 @@ async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
             }
             told["event"] = await sender.send()
             group.cancel_scope.cancel()
-    assert told["/healthz"].json()["failing"], "a part fails"
+    assert told["/healthz"].json()["failing"], "a task fails"
     assert told["/v1/queues/default"].status_code == 503
     for path, answer in told.items():
         assert "dbhost" not in answer.text + str(answer.headers), path

@@ -237,9 +237,7 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
 
     with meter(label) as shown:
         async with anyio.create_task_group() as group:
-            group.start_soon(
-                BackgroundTasks(calls.store.clock).keep, "the progress was not shown", partial(look, shown)
-            )
+            group.start_soon(BackgroundTasks(calls.store.clock).run, "the progress was not shown", partial(look, shown))
             yield
             group.cancel_scope.cancel()
         _show(shown, before, await count_states(calls.store, calls.name))
@@ -338,7 +336,7 @@ async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVER
     """Print on stderr why queued calls wait, whenever the reasons change, while the block lasts."""
     async with anyio.create_task_group() as group:
         say = partial(_say, calls, output, every)
-        group.start_soon(BackgroundTasks(calls.store.clock).keep, "the reasons why calls wait were not shown", say)
+        group.start_soon(BackgroundTasks(calls.store.clock).run, "the reasons why calls wait were not shown", say)
         yield
         group.cancel_scope.cancel()
 

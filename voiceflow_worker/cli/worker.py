@@ -235,8 +235,8 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
 
     async with anyio.create_task_group() as group:
         if settings.policy().outcomes is OutcomeSource.WEBHOOK:
-            part = "8x8 was not asked whether summaries can arrive"
-            group.start_soon(BackgroundTasks(SystemClock()).keep, part, ask)
+            task = "8x8 was not asked whether summaries can arrive"
+            group.start_soon(BackgroundTasks(SystemClock()).run, task, ask)
         yield
         group.cancel_scope.cancel()
 

@@ -29,7 +29,7 @@ class WorkerBeat:
     """One heartbeat of a worker.
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
-    `failing` are its background parts that fail, each with its last error. With `batch_id`, it sends that batch only.
+    `failing` are its background tasks that fail, each with its last error. With `batch_id`, it sends that batch only.
     """
 
     worker_id: str
@@ -107,7 +107,7 @@ class Heartbeats:
         await self._receivers.remove([name])
 
     async def failing(self, queue: str) -> Mapping[str, str]:
-        """The background parts of the queue's workers and of receivers that fail, each with its last error."""
+        """The background tasks of the queue's workers and of receivers that fail, each with its last error."""
         found = [beat.failing for beat in await self.workers(queue)]
         found += [beat.failing for beat in await self._receivers.values()]
         return {part: error for failing in found for part, error in failing.items()}
@@ -134,7 +134,7 @@ BATCHES_SHOWN = 50
 class Heartbeat:
     """Counts the POSTs of one worker that 8x8 has answered, and stores the worker's heartbeats.
 
-    `in_flight` returns the number of calls that the worker is sending, and `failing` its parts that fail. With
+    `in_flight` returns the number of calls that the worker is sending, and `failing` its tasks that fail. With
     `batch_id`, the worker sends that batch only.
     """
 
@@ -207,7 +207,7 @@ class WorkCounts:
     slots_missed: int = 0
     in_flight: int = 0
     verdicts_waiting: int = 0
-    part_failures: Counter[str] = field(default_factory=Counter[str])
+    task_failures: Counter[str] = field(default_factory=Counter[str])
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict that has just come."""
@@ -228,7 +228,7 @@ class WorkCounts:
         self.slots_missed += other.slots_missed
         self.in_flight += other.in_flight
         self.verdicts_waiting += other.verdicts_waiting
-        self.part_failures += other.part_failures
+        self.task_failures += other.task_failures
 
 
 NAMESPACE = "rate-history"

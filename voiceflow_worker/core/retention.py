@@ -26,7 +26,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 EVERY = timedelta(seconds=60)
 FILES_EVERY = timedelta(hours=1)
-PART = "old calls were not deleted"
+TASK = "old calls were not deleted"
 _LEASE = timedelta(seconds=55)
 """Shorter than `EVERY`, so that a process that goes on finds its own lease ended, and others take turns with it."""
 
@@ -94,9 +94,9 @@ class Retention:
 @asynccontextmanager
 async def retained(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
     """Run the retention of a store beside a block."""
-    repeat, run = BackgroundTasks(store.clock).repeat, Retention(store, policy).run
+    repeat, run = BackgroundTasks(store.clock).run_periodically, Retention(store, policy).run
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(repeat, PART, run, every=EVERY.total_seconds()))
+        group.start_soon(partial(repeat, TASK, run, every=EVERY.total_seconds()))
         try:
             yield
         finally:

@@ -66,8 +66,8 @@ class Sweeper:
     """Brings overdue jobs of one queue to their next state. Several sweepers may run: each change is fenced.
 
     Give `log_timeout` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
-    and waits `log_timeout` longer for an overdue summary. With None, the sweep decides at once. `parts` hear of each
-    duty that fails.
+    and waits `log_timeout` longer for an overdue summary. With None, the sweep decides at once. `background` is
+    notified of each duty that fails.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Sweeper:
         policy: CallPolicy,
         changes: Changes | None = None,
         log_timeout: timedelta | None = None,
-        parts: BackgroundTasks | None = None,
+        background: BackgroundTasks | None = None,
     ) -> None:
         self._store = store
-        self._parts = parts
+        self._background = background
         self._failed: dict[str, Exception] = {}
         self._queue = queue
         self._policy = policy
@@ -93,8 +93,8 @@ class Sweeper:
     async def sweep(self) -> Swept:
         """Bring all overdue jobs to their next state, page by page.
 
-        A duty that fails keeps none of the others from being done. Its error is told to the `parts`; without them, the
-        first one is raised at the end.
+        A duty that fails keeps none of the others from being done. `background` gets its error; without it, the first
+        one is raised at the end.
         """
         self._failed = {}
         async with self._duty("summaries that came before their answers were not applied"):
@@ -113,17 +113,17 @@ class Sweeper:
         """One duty, by what has not happened if it fails."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - it is told, or raised at the end; the other duties are done
+        except Exception as error:  # noqa: BLE001 - it is reported, or raised at the end; the other duties are done
             self._failed.setdefault(failed, error)
-            if self._parts is not None:
-                self._parts.failed(failed, error)
+            if self._background is not None:
+                self._background.failed(failed, error)
         else:
-            if self._parts is not None and failed not in self._failed:
-                self._parts.well(failed)
+            if self._background is not None and failed not in self._failed:
+                self._background.mark_healthy(failed)
 
     def _raise_failed(self) -> None:
         failed, self._failed = self._failed, {}
-        if self._parts is None:
+        if self._background is None:
             for error in failed.values():
                 raise error
 

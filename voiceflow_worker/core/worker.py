@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
-from voiceflow_worker.core.retention import PART as PART_OF_RETENTION
+from voiceflow_worker.core.retention import TASK as RETENTION_TASK
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.pacer import Pacer
@@ -125,9 +125,9 @@ class Worker:
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         timeout = None if call_log is None else TIMEOUT
-        self._parts = BackgroundTasks(store.clock)
+        self._tasks = BackgroundTasks(store.clock)
         self._sweeper = Sweeper(
-            store, queue=self.queue, policy=policy, changes=changes, log_timeout=timeout, parts=self._parts
+            store, queue=self.queue, policy=policy, changes=changes, log_timeout=timeout, background=self._tasks
         )
         self._stops = BatchStops(store, self.queue)
         self._retention = Retention(store, policy, local_journal=local_journal)
@@ -165,7 +165,7 @@ class Worker:
             queue=self.queue,
             worker_id=self.id,
             in_flight=lambda: self.in_flight,
-            failing=lambda: self._parts.failing,
+            failing=lambda: self._tasks.failing,
             batch_id=self._options.batch_id,
         )
         self._unreachable = 0
@@ -216,7 +216,7 @@ class Worker:
             slots_missed=self._pacer.missed,
             in_flight=self.in_flight,
             verdicts_waiting=self._verdicts.waiting,
-            part_failures=self._parts.count,
+            task_failures=self._tasks.count,
         )
 
     async def _work(self, check: DrainCheck | None) -> None:
@@ -228,7 +228,7 @@ class Worker:
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
             background.start_soon(self._repeat, self._stops.check, SWEEP_EVERY, "stop rules were not checked")
-            background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), PART_OF_RETENTION)
+            background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), RETENTION_TASK)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, "the clock was not checked")
             background.start_soon(
                 self._repeat, self._heartbeat.beat, EVERY.total_seconds(), "the heartbeat was not stored"
@@ -237,7 +237,7 @@ class Worker:
                 reconcile = partial(self._reconcile, self._reconciler)
                 background.start_soon(self._repeat, reconcile, LOOK_EVERY, "the log of 8x8 was not read")
             if self._guard is not None:
-                background.start_soon(self._parts.keep, "the store was not checked for lost calls", self._guard.watch)
+                background.start_soon(self._tasks.run, "the store was not checked for lost calls", self._guard.watch)
             async with anyio.create_task_group() as storing:
                 storing.start_soon(self._verdicts.run)
                 async with anyio.create_task_group() as dispatches:
@@ -280,7 +280,7 @@ class Worker:
                 else:
                     until = await self._next_look()
                 failures = 0
-                self._parts.well(_NOT_LEASED)  # before a wait, which may be long
+                self._tasks.mark_healthy(_NOT_LEASED)  # before a wait, which may be long
                 if until is not None:
                     with self._pause():
                         seen = await self._wait(seen, until)
@@ -290,11 +290,11 @@ class Worker:
                 if check is not None and not error.passes:
                     raise  # other workers go on, and find what somebody has mended meanwhile
                 failures += 1
-                self._parts.failed(_NOT_LEASED, error, failures=failures)
+                self._tasks.failed(_NOT_LEASED, error, failures=failures)
                 await self._nap(until=self._clock.now() + STORE_AWAY)
             except Exception as error:  # noqa: BLE001 - its POSTs in flight must not be cut
                 failures += 1
-                pause = self._parts.failed(_NOT_LEASED, error, failures=failures)
+                pause = self._tasks.failed(_NOT_LEASED, error, failures=failures)
                 await self._nap(until=self._clock.now() + max(STORE_AWAY, timedelta(seconds=pause)))
 
     async def _room(self) -> int:
@@ -364,10 +364,10 @@ class Worker:
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
-            self._parts.failed(_NOT_PREPARED, error, shown_for=SHOWN)
+            self._tasks.failed(_NOT_PREPARED, error, shown_for=SHOWN)
             self._end_drain_for(error)
         else:
-            self._parts.well(_NOT_PREPARED)
+            self._tasks.mark_healthy(_NOT_PREPARED)
         finally:
             self._senders.drop_leased(len(jobs) - len(ready))
         await self._senders.add(ready, dispatches)
@@ -376,8 +376,8 @@ class Worker:
             await self._senders.wait_until_journalled()
             await checkpoint()  # the POSTs leave before the worker looks for more jobs
 
-    def _note_fault(self, part: str, error: Exception) -> None:
-        self._parts.failed(part, error, shown_for=SHOWN)
+    def _note_fault(self, task: str, error: Exception) -> None:
+        self._tasks.failed(task, error, shown_for=SHOWN)
         self._end_drain_for(error)
 
     def _end_drain_for(self, error: Exception) -> None:
@@ -475,7 +475,7 @@ class Worker:
                 self._pauses.discard(scope)
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
-        await self._parts.repeat(failed, step, every=every)
+        await self._tasks.run_periodically(failed, step, every=every)
 
     async def _sweep(self) -> None:
         limits = await limits_of(self._store, self.queue)

@@ -537,7 +537,9 @@ async def advancing(
     look = partial(advance_all, store, queue=queue, policy=policy)
     async with anyio.create_task_group() as group:
         group.start_soon(
-            partial(BackgroundTasks(store.clock).repeat, "escalations were not continued", look, every=LOOK_EVERY)
+            partial(
+                BackgroundTasks(store.clock).run_periodically, "escalations were not continued", look, every=LOOK_EVERY
+            )
         )
         try:
             yield

@@ -144,7 +144,7 @@ SLOTS_MISSED = CounterOf(
 )
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
 VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that wait to be stored.")
-PART_FAILURES = CounterOf("voiceflow_worker_part_failures_total", "Failures of background parts.", ("part",))
+TASK_FAILURES = CounterOf("voiceflow_worker_task_failures_total", "Failures of background tasks.", ("task",))
 WEBHOOK_ANSWERS = CounterOf("voiceflow_webhook_answers_total", "Answers given to webhook requests.", ("status",))
 WEBHOOK_EVENTS = CounterOf("voiceflow_webhook_events_total", "Events received, by their kind.", ("kind",))
 WEBHOOK_SUMMARIES = CounterOf("voiceflow_webhook_summaries_total", "Session summaries, by their effect.", ("result",))
@@ -260,14 +260,14 @@ class WorkMetrics:
         yield SLOTS_MISSED.of({(): counts.slots_missed})
         yield IN_FLIGHT.of({(): counts.in_flight})
         yield VERDICTS_WAITING.of({(): counts.verdicts_waiting})
-        yield PART_FAILURES.of({(part,): count for part, count in sorted(counts.part_failures.items())})
+        yield TASK_FAILURES.of({(task,): count for task, count in sorted(counts.task_failures.items())})
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
     """An app that serves the metrics of the queue, its store and the collectors `more` at `GET /metrics`: Prometheus.
 
     While the store does not answer, those of the collectors are served alone, within a second. `GET /healthz` answers
-    200 as long as the process works, and names the background parts of the queue's workers that fail.
+    200 as long as the process works, and names the background tasks of the queue's workers that fail.
     """
 
     async def metrics(_request: Request) -> Response:

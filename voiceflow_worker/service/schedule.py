@@ -317,7 +317,7 @@ class Scheduler:
         finally:
             # If the store fails now, the claim ends by time.
             with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
-                await claim.give_back()
+                await claim.release()
 
     async def _start(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
         """Start the campaign of a run; None if the claim was lost. Raises StoreError."""

@@ -57,20 +57,20 @@ class Readiness:
 @asynccontextmanager
 async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
     """Send heartbeats of the receiver `name`, now and at every interval, and keep the event loop free, to the end."""
-    parts, part = BackgroundTasks(SystemClock()), "a heartbeat of the receiver could not be stored"
+    background, task = BackgroundTasks(SystemClock()), "a heartbeat of the receiver could not be stored"
 
     async def beat() -> None:
         await heartbeats.receiver(name)
 
     async def keep_beating() -> None:
         await anyio.sleep(every.total_seconds())
-        await parts.repeat(part, beat, every=every.total_seconds())
+        await background.run_periodically(task, beat, every=every.total_seconds())
 
     with answering():
         try:
             await beat()
         except Exception as error:  # noqa: BLE001 - the next beat may be stored
-            parts.failed(part, error)
+            background.failed(task, error)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_beating)
             try:

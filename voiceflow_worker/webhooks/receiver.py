@@ -174,7 +174,7 @@ class Receiver:
             if self._pages is not None:
                 await stack.enter_async_context(self._pages.large.running())
             group = await stack.enter_async_context(anyio.create_task_group())
-            repeat = BackgroundTasks(SystemClock()).repeat
+            repeat = BackgroundTasks(SystemClock()).run_periodically
             if self._pages is not None:
                 part = "a sample of the rates was not stored, and the rate curve has a gap"
                 every = SAMPLED_EVERY.total_seconds()

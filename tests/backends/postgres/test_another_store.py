@@ -53,7 +53,7 @@ async def test_while_a_pooler_leads_elsewhere_orders_are_refused_and_nobody_of_t
                 await SuppressionList(store).add(number(0), reason="asked for it")
             with pytest.raises(StoreUnavailableError, match="leads to another store now"):
                 await queue.hold()
-            await until(lambda: worker.counts.part_failures.total() >= 2)  # it has tried to lease
+            await until(lambda: worker.counts.task_failures.total() >= 2)  # it has tried to lease
             assert len(voice.placed) == 1
             await to_thread.run_sync(pooler.lead_to, DATABASE)
             await once_available(lambda: SuppressionList(store).add(number(0), reason="asked for it"))

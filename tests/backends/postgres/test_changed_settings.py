@@ -36,7 +36,7 @@ async def test_a_default_that_changes_under_a_worker_drops_no_verdict(own_server
         worker = worker_for(store, voice)
         group.start_soon(worker.run)
         await until(lambda: worker.counts.verdicts_waiting == 1)
-        await until(lambda: worker.counts.part_failures["the verdict of a POST was not stored"] >= 3)
+        await until(lambda: worker.counts.task_failures["the verdict of a POST was not stored"] >= 3)
         with pytest.raises(StoreError):
             await CallQueue(store).status()
         async with open_store(own_server.url(), advises=False, lenient=True) as in_a_hurry:

@@ -43,7 +43,7 @@ async def test_a_setting_that_changes_under_a_worker_drops_no_verdict(
         await enqueued(store, 1)
         worker = worker_for(store, voice)
         group.start_soon(worker.run)
-        await until(lambda: worker.counts.part_failures[NOT_STORED] >= 3)
+        await until(lambda: worker.counts.task_failures[NOT_STORED] >= 3)
         with pytest.raises(StoreError):
             await CallQueue(store).status()
         async with open_store(own_server.url, advises=False, lenient=True) as in_a_hurry:
@@ -76,7 +76,7 @@ async def test_a_check_that_finds_a_wrong_setting_ends_no_task_of_an_open_store(
         await until(lambda: len(voice.placed) == 1)
         is_old = True
         await to_thread.run_sync(own_server.ask, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        await until(lambda: worker.counts.part_failures.total() >= 3)
+        await until(lambda: worker.counts.task_failures.total() >= 3)
         with pytest.raises(StoreError, match="too old"):
             await CallQueue(store).status()
         is_old = False

@@ -60,7 +60,7 @@ UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events';
 -- name: standing_records
 -- All records that stand, but those that only a running process needs, and gates, which are closed anew.
 SELECT namespace, grp, member, value, ends_at FROM records
-WHERE (ends_at IS NULL OR ends_at > ?) AND namespace NOT IN ('gate', 'worker', 'receiver', 'readiness', 'turn');
+WHERE (ends_at IS NULL OR ends_at > ?) AND namespace NOT IN ('gate', 'worker', 'receiver', 'readiness', 'lease');
 
 -- name: put_later
 -- A record of the old file, unless that of the copy ends later.

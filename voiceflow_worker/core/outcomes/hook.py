@@ -258,7 +258,7 @@ class HookDelivery:
                     await self._sleep(STAND_BY)
         finally:
             with anyio.move_on_after(LEAVING, shield=True), suppress(StoreError):
-                await self._lease.give_back()
+                await self._lease.release()
 
     def stop(self) -> None:
         """Begin no new delivery; `run` returns when the deliveries in progress have ended."""

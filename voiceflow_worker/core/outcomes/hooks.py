@@ -77,7 +77,7 @@ class OutcomeHooks:
         self._nap = anyio.CancelScope()
         self._since = store.clock.now()
         self._retry = Retry(store.clock, what="the hooks")
-        self._parts = BackgroundTasks(store.clock)
+        self._background = BackgroundTasks(store.clock)
 
     def on_outcome(
         self,
@@ -138,7 +138,7 @@ class OutcomeHooks:
             if self._queue is not None:
                 self._open(self._queue, dict.fromkeys(self._hooks, self._since), deliveries)
             else:
-                await self._parts.keep("hooks did not look for new queues", partial(self._open_each, deliveries))
+                await self._background.run("hooks did not look for new queues", partial(self._open_each, deliveries))
             await self._stopped.wait()
             # Even if a handler never ends, or the store is unavailable.
             deliveries.cancel_scope.deadline = anyio.current_time() + self._grace.total_seconds()
@@ -192,7 +192,9 @@ class OutcomeHooks:
             self._deliveries.append(delivery)
             if self._stopped.is_set():
                 delivery.stop()
-            deliveries.start_soon(self._parts.keep, f"hook {hook.name} got no outcomes of queue {queue}", delivery.run)
+            deliveries.start_soon(
+                self._background.run, f"hook {hook.name} got no outcomes of queue {queue}", delivery.run
+            )
 
     async def _open_each(self, deliveries: TaskGroup) -> None:
         """Begin the delivery for every queue as it becomes known. A new queue is read from its first call on."""

@@ -251,7 +251,7 @@ class OutcomeStream:
         self._is_closed = True
         if self._lease is not None:
             with suppress(StoreError):
-                await self._lease.give_back()
+                await self._lease.release()
 
     async def _hold_place(self) -> None:
         """Wait for the lease of the consumer's name. If another process has read further, go to its position."""

@@ -1,6 +1,6 @@
-"""The background parts of a process, such as a sweep or a heartbeat.
+"""The background tasks of a process, such as a sweep or a heartbeat.
 
-A part that fails is told, and begins again. Where only one of many processes may do a part, it has a lease.
+A task that fails is logged, and begins again. A task that only one of many processes may do has a lease.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimi
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
 from voiceflow_worker.errors import StoreError, VoiceflowError
 
-_log = structlog.get_logger("voiceflow.parts")
+_log = structlog.get_logger("voiceflow.background")
 
 LONGEST_PAUSE = 30.0
-"""The longest pause, in seconds, before a part that fails again and again begins again. It grows from 1 s."""
+"""The longest pause, in seconds, before a task that fails again and again begins again. It grows from 1 s."""
 SHOWN = 60.0
-"""Seconds for which the failure of a part is shown that has begun again and gives no other sign of its health."""
+"""Seconds for which the failure of a task is shown that has begun again and gives no other sign of its health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class _Failure:
 
 
 class BackgroundTasks:
-    """Runs background parts, and knows which of them fail. No error of a part reaches the others.
+    """Runs background tasks, and knows which of them fail. No error of a task reaches the others.
 
-    A part is named by what has not happened when it fails, such as `the heartbeat was not stored`.
+    A task is named by what has not happened when it fails, such as `the heartbeat was not stored`.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -44,80 +44,80 @@ class BackgroundTasks:
         self._running: Counter[str] = Counter()
         self._failures: dict[str, _Failure] = {}
         self.count: Counter[str] = Counter()
-        """The number of failures of each part."""
-        self._told = RateLimitedLog(every=FAULT_LOGGED_EVERY, monotonic=clock.monotonic)
+        """The number of failures of each task."""
+        self._log_limit = RateLimitedLog(every=FAULT_LOGGED_EVERY, monotonic=clock.monotonic)
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """The parts that fail now, each with its last error."""
+        """The tasks that fail now, each with its last error."""
         now = self._clock.monotonic()
-        return {part: failure.error for part, failure in self._failures.items() if now < failure.shown_until}
+        return {task: failure.error for task, failure in self._failures.items() if now < failure.shown_until}
 
-    async def repeat(self, part: str, step: Callable[[], Awaitable[object]], *, every: float) -> None:
+    async def run_periodically(self, task: str, step: Callable[[], Awaitable[object]], *, every: float) -> None:
         """Take a step, pause for `every` seconds, and begin again, for ever. The pause is longer after failures.
 
         After a fault of the store, a step that is seldom taken is tried again soon: else the fault would be shown for
         long after it is over.
         """
         failures = 0
-        with self._runs(part):
+        with self._runs(task):
             while True:
                 pause = every
                 try:
                     await step()
-                except Exception as error:  # noqa: BLE001 - no part ends the process
+                except Exception as error:  # noqa: BLE001 - no task ends the process
                     failures += 1
                     usual = min(every, LONGEST_PAUSE) if isinstance(error, StoreError) else every
-                    pause = max(usual, self.failed(part, error, failures=failures))
+                    pause = max(usual, self.failed(task, error, failures=failures))
                 else:
                     failures = 0
-                    self._failures.pop(part, None)
+                    self._failures.pop(task, None)
                 await self._clock.sleep(pause)
 
-    async def keep(self, part: str, work: Callable[[], Awaitable[object]]) -> None:
+    async def run(self, task: str, work: Callable[[], Awaitable[object]]) -> None:
         """Do some work to its end, and begin it again when it fails."""
         failures = 0
-        with self._runs(part):
+        with self._runs(task):
             while True:
                 began = self._clock.monotonic()
                 try:
                     await work()
-                except Exception as error:  # noqa: BLE001 - no part ends the process
+                except Exception as error:  # noqa: BLE001 - no task ends the process
                     failures = 1 if self._clock.monotonic() - began > SHOWN else failures + 1
-                    pause = max(1.0, self.failed(part, error, failures=failures, shown_for=SHOWN))
+                    pause = max(1.0, self.failed(task, error, failures=failures, shown_for=SHOWN))
                     await self._clock.sleep(pause)
                 else:
                     return
 
-    def failed(self, part: str, error: Exception, *, failures: int = 1, shown_for: float = float("inf")) -> float:
+    def failed(self, task: str, error: Exception, *, failures: int = 1, shown_for: float = float("inf")) -> float:
         """Note a failure, and log it; returns the seconds to wait after so many failures in a row."""
         is_known = isinstance(error, VoiceflowError)
-        self.count[part] += 1
+        self.count[task] += 1
         shown = f"{error}" if is_known else f"{type(error).__name__}: {error}"
         if isinstance(error, StoreError):
             shown = f"{error.in_public}; the log of the process says more"
-        self._failures[part] = _Failure(shown, self._clock.monotonic() + shown_for)
-        # A store that is away is one cause for all parts.
-        repeated = self._told.admit(str(error) if isinstance(error, StoreError) else (part, str(error)))
+        self._failures[task] = _Failure(shown, self._clock.monotonic() + shown_for)
+        # A store that is away is one cause for all tasks.
+        repeated = self._log_limit.admit(str(error) if isinstance(error, StoreError) else (task, str(error)))
         if repeated is not None:
             more = {"left_out": repeated} if repeated else {}
             _log.warning(
-                f"{part}; trying again later", error=str(error), failures=failures, exc_info=not is_known, **more
+                f"{task}; trying again later", error=str(error), failures=failures, exc_info=not is_known, **more
             )
         return 0.0 if is_known else min(2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
 
-    def well(self, part: str) -> None:
-        """Note that a part works again."""
-        self._failures.pop(part, None)
+    def mark_healthy(self, task: str) -> None:
+        """Note that a task works again."""
+        self._failures.pop(task, None)
 
     @contextmanager
-    def _runs(self, part: str) -> Generator[None]:
-        self._running[part] += 1
+    def _runs(self, task: str) -> Generator[None]:
+        self._running[task] += 1
         _RUNNING.add(self)
         try:
             yield
         finally:
-            self._running[part] -= 1
+            self._running[task] -= 1
             if not +self._running:
                 _RUNNING.discard(self)
 
@@ -126,15 +126,15 @@ _RUNNING: set[BackgroundTasks] = set()
 
 
 def failing_here() -> dict[str, str]:
-    """The parts of this process that fail now, each with its last error."""
-    return {part: error for parts in _RUNNING for part, error in parts.failing.items()}
+    """The tasks of this process that fail now, each with its last error."""
+    return {task: error for running in _RUNNING for task, error in running.failing.items()}
 
 
 def health(failing: Mapping[str, str]) -> dict[str, object]:
-    """The document of /healthz, which is served with 200 even if parts fail: a restart would cut POSTs."""
+    """The document of /healthz, which is served with 200 even if tasks fail: a restart would cut POSTs."""
     if not failing:
         return {"status": "ok"}
-    return {"status": "failing", "failing": [{"part": part, "error": error} for part, error in failing.items()]}
+    return {"status": "failing", "failing": [{"task": task, "error": error} for task, error in failing.items()]}
 
 
 _ANSWERING: list[object] = []
@@ -156,7 +156,7 @@ def is_answering() -> bool:
     return bool(_ANSWERING)
 
 
-TURNS = "turn"
+LEASES = "lease"
 LEASE_LENGTH = timedelta(seconds=30)
 """The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""
 RENEWED_EVERY = timedelta(seconds=10)
@@ -169,7 +169,7 @@ class LeaderLease:
     therefore be safe to repeat.
     """
 
-    def __init__(self, store: Store, name: str, *, namespace: str = TURNS, length: timedelta | None = None) -> None:
+    def __init__(self, store: Store, name: str, *, namespace: str = LEASES, length: timedelta | None = None) -> None:
         self._store = store
         self._clock = store.clock
         self._name = name
@@ -210,7 +210,7 @@ class LeaderLease:
         self._taken_at = asked if is_ours else None
         return is_ours
 
-    async def give_back(self) -> None:
+    async def release(self) -> None:
         """End the lease, if this process has it. Raises StoreError."""
         self._taken_at = None
         write = Write(drops=(Drop(self._namespace, self._name, self._token),))

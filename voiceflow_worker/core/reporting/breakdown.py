@@ -433,7 +433,7 @@ class LargeBreakdowns:
     async def running(self) -> AsyncGenerator[None]:
         """Count the batches that pages ask for, until the block ends."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(BackgroundTasks(self._clock).keep, _NOT_COUNTED, self._keep_counting)
+            tasks.start_soon(BackgroundTasks(self._clock).run, _NOT_COUNTED, self._keep_counting)
             self._is_running = True
             try:
                 yield

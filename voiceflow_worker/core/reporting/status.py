@@ -148,7 +148,7 @@ class QueueStatus:
 
     `oldest_due_seconds` is how long the oldest due call has been due. `overdue_outcomes` counts calls that 8x8 accepted
     longer ago than a call takes, and that have no summary yet. `next_call` is when the next call may begin, if
-    none of the waiting calls may begin now. `failing` are the background parts of workers and receivers that fail, each
+    none of the waiting calls may begin now. `failing` are the background tasks of workers and receivers that fail, each
     with its last error.
     """
 
@@ -182,8 +182,8 @@ class QueueStatus:
         return sum(self.states.values())
 
     def as_json(self) -> dict[str, object]:
-        """The status as JSON, for scripts. `failing` is there only while a part fails."""
-        failing = [{"part": part, "error": error} for part, error in self.failing.items()]
+        """The status as JSON, for scripts. `failing` is there only while a task fails."""
+        failing = [{"task": task, "error": error} for task, error in self.failing.items()]
         return {
             **({"failing": failing} if failing else {}),
             "queue": self.queue,
