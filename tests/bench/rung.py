@@ -91,7 +91,7 @@ class OwnConnections(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """POST the body of the request, whatever its address."""
         exchange = await self.posts.post(await request.aread(), progress=PostProgress())
-        exchange.over(keep=True)
+        exchange.release(keep=True)
         return httpx.Response(exchange.answer.status, content=exchange.answer.body)
 
     async def aclose(self) -> None:

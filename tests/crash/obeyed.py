@@ -267,10 +267,10 @@ def _without_gates() -> None:
 def _leave_at_any_time() -> None:
     """Nobody looks at the time just before the first byte."""
 
-    def leave(self: PostProgress) -> None:
+    def begin_sending(self: PostProgress) -> None:
         self.may_have_been_sent = True
 
-    PostProgress.leave = leave  # type: ignore[method-assign]
+    PostProgress.begin_sending = begin_sending  # type: ignore[method-assign]
 
 
 def _wait_for_nobody() -> None:

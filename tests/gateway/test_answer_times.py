@@ -30,6 +30,6 @@ def test_a_slow_answer_counts_for_a_while_and_not_for_ever() -> None:
 def test_only_the_latest_sessions_are_remembered() -> None:
     sessions = RecentSessions()
     for place in range(REMEMBERED + 1):
-        assert not sessions.were_given(f"s-{place}")
-    assert sessions.were_given("s-1")
-    assert not sessions.were_given("s-0")
+        assert not sessions.seen_before(f"s-{place}")
+    assert sessions.seen_before("s-1")
+    assert not sessions.seen_before("s-0")

@@ -183,7 +183,7 @@ async def test_nothing_is_sent_to_a_server_that_answers_before_it_is_asked(monke
 
     async def connect(self: connections.ConnectionPosts) -> connections.Connection:
         connection = await connect_at_once(self)
-        assert not await connection.falls_silent(LONGEST)
+        assert not await connection.stays_silent(LONGEST)
         return connection
 
     connect_at_once = connections.ConnectionPosts._connect

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.gateway.answers.answer import HttpAnswer
-from voiceflow_worker.gateway.answers.verdict import judge_answer
+from voiceflow_worker.gateway.answers.verdict import verdict_on_answer
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 K = VerdictKind
@@ -33,7 +33,7 @@ def judge(
     answer = HttpAnswer(
         status=status, raw_headers=httpx.Headers(headers).raw, body=raw, is_whole=whole, post_was_cut=cut
     )
-    return judge_answer(answer, now=NOW, retry_not_created_5xx=believes)
+    return verdict_on_answer(answer, now=NOW, retry_not_created_5xx=believes)
 
 
 def created(**changed: Any) -> dict[str, Any]:

@@ -299,7 +299,7 @@ async def _problems(client: httpx.AsyncClient, network: Network, url: str) -> As
                 return
             size, beginning = await _measured(answer)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        yield Severity.ERROR, f"cannot be downloaded from here: {network.told(error)}"
+        yield Severity.ERROR, f"cannot be downloaded from here: {network.explain(error)}"
         return
     if size >= LARGEST:
         yield Severity.ERROR, f"has {size / 1024:.0f} KB; 8x8 plays only files under {LARGEST // 1024} KB"

@@ -162,7 +162,7 @@ async def _work(order: str) -> None:
         async with signals_to(lambda _: worker.stop()), anyio.create_task_group() as group:
             group.start_soon(_stop_with_leader, worker)
             group.start_soon(_tell_counts, worker)
-            with call_lines.told():
+            with call_lines.logged():
                 await (worker.drain() if wanted["drain"] else worker.run())
             group.cancel_scope.cancel()
         _tell(worker)

@@ -137,7 +137,7 @@ async def _told_until(stopped: anyio.Event) -> None:
     """Log the outcomes of calls, until the receiver is stopped."""
     from voiceflow_worker.core import call_lines
 
-    with call_lines.told():
+    with call_lines.logged():
         await stopped.wait()
 
 

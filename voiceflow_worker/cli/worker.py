@@ -136,7 +136,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Te
         result: DrainResult | None = None
         async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings):
             await _tell_start(output, calls, settings)
-            with call_lines.told():
+            with call_lines.logged():
                 if drain:
                     result = await sender.drain()
                 else:

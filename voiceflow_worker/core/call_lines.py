@@ -23,7 +23,7 @@ class _Lines:
 
 
 @contextmanager
-def told() -> Generator[None]:
+def logged() -> Generator[None]:
     """Log the calls of this process while the block lasts."""
     _Lines.are_on = True
     try:
@@ -47,8 +47,8 @@ def answered(job: Job, verdict: Verdict) -> None:
             "session": verdict.session_id,
             "cause": verdict.cause,
         }
-        told = {name: value for name, value in found.items() if value is not None}
-        _log.info("8x8 answered", **_ids(job, job.posts[-1].number), verdict=verdict.kind.value, **told)
+        fields = {name: value for name, value in found.items() if value is not None}
+        _log.info("8x8 answered", **_ids(job, job.posts[-1].number), verdict=verdict.kind.value, **fields)
 
 
 def ended(job: Job, number: int, outcome: Outcome) -> None:

@@ -223,7 +223,7 @@ class CallQueue:
         return found if limit is None else found[: max(limit, 0)]
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person", check: CheckJob | None = None) -> Job:
-        """Cancel a job. Raises `TooLateError` once the call may have left, and `JobNotFoundError`.
+        """Cancel a job. Raises `TooLateError` once the call may have been sent, and `JobNotFoundError`.
 
         `check` gets the job as it stands when the change is stored, and raises an error if it must stay so.
         """

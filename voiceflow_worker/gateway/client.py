@@ -19,23 +19,28 @@ from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefu
 from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answers.answer import AnswerReader
-from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, read_date
+from voiceflow_worker.gateway.answers.verdict import (
+    read_date,
+    verdict_on_answer,
+    verdict_on_failure,
+    verdict_on_lateness,
+)
 from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.transport.transports import (
     AnswerProof,
     Transport,
-    carry,
     check_transport,
     open_transport,
+    wrap_transport,
 )
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import (
-    NotLeavingError,
     NotSentCause,
     PostProgress,
     Reservation,
+    SendStoppedError,
     Verdict,
     VerdictKind,
 )
@@ -50,7 +55,7 @@ class RateLimit(Protocol):
     """A limit on the POSTs of this process, such as `pacing.ProcessRate`."""
 
     async def acquire(self) -> None:
-        """Wait until one more POST may leave."""
+        """Wait until one more POST may be sent."""
         ...
 
 
@@ -120,7 +125,7 @@ class VoiceClient(api.AccountApi):
         if transport is not None:
             check_transport(transport)
         self._limiter = limiter
-        self._believes_5xx = retry_not_created_5xx
+        self._retries_5xx = retry_not_created_5xx
         self._transport: Transport | None = None
         self._proof = AnswerProof(at_most=timeouts.read)
 
@@ -176,7 +181,7 @@ class VoiceClient(api.AccountApi):
             raise RuntimeError("this VoiceClient is open already; make a new client for each `async with`")
         calls, headers = self._wire.calls, self._wire.post_headers
         if self._given is not None:
-            transport = carry(self._given, calls, headers=headers, timeouts=self._timeouts)
+            transport = wrap_transport(self._given, calls, headers=headers, timeouts=self._timeouts)
         else:
             limit = self._concurrency
             transport = open_transport(self._network, calls, headers=headers, timeouts=self._timeouts, limit=limit)
@@ -210,14 +215,14 @@ class VoiceClient(api.AccountApi):
         Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
         ended, or if its queue was held during the wait for the limiter. Without a `progress.reserved` (`connect`), this
         waits for the limiter and connects first. If the task is cancelled, or the client is not open, `progress` shows
-        whether anything may have left.
+        whether anything may have been sent.
         """
         progress.may_have_been_sent = False
         waits = self._limiter is not None and progress.reserved is None
         if waits:
-            now = await self._turn(now, valid_until=placement.valid_until)
+            now = await self._wait_for_limiter(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:
-            return judge_lateness(valid_until=placement.valid_until, now=now)
+            return verdict_on_lateness(valid_until=placement.valid_until, now=now)
         if waits and (reason := await progress.held()) is not None:
             message = f"held before it was sent: {reason}"
             return Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message=message)
@@ -244,9 +249,9 @@ class VoiceClient(api.AccountApi):
         # Parsed again as a request for a call: a CallFlow may also be an answer to an event.
         ready = CallFlow.parse(named.to_body()).validated(now=now)
         until = ready.valid_until
-        now = await self._turn(now, valid_until=until)
+        now = await self._wait_for_limiter(now, valid_until=until)
         if until is not None and until <= now:
-            verdict = judge_lateness(valid_until=until, now=now)
+            verdict = verdict_on_lateness(valid_until=until, now=now)
         else:
             verdict = await self._post(transport, ready.to_json(), progress=PostProgress(), now=now)
         match verdict:
@@ -314,7 +319,7 @@ class VoiceClient(api.AccountApi):
             raise RuntimeError("this VoiceClient is not open; use it inside `async with`")
         return self._transport
 
-    async def _turn(self, now: datetime, *, valid_until: datetime | None) -> datetime:
+    async def _wait_for_limiter(self, now: datetime, *, valid_until: datetime | None) -> datetime:
         """Wait for the limiter, unless the call is no longer valid, and return the time after the wait."""
         if self._limiter is None or (valid_until is not None and valid_until <= now):
             return now
@@ -326,12 +331,12 @@ class VoiceClient(api.AccountApi):
         began = time.monotonic()
         try:
             exchange = await transport.posts.post(body, progress=progress)
-        except NotLeavingError as error:
+        except SendStoppedError as error:
             return error.verdict
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
             if progress.may_have_been_sent:
                 self._proof.waited(time.monotonic() - began)
-            verdict = judge_failure(
+            verdict = verdict_on_failure(
                 error,
                 nothing_sent=not progress.may_have_been_sent,
                 host=self._wire.host,
@@ -344,10 +349,10 @@ class VoiceClient(api.AccountApi):
         try:
             self._proof.waited(took)
             answered = now + timedelta(seconds=took)
-            verdict = judge_answer(exchange.answer, now=answered, retry_not_created_5xx=self._believes_5xx)
-            verdict, keep = await self._proof.judge(verdict, exchange, progress=progress)
+            verdict = verdict_on_answer(exchange.answer, now=answered, retry_not_created_5xx=self._retries_5xx)
+            verdict, keep = await self._proof.verify(verdict, exchange, progress=progress)
         finally:
-            exchange.over(keep=keep)
+            exchange.release(keep=keep)
         return self._without_key(verdict)
 
     def _without_key(self, verdict: Verdict) -> Verdict:

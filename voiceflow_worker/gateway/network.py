@@ -1,6 +1,6 @@
-"""How requests leave this machine: through the proxy of a company or not, and whose certificates are trusted.
+"""How requests are sent from this machine: through the proxy of a company or not, and whose certificates are trusted.
 
-Everything that leaves asks here: calls, the account, the log, notifications, and the downloads of checks. Nothing is
+All requests use this: calls, the account, the log, notifications, and the downloads of checks. Nothing is
 read from the environment: a variable that another program set must not send an API key through a stranger's proxy.
 """
 
@@ -83,7 +83,7 @@ class Timeouts:
 
 
 class Network:
-    """The ways of one installation to other machines.
+    """The network settings of one installation: proxy, exceptions, certificates.
 
     `no_proxy` names hosts and networks that are reached without the `proxy`; loopback addresses are always. Public
     certificates (certifi) and those of this machine's OpenSSL are trusted, and those in the PEM file `ca_file`, unless
@@ -114,7 +114,7 @@ class Network:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The ways that these settings name."""
+        """The network of these settings."""
         return cls(
             proxy=settings.proxy,
             no_proxy=settings.no_proxy,
@@ -130,25 +130,25 @@ class Network:
         return _usual_trust() if self._ca_file is None else _trust(self._ca_file)
 
     def proxy_to(self, url: httpx.URL) -> Proxy | None:
-        """The proxy on the way to this address; None if there is none."""
+        """The proxy for this address; None if there is none."""
         if self._proxy is None or is_this_machine(str(url)) or is_among(str(url), self._direct):
             return None
         return self._proxy
 
     def transport(self, *, limit: int, gives_up: bool = False) -> Transports:
-        """A transport of httpx that takes the right way to each address.
+        """A transport of httpx that reaches each address directly or through the proxy.
 
         With `gives_up`, which POSTs of calls need, its connections are those of `giving_up`.
         """
         return Transports(self, limit=limit, ssl_context=None, gives_up=gives_up)
 
     async def is_publicly_trusted(self, url: httpx.URL) -> bool:
-        """Whether the certificate of this address is signed by a public authority (certifi), at the end of its way.
+        """Whether the certificate of this address is signed by a public authority (certifi), through the proxy if any.
 
         Raises httpx.HTTPError if the address cannot be reached.
         """
-        ways = Transports(self, limit=1, ssl_context=httpx.create_ssl_context(trust_env=False))
-        async with httpx.AsyncClient(transport=ways, trust_env=False) as client:
+        transport = Transports(self, limit=1, ssl_context=httpx.create_ssl_context(trust_env=False))
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
             try:
                 await client.head(url)
             except httpx.ConnectError as error:
@@ -158,7 +158,7 @@ class Network:
         return True
 
     def why(self, error: Exception, url: httpx.URL) -> str:
-        """The reason of a failed request to this address, with the proxy on its way."""
+        """The reason of a failed request to this address, with its proxy."""
         proxy = self.proxy_to(url)
         if proxy is None:
             return describe(error)
@@ -183,7 +183,7 @@ class Network:
         wanted = [f"{PREFIX}{each.upper()}" for each in names if self._unread.get(each)]
         return f"set {' and '.join(wanted)}{self._not_read(*names)}"
 
-    def told(self, error: Exception) -> str:
+    def explain(self, error: Exception) -> str:
         """Why a request over a transport of this network failed, and what to set, as a clause."""
         if not isinstance(error, httpx.RequestError):
             return describe(error)

@@ -206,7 +206,7 @@ class OutcomeWebhook:
         except TimeoutError:
             raise TellAgainError(f"{host} gave no answer within {self._deadline.total_seconds():g} s") from None
         except (httpx.HTTPError, OSError) as error:
-            raise TellAgainError(f"{host} cannot be reached ({self._network.told(error)})") from None
+            raise TellAgainError(f"{host} cannot be reached ({self._network.explain(error)})") from None
         with anyio.move_on_after(READING):
             await AnswerReader(response).read()
         if 200 <= response.status_code < 300:

@@ -23,7 +23,7 @@ class HttpAnswer:
     """An HTTP answer.
 
     `is_whole` means that the body was read to its end. `post_was_cut` means that a part of the body of the POST
-    provably did not leave. `came_with_content` means that the response was made together with its content, as by
+    was provably not sent. `came_with_content` means that the response was made together with its content, as by
     httpx.MockTransport, and used no connection.
     """
 

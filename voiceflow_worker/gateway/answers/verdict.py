@@ -1,6 +1,6 @@
 """Verdicts on the answers to POSTs and on failed POSTs, as pure functions; and how long to wait before another.
 
-Once a byte of a POST has left, only a clear answer of 8x8 proves that nobody was called. If an answer contradicts
+Once a byte of a POST was sent, only a clear answer of 8x8 proves that nobody was called. If an answer contradicts
 itself, is incomplete or was not foreseen, the verdict is `UNKNOWN`.
 """
 
@@ -99,7 +99,7 @@ _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 _OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "statusCode", "statusMessage"})
 
 
-class _Said(NamedTuple):
+class _ParsedAnswer(NamedTuple):
     """The JSON of an answer. `status` is the sessionStatus in its usual spelling, or empty.
 
     `by_the_platform` means that the answer is a platform error, so the API never saw the request.
@@ -130,29 +130,29 @@ class _Said(NamedTuple):
         return self.was_created or self.session_id is not None
 
 
-def judge_answer(answer: HttpAnswer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
+def verdict_on_answer(answer: HttpAnswer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
     """The verdict on an answer that came at `now`.
 
     With `retry_not_created_5xx`, a NOT_CREATED with a 5xx counts as proof that nobody was called, and so does a 503
     with a Retry-After. A Retry-After causes a hold with any status (RFC 9110 §10.2.3), not only with 429 (8x8 SMS API).
     """
-    said = _read(answer)
+    parsed = _read(answer)
     wait = read_retry_after(answer.raw_headers, now=now)
-    verdict = _judge(answer, said, wait, believes_5xx=retry_not_created_5xx)
+    verdict = _classify(answer, parsed, wait, retries_5xx=retry_not_created_5xx)
     hold = verdict.hold
     if hold is None and wait is not None:
         hold = QueueHold(reason=f"8x8 asks for a wait of {_in_words(wait)} (HTTP {answer.status})", retry_after=wait)
     return replace(
         verdict,
         hold=hold,
-        code=said.code if said else None,
-        session_id=said.session_id if said else None,
+        code=parsed.code if parsed else None,
+        session_id=parsed.session_id if parsed else None,
         http_status=answer.status,
         server_date=read_date(answer.raw_headers),
     )
 
 
-def judge_failure(error: Exception, *, nothing_sent: bool, host: str, why: str = "", advice: str = "") -> Verdict:
+def verdict_on_failure(error: Exception, *, nothing_sent: bool, host: str, why: str = "", advice: str = "") -> Verdict:
     """The verdict on a POST that failed without an answer. `nothing_sent` means that certainly no byte was sent.
 
     `why` is a better description of the error, if there is one, and `advice` says what to set.
@@ -173,13 +173,13 @@ def judge_failure(error: Exception, *, nothing_sent: bool, host: str, why: str =
     return _unknown(f"the connection to {host} failed before an answer came ({why})", hold=hold)
 
 
-def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
+def verdict_on_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
     """The verdict on a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
     return _not_sent(NotSentCause.TOO_LATE, f"not sent: its validUntil had passed {late} earlier")
 
 
-def judge_foreign(verdict: Verdict) -> Verdict:
+def verdict_on_unmatched(verdict: Verdict) -> Verdict:
     """The verdict on an answer that may belong to another request.
 
     The hold that the answer asks for remains, because it is about the account or the rate and not about one request.
@@ -212,20 +212,22 @@ def quote(text: str) -> str:
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 
-def _judge(answer: HttpAnswer, said: _Said | None, wait: timedelta | None, *, believes_5xx: bool) -> Verdict:
-    if said is not None and answer.status == 200 and said.was_clearly_created:
-        return Verdict(kind=VerdictKind.CREATED, message=said.message or "Created")
-    described = f"{_named(answer.status)}{_quoted(answer, said)}"
-    if said is not None and said.speaks_of_a_session and answer.status != 200:
+def _classify(
+    answer: HttpAnswer, parsed: _ParsedAnswer | None, wait: timedelta | None, *, retries_5xx: bool
+) -> Verdict:
+    if parsed is not None and answer.status == 200 and parsed.was_clearly_created:
+        return Verdict(kind=VerdictKind.CREATED, message=parsed.message or "Created")
+    described = f"{_named(answer.status)}{_quoted(answer, parsed)}"
+    if parsed is not None and parsed.speaks_of_a_session and answer.status != 200:
         return _unknown(f"8x8 answered {described}, but the answer mentions a session")
-    refusal = said if said is not None and said.was_not_created else None
-    by_the_platform = said is not None and said.by_the_platform
+    refusal = parsed if parsed is not None and parsed.was_not_created else None
+    by_the_platform = parsed is not None and parsed.by_the_platform
     status = answer.status
     if refusal is not None and status in (200, 400, 422) and refusal.code in _ABOUT_THE_QUEUE:
         status = refusal.code
     match status:
         case 200:
-            return _judge_200(said, described)
+            return _classify_200(parsed, described)
         case 400 | 422 if refusal is not None:
             return _refused(refusal)
         case _ if status in _ABOUT_US or (by_the_platform and status in _OF_THE_PLATFORM):
@@ -237,9 +239,9 @@ def _judge(answer: HttpAnswer, said: _Said | None, wait: timedelta | None, *, be
         case 425 | 429:
             asked = f"for a wait of {_in_words(wait)}" if wait else "for a lower rate"
             return _turned_away(described, QueueHold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
-        case 503 if believes_5xx and wait is not None:
+        case 503 if retries_5xx and wait is not None:
             return _turned_away(described, QueueHold(reason=f"8x8 is not available ({status})", retry_after=wait))
-        case _ if believes_5xx and 500 <= status <= 599 and refusal is not None:
+        case _ if retries_5xx and 500 <= status <= 599 and refusal is not None:
             return _turned_away(described, QueueHold(reason=f"8x8 has an internal error ({status})", retry_after=wait))
         case 301 | 302 | 303 | 410 | 426:  # in doubt; the queue is held, because every further call would get it too
             return _unknown(
@@ -249,20 +251,20 @@ def _judge(answer: HttpAnswer, said: _Said | None, wait: timedelta | None, *, be
             return _unknown(f"8x8 answered {described}")
 
 
-def _judge_200(said: _Said | None, described: str) -> Verdict:
-    match said:
-        case _Said(was_not_created=True, code=int(code)) if code != UNKNOWN_ERROR and code < 500:
-            return _refused(said)
-        case _Said(was_created=True, session_id=None):
+def _classify_200(parsed: _ParsedAnswer | None, described: str) -> Verdict:
+    match parsed:
+        case _ParsedAnswer(was_not_created=True, code=int(code)) if code != UNKNOWN_ERROR and code < 500:
+            return _refused(parsed)
+        case _ParsedAnswer(was_created=True, session_id=None):
             return _unknown("8x8 answered CREATED without a session id")
         case _:
             return _unknown(f"8x8 answered {described}")
 
 
-def _refused(said: _Said) -> Verdict:
-    code = "" if said.code is None else f" ({said.code})"
+def _refused(parsed: _ParsedAnswer) -> Verdict:
+    code = "" if parsed.code is None else f" ({parsed.code})"
     return Verdict(
-        kind=VerdictKind.REFUSED, message=f"8x8 refused the call{code}: {said.message or 'it gave no reason'}"
+        kind=VerdictKind.REFUSED, message=f"8x8 refused the call{code}: {parsed.message or 'it gave no reason'}"
     )
 
 
@@ -288,16 +290,16 @@ def _remedy(answer: HttpAnswer, status: int) -> str:
     )
 
 
-def _read(answer: HttpAnswer) -> _Said | None:
+def _read(answer: HttpAnswer) -> _ParsedAnswer | None:
     """The JSON object in the body; None if the body is not one complete JSON object with fields."""
     fields: Mapping[str, object] = answer.fields if answer.is_whole else {}
     if not fields:
         return None
     if (error := platform_error(fields)) is not None:
-        return _Said(status="", code=None, session_id=None, message=quote(error), by_the_platform=True)
+        return _ParsedAnswer(status="", code=None, session_id=None, message=quote(error), by_the_platform=True)
     status = fields.get("sessionStatus")
     message = fields.get("statusMessage")
-    return _Said(
+    return _ParsedAnswer(
         status=_folded(status) if isinstance(status, str) else "",
         code=_code(fields.get("statusCode")),
         session_id=_session(fields.get("sessionId")),
@@ -339,12 +341,12 @@ def _named(status: int) -> str:
         return str(status)
 
 
-def _quoted(answer: HttpAnswer, said: _Said | None) -> str:
-    if said is None:
+def _quoted(answer: HttpAnswer, parsed: _ParsedAnswer | None) -> str:
+    if parsed is None:
         body = quote(answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace"))
         return f" with {'' if answer.is_whole else 'a part of '}{body!r}" if body else " with no body"
-    code = "" if said.code is None or said.code == answer.status else f" ({said.code})"
-    return f" with {said.message!r}{code}" if said.message or code else ""
+    code = "" if parsed.code is None or parsed.code == answer.status else f" ({parsed.code})"
+    return f" with {parsed.message!r}{code}" if parsed.message or code else ""
 
 
 def certificate_problem(error: BaseException) -> str | None:

@@ -1,6 +1,6 @@
 """POSTs to one address on asyncio, over a few kept connections.
 
-Head and body of a POST are given to the connection in one piece, and from that moment the POST may have left. So
+Head and body of a POST are given to the connection in one piece, and from that moment the POST may have been sent. So
 whatever fails earlier (the wait for a connection, DNS, connecting, a proxy, TLS) has provably sent nothing. A POST is
 sent once: there are no retries and no redirects. Nothing is read from the environment.
 """
@@ -20,7 +20,7 @@ import httpx
 from voiceflow_worker.gateway.answers.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
 from voiceflow_worker.gateway.answers.verdict import quote
 from voiceflow_worker.gateway.network import Network, ProxyError, Timeouts, giving_up
-from voiceflow_worker.model.reports.verdict import NotLeavingError, PostProgress
+from voiceflow_worker.model.reports.verdict import PostProgress, SendStoppedError
 from voiceflow_worker.model.text.web_address import Proxy
 
 KEEP_ALIVE = 2.0
@@ -53,35 +53,35 @@ class ConnectionPosts:
         lines = [f"{name}: {value}" for name, value in headers.items()]
         path = url.raw_path.decode("ascii")
         self._head = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "Content-Length: "]).encode("ascii")
-        self._places = asyncio.Semaphore(limit)
+        self._permits = asyncio.Semaphore(limit)
         self._idle: list[Connection] = []  # the connection that was used last is the last one
         self._connections: set[Connection] = set()
         self._closing: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     async def connect(self, *, waits: bool = True) -> ReservedConnection | None:
-        """A place and a connection for one POST. An error of connecting is raised by the POST.
+        """A permit and a connection for one POST. An error of connecting is raised by the POST.
 
         Without `waits`, this returns None at once if there is no kept connection.
         """
-        if not waits and (self._places.locked() or not self._idle):
+        if not waits and (self._permits.locked() or not self._idle):
             return None
         try:
-            if self._places.locked():
-                await self._wait_for_a_place()
+            if self._permits.locked():
+                await self._wait_for_permit()
             else:
-                await self._places.acquire()
+                await self._permits.acquire()
             try:
                 connection = self._take()
                 if connection is None and waits:
                     connection = await self._connect()
             except BaseException:
-                self._places.release()
+                self._permits.release()
                 raise
         except Exception as error:  # noqa: BLE001 - each error of connecting belongs to the POST
             return ReservedConnection(self, error)
         if connection is None:
-            self._places.release()
+            self._permits.release()
             return None
         return ReservedConnection(self, connection)
 
@@ -99,18 +99,18 @@ class ConnectionPosts:
             if self._is_closed:
                 raise ConnectionError("the client was closed")
             answer = await connection.post(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), progress=progress, by=by)
-        except NotLeavingError:
-            self.give_back(connection, keep=True, was_used=False)
+        except SendStoppedError:
+            self.return_connection(connection, keep=True, was_used=False)
             raise
         except BaseException:
             connection.abort()
-            self._places.release()
+            self._permits.release()
             raise
         return PostOnConnection(self, connection, answer)
 
-    def give_back(self, connection: Connection, *, keep: bool, was_used: bool = True) -> None:
-        """Take a connection back from its POST, and close it unless it may be kept."""
-        self._places.release()
+    def return_connection(self, connection: Connection, *, keep: bool, was_used: bool = True) -> None:
+        """Take a connection back after its POST, and close it unless it may be kept."""
+        self._permits.release()
         if not keep or self._is_closed or not connection.may_be_kept:
             connection.abort()
             return
@@ -132,11 +132,11 @@ class ConnectionPosts:
         for connection in connections:
             await connection.has_ended.wait()
 
-    async def _wait_for_a_place(self) -> None:
+    async def _wait_for_permit(self) -> None:
         within = self._timeouts.connect
         try:
             with anyio.fail_after(within):
-                await self._places.acquire()
+                await self._permits.acquire()
         except TimeoutError:
             raise TimeoutError(f"no connection was free within {within:g} s") from None
 
@@ -189,7 +189,7 @@ class ConnectionPosts:
 
 
 class ReservedConnection:
-    """A place among the POSTs of a client, with a connection, or with the error of connecting."""
+    """A permit for one POST of a client, with a connection, or with the error of connecting."""
 
     __slots__ = ("_posts", "_ready")
 
@@ -202,13 +202,13 @@ class ReservedConnection:
         ready, self._ready = self._ready, None
         if isinstance(ready, Connection):
             return ready
-        raise ready or ConnectionError("its connection was given back")
+        raise ready or ConnectionError("its connection was released")
 
     def release(self) -> None:
-        """Give the connection back if no POST has claimed it."""
+        """Release the connection if no POST has claimed it."""
         ready, self._ready = self._ready, None
         if isinstance(ready, Connection):
-            self._posts.give_back(ready, keep=True, was_used=False)
+            self._posts.return_connection(ready, keep=True, was_used=False)
 
 
 class _Opening(asyncio.Protocol):
@@ -220,7 +220,7 @@ class _Opening(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._read = b""
         self._has_ended = False
-        self._stirred = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def tunnel(self, proxy: Proxy, host: str, port: int) -> None:
         """Have the proxy open a tunnel to this host (CONNECT, RFC 9110 §9.3.6). Raises ProxyError."""
@@ -231,8 +231,8 @@ class _Opening(asyncio.Protocol):
             lines.append(f"Proxy-Authorization: Basic {b64encode(':'.join(proxy.credentials).encode()).decode()}")
         cast("asyncio.Transport", self._transport).write("\r\n".join([*lines, "\r\n"]).encode("ascii"))
         while (end := _END_OF_HEAD.search(self._read)) is None and not self._has_ended and self._may_be_http:
-            self._stirred.clear()
-            await self._stirred.wait()
+            self._changed.clear()
+            await self._changed.wait()
         line = _STATUS_LINE.match(self._read)
         if end is None or line is None:
             if end is None and self._has_ended and self._may_be_http:
@@ -274,12 +274,12 @@ class _Opening(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The event loop calls this."""
         self._read += data
-        self._stirred.set()
+        self._changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (the event loop gives it)
         """The event loop calls this, also after an end of file."""
         self._has_ended = True
-        self._stirred.set()
+        self._changed.set()
 
     @property
     def _may_be_http(self) -> bool:
@@ -303,13 +303,13 @@ class PostOnConnection:
         self.answer: HttpAnswer = answer
         self.has_own_connection: bool = connection.posts == 1 and not connection.has_more
 
-    async def falls_silent(self, wait: float) -> bool:
+    async def stays_silent(self, wait: float) -> bool:
         """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
-        return await self._connection.falls_silent(wait)
+        return await self._connection.stays_silent(wait)
 
-    def over(self, *, keep: bool) -> None:
+    def release(self, *, keep: bool) -> None:
         """Release the connection. With `keep`, it may be used for another POST."""
-        self._posts.give_back(self._connection, keep=keep)
+        self._posts.return_connection(self._connection, keep=keep)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -333,7 +333,7 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = AnswerParser()
         self._answered: asyncio.Future[HttpAnswer] | None = None
         self._post_was_cut = False
-        self._stirred: asyncio.Event | None = None
+        self._changed: asyncio.Event | None = None
         self._heard = self._by = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._poll: select.poll | None = None
@@ -363,29 +363,29 @@ class Connection(asyncio.BufferedProtocol):
         """Send the bytes of a POST, and return the answer. `by` is the latest time for it, by the event loop's clock.
 
         Raises TimeoutError if no head of an answer came in time, ConnectionError if the connection ended first, and
-        NotLeavingError if the POST may not leave any more: then nothing was sent, and the connection is as it was.
+        SendStoppedError if the POST may not be sent any more: then nothing was sent, and the connection is as it was.
         """
         if self._transport is None or not self._is_open or self.has_more:
             raise ConnectionError("the server ended the connection, or sent an answer, before a request")
-        progress.leave()
+        progress.begin_sending()
         self._transport.write(request)
         self.posts += 1
         self._parser = AnswerParser()
         self._answered = self._loop.create_future()
         self._heard, self._by = self._loop.time(), by
         if self._timer is None:
-            self._timer = self._loop.call_at(self._heard + self._timeouts.read, self._look)
+            self._timer = self._loop.call_at(self._heard + self._timeouts.read, self._check_timeout)
         try:
             return await self._answered
         finally:
             self._answered = None
 
-    async def falls_silent(self, wait: float) -> bool:
+    async def stays_silent(self, wait: float) -> bool:
         """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
-        self._stirred = asyncio.Event()
+        self._changed = asyncio.Event()
         if self._is_open and not self.has_more:
             with anyio.move_on_after(wait):
-                await self._stirred.wait()
+                await self._changed.wait()
         if self.has_more:
             return False
         if self._is_open:
@@ -412,7 +412,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._answered is None or self._answered.done():
             self.has_more = True
             self.abort()
-            self._stir()
+            self._notify()
             return
         self._heard = self._loop.time()
         try:
@@ -439,14 +439,14 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
         self._end(exc or ConnectionError("the connection ended before an answer"))
         self.has_ended.set()
-        self._stir()
+        self._notify()
 
     @property
     def _is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def _look(self) -> None:
-        """End the wait for an answer if it has taken too long; otherwise look again later.
+    def _check_timeout(self) -> None:
+        """End the wait for an answer if it has taken too long; otherwise check again later.
 
         One timer serves many POSTs: to set and cancel a timer for each takes 3 µs.
         """
@@ -455,7 +455,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         due = min(self._heard + self._timeouts.read, self._by)
         if self._loop.time() < due:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, self._check_timeout)
         else:
             within = self._timeouts.deadline if due == self._by else self._timeouts.read
             self._end(TimeoutError(f"no answer within {within:g} s"))
@@ -477,6 +477,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(error)
 
-    def _stir(self) -> None:
-        if self._stirred is not None:
-            self._stirred.set()
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()

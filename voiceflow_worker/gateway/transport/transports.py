@@ -1,4 +1,4 @@
-"""The two ways to POST, the choice between them, and the proof that an answer belongs to its POST.
+"""The two transports for POSTs, the choice between them, and the proof that an answer belongs to its POST.
 
 On asyncio, `connections` carries the POSTs. Everything else goes over httpx: POSTs on trio or over a transport of the
 user, and all requests that place no call. There the `trace` extension of httpcore is the evidence, and each request
@@ -20,16 +20,16 @@ import httpx
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.answers.answer import AnswerReader, HttpAnswer
-from voiceflow_worker.gateway.answers.verdict import judge_foreign
+from voiceflow_worker.gateway.answers.verdict import verdict_on_unmatched
 from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.transport.connections import ConnectionPosts
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.verdict import (
-    NotLeavingError,
     NotSentCause,
     PostProgress,
     QueueHold,
     Reservation,
+    SendStoppedError,
     Verdict,
     VerdictKind,
 )
@@ -47,7 +47,7 @@ REMEMBERED = 4096
 
 
 class Exchange(Protocol):
-    """One POST and its answer. Call `over` once, after the verdict."""
+    """One POST and its answer. Call `release` once, after the verdict."""
 
     @property
     def answer(self) -> HttpAnswer:
@@ -59,20 +59,20 @@ class Exchange(Protocol):
         """Whether the POST was the only request of its connection, and nothing more came with its answer."""
         ...
 
-    async def falls_silent(self, wait: float) -> bool:
+    async def stays_silent(self, wait: float) -> bool:
         """Whether it is certain that nothing more arrives on the connection within `wait` seconds."""
         ...
 
-    def over(self, *, keep: bool) -> None:
+    def release(self, *, keep: bool) -> None:
         """Release the connection. With `keep`, it may be used for another POST."""
         ...
 
 
 class AnswerProof:
-    """Judges whether the answers of one client belong to their POSTs. `at_most` is the read timeout, in seconds.
+    """Verifies that the answers of one client belong to their POSTs. `at_most` is the read timeout, in seconds.
 
-    An answer CREATED with a new session is believed. Two kinds of answers may be left over from another request:
-    answers which say that nobody was called, and answers with the session of an earlier answer. These are believed only
+    An answer CREATED with a new session is trusted. Two kinds of answers may be left over from another request:
+    answers which say that nobody was called, and answers with the session of an earlier answer. These are trusted only
     if the POST had its own connection, or if nothing follows the answer.
     """
 
@@ -87,29 +87,29 @@ class AnswerProof:
         """Record how many seconds an answer took, or how long a POST waited in vain for one."""
         self._times.add(seconds, at=time.monotonic())
 
-    async def judge(self, verdict: Verdict, exchange: Exchange, *, progress: PostProgress) -> tuple[Verdict, bool]:
-        """The verdict that may be believed, and whether the connection may be used again.
+    async def verify(self, verdict: Verdict, exchange: Exchange, *, progress: PostProgress) -> tuple[Verdict, bool]:
+        """The verdict that may be trusted, and whether the connection may be used again.
 
         While answers are slow, no connection is used again. A hold does not wait for the proof, which takes a second
         or more.
         """
         wait = self._times.long_enough(at=time.monotonic(), at_most=self._at_most)
         keep = wait <= LONGEST_WAIT
-        repeats = verdict.session_id is not None and self._sessions.were_given(verdict.session_id)
-        leaves_a_doubt = verdict.kind is VerdictKind.UNKNOWN
-        if (verdict.kind is VerdictKind.CREATED or leaves_a_doubt) and not repeats:
-            return verdict, keep and not leaves_a_doubt
+        repeats = verdict.session_id is not None and self._sessions.seen_before(verdict.session_id)
+        is_in_doubt = verdict.kind is VerdictKind.UNKNOWN
+        if (verdict.kind is VerdictKind.CREATED or is_in_doubt) and not repeats:
+            return verdict, keep and not is_in_doubt
         if exchange.has_own_connection:
-            return verdict, keep and not leaves_a_doubt
-        if leaves_a_doubt:
-            return judge_foreign(verdict), False
+            return verdict, keep and not is_in_doubt
+        if is_in_doubt:
+            return verdict_on_unmatched(verdict), False
         if verdict.hold is not None:
             await progress.hold(verdict.hold)
         answer = exchange.answer
-        if not (answer.is_whole and answer.states_its_length and await exchange.falls_silent(wait)):
-            return judge_foreign(verdict), False
+        if not (answer.is_whole and answer.states_its_length and await exchange.stays_silent(wait)):
+            return verdict_on_unmatched(verdict), False
         if repeats:
-            self._sessions.do_repeat()
+            self._sessions.mark_not_unique()
         return verdict, keep
 
 
@@ -125,7 +125,7 @@ class AnswerTimes:
 
     def add(self, seconds: float, *, at: float) -> None:
         """Record how many seconds an answer took, or how long a POST waited in vain for one."""
-        self._turn(at)
+        self._rotate(at)
         self._now = max(self._now, seconds)
 
     def long_enough(self, *, at: float, at_most: float) -> float:
@@ -133,10 +133,10 @@ class AnswerTimes:
 
         The result is at most `at_most`, but never less than one second.
         """
-        self._turn(at)
+        self._rotate(at)
         return max(SHORTEST, min(2 * max(self._now, self._before), at_most))
 
-    def _turn(self, at: float) -> None:
+    def _rotate(self, at: float) -> None:
         if at - self._began < LATE:
             return
         self._before = self._now if at - self._began < 2 * LATE else 0.0
@@ -153,8 +153,8 @@ class RecentSessions:
         self._ids: OrderedDict[str, None] = OrderedDict()
         self._are_unique = True
 
-    def were_given(self, session_id: str) -> bool:
-        """Remember a session id. Returns whether it was known already; after `do_repeat` was called, always False."""
+    def seen_before(self, session_id: str) -> bool:
+        """Remember a session id. Returns whether it was known already; after `mark_not_unique`, always False."""
         if not self._are_unique:
             return False
         if session_id in self._ids:
@@ -164,14 +164,14 @@ class RecentSessions:
             self._ids.popitem(last=False)
         return False
 
-    def do_repeat(self) -> None:
+    def mark_not_unique(self) -> None:
         """Record that the server gives several calls the same id, as a stand-in for 8x8 may. Ids then prove nothing."""
         self._are_unique = False
         self._ids.clear()
 
 
 class Posts(Protocol):
-    """A way to POST bodies to one address."""
+    """A transport that POSTs bodies to one address."""
 
     async def connect(self, *, waits: bool = True) -> Reservation | None:
         """Get ready for one POST as far as that is possible in advance; `post` finds it as `progress.reserved`.
@@ -183,13 +183,13 @@ class Posts(Protocol):
     async def post(self, body: bytes, *, progress: PostProgress) -> Exchange:
         """POST a body once, and return its exchange.
 
-        `progress.leave` is called just before the first byte can leave. If an error is raised before, provably nothing
-        has left. Raises TimeoutError if no answer began in time, and NotLeavingError.
+        `progress.begin_sending` is called just before the first byte can be sent. If an error is raised before,
+        provably nothing was sent. Raises TimeoutError if no answer began in time, and SendStoppedError.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close the connections of this way."""
+        """Close the connections of this transport."""
         ...
 
 
@@ -216,15 +216,15 @@ class Transport:
 def open_transport(
     network: Network, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts, limit: int
 ) -> Transport:
-    """A transport for the running event loop on the ways of a network. POSTs go to `url`, with `headers`."""
-    ways = network.transport(limit=limit, gives_up=not runs_on_asyncio())
+    """A transport for the running event loop in a network. POSTs go to `url`, with `headers`."""
+    transport = network.transport(limit=limit, gives_up=not runs_on_asyncio())
     if not runs_on_asyncio():
-        return Transport(HttpxPosts(ways.pool_to(url), url, headers=headers, timeouts=timeouts), ways)
+        return Transport(HttpxPosts(transport.pool_to(url), url, headers=headers, timeouts=timeouts), transport)
     posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network)
-    return Transport(posts, ways)
+    return Transport(posts, transport)
 
 
-def carry(
+def wrap_transport(
     transport: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts
 ) -> Transport:
     """A transport over a transport of httpx. POSTs go to `url`, with `headers`."""
@@ -238,7 +238,7 @@ def check_transport(transport: httpx.AsyncBaseTransport) -> None:
 
 
 def is_known(transport: httpx.AsyncBaseTransport) -> bool:
-    """Whether the transport is httpx's own pool, whose `trace` events prove what has left.
+    """Whether the transport is httpx's own pool, whose `trace` events prove what was sent.
 
     Subclasses and wrappers are unknown, because they may send a request twice or late.
     """
@@ -261,7 +261,7 @@ class HttpxPosts:
         self._headers = {**headers, "Connection": "close"}
         self._timeouts = timeouts
         self._is_trusted = is_known(transport)
-        self._missed = MissedSlots(url.host)
+        self._missed = MissedConnects(url.host)
 
     async def connect(self, *, waits: bool = True) -> Reservation | None:  # noqa: ARG002 (it never waits)
         """Nothing: httpx connects when the POST begins."""
@@ -271,7 +271,7 @@ class HttpxPosts:
         """POST a body once, and return its exchange. An error counts as `progress` says."""
         progress.may_have_been_sent = False
         if not self._is_trusted:
-            progress.leave()
+            progress.begin_sending()
         began = time.monotonic()
         trace = _Trace(progress)
         extensions = {"timeout": self._timeouts.of_httpx, "trace": trace}
@@ -282,8 +282,8 @@ class HttpxPosts:
         with anyio.move_on_after(self._timeouts.deadline):
             try:
                 response = await self._transport.handle_async_request(request)
-            except NotLeavingError as error:
-                raise NotLeavingError(self._missed.noted(error.verdict, began=began)) from None
+            except SendStoppedError as error:
+                raise SendStoppedError(self._missed.record(error.verdict, began=began)) from None
             except httpx.TransportError:
                 raise
             except Exception:
@@ -317,11 +317,11 @@ MISSED_IN_A_ROW = 5
 at the same time count once."""
 
 
-class MissedSlots:
-    """Counts how often in a row a POST could not leave, because httpx took too long to connect.
+class MissedConnects:
+    """Counts how often in a row a POST could not be sent, because httpx took too long to connect.
 
     httpx connects only when the POST has its journal entry, and a call that was late connects anew. Where connecting
-    always takes too long, no call would ever leave. So the queue is then held, and a person is told.
+    always takes too long, no call would ever be sent. So the queue is then held until a person resumes it.
     """
 
     def __init__(self, host: str) -> None:
@@ -329,8 +329,8 @@ class MissedSlots:
         self._count = 0
         self._at = float("-inf")
 
-    def noted(self, verdict: Verdict, *, began: float) -> Verdict:
-        """Note that a POST that began at `began` could not leave; returns its verdict, with a hold if it is time."""
+    def record(self, verdict: Verdict, *, began: float) -> Verdict:
+        """Note that a POST that began at `began` could not be sent; returns its verdict, with a hold if it is time."""
         if verdict.cause is not NotSentCause.MISSED_SLOT or began < self._at:
             return verdict
         self._count += 1
@@ -340,12 +340,12 @@ class MissedSlots:
         self._count = 0
         reason = (
             f"connecting to {self._host} takes too long: {MISSED_IN_A_ROW} times in a row, the connection came too late"
-            " for a call to leave. Nothing was sent. Check the network, DNS and the proxy, then resume the queue"
+            " for a call to be sent. Nothing was sent. Check the network, DNS and the proxy, then resume the queue"
         )
         return replace(verdict, hold=QueueHold(reason=reason, until_opened=True))
 
     def end(self) -> None:
-        """Note that a POST has left."""
+        """Note that a POST was sent."""
         self._count = 0
 
 
@@ -356,11 +356,11 @@ class HttpxExchange:
     answer: HttpAnswer
     has_own_connection: bool
 
-    async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
+    async def stays_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
         """False, because data after an answer cannot be seen."""
         return False
 
-    def over(self, *, keep: bool) -> None:
+    def release(self, *, keep: bool) -> None:
         """Do nothing, because no connection is kept."""
 
 
@@ -389,8 +389,8 @@ class _Pieces:
 class _Trace:
     """The `trace` extension of one POST: httpcore reports each connection, and each head before it is written.
 
-    A CONNECT to a proxy is reported in the same way, but is not the POST. If a write fails, a part of the POST has not
-    left. The pool then still reads an answer, because a server may answer early.
+    A CONNECT to a proxy is reported in the same way, but is not the POST. If a write fails, a part of the POST was not
+    sent. The pool then still reads an answer, because a server may answer early.
     """
 
     __slots__ = ("_connections", "_posts", "_progress", "post_was_cut")
@@ -406,7 +406,7 @@ class _Trace:
         if name in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
             self._connections += 1
         elif step == "send_request_headers.started" and getattr(info.get("request"), "method", None) != b"CONNECT":
-            self._progress.leave()  # what it raises keeps httpcore from the first byte
+            self._progress.begin_sending()  # what it raises keeps httpcore from the first byte
             self._posts += 1
         elif step in ("send_request_headers.failed", "send_request_body.failed") and self._posts:
             self.post_was_cut = True

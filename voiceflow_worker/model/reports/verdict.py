@@ -17,7 +17,7 @@ class VerdictKind(StrEnum):
     REFUSED = "refused"
     """8x8 answered NOT_CREATED with a code: nobody was called, and the same body would be refused again."""
     NOT_SENT = "not_sent"
-    """It is certain that no byte of the POST left (`NotSentCause` says why): nobody was called; try again."""
+    """It is certain that no byte of the POST was sent (`NotSentCause` says why): nobody was called; try again."""
     TURNED_AWAY = "turned_away"
     """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429, a platform error): nobody was called;
     try again."""
@@ -39,19 +39,19 @@ class NotSentCause(StrEnum):
     UNREACHABLE = "unreachable"
     """No connection to 8x8: refused, DNS, TLS, no answer to the connection attempt, no free connection."""
     FAULT = "fault"
-    """The gateway raised an error before anything left."""
+    """The gateway raised an error before anything was sent."""
     TOO_LATE = "too_late"
-    """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process was
+    """The call's `validUntil` had passed before it could be sent: it waited too long for a limiter, or its process was
     suspended."""
     MISSED_SLOT = "missed_slot"
     """The call was not ready at its send slot, and the next slot is too far ahead; or its first byte could
-    not leave soon enough after its journal entry."""
+    not be sent soon enough after its journal entry."""
     HELD = "held"
     """The queue was held while the call waited for its slot."""
     STOPPED = "stopped"
     """The worker was stopped."""
     STORE_AWAY = "store_away"
-    """The store, or the worker's journal file, could not be used when the call was due to leave."""
+    """The store, or the worker's journal file, could not be used when the call was due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +98,19 @@ HoldReader = Callable[[], Awaitable[str | None]]
 
 
 SlotCheck = Callable[[], Verdict | None]
-"""A function that returns the reason why a POST may not leave at this moment, as a verdict; None if it may leave."""
+"""A function that returns the reason why a POST may not be sent at this moment, as a verdict; None if it may."""
 
 
 class Reservation(Protocol):
-    """What a gateway has reserved for one POST: its turn, and its connection or the error of connecting."""
+    """What a gateway has reserved for one POST: a permit, and its connection or the error of connecting."""
 
     def release(self) -> None:
-        """Give it back if no POST has used it. May be called again."""
+        """Release it if no POST has used it. May be called again."""
         ...
 
 
-class NotLeavingError(Exception):
-    """Raised just before the first byte of a POST, if it may not leave any more. `verdict` says why."""
+class SendStoppedError(Exception):
+    """Raised just before the first byte of a POST, if it may not be sent any more. `verdict` says why."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.message)
@@ -120,9 +120,9 @@ class NotLeavingError(Exception):
 class PostProgress:
     """The progress of one POST, readable while it runs and after it was cancelled.
 
-    A gateway sets `may_have_been_sent` to False when it begins, and calls `leave` just before the first byte of the
-    request can leave: nothing is awaited between the two. The engine sets `may_have_been_sent` to True before it calls
-    the gateway. So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while
+    A gateway sets `may_have_been_sent` to False when it begins, and calls `begin_sending` just before the first byte of
+    the request can be sent: nothing is awaited between the two. The engine sets `may_have_been_sent` to True before it
+    calls the gateway. So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while
     `may_have_been_sent` is False has provably sent nothing. `reserved` is what the gateway reserved for this POST, if
     anything. A gateway that waited for a rate limiter asks `held` before it sends: the call may have been held
     meanwhile.
@@ -144,11 +144,11 @@ class PostProgress:
         self._held = held
         self._why_not = why_not
 
-    def leave(self) -> None:
-        """Note that the first byte leaves now. Raises NotLeavingError if the POST may not leave any more."""
+    def begin_sending(self) -> None:
+        """Note that the first byte is sent now. Raises SendStoppedError if the POST may not be sent any more."""
         verdict = None if self._why_not is None else self._why_not()
         if verdict is not None:
-            raise NotLeavingError(verdict)
+            raise SendStoppedError(verdict)
         self.may_have_been_sent = True
 
     async def held(self) -> str | None:

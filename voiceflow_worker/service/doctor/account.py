@@ -270,7 +270,7 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
             status = (await client.get(webhook.url)).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return failure(
-            f"{webhook.url} cannot be reached from here: {network.told(error)}",
+            f"{webhook.url} cannot be reached from here: {network.explain(error)}",
             remedy="start `voiceflow serve`; check DNS, the proxy and its certificate. Try the address from another "
             "machine too: perhaps only this one cannot reach it",
         )
