@@ -255,7 +255,7 @@ class HookError(VoiceflowError):
     """Raised by a handler of outcomes to control their delivery."""
 
 
-class TellAgainError(HookError):
+class RetryLaterError(HookError):
     """Raised by a handler to have the outcome delivered again when `after` has passed, or later."""
 
     def __init__(self, message: str, *, after: timedelta | None = None) -> None:

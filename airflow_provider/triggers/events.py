@@ -17,7 +17,7 @@ from voiceflow_worker import CallOutcome, CallQueue, VoiceflowError
 from voiceflow_worker.core.outcomes.outbox import OutboxReader, outcome_of
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.progress import IncomingCalls, incoming_place
+from voiceflow_worker.core.progress import IncomingCalls, incoming_position
 from voiceflow_worker.types import OutcomeKind
 
 try:
@@ -44,7 +44,7 @@ class VoiceEventTrigger(BaseEventTrigger):
     number `source`, the number `destination`, the `session_id` and `at`. `voiceflow serve` must get its events.
 
     By default all calls of the queue count; with `batch_id`, those of a batch; with `answers`, those whose person gave
-    one of these answers in a menu. It begins with the calls that end from its first run on. Its place is kept in the
+    one of these answers in a menu. It begins with the calls that end from its first run on. Its position is kept in the
     store of the calls, and moves when Airflow has stored an event: so each call is reported at least once, also after
     a crash. A trigger with other arguments is another one, and begins anew.
 
@@ -103,16 +103,16 @@ class VoiceEventTrigger(BaseEventTrigger):
 
 
 class CallEvents(SharedStreamProducer):
-    """The reader of what a trigger wants. Its place is stored once Airflow has stored the events before it."""
+    """The reader of what a trigger wants. Its position is stored once Airflow has stored the events before it."""
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
         self._wanted = wanted
         self._reader: EndedCalls | ArrivedCalls | None = None
         self._unconfirmed = 0
-        self._place: Any = None
+        self._position: Any = None
 
     async def open_stream(self) -> AsyncIterator[tuple[Raw, Any]]:
-        """Yield each event with its place, without end. If the store fails, begin again at the stored place."""
+        """Yield each event with its position, without end. If the store fails, begin again at the stored position."""
         hook = VoiceFlowHook(self._wanted["voiceflow_conn_id"])
         while True:
             try:
@@ -121,9 +121,9 @@ class CallEvents(SharedStreamProducer):
                     reader = self._reader = kind(queue, self._wanted)
                     await reader.open()
                     while True:
-                        for event, place in await reader.page():
+                        for event, position in await reader.page():
                             self._unconfirmed += 1
-                            yield event, place
+                            yield event, position
                         if not self._unconfirmed:
                             await reader.save_here()
                         is_scanning = reader.is_behind and not self._unconfirmed
@@ -133,14 +133,14 @@ class CallEvents(SharedStreamProducer):
                 await asyncio.sleep(AWAY)
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """Store the place of the last of these events. If Airflow failed to store one, they are given again."""
+        """Store the position of the last of these events. If Airflow failed to store one, they are given again."""
         if not all(item.outcome.is_clean for item in batch):
             raise RuntimeError("Airflow has not stored the event of a call; the trigger begins again before it")
         self._unconfirmed -= len(batch)
         last = batch[-1].broker_payload
-        self._place = last if self._place is None else max(self._place, last)
+        self._position = last if self._position is None else max(self._position, last)
         if self._reader is not None:
-            await self._reader.save(self._place)
+            await self._reader.save(self._position)
 
 
 class EndedCalls:
@@ -155,8 +155,8 @@ class EndedCalls:
         self.save = self._outbox.save
 
     async def save_here(self) -> None:
-        """Store the place of the last event that was read."""
-        await self.save(self._outbox.place)
+        """Store the position of the last event that was read."""
+        await self.save(self._outbox.position)
 
     @property
     def is_behind(self) -> bool:
@@ -164,7 +164,7 @@ class EndedCalls:
         return self._outbox.is_behind
 
     async def page(self) -> list[tuple[Raw, int]]:
-        """Return the next events that are wanted, with their places."""
+        """Return the next events that are wanted, with their positions."""
         events = await self._outbox.page()
         jobs = await get_jobs(self._store, [event.job_id for event in events])
         outcomes = [outcome_of(event, jobs[event.job_id]) for event in events if event.job_id in jobs]
@@ -183,27 +183,27 @@ class ArrivedCalls:
     def __init__(self, queue: CallQueue, wanted: Mapping[str, Any]) -> None:
         self._clock = queue.store.clock
         self._calls = IncomingCalls(queue.store)
-        self._places = text_records(queue.store, "incoming-place")
+        self._positions = text_records(queue.store, "incoming-position")
         self._name = f"airflow/{_reader_name(wanted)}"
-        self._place = ""
+        self._position = ""
         self._saved = ""
         self.is_behind = True
 
     async def open(self) -> None:
-        """Go to the stored place; a new reader begins now."""
-        stored = (await self._places.get([self._name])).get(self._name)
-        self._place = self._saved = stored or ""
+        """Go to the stored position; a new reader begins now."""
+        stored = (await self._positions.get([self._name])).get(self._name)
+        self._position = self._saved = stored or ""
         if stored is None:
-            self._place = incoming_place(self._clock.now())
+            self._position = incoming_position(self._clock.now())
             await self.save_here()
 
     async def page(self) -> list[tuple[Raw, str]]:
-        """Return the next calls with their places, but not the newest: another receiver may still store one before."""
-        settled = incoming_place(self._clock.now() - SETTLING)
-        found = await self._calls.after(self._place, limit=PAGE)
-        calls = [(place, call) for place, call in found if place < settled]
+        """The next calls with their positions, but not the newest: another receiver may still store one before."""
+        settled = incoming_position(self._clock.now() - SETTLING)
+        found = await self._calls.after(self._position, limit=PAGE)
+        calls = [(position, call) for position, call in found if position < settled]
         self.is_behind = len(calls) == PAGE
-        self._place = calls[-1][0] if calls else self._place
+        self._position = calls[-1][0] if calls else self._position
         return [
             (
                 {
@@ -213,20 +213,20 @@ class ArrivedCalls:
                     "destination": call.destination,
                     "at": call.at.isoformat(),
                 },
-                place,
+                position,
             )
-            for place, call in calls
+            for position, call in calls
         ]
 
-    async def save(self, place: str) -> None:
-        """Store a new place."""
-        if place != self._saved:
-            await self._places.put({self._name: place})
-        self._saved = place
+    async def save(self, position: str) -> None:
+        """Store a new position."""
+        if position != self._saved:
+            await self._positions.put({self._name: position})
+        self._saved = position
 
     async def save_here(self) -> None:
-        """Store the place of the last call that was read."""
-        await self.save(self._place)
+        """Store the position of the last call that was read."""
+        await self.save(self._position)
 
 
 def _shown(outcome: CallOutcome) -> Raw:

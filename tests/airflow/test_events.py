@@ -16,7 +16,7 @@ import pytest
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, Store, open_store
-from voiceflow_worker.core.outcomes.outbox import places
+from voiceflow_worker.core.outcomes.outbox import positions
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.progress import IncomingCalls
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction
@@ -44,7 +44,7 @@ class Triggerer:
     """What Airflow does with a trigger: it reads the stream, stores events, and confirms those that it has stored."""
 
     def __init__(self, store: Store, **wanted: Any) -> None:
-        self._store, self._places = store, places(store)
+        self._store, self._positions = store, positions(store)
         trigger = events.VoiceEventTrigger(poll_interval=0.05, **wanted)
         self.producer = trigger.create_shared_stream_producer(trigger.serialize()[1])
         self._stream = self.producer.open_stream()
@@ -56,9 +56,9 @@ class Triggerer:
         return self
 
     async def _has_begun(self) -> bool:
-        stored = (self._places, text_records(self._store, "incoming-place"))
+        stored = (self._positions, text_records(self._store, "incoming-position"))
         keys = [key for each in stored for key, _ in await each.all()]
-        return any(key.startswith(self._name) for key in keys)  # a reader stores its first place when it begins
+        return any(key.startswith(self._name) for key in keys)  # a reader stores its first position when it begins
 
     async def __aexit__(self, *_: object) -> None:
         self._next.cancel()
@@ -70,8 +70,10 @@ class Triggerer:
         self._next = asyncio.ensure_future(anext(self._stream))
         return found
 
-    async def confirm(self, place: int, *, is_clean: bool = True) -> None:
-        await self.producer.advance([SimpleNamespace(broker_payload=place, outcome=SimpleNamespace(is_clean=is_clean))])
+    async def confirm(self, position: int, *, is_clean: bool = True) -> None:
+        await self.producer.advance(
+            [SimpleNamespace(broker_payload=position, outcome=SimpleNamespace(is_clean=is_clean))]
+        )
 
 
 async def test_each_call_that_ends_is_an_event_and_begins_with_the_trigger(store: Store) -> None:
@@ -89,17 +91,17 @@ async def test_each_call_that_ends_is_an_event_and_begins_with_the_trigger(store
 async def test_what_airflow_has_not_stored_is_given_again_and_what_it_has_stored_is_not(store: Store) -> None:
     async with Triggerer(store) as first:
         await ended(store, "one", "two", "three")
-        places = [(await first.take())[1] for _ in range(3)]
-        await first.confirm(places[0])
+        positions = [(await first.take())[1] for _ in range(3)]
+        await first.confirm(positions[0])
         with pytest.raises(RuntimeError, match="has not stored"):
-            await first.confirm(places[1], is_clean=False)
+            await first.confirm(positions[1], is_clean=False)
     async with Triggerer(store) as second:
         assert [(await second.take())[0]["unique_key"] for _ in range(2)] == ["two", "three"]
 
 
 async def test_other_batches_and_answers_are_passed_over_and_not_read_again(store: Store) -> None:
     async with Triggerer(store, batch_id="april"), Triggerer(store, answers=["confirmed"]):
-        await ended(store, *(f"march-{place}" for place in range(150)))
+        await ended(store, *(f"march-{position}" for position in range(150)))
     async with Triggerer(store, batch_id="april") as again:
         await ended(store, "april", batch_id="april")
         event, _ = await again.take()

@@ -118,7 +118,7 @@ class ALimitTellsAnyRecord(Memory):
 class ConditionsForgetTheirOwner(Memory):
     def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
         return super()._failed_by(
-            replace(condition, but_owner=None) if isinstance(condition, Absent | AtMost) else condition, puts, now
+            replace(condition, except_owner=None) if isinstance(condition, Absent | AtMost) else condition, puts, now
         )
 
 
@@ -430,7 +430,7 @@ def test_the_contract_finds_that(mutation: type[Memory | MemoryStore]) -> None:
 
 def test_an_owner_is_a_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The contract finds that `q.j` is taken for the owner of what `q.jj.1` has."""
-    monkeypatch.setattr(memory_store, "belongs", lambda value, owner: owner is not None and value.startswith(owner))
+    monkeypatch.setattr(memory_store, "is_owned_by", lambda value, owner: owner is not None and value.startswith(owner))
     test = StoreContract().test_conditions_pass_over_the_records_of_their_owner_and_of_the_past
     with pytest.raises(AssertionError):
         anyio.run(test, MemoryStore())

@@ -130,7 +130,7 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
     """Everything that a store is asked, about a few of its things."""
     fresh = sample_job(100 * round_ + 50, batch_id=f"mine {round_}", unique_key=f"fresh {round_}", due_at=LATER)
     conditions = (
-        Absent("n", (f"none {round_}", f"few {round_}"), but_owner="v"),
+        Absent("n", (f"none {round_}", f"few {round_}"), except_owner="v"),
         AtMost("n", f"few {round_}", 3),
         Same("n", f"same {round_}", "v"),
         OpenGate(QUEUE, f"mine {round_}"),

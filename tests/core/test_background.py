@@ -50,7 +50,7 @@ ERRORS: tuple[Exception, ...] = (
 )
 PARTS: dict[str, tuple[type, str]] = {
     "overdue calls were not settled": (Sweeper, "sweep"),
-    "stop rules were not checked": (BatchStops, "look"),
+    "stop rules were not checked": (BatchStops, "check"),
     "old calls were not deleted": (Retention, "run"),
     "the heartbeat was not stored": (Heartbeat, "beat"),
     "the log of 8x8 was not read": (Reconciler, "due"),

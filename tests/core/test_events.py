@@ -17,7 +17,7 @@ from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.progress import CallProgress, IncomingCalls, incoming_place
+from voiceflow_worker.core.progress import CallProgress, IncomingCalls, incoming_position
 from voiceflow_worker.core.settling.changes import PRESSES_KEPT, Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, with_press
@@ -384,7 +384,7 @@ async def test_each_incoming_call_is_kept_once_and_in_the_order_of_arrival(store
         await progress.status(given)
     for action in (received, received, replace(received, session_id="f", call_status=ActionStatus.ACTION_COMPLETED)):
         await progress.action(action)
-    found = await incoming.after(incoming_place(began), limit=10)
+    found = await incoming.after(incoming_position(began), limit=10)
     assert [call.session_id for _, call in found] == ["b", "c"]
     assert [call.source for _, call in found] == [None, "+6581234567"]
     assert [call.session_id for _, call in await incoming.after(found[0][0], limit=10)] == ["c"]

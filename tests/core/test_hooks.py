@@ -23,7 +23,7 @@ from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LEASE_LENGTH
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
+from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 
 pytestmark = pytest.mark.anyio
@@ -134,7 +134,7 @@ async def test_a_failing_outcome_is_delivered_again_beside_the_others(store: Sto
         await until(lambda: len(heard.told) == 21)
     assert heard.jobs[-1] == bad.id
     counts = hooks.counts["billing"]
-    assert (counts.told, counts.parked, counts.waiting) == (21, 0, 0)
+    assert (counts.delivered, counts.parked, counts.waiting) == (21, 0, 0)
     assert counts.failures == heard.tries[bad.id] - 1
 
 
@@ -191,7 +191,7 @@ async def test_an_outcome_that_fails_for_days_is_early_and_can_be_told_again(sto
             assert parked.failures == heard.tries[bad.id] > 3
             assert parked.error == "RuntimeError: the billing system is away"
             heard.fails.clear()
-            assert await hooks.tell_parked_again("billing") == 1
+            assert await hooks.retry_parked("billing") == 1
             await until(lambda: heard.jobs == [bad.id])
             await until(lambda: hooks.counts["billing"].waiting == 0)
         assert await hooks.parked("billing") == []
@@ -216,7 +216,7 @@ async def test_a_handler_that_hangs_is_timed_out_and_told_again(store: Store, cl
 
     async with running(hooks, clock):
         jobs = [await calls.ended() for _ in range(4)]
-        await until(lambda: hooks.counts["slow"].told == 4)
+        await until(lambda: hooks.counts["slow"].delivered == 4)
     assert tries == {job.id: 2 for job in jobs}
 
 
@@ -245,7 +245,7 @@ async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_an
             await until(lambda: hooks.counts["hangs"].failures >= 20)
             assert len(entered) <= 4, "each try left a thread behind"
             let.set()
-            await until(lambda: hooks.counts["hangs"].told == 10)
+            await until(lambda: hooks.counts["hangs"].delivered == 10)
     finally:
         let.set()
 
@@ -263,7 +263,7 @@ async def test_a_handler_may_say_when_it_wants_to_be_told_again(
     async def handle(_outcome: CallOutcome) -> None:
         times.append(clock.monotonic())
         if len(times) == 1:
-            raise TellAgainError("closed for lunch", after=after)
+            raise RetryLaterError("closed for lunch", after=after)
 
     async with running(hooks, clock):
         await calls.ended()

@@ -442,8 +442,8 @@ async def test_a_worker_that_was_killed_as_the_store_was_rolled_back_is_heard_by
         assert await hold_of(older) == HELD
 
 
-A, B = History("a", loses=True), History("b", loses=True)
-A_WHOLE, B_WHOLE = History("a", loses=False), History("b", loses=False)
+A, B = History("a", may_lose_writes=True), History("b", may_lose_writes=True)
+A_WHOLE, B_WHOLE = History("a", may_lose_writes=False), History("b", may_lose_writes=False)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +488,7 @@ async def test_after_a_failover_that_may_have_lost_writes_a_person_must_resume(
         assert await hold_of(store) is None, "what a person has settled is settled for all workers"
 
 
-NEVER = History("", loses=True)
+NEVER = History("", may_lose_writes=True)
 """A Redis that has not taken over since its start."""
 
 
@@ -509,7 +509,7 @@ async def test_a_store_without_a_record_of_a_worker_has_the_history_in_which_it_
     """The first worker of the store, or of a queue, begins on a server that has taken over."""
     store = MemoryStore(clock=clock)
     for place, history in enumerate(histories):
-        store.memory.history, store.memory.server = replace(history, made=made), f"server-{place}"
+        store.memory.history, store.memory.server = replace(history, created_in=made), f"server-{place}"
         async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
             pass
     assert await hold_of(store) == (HELD_AS_TAKEN_OVER if held else None)
@@ -520,7 +520,7 @@ async def test_a_redis_that_has_taken_over_and_restarts_holds_nothing_and_the_ne
 ) -> None:
     store = MemoryStore(clock=clock)
     for place, (history, held) in enumerate([(NEVER, False), (A, True), (NEVER, False), (A, False), (B, True)]):
-        store.memory.history, store.memory.server = replace(history, made=NEVER), f"server-{place}"
+        store.memory.history, store.memory.server = replace(history, created_in=NEVER), f"server-{place}"
         async with Engine(
             store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)
         ).at_work() as engine:
@@ -534,13 +534,13 @@ async def test_what_a_worker_or_a_journal_has_seen_counts_when_the_store_lacks_i
 ) -> None:
     """The old primary comes back and is taken for the store. It does not know that another one had its place."""
     store = MemoryStore(clock=clock)
-    store.memory.history = replace(A_WHOLE, made=A_WHOLE)
+    store.memory.history = replace(A_WHOLE, created_in=A_WHOLE)
     async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         pass
     old = copy.deepcopy(store.memory)
     engine = Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path))
     async with engine.at_work() as worker:
-        store.memory.history, store.memory.server = replace(B_WHOLE, made=A_WHOLE), "another"
+        store.memory.history, store.memory.server = replace(B_WHOLE, created_in=A_WHOLE), "another"
         assert worker.guard is not None
         assert await worker.guard._poll()
         assert await hold_of(store) is None
@@ -556,15 +556,15 @@ async def test_that_commits_waited_for_no_standby_any_more_counts_although_the_s
     tmp_path: Path, clock: ManualClock
 ) -> None:
     store = MemoryStore(clock=clock)
-    store.memory.history = replace(A_WHOLE, made=A_WHOLE)
+    store.memory.history = replace(A_WHOLE, created_in=A_WHOLE)
     async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         pass
     standby = copy.deepcopy(store.memory)
-    store.memory.history = replace(A, made=A_WHOLE)
+    store.memory.history = replace(A, created_in=A_WHOLE)
     async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         pass
     store.memory = standby
-    store.memory.history, store.memory.server = replace(B, made=A_WHOLE), "another"
+    store.memory.history, store.memory.server = replace(B, created_in=A_WHOLE), "another"
     async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) == HELD_AS_TAKEN_OVER
 

@@ -10,7 +10,7 @@ from typing import Any
 from tests.contract.samples import delete
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.menu_calls import MenuCalls
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult, belongs
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult, is_owned_by
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -153,7 +153,7 @@ def _guard_reads_first() -> None:
             refusals = (
                 WriteResult(result=Result.NOT_FREE, condition=condition, record=record)
                 for condition, record in busy
-                if record is not None and not belongs(record.value, condition.but_owner)
+                if record is not None and not is_owned_by(record.value, condition.except_owner)
             )
             answers.append(next(refusals, None))
             if answers[-1] is None:

@@ -20,7 +20,7 @@ from voiceflow_worker import open_store
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
+from voiceflow_worker.errors import HookGoneError, RetryLaterError, SettingsError
 from voiceflow_worker.model.jobs.call_json import CallOutcome, call_as_json
 from voiceflow_worker.notify.webhook import OutcomeWebhook, verify_notification
 from voiceflow_worker.webhooks import app as from_settings
@@ -50,8 +50,8 @@ def webhook_to(endpoint: Endpoint, *, deadline: timedelta = timedelta(seconds=20
     return OutcomeWebhook(endpoint.url, secret=SECRET, now=lambda: NOW, deadline=deadline)
 
 
-async def failure(outcome: CallOutcome, webhook: OutcomeWebhook) -> TellAgainError:
-    with pytest.raises(TellAgainError) as caught:
+async def failure(outcome: CallOutcome, webhook: OutcomeWebhook) -> RetryLaterError:
+    with pytest.raises(RetryLaterError) as caught:
         await webhook(outcome)
     assert "token" not in str(caught.value), "an address may hold a secret"
     return caught.value
@@ -78,7 +78,7 @@ async def test_a_receiver_on_another_server_sends_the_outcomes_too(
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://calls") as client:
 
                 async def is_counted() -> bool:
-                    return 'voiceflow_hook_told_total{hook="notify"} 1.0' in (await client.get("/metrics")).text
+                    return 'voiceflow_hook_delivered_total{hook="notify"} 1.0' in (await client.get("/metrics")).text
 
                 await until(is_counted)
     assert [each.document["data"]["id"] for each in endpoint.received] == [job.id]

@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.escalation_policies import PolicyFile
-from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_LINE, API_WAITING, POLICIES_REFUSED
+from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_PROGRESS, API_WAITING, POLICIES_REFUSED
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class HttpApi:
         self._secrets = ApiSecrets(settings)
         self._answers = API_ANSWERS.on(registry)
         POLICIES_REFUSED.on(registry).set_function(lambda: int(self.policies.problem is not None))
-        API_IN_LINE.on(registry).set_function(lambda: self.desk.line.borrowed_tokens)
+        API_IN_PROGRESS.on(registry).set_function(lambda: self.desk.line.borrowed_tokens)
         API_WAITING.on(registry).set_function(lambda: self.desk.waits.borrowed_tokens)
         self._routes = [(Route(each.path, each.handle, methods=[each.method]), each) for each in OPERATIONS]
 

@@ -34,16 +34,16 @@ _MOST = 32
 class Followed:
     """The histories that a store, a process or a journal has followed, the newest last.
 
-    `loses` is True if a server that takes over from the newest one may lack writes that had returned.
+    `may_lose_writes` is True if a server that takes over from the newest one may lack writes that had returned.
     """
 
     names: tuple[str, ...]
-    loses: bool
+    may_lose_writes: bool
 
     @classmethod
     def of(cls, history: History) -> Self:
         """One history, as what was followed so far."""
-        return cls((history.name,) if history.name else (), history.loses)
+        return cls((history.name,) if history.name else (), history.may_lose_writes)
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -54,12 +54,12 @@ class Followed:
     @property
     def text(self) -> str:
         """These histories, as they are stored."""
-        return " ".join(["loses" if self.loses else "whole", *self.names])
+        return " ".join(["loses" if self.may_lose_writes else "whole", *self.names])
 
-    def followed_by(self, *names: str, loses: bool) -> Followed:
+    def followed_by(self, *names: str, may_lose_writes: bool) -> Followed:
         """These histories, and those with these names that are not among them."""
         added = (name for name in dict.fromkeys(names) if name and name not in self.names)
-        return Followed((*self.names, *added)[-_MOST:], loses)
+        return Followed((*self.names, *added)[-_MOST:], may_lose_writes)
 
 
 class Histories:
@@ -73,7 +73,7 @@ class Histories:
     def note(self, text: str) -> None:
         """Note what a local journal of this machine has seen of the store."""
         seen = Followed.read(text)
-        self._seen |= dict.fromkeys(seen.names, seen.loses)
+        self._seen |= dict.fromkeys(seen.names, seen.may_lose_writes)
 
     @property
     def text(self) -> str:
@@ -95,8 +95,8 @@ class Histories:
             found = await self._store.records(wanted, now=self._store.clock.now())
             record, standing = next(iter(found[HISTORIES]), None), next(iter(found[GATES]), None)
             stored = None if record is None else record.value.partition(" ")[2]
-            known = Followed.of(history.made or history) if stored is None else Followed.read(stored)
-            after = known.followed_by(*self._seen, history.name, loses=history.loses)
+            known = Followed.of(history.created_in or history) if stored is None else Followed.read(stored)
+            after = known.followed_by(*self._seen, history.name, may_lose_writes=history.may_lose_writes)
             gate = None
             if record is not None and after == known:
                 break
@@ -115,7 +115,7 @@ class Histories:
             if answer.result is Result.DONE:
                 break
         if history.name:
-            self._seen[history.name] = history.loses
+            self._seen[history.name] = history.may_lose_writes
         if gate is not None:
             _log.error("another server has taken over: the queue is held", queue=self._queue)
         return gate
@@ -130,4 +130,4 @@ def may_lack(known: Followed, history: History, seen: Mapping[str, bool]) -> boo
     if any(name not in known.names for name in seen):
         return True
     is_new = history.name != "" and history.name not in known.names
-    return is_new and (known.loses or any(seen.get(name, False) for name in known.names[-1:]))
+    return is_new and (known.may_lose_writes or any(seen.get(name, False) for name in known.names[-1:]))

@@ -105,7 +105,7 @@ class IncomingCalls:
             conditions=(Absent(SEEN, (session,)),),
             puts=(
                 Put(SEEN, session, "", until),
-                Put(INCOMING, f"{incoming_place(now)}/{session}", self._calls.text(call), until),
+                Put(INCOMING, f"{incoming_position(now)}/{session}", self._calls.text(call), until),
             ),
         )
         await self._store.write(BulkWrite(writes=(write,)), now=now)
@@ -116,7 +116,7 @@ class IncomingCalls:
         return [(key, call) for key, call in page if call is not None]
 
 
-def incoming_place(at: datetime) -> str:
+def incoming_position(at: datetime) -> str:
     """The place in front of the incoming calls that came at this time or later."""
     return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%f")
 

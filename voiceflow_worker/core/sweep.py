@@ -10,13 +10,13 @@ from functools import partial
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.imports import end_imports
-from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
+from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, position_at
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
-from voiceflow_worker.core.ports.record_set import set_aside
+from voiceflow_worker.core.ports.record_set import skip_unreadable
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Result, Write
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
@@ -156,7 +156,7 @@ class Sweeper:
             oldest = await self._store.events(self._queue, limit=1)
             if oldest and oldest[0].at < before:
                 # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
-                last = Forgotten(await place_at(self._store, self._queue, before), before)
+                last = Forgotten(await position_at(self._store, self._queue, before), before)
                 # Another worker's sweep may have recorded more meanwhile.
                 await forgotten_events(self._store).change(self._queue, last.or_later)
             prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
@@ -250,7 +250,7 @@ class Sweeper:
         # There may be an early summary under the session's id, if a worker died before it looked there.
         looked: list[Job] = []
         for job in silent:
-            with set_aside(f"a summary of call {job.id}"):
+            with skip_unreadable(f"a summary of call {job.id}"):
                 looked.append(await self._settler.apply_early(job))
         left = [job for job in looked if job.state is JobState.SUBMITTED]
         moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))
@@ -270,8 +270,8 @@ class Sweeper:
         records = await gates_of_batches(self._store, self._queue)
         gates = [gate for gate in map(gate_from, records) if gate.state is GateState.CANCELLED]
         cancelled, over = 0, set[str]()
-        for place in range(0, len(gates), PAGE):
-            some = gates[place : place + PAGE]
+        for start in range(0, len(gates), PAGE):
+            some = gates[start : start + PAGE]
             counted = await self._store.totals(self._queue, batches=[gate.name for gate in some])
             for gate, totals in zip(some, counted, strict=True):
                 if totals.states[JobState.QUEUED]:

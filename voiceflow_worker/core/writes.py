@@ -165,7 +165,7 @@ def bridge(
     noted = replace(post, bridged=tuple(dict.fromkeys((*post.bridged, *wanted))))
     ends = at + policy.ringing + policy.longest_call
     conditions, puts = _bridge_conditions(
-        numbers, wanted, post.client_request_id, ends, but_owner=job.id, store_id=store_id
+        numbers, wanted, post.client_request_id, ends, except_owner=job.id, store_id=store_id
     )
     return changed(job, lifecycle.with_post(job, noted), at=at, conditions=conditions, puts=puts)
 
@@ -177,7 +177,7 @@ def bridge_of_session(
     owner = f"session:{session_id}"
     ends = at + policy.ringing
     conditions, puts = _bridge_conditions(
-        numbers, lockable(numbers, policy), owner, ends, but_owner=None, store_id=store_id
+        numbers, lockable(numbers, policy), owner, ends, except_owner=None, store_id=store_id
     )
     return Write(conditions=tuple(conditions), puts=tuple(puts))
 
@@ -335,11 +335,17 @@ def _locks(job: Job, post: Post, second: Iterable[str], policy: CallPolicy) -> l
 
 
 def _bridge_conditions(
-    numbers: Sequence[str], wanted: Sequence[str], owner: str, ends: datetime, *, but_owner: str | None, store_id: str
+    numbers: Sequence[str],
+    wanted: Sequence[str],
+    owner: str,
+    ends: datetime,
+    *,
+    except_owner: str | None,
+    store_id: str,
 ) -> tuple[list[Condition], list[Put]]:
     conditions: list[Condition] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]
     if wanted:
-        conditions.append(Absent(NUMBER, tuple(wanted), but_owner))
+        conditions.append(Absent(NUMBER, tuple(wanted), except_owner))
     return conditions, [Put(BRIDGE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]
 
 

@@ -17,7 +17,7 @@ import anyio
 import httpx
 import orjson
 
-from voiceflow_worker.errors import HookGoneError, NotificationError, SettingsError, TellAgainError
+from voiceflow_worker.errors import HookGoneError, NotificationError, RetryLaterError, SettingsError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.verdict import read_retry_after
@@ -195,7 +195,7 @@ class OutcomeWebhook:
     async def __call__(self, outcome: CallOutcome | BatchOutcome) -> None:
         """Send one outcome, or the end of a batch.
 
-        Raises TellAgainError if it must be sent again, and HookGoneError after a 410.
+        Raises RetryLaterError if it must be sent again, and HookGoneError after a 410.
         """
         body = orjson.dumps(outcome.as_json())
         request = self._client.build_request("POST", self._url, content=body, headers=self._headers(outcome, body))
@@ -204,9 +204,9 @@ class OutcomeWebhook:
             with anyio.fail_after(self._deadline.total_seconds()):
                 response = await self._client.send(request, stream=True)
         except TimeoutError:
-            raise TellAgainError(f"{host} gave no answer within {self._deadline.total_seconds():g} s") from None
+            raise RetryLaterError(f"{host} gave no answer within {self._deadline.total_seconds():g} s") from None
         except (httpx.HTTPError, OSError) as error:
-            raise TellAgainError(f"{host} cannot be reached ({self._network.explain(error)})") from None
+            raise RetryLaterError(f"{host} cannot be reached ({self._network.explain(error)})") from None
         with anyio.move_on_after(READING):
             await AnswerReader(response).read()
         if 200 <= response.status_code < 300:
@@ -214,7 +214,7 @@ class OutcomeWebhook:
         if response.status_code == 410:
             raise HookGoneError(f"{host} answered 410 Gone: it does not want further notifications")
         wait = read_retry_after(response.headers.raw, now=self._now())
-        raise TellAgainError(f"{host} answered {response.status_code}", after=wait)
+        raise RetryLaterError(f"{host} answered {response.status_code}", after=wait)
 
     def _headers(self, outcome: CallOutcome | BatchOutcome, body: bytes) -> dict[str, str]:
         timestamp = str(int(self._now().timestamp()))

@@ -140,7 +140,7 @@ POST_SECONDS = HistogramOf(
     "voiceflow_worker_post_seconds", "Time from a call's slot to the verdict on its POST.", (), BOUNDS
 )
 SLOTS_MISSED = CounterOf(
-    "voiceflow_worker_slots_missed_total", "Send slots that passed before their call was ready to leave."
+    "voiceflow_worker_slots_missed_total", "Send slots that passed before their call was ready to be sent."
 )
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
 VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that wait to be stored.")
@@ -149,8 +149,8 @@ WEBHOOK_ANSWERS = CounterOf("voiceflow_webhook_answers_total", "Answers given to
 WEBHOOK_EVENTS = CounterOf("voiceflow_webhook_events_total", "Events received, by their kind.", ("kind",))
 WEBHOOK_SUMMARIES = CounterOf("voiceflow_webhook_summaries_total", "Session summaries, by their effect.", ("result",))
 WEBHOOK_REFUSALS = CounterOf("voiceflow_webhook_refusals_total", "Requests refused, by the reason.", ("reason",))
-WEBHOOK_ODD = CounterOf(
-    "voiceflow_webhook_odd_total", "Events that could not be understood, by the reason.", ("reason",)
+WEBHOOK_UNPARSED = CounterOf(
+    "voiceflow_webhook_unparsed_total", "Events that could not be understood, by the reason.", ("reason",)
 )
 WEBHOOK_STORE_FAILURES = CounterOf(
     "voiceflow_webhook_store_failures_total", "Events answered 503 because they could not be stored."
@@ -158,7 +158,7 @@ WEBHOOK_STORE_FAILURES = CounterOf(
 WEBHOOK_STORE_TIMEOUTS = CounterOf(
     "voiceflow_webhook_store_timeouts_total", "Events answered 503 because handling them took longer than the limit."
 )
-WEBHOOK_IN_STORE = GaugeOf("voiceflow_webhook_in_store", "Events that the store or on_event is handling now.")
+WEBHOOK_IN_PROGRESS = GaugeOf("voiceflow_webhook_in_progress", "Events that the store or on_event is handling now.")
 WEBHOOK_SECONDS = HistogramOf(
     "voiceflow_webhook_seconds",
     "Time from the arrival of a request to its answer.",
@@ -175,7 +175,9 @@ IVR_SECONDS = HistogramOf(
 API_ANSWERS = CounterOf(
     "voiceflow_api_answers_total", "Answers of the HTTP API, by the route that was found.", ("route", "status")
 )
-API_IN_LINE = GaugeOf("voiceflow_api_in_line", "Requests that the HTTP API works on, or that are in line for that.")
+API_IN_PROGRESS = GaugeOf(
+    "voiceflow_api_in_progress", "Requests that the HTTP API works on, or that are in line for that."
+)
 API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome, a batch or an escalation.")
 POLICIES_REFUSED = GaugeOf(
     "voiceflow_escalation_policies_refused",
@@ -189,20 +191,20 @@ ESCALATIONS_BLOCKED = GaugeOf(
     "Open escalations that can call nobody now, as this process has seen them last, by the reason.",
     ("queue", "reason"),
 )
-HOOK_TOLD = CounterOf("voiceflow_hook_told_total", "Outcomes delivered to a hook.", ("hook",))
+HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered to a hook.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
-HOOK_PARKED = CounterOf("voiceflow_hook_parked_total", "Outcomes set aside after days of failed deliveries.", ("hook",))
-HOOK_BEHIND = CounterOf(
-    "voiceflow_hook_behind_total", "How often outcomes were deleted before they were delivered.", ("hook",)
+HOOK_PARKED = CounterOf("voiceflow_hook_parked_total", "Outcomes parked after days of failed deliveries.", ("hook",))
+HOOK_GAPS = CounterOf(
+    "voiceflow_hook_gaps_total", "How often outcomes were deleted before they were delivered.", ("hook",)
 )
 HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.", ("hook",))
 HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
-STORE_UNANSWERED = GaugeOf(
-    "voiceflow_store_unanswered",
+STATEMENTS_UNANSWERED = GaugeOf(
+    "voiceflow_store_statements_unanswered",
     "Connections of this process whose statement the store's server has neither answered nor ended yet.",
 )
 RECORDS_UNREADABLE = CounterOf(
-    "voiceflow_records_unreadable_total", "Calls and records that this process could not read, and has set aside."
+    "voiceflow_records_unreadable_total", "Calls and records that this process could not read, and has skipped."
 )
 
 
@@ -215,10 +217,10 @@ class HookMetrics:
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
         each = self._hooks.counts.items()
-        yield HOOK_TOLD.of({(hook,): counts.told for hook, counts in each})
+        yield HOOK_DELIVERED.of({(hook,): counts.delivered for hook, counts in each})
         yield HOOK_FAILURES.of({(hook,): counts.failures for hook, counts in each})
         yield HOOK_PARKED.of({(hook,): counts.parked for hook, counts in each})
-        yield HOOK_BEHIND.of({(hook,): counts.behind for hook, counts in each})
+        yield HOOK_GAPS.of({(hook,): counts.gaps for hook, counts in each})
         yield HOOK_WAITING.of({(hook,): counts.waiting for hook, counts in each})
         yield HOOK_STOPPED.of({(hook,): int(counts.is_stopped) for hook, counts in each})
 
@@ -228,7 +230,7 @@ class ProcessMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
-        yield STORE_UNANSWERED.of({(): len(unanswered)})
+        yield STATEMENTS_UNANSWERED.of({(): len(unanswered)})
         yield RECORDS_UNREADABLE.of({(): unreadable_here()})
 
 

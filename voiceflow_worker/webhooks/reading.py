@@ -59,10 +59,10 @@ class Metrics:
         self.events: Counter = named.WEBHOOK_EVENTS.on(registry)
         self.summaries: Counter = named.WEBHOOK_SUMMARIES.on(registry)
         self.refusals: Counter = named.WEBHOOK_REFUSALS.on(registry)
-        self.odd: Counter = named.WEBHOOK_ODD.on(registry)
+        self.odd: Counter = named.WEBHOOK_UNPARSED.on(registry)
         self.store_failures: Counter = named.WEBHOOK_STORE_FAILURES.on(registry)
         self.store_timeouts: Counter = named.WEBHOOK_STORE_TIMEOUTS.on(registry)
-        self.in_store: Gauge = named.WEBHOOK_IN_STORE.on(registry)
+        self.in_store: Gauge = named.WEBHOOK_IN_PROGRESS.on(registry)
         self.seconds: Histogram = named.WEBHOOK_SECONDS.on(registry)
 
 

@@ -253,7 +253,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "AND NOT coalesce(answers[place] #>> '{owner,1}' = write #>> '{job,body_digest}', false)", "",
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
-    "a record has no owner": ("AND NOT voiceflow.belongs(value, owner)", "", OWNERS),
+    "a record has no owner": ("AND NOT voiceflow.is_owned_by(value, owner)", "", OWNERS),
     "an owner is any beginning of an id": ("starts_with(value, owner || '.')", "starts_with(value, owner)", OWNERS),
     "a record that has ended stands": ("SELECT ends_at IS NULL OR ends_at > at;", "SELECT true;", OWNERS),
     "a limit tells the record that ends first": (

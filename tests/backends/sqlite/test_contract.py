@@ -100,7 +100,7 @@ MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
         "refuses_all", lambda *_: False, "test_together_one_refusal_refuses_all",
     ),
     "a record has no owner": (
-        "belongs", lambda *_: False, "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
+        "is_owned_by", lambda *_: False, "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
 }  # fmt: skip
 

@@ -59,8 +59,8 @@ from voiceflow_worker.core.ports.store import (
     Wanted,
     Write,
     WriteResult,
-    belongs,
     check_bulk_write,
+    is_owned_by,
     refuses_all,
     tally_change,
 )
@@ -217,9 +217,9 @@ class Memory:
         match condition:
             case Absent(namespace, groups, owner):
                 standing = (each for group in groups for each in self.group(namespace, group, now))
-                return next(((each,) for each in standing if not belongs(each.value, owner)), None)
+                return next(((each,) for each in standing if not is_owned_by(each.value, owner)), None)
             case AtMost(namespace, group, most, owner):
-                found = [each for each in self.group(namespace, group, now) if not belongs(each.value, owner)]
+                found = [each for each in self.group(namespace, group, now) if not is_owned_by(each.value, owner)]
                 found.sort(key=lambda each: each.ends_at or _NEVER)
                 return (found[len(found) - most - 1],) if len(found) > most else None
             case Same(namespace, group, value, member):

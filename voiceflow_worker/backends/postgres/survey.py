@@ -215,7 +215,7 @@ class Survey:
         self.store_id: str = ""
         self.server: str = ""
         """The incarnation of the server that was connected last."""
-        self._made: History | None = None
+        self._created_in: History | None = None
         self._history = ""
 
     @property
@@ -235,7 +235,11 @@ class Survey:
     @property
     def history(self) -> History:
         """The history of the server that was connected last."""
-        return History(self._history, loses=self.durability.guarantee is not Guarantee.STANDBY, made=self._made)
+        return History(
+            self._history,
+            may_lose_writes=self.durability.guarantee is not Guarantee.STANDBY,
+            created_in=self._created_in,
+        )
 
     async def check(self, connection: Connection) -> None:
         """Check a new connection. Raises VoiceflowError or psycopg.Error."""
@@ -266,7 +270,7 @@ class Survey:
                 f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
                 "its own schema (?schema=)."
             )
-        ((store_id, history, loses, server, current),) = await connection.rows(self._url.named(_STORE))
+        ((store_id, history, may_lose_writes, server, current),) = await connection.rows(self._url.named(_STORE))
         if self.store_id and not self._is_same(store_id, current):
             raise StoreUnavailableError(
                 f"{self._url.shown} leads to another store now than the one that this process has opened, so nothing "
@@ -274,7 +278,7 @@ class Survey:
                 "on purpose, restart this process"
             )
         self.store_id, self.server, self._history = store_id, server, current
-        self._made = History(history, loses)
+        self._created_in = History(history, may_lose_writes)
 
     def _is_same(self, store_id: str, history: str) -> bool:
         """Whether this is the store that was opened: not another one, and no copy in another database system."""

@@ -99,7 +99,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- Whether a record with this value belongs to an owner: `q.01K` and `q.01K.2` belong to `q.01K`.
-CREATE FUNCTION voiceflow.belongs(value text, owner text) RETURNS boolean
+CREATE FUNCTION voiceflow.is_owned_by(value text, owner text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(value = owner OR starts_with(value, owner || '.'), false);
 $$;
@@ -130,13 +130,13 @@ BEGIN
         WHEN 'absent' THEN
             SELECT * INTO found FROM voiceflow.records
             WHERE namespace = condition ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
-                AND NOT voiceflow.belongs(value, owner)
+                AND NOT voiceflow.is_owned_by(value, owner)
             ORDER BY member LIMIT 1;
         WHEN 'most' THEN
             -- When this one has ended, as many as are allowed are left.
             SELECT * INTO found FROM voiceflow.records
             WHERE namespace = condition ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
-                AND NOT voiceflow.belongs(value, owner)
+                AND NOT voiceflow.is_owned_by(value, owner)
             ORDER BY ends_at DESC NULLS FIRST OFFSET (condition ->> 'most')::integer LIMIT 1;
         WHEN 'same' THEN
             SELECT * INTO found FROM voiceflow.records

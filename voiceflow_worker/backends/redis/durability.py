@@ -82,9 +82,11 @@ class Survey:
         durability = judged(
             facts, promise=self._url.promise, replicas=self._url.replicas, is_lenient=self._url.is_lenient
         )
-        history = History(facts.taken_over_from, loses=self._url.replicas < max(facts.replicas, 1))
+        history = History(facts.taken_over_from, may_lose_writes=self._url.replicas < max(facts.replicas, 1))
         store_id, made = await self._store(line, history)
-        return replace(durability, server=facts.run_id or "", store_id=store_id, history=replace(history, made=made))
+        return replace(
+            durability, server=facts.run_id or "", store_id=store_id, history=replace(history, created_in=made)
+        )
 
     def _require_rights(self, facts: ServerFacts, told: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
@@ -108,7 +110,7 @@ class Survey:
         store, and none is made.
         """
         key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made"))
-        values = SCHEMA, uuid4().hex, f"{'loses' if history.loses else 'whole'} {history.name}"
+        values = SCHEMA, uuid4().hex, f"{'may_lose_writes' if history.may_lose_writes else 'whole'} {history.name}"
         makes = int(self._url.makes and not self._store_id)
         told = await line.create_request(b"EVAL", script("schema").text, 3, key, *others, *values, makes)
         if self._store_id and (not told or str(told[1]) != self._store_id):

@@ -39,7 +39,7 @@ from voiceflow_worker.core.ports.store import (
     Slot,
     Write,
     WriteResult,
-    belongs,
+    is_owned_by,
     refuses_all,
 )
 from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
@@ -187,10 +187,10 @@ class Writing:
         match condition:
             case Absent(namespace, groups, owner):
                 found = (each for group in groups for each in standing_of(self._db, namespace, group, self._at))
-                return next(((each,) for each in found if not belongs(each.value, owner)), None)
+                return next(((each,) for each in found if not is_owned_by(each.value, owner)), None)
             case AtMost(namespace, group, most, owner):
                 members = standing_of(self._db, namespace, group, self._at)
-                counted = [record for record in members if not belongs(record.value, owner)]
+                counted = [record for record in members if not is_owned_by(record.value, owner)]
                 counted.sort(key=lambda record: (record.ends_at is None, record.ends_at))
                 return (counted[len(counted) - most - 1],) if len(counted) > most else None
             case Same(namespace, group, value, member):

@@ -116,12 +116,12 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
             return before
         if await is_open(store, queue, batch_id):
             return None
-        place = await last_sequence(store, queue)
+        sequence = await last_sequence(store, queue)
         if await is_open(store, queue, batch_id):
             return None
-        if await last_sequence(store, queue) != place:
+        if await last_sequence(store, queue) != sequence:
             continue  # an event between the two may be of this end, or of the next one
-        end = BatchEnd(number=1 if before is None else before.number + 1, sequence=place, at=store.clock.now())
+        end = BatchEnd(number=1 if before is None else before.number + 1, sequence=sequence, at=store.clock.now())
         text = json_codec(BatchEnd).dump_json(end).decode()
         write = Write(
             conditions=(Same(BATCH_ENDS, queue, None if standing is None else standing.value, batch_id),),
@@ -175,7 +175,7 @@ def _read(record: Record) -> BatchEnd | None:
 
 
 def _as_event(queue: str, batch_id: str, end: BatchEnd) -> Event:
-    place = int(_digest(f"{queue} {batch_id} {end.number}"), 16)
+    number = int(_digest(f"{queue} {batch_id} {end.number}"), 16)
     return Event(
         job_id=batch_id,
         kind=EventKind.BATCH_ENDED,
@@ -183,7 +183,7 @@ def _as_event(queue: str, batch_id: str, end: BatchEnd) -> Event:
         state=JobState.COMPLETED,
         revision=str(end.number),
         post=end.number,
-        sequence=-1 - place,
+        sequence=-1 - number,
     )
 
 

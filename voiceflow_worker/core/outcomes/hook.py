@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.round_trips import Retry
-from voiceflow_worker.errors import HookGoneError, InvalidInputError, StoreError, StoreVersionError, TellAgainError
+from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError, StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import backoff
@@ -126,15 +126,15 @@ class HookOptions:
 class HookCounts:
     """Counts of one hook in this process.
 
-    `told` counts the deliveries that succeeded, `failures` those that failed. `parked` counts outcomes that were given
-    up, and `behind` counts how often events were deleted before the hook had read them. `waiting` is the number of
+    `delivered` counts the deliveries that succeeded, `failures` those that failed. `parked` counts outcomes that were
+    given up, and `gaps` how often events were deleted before the hook had read them. `waiting` is the number of
     outcomes that wait for delivery now. `is_stopped` means that the handler has raised `HookGoneError`.
     """
 
-    told: int = 0
+    delivered: int = 0
     failures: int = 0
     parked: int = 0
-    behind: int = 0
+    gaps: int = 0
     waiting: int = 0
     is_stopped: bool = False
 
@@ -171,16 +171,16 @@ class Hook:
         return self._only is None or event.state in self._only
 
     async def deliver(self, outcome: CallOutcome | BatchOutcome) -> None:
-        """Call the handler within its time limit. Raises its `HookGoneError`, and `TellAgainError` if it failed."""
+        """Call the handler within its time limit. Raises its `HookGoneError`, and `RetryLaterError` if it failed."""
         limit = self.options.limit.total_seconds()
         with anyio.move_on_after(limit):
             try:
                 return await self._call(outcome)
-            except (HookGoneError, TellAgainError):
+            except (HookGoneError, RetryLaterError):
                 raise
             except Exception as error:
-                raise TellAgainError(f"{type(error).__name__}: {error}") from error
-        raise TellAgainError(f"the handler took longer than {limit:g} s")
+                raise RetryLaterError(f"{type(error).__name__}: {error}") from error
+        raise RetryLaterError(f"the handler took longer than {limit:g} s")
 
     async def _call(self, outcome: CallOutcome | BatchOutcome) -> None:
         handler = self._handler
@@ -198,7 +198,7 @@ class Hook:
         # A thread cannot be ended. One that hangs is left behind after its time limit, but is still counted. So retries
         # cannot add more and more of them.
         if not self._threads.acquire(blocking=False):
-            raise TellAgainError(f"all {self.options.concurrency} threads of this hook are busy: it does not return")
+            raise RetryLaterError(f"all {self.options.concurrency} threads of this hook are busy: it does not return")
         try:
             return self._handler(outcome)
         finally:
@@ -214,14 +214,14 @@ _log = structlog.get_logger("voiceflow.hooks")
 
 
 def reader_name(hook: str, queue: str) -> str:
-    """The name under which a hook's place in a queue and its lease for the queue are stored."""
+    """The name under which a hook's position in a queue and its lease for the queue are stored."""
     return f"hook/{hook}/{queue}"
 
 
 class HookDelivery:
     """Delivers the outcomes of one queue to one hook, while this process holds the lease for them.
 
-    Outcomes are first stored in the hook's backlog; then the hook's place in the outbox moves past them. Each is
+    Outcomes are first stored in the hook's backlog; then the hook's position in the outbox moves past them. Each is
     delivered from the backlog, and deleted there when it was delivered. After a crash, only outcomes that were being
     delivered are delivered again.
     """
@@ -285,7 +285,8 @@ class HookDelivery:
         """Take up outcomes from the backlog and from the outbox, until the end or until the lease is lost."""
         await self._retry(self._reader.open)
         self._add(await self._retry(self._backlog.waiting), group)
-        # A process that was killed before it moved the place has left outcomes in the backlog that are read once more.
+        # A process that was killed before it moved the position has left outcomes in the backlog that are read once
+        # more.
         known = frozenset(self._held)
         looked_at = self._clock.monotonic()
         while not self._is_over:
@@ -304,18 +305,18 @@ class HookDelivery:
     async def _take_up_new(self, known: frozenset[int], group: TaskGroup) -> None:
         gaps = self._reader.gaps
         page = await self._retry(self._reader.page)
-        self.hook.counts.behind += self._reader.gaps - gaps
+        self.hook.counts.gaps += self._reader.gaps - gaps
         if self.hook.of_batches:
             ends = await self._retry(partial(ended_batches, self._store, self._queue, page))
             page = [event for event in ends if event.sequence not in self._ends]
             self._ends |= {event.sequence for event in page}
         new = [PendingOutcome(event=event) for event in page if self.hook.wants(event) and event.sequence not in known]
         await self._retry(partial(self._backlog.keep, new))
-        await self._retry(partial(self._reader.save, self._reader.place))
+        await self._retry(partial(self._reader.save, self._reader.position))
         self._add(new, group)
 
     async def _take_up_unparked(self, group: TaskGroup) -> None:
-        """Take up outcomes that a person put back (`OutcomeHooks.tell_parked_again`)."""
+        """Take up outcomes that a person put back (`OutcomeHooks.retry_parked`)."""
         held = frozenset(self._held)  # before the backlog is read: it may still show what is delivered meanwhile
         waiting = await self._retry(self._backlog.waiting)
         self._add([entry for entry in waiting if entry.event.sequence not in held], group)
@@ -362,7 +363,7 @@ class HookDelivery:
                 await self.hook.deliver(outcome_of(entry.event, job))
         except StoreVersionError as error:
             return await self._failed(entry, error)
-        except TellAgainError as error:
+        except RetryLaterError as error:
             return await self._failed(entry, error, wanted=error.after)
         except HookGoneError as error:
             if not counts.is_stopped:  # a delivery beside this one may have stopped the hook
@@ -372,7 +373,7 @@ class HookDelivery:
                 )
             group.cancel_scope.cancel()
             return False
-        counts.told += 1
+        counts.delivered += 1
         await self._retry(partial(self._backlog.drop, entry))
         return True
 
@@ -404,7 +405,7 @@ class HookDelivery:
         await self._retry(partial(self._backlog.park, entry))
         self.hook.counts.parked += 1
         self._log.error(
-            "an outcome could not be delivered to a hook; it is parked for 90 days: `tell_parked_again` puts it back",
+            "an outcome could not be delivered to a hook; it is parked for 90 days: `retry_parked` puts it back",
             job=entry.event.job_id,
             failures=entry.failures,
             error=entry.error,

@@ -23,7 +23,7 @@ from voiceflow_worker.core.outcomes.hook import (
     PendingOutcome,
     reader_name,
 )
-from voiceflow_worker.core.outcomes.outbox import last_sequence, places
+from voiceflow_worker.core.outcomes.outbox import last_sequence, positions
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
@@ -91,7 +91,7 @@ class OutcomeHooks:
 
         The function takes a `CallOutcome`. If it is not async, it runs in a thread. Any exception is a failure: the
         outcome is delivered again after growing waits (`HookOptions`), and outcomes of other calls are delivered
-        meanwhile. The function may raise `TellAgainError` to set the wait, and `HookGoneError` to receive no more
+        meanwhile. The function may raise `RetryLaterError` to set the wait, and `HookGoneError` to receive no more
         outcomes. `only` are the states whose outcomes the function receives; `attempts=False` leaves out attempts that
         are followed by a redial. Raises `InvalidInputError` for a name that is taken or invalid, and if `run` was
         called before.
@@ -178,7 +178,7 @@ class OutcomeHooks:
             for entry in found
         ]
 
-    async def tell_parked_again(self, name: str, *, queue: str = "default") -> int:
+    async def retry_parked(self, name: str, *, queue: str = "default") -> int:
         """Deliver parked outcomes again, beginning within a minute; returns their number. Raises StoreError."""
         book = HookBacklog(self._store, hook=name, queue=queue)
         found = await book.parked()
@@ -223,8 +223,8 @@ class OutcomeHooks:
     async def _has_passed(self, hook: Hook, queue: str, sequence: int) -> bool:
         """Whether the hook has read this far, and has tried each outcome that does not wait behind another."""
         name = reader_name(hook.name, queue)
-        place = (await self._retry(partial(places(self._store).get, [name]))).get(name)
-        if place is None or place < sequence:
+        position = (await self._retry(partial(positions(self._store).get, [name]))).get(name)
+        if position is None or position < sequence:
             return False
         first: dict[str, PendingOutcome] = {}
         for entry in await self._retry(HookBacklog(self._store, hook=hook.name, queue=queue).waiting):

@@ -35,7 +35,7 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.wording import in_words
 
 FORGOTTEN = "forgotten-events"
-PLACES = "outcome-place"
+POSITIONS = "outcome-position"
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOK_FOR_FORGOTTEN = timedelta(minutes=1)
 
@@ -57,10 +57,10 @@ class Forgotten:
 
 
 class OutboxReader:
-    """Reads the outcomes of one queue, from a place on: the sequence of the last event that was read.
+    """Reads the outcomes of one queue, from a position on: the sequence of the last event that was read.
 
-    A reader with a name keeps its place in the store. Only the process that holds the lease of this name may read. A
-    reader without a stored place begins with the first event at `since` or later. Methods raise StoreError.
+    A reader with a name keeps its position in the store. Only the process that holds the lease of this name may read. A
+    reader without a stored position begins with the first event at `since` or later. Methods raise StoreError.
     """
 
     def __init__(self, store: Store, queue: str, *, name: str | None, since: datetime) -> None:
@@ -68,47 +68,47 @@ class OutboxReader:
         self._queue = queue
         self._name = name
         self._since = since
-        self._places = places(store)
+        self._positions = positions(store)
         self._saved: int | None = None
         self._looked_for_forgotten: float | None = None
-        self.place: int = 0
+        self.position: int = 0
         self.is_behind: bool = True
         """Whether the last page was full, so that there may be more to read."""
         self.gaps: int = 0
         """How many times events were deleted before this reader had read them."""
 
     async def open(self) -> None:
-        """Go to the stored place; a new reader stores its first place."""
+        """Go to the stored position; a new reader stores its first position."""
         saved = await self._load()
         if saved is None:
-            saved = await place_at(self._store, self._queue, self._since)
+            saved = await position_at(self._store, self._queue, self._since)
             forgotten = await self._forgotten()
             if forgotten is not None and forgotten.before <= self._since:
                 saved = max(saved, forgotten.sequence)
             await self.save(saved)
-        self.place = self._saved = saved
+        self.position = self._saved = saved
 
     async def is_overtaken(self) -> bool:
-        """Whether another process has changed the place that this reader stored; True before `open`."""
+        """Whether another process has changed the position that this reader stored; True before `open`."""
         return self._saved is None or await self._load() != self._saved
 
     async def page(self, *, limit: int = 100) -> list[Event]:
         """The next events with outcomes. An empty page is not the end: events without an outcome are left out."""
         await self._look_for_gap()
-        events = await self._store.events(self._queue, after=self.place, limit=limit)
+        events = await self._store.events(self._queue, after=self.position, limit=limit)
         self.is_behind = len(events) == limit
         if events:
-            self.place = events[-1].sequence
+            self.position = events[-1].sequence
         return [event for event in events if event.kind in _KINDS]
 
-    async def save(self, place: int) -> None:
-        """Store a new place."""
-        if self._name is not None and place != self._saved:
-            await self._places.put({self._name: place})
-        self._saved = place
+    async def save(self, position: int) -> None:
+        """Store a new position."""
+        if self._name is not None and position != self._saved:
+            await self._positions.put({self._name: position})
+        self._saved = position
 
     async def _load(self) -> int | None:
-        return None if self._name is None else (await self._places.get([self._name])).get(self._name)
+        return None if self._name is None else (await self._positions.get([self._name])).get(self._name)
 
     async def _forgotten(self) -> Forgotten | None:
         return (await forgotten_events(self._store).get([self._queue])).get(self._queue)
@@ -119,9 +119,9 @@ class OutboxReader:
             return
         forgotten = await self._forgotten()
         self._looked_for_forgotten = now
-        if forgotten is None or forgotten.sequence <= self.place:
+        if forgotten is None or forgotten.sequence <= self.position:
             return
-        self.place = forgotten.sequence
+        self.position = forgotten.sequence
         self.gaps += 1
         _log.error(
             "outcomes were deleted before they were read; look at the calls themselves instead",
@@ -131,9 +131,9 @@ class OutboxReader:
         )
 
 
-def places(store: Store) -> RecordSet[int]:
-    """The records of readers' places, by the readers' names. They are kept forever."""
-    return RecordSet(store, PLACES, write=str, read=lambda _, text: int(text), unreadable=_refused_place)
+def positions(store: Store) -> RecordSet[int]:
+    """The records of readers' positions, by the readers' names. They are kept forever."""
+    return RecordSet(store, POSITIONS, write=str, read=lambda _, text: int(text), unreadable=_refused_position)
 
 
 def forgotten_events(store: Store) -> RecordSet[Forgotten]:
@@ -157,8 +157,8 @@ async def last_sequence(store: Store, queue: str) -> int:
     return await _least(is_last)
 
 
-async def place_at(store: Store, queue: str, since: datetime) -> int:
-    """The place just before the first event at this time or later; 0 if no event is earlier."""
+async def position_at(store: Store, queue: str, since: datetime) -> int:
+    """The position just before the first event at this time or later; 0 if no event is earlier."""
 
     async def is_in_front(sequence: int) -> bool:
         found = await store.events(queue, after=sequence, limit=1)
@@ -187,9 +187,9 @@ async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
     return high
 
 
-def _refused_place(name: str, error: Exception) -> int:
+def _refused_position(name: str, error: Exception) -> int:
     raise StoreVersionError(
-        f"the place of reader {name} cannot be read by this version of voiceflow-worker, because a newer version "
+        f"the position of reader {name} cannot be read by this version of voiceflow-worker, because a newer version "
         "wrote it. Upgrade this installation; nothing was delivered."
     ) from error
 
@@ -223,7 +223,7 @@ class OutcomeStream:
 
     async def __anext__(self) -> CallOutcome:
         while not self._is_closed:
-            await self._retry(self._hold_place)
+            await self._retry(self._hold_position)
             if self._given is not None:
                 await self._retry(partial(self._reader.save, self._given))
                 self._given = None
@@ -253,7 +253,7 @@ class OutcomeStream:
             with suppress(StoreError):
                 await self._lease.release()
 
-    async def _hold_place(self) -> None:
+    async def _hold_position(self) -> None:
         """Wait for the lease of the consumer's name. If another process has read further, go to its position."""
         lease = self._lease
         while lease is not None and not lease.is_fresh:
@@ -272,7 +272,7 @@ class OutcomeStream:
         events = await self._reader.page()
         self._page.extend(event for event in events if self._attempts or event.kind is not EventKind.ATTEMPTED)
         if not self._page:
-            await self._reader.save(self._reader.place)
+            await self._reader.save(self._reader.position)
 
     async def _next(self) -> CallOutcome | None:
         """The next outcome of the page; None if its call is no longer in the store.

@@ -202,7 +202,7 @@ class LeaderLease:
         """Take the lease, or renew it; False while another process has it. Raises StoreError."""
         asked, now = self._clock.monotonic(), self._clock.now()
         write = Write(
-            conditions=(Absent(self._namespace, (self._name,), but_owner=self._token),),
+            conditions=(Absent(self._namespace, (self._name,), except_owner=self._token),),
             puts=(Put(self._namespace, self._name, self._token, now + self._length),),
         )
         (answer,) = await self._store.write(BulkWrite(writes=(write,), durable=False), now=now)

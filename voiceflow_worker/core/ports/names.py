@@ -39,10 +39,10 @@ class QueueNames:
 
 
 BATCH = "batch-name"
-"""Namespace of the names of batches, in the group of their queue. The value is the place of the batch by age."""
+"""Namespace of the names of batches, in the group of their queue. The value is the sort key of the batch by age."""
 CAMPAIGNS, PROGRAMS = "batch-age", "program-batch-age"
 """Namespaces of batches by age, the newest first: those of campaigns, and those that programs make (single calls,
-escalations, tasks). In the group of their queue, the member is a place and the name."""
+escalations, tasks). In the group of their queue, the member is a sort key and the name."""
 BATCH_KEPT = timedelta(days=400)
 """How long the name of a batch is kept."""
 LONGEST_NAMED = 200
@@ -56,18 +56,18 @@ _LAST_MILLISECOND = 2**48
 
 def batch_puts(queue: str, batch_id: str, *, at: datetime, is_campaign: bool) -> tuple[Put, Put]:
     """The records of the name of a batch and of its age. Only the first ones of a name count."""
-    place, ends = f"{_LAST_MILLISECOND - int(at.timestamp() * 1000):012x}", at + BATCH_KEPT
+    sort_key, ends = f"{_LAST_MILLISECOND - int(at.timestamp() * 1000):012x}", at + BATCH_KEPT
     by_age = CAMPAIGNS if is_campaign else PROGRAMS
     return (
-        Put(BATCH, queue, place, ends, Mode.KEEP, batch_id),
-        Put(by_age, queue, "", ends, Mode.KEEP, f"{place} {batch_id}"),
+        Put(BATCH, queue, sort_key, ends, Mode.KEEP, batch_id),
+        Put(by_age, queue, "", ends, Mode.KEEP, f"{sort_key} {batch_id}"),
     )
 
 
 class NamedBatch(NamedTuple):
-    """The name of a batch, and its place in the list of batches, the newest first, for the next page."""
+    """The name of a batch, and its sort key in the list of batches, the newest first, for the next page."""
 
-    place: str
+    sort_key: str
     name: str
     is_campaign: bool
 
@@ -85,7 +85,7 @@ class BatchNames:
     async def page(
         self, *, after: str = "", limit: int = NAMES_AT_ONCE, of: Sequence[str] = (CAMPAIGNS, PROGRAMS)
     ) -> list[NamedBatch]:
-        """A page of batches, the newest first, behind a place; nothing at the end.
+        """A page of batches, the newest first, behind a sort key; nothing at the end.
 
         Batches without calls are included. `of` are the namespaces of those that are wanted.
         """
@@ -102,12 +102,12 @@ class BatchNames:
         if not page:
             return []
         names = {BATCH: [(self._queue, each.name) for each in page]}
-        places = {record.member: record.value for record in (await self._store.records(names, now=now))[BATCH]}
-        # Two processes may have made a batch at once. The name has the place of the first.
-        first = [each for each in page if each.place.startswith(f"{places.get(each.name)} ")]
+        sort_keys = {record.member: record.value for record in (await self._store.records(names, now=now))[BATCH]}
+        # Two processes may have made a batch at once. The name has the sort key of the first.
+        first = [each for each in page if each.sort_key.startswith(f"{sort_keys.get(each.name)} ")]
         if len(page) < limit or len(first) == limit:
             return first
-        return first + await self.page(after=page[-1].place, limit=limit - len(first), of=of)
+        return first + await self.page(after=page[-1].sort_key, limit=limit - len(first), of=of)
 
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""

@@ -223,18 +223,18 @@ def newest_first(at: datetime) -> str:
 
 
 def report_unreadable(record: str, error: Exception) -> None:
-    """Log and count, once in this process, that a record was set aside because this version cannot read it."""
+    """Log and count, once in this process, that a record was skipped because this version cannot read it."""
     _report(record, str(error))
 
 
 def unreadable_here() -> int:
-    """The number of records that this process has set aside."""
-    return _set_aside.total()
+    """The number of records that this process has skipped."""
+    return _skipped.total()
 
 
 @contextmanager
-def set_aside(record: str) -> Generator[None]:
-    """Do something with one record. If it is the record that fails, and not the store, it is set aside."""
+def skip_unreadable(record: str) -> Generator[None]:
+    """Do something with one record. If it is the record that fails, and not the store, it is skipped."""
     try:
         yield
     except Exception as error:
@@ -243,14 +243,14 @@ def set_aside(record: str) -> Generator[None]:
         report_unreadable(record, error)
 
 
-_set_aside: Counter[str] = Counter()
+_skipped: Counter[str] = Counter()
 
 
 @lru_cache(maxsize=1024)
 def _report(record: str, reason: str) -> None:
-    _set_aside[record.partition(" ")[0]] += 1
+    _skipped[record.partition(" ")[0]] += 1
     _log.error(
-        "a record is set aside, because this version of voiceflow-worker cannot read it; if a newer one wrote it, "
+        "a record is skipped, because this version of voiceflow-worker cannot read it; if a newer one wrote it, "
         "upgrade this installation",
         record=record,
         reason=reason,

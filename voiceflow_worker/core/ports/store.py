@@ -123,23 +123,23 @@ class Drop:
 # --- Conditions --------------------------------------------------------------------------------------------------
 
 
-def belongs(value: str, owner: str | None) -> bool:
+def is_owned_by(value: str, owner: str | None) -> bool:
     """Whether a record with this value belongs to an owner: `q.01K` and `q.01K.2` belong to `q.01K`."""
     return owner is not None and (value == owner or value.startswith(f"{owner}."))
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No record of any of these groups exists, except records of `but_owner` (see `belongs`)."""
+    """No record of any of these groups exists, except records of `except_owner` (see `is_owned_by`)."""
 
     namespace: str
     groups: tuple[str, ...]
-    but_owner: str | None = None
+    except_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """At most `most` records of a group exist, records of `but_owner` not counted.
+    """At most `most` records of a group exist, records of `except_owner` not counted.
 
     A refusal has the record with whose end the condition will hold, if nothing else changes.
     """
@@ -147,7 +147,7 @@ class AtMost:
     namespace: str
     group: str
     most: int
-    but_owner: str | None = None
+    except_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,14 +315,14 @@ class Write:
 class History:
     """The history of a server's data. It ends when another server takes over.
 
-    `name` differs afterwards; it is empty if the server has not taken over from any other since it was started. `loses`
-    is True if a server that takes over next may lack writes that had returned. `made` is the history in which the store
-    was made: it is a part of the data, so each server that has the store has it.
+    `name` differs afterwards; it is empty if the server has not taken over from any other since it was started.
+    `may_lose_writes` is True if a server that takes over next may lack writes that had returned. `created_in` is the
+    history in which the store was made: it is a part of the data, so each server that has the store has it.
     """
 
     name: str
-    loses: bool
-    made: History | None = None
+    may_lose_writes: bool
+    created_in: History | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,15 +142,15 @@ async def read_batches(
         pages = [(queue, await BatchNames(store, queue).page(after=after, limit=size)) for queue in queues]
         at_end = all(len(page) < size for _, page in pages)
         # What is behind the end of a full page stands behind the others only as far as that page goes.
-        ends = min((page[-1].place for _, page in pages if len(page) >= size), default=None)
-        named = sorted((each, queue) for queue, page in pages for each in page if ends is None or each.place <= ends)
+        ends = min((page[-1].sort_key for _, page in pages if len(page) >= size), default=None)
+        named = sorted((each, queue) for queue, page in pages for each in page if ends is None or each.sort_key <= ends)
         looked_at += len(named)
         wanted = [(each, queue) for each, queue in named if name.casefold() in each.name.casefold()]
         found += await _with_calls(store, wanted)
-        after = named[-1][0].place if named else after
+        after = named[-1][0].sort_key if named else after
     page = found[:limit]
     if len(found) > limit:
-        after, at_end = page[-1][0].place, False
+        after, at_end = page[-1][0].sort_key, False
     return BatchPage(batches=await _progress(store, page), after=None if at_end else after)
 
 
@@ -174,7 +174,7 @@ async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Seq
     def rank(each: tuple[NamedBatch, str, Totals]) -> tuple[object, ...]:
         named, queue, totals = each
         is_over = all(not count for state, count in totals.states.items() if not state.is_final)
-        return is_over, is_over and not named.is_campaign, named.name not in rates[queue], named.place, queue
+        return is_over, is_over and not named.is_campaign, named.name not in rates[queue], named.sort_key, queue
 
     return await _progress(store, sorted(with_calls, key=rank)[:limit])
 

@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records, set_aside, text_records
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records, skip_unreadable, text_records
 from voiceflow_worker.core.ports.round_trips import Batcher, write_each
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
 from voiceflow_worker.core.progress import mark_of
@@ -169,7 +169,7 @@ class Changes:
             answers = await self._flush([JobChange(job.id, unless_moved(job), job) for job in jobs])
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, BaseException) and not isinstance(answer, JobError):
-                with set_aside(f"call {job.id}"):
+                with skip_unreadable(f"call {job.id}"):
                     raise answer
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 

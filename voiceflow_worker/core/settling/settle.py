@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
-from voiceflow_worker.core.ports.record_set import report_unreadable, set_aside
+from voiceflow_worker.core.ports.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.settling.changes import Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, RefusalRuns
@@ -192,7 +192,7 @@ class Settler:
             posts = await self._sessions.find([session_id for session_id, _ in page])
             for session_id, outcome in page:
                 if session_id in posts and outcome is not None:
-                    with set_aside(f"the summary of session {session_id}"):
+                    with skip_unreadable(f"the summary of session {session_id}"):
                         await self._apply_early_summary(posts[session_id], session_id, outcome)
         return page[-1][0] if len(page) == limit else ""
 

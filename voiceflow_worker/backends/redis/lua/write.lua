@@ -55,7 +55,7 @@ local function group_standing(namespace, group)
     return merged
 end
 
-local function belongs(value, owner)
+local function is_owned_by(value, owner)
     if owner == '' then
         return false
     end
@@ -68,7 +68,7 @@ local checks = {}
 function checks.absent(condition)
     for _, group in ipairs(condition.groups) do
         for _, record in ipairs(group_standing(condition.namespace, group)) do
-            if not belongs(record[2], condition.owner) then
+            if not is_owned_by(record[2], condition.owner) then
                 return group, unpack(record)
             end
         end
@@ -78,7 +78,7 @@ end
 function checks.most(condition)
     local found = {}
     for _, record in ipairs(group_standing(condition.namespace, condition.group)) do
-        if not belongs(record[2], condition.owner) then
+        if not is_owned_by(record[2], condition.owner) then
             found[#found + 1] = record
         end
     end
