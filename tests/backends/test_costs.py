@@ -23,7 +23,7 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import connection as postgres
 from voiceflow_worker.backends.postgres import reading as postgres_reading
-from voiceflow_worker.backends.redis import faults, link
+from voiceflow_worker.backends.redis import faults, manager
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
@@ -104,14 +104,14 @@ redis.pcall = function(...) return counted(real.pcall(...)) end
 
 def changed_script(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, str], str]) -> None:
     """Let scripts run with another text, which `change` makes of their name and their text."""
-    kept: Callable[[str], faults.Script] = getattr(link, "script")  # noqa: B009 - another change may be in its place
+    kept: Callable[[str], faults.Script] = getattr(manager, "script")  # noqa: B009 - another change may be in its place
 
     def changed(name: str) -> faults.Script:
         each = kept(name)
         text = change(name, each.text)
         return replace(each, text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    monkeypatch.setattr(link, "script", changed)
+    monkeypatch.setattr(manager, "script", changed)
 
 
 @pytest.fixture

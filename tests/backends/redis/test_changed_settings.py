@@ -12,8 +12,8 @@ from tests.support.voices import ScriptedVoice, created
 from tests.support.waiting import until
 from tests.support.workers import enqueued, in_state, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
+from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.durability import Durability, Survey
-from voiceflow_worker.backends.redis.line import Line
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import SettingsError, StoreError
@@ -62,9 +62,9 @@ async def test_a_check_that_finds_a_wrong_setting_ends_no_task_of_an_open_store(
     survey = Survey.server
     is_old = False
 
-    async def judged(own: Survey, line: Line) -> Durability:
+    async def judged(own: Survey, connection: Connection) -> Durability:
         if not is_old:
-            return await survey(own, line)
+            return await survey(own, connection)
         raise SettingsError("the store URL names a Redis 5.0, which is too old")
 
     monkeypatch.setattr(Survey, "server", judged)

@@ -25,15 +25,15 @@ from tests.support.everyday import spread
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
 from tests.support.redis_users import RULE, url_of
 from voiceflow_worker.backends.redis import faults as scripts
-from voiceflow_worker.backends.redis import finding, link
+from voiceflow_worker.backends.redis import finding, manager
 from voiceflow_worker.backends.redis.store import open_redis
 
 
 @pytest.fixture(autouse=True)
 def timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for the longest script, and for its replication, on a machine that does much else."""
-    monkeypatch.setattr("voiceflow_worker.backends.redis.line.ANSWER_TIMEOUT", 60.0)
-    monkeypatch.setattr("voiceflow_worker.backends.redis.link.CONFIRM_WITHIN_MS", 50_000)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.ANSWER_TIMEOUT", 60.0)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.manager.CONFIRM_WITHIN_MS", 50_000)
 
 
 class TestRedis(StoreContract):
@@ -201,6 +201,6 @@ async def test_the_contract_finds_that(
     kept = next(each for each in map(scripts.script, ("write", "jobs")) if was in each.text)
     text = kept.text.replace(was, now)
     changed = replace(kept, text=text, sha=hashlib.sha1(text.encode()).hexdigest())
-    monkeypatch.setattr(link, "script", lambda name: changed if name == kept.name else scripts.script(name))
+    monkeypatch.setattr(manager, "script", lambda name: changed if name == kept.name else scripts.script(name))
     async with open_redis(redis_server.url) as store:
         await assert_found(test, store)

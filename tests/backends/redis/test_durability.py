@@ -52,10 +52,10 @@ async def scripted() -> AsyncGenerator[ScriptedRedis]:
 async def unusable(store: Store) -> None:
     """Wait until the store has noticed that its idle connection is lost."""
     assert isinstance(store, RedisStore)
-    assert store.link._session is not None
-    line = store.link._session._shared
-    assert line is not None
-    await until(lambda: not line.usable)
+    assert store.manager._connections is not None
+    connection = store.manager._connections._shared
+    assert connection is not None
+    await until(lambda: not connection.usable)
 
 
 async def open_and_close(url: str) -> None:
@@ -172,7 +172,7 @@ async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_
     async with open_store(own_server.url) as store:
         assert isinstance(store, RedisStore)
         own_server.ask("CONFIG", "SET", "requirepass", "another-one")
-        store.link.reopen()
+        store.manager.reopen()
         with pytest.raises(StoreUnavailableError, match="password") as caught:
             await add_jobs(store, [sample_job()])
         assert not caught.value.passes

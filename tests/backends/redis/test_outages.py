@@ -110,7 +110,7 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
 async def test_a_paused_server_is_given_up_and_found_again(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.line.ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.ANSWER_TIMEOUT", 0.3)
     async with open_store(own_server.url) as store:
         job = sample_job()
         await add_jobs(store, [job])

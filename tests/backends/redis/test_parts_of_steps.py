@@ -49,7 +49,7 @@ def empty(server: RedisServer) -> None:
 def before_part(store: Store, number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do something before the n-th script of the next write goes to the server."""
     assert isinstance(store, RedisStore)
-    parts, run = 0, store.link.run_durably
+    parts, run = 0, store.manager.run_durably
 
     async def counted(name: str, asked: Any) -> Any:
         nonlocal parts
@@ -58,7 +58,7 @@ def before_part(store: Store, number: int, do: Callable[[], None], monkeypatch: 
             do()
         return await run(name, asked)
 
-    monkeypatch.setattr(store.link, "run_durably", counted)
+    monkeypatch.setattr(store.manager, "run_durably", counted)
 
 
 @pytest.mark.parametrize("part", [1, 2, 3])

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from tests.support.redis_server import WatchedPair, free_port
 from voiceflow_worker.backends.redis.faults import NoPrimaryError
-from voiceflow_worker.backends.redis.link import primary
+from voiceflow_worker.backends.redis.manager import primary
 from voiceflow_worker.backends.redis.url import RedisURL, parse_url
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ async def test_a_question_that_is_cancelled_at_any_point_leaves_nothing_open() -
 async def test_the_next_sentinel_is_asked_after_one_that_is_away_and_one_that_is_silent(
     lasting_pair: WatchedPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.line.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.CONNECT_TIMEOUT", 0.2)
     named = lasting_pair.named_port()
     known = parse_url(lasting_pair.url)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
+from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.faults import ReplyError, is_not_now, script
-from voiceflow_worker.backends.redis.line import Line
 from voiceflow_worker.backends.redis.rights import (
     ACCEPT,
     WAITAOF,
@@ -58,7 +58,7 @@ class Survey:
         self._url = url
         self._store_id = ""
 
-    async def server(self, line: Line) -> Durability:
+    async def server(self, connection: Connection) -> Durability:
         """The durability of the server at the other end of a connection.
 
         Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
@@ -72,23 +72,23 @@ class Survey:
             *commands_of_scripts(self._url.root),
             WAITAOF,
         ]
-        told = list(zip(asked, await line.answers(asked), strict=True))
-        facts = facts_from(told)
+        replies = list(zip(asked, await connection.answers(asked), strict=True))
+        facts = facts_from(replies)
         self._require_kind(facts)
-        for _, answer in told:
+        for _, answer in replies:
             if isinstance(answer, ReplyError) and is_not_now(answer):
                 raise answer
-        self._require_rights(facts, told)
+        self._require_rights(facts, replies)
         durability = judged(
             facts, promise=self._url.promise, replicas=self._url.replicas, is_lenient=self._url.is_lenient
         )
         history = History(facts.taken_over_from, may_lose_writes=self._url.replicas < max(facts.replicas, 1))
-        store_id, made = await self._store(line, history)
+        store_id, created_in = await self._store(connection, history)
         return replace(
-            durability, server=facts.run_id or "", store_id=store_id, history=replace(history, created_in=made)
+            durability, server=facts.run_id or "", store_id=store_id, history=replace(history, created_in=created_in)
         )
 
-    def _require_rights(self, facts: ServerFacts, told: Sequence[tuple[Command, Any]]) -> None:
+    def _require_rights(self, facts: ServerFacts, replies: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
         if self._url.is_lenient:
             needless = {"INFO", "WAITAOF", "CONFIG", "WAIT"}
@@ -96,51 +96,51 @@ class Survey:
             needless = {"INFO", "WAITAOF"}
         elif facts.version < _WAITAOF_SINCE or facts.is_always:
             needless = {"WAITAOF"}
-        error = refusals([each for each in told if each[0][0] not in needless]).error(self._url)
+        error = refusals([each for each in replies if each[0][0] not in needless]).error(self._url)
         if error is not None:
             raise error
-        for command, answer in told:
+        for command, answer in replies:
             if command[0] == "SELECT" and isinstance(answer, ReplyError):
                 raise answer
 
-    async def _store(self, line: Line, history: History) -> tuple[str, History]:
+    async def _store(self, connection: Connection, history: History) -> tuple[str, History]:
         """The id of the store, and the history in which it was made. Its schema version is checked.
 
         If the store is new, they are written: it is made in this history. Raises StoreUnavailableError if there is no
         store, and none is made.
         """
         key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made"))
-        values = SCHEMA, uuid4().hex, f"{'may_lose_writes' if history.may_lose_writes else 'whole'} {history.name}"
+        values = SCHEMA, uuid4().hex, f"{'loses' if history.may_lose_writes else 'whole'} {history.name}"
         makes = int(self._url.makes and not self._store_id)
-        told = await line.create_request(b"EVAL", script("schema").text, 3, key, *others, *values, makes)
-        if self._store_id and (not told or str(told[1]) != self._store_id):
-            leads = "leads to another store now than" if told else "has no store any more, and not"
+        stored = await connection.create_request(b"EVAL", script("schema").text, 3, key, *others, *values, makes)
+        if self._store_id and (not stored or str(stored[1]) != self._store_id):
+            leads = "leads to another store now than" if stored else "has no store any more, and not"
             raise StoreUnavailableError(
                 f"{self._url.shown} {leads} the one that this process has opened, so nothing is read, stored or sent "
                 "here. Find out where the name leads to, or who emptied it. If that was on purpose, restart this "
                 "process"
             )
-        if not told:
+        if not stored:
             raise NoStoreError(
                 f"there is no store in the Redis at {self._url.shown} under the prefix {self._url.prefix}, and this "
                 "command does not make one. Check the database and the prefix in the store URL; `voiceflow doctor "
                 "--make` makes a new store",
             )
-        stands, store_id, made = map(str, told)
-        if not stands.isdecimal():
+        version, store_id, created_in = map(str, stored)
+        if not version.isdecimal():
             raise StoreCorruptError(
-                f"the key {key} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
+                f"the key {key} of the Redis at {self._url.shown} has the value {version!r}, which is not "
                 "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
             )
-        if int(stands) != SCHEMA:
-            remedy = "Upgrade this installation" if int(stands) > SCHEMA else "Use that version"
+        if int(version) != SCHEMA:
+            remedy = "Upgrade this installation" if int(version) > SCHEMA else "Use that version"
             raise StoreVersionError(
                 f"the store at {self._url.shown} was made by another version of voiceflow-worker: it has schema "
-                f"{stands}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or "
+                f"{version}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or "
                 "give the store its own prefix (?prefix=)."
             )
         self._store_id = store_id
-        kind, _, name = made.partition(" ")
+        kind, _, name = created_in.partition(" ")
         return store_id, History(name, kind != "whole")
 
     def _require_kind(self, facts: ServerFacts) -> None:
@@ -163,10 +163,10 @@ class Survey:
             )
 
 
-async def packing_of(line: Line) -> Packing | None:
+async def packing_of(connection: Connection) -> Packing | None:
     """The packing of the server; None if it does not show it."""
     try:
-        return Packing(int(_pairs(await line.create_request(b"CONFIG", "GET", _PACKING))[_PACKING]))
+        return Packing(int(_pairs(await connection.create_request(b"CONFIG", "GET", _PACKING))[_PACKING]))
     except (ReplyError, KeyError) as error:
         if isinstance(error, ReplyError) and is_not_now(error):
             raise
@@ -205,7 +205,7 @@ class ServerFacts:
     """The properties of one server. A property that the server does not show is None.
 
     `run_id` is the id of its process, which a restart changes. `taken_over_from` is the id of the data of the primary
-    that it has replaced; empty if it was a primary from its start, or keeps no AOF: then an RDB file may tell the id.
+    that it has replaced; empty if it was a primary from its start, or keeps no AOF: then an RDB file may have the id.
     """
 
     version: tuple[int, ...]
@@ -242,12 +242,12 @@ class Durability:
     history: History | None = None
 
 
-def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
+def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
     """The facts from the answers to HELLO, INFO and CONFIG GET. Raises ReplyError if the user is not logged in."""
     hello: dict[str, str] = {}
     info: dict[str, str] = {}
     settings: dict[str, str] = {}
-    for (name, *_), answer in told:
+    for (name, *_), answer in replies:
         if isinstance(answer, ReplyError):
             if name == "HELLO" and (answer.code == "NOAUTH" or is_not_now(answer)):
                 raise answer

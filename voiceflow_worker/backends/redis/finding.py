@@ -9,7 +9,7 @@ from typing import Any
 
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -22,25 +22,25 @@ LOOKS = 1000
 _Rows = Sequence[Sequence[str]]
 
 
-async def find(link: Link, read: Read, now: datetime) -> list[Job]:
+async def find(manager: ConnectionManager, read: Read, now: datetime) -> list[Job]:
     """The jobs of a read. A job is returned as it is when its page is read."""
     match read:
         case ById(ids):
-            rows = [row for page in _pages(ids) for row in (await link.run("jobs", {"ids": page}))[1:]]
+            rows = [row for page in _pages(ids) for row in (await manager.run("jobs", {"ids": page}))[1:]]
             return [job_of_row(queue_of(row[0]), row) for row in rows]
         case ByKey(queue, keys):
             asked = {"queue": queue, "now": micros(now)}
             pages = _pages(list(map(optional, keys)))
-            rows = [row for page in pages for row in (await link.run("jobs", asked | {"keys": page}))[1:]]
+            rows = [row for page in pages for row in (await manager.run("jobs", asked | {"keys": page}))[1:]]
             return list(readable(rows, partial(job_of_row, queue)))
         case Due() | Waiting():
-            return await _by_time(link, read, index_of(read), latest=read.by)
+            return await _by_time(manager, read, index_of(read), latest=read.by)
         case Expired(at=at):
-            return await _by_time(link, read, ":valid", latest=at)
+            return await _by_time(manager, read, ":valid", latest=at)
         case OfNumber(number=number):
-            return await _by_age(link, read, {"ages": f":number:{number}", "is_filtered": False})
+            return await _by_age(manager, read, {"ages": f":number:{number}", "is_filtered": False})
         case Listing():
-            return await _by_age(link, read, _indexes(read))
+            return await _by_age(manager, read, _indexes(read))
 
 
 def index_of(read: Due | Waiting) -> str:
@@ -49,27 +49,29 @@ def index_of(read: Due | Waiting) -> str:
 
 
 async def _by_time(
-    link: Link, read: Due | Expired | Waiting, index: str, *, latest: datetime | None = None
+    manager: ConnectionManager, read: Due | Expired | Waiting, index: str, *, latest: datetime | None = None
 ) -> list[Job]:
     """The jobs in an index by time. A job that was moved behind the pages before is not read again."""
     asked = {"queue": read.queue, "times": index, "latest": micros(latest)}
     found: dict[str, Job] = {}
     behind: Sequence[str] | None = None
     while behind != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
-        behind, *rows = await link.run("jobs", asked | {"most": most} | ({} if behind is None else {"behind": behind}))
+        behind, *rows = await manager.run(
+            "jobs", asked | {"most": most} | ({} if behind is None else {"behind": behind})
+        )
         for job in readable(rows, partial(job_of_row, read.queue)):
             found.setdefault(job.id, job)
     return list(found.values())
 
 
-async def _by_age(link: Link, read: OfNumber | Listing, indexes: dict[str, Any]) -> list[Job]:
+async def _by_age(manager: ConnectionManager, read: OfNumber | Listing, indexes: dict[str, Any]) -> list[Job]:
     """The jobs in indexes of ids that pass their filters."""
     asked = {"queue": read.queue, "is_newest": read.newest, "looks": LOOKS, **indexes}
     found: list[Job] = []
     after = None
     while after != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
         place = {"after": after or read.after or "", "most": most}
-        after, *rows = await link.run("jobs", asked | place)
+        after, *rows = await manager.run("jobs", asked | place)
         found += readable(rows, partial(job_of_row, read.queue))
     return found
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.faults import ReplyError, is_forbidden
-from voiceflow_worker.backends.redis.line import Line
 from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
 from voiceflow_worker.errors import RedisForgetsError, StoreError, StoreUnavailableError
 
@@ -107,12 +107,12 @@ class Refusals:
         return StoreUnavailableError(message.rstrip(), passes=False)
 
 
-def refusals(told: Sequence[tuple[Command, object]]) -> Refusals:
+def refusals(replies: Sequence[tuple[Command, object]]) -> Refusals:
     """What the answers to these commands refuse."""
     commands: dict[str, None] = {}
     absent: dict[str, None] = {}
     keys = False
-    for command, answer in told:
+    for command, answer in replies:
         if not isinstance(answer, ReplyError):
             continue
         if is_forbidden(answer):
@@ -125,10 +125,10 @@ def refusals(told: Sequence[tuple[Command, object]]) -> Refusals:
     return Refusals(tuple(commands), tuple(absent), keys)
 
 
-async def refused_rights(line: Line, url: RedisURL) -> StoreError | None:
+async def refused_rights(connection: Connection, url: RedisURL) -> StoreError | None:
     """The error that names every right which this user lacks, on a node of a cluster that need not have the store."""
     asked = [*commands_of_server(url), *commands_of_scripts(url.root)]
-    return refusals(list(zip(asked, await line.answers(asked), strict=True))).error(url)
+    return refusals(list(zip(asked, await connection.answers(asked), strict=True))).error(url)
 
 
 def _name(command: Command) -> str:

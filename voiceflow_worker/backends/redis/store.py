@@ -1,4 +1,4 @@
-"""A store in Redis: the nine methods of `core/ports/store.py`, each a script, so that it is atomic."""
+"""A store in Redis: the methods of `core/ports/store.py`, each a script, so that it is atomic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from voiceflow_worker.backends.redis.durability import Durability, Packing, Surv
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import find, index_of
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import Promise, parse_url
 from voiceflow_worker.backends.server_clock import ServerClock
 from voiceflow_worker.backends.waiting import Wakeups
@@ -63,8 +63,8 @@ class QueueChanges:
     closes its connection.
     """
 
-    def __init__(self, link: Link, clock: Clock) -> None:
-        self._link = link
+    def __init__(self, manager: ConnectionManager, clock: Clock) -> None:
+        self._link = manager
         self._clock = clock
         self._wakeups = Wakeups()
         self._listened: set[str] = set()
@@ -82,14 +82,14 @@ class QueueChanges:
             if count != seen or left <= 0:
                 return count
             await change.wait(self._clock, within=left)
-            # The listener has just heard the count, which saves a trip to the server before the next lease.
+            # The listener has just heard the count, which saves a round trip before the next lease.
             if (heard := self._heard.get(queue, seen)) > seen:
                 return heard
 
     async def _count(self, queue: str) -> int:
         """The change count; 1 for a queue without changes."""
         key = f"{self._link.root}:queue:{queue}:changes"
-        return int(await self._link.ask(lambda line: line.create_request(b"GET", key)) or 0) + 1
+        return int(await self._link.ask(lambda connection: connection.create_request(b"GET", key)) or 0) + 1
 
     async def _listen(self, queue: str) -> None:
         key = f"{self._link.root}:queue:{queue}:wake"
@@ -121,16 +121,16 @@ _ROUNDS = 500
 class RedisStore:
     """An open store in Redis. Many processes may open the same store; this object belongs to one event loop."""
 
-    def __init__(self, url: str, link: Link, clock: Clock) -> None:
+    def __init__(self, url: str, manager: ConnectionManager, clock: Clock) -> None:
         self.url = url
-        self.link = link
+        self.manager = manager
         self.clock = clock
-        self._changes = QueueChanges(link, clock)
+        self._changes = QueueChanges(manager, clock)
 
     @property
     def durability(self) -> Durability:
         """The durability of the server, checked when it was last connected."""
-        return self.link.durability
+        return self.manager.durability
 
     @property
     def id(self) -> str:
@@ -148,7 +148,7 @@ class RedisStore:
 
     async def packing(self) -> Packing | None:
         """How the server packs jobs in its memory; None if it does not show its settings."""
-        found: Packing | None = await self.link.ask(packing_of)
+        found: Packing | None = await self.manager.ask(packing_of)
         return found
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
@@ -165,7 +165,7 @@ class RedisStore:
             }
             if bulk.guard is not None:
                 asked["guard"] = {"server": bulk.guard.server, "known": plain_same(bulk.guard.known, writes)}
-            run = self.link.run_durably if bulk.durable else self.link.run
+            run = self.manager.run_durably if bulk.durable else self.manager.run
             try:
                 found = await run("write", asked)
             except StoreError as error:
@@ -193,18 +193,18 @@ class RedisStore:
             "batch": optional(batch),
         }
         for _ in range(_ROUNDS):
-            stopped_early, *rows = await self.link.run("lease", asked | {"token": uuid4().hex})
+            stopped_early, *rows = await self.manager.run("lease", asked | {"token": uuid4().hex})
             if rows or not stopped_early:
                 return list(readable(rows, partial(job_of_row, queue)))
         return []
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
-        return await find(self.link, read, now)
+        return await find(self.manager, read, now)
 
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
         if not batches:
             return []
-        found = await self.link.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
+        found = await self.manager.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
         return [Totals(live=_numbers(live), pruned=_numbers(pruned)) for live, pruned in found]
 
     async def count(self, read: Counted) -> int:
@@ -213,7 +213,7 @@ class RedisStore:
             asked |= {"batch": optional(read.batch), "start": read.start}
         else:
             asked["times"] = index_of(read)
-        count: int = await self.link.run("count", asked)
+        count: int = await self.manager.run("count", asked)
         return count
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
@@ -226,19 +226,19 @@ class RedisStore:
                 asked.append({"namespace": namespace, "first": first, "last": last, "most": max(each.limit, 0)})
             else:
                 asked.append({"namespace": namespace, "keys": list(each)})
-        answers = await self.link.run("records", {"now": micros(now), "wanted": asked}) or ()
+        answers = await self.manager.run("records", {"now": micros(now), "wanted": asked}) or ()
         return {namespace: records_from(answer or ()) for namespace, answer in zip(wanted, answers, strict=True)}
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         asked = {"queue": queue, "after": after, "most": max(limit, 0)}
-        return list(map(event_of, await self.link.run("events", asked)))
+        return list(map(event_of, await self.manager.run("events", asked)))
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         times = {"now": micros(now), "events_before": micros(events_before)}
-        pruned: int = await self.link.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
+        pruned: int = await self.manager.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
         return pruned
 
 
@@ -269,20 +269,20 @@ async def open_redis(
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
     parsed = replace(parsed, is_lenient=lenient, makes=makes)
-    link = Link(parsed, Survey(parsed).server)
-    async with link.opened():
+    manager = ConnectionManager(parsed, Survey(parsed).server)
+    async with manager.opened():
         if clock is None:
-            clock = server_clock = ServerClock(partial(_time_of, link))
+            clock = server_clock = ServerClock(partial(_time_of, manager))
             await server_clock.synchronise()
             # This also notices a server that does not answer.
-            link.start(partial(server_clock.keep, failed=link.reopen))
-        yield RedisStore(parsed.shown, link, clock)
+            manager.start(partial(server_clock.keep, failed=manager.reopen))
+        yield RedisStore(parsed.shown, manager, clock)
 
 
-async def _time_of(link: Link) -> float:
-    told = await link.run("clock")
+async def _time_of(manager: ConnectionManager) -> float:
+    time = await manager.run("clock")
     try:
-        seconds, microseconds = told
+        seconds, microseconds = time
         return int(seconds) + int(microseconds) / 1e6
     except (TypeError, ValueError) as odd:
         raise StoreUnavailableError("the Redis gave its time in an unknown form; is it a Redis?") from odd

@@ -1,4 +1,4 @@
-"""The connection of a store to its servers. A lost connection is reopened."""
+"""The connections of a store to its server. Lost ones are reopened."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from voiceflow_worker.backends.record import unstorable
+from voiceflow_worker.backends.redis.connection import Access, Connection, Node
 from voiceflow_worker.backends.redis.durability import Durability, Guarantee
 from voiceflow_worker.backends.redis.faults import (
     NoPrimaryError,
@@ -28,7 +29,6 @@ from voiceflow_worker.backends.redis.faults import (
     script,
     translated,
 )
-from voiceflow_worker.backends.redis.line import Access, Line, Node
 from voiceflow_worker.backends.redis.rights import refused_rights
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
 from voiceflow_worker.backends.running import kept, met_running
@@ -48,38 +48,42 @@ async def primary(url: RedisURL, learnt: set[Node] | None = None) -> Node:
     access = Access(username=url.sentinel_username, password=url.sentinel_password, tls=url.tls)
     for node in dict.fromkeys((*url.nodes, *learnt)):
         with suppress(OSError):
-            line = await Line.opened(node, url.access if is_cluster else access)
+            connection = await Connection.opened(node, url.access if is_cluster else access)
             try:
-                named = _named_by_cluster(line, url, node, learnt) if is_cluster else _named_by_sentinel(line, url)
+                named = (
+                    _named_by_cluster(connection, url, node, learnt)
+                    if is_cluster
+                    else _named_by_sentinel(connection, url)
+                )
                 if found := await named:
                     return found
             finally:
-                line.close()
+                connection.close()
     what = "the keys of the store" if is_cluster else "the service"
     raise NoPrimaryError(f"nobody knows a primary of {what} {url.service or url.root!r}")
 
 
-async def _named_by_sentinel(line: Line, url: RedisURL) -> Node | None:
-    found = await line.create_request(b"SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
+async def _named_by_sentinel(connection: Connection, url: RedisURL) -> Node | None:
+    found = await connection.create_request(b"SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
     return (str(found[0]), int(found[1])) if found else None
 
 
-async def _named_by_cluster(line: Line, url: RedisURL, node: Node, learnt: set[Node]) -> Node | None:
+async def _named_by_cluster(connection: Connection, url: RedisURL, node: Node, learnt: set[Node]) -> Node | None:
     """The node that has the slot of the store. A node that is cut off from most others does not know."""
-    info, slots = await line.answers([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
+    info, slots = await connection.answers([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
     for answer in (info, slots):
         if isinstance(answer, ReplyError):
-            raise await refused_rights(line, url) or answer
+            raise await refused_rights(connection, url) or answer
     if "cluster_state:ok" not in str(info):
         return None
     slot = crc_hqx(url.prefix.encode(), 0) % 16384
     named: Node | None = None
     for first, last, *nodes in slots:
         # A node that does not know its own name is at the address at which it was asked.
-        places = [(str(host or node[0]), int(port)) for host, port, *_ in nodes]
-        learnt.update(places)
+        addresses = [(str(host or node[0]), int(port)) for host, port, *_ in nodes]
+        learnt.update(addresses)
         if first <= slot <= last:
-            named = places[0]
+            named = addresses[0]
     return named
 
 
@@ -90,15 +94,15 @@ TIMEOUT = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
-LENIENTLY_WITHIN_MS = 1000
+DEGRADED_WITHIN_MS = 1000
 """The same for an order to stop calls, which passes even if it is not confirmed."""
-LOOK_FOR_PRIMARY_EVERY = 1.0
+CHECK_PRIMARY_EVERY = 1.0
 MOST_WAITING = 64
 """The most connections of a process on which writes wait for their confirmation."""
 
-Check = Callable[[Line], Awaitable[None]]
+Check = Callable[[Connection], Awaitable[None]]
 """A check of a new connection before its first use. If it raises an error, the connection is closed."""
-Survey = Callable[[Line], Awaitable[Durability]]
+Survey = Callable[[Connection], Awaitable[Durability]]
 """What a check asks. It returns the durability of that server."""
 
 
@@ -122,7 +126,7 @@ def _texts_in(value: Any) -> Iterator[str]:
             yield from _texts_in(each)
 
 
-class Session:
+class ServerConnections:
     """The connections to one server, from the opening of the first until one is lost.
 
     Scripts share one connection. A write that must be confirmed has one to itself, because the server answers nothing
@@ -134,20 +138,20 @@ class Session:
         self.ended: anyio.Event = anyio.Event()
         self._url = url
         self._check = check
-        self._shared: Line | None = None
-        self._idle: list[Line] = []
-        self._listening: dict[str, Line] = {}
-        self._lines: set[Line] = set()
+        self._shared: Connection | None = None
+        self._idle: list[Connection] = []
+        self._listening: dict[str, Connection] = {}
+        self._all: set[Connection] = set()
         self._opening = anyio.Lock()
         self._waits = anyio.Semaphore(MOST_WAITING)
 
     def end(self) -> None:
         """Begin no further command, and raise an error in the callers that wait for an answer."""
         self.ended.set()
-        for line in self._lines:
-            line.close()
+        for connection in self._all:
+            connection.close()
 
-    async def line(self) -> Line:
+    async def shared(self) -> Connection:
         """The connection that simultaneous callers share."""
         if self._shared is not None and self._shared.usable:
             return self._shared
@@ -177,21 +181,21 @@ class Session:
 
     async def _run(self, words: Sequence[Any], confirmation: Sequence[str | int]) -> Any:
         if not confirmation:
-            return await (await self.line()).create_request(*words)
+            return await (await self.shared()).create_request(*words)
         async with self._waits:
-            self._idle = [line for line in self._idle if line.usable]
-            line = self._idle.pop() if self._idle else await self._open()
+            self._idle = [connection for connection in self._idle if connection.usable]
+            connection = self._idle.pop() if self._idle else await self._open()
             try:
-                made, confirmed = line.create_requests([words, confirmation])
+                made, confirmed = connection.create_requests([words, confirmation])
                 try:
                     answer = await made
                     _require_confirmed(await confirmed, self._url.replicas)
                 finally:
                     confirmed.cancel()
             except BaseException:
-                line.close()
+                connection.close()
                 raise
-            self._idle.append(line)
+            self._idle.append(connection)
             return answer
 
     async def listen(self, stream: str, *, after: str, within_ms: int) -> str | None:
@@ -199,24 +203,24 @@ class Session:
 
         Returns None if no entry comes in time.
         """
-        line = self._listening.get(stream)
-        if line is None or not line.usable:
-            line = self._listening[stream] = await self._open()
-        answer = await line.create_request(b"XREAD", "BLOCK", within_ms, "STREAMS", stream, after)
+        connection = self._listening.get(stream)
+        if connection is None or not connection.usable:
+            connection = self._listening[stream] = await self._open()
+        answer = await connection.create_request(b"XREAD", "BLOCK", within_ms, "STREAMS", stream, after)
         with _readable():
             return str(answer[0][1][-1][0]) if answer else None
 
-    async def _open(self) -> Line:
-        line = await Line.opened(self.node, self._url.access)
-        self._lines = {line, *(each for each in self._lines if each.usable)}
+    async def _open(self) -> Connection:
+        connection = await Connection.opened(self.node, self._url.access)
+        self._all = {connection, *(each for each in self._all if each.usable)}
         try:
-            await self._check(line)
+            await self._check(connection)
         except BaseException:
-            line.close()
+            connection.close()
             raise
         if self.ended.is_set():
-            line.close()
-        return line
+            connection.close()
+        return connection
 
 
 def _require_confirmed(answer: Any, replicas: int) -> None:
@@ -236,18 +240,18 @@ def _readable() -> Generator[None]:
         raise ConnectionError("the server sent an answer that cannot be read") from error
 
 
-class Link:
-    """The connection over which a store runs its scripts. It is a sequence of sessions.
+class ConnectionManager:
+    """Keeps a store connected to its server, and runs its scripts there.
 
-    Each new connection of a session is surveyed before its first use, which checks the durability and the schema of its
-    server. A session ends when the connection is lost or the primary has changed. A request between two sessions waits
-    for up to a second, and then raises StoreUnavailableError.
+    Each new connection is surveyed before its first use, which checks the durability and the schema of its server. When
+    a connection is lost, or the primary has changed, all are closed and opened anew. A request meanwhile waits for up
+    to a second, and then raises StoreUnavailableError.
     """
 
     def __init__(self, url: RedisURL, survey: Survey) -> None:
         self._url = url
         self._survey = survey
-        self._session: Session | None = None
+        self._connections: ServerConnections | None = None
         self._opened = anyio.Event()
         self._why: VoiceflowError | None = None
         self._group: TaskGroup | None = None
@@ -264,7 +268,7 @@ class Link:
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Keep a session open for the length of the block. If the first session does not open, its error is raised."""
+        """Stay connected for the length of the block. If the first connection cannot be opened, its error is raised."""
         # Errors are raised outside of the task group, which would wrap them in an exception group.
         raised: BaseException | None = None
         async with anyio.create_task_group() as self._group:
@@ -283,7 +287,7 @@ class Link:
             raise raised
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a task that runs while the link is open. After an error, it begins again."""
+        """Start a task that runs while the store is open. After an error, it begins again."""
         if self._group is None:
             raise RuntimeError("the store has not been opened")
         self._group.start_soon(kept, work)
@@ -295,7 +299,7 @@ class Link:
 
     async def run(self, name: str, asked: Mapping[str, Any] | None = None) -> Any:
         """Run a script. Raises StoreError."""
-        return await self._do(lambda session: session.run(name, asked or {}))
+        return await self._do(lambda connections: connections.run(name, asked or {}))
 
     async def run_durably(self, name: str, asked: Mapping[str, Any]) -> Any:
         """Run a script, and return when its writes are as durable as the store promises.
@@ -305,14 +309,14 @@ class Link:
         """
         replicas = self._url.replicas
 
-        async def confirmed(session: Session) -> Any:
-            within = LENIENTLY_WITHIN_MS if self._url.is_lenient else CONFIRM_WITHIN_MS
+        async def confirmed(connections: ServerConnections) -> Any:
+            within = DEGRADED_WITHIN_MS if self._url.is_lenient else CONFIRM_WITHIN_MS
             confirmation: Sequence[str | int] = ("WAIT", replicas, within) if replicas else ()
             if self.durability.guarantee is Guarantee.WAITED:
                 confirmation = ("WAITAOF", 1, replicas, within)
             if self._unconfirmed is not None:
                 confirmation = ()
-            return await session.run(name, asked, confirmation=confirmation)
+            return await connections.run(name, asked, confirmation=confirmation)
 
         try:
             return await self._do(confirmed)
@@ -323,11 +327,11 @@ class Link:
             self._unconfirmed = f"{error.__cause__}, so a failover may lose it."
             return await self.run(name, asked)
 
-    async def ask(self, question: Callable[[Line], Awaitable[Any]]) -> Any:
+    async def ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
         """Run commands without a script. Raises StoreError."""
 
-        async def asked(session: Session) -> Any:
-            return await question(await session.line())
+        async def asked(connections: ServerConnections) -> Any:
+            return await question(await connections.shared())
 
         return await self._do(asked)
 
@@ -336,60 +340,64 @@ class Link:
 
         Returns None if no entry comes in time. Raises StoreError.
         """
-        found: str | None = await self._do(lambda session: session.listen(stream, after=after, within_ms=within_ms))
+        found: str | None = await self._do(
+            lambda connections: connections.listen(stream, after=after, within_ms=within_ms)
+        )
         return found
 
-    async def _do(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
-        session = await self._current()
+    async def _do(self, work: Callable[[ServerConnections], Awaitable[Any]]) -> Any:
+        connections = await self._current()
         try:
-            return await work(session)
+            return await work(connections)
         except UnicodeEncodeError as error:
             raise unstorable(error) from error
         except (RedisError, OSError) as error:
-            raise self._failed(session, error) from error
+            raise self._failed(connections, error) from error
 
     def reopen(self) -> None:
-        """End the session. Requests in progress fail, and a new session is opened."""
-        if self._session is not None:
-            self._end(self._session)
+        """Close the connections, and open new ones. Requests in progress fail."""
+        if self._connections is not None:
+            self._end(self._connections)
 
-    def _end(self, session: Session) -> None:
-        """End a session, so that no further command uses it."""
-        session.end()
-        if session is self._session:
-            self._session = None
+    def _end(self, connections: ServerConnections) -> None:
+        """Close connections, so that no further command uses them."""
+        connections.end()
+        if connections is self._connections:
+            self._connections = None
             self._opened = anyio.Event()
 
-    async def _current(self) -> Session:
-        if self._session is None:
+    async def _current(self) -> ServerConnections:
+        if self._connections is None:
             with anyio.move_on_after(TIMEOUT):
                 await self._opened.wait()
-        if self._session is None:
+        if self._connections is None:
             if self._why is not None:
                 raise copy(self._why)
             raise StoreUnavailableError(
                 f"the Redis at {self._url.shown} cannot be reached; this process keeps trying to connect"
             )
-        return self._session
+        return self._connections
 
-    def _failed(self, session: Session, error: Exception) -> VoiceflowError:
-        """Translate an error of a request, and end the session if its connection is lost."""
+    def _failed(self, connections: ServerConnections, error: Exception) -> VoiceflowError:
+        """Translate an error of a request, and close the connections if one is lost."""
         if is_lost(error):
-            self._end(session)
+            self._end(connections)
         return translated(error, shown=self._url.shown)
 
     async def _keep_open(self, *, task_status: TaskStatus[VoiceflowError | None]) -> None:
         began = False
         pause = 0.0
         while True:
-            session: Session | None = None
+            connections: ServerConnections | None = None
             lasted = 0.0
             try:
                 found: list[Durability] = []
-                session = Session(await primary(self._url, self._learnt), self._url, partial(self._check, found))
-                await session.line()
-                self._judge(found[0])
-                self._session = session
+                connections = ServerConnections(
+                    await primary(self._url, self._learnt), self._url, partial(self._check, found)
+                )
+                await connections.shared()
+                self._note_durability(found[0])
+                self._connections = connections
                 if self._why is not None:
                     _log.info("the store can be reached again")
                 self._why = None
@@ -398,9 +406,9 @@ class Link:
                 if not began:
                     began = True
                     task_status.started(None)
-                await session.ended.wait()
+                await connections.ended.wait()
                 lasted = time.monotonic() - opened_at
-            except Exception as error:  # noqa: BLE001 - after any error, the link is opened again
+            except Exception as error:  # noqa: BLE001 - after any error, they are opened again
                 why = translated(error, shown=self._url.shown)
                 if not began:
                     task_status.started(why)
@@ -409,20 +417,20 @@ class Link:
                     _log.warning("the store cannot be reached; this process keeps trying to connect", error=str(why))
                 self._why = why
             finally:
-                if session is not None:
-                    self._end(session)
-            # A session that lasted is opened again at once. A server that ends each of them soon is not asked at once.
+                if connections is not None:
+                    self._end(connections)
+            # Connections that lasted are opened again at once, but not those of a server that soon ends them each time.
             pause = 0.0 if lasted > LONGEST_PAUSE else min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
             await anyio.sleep(pause)
 
-    async def _check(self, found: list[Durability], line: Line) -> None:
-        """Survey a new connection. `found` has the durability that the server had when its session began.
+    async def _check(self, found: list[Durability], connection: Connection) -> None:
+        """Survey a new connection. `found` has the durability that the server had at the first one.
 
-        A session keeps its server and its way of making writes durable: another one ends the session.
+        All have the same server, which makes writes durable in the same way: else they are closed, and opened anew.
         """
         try:
             with _readable():
-                durability = await self._survey(line)
+                durability = await self._survey(connection)
         except VoiceflowError as error:
             raise RefusedServerError(error if self._durability is None else met_running(error)) from error
         if not found:
@@ -431,21 +439,21 @@ class Link:
             self.reopen()
             raise ConnectionError("the server was restarted, or is less durable than before, or more")
 
-    def _judge(self, found: Durability) -> None:
+    def _note_durability(self, found: Durability) -> None:
         was = self._durability
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning("this Redis should be configured differently", store=self._url.shown, warning=found.warning)
         self._durability = found
 
     async def _follow_primary(self) -> None:
-        """End the session when another primary is named: the old one may accept writes and lose them."""
+        """Reconnect when another primary is named: the old one may accept writes and lose them."""
         while True:
-            await anyio.sleep(LOOK_FOR_PRIMARY_EVERY)
+            await anyio.sleep(CHECK_PRIMARY_EVERY)
             try:
                 named = await primary(self._url, self._learnt)
             except (RedisError, StoreError, OSError):
                 continue
-            session = self._session
-            if session is not None and session.node != named:
+            connections = self._connections
+            if connections is not None and connections.node != named:
                 _log.warning("another primary is named; this process connects to it", primary=str(named))
-                self._end(session)
+                self._end(connections)

@@ -13,7 +13,7 @@ from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, sample_job, sample_jobs
 from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.redis.line import Access, Line
+from voiceflow_worker.backends.redis.connection import Access, Connection
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
@@ -59,14 +59,14 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
 async def test_answers_in_several_records_of_tls_are_read_as_they_are(tls_port: int) -> None:
     """A long answer has several records, and each of them differs from what the connection has read before."""
     url = f"rediss://localhost:{tls_port}?ssl_ca_certs={CERTIFICATE}"
-    line = await Line.opened(("localhost", tls_port), parse_url(url).access)
+    connection = await Connection.opened(("localhost", tls_port), parse_url(url).access)
     try:
         for character in "abcdef":
             text = character * 60_000
-            await line.create_request(b"SET", "text", text)
-            assert await line.create_request(b"GET", "text") == text
+            await connection.create_request(b"SET", "text", text)
+            assert await connection.create_request(b"GET", "text") == text
     finally:
-        line.close()
+        connection.close()
 
 
 async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_one(own_server: RedisServer) -> None:
@@ -105,7 +105,7 @@ async def test_an_answer_that_cannot_be_read_ends_the_connection(answer: bytes) 
 
     async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        line = await Line.opened(("127.0.0.1", port), Access())
+        connection = await Connection.opened(("127.0.0.1", port), Access())
         with pytest.raises(ConnectionError, match="cannot be read"):
-            await line.create_request(b"PING")
-        assert not line.usable
+            await connection.create_request(b"PING")
+        assert not connection.usable

@@ -1,4 +1,4 @@
-"""One connection to one server, on asyncio. A trip is one write and one read; hiredis encodes and parses them."""
+"""One connection to one server, on asyncio. A round trip is one write and one read; hiredis encodes and parses them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Access:
     tls: SSLContext | None = None
 
 
-class Line(asyncio.BufferedProtocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection, on which answers come in the order of the requests. An answer that nobody awaits is skipped.
 
     If an answer takes longer than `ANSWER_TIMEOUT`, the connection is closed, and all waiting requests fail. The
@@ -60,11 +60,11 @@ class Line(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_BUFFER))  # TLS writes to slices of it, which must not be copies
 
     @classmethod
-    async def opened(cls, node: Node, access: Access) -> Line:
+    async def opened(cls, node: Node, access: Access) -> Connection:
         """Open a connection. Raises ReplyError or OSError."""
         host, port = node
         with anyio.fail_after(CONNECT_TIMEOUT):
-            transport, line = await asyncio.get_running_loop().create_connection(
+            transport, connection = await asyncio.get_running_loop().create_connection(
                 cls, host, port, ssl=access.tls, server_hostname=host if access.tls else None
             )
             try:
@@ -73,13 +73,13 @@ class Line(asyncio.BufferedProtocol):
                 for option, seconds in _KEEPALIVE.items():
                     opened.setsockopt(socket.IPPROTO_TCP, option, seconds)
                 if access.username or access.password:
-                    await line.create_request(b"AUTH", access.username or "default", access.password or "")
+                    await connection.create_request(b"AUTH", access.username or "default", access.password or "")
                 with suppress(ReplyError):  # not every user may name a connection; nothing depends on it
-                    await line.create_request(b"CLIENT", "SETNAME", NAME)
+                    await connection.create_request(b"CLIENT", "SETNAME", NAME)
             except BaseException:
-                line.close()
+                connection.close()
                 raise
-        return line
+        return connection
 
     @property
     def usable(self) -> bool:
@@ -87,7 +87,7 @@ class Line(asyncio.BufferedProtocol):
         return self._transport is not None
 
     def create_request(self, command: bytes, *args: Any) -> asyncio.Future[Any]:
-        """Send a command, and return a future for its answer. On a closed line, raises ConnectionError."""
+        """Send a command, and return a future for its answer. On a closed connection, raises ConnectionError."""
         return self.create_requests([(command, *args)])[0]
 
     def create_requests(self, commands: Iterable[Sequence[Any]]) -> list[asyncio.Future[Any]]:
@@ -99,7 +99,7 @@ class Line(asyncio.BufferedProtocol):
         answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
         self._waiting.extend([(answer, self._loop.time()) for answer in answers])
         if self._watch is None:
-            self._watch = self._loop.call_later(ANSWER_TIMEOUT, self._look)
+            self._watch = self._loop.call_later(ANSWER_TIMEOUT, self._check_timeout)
         self._transport.write(b"".join(packed))
         return answers
 
@@ -146,7 +146,7 @@ class Line(asyncio.BufferedProtocol):
         lost.__cause__ = exc
         self._give_up(lost)
 
-    def _look(self) -> None:
+    def _check_timeout(self) -> None:
         """Close the connection if the oldest request has waited too long; otherwise check again later."""
         self._watch = None
         if self._waiting:
@@ -154,7 +154,7 @@ class Line(asyncio.BufferedProtocol):
             if left <= 0:
                 self._give_up(TimeoutError(f"no answer within {ANSWER_TIMEOUT:g} seconds"))
             else:
-                self._watch = self._loop.call_later(left, self._look)
+                self._watch = self._loop.call_later(left, self._check_timeout)
 
     def _give_up(self, error: Exception) -> None:
         transport, self._transport = self._transport, None
