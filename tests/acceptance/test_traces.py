@@ -19,6 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.support.redis_server import free_port
 from tests.support.stage import SECRET, stage
 from tests.support.waiting import wait_until
+from voiceflow_worker.settings import traces_wanted
 
 REDIAL = ("--redial-on", "busy", "--redial-max", "1", "--redial-after", "0s")
 
@@ -93,8 +94,6 @@ WITHOUT = "import sys; sys.modules[{missing!r}] = None; from voiceflow_worker.cl
         ({}, "opentelemetry.exporter", "install `voiceflow-worker[otel]`"),
         ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096"}, "nothing", "no traces are sent"),
         ({"OTEL_SDK_DISABLED": "true"}, "opentelemetry", ""),
-        ({"OTEL_TRACES_EXPORTER": "none"}, "opentelemetry", ""),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, "opentelemetry", ""),
     ],
 )
 def test_traces_that_cannot_be_sent_change_nothing_for_a_command(
@@ -113,3 +112,19 @@ def test_traces_that_cannot_be_sent_change_nothing_for_a_command(
     assert (done.returncode, json.loads(done.stdout)["enqueued"]) == (0, 1), done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_traces_are_wanted_where_a_collector_is_named_and_they_are_not_turned_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variables, wanted in (
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "TRUE"}, False),
+    ):
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            assert (traces_wanted() is not None) == wanted, variables

@@ -31,7 +31,7 @@ def test_importing_the_public_api_loads_no_driver() -> None:
 
 
 def test_importing_the_public_api_is_quick() -> None:
-    fastest = min(float(python(TIMED)) for _ in range(5))  # the best of five: other processes only make it slower
+    fastest = min(float(python(TIMED)) for _ in range(3))  # the best of three: other processes only make it slower
     assert fastest < 0.25
 
 
