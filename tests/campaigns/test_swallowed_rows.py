@@ -14,7 +14,7 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.workbooks import workbook
-from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
+from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files.input_file import standard_input

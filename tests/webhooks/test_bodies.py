@@ -22,8 +22,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH
-from voiceflow_worker.webhooks.bodies import decoded
-from voiceflow_worker.webhooks.reading import LONGEST_BODY
+from voiceflow_worker.webhooks.reading import LONGEST_BODY, decoded
 
 pytestmark = pytest.mark.anyio
 

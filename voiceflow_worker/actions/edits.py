@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, kept_back
 from voiceflow_worker.actions.queues import BatchAction, counted_at
+from voiceflow_worker.campaigns.campaign import read_edit
 from voiceflow_worker.campaigns.course import CallPlan, Course
-from voiceflow_worker.campaigns.edits import read_edit
 from voiceflow_worker.campaigns.fields import CHANGES
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.ports.reading import limits_of

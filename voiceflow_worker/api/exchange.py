@@ -52,7 +52,7 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.service.escalation_policies import PolicyFile
+from voiceflow_worker.service.escalation import PolicyFile
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:

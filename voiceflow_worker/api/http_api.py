@@ -27,7 +27,7 @@ from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.service.escalation_policies import PolicyFile
+from voiceflow_worker.service.escalation import PolicyFile
 from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_PROGRESS, API_WAITING, POLICIES_REFUSED
 from voiceflow_worker.service.other_process import OtherProcess
 

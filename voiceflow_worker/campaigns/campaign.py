@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
-from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
+from voiceflow_worker.campaigns.fields import CHANGES, EDITED, EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.imports import Claim
 from voiceflow_worker.campaigns.options_file import OF_RUNS, ONLY_SCHEDULED, merged, recurrence_of, unknown_options
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Same
@@ -30,6 +30,7 @@ from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.again import Again
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, redial_policy
+from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.recurrence import Recurrence
 
 if TYPE_CHECKING:
@@ -289,3 +290,26 @@ def _redial(reading: Reading) -> RedialPolicy | None:
         )
 
     return reading.read(said[0], policy) if said else policy(None)
+
+
+def read_edit(given: Mapping[str, Any], *, now: datetime, named: Callable[[str], str] = str) -> BatchEdit:
+    """The edit with these fields, which have the names, forms and meanings of those of a campaign.
+
+    None counts as not given. Raises InvalidInputError, with a finding for each field that is unknown or wrong.
+    """
+    said = {name: value for name, value in given.items() if value is not None}
+    if unknown := sorted(said.keys() - set(EDITED)):
+        why = f"cannot be changed in waiting calls; these can: {', '.join(map(named, CHANGES))}"
+        found = [Finding(column=name, message=why) for name in unknown]
+        raise InvalidInputError("; ".join(f"{named(name)} {why}" for name in unknown)).found(*found)
+    if not said.keys() & set(CHANGES):
+        raise InvalidInputError(f"nothing would change: give one of {', '.join(map(named, CHANGES))}")
+    options = Campaign.of({**said, "rows": [], "batch": "edit"}, now=now, named=named, foreign=True).options
+    valid_until = options.valid_until if options.valid_for is None else now + options.valid_for
+    return BatchEdit(
+        names=frozenset(said),
+        windows=None if options.window is None else CountryWindows.of(options.window),
+        valid_until=valid_until,
+        priority=options.priority if "priority" in said else None,
+        sources=read_sources(options.source, options.country) if options.source is not None else None,
+    )

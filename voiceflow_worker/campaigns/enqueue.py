@@ -17,8 +17,7 @@ import orjson
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, IntakeTurn
-from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit, may_leave_out
-from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions, Purpose, may_leave_out
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign

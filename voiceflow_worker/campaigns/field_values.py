@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Final, TypeVar, cast
 
-from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
+from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.files.rows import columns_text
 from voiceflow_worker.campaigns.reading import text_of

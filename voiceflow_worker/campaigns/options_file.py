@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from voiceflow_worker.campaigns import field_values as values
-from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
+from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT

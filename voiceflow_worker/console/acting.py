@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 import anyio
@@ -319,24 +319,41 @@ class _Resolve(PageAction):
         return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else INBOX)
 
 
-class _RedialBatch(PageAction):
-    """The redial of a batch by outcome. A person first chooses outcomes, and then sees how many phones will ring."""
+class _OfBatch(PageAction):
+    """An action on calls of a batch. A person first says what to do, and then sees how many calls it is about.
+
+    `undone` is the message of an action that took too long.
+    """
+
+    undone: ClassVar[str] = ""
+
+    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
+        """The question what to do, and its fields; None if the form says so already."""
+        raise NotImplementedError
 
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the action, with a count of the calls; without outcomes, the choice of outcomes."""
-        if not form.all("outcome"):
-            return await self._choice(form, operator)
+        """The question before the action, with a count of the calls; before it, the question what to do."""
+        if (step := await self.first_step(form, operator)) is not None:
+            subject = tuple(form.some("queue", "batch"))
+            return Confirmation(question=step[0], fields=step[1], subject=subject, back=page_of(form), is_step=True)
         too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(form)}"
         async with _within(COUNTING_LIMIT, too_long):
             return await PageAction.confirmation(self, form, operator)
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
-        """Put the counted calls back into the queue, and no other calls."""
-        too_long = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
-        async with _within(REDIALLING_LIMIT, too_long):
+        """Change the counted calls, and no other calls."""
+        async with _within(REDIALLING_LIMIT, self.undone):
             return await PageAction.act(self, form, operator, process)
 
-    async def _choice(self, form: PageForm, operator: Operator) -> Confirmation:
+
+class _RedialBatch(_OfBatch):
+    """The redial of a batch by outcome."""
+
+    undone = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
+
+    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
+        if form.all("outcome"):
+            return None
         act: RedialBatch = self.made(form, operator)
         batch, _ = act.name, await act.counted()
         counts = (await totals_of(operator.store, act.queue, batch)).outcomes
@@ -346,30 +363,25 @@ class _RedialBatch(PageAction):
         )
         if not options:
             raise InvalidInputError(f"no call of batch {batch} has ended in a way that can be redialled")
-        return Confirmation(
-            question=Question(
-                title=f"Redial calls of batch {batch}",
-                rings=("No phone yet. The next page says how many phones will ring, and asks again.",),
-                silent=("Calls in doubt, calls that were answered, and people who opted out.",),
-                button="Count them",
-            ),
-            fields=(
-                FormField("outcome", "Calls that ended with", "ticks", options=options),
-                FormField(
-                    "times",
-                    "Largest number of redials by people, for each call",
-                    value="1",
-                    help="With 1, calls that somebody redialled before are left out.",
-                ),
-            ),
-            subject=tuple(form.some("queue", "batch")),
-            back=page_of(form),
-            is_step=True,
+        question = Question(
+            title=f"Redial calls of batch {batch}",
+            rings=("No phone yet. The next page says how many phones will ring, and asks again.",),
+            silent=("Calls in doubt, calls that were answered, and people who opted out.",),
+            button="Count them",
         )
+        times = FormField(
+            "times",
+            "Largest number of redials by people, for each call",
+            value="1",
+            help="With 1, calls that somebody redialled before are left out.",
+        )
+        return question, (FormField("outcome", "Calls that ended with", "ticks", options=options), times)
 
 
-class _EditBatch(PageAction):
-    """The edit of a batch. A person first fills in what to change, and then sees how many calls would change."""
+class _EditBatch(_OfBatch):
+    """The edit of a batch."""
+
+    undone = "not all calls were edited in time: edit the batch again, which changes what is left"
 
     def command(self, subject: PageForm) -> str:
         given = [
@@ -379,32 +391,18 @@ class _EditBatch(PageAction):
         queue = ["--queue", subject.one("queue")] if subject.one("queue") else []
         return shlex.join(["voiceflow", "batches", "edit", batch, *queue, *(given or ["--window", "HOURS"])])
 
-    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the action, with a count of the calls; without changes, the form for them."""
-        if not any(form.one(name) for name in EDITED):
-            act: EditBatch = self.made(form, operator)
-            batch, _ = act.name, await act.counted()
-            return Confirmation(
-                question=Question(
-                    title=f"Edit batch {batch}",
-                    rings=("No phone yet. The next page says how many calls would change, and asks again.",),
-                    silent=("What you leave empty stays as it is. Calls that were sent are not touched.",),
-                    button="Check the change",
-                ),
-                fields=_EDITS,
-                subject=tuple(form.some("queue", "batch")),
-                back=page_of(form),
-                is_step=True,
-            )
-        too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(form)}"
-        async with _within(COUNTING_LIMIT, too_long):
-            return await PageAction.confirmation(self, form, operator)
-
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
-        """Edit the counted calls, and no other calls."""
-        too_long = "not all calls were edited in time: edit the batch again, which changes what is left"
-        async with _within(REDIALLING_LIMIT, too_long):
-            return await PageAction.act(self, form, operator, process)
+    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
+        if any(form.one(name) for name in EDITED):
+            return None
+        act: EditBatch = self.made(form, operator)
+        batch, _ = act.name, await act.counted()
+        question = Question(
+            title=f"Edit batch {batch}",
+            rings=("No phone yet. The next page says how many calls would change, and asks again.",),
+            silent=("What you leave empty stays as it is. Calls that were sent are not touched.",),
+            button="Check the change",
+        )
+        return question, _EDITS
 
 
 class _Suppress(PageAction):

@@ -6,9 +6,12 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+from anyio import to_thread
 
 from voiceflow_worker.campaigns.campaign import read_fields, window_of
 from voiceflow_worker.campaigns.field_values import MOST_ROUNDS, ROUNDS, UNTIL_ACKNOWLEDGED
@@ -27,6 +30,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import checked_duration, read_duration, why_unreadable, write_duration
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.watched_file import WatchedFile
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -279,3 +283,26 @@ def _with_policy(given: Mapping[str, object], policies: Policies | None) -> Mapp
     if given.get("numbers") is not None:
         raise refused([("numbers", "give the numbers or a policy, not both")])
     return {**policies[name], **{each: value for each, value in given.items() if value is not None}, "policy": name}
+
+
+class PolicyFile:
+    """The policies of a file, as it last was right. Without a path, there are none.
+
+    Raises InvalidInputError if the file is wrong at the start. Later, a wrong file is told, by the log and by
+    `problem`, and the policies stay as they were.
+    """
+
+    def __init__(self, path: Path | None, *, settings: Settings | None) -> None:
+        self._file: WatchedFile[Policies] | None = None
+        if path is not None:
+            read = partial(read_policies, path, settings=settings)
+            self._file = WatchedFile(path, read, first=read(), every=0.0)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the file as it is now."""
+        return None if self._file is None else self._file.problem
+
+    async def current(self) -> Policies:
+        """The policies as they are now; the file is read again if it has changed."""
+        return {} if self._file is None else await to_thread.run_sync(self._file)

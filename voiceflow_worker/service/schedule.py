@@ -18,7 +18,7 @@ import anyio
 import structlog
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
+from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in

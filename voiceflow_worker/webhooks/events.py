@@ -30,8 +30,8 @@ from voiceflow_worker.model.reports.events import (
     UnknownEvent,
     WebhookEvent,
 )
-from voiceflow_worker.webhooks.bodies import ACCEPTED_ENCODING
 from voiceflow_worker.webhooks.reading import (
+    ACCEPTED_ENCODING,
     AnswersEvents,
     EventAnswer,
     Metrics,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +15,7 @@ from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
 
@@ -97,3 +100,43 @@ class CampaignOptions:
     def __post_init__(self) -> None:
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
             object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))
+
+
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
+_COUNT = re.compile(r"\d{1,9}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRowLimit:
+    """The most bad rows that may be left out: a `count`, or a `share` of all rows in percent. Never all of them."""
+
+    count: int | None = None
+    share: Decimal | None = None
+
+    @classmethod
+    def read(cls, text: str) -> BadRowLimit:
+        """The limit in a text, such as `20` or `5 %`. Raises ValueError for any other text."""
+        written = text.strip()
+        if _COUNT.fullmatch(written):
+            return cls(count=int(written))
+        if (found := _SHARE.fullmatch(written)) and (share := Decimal(found[1])) <= 100:
+            return cls(share=share)
+        raise ValueError(f"{text[:40]!r} is no limit of bad rows: give true, a number of rows, or a share such as 5 %")
+
+    def allows(self, bad: int, *, rows: int) -> bool:
+        """Whether so many of the rows may be left out."""
+        if not bad:
+            return True
+        most = rows * self.share / 100 if self.share is not None else rows if self.count is None else self.count
+        return bad < rows and bad <= most
+
+    def in_words(self) -> str:
+        """The limit in words."""
+        if self.share is not None:
+            return f"at most {self.share.normalize():f} %"
+        return "any, but not all" if self.count is None else f"at most {count_of(self.count, 'row')}"
+
+
+def may_leave_out(bad: int, *, rows: int, limit: bool | BadRowLimit) -> bool:
+    """Whether so many bad rows may be left out; True allows all of them, and False none."""
+    return limit.allows(bad, rows=rows) if isinstance(limit, BadRowLimit) else limit or not bad

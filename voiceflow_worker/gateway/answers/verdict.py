@@ -308,7 +308,7 @@ def _read(answer: HttpAnswer) -> _ParsedAnswer | None:
 
 
 def _session(value: object) -> str | None:
-    """The session id, in the form in which stores keep it and summaries name it (`webhooks.bodies.decoded`)."""
+    """The session id, in the form in which stores keep it and summaries name it (`webhooks.reading.decoded`)."""
     if not isinstance(value, str) or value.strip() in ("", "null"):
         return None
     return value.replace("\0", "\ufffd")
