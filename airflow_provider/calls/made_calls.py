@@ -1,29 +1,24 @@
-"""The calls that a task instance made before, and their cancellation when the task is stopped or cleared.
-
-This count is the only identity of calls. A call that replaces another, or that is made again, is the next in the count.
-"""
+"""The cancellation of a task's calls when it is stopped, and what a later try does with them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import TypeVar
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError, telephone_of
-from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.types import Actor
 
 # Stored with cancelled calls, and compared by later tries.
-STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
-CORRECTED = "its Airflow task was corrected: it calls another number"
-REPLACED = "its Airflow task replaced it: the task asks for a different call now"
-REMOVED = "its Airflow task does not ask for it any more"
-_OURS = frozenset({STOPPED_BY_AIRFLOW, CORRECTED, REPLACED, REMOVED})
+STOPPED_BY_AIRFLOW = "Airflow stopped its task"
+MOVED = "its Airflow task makes it again in another batch"
+_OURS = frozenset({STOPPED_BY_AIRFLOW, MOVED})
 RESUMED = "its Airflow task goes on with the redial that it had cancelled"
+
+log = logging.getLogger(__name__)
 
 PAGE = 1000
 TOGETHER = 200
@@ -45,20 +40,33 @@ def lost_redial(job: Job) -> bool:
     return is_ended and job.reason in _OURS and not never_rang(job) and bool(job.posts)
 
 
-async def resume_redial(queue: CallQueue, job: Job) -> Job | None:
-    """Go on with a redial that a task cancelled, when it would have been due. None if it cannot be made any more.
+async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
+    """Go on with redials that a task cancelled, when they would have been due. Returns the calls that go on.
 
     The person's next number is due at once.
     """
-    last = job.last_post
-    ended = None if last is None else (last.outcome.ended_at if last.outcome is not None else None) or last.answered_at
-    due = None if ended is None or job.redial is None or job.place else ended + job.redial.wait(job.outcome_status)
-    try:
-        return await acting_on(queue, job).redial(
-            job.id, note=RESUMED, post=job.post_count, not_before=due, goes_on=True
-        )
-    except IllegalMoveError:
-        return None
+
+    async def resumed(job: Job) -> Job | None:
+        last = job.last_post
+        outcome = None if last is None else last.outcome
+        ended = None if last is None else (outcome.ended_at if outcome is not None else None) or last.answered_at
+        due = None if ended is None or job.redial is None or job.place else ended + job.redial.wait(job.outcome_status)
+        try:
+            return await acting_on(queue, job).redial(
+                job.id, note=RESUMED, post=job.post_count, not_before=due, goes_on=True
+            )
+        except IllegalMoveError:
+            return None
+
+    going, jobs = list[Job](), list(calls)
+    for start in range(0, len(jobs), TOGETHER):
+        found = await asyncio.gather(*map(resumed, jobs[start : start + TOGETHER]))
+        going += [job for job in found if job is not None]
+    if jobs:
+        log.info("redials that were cancelled when the task was stopped: %s go on", len(going))
+    if late := len(jobs) - len(going):
+        log.warning("%s redials are not made any more, because their validity or calling window has passed", late)
+    return going
 
 
 def refuse_cancelled(job: Job) -> None:
@@ -128,96 +136,5 @@ async def calls_of_batch(
         after = found[-1].id
 
 
-T = TypeVar("T")
-
-AT_ONCE = 500
-STRIDE = 4
-"""The number of further keys that are asked for together, if the last one was taken."""
-
-
 class CallsChangedError(VoiceflowError):
     """Raised when the task's calls were changed by another try or instance at the same time. A retry can succeed."""
-
-
-class Condition(Enum):
-    """The progress of a call that was made. Rows with another text than any call get the calls in this order."""
-
-    RANG = auto()
-    """The call rang, may have rung, is being sent, or was pruned."""
-    WAITING = auto()
-    """The call is in the queue and was never sent."""
-    ENDED = auto()
-    """The call was refused or expired before it rang."""
-    CANCELLED = auto()
-    """A person cancelled the call before it rang."""
-    CANCELLED_BY_TASK = auto()
-    """A task cancelled the call before it rang."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeCall:
-    """A call that the task has made to a number, or for a row's own key, as far as campaigns need it.
-
-    `place` is its place in the count, from 0. `is_own` is True if this task instance enqueued it in its current batch,
-    and `is_siblings` if another instance of the same expansion enqueued it. `is_again` says that it ended in a state
-    whose calls the task is to make again.
-    """
-
-    place: int
-    job_id: str
-    digest: str
-    condition: Condition
-    is_own: bool
-    is_siblings: bool
-    is_again: bool = False
-    resumes: Job | None = None
-    """The call itself, if a task cancelled the redial that it waited for."""
-
-
-def called_number(number: str) -> str:
-    """Return the name of what is called, if it is identified by its phone number, in any spelling."""
-    return f"number {telephone_of(number)}"
-
-
-def called_key(key: str) -> str:
-    """Return the name of what is called, if it is identified by a key of its own."""
-    return f"key {key}"
-
-
-async def calls_made(
-    queue: CallQueue, identity: TaskIdentity, wanted: Mapping[str, int], *, note: Callable[[int, Job], T]
-) -> dict[str, list[T]]:
-    """Return what `note` makes of each call of the task to each number or key, in the order of their count.
-
-    `wanted` has the number of calls to expect for each. A pruned call is a job with only the fields that are stored
-    with its key.
-    """
-    found: dict[str, list[T]] = {called: [] for called in wanted}
-    asked = {called: range(count + 1) for called, count in wanted.items()}
-    while asked:
-        places = [(called, place) for called, some in asked.items() for place in some]
-        taken = set[tuple[str, int]]()
-        for start in range(0, len(places), AT_ONCE):
-            keys = {identity.call_key(*each): each for each in places[start : start + AT_ONCE]}
-            owners = await owners_of(queue.store, queue.name, keys)
-            for key, (called, place) in keys.items():
-                if key in owners:
-                    found[called].append(note(place, owners[key]))
-                    taken.add((called, place))
-        asked = {
-            called: range(some.stop, some.stop + STRIDE)
-            for called, some in asked.items()
-            if (called, some.stop - 1) in taken
-        }
-    return found
-
-
-def condition_of(job: Job) -> Condition:
-    """Return the condition of a job."""
-    if job.state in {JobState.QUEUED, JobState.LEASED}:
-        return Condition.WAITING if job.attempt == 0 else Condition.RANG
-    if was_cancelled_by_task(job):
-        return Condition.CANCELLED_BY_TASK
-    if not never_rang(job):
-        return Condition.RANG
-    return Condition.CANCELLED if job.state is JobState.CANCELLED else Condition.ENDED

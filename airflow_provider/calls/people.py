@@ -5,45 +5,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
-from voiceflow_worker import Finding, InvalidInputError
+from voiceflow_worker import InvalidInputError
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    from voiceflow_worker import CampaignOptions
 
 log = logging.getLogger(__name__)
 
 DESTINATION = "destination"
 CHUNK = 1000
 """The number of rows that are fetched from a database together."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRows:
-    """The rows of a task, as mappings.
-
-    For rows from a file, `lines` has their line numbers, and `unreadable` has the errors of lines that cannot be read.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    lines: Sequence[int] = ()
-    unreadable: Sequence[Finding] = ()
-
-    def number(self, place: int) -> int:
-        """Return the row number for messages: the line in the file, or the position in the list, counted from 1."""
-        return self.lines[place] if self.lines else place + 1
-
-    def renumbered(self, found: Finding) -> Finding:
-        """Return `found`, whose row is a position in the list (from 1), with the row number that messages show."""
-        return found if found.row is None else replace(found, row=self.number(found.row - 1))
 
 
 class HiddenRows:
@@ -82,48 +58,13 @@ def _is_row(row: object) -> bool:
     return isinstance(row, Mapping)
 
 
-def rows_of_file(file: Path, options: CampaignOptions, *, now: datetime) -> TaskRows:
-    """Return the rows of a campaign file.
-
-    Raises CampaignFileError and InvalidInputError if the file cannot be read.
-    """
-    from voiceflow_worker import open_campaign
-
-    source = open_campaign(file, options, now=now).source
-    rows, lines, unreadable = list[dict[str, Any]](), list[int](), list[Finding]()
-    for raw in source:
-        if raw.problems:
-            unreadable += [Finding(row=raw.number, column=column, message=why) for column, why in raw.problems]
-            continue
-        cells = dict(zip(source.header, raw.cells, strict=True)) if source.kind.is_table else dict(raw.data)
-        rows.append({name: value for name, value in cells.items() if name.strip()})
-        lines.append(raw.number)
-    for note in source.notes:
-        log.warning("%s: %s", file, note)
-    return TaskRows(rows=rows, lines=lines, unreadable=unreadable)
-
-
-def checked_rows(rows: object) -> TaskRows:
-    """Return rows of a program. Raises InvalidInputError if they are not a list of mappings."""
-    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
-        raise InvalidInputError(
-            f"rows must be a list of mappings, such as [{{'destination': '+65…'}}], not {type(rows).__name__}"
-        )
-    checked: list[dict[str, Any]] = []
-    for place, row in enumerate(cast("Sequence[object]", rows), 1):
-        if not isinstance(row, Mapping):
-            raise InvalidInputError(f"row {place} must be a mapping with a destination, not {type(row).__name__}")
-        checked.append(dict(cast("Mapping[str, Any]", row)))
-    return TaskRows(rows=checked)
-
-
-def rows_of_query(sql: str, *, conn_id: str, parameters: object = None) -> TaskRows:
+def rows_of_query(sql: str, *, conn_id: str, parameters: object = None) -> list[Mapping[str, Any]]:
     """Return the rows that a query of a database finds. They are fetched in chunks, in this process.
 
     `conn_id` is a connection of Airflow with a hook of the common SQL provider. Raises InvalidInputError if there is no
     such hook, or the statement gives no rows with names; and the errors of the database.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Mapping[str, Any]] = []
 
     def fetch(cursor: Any) -> None:
         if cursor.description is None:
@@ -139,7 +80,7 @@ def rows_of_query(sql: str, *, conn_id: str, parameters: object = None) -> TaskR
     # The handler returns nothing, because some hooks convert what a handler returns.
     _sql_hook(conn_id).run(sql, parameters=parameters, handler=fetch)
     log.info("the query found %s rows", len(rows))
-    return TaskRows(rows=rows)
+    return rows
 
 
 def _sql_hook(conn_id: str) -> DbApiHook:

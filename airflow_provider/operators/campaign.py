@@ -6,18 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider.calls.arguments import taking
-from airflow_provider.calls.campaign_calls import EnqueuedRows, enqueue_rows
+from airflow_provider.calls.campaign_calls import NOBODY, EnqueuedRows, enqueue_campaign
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent, count_cancelled
-from airflow_provider.calls.people import HiddenRows, TaskRows, checked_rows, rows_of_file, rows_of_query
+from airflow_provider.calls.people import HiddenRows, rows_of_query
 from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.task_record import recorded_batches
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
@@ -30,7 +29,7 @@ from voiceflow_worker.campaigns.reading import Of
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceflow_worker import CampaignOptions, Job
+    from voiceflow_worker import Campaign, Job
     from voiceflow_worker.types import Report
 
 
@@ -48,10 +47,9 @@ class VoiceCampaignOperator(CallingTask):
     each row is itself a body. `campaign` is a TOML file of such fields, as the command takes it; arguments go before
     it. What neither says comes from the connection and the settings.
 
-    A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number. If
-    an earlier try already called for a row, the row is not called again, even with a different text. A waiting call is
-    replaced if its text was changed, and cancelled if its row was removed. One bad row prevents all calls, unless
-    `skip_bad` is set.
+    A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number.
+    What a first try has stored stands: a later try adds the calls of new rows, and changes and cancels nothing. One bad
+    row prevents all calls, unless `skip_bad` is set.
 
     `not_before`, `valid_until`, `again`, `once_per`, `window`, `days`, `holidays`, `window_time_zone`, `send`,
     `wait_for`, `deferrable`, `wait_timeout`, `doubt_timeout` and `cancel_on_kill` work as in `VoiceCallOperator`. The
@@ -85,14 +83,13 @@ class VoiceCampaignOperator(CallingTask):
 
     number_column: str | Sequence[str] | None
 
-    @taking(Of.CAMPAIGN, without=("skip_bad", "again", "rejects", "prices", "rate", "assume_seconds"))
+    @taking(Of.CAMPAIGN, without=("again", "rejects", "prices", "rate", "assume_seconds"))
     def __init__(
         self,
         *,
         sql: str | None = None,
         conn_id: str | None = None,
         parameters: Any = None,
-        skip_bad: bool = False,
         wait_for: str | None = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
         fail_ratio: float = 0.5,
@@ -104,7 +101,6 @@ class VoiceCampaignOperator(CallingTask):
         self.sql = sql
         self.conn_id = conn_id
         self.parameters = parameters
-        self.skip_bad = skip_bad
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
         self.fail_ratio = fail_ratio
@@ -164,54 +160,48 @@ class VoiceCampaignOperator(CallingTask):
 
     def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
         state = self._checked_state(context)
-        options, given = self._campaign(batch_id)
-        saved = state.load()
+        enqueueing = partial(
+            enqueue_campaign,
+            campaign=self._campaign(batch_id),
+            identity=self._identity(context),
+            again=self.again,
+            saved=state.load(),
+        )
 
         async def enqueued() -> EnqueuedRows:
             async with self.hook.opened_queue() as queue:
                 await SentPosts(context).require_known(queue, retention=self.hook.settings().retention)
-                return await enqueue_rows(
-                    queue,
-                    given,
-                    options,
-                    self._identity(context),
-                    skip_bad=self.skip_bad,
-                    again=self.again,
-                    saved=saved,
-                )
+                return await enqueueing(queue)
 
         counts = run(enqueued)
-        if given.rows:
+        if counts != NOBODY:
             state.save({"batch_id": batch_id, "store": self.hook.store_url()})
         return counts
 
-    def _campaign(self, batch_id: str) -> tuple[CampaignOptions, TaskRows]:
-        """Return the options of the campaign and its people. Raises InvalidInputError and CampaignFileError."""
+    def _campaign(self, batch_id: str) -> Campaign:
+        """Return the campaign with its people. Raises InvalidInputError and CampaignFileError."""
         from voiceflow_worker import Campaign
 
+        if (self.sql is None) != (self.conn_id is None):
+            raise InvalidInputError("sql and conn_id go together: a query, and the connection of its database")
         rows = self.rows.rows if isinstance(self.rows, HiddenRows) else self.rows
         until, now = self._latest(), datetime.now(UTC)
         is_late = until is not None and until <= now
         campaign = Campaign.of(
             {
                 **self._said(),
-                "rows": None if rows is None and self.sql is None else [],  # only that the file of options has none
+                "rows": [] if rows is None and self.sql is not None else rows,
                 "batch": batch_id,
-                "not_before": self._earliest(),
                 "valid_until": None if is_late else until,  # a late task shows the calls that it made in time
             },
             settings=self.hook.settings(),
         )
-        options = replace(campaign.options, valid_until=until) if is_late else campaign.options
-        if (self.sql is None) != (self.conn_id is None):
-            raise InvalidInputError("sql and conn_id go together: a query, and the connection of its database")
         if (rows is None) + (self.sql is None) + (campaign.file is None) != 2:
             raise InvalidInputError("give the operator the people as one of rows=…, file=… and sql=… (with conn_id=…)")
         if self.sql is not None:
-            return options, rows_of_query(self.sql, conn_id=str(self.conn_id), parameters=self.parameters)
-        if campaign.file is not None:
-            return options, rows_of_file(Path(str(campaign.file)), options, now=now)
-        return options, checked_rows(rows)
+            rows = rows_of_query(self.sql, conn_id=str(self.conn_id), parameters=self.parameters)
+            campaign = replace(campaign, rows=rows)
+        return replace(campaign, options=replace(campaign.options, valid_until=until)) if is_late else campaign
 
     def _wait(self, context: Context, batch_id: str, rows: Mapping[str, Any]) -> None:
         self._defer(

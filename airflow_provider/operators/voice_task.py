@@ -14,7 +14,8 @@ from airflow_provider.calls.event_loop import require_lasting_store, run, run_in
 from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.sent_posts import SentPosts
-from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once
+from airflow_provider.calls.single_call import RequestedCall, enqueue_once
+from airflow_provider.calls.task_orders import OnClear
 from airflow_provider.calls.task_record import AirflowTaskState
 from airflow_provider.calls.waiting.polling import StopFlag
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitOptions
@@ -24,17 +25,12 @@ from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_lin
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import (
     CallQueue,
-    CallWindow,
     Campaign,
-    CountryWindows,
     InvalidInputError,
     call_as_json,
 )
-from voiceflow_worker.campaigns import field_values as values
-from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.model.jobs.again import Again, read_again
 from voiceflow_worker.model.times import read_time, read_zone
-from voiceflow_worker.service.named_call import read_call
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -146,9 +142,9 @@ class CallingTask(VoiceTask):
             raise ValueError(f"once_per={once_per!r}: use 'run' (each run calls) or 'dag' (all runs call once)")
         self.once_per = once_per
         self._options = WaitOptions(sends=send == "here", timeout=self.doubt_timeout)
-        if self.valid_for is not None:
-            values.duration(self.valid_for)
-        self._windows(None)  # wrong hours and durations are refused when the DAG is read
+        # Wrong hours and durations are refused when the DAG is read.
+        if said := self._said("window", "days", "holidays", "valid_for"):
+            Campaign.of({"rows": [], "batch": "-", **said})
         self._stop = StopFlag()
         self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, int]]] | None = None
 
@@ -169,34 +165,22 @@ class CallingTask(VoiceTask):
         except Exception:
             self.log.exception("%s could not be cancelled and may still be sent", subject)
 
-    def _earliest(self) -> datetime | None:
-        """Return the time before which no phone rings. Raises InvalidInputError."""
-        return self._time("not_before", self.not_before)
-
     def _latest(self) -> datetime | None:
         """Return the time from which on no phone rings. Raises InvalidInputError."""
-        return self._time("valid_until", self.valid_until)
-
-    def _time(self, name: str, given: datetime | str | None) -> datetime | None:
+        given = self.valid_until
         if given is None:
             return None
         text = given.isoformat() if isinstance(given, datetime) else given
         try:
             return read_time(text, zone=None if self.time_zone is None else read_zone(self.time_zone))
         except ValueError as error:
-            raise InvalidInputError(f"{name} {error}") from None
+            raise InvalidInputError(f"valid_until {error}") from None
 
     def _said(self, *names: str) -> dict[str, Any]:
         """The fields that were given, by name: these, or all of them. The connection completes an empty one."""
         given = {name: getattr(self, name) for name in names or self.fields_given}
         completed = {name for name in ("source", "voice_profile") if given.get(name) == ""}
         return {name: value for name, value in given.items() if value is not None and name not in completed}
-
-    def _windows(self, zone: str | None) -> CallWindow | CountryWindows | None:
-        """Return the window of the calls, in this zone or at the numbers. Raises InvalidInputError."""
-        if not (hours := self._said("window", "days", "holidays")):
-            return None
-        return Campaign.of({"rows": [], "batch": "-", **hours, "window_time_zone": zone}).options.window
 
     def _identity(self, context: Context) -> TaskIdentity:
         """Return the identity by which the calls of this task are counted."""
@@ -238,21 +222,16 @@ class OneCallTask(CallingTask):
 
     def _call(self, context: Context, **said: Any) -> RequestedCall:
         """Return the call with the fields of this task, and with those that are `said` here."""
-        # A task that begins late shows the call that it made in time: when phones ring is looked at for a new call.
-        fields = {name: value for name, value in self._said().items() if name not in WHEN} | said
-        fields.setdefault("batch", TaskIdentity.of(context).batch_id())
-        read = read_call(
-            fields, key="-", settings=self.hook.settings(), now=datetime.now(UTC),
-            named=lambda name: "destination" if name == "to" else name,
-        )  # fmt: skip
-        request = replace(
-            read.request(),
+        fields = {"batch": TaskIdentity.of(context).batch_id(), **self._said(), **said}
+        if "valid_for" in fields:  # the end that comes first counts
+            fields.pop("valid_until", None)
+        return RequestedCall(
+            fields=fields,
+            settings=self.hook.settings(),
             unique_key=self.unique_key,
-            not_before=self._earliest(),
-            window=self._windows(self.window_time_zone),
+            valid_until=self._latest(),
+            again=self.again,
         )
-        lasts = None if self.valid_for is None else values.duration(self.valid_for)
-        return RequestedCall(request, valid_for=lasts, valid_until=self._latest(), again=self.again)
 
     def _enqueue(self, context: Context) -> Job:
         """Return the job of this task instance. If there is none, enqueue one."""

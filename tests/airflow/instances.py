@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once
+from airflow_provider.calls.single_call import RequestedCall, enqueue_once
+from airflow_provider.calls.task_orders import OnClear
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Job
-from voiceflow_worker.service.named_call import read_call
 
 TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t", max_tries=1)
 
@@ -43,9 +43,7 @@ class Instances:
         saved: Mapping[str, str] | None = None,
     ) -> Job:
         said = {"to": to, "say": say, "voice_profile": "en-IE-EmilyNeural", "source": "+6531234567", "batch": batch_id}
-        call = read_call(said, key="-", now=self.clock.now())
-        request = replace(call.request(), unique_key=unique_key)
-        wanted = RequestedCall(request, valid_for=timedelta(hours=2))
+        wanted = RequestedCall(fields={**said, "valid_for": "2h"}, unique_key=unique_key)
         return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear, saved=saved)
 
     async def instance(

@@ -88,7 +88,7 @@ def test_a_call_keeps_to_its_hours_and_to_its_earliest_time(on: Stage) -> None:
     assert result["window"] == "10:00-12:00 mon,sat SG"
     with pytest.raises(InvalidInputError, match="'nine' is not a calling window"):
         call("+6587660022", window="nine")
-    with pytest.raises(AirflowFailException, match="not_before 'tomorrow' is not a time"):
+    with pytest.raises(AirflowFailException, match="not_before: 'tomorrow' is not a time"):
         call("+6587660022", not_before="tomorrow").execute(context("vague"))
     assert {"unique_key", "not_before"} <= set(VoiceCallOperator.template_fields)
 

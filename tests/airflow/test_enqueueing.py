@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider.calls.failures import doubt, fails
-from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, lost_redial, resume_redial
-from airflow_provider.calls.single_call import OnClear
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, lost_redial, resume_redials
+from airflow_provider.calls.task_orders import OnClear
 from tests.airflow.instances import TASK, Instances
 from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
@@ -103,26 +103,35 @@ async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_b
     assert (await scene.enqueue(replace(CLEARED, max_tries=7))).id == second.id, "this one rang"
 
 
-async def test_a_refused_call_is_made_once_it_was_corrected(scene: Instances) -> None:
+async def test_a_refused_call_is_made_once_it_was_corrected_and_its_task_cleared(scene: Instances) -> None:
     scene.voice.answers = [refused(-1017, "invalid MSISDN")]
     first = await scene.enqueue(to="+6587650000")
     await scene.posts()
-    second = await scene.enqueue(to="+6587654321")
+    second = await scene.enqueue(CLEARED, to="+6587654321")
     assert (second.id != first.id, second.destination) == (True, "+6587654321")
 
 
-async def test_a_number_corrected_before_the_call_left_replaces_it(scene: Instances) -> None:
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
+async def test_a_number_corrected_before_the_call_left_is_called_when_the_call_was_cancelled(
+    scene: Instances, is_stopped: bool
+) -> None:
     first = await scene.enqueue(to="+6587650000")
-    second = await scene.enqueue(to="+6587654321")
-    assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
+    with pytest.raises(InvalidInputError, match=rf"voiceflow calls cancel {first.id}"):
+        await scene.enqueue(to="+6587654321")
+    if is_stopped:
+        await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
+    else:
+        await scene.queue.cancel(first.id)
+    second = await scene.enqueue(TASK if is_stopped else CLEARED, to="+6587654321")
     assert await scene.posts() == 1
     assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
+    assert (await scene.queue.get(first.id)).successor == second.id
 
 
 async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(scene: Instances) -> None:
     await scene.enqueue(to="+6587650000")
     await scene.posts()
-    with pytest.raises(InvalidInputError, match=r"it has already called \+6587650000"):
+    with pytest.raises(InvalidInputError, match=r"to \+6587650000 \(submitted\), which stands"):
         await scene.enqueue(CLEARED, to="+6587654321")
     assert await scene.posts() == 1
 
@@ -152,13 +161,15 @@ async def test_a_pruned_call_is_remembered_by_its_key(scene: Instances, status: 
     assert await scene.posts() == 1
 
 
-async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(scene: Instances) -> None:
+async def test_the_text_of_a_call_that_waits_stands_until_its_task_is_stopped(scene: Instances) -> None:
     first = await scene.enqueue(say="Hallo.")
+    for identity in (TASK, CLEARED):
+        assert (await scene.enqueue(identity, say="Hello.")).id == first.id
+    await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
     second = await scene.enqueue(say="Hello.")
-    assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
     assert (await scene.enqueue(say="Hello.")).id == second.id
     assert await scene.posts() == 1
-    assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
+    assert "Hello." in (await scene.queue.get(second.id)).body
 
 
 async def test_a_call_that_a_person_cancelled_is_made_by_a_clear_and_by_no_retry(scene: Instances) -> None:
@@ -181,7 +192,7 @@ async def test_a_person_of_several_numbers_whose_task_was_stopped_is_called_at_t
     await cancel_calls(scene.queue, [job.id], reason=STOPPED_BY_AIRFLOW)
     stopped = await scene.queue.get(job.id)
     assert lost_redial(stopped)
-    await resume_redial(scene.queue, stopped)
+    await resume_redials(scene.queue, [stopped])
     assert await scene.posts() == 2
     await scene.engine.summarise(job, SessionStatus.BUSY)
     ended = await scene.queue.get(job.id)
@@ -233,8 +244,11 @@ async def test_instances_that_call_one_number_with_different_texts_need_a_unique
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_a_number_that_an_instance_calls_no_more_is_not_called(scene: Instances, order: Sequence[int]) -> None:
-    await scene.expanded([A, B])
+async def test_a_number_that_no_instance_calls_any_more_is_not_called_if_the_task_was_stopped(
+    scene: Instances, order: Sequence[int]
+) -> None:
+    stopped = await scene.expanded([A, B])
+    await cancel_calls(scene.queue, [job.id for job in stopped], reason=STOPPED_BY_AIRFLOW)
     await scene.expanded([B, C], cleared=1, order=order)
     assert await scene.rings(A, B, C) == [0, 1, 1]
     await scene.expanded([B, A], cleared=2, order=order)
@@ -255,13 +269,12 @@ async def test_a_unique_key_identifies_the_call_of_a_mapped_task(scene: Instance
 
 
 @pytest.mark.parametrize("was_sent", [True, False])
-async def test_a_text_that_was_corrected_with_a_clear_replaces_a_call_that_waits(
+async def test_instances_with_other_indexes_after_a_clear_share_the_call_that_stands(
     scene: Instances, was_sent: bool
 ) -> None:
     first = await scene.instance(0, A, say="Hallo.")
     assert await scene.rings(A) == [1] if was_sent else True
-    (again,) = {(await scene.instance(index, A, cleared=1)).id for index in (1, 2)}
-    assert (again == first.id) is was_sent
+    assert {(await scene.instance(index, A, cleared=1)).id for index in (1, 2)} == {first.id}
     assert await scene.rings(A) == [1]
 
 
@@ -283,7 +296,7 @@ async def test_a_number_with_and_without_the_mobile_digit_is_one_phone(scene: In
     await scene.expanded([spelt])
     assert await scene.rings(spelt) == [1] if was_sent else True
     await scene.expanded([B, respelt], cleared=1)
-    assert await scene.rings(spelt, respelt, B) == [was_sent, not was_sent, 1]
+    assert await scene.rings(spelt, respelt, B) == [1, 0, 1]
 
 
 async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Instances) -> None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
 
 import pytest
 
-from airflow_provider.calls.campaign_calls import check_rows
 from airflow_provider.calls.single_call import read_flow
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from airflow_provider.calls.task_orders import TaskOrders
+from tests.airflow.instances import TASK
+from voiceflow_worker import Campaign
 from voiceflow_worker.errors import InvalidInputError
-
-OPTIONS = CampaignOptions(
-    template=FlowTemplate.speaking("Hello {{ name }}."),
-    source="+6531234567",
-    voice_profile="en-IE-EmilyNeural",
-    batch_id="b",
-)
 
 
 @pytest.mark.parametrize(
@@ -31,11 +24,15 @@ OPTIONS = CampaignOptions(
         ("Nonez", True),
     ],
 )
-def test_a_row_with_a_value_that_was_rendered_to_none_is_bad(name: str, is_good: bool) -> None:
+@pytest.mark.anyio
+async def test_a_row_with_a_value_that_was_rendered_to_none_is_bad(name: str, is_good: bool) -> None:
     rows = [{"destination": "+6587654321", "name": "Ben"}, {"destination": "+6587654322", "name": name}]
-    checked = check_rows(rows, OPTIONS, now=datetime.now(UTC))
-    assert [row.place for row in checked.requested] == ([0, 1] if is_good else [0])
-    assert [(found.row, found.column) for found in checked.errors] == ([] if is_good else [(2, "name")])
+    said = {"say": "Hello {{ name }}.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b"}
+    campaign = Campaign.of({**said, "rows": rows})
+    report = await replace(campaign, options=replace(campaign.options, orders=TaskOrders(TASK))).preview()
+    assert report.valid == 1 + is_good
+    errors = [(found.row, found.column) for found in report.findings if found.is_error]
+    assert errors == ([] if is_good else [(2, "name")])
 
 
 def test_a_name_twice_in_the_json_of_a_flow_is_refused() -> None:

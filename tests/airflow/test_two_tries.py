@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.calls.campaign_calls import enqueue_rows
+from airflow_provider.calls.campaign_calls import enqueue_campaign
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent
-from airflow_provider.calls.people import TaskRows
 from airflow_provider.calls.single_call import RequestedCall, enqueue_once
 from tests.support.engine import Engine
 from tests.support.everyday import combinations
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallQueue, CallRequest, CampaignOptions, FlowTemplate, VoiceflowError, open_store
+from voiceflow_worker import CallQueue, Campaign, VoiceflowError, open_store
 from voiceflow_worker.campaigns import called_before
 
 pytestmark = pytest.mark.anyio
 
 TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t")
 PERSON = "+6587654321"
+SAID = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
 MOST_OPERATIONS = 40
 
 
@@ -34,21 +34,15 @@ Enqueue = Callable[[CallQueue, str], Awaitable[None]]
 # `again`, because the guard across runs has nothing to find here.
 async def campaign(queue: CallQueue, name: str, identity: TaskIdentity = TASK, *, again: bool = True) -> None:
     """A try of a campaign task with one row."""
-    options = CampaignOptions(
-        template=FlowTemplate.speaking("Hello {{ name }}."),
-        voice_profile="en-IE-EmilyNeural",
-        source="+6531234567",
-        batch_id=identity.batch_id(),
-    )
-    rows = TaskRows(rows=[{"destination": PERSON, "name": name}])
-    await enqueue_rows(queue, rows, options, identity, skip_bad=False, again=again)
+    rows = [{"destination": PERSON, "name": name}]
+    wanted = Campaign.of({**SAID, "say": "Hello {{ name }}.", "rows": rows, "batch": identity.batch_id()})
+    await enqueue_campaign(queue, wanted, identity, again=again)
 
 
 async def call(queue: CallQueue, name: str, identity: TaskIdentity = TASK, *, again: bool = True) -> None:
     """A try of a task that makes one call."""
-    flow = CallFlow.call(PERSON, source="+6531234567").say(f"Hello {name}.", voice_profile="en-IE-EmilyNeural")
-    request = CallRequest(flow=flow.hangup(), batch_id=identity.batch_id())
-    await enqueue_once(queue, RequestedCall(request, again=again), identity)
+    fields = {**SAID, "to": PERSON, "say": f"Hello {name}.", "batch": identity.batch_id()}
+    await enqueue_once(queue, RequestedCall(fields=fields, again=again), identity)
 
 
 class Turns:

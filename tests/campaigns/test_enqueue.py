@@ -349,13 +349,6 @@ async def test_a_row_with_more_data_than_a_job_carries_is_named(queue: CallQueue
     assert "at most 8192 are allowed" in next(found.message for found in report.findings if found.is_error)
 
 
-async def test_keys_by_row_number_take_the_place_of_the_rows_own(queue: CallQueue, tmp_path: Path) -> None:
-    rows = "destination,name,unique_key\n+6587654321,Ana,a\n+6587654322,Ben,b\n+6587654323,Cleo,\n"
-    options = replace(OPTIONS, keys={2: "first", 4: "third"})
-    await enqueue(queue, file_of(tmp_path, rows), options)
-    assert [job.unique_key for job in await jobs(queue)] == ["first", "b", "third"]
-
-
 @pytest.mark.parametrize("column", ["unique_key", "batch_id", "name"])
 async def test_a_row_with_half_a_surrogate_pair_is_bad_and_the_others_are_enqueued(
     queue: CallQueue, tmp_path: Path, column: str

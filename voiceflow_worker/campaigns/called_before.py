@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pa
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write, WriteResult
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.standing import Orders
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -105,7 +106,7 @@ class CallsBefore:
 
     Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
     with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
-    calls whose data have `own`. Calls that ended without a ring do not count either, nor do trials. Rows with
+    calls that are `orders`' own. Calls that ended without a ring do not count either, nor do trials. Rows with
     suppressed numbers are left out: they are not called. Batches of the same `series` count as none. The calls of the
     batch `same_people` count as those of the row's own batch. With `since`, only
     calls of the same batch count that were made since then: those of a cut start, whose rows now say something else.
@@ -118,7 +119,7 @@ class CallsBefore:
         seen: SeenKeys,
         turn: IntakeTurn,
         *,
-        own: Mapping[str, object] | None = None,
+        orders: Orders | None = None,
         series: Collection[str] | None = None,
         same_people: str | None = None,
         since: datetime | None = None,
@@ -130,7 +131,7 @@ class CallsBefore:
         self._series = series or ()
         self._since = since
         self._turn = turn
-        self._own = own.items() if own else None
+        self._orders = orders
         self._seen = seen
         """The unique keys of all rows that were read."""
         self._batches: set[str] = set()
@@ -247,7 +248,7 @@ class CallsBefore:
             async for page in pages:
                 await self._turn.keep()
                 for job in page:
-                    is_own = self._own is not None and self._own <= (job.data or {}).items()
+                    is_own = self._orders is not None and self._orders.is_own(job)
                     if _may_call(job) and not is_own:
                         yield job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -51,6 +52,7 @@ from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 from voiceflow_worker.model.times import read_zone
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.standing import Orders
     from voiceflow_worker.ivr.check import MenuTexts
 
 _TIMES = ("not_before", "valid_until")
@@ -123,6 +125,7 @@ class CampaignRows:
         self._source_warnings: set[str] = set()
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
+        self._ordered = None if options.orders is None else _OrderedRows(options.orders)
         self._telephones = SeenKeys()
         self._all_numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self._further})
         self._glued_rows = 0
@@ -161,7 +164,8 @@ class CampaignRows:
             part = [self._without_rows_within(raw) for raw in raws[first : first + _AT_ONCE]]
             values = [self._values(raw) for raw in part]
             read = [self._read(raw, own) for raw, own in zip(part, values, strict=True)]
-            rows += [self._against_earlier(row) for row in read]
+            read = [self._against_earlier(row) for row in read]
+            rows += read if self._ordered is None else [self._ordered.named(row, self.keys) for row in read]
         return rows
 
     def refuse_empty(self, *, found_any: bool) -> None:
@@ -229,6 +233,9 @@ class CampaignRows:
             )
             return ReadRow(raw=raw, findings=self._as_in_file(raw, unreadable))
         read = self._maker.read(raw, values)
+        if self._ordered is not None:
+            cells = dict(zip(self.source.header, raw.cells, strict=False)) if self._is_table else raw.data
+            read = self._ordered.checked(read, cells, file=self.file)
         if self._is_table and not read.findings:
             return read
         findings = self._as_in_file(raw, filter(self._is_new, read.findings))
@@ -371,7 +378,8 @@ class CampaignRows:
         if read.call is None or read.call.unique_key is None or self.is_bare:
             return read
         key, number = read.call.unique_key, read.raw.number
-        earlier = self.keys.first(key, row=number, digest=read.digest)
+        keys = self.keys if self._ordered is None else self._ordered.own_keys
+        earlier = keys.first(key, row=number, digest=read.digest)
         if earlier is None:
             if read.has_made_key:
                 same = f"{read.call.batch_id}\0{read.call.body}"
@@ -538,6 +546,38 @@ def in_parts(source: Iterable[RawRow], size: int) -> Iterator[list[RawRow]]:
         yield part
     if failed is not None:
         raise failed
+
+
+class _OrderedRows:
+    """The rows of a campaign whose keys are made by `orders`: see `CampaignOptions`.
+
+    `own_keys` are those that the rows have without them, by which rows are compared with each other.
+    """
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._places: Counter[str] = Counter()
+        self.own_keys: SeenKeys = SeenKeys()
+
+    def checked(self, read: ReadRow, cells: Mapping[str, object], *, file: str | None) -> ReadRow:
+        """The row, bad if the orders find anything wrong with a cell about which nothing is said yet."""
+        known = {found.column for found in read.findings if found.is_error}
+        bad = [
+            Finding(file=file, row=read.raw.number, column=column, message=message)
+            for column, message in self._orders.problems(cells)
+            if column not in known
+        ]
+        return read._replace(call=None, findings=(*read.findings, *bad)) if bad else read
+
+    def named(self, read: ReadRow, keys: SeenKeys) -> ReadRow:
+        """The row with its key, which is added to `keys`."""
+        if read.call is None:
+            return read
+        called = f"key {read.own_key}" if read.own_key else f"number {telephone_of(read.call.destination)}"
+        key = self._orders.key(called, self._places[called])
+        self._places[called] += 1
+        keys.first(key, row=read.raw.number, digest=read.digest)
+        return read._replace(call=read.call._replace(unique_key=key), has_made_key=True)
 
 
 open_campaign = CampaignRows

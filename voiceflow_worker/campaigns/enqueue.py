@@ -494,9 +494,9 @@ class _Enqueueing:
         since = self.claim.since if self.claim is not None and self.again is True else None
         if self.queue is None or (self.again is True and since is None):
             return None
-        own, series, same = self.options.own_data, self.options.series, self.options.same_people
+        orders, series, same = self.options.orders, self.options.series, self.options.same_people
         return CallsBefore(
-            self.queue, self.campaign.keys, turn, own=own, series=series, same_people=same, since=since,
+            self.queue, self.campaign.keys, turn, orders=orders, series=series, same_people=same, since=since,
             unfinished=unfinished,
         )  # fmt: skip
 

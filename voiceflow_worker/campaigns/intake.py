@@ -14,6 +14,7 @@ from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.stops import BatchStops
+from voiceflow_worker.core.standing import Standing
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
@@ -58,11 +59,13 @@ class Intake:
     """The tokens of the imports that have not ended. A row whose call is staged by one of them is new: nobody can have
     been called for it."""
     _limited: set[str] = field(default_factory=set[str], init=False)
+    _kept: set[str] = field(default_factory=set[str], init=False)
+    """What calls say that stand for rows with other words. No later row is a new call with the words of such a call."""
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Divide rows. If a row's key belongs to a stored call, the row is known if the bodies are equal, else bad.
+        """Divide rows. If a row's key belongs to a stored call, the row is known if that stands for it, else bad.
 
-        It is new if that call has ended in one of the states `again`.
+        It is new if that call is to be made again.
         """
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, Job] = {}
@@ -74,11 +77,16 @@ class Intake:
         ended: Counter[JobState] = Counter()
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
+            standing = None if owner is None else self._standing(owner, row.digest)
             is_same = owner is not None and owner.body_digest == row.digest
             is_first = not row.is_bad and row.duplicate_of is None
-            if is_first and owner is not None and (owner.state in self.again or (is_same and self._is_staged(owner))):
+            if standing is Standing.STANDS and owner is not None and not is_same:
+                self._kept.add(owner.body_digest)
+            elif is_first and owner is None and row.digest in self._kept:
+                standing = Standing.STANDS
+            if is_first and owner is not None and (standing is Standing.AGAIN or (is_same and self._is_staged(owner))):
                 new.append(row)
-            elif not row.is_bad and (row.duplicate_of is not None or is_same):
+            elif not row.is_bad and (row.duplicate_of is not None or standing is Standing.STANDS):
                 known.append(row)
                 if is_first and owner is not None and owner.state in ENDED_UNSENT:
                     ended[owner.state] += 1
@@ -89,6 +97,13 @@ class Intake:
             judged.append(row)
         bad = [row for row in judged if row.is_bad]
         return Judged(rows=judged, new=new, known=known, bad=bad, ended=ended)
+
+    def _standing(self, owner: Job, digest: str) -> Standing:
+        if owner.state in self.again:
+            return Standing.AGAIN
+        if self.options.orders is not None:
+            return self.options.orders.standing(owner, digest)
+        return Standing.STANDS if owner.body_digest == digest else Standing.OTHER
 
     def _is_staged(self, owner: Job) -> bool:
         return owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
@@ -105,24 +120,24 @@ class Intake:
             await self._set_limits(self.queue, rows)
         await self.turn.keep()
         calls = [row.call for row in rows if row.call is not None]
+        over = await self._known(calls, Standing.AGAIN)
         admitted = await self.queue.admitter.admit(
-            calls,
-            dry_run=staging is None,
-            conditions=self.turn.conditions,
-            staging=staging,
-            over=await self._ended(calls),
+            calls, dry_run=staging is None, conditions=self.turn.conditions, staging=staging, over=over
         )
+        others = [call for call, admission in zip(calls, admitted, strict=True) if admission.owner_id is not None]
+        stand = await self._known(others, Standing.STANDS)  # somebody else was quicker
         for row, admission in zip(rows, admitted, strict=True):
-            self._take(row, admission, taken)
+            is_known = row.call is not None and row.call.unique_key in stand
+            self._take(row, AdmissionResult(is_new=False) if is_known else admission, taken)
         return taken
 
-    async def _ended(self, calls: Sequence[CheckedCall]) -> Mapping[str, Job]:
-        """The ended calls in whose place these are enqueued, by their unique keys."""
-        if self.queue is None or not self.again:
+    async def _known(self, calls: Sequence[CheckedCall], standing: Standing) -> Mapping[str, Job]:
+        """The stored calls with the keys of these that are this to them, by their unique keys."""
+        digests = {call.unique_key: call.digest for call in calls if call.unique_key}
+        if self.queue is None or not digests or not (self.again or self.options.orders is not None):
             return {}
-        keys = [call.unique_key for call in calls if call.unique_key]
-        owners = await owners_of(self.queue.store, self.queue.name, keys)
-        return {key: owner for key, owner in owners.items() if owner.state in self.again}
+        owners = await owners_of(self.queue.store, self.queue.name, digests)
+        return {key: owner for key, owner in owners.items() if self._standing(owner, digests[key]) is standing}
 
     def _take(self, row: ReadRow, admission: AdmissionResult, taken: Taken) -> None:
         if admission.suppressed is not None:
@@ -152,6 +167,8 @@ class Intake:
 
     def _conflicting(self, row: ReadRow, owner_id: str, state: JobState | None = None) -> ReadRow:
         key = row.call.unique_key if row.call is not None else None
+        if self.options.orders is not None:
+            return self._with(row, Finding(message=self.options.orders.other))
         other = f"{key!r} is the key of call {owner_id}, which is a different call"
         remedy = Remedy.CALL_ENDED if state in ENDED_UNSENT else None
         ended = f", and is {state}: {remedy}; or" if state is not None and remedy is not None else ";"

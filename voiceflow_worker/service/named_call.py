@@ -18,17 +18,9 @@ from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.rows import DESTINATION
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import (
-    CallFlowError,
-    KeyConflict,
-    KeyConflictError,
-    OtherRequestError,
-    PhoneNumberError,
-    StoreUnavailableError,
-    SuppressedNumberError,
-)
+from voiceflow_worker.core.standing import Standing, order_once
+from voiceflow_worker.errors import CallFlowError, OtherRequestError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.jobs.job import Job
@@ -84,41 +76,25 @@ class NamedCall:
         if it belongs to a call that was not enqueued in this way, and the errors of `checked`, SuppressedNumberError,
         StoreError.
         """
-        if (job := await self._known(queue)) is not None:
-            return job, False
         check = partial(self.checked, settings=settings, menus=menus, now=queue.store.clock.now())
-        call = check() if threads is None else await anyio.to_thread.run_sync(check, limiter=threads)
-        (result,) = await queue.admitter.admit([call])
-        if result.findings:
-            raise CallFlowError([_renamed(each) for each in result.findings])
-        if result.suppressed is not None:
-            raise SuppressedNumberError([result.suppressed])
-        job = await self._known(queue)
-        if job is None and result.is_new is False:
-            raise OtherRequestError(
-                f"unique key {self.key!r} belongs to a call that was erased with its person; nothing was enqueued. Use "
-                "a new key for a new call"
-            )
-        if job is None:
-            raise StoreUnavailableError(
-                "the call was stored, and is not found yet; repeat the request with the same key"
-            )
-        return job, result.is_new is True
 
-    async def _known(self, queue: CallQueue) -> Job | None:
-        """The job with this key. Raises KeyConflictError and OtherRequestError if it is not the job of this request."""
-        job = (await owners_of(queue.store, queue.name, [self.key])).get(self.key)
-        if job is None:
-            return None
+        async def made() -> CheckedCall:
+            return check() if threads is None else await anyio.to_thread.run_sync(check, limiter=threads)
+
+        try:
+            return await order_once(queue, self.key, made, self._standing)
+        except CallFlowError as error:
+            raise CallFlowError([_renamed(each) for each in error.findings]) from None
+
+    def _standing(self, job: Job) -> Standing:
+        """Whether the job with this key is that of this request. Raises OtherRequestError if nobody can tell."""
         digest = job.body_digest.partition(_MARK)[2]
         if not digest:
             raise OtherRequestError(
                 f"unique key {self.key!r} belongs to call {job.id}, which was enqueued in another way, so it "
                 "cannot be compared with this one. Nothing was enqueued. Check that call, or use a new key"
             )
-        if digest != self.digest:
-            raise KeyConflictError([KeyConflict(0, self.key, job.id)])
-        return job
+        return Standing.STANDS if digest == self.digest else Standing.OTHER
 
 
 _MARK = "."
@@ -161,12 +137,13 @@ def read_call(
     if further:
         row |= further
         read = replace(read, number_column=",".join([DESTINATION, *further]))
-    options = replace(read, batch_id=read.batch_id or _NO_BATCH, keys={1: key})
+    options = replace(read, batch_id=read.batch_id or _NO_BATCH)
     (found,) = CampaignRows([row], options, now=now)
     if found.call is None:
         raise CallFlowError([_renamed(each, named) for each in found.findings])
     data = {name: value for name, value in (found.call.data or {}).items() if name not in further} or None
-    return found.call._replace(batch_id=None if read.batch_id is None else found.call.batch_id, data=data)
+    batch_id = None if read.batch_id is None else found.call.batch_id
+    return found.call._replace(unique_key=key, batch_id=batch_id, data=data)
 
 
 def _renamed(found: Finding, named: Callable[[str], str] = str) -> Finding:

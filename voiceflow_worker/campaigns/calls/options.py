@@ -20,6 +20,7 @@ from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.standing import Orders
     from voiceflow_worker.ivr.check import MenuTexts
     from voiceflow_worker.ivr.menu import Menu
 
@@ -58,9 +59,9 @@ class CampaignOptions:
     in its own zone, if it has one; else in the zone of the row, else in that of the number called; each calendar of its
     holidays is for the numbers of its country. If `redial` is None, the policy of the queue applies. `menu` is
     the first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and
-    its question is the default `template`. `data` is stored with each call, beside the columns of its row. `keys` are
-    unique keys by row number, which replace those of the rows. `own_data` marks the earlier calls of the program that
-    made these keys, by a part of their data: its rows are compared with the calls of all others, whatever their keys.
+    its question is the default `template`. `data` is stored with each call, beside the columns of its row. `orders`
+    make the keys of the rows, and say what stands when they are ordered again: the rows are compared with the calls of
+    all others, whatever their keys, and may name no batch of their own.
     `series` are the batches of the schedule that starts this one: its rows are not compared with their calls, and may
     name no batch of their own. With `same_people`, the numbers of that batch count as called in this one. By the rules
     of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default. `sheet` is the
@@ -84,8 +85,7 @@ class CampaignOptions:
     menu: str | Menu | MenuTexts | None = None
     window: CallWindow | CountryWindows | None = None
     data: Mapping[str, object] | None = None
-    keys: Mapping[int, str] | None = None
-    own_data: Mapping[str, object] | None = None
+    orders: Orders | None = None
     series: Collection[str] | None = None
     same_people: str | None = None
     stops: StopRules | None = None

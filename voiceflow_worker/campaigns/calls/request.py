@@ -275,7 +275,6 @@ class RequestMaker:
         work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
-        given = self._options.keys.get(raw.number) if self._options.keys is not None else None
         priority = work.priority()
         spoken = menu.names if menu is not None else frozenset[str]()
         data = work.data(work.given(destination, source), spoken & {DESTINATION, *RESERVED})
@@ -303,7 +302,7 @@ class RequestMaker:
             destination=encoded.destination,
             body=encoded.stored,
             digest=call_digest(encoded.canonical, others),
-            unique_key=given or own_key or row_key(batch_id, encoded.canonical, others),
+            unique_key=own_key or row_key(batch_id, encoded.canonical, others),
             batch_id=batch_id,
             priority=priority,
             not_before=schedule.not_before,
@@ -318,8 +317,7 @@ class RequestMaker:
         )
         if self._windows is not None and (country := self._windows.lacks_calendar(call.destination)) is not None:
             self.on_holidays[country] += 1
-        has_made_key = not own_key if given is None else self._options.own_data is not None
-        return ReadRow(raw, call, call.digest, own_key, has_made_key, findings)
+        return ReadRow(raw, call, call.digest, own_key, not own_key, findings)
 
     def texts(self, data: Mapping[str, object]) -> MenuTexts | None:
         """The texts of the menu for a call with this data; None without a menu."""
@@ -539,8 +537,9 @@ class _Work:
             self._error(message, column="batch_id", code=-1009)
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
-        elif self.options.series is not None and batch_id != self.options.batch_id:
-            said = "but each run of a schedule is a batch of its own; remove the column"
+        elif batch_id != self.options.batch_id and (self.options.series, self.options.orders) != (None, None):
+            whose = "run of a schedule" if self.options.orders is None else "task"
+            said = f"but the calls of a {whose} are one batch; remove the column"
             self._error(f"names batch {batch_id!r}, {said}", column="batch_id")
         return batch_id
 
