@@ -17,7 +17,6 @@ from airflow_provider.calls.identity import TaskIdentity, digest
 from airflow_provider.calls.waiting.polling import StopFlag, poll
 from airflow_provider.calls.waiting.worker import sending
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from voiceflow_worker import InvalidInputError
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
@@ -151,19 +150,13 @@ class VoiceCallNotifier(BaseNotifier):
     def _escalation(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Escalation:
         from voiceflow_worker import Escalation  # not when DAGs are parsed
 
-        settings = hook.settings()
-        own = self.policy is None
-        source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
-        if own and (not source or not voice):
-            raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
-        fields = {name: getattr(self, name) for name in self.fields_given} | {
-            "say": self.say or announcement(context),
-            "source": source if own else self.source,
-            "voice_profile": voice if own else self.voice_profile,
-        }
+        fields = {name: getattr(self, name) for name in self.fields_given}
+        # The connection completes a template that renders to an empty text.
+        fields |= {name: fields[name] or None for name in ("source", "voice_profile")}
+        fields["say"] = self.say or announcement(context)
         if isinstance(self.answer_within, int | float):
             fields["answer_within"] = _duration(self.answer_within)
-        return Escalation.of(fields, settings=settings, any_number=True)
+        return Escalation.of(fields, settings=hook.settings(), any_number=True)
 
 
 def instance_of(context: Mapping[str, Any]) -> str | None:

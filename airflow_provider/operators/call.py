@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge, refuse_none
+from airflow_provider.calls.failures import as_airflow_errors, ended, judge, refuse_none
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import refuse_cancelled
 from airflow_provider.calls.single_call import RequestedCall, read_flow
 from airflow_provider.calls.task_record import bad_ends, instances_of
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.task_calls import TaskCalls
-from airflow_provider.operators.voice_task import OneCallTask, call_result
+from airflow_provider.operators.voice_task import OneCallTask, WaitingTask, call_result
 from voiceflow_worker import InvalidInputError
 from voiceflow_worker.campaigns.reading import Of
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class VoiceCallOperator(OneCallTask):
+class VoiceCallOperator(WaitingTask, OneCallTask):
     """An operator that calls one number, once per task instance. A retry or a cleared task goes on with the same call.
 
     A mapped task calls a number once. For several calls to one number, give each a `unique_key`.
@@ -78,22 +76,11 @@ class VoiceCallOperator(OneCallTask):
         *,
         destination: str | None = None,
         flow: object = None,
-        wait_for: str | None = "outcome",
-        fail_on: Iterable[str] = ("failed", "expired"),
-        fail_ratio: float = 0.0,
-        wait_timeout: timedelta | None = timedelta(hours=24),
-        poll_interval: float = 5.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.destination = destination
         self.flow = flow
-        self.wait_for = wait_for
-        self.fail_on = checked_fail_on(fail_on)
-        self.fail_ratio = fail_ratio
-        self.wait_timeout = wait_timeout
-        self.poll_interval = poll_interval
-        self._options = replace(self._options, goal=Goal.named(wait_for))
 
     def execute(self, context: Context) -> Any:
         """Enqueue the call if no earlier try has done so, then send it and wait."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,15 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.campaign_calls import NOBODY, EnqueuedRows, enqueue_campaign
 from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
+from airflow_provider.calls.failures import as_airflow_errors, doubt
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent, count_cancelled
 from airflow_provider.calls.people import HiddenRows, rows_of_query
-from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.task_record import recorded_batches
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.links.voice import VoiceBatchLink
-from airflow_provider.operators.voice_task import CallingTask
+from airflow_provider.operators.voice_task import WaitingTask
 from voiceflow_worker import CallQueue, InvalidInputError, JobState
 from voiceflow_worker.campaigns.reading import Of
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.types import Report
 
 
-class VoiceCampaignOperator(CallingTask):
+class VoiceCampaignOperator(WaitingTask):
     """An operator that calls a list of people, each row once per task instance.
 
     The people come from one of: `file` (a campaign file, such as a CSV with a header), `rows` (a list of mappings, such
@@ -90,23 +89,13 @@ class VoiceCampaignOperator(CallingTask):
         sql: str | None = None,
         conn_id: str | None = None,
         parameters: Any = None,
-        wait_for: str | None = "outcome",
-        fail_on: Iterable[str] = ("failed", "expired"),
         fail_ratio: float = 0.5,
-        wait_timeout: timedelta | None = timedelta(hours=24),
-        poll_interval: float = 5.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(fail_ratio=fail_ratio, **kwargs)
         self.sql = sql
         self.conn_id = conn_id
         self.parameters = parameters
-        self.wait_for = wait_for
-        self.fail_on = checked_fail_on(fail_on)
-        self.fail_ratio = fail_ratio
-        self.wait_timeout = wait_timeout
-        self.poll_interval = poll_interval
-        self._options = replace(self._options, goal=Goal.named(wait_for))
 
     @property
     def rows(self) -> Any:
@@ -159,24 +148,11 @@ class VoiceCampaignOperator(CallingTask):
         return self._task_calls(context, waited, every=self.poll_interval)
 
     def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
-        state = self._checked_state(context)
-        enqueueing = partial(
-            enqueue_campaign,
-            campaign=self._campaign(batch_id),
-            identity=self._identity(context),
-            again=self.again,
-            saved=state.load(),
+        return self._enqueued(
+            context,
+            lambda: partial(enqueue_campaign, campaign=self._campaign(batch_id), again=self.again),
+            lambda counts: None if counts == NOBODY else {"batch_id": batch_id},
         )
-
-        async def enqueued() -> EnqueuedRows:
-            async with self.hook.opened_queue() as queue:
-                await SentPosts(context).require_known(queue, retention=self.hook.settings().retention)
-                return await enqueueing(queue)
-
-        counts = run(enqueued)
-        if counts != NOBODY:
-            state.save({"batch_id": batch_id, "store": self.hook.store_url()})
-        return counts
 
     def _campaign(self, batch_id: str) -> Campaign:
         """Return the campaign with its people. Raises InvalidInputError and CampaignFileError."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
 from airflow_provider.calls.event_loop import require_lasting_store, run, run_in_thread
+from airflow_provider.calls.failures import checked_fail_on
 from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.sent_posts import SentPosts
@@ -18,7 +19,7 @@ from airflow_provider.calls.single_call import RequestedCall, enqueue_once
 from airflow_provider.calls.task_orders import OnClear
 from airflow_provider.calls.task_record import AirflowTaskState
 from airflow_provider.calls.waiting.polling import StopFlag
-from airflow_provider.calls.waiting.status import WaitedCalls, WaitOptions
+from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from voiceflow_worker import Job
 
 CANCEL_SECONDS = 15.0
+
+T = TypeVar("T")
 
 
 class VoiceTask(BaseOperator):
@@ -182,18 +185,34 @@ class CallingTask(VoiceTask):
         completed = {name for name in ("source", "voice_profile") if given.get(name) == ""}
         return {name: value for name, value in given.items() if value is not None and name not in completed}
 
-    def _identity(self, context: Context) -> TaskIdentity:
-        """Return the identity by which the calls of this task are counted."""
-        return replace(TaskIdentity.of(context), once_per=OncePer(self.once_per))
+    def _enqueued(
+        self,
+        context: Context,
+        make: Callable[[], Callable[..., Coroutine[Any, Any, T]]],
+        told: Callable[[T], Mapping[str, str | None] | None],
+    ) -> T:
+        """Return what `make`'s function has enqueued in the queue of the connection, as this task instance.
 
-    def _checked_state(self, context: Context) -> AirflowTaskState:
-        """Check the connection and the store, and return Airflow's task state."""
+        The connection and the store are checked first. Airflow's task state gets what is `told` of it.
+        """
         store_no_link(context)
-        self.hook.settings()
+        settings = self.hook.settings()
         require_lasting_store(self.hook)
         if self._options.sends:
             self.hook.get_client()
-        return AirflowTaskState(context)
+        identity = replace(TaskIdentity.of(context), once_per=OncePer(self.once_per))
+        state, enqueue = AirflowTaskState(context), make()
+        saved = state.load()
+
+        async def enqueued() -> T:
+            async with self.hook.opened_queue() as queue:
+                await SentPosts(context).require_known(queue, retention=settings.retention)
+                return await enqueue(queue, identity=identity, saved=saved)
+
+        found = run(enqueued)
+        if (subject := told(found)) is not None:
+            state.save({**subject, "store": self.hook.store_url()})
+        return found
 
     def _go_on(self, context: Context, **subject: str) -> None:
         """Store the link to the enqueued calls, or raise TaskStoppedError if the task was stopped meanwhile."""
@@ -205,6 +224,28 @@ class CallingTask(VoiceTask):
     def _task_calls(self, context: Context, waited: WaitedCalls, *, every: float) -> TaskCalls:
         posts = SentPosts(context)
         return TaskCalls(hook=self.hook, calls=waited, every=every, limit=self._rest(), stop=self._stop, posts=posts)
+
+
+class WaitingTask(CallingTask):
+    """A task that makes calls, waits for them, and fails if more than `fail_ratio` of them have ends in `fail_on`."""
+
+    def __init__(
+        self,
+        *,
+        wait_for: str | None = "outcome",
+        fail_on: Iterable[str] = ("failed", "expired"),
+        fail_ratio: float = 0.0,
+        wait_timeout: timedelta | None = timedelta(hours=24),
+        poll_interval: float = 5.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for = wait_for
+        self.fail_on = checked_fail_on(fail_on)
+        self.fail_ratio = fail_ratio
+        self.wait_timeout = wait_timeout
+        self.poll_interval = poll_interval
+        self._options = replace(self._options, goal=Goal.named(wait_for))
 
 
 class OneCallTask(CallingTask):
@@ -235,22 +276,11 @@ class OneCallTask(CallingTask):
 
     def _enqueue(self, context: Context) -> Job:
         """Return the job of this task instance. If there is none, enqueue one."""
-        state = self._checked_state(context)
-        enqueueing = partial(
-            enqueue_once,
-            requested=self._requested(context),
-            identity=self._identity(context),
-            on_clear=OnClear(self.on_clear),
-            saved=state.load(),
+        job = self._enqueued(
+            context,
+            lambda: partial(enqueue_once, requested=self._requested(context), on_clear=OnClear(self.on_clear)),
+            lambda job: {"job_id": job.id, "unique_key": job.unique_key},
         )
-
-        async def enqueued() -> Job:
-            async with self.hook.opened_queue() as queue:
-                await SentPosts(context).require_known(queue, retention=self.hook.settings().retention)
-                return await enqueueing(queue)
-
-        job = run(enqueued)
-        state.save({"job_id": job.id, "unique_key": job.unique_key, "store": self.hook.store_url()})
         self._take(job.id)
         self._go_on(context, job_id=job.id)
         return job
