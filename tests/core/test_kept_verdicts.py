@@ -11,7 +11,7 @@ from tests.contract.suite import ManualClock
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.manual_time import passing
-from tests.support.voices import ScriptedVoice, created
+from tests.support.voices import ScriptedVoice, created, turned_away
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Placement
@@ -23,7 +23,7 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from voiceflow_worker.model.reports.verdict import QueueHold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -53,8 +53,7 @@ def placed(placement: Placement) -> Verdict:
 
 
 def held(placement: Placement) -> Verdict:
-    hold = QueueHold(reason=placement.client_request_id, until_opened=True)
-    return Verdict(kind=VerdictKind.TURNED_AWAY, message="403", http_status=403, hold=hold)
+    return turned_away(403, placement.client_request_id, until_opened=True)
 
 
 @pytest.mark.parametrize(("error", "answer"), combinations(ANYTHING, [placed, held]))

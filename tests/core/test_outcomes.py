@@ -254,7 +254,8 @@ async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClo
     assert away_store.still_to_lose == 0
 
 
-async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: ManualClock) -> None:
+async def left_behind(store: Store, clock: ManualClock) -> Calls:
+    """Calls of which a consumer has missed one, which is old enough to be deleted."""
     calls = Calls(store)
     stream = calls.queue.outcomes(consumer="billing")
     await calls.ended()
@@ -262,6 +263,11 @@ async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: Ma
     await calls.ended()
     await stream.aclose()
     clock.advance(timedelta(days=31))
+    return calls
+
+
+async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: ManualClock) -> None:
+    calls = await left_behind(store, clock)
     await calls.engine.sweeper.prune()
     kept = await calls.ended()
     with capture_logs() as logs:
@@ -273,13 +279,7 @@ async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: Ma
 async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = Calls(store)
-    stream = calls.queue.outcomes(consumer="billing")
-    await calls.ended()
-    await taken(stream, 1)
-    await calls.ended()
-    await stream.aclose()
-    clock.advance(timedelta(days=31))
+    calls = await left_behind(store, clock)
 
     def away(_: Store) -> None:
         raise StoreUnavailableError("away")

@@ -12,7 +12,7 @@ from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import passing
-from tests.support.voices import ScriptedVoice, created
+from tests.support.voices import ScriptedVoice, created, turned_away
 from tests.support.workers import enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.core.ports import Limits, Placement
@@ -116,8 +116,7 @@ async def test_an_answer_holds_its_worker_before_its_verdict_is_known_and_the_qu
 
 
 async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: ManualClock) -> None:
-    hold = QueueHold(reason="429", retry_after=timedelta(seconds=60))
-    voice = Answers(store, Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=hold))
+    voice = Answers(store, turned_away(429, retry_after=timedelta(seconds=60)))
     engine = Engine(store, voice)
     job = await engine.enqueue()
     await passing(clock, engine.send)

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
 from tests.support.flows import flow
-from tests.support.voices import ScriptedVoice, created, unknown
+from tests.support.voices import ScriptedVoice, created, turned_away, unknown
 from voiceflow_worker import Job, JobState, SuppressionList
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Placement, Store
@@ -23,7 +23,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -72,12 +72,7 @@ class TestNothingLeft:
     async def test_what_is_about_to_leave_when_a_hold_is_heard_of_stays(
         self, engine: Engine, voice: ScriptedVoice, clock: ManualClock, is_journalled: bool
     ) -> None:
-        unauthorised = Verdict(
-            kind=VerdictKind.TURNED_AWAY,
-            message="401",
-            http_status=401,
-            hold=QueueHold(reason="8x8 answered 401: check the key", until_opened=True),
-        )
+        unauthorised = turned_away(401, "8x8 answered 401: check the key", until_opened=True)
         voice.answers = [unauthorised]
         first, second = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")
         dispatches = await engine.prepare()

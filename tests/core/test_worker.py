@@ -16,7 +16,7 @@ from tests.support.flows import flow
 from tests.support.loops import either_loop
 from tests.support.manual_time import passing_beside
 from tests.support.stores import BACKENDS, url_for
-from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, not_sent, unknown
+from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, not_sent, turned_away, unknown
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
@@ -25,7 +25,7 @@ from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.reports.verdict import QueueHold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -165,12 +165,7 @@ class TestAnswersThatHold:
         self, store: Store
     ) -> None:
         queue = await enqueued(store, 60)
-        wrong_key = Verdict(
-            kind=VerdictKind.TURNED_AWAY,
-            message="401",
-            http_status=401,
-            hold=QueueHold(reason="8x8 answered 401: check VOICEFLOW_API_KEY", until_opened=True),
-        )
+        wrong_key = turned_away(401, "8x8 answered 401: check VOICEFLOW_API_KEY", until_opened=True)
         voice = ScriptedVoice(answer=lambda _: wrong_key)
         result = await worker_for(store, voice, concurrency=5).drain()
         assert len(voice.placed) <= 5
@@ -188,12 +183,7 @@ class TestAnswersThatHold:
         self, store: Store
     ) -> None:
         queue = await enqueued(store, 3)
-        throttled = Verdict(
-            kind=VerdictKind.TURNED_AWAY,
-            message="429",
-            http_status=429,
-            hold=QueueHold(reason="429", retry_after=timedelta(seconds=25)),
-        )
+        throttled = turned_away(429, retry_after=timedelta(seconds=25))
         voice = ScriptedVoice(answers=[throttled])
         check = DrainCheck(store, queue="default", batch_id=None, policy=NO_WEBHOOKS)
         async with anyio.create_task_group() as group:

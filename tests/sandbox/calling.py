@@ -43,9 +43,12 @@ class Caller:
     async def place(self, destination: str = ANA, **more: object) -> httpx.Response:
         return await self.post(body(destination, **more))
 
-    async def post(self, given: object, *, headers: Mapping[str, str] = KEY, path: str = PATH) -> httpx.Response:
+    async def post(
+        self, given: object, *, headers: Mapping[str, str] = KEY, path: str = PATH, within: float | None = None
+    ) -> httpx.Response:
         content = given if isinstance(given, bytes) else json.dumps(given).encode()
-        return await self.client.post(self.url + path, content=content, headers=dict(headers))
+        limit = self.client.timeout if within is None else within
+        return await self.client.post(self.url + path, content=content, headers=dict(headers), timeout=limit)
 
     async def ledger(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.client.get(f"{self.url}/_sandbox/calls")).json()

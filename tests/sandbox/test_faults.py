@@ -56,12 +56,7 @@ async def test_an_answer_is_cut_or_reset_in_the_middle(caller: Caller, within: s
 async def test_a_stalled_answer_keeps_the_client_waiting(caller: Caller, within: str) -> None:
     await caller.fault("stall", next=1, within=within)
     with pytest.raises(httpx.ReadTimeout):
-        await caller.client.post(
-            f"{caller.url}/api/v1/subaccounts/acme/callflows",
-            json=body(),
-            headers={"Authorization": "Bearer k"},
-            timeout=0.3,
-        )
+        await caller.post(body(), within=0.3)
     assert await rang(caller) == [True]
 
 
@@ -211,12 +206,7 @@ async def test_a_call_goes_on_when_its_client_has_left() -> None:
     async with calling(sandbox) as caller:
         await caller.fault("delay", next=1, seconds=0.2, place="before")
         with pytest.raises(httpx.ReadTimeout):
-            await caller.client.post(
-                f"{caller.url}/api/v1/subaccounts/acme/callflows",
-                json=body(),
-                headers={"Authorization": "Bearer k"},
-                timeout=0.05,
-            )
+            await caller.post(body(), within=0.05)
         with anyio.fail_after(10):
             await sandbox.ledger.reached(1)
         assert await rang(caller) == [True]

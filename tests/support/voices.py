@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import anyio
 
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
 
 Answer = Verdict | Exception
 
@@ -28,6 +29,12 @@ def unknown(message: str = "the answer did not come") -> Verdict:
 
 def not_sent(message: str = "connection refused") -> Verdict:
     return Verdict(kind=VerdictKind.NOT_SENT, message=message)
+
+
+def turned_away(status: int, reason: str | None = None, **hold: Any) -> Verdict:
+    """An answer that frees the call; with a `hold`, which the fields describe, of its queue."""
+    held = QueueHold(reason=reason or str(status), **hold) if hold else None
+    return Verdict(kind=VerdictKind.TURNED_AWAY, message=str(status), http_status=status, hold=held)
 
 
 @dataclass
