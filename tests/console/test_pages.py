@@ -203,6 +203,7 @@ async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
         assert_strict(answer)
     assert answers[405].headers["allow"] == "GET, HEAD"
     assert "The store is not available" in answers[503].text
+    assert "The store cannot be reached, or is locked. The log of this receiver names the cause" in answers[503].text
     assert ("a fault" in answers[500].text, "hush" in answers[503].text) == (False, False)
 
 

@@ -32,6 +32,7 @@ from voiceflow_worker.console.routes.page import (
     PageRoute,
     problem,
     read_request,
+    sentence,
     zone_of,
 )
 from voiceflow_worker.console.sessions import PageSession, PageSessions
@@ -120,7 +121,8 @@ class LiveParts:
             return kept.part
 
 
-_UNSURE = "The action may or may not have been carried out. Check before you repeat it."
+_UNSURE = "The action may or may not have been carried out. Before you repeat it, open the page of what it was about."
+_WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
 _log = structlog.get_logger("voiceflow.webhooks")
 
 _SLOW = {ROOM: time_limits.ACTION, campaigns.ROOM: time_limits.WORK, exports.ROOM: time_limits.WORK}
@@ -218,14 +220,16 @@ class Pages:
             return self._drawn(problem(503, "The store is not used", f"{what[0].upper()}{what[1:]}"), asked)
         except StoreError as error:
             _log.warning("a page could not be shown", error=str(error))
+            why = error.in_public
         except TimeoutError:
-            _log.warning("a page could not be shown", error=f"the store took longer than {limit:g} s")
+            why = f"the store took longer than {limit:g} s"
+            _log.warning("a page could not be shown", error=why)
         except Exception:  # noqa: BLE001 - after any error, the answer must have the usual headers
             _log.exception("a page could not be shown")
             what = f"The log of the receiver has the reason.{'' if reads else f' {_UNSURE}'}"
             return self._drawn(problem(500, "This page failed", what), asked)
-        what = "No call was changed. Try again in a moment." if reads else _UNSURE
-        return self._drawn(problem(503, "The store is not available", what), asked)
+        what = "Nothing was changed; open this page again once the store is back." if reads else _UNSURE
+        return self._drawn(problem(503, "The store is not available", f"{sentence(why)} {_WHOM_TO_ASK} {what}"), asked)
 
     async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest, held: ExitStack) -> Response:
         """The answer to a request, as the session allows. `held` closes the files of the answer. Raises StoreError."""

@@ -113,6 +113,7 @@ function follow(live) {
     clearTimeout(timer);
     if (paused || document.hidden) return;
     const began = performance.now();
+    let lost = "No answer from the receiver: the page may be out of date";
     try {
       const answer = await fetch(location.href, { headers: { [HEADER]: tag }, cache: "no-store", redirect: "error" });
       if (answer.status === 200) {
@@ -131,13 +132,14 @@ function follow(live) {
         state.append(link);
         return;
       } else if (answer.status !== 304) {
-        throw new Error(String(answer.status));
+        lost = `No new figures (HTTP ${answer.status}): the receiver or its store has a problem. Reload to see which`;
+        throw new Error(lost);
       }
       wait = Math.max(EVERY, 10 * (performance.now() - began)); // a page that is slow to read is read less often
       tell("", "Live");
     } catch {
       wait = Math.min(wait * 2, SLOWEST);
-      tell("lost", "No answer from the receiver: the page may be out of date");
+      tell("lost", lost);
     }
     timer = setTimeout(look, wait);
   }

@@ -82,11 +82,12 @@ _ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
 _ABOUT_US = frozenset({401, 403, 404, 307, 308})
 
 _REMEDIES = {
-    401: "8x8 does not accept the API key (401): check the API key, then resume the queue",
+    401: "8x8 does not accept the API key (401): check the API key (VOICEFLOW_API_KEY), restart the workers"
+    " with the right one, then resume the queue",
     403: "8x8 does not allow this call (403): check that the API key belongs to the sub-account, and that the"
     " sub-account may place calls and allows this machine's address; then resume the queue",
-    404: "8x8 does not know this sub-account at this address (404): check the sub-account id, and"
-    " check the base URL; then resume the queue",
+    404: "8x8 does not know this sub-account at this address (404): check the sub-account id"
+    " (VOICEFLOW_SUB_ACCOUNT) and the base URL (VOICEFLOW_BASE_URL), restart the workers, then resume the queue",
     400: "the platform of 8x8 rejected the request before it reached the API (400): ask 8x8, and quote the error"
     " id that is shown with the call; then resume the queue, or cancel the call if only this call is rejected",
     410: "the API is no longer at this address (410): check the base URL, or ask 8x8; then resume the queue",
