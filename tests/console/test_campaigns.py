@@ -302,3 +302,12 @@ async def test_a_file_that_cannot_be_used_is_refused_by_its_own_name(memory: Sto
         await one.send("look", people())
         told = await one.send("preview", {"prices": ("prices.csv", "country\nSG\n")}, **WORDS)
         assert (one.shown.status_code, "The price list is not" in told, "/tmp" in told) == (409, True, False), told
+        assert "The file 'may.csv' is empty; choose another one." in await one.send("look", people(""))
+
+
+async def test_a_name_that_no_queue_can_have_is_refused_in_the_form(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        told = await one.send("preview", queue="No Queue", **WORDS)
+        assert (one.shown.status_code, "'No Queue' cannot be the name of a queue" in told) == (409, True), told
+        assert "Hello {{guest}}." in told, "what was typed stays"

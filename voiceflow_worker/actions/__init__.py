@@ -84,7 +84,9 @@ class Operator:
 def require_name(queue: str) -> None:
     """Raise UnknownSubjectError for a text that cannot be the name of a queue."""
     if not QUEUE_NAME.fullmatch(queue):
-        raise UnknownSubjectError(f"{queue[:LONGEST_NAMED]!r} is not the name of a queue")
+        raise UnknownSubjectError(
+            f"{queue[:LONGEST_NAMED]!r} cannot be the name of a queue; give up to 16 small letters, digits, hyphens"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

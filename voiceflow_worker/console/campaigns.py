@@ -17,7 +17,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.actions import Operator, kept_back
+from voiceflow_worker.actions import ActionRefusedError, Operator, kept_back
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -168,7 +168,7 @@ class CampaignPage:
                 if form.one("do") == "look":
                     return await self._page(values, session, kept=kept, found=found)
                 return await self._previewed(values, session, kept, found, form.one("do"))
-            except InvalidInputError as error:
+            except (InvalidInputError, ActionRefusedError) as error:
                 return await self._page(values, session, said=str(error), kept=kept, found=found)
 
     def _load(self, form: PageForm, values: dict[str, str]) -> None:

@@ -26,6 +26,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.secret_text import SecretSource, is_one_of, values_of
+from voiceflow_worker.model.text.wording import LONGEST_NAME
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)
@@ -207,7 +208,9 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
         message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise FormRefusedError(f"the form is longer than {longest:,} bytes; send less at once")
+            raise FormRefusedError(
+                f"the form with its files is longer than {longest:,} bytes; split the file, or use the command"
+            )
         return message
 
     if _charset(Headers(scope=scope)) not in {b"utf-8", b"utf8"}:
@@ -218,7 +221,10 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
         raise FormRefusedError("the form cannot be read; open the page again, and send it once more") from error
     try:
         sent = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-        files = {name: (value.filename or "", content) for name, value in sent if (content := await value.read())}
+        files = {name: (value.filename or "", await value.read()) for name, value in sent}
+        for shown in (name for name, content in files.values() if name and not content):
+            raise FormRefusedError(f"the file {shown[:LONGEST_NAME]!r} is empty; choose another one")
+        files = {name: file for name, file in files.items() if file[1]}  # a field without a file has no name either
         return PageForm(((name, value) for name, value in form.multi_items() if isinstance(value, str)), files=files)
     finally:
         await form.close()

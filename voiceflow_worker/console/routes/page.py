@@ -159,9 +159,14 @@ def problem(status: int, title: str, what: str, *, back: str = "", headers: Mapp
 
 
 def sentence(error: Exception | str) -> str:
-    """The message of an error, or a clause, as a sentence, with a capital letter and a full stop."""
+    """The message of an error, or a clause, as a sentence, with a capital letter and a full stop.
+
+    The name of a file or an address at its beginning stays as it is.
+    """
     said = str(error).removesuffix(".")
-    return f"{said[:1].upper()}{said[1:]}."
+    first = said.split(maxsplit=1)[0].rstrip(",:;") if said.strip() else ""
+    begins = said[:1].upper() if first.replace("-", "").isalpha() else said[:1]
+    return f"{begins}{said[1:]}."
 
 
 def read_request(scope: Scope) -> PageRequest:
