@@ -323,21 +323,6 @@ async def test_a_waiting_batch_is_edited_after_a_preview(memory: Store) -> None:
         assert (entry["action"], entry["batch_id"]) == ("edit", "march")
 
 
-async def test_calls_that_were_cancelled_are_counted_and_called_by_a_word(memory: Store) -> None:
-    queue = CallQueue(memory)
-    async with program(memory) as client:
-        await start(client)
-        for job in await queue.find():
-            await queue.cancel(job.id)
-        again = {**CAMPAIGN, "priority": 3, "batch": "march"}
-        found = (await start(client, again, key="second")).json()
-        assert (found["enqueued"], found["duplicates"], found["ended"]) == (0, 2, {"cancelled": 2})
-        assert "nobody is called for them" in found["findings"][0]["detail"]
-        assert (await start(client, {**again, "again": "canceled"}, key="third")).status_code == 422
-        found = (await start(client, {**again, "again": ["cancelled", "expired"]}, key="third")).json()
-        assert (found["enqueued"], found["ended"]) == (2, {})
-
-
 async def test_staged_calls_ring_or_end_only_by_an_order_that_names_them(memory: Store) -> None:
     async with program(memory) as client:
         await cut_import(memory, 3)

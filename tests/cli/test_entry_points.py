@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import anyio
 import pytest
@@ -15,7 +16,7 @@ from tests.api.clients import program
 from tests.cli.running import Program
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.support.other_process import work_here
-from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
+from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, JobState, Store, load_settings, open_store
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.settling.stops import stop_rules
@@ -86,7 +87,7 @@ async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
     async with program(store, menus=menus, source=None, voice_profile=None) as client:
         answer = await client.post(
             f"/v1/campaigns{'?dry_run=1' if dry_run else ''}",
-            headers={"Idempotency-Key": "people"},
+            headers={"Idempotency-Key": f"people-{crc32(json.dumps(definition).encode())}"},
             files={
                 "definition": (None, json.dumps(definition), "application/json"),
                 "file": ("people.csv", (folder / "people.csv").read_bytes()),
@@ -338,8 +339,23 @@ def test_a_wrong_field_is_named_as_it_is_where_it_was_given(voiceflow: Program, 
     assert f"{name}&#39;7200&#39; is not a duration" in told or f"{name}'7200' is not a duration" in told
 
 
-def test_people_who_were_called_before_are_called_again_where_it_is_ticked(voiceflow: Program) -> None:
-    fields = {**READ, **SOURCE, "batch": "march"}
-    assert len(begun(voiceflow, "page", {**fields, "say": "Hello."})[0]) == 3
-    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again."})[0]) == 3
-    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again.", "again": "yes"})[0]) == 6
+def cancel_all(store_url: str) -> None:
+    async def run() -> None:
+        async with open_store(store_url) as store:
+            queue = CallQueue(store)
+            for job in await queue.find(states=[JobState.QUEUED]):
+                await queue.cancel(job.id)
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize("entry", ["command", "page", "http", "python"])
+def test_people_who_were_called_before_are_called_again_by_a_word(voiceflow: Program, entry: str) -> None:
+    fields = {**READ, **SOURCE, "batch": "march", "say": "Hello."}
+
+    def stored(**more: str) -> int:
+        return len(begun(voiceflow, entry, {**fields, **more})[0])
+
+    assert [stored(), stored(say="Hello again."), stored(say="Hello again.", again="yes")] == [3, 3, 6]
+    cancel_all(f"sqlite:///{voiceflow.folder / entry}.db")
+    assert [stored(priority="3"), stored(priority="3", again="cancelled,expired,failed")] == [6, 9]

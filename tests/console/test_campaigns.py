@@ -224,24 +224,6 @@ async def test_a_campaign_that_would_do_something_else_than_its_preview_is_shown
     assert len(await queue.find()) == len(first)
 
 
-async def test_people_whose_calls_were_cancelled_are_called_by_the_same_word(memory: Store) -> None:
-    queue = CallQueue(memory)
-    async with clerk(memory) as one:
-        await one.send("look", people())
-        await one.send("preview", **WORDS)
-        await one.send("start", skip_bad="yes")
-        for job in await queue.find():
-            await queue.cancel(job.id)
-        first = len(await queue.find())
-    async with clerk(memory) as one:
-        await one.send("look", people())
-        shown = await one.send("preview", **WORDS)
-        assert f"{first} duplicates ({first} cancelled)" in shown
-        assert "have a call that has ended, and nobody is called for them" in shown
-        await one.send("start", skip_bad="yes", again="cancelled,expired,failed")
-    assert len(await queue.find()) == 2 * first
-
-
 async def test_the_enter_key_starts_nothing(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", people())
