@@ -1,6 +1,6 @@
 """A file that is locked, full, damaged, or taken over by a newer version: told clearly, and nothing lost."""
 
-# ruff: noqa: ASYNC221, ASYNC240 - a test may wait for a small file or a process of its own
+# ruff: noqa: ASYNC240 - a test may wait for a small file or a process of its own
 
 from __future__ import annotations
 
@@ -174,14 +174,13 @@ async def main():
         await add_jobs(store, [sample_job(3)])
         print(sum((await count_states(store, "default")).values()))
 
-anyio.run(main, backend=sys.argv[2])
+anyio.run(main)
 """
 
 
-@either_loop
-async def test_a_forked_child_is_told_to_open_its_own(path: Path, anyio_backend: str) -> None:
+def test_a_forked_child_is_told_to_open_its_own(path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKING, f"sqlite:///{path}", anyio_backend],
+        [sys.executable, "-W", "ignore", "-c", FORKING, f"sqlite:///{path}"],
         capture_output=True,
         text=True,
         timeout=60,
