@@ -22,7 +22,6 @@ from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.web_address import Proxy, is_among, read_hosts
-from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import load_settings, unknown_variables
 
 
@@ -52,26 +51,6 @@ def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_API_KEY", "")
     settings = load_settings()
     assert (settings.source, settings.api_key) == ("+6531234567", None)
-
-
-@pytest.mark.parametrize(
-    ("text", "duration"),
-    [
-        ("500ms", timedelta(milliseconds=500)),
-        ("7d", timedelta(days=7)),
-        ("1.5h", timedelta(minutes=90)),
-        (" 2 H ", timedelta(hours=2)),
-        ("0", timedelta(0)),
-    ],
-)
-def test_a_duration_is_read(text: str, duration: timedelta) -> None:
-    assert parse_duration(text) == duration
-
-
-def test_what_is_not_a_duration_is_refused_with_a_sentence() -> None:
-    for text in ["", "soon", "-5s", "2 weeks", "1h30m", "9999999999999d", "nan", "1e3"]:
-        with pytest.raises(SettingsError, match="is not a duration: "):
-            parse_duration(text)
 
 
 def test_toml_takes_durations_as_numbers_and_as_text() -> None:

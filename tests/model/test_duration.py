@@ -12,6 +12,7 @@ from voiceflow_worker.model.text.wording import read_duration, write_duration
 def test_a_duration_is_written_as_people_write_it() -> None:
     for text in ["30d", "400d", "2h", "30m", "120s", "60s", "10s", "500ms", "1500ms", "0s", "90s", "36h"]:
         assert write_duration(read_duration(text)) == text
+    assert [read_duration(text) for text in ("1.5h", " 2 H ")] == [timedelta(minutes=90), timedelta(hours=2)]
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1000)))
@@ -30,6 +31,6 @@ def test_a_number_needs_a_unit_except_in_timeouts(number: str) -> None:
 
 
 def test_anything_else_is_not_a_duration() -> None:
-    for text in ["", "soon", "-1s", "1w", "1e3s", "999999999999d", "36501d"]:
+    for text in ["", "soon", "-1s", "1w", "2 weeks", "1h30m", "nan", "1e3s", "999999999999d", "36501d"]:
         with pytest.raises(ValueError, match="give"):
             read_duration(text)
