@@ -54,8 +54,8 @@ async def test_a_question_says_what_rings_and_what_does_not(mary: Operator) -> N
     await in_doubt(mary.store)
     await waiting(mary.store, 3)
     asked = await CancelBatch(operator=mary, queue="default", batch="march").question()
-    assert asked.rings == ("Nobody: no call is in progress. 1 call in doubt may have rung.",)
-    assert "3 waiting calls" in asked.silent[0]
+    assert asked.will_be_called == ("Nobody: no call is in progress. 1 call in doubt may have rung.",)
+    assert "3 waiting calls" in asked.will_not_be_called[0]
 
 
 async def test_a_batch_without_calls_is_unknown_in_one_wording(mary: Operator) -> None:
@@ -76,7 +76,7 @@ async def test_a_hold_that_is_set_while_somebody_resumes_what_is_open_stays(
 ) -> None:
     await waiting(mary.store)
     resume = Resume(operator=mary, queue="default")
-    seen = (await resume.question()).seen
+    seen = (await resume.question()).version
     at_once = CallQueue.resume
 
     async def overtaken(queue: CallQueue, **how: Any) -> Gate:
@@ -98,25 +98,25 @@ async def test_a_verdict_about_one_post_does_not_settle_the_doubt_about_the_next
     act = Resolve(operator=mary, call=doubt.id, placed=False, note="not in the portal")
     asked = await act.question()
     clock.advance(timedelta(minutes=5))
-    await act.do(asked.seen)
+    await act.do(asked.version)
     (again,) = await engine.send()
     assert (again.state, again.post_count) == (JobState.IN_DOUBT, 2)
     clock.advance(timedelta(minutes=5))
-    for seen in (asked.seen, "", "x"):
+    for seen in (asked.version, "", "x"):
         with pytest.raises(IllegalMoveError, match="POST 2, begun at"):
             await act.do(seen)
-    assert (await act.do((await act.question()).seen)).documents[0]["state"] == "queued"
+    assert (await act.do((await act.question()).version)).documents[0]["state"] == "queued"
 
 
 async def test_two_people_who_ask_for_one_redial_redial_once(mary: Operator) -> None:
     busy = await ended(mary.store)
     act = Redial(operator=mary, call=busy.id)
     asked = await act.question()
-    await act.do(asked.seen)
+    await act.do(asked.version)
     engine = Engine(mary.store, ScriptedVoice())
     (again,) = await engine.send()
     await engine.summarise(again, SessionStatus.BUSY)
-    for seen in (asked.seen, "", "x"):
+    for seen in (asked.version, "", "x"):
         with pytest.raises(IllegalMoveError, match="POST 2 is now the newest"):
             await act.do(seen)
     assert (await CallQueue(mary.store).get(busy.id)).state is JobState.UNREACHED
@@ -128,10 +128,10 @@ async def test_a_count_of_phones_is_confirmed_while_it_is_fresh(mary: Operator, 
     asked = await act.question()
     assert asked.title == "Redial 1 call of batch march?"
     clock.advance(COUNT_HOLDS + timedelta(seconds=1))
-    for seen in (asked.seen, "", "never", "2026-07-01", "9999-12-31T23:59:59Z"):
+    for seen in (asked.version, "", "never", "2026-07-01", "9999-12-31T23:59:59Z"):
         with pytest.raises(ActionRefusedError, match="older than 15 minutes"):
             await act.do(seen)
-    assert (await act.do((await act.question()).seen)).documents[0]["redialled"] == 1
+    assert (await act.do((await act.question()).version)).documents[0]["redialled"] == 1
     with pytest.raises(ActionRefusedError, match="no call of batch march can be redialled"):
         await act.question()
 
@@ -141,7 +141,10 @@ async def test_the_question_of_a_redial_says_what_keeps_the_phone_silent(mary: O
     await Hold(operator=mary, queue="default", batch="march", note="lunch").do()
     await Suppress(operator=mary, numbers=[job.destination], note="asked by mail").do()
     asked = await Redial(operator=mary, call=job.id).question()
-    assert ["asked by mail" in asked.silent[0], "batch march is held" in asked.silent[1]] == [True, True]
+    assert ["asked by mail" in asked.will_not_be_called[0], "batch march is held" in asked.will_not_be_called[1]] == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("ends", [{"until": True}, {"lasts": True}])
@@ -179,9 +182,9 @@ async def test_a_hold_ends_by_itself_or_when_somebody_resumes_and_shortens_no_ot
     (gate,) = await gates_of(mary.store, "default")
     assert (gate.until, gate.reason) == (clock.now() + timedelta(hours=2), "held by Mary Tan")
     shorter = await Hold(operator=mary, queue="default", batch="march", lasts=timedelta(hours=1)).do()
-    assert (shorter.said, "nothing was changed" in shorter.notes[0]) == (held.said, True)
+    assert (shorter.message, "nothing was changed" in shorter.notes[0]) == (held.message, True)
     resume = Resume(operator=mary, queue="default", batch="march")
-    seen = (await resume.question()).seen
+    seen = (await resume.question()).version
     for _ in range(2):
         await resume.do(seen)
     assert await gates_of(mary.store, "default") == []
@@ -195,7 +198,7 @@ async def test_a_batch_is_cancelled_for_good(mary: Operator) -> None:
     found = await CallQueue(mary.store).find(states=[JobState.CANCELLED])
     assert [(job.batch_id, job.reason) for job in found] == [("march", "moved (by Mary Tan)")] * 3
     again = await Resume(operator=mary, queue="default", batch="march").do()
-    assert (again.undone, "enqueue its calls as a new batch" in again.said) == (True, True)
+    assert (again.not_done, "enqueue its calls as a new batch" in again.message) == (True, True)
     with pytest.raises(UnknownSubjectError, match="no batch is named"):
         await CancelBatch(operator=mary, queue="default").do()
 
@@ -222,7 +225,9 @@ async def test_the_cancellation_of_a_call_names_the_number_whose_turn_it_is(mary
     engine = Engine(mary.store, ScriptedVoice())
     await engine.send()
     await engine.summarise(job, SessionStatus.BUSY)
-    assert f"{number(6)} is not called" in (await CancelCall(operator=mary, call=job.id).question()).silent[0]
+    assert (
+        f"{number(6)} is not called" in (await CancelCall(operator=mary, call=job.id).question()).will_not_be_called[0]
+    )
 
 
 async def test_who_was_reached_is_called_again_by_force_alone(mary: Operator) -> None:
@@ -231,7 +236,7 @@ async def test_who_was_reached_is_called_again_by_force_alone(mary: Operator) ->
     assert (again.documents[0]["state"], again.documents[0]["reason"]) == ("queued", "asked for it (by Mary Tan)")
     assert (
         "if you confirm that this person, who was reached"
-        in (await Redial(operator=mary, call=reached.id).question()).rings[0]
+        in (await Redial(operator=mary, call=reached.id).question()).will_be_called[0]
     )
     with pytest.raises(JobError, match="force the redial to call again"):
         await Redial(operator=mary, call=reached.id).do()
@@ -246,13 +251,13 @@ async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(mary
     act = RedialBatch(operator=mary, queue="default", batch="march", outcomes=["busy"])
     asked = await act.question()
     assert asked.title == "Redial 2 calls of batch march?"
-    told = " ".join(asked.silent)
+    told = " ".join(asked.will_not_be_called)
     assert ("1 call on the suppression list: left out" in told, "batch march is held" in told) == (True, True)
     clock.advance(timedelta(minutes=1))
     await CallQueue(mary.store).resume(batch_id="march")
     late = await ended(mary.store, to=number(8))
     for count in (2, 0):
-        assert (await act.do(asked.seen)).documents[0]["redialled"] == count
+        assert (await act.do(asked.version)).documents[0]["redialled"] == count
     states = {job.id: job.state for job in await CallQueue(mary.store).find()}
     assert [states[job.id] for job in jobs] == [JobState.QUEUED] * 2
     assert [states[job.id] for job in (listed, late)] == [JobState.UNREACHED] * 2
@@ -286,7 +291,7 @@ async def test_numbers_are_put_on_the_list_and_taken_off_all_or_none(mary: Opera
     off = Unsuppress(operator=mary, numbers=["+6587654321", "+6587654329"])
     assert (await off.question()).title == "Take +6587654321 off the suppression list?"
     done = await off.do()
-    assert (done.undone, done.documents) == (
+    assert (done.not_done, done.documents) == (
         True, ({"number": "+6587654321", "removed": True}, {"number": "+6587654329", "removed": False}),
     )  # fmt: skip
     with pytest.raises(ActionRefusedError, match="is not on the suppression list"):
@@ -298,7 +303,11 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(mary: Operator, tmp_
     path.write_text("Name,Phone\nAna,8765 4321\nBen,none\n")
     found = read_number_file(path, country="SG")
     refused = await ImportNumbers(operator=mary, found=found).do()
-    assert (refused.undone, "nothing is imported" in refused.said, "line 3" in refused.lines[0]) == (True, True, True)
+    assert (refused.not_done, "nothing is imported" in refused.message, "line 3" in refused.lines[0]) == (
+        True,
+        True,
+        True,
+    )
     assert await SuppressionList(mary.store).scan() == []
     for added in (1, 0):
         done = await ImportNumbers(operator=mary, found=found, skips_bad=True, note="CRM").do()
@@ -349,7 +358,7 @@ async def test_an_act_that_was_refused_is_not_kept_and_the_login_stands_for_a_na
     with pytest.raises(JobError):
         await Redial(operator=who, call=job.id).do()
     done = await CancelCall(operator=who, call=job.id).do()
-    assert "by a person" in done.said, "the call keeps a name that the person gave, and not a login"
+    assert "by a person" in done.message, "the call keeps a name that the person gave, and not a login"
     (kept,) = await entries_on(store, "default")
     assert (kept.action, kept.by, kept.on) == ("cancel", "mary", "command")
 

@@ -224,7 +224,7 @@ async def test_what_has_not_changed_is_done(store: Store, name: str) -> None:
     action = ACTIONS[name]
     act = action.act(Operator(store, CallPolicy()), await action.prepare(store))
     before = await everything(store)
-    assert not (await act.do((await act.question()).seen)).undone
+    assert not (await act.do((await act.question()).version)).not_done
     assert await everything(store) != before
 
 
@@ -233,7 +233,7 @@ async def test_by_a_program_in_python(store: Store, name: str, change: Work) -> 
     action = ACTIONS[name]
     call = await action.prepare(store)
     act = action.act(Operator(store, CallPolicy()), call)
-    seen = (await act.question()).seen
+    seen = (await act.question()).version
     await change(store, call)
     before = await everything(store)
     with pytest.raises(ChangedSinceError, match="has changed since it was shown"):
@@ -246,7 +246,7 @@ async def test_between_the_look_of_an_action_and_its_write(store: Store, name: s
     """The change comes after the action has read everything, right before its first write."""
     action = ACTIONS[name]
     call = await action.prepare(store)
-    seen = (await action.act(Operator(store, CallPolicy()), call).question()).seen
+    seen = (await action.act(Operator(store, CallPolicy()), call).question()).version
     after: list[object] = []
 
     async def overtakes(asked: StoreCall) -> None:
@@ -332,12 +332,14 @@ async def started_by_another(store: Store) -> None:
 
 async def test_a_campaign_is_started_as_its_preview_showed_it_in_python(store: Store) -> None:
     campaign = Campaign.of({**CAMPAIGN, "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"})
-    seen = (await campaign.preview(CallQueue(store))).seen
+    seen = (await campaign.preview(CallQueue(store))).version
     await started_by_another(store)
     with pytest.raises(ChangedSinceError, match="what the preview showed has changed since"):
-        await campaign.start(CallQueue(store), seen=seen)
+        await campaign.start(CallQueue(store), expected_version=seen)
     assert len(await CallQueue(store).find()) == 1
-    assert (await campaign.start(CallQueue(store), seen=(await campaign.preview(CallQueue(store))).seen)).enqueued == 1
+    assert (
+        await campaign.start(CallQueue(store), expected_version=(await campaign.preview(CallQueue(store))).version)
+    ).enqueued == 1
 
 
 async def test_a_campaign_is_started_as_its_preview_showed_it_over_http(store: Store) -> None:

@@ -66,7 +66,7 @@ async def test_what_waits_is_changed_and_what_was_sent_is_not(store: Store) -> N
     preview = await act(store, **changes).preview()
     assert (preview.calls.edited, preview.course.expired) == (4, 0)
     assert [job.priority for job in await all_of(store)] == [1] * 5, "the preview changes nothing"
-    done = await act(store, **changes).do((await act(store, **changes).question()).seen)
+    done = await act(store, **changes).do((await act(store, **changes).question()).version)
     assert (done.documents[0]["edited"], done.documents[0]["unchanged"]) == (4, 0)
     before, *after = sorted(await all_of(store), key=lambda job: job.id != sent.id)
     assert (before.priority, before.source, str(before.window)) == (1, "+6531234567", "00:00-24:00 mon-sun")
@@ -161,14 +161,14 @@ async def test_the_preview_says_how_many_would_be_too_late(store: Store) -> None
     assert (late.calls.edited, late.course.expired) == (5, 3)
     assert any(line.startswith("3 calls: their validity ends before") for line in (
         await act(store, valid_for="20m").question()
-    ).silent)  # fmt: skip
+    ).will_not_be_called)  # fmt: skip
 
 
 @EACH_STORE
 async def test_calls_that_come_after_the_question_stay_as_they_are(store: Store) -> None:
     queue = CallQueue(store)
     await campaign(PEOPLE[:3]).start(queue)
-    asked = (await act(store, priority="2").question()).seen
+    asked = (await act(store, priority="2").question()).version
     await store.clock.sleep(0.01)
     await campaign(PEOPLE[3:]).start(queue)
     done = await act(store, priority="2").do(asked)

@@ -141,8 +141,8 @@ async def test_a_hold_and_a_resume_do_not_ring_the_calls_of_an_import_that_was_c
     assert await ringing(store) == PEOPLE
     operator = Operator(store, CallPolicy())
     ways = await ReleaseStaged(operator=operator, queue="default", batch="people").question()
-    assert ways.rings[0].startswith("4 calls: an import of batch people")
-    assert ways.rings[1].startswith("4 of these calls: and each of these people has another call")
+    assert ways.will_be_called[0].startswith("4 calls: an import of batch people")
+    assert ways.will_be_called[1].startswith("4 of these calls: and each of these people has another call")
     (progress,) = (await read_batches(store, ["default"])).batches
     assert (progress.staged, (await queue.status()).imports[0].calls) == (4, 4)
     done = await DiscardStaged(operator=operator, queue="default", batch="people").do()
@@ -209,12 +209,12 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
     with pytest.raises(StoreUnavailableError):
         await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
     act = ReleaseStaged(operator=operator, queue="default", batch="people")
-    seen = (await act.question()).seen
+    seen = (await act.question()).version
     await queue.cancel((await queue.find(limit=1))[0].id)
     with pytest.raises(ChangedSinceError, match="has changed since it was shown: now 3 staged calls"):
         await act.do(seen)
     assert await ringing(store) == []
-    assert (await act.do((await act.question()).seen)).said == "3 staged calls of batch people may ring"
+    assert (await act.do((await act.question()).version)).message == "3 staged calls of batch people may ring"
     with pytest.raises(ActionRefusedError, match="no staged calls"):
         await act.do()
 

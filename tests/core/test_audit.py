@@ -145,7 +145,7 @@ async def test_every_action_of_a_program_on_its_queue_is_kept_by_the_write_that_
 
 async def test_what_changes_nothing_or_fails_has_no_entry(store: Store, clock: ManualClock) -> None:
     who = Operator(store, CallPolicy())
-    assert (await Unsuppress(operator=who, numbers=["+6587654321"]).do()).undone
+    assert (await Unsuppress(operator=who, numbers=["+6587654321"]).do()).not_done
     broken = FaultyStore(store)
     broken.lose(Loss.BEFORE, "write")
     with pytest.raises(StoreUnavailableError):

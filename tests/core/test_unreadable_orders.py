@@ -116,7 +116,7 @@ async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
     (gate,) = await gates_of(live_store, "default")
     assert gate.is_closed(at=live_store.clock.now())
     again = await Hold(operator=mary(live_store), queue="default", batch=batch, note="lunch").do()
-    assert "lunch" in again.said
+    assert "lunch" in again.message
     await Resume(operator=mary(live_store), queue="default", batch=batch).do()
     assert (await worker_for(live_store, ScriptedVoice()).drain()).later == 0
 

@@ -272,7 +272,7 @@ async def test_nobody_who_was_erased_is_called_for_it_again(life: Life) -> None:
     with pytest.raises(SuppressedNumberError):
         await life.engine("offers").enqueue(PERSON, unique_key=f"offer-{PERSON}")
     who = Operator(life.store, POLICY)
-    assert not (await Unsuppress(operator=who, numbers=[PERSON]).do()).undone
+    assert not (await Unsuppress(operator=who, numbers=[PERSON]).do()).not_done
     assert await SuppressionList(life.store).scan() == []
     # The list is over, and the unique keys still stand.
     assert (await campaign(EVERYDAY).start(queue)).enqueued == 0

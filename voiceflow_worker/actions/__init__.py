@@ -93,31 +93,31 @@ def require_name(queue: str) -> None:
 class Question:
     """The question before an action.
 
-    `rings` and `silent` say which phones will ring and which will not, and `facts` what else happens. `seen` is what
-    the person has seen, for `OperatorAction.do`: a short text that changes with it, and may be empty. `button` is the
-    answer yes.
+    `will_be_called` and `will_not_be_called` say which phones will ring and which will not, and `facts` what else
+    happens. `button` is the answer yes. `version` stands for the state that the person was shown, for
+    `OperatorAction.do`: a short text that changes with it, and may be empty.
     """
 
     title: str
-    rings: tuple[str, ...]
-    silent: tuple[str, ...]
+    will_be_called: tuple[str, ...]
+    will_not_be_called: tuple[str, ...]
     button: str
     facts: tuple[str, ...] = ()
-    seen: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionResult:
     """The result of an action: a sentence, remarks, and one JSON document for each thing that was changed.
 
-    `lines` say more than the sentence. `undone` means that something was left as it was, and the sentence says why.
+    `lines` say more than the sentence. `not_done` means that something was left as it was, and the sentence says why.
     """
 
-    said: str
+    message: str
     documents: tuple[Mapping[str, object], ...] = ()
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    undone: bool = False
+    not_done: bool = False
 
 
 def changed_since(what: str, *, now: str = "") -> ChangedSinceError:
@@ -133,7 +133,7 @@ class OperatorAction(ABC):
 
     operator: Operator
     name_of_action: ClassVar[str]
-    is_for_good: ClassVar[bool] = False
+    is_irreversible: ClassVar[bool] = False
     """Whether the action cannot be taken back, or only before phones ring: every interface asks first."""
     stops: ClassVar[bool] = False
     """Whether the action stops calls. It passes on any server that takes the write, even if that may lose it: the calls
@@ -143,26 +143,26 @@ class OperatorAction(ABC):
     async def question(self) -> Question:
         """The question before the action. This changes nothing. Raises an error if the action would be refused."""
 
-    async def do(self, seen: str | None = None) -> ActionResult:
-        """Carry out the action. With `seen` of a question, it is refused if that is no longer so (ChangedSinceError).
+    async def do(self, expected_version: str | None = None) -> ActionResult:
+        """Carry out the action, if the version of its question is still the expected one (else ChangedSinceError).
 
         The audit log gets an entry in the same write as what the action changes, and then the result. An action that
         leaves everything as it was has no entry.
         """
         leniently = self.operator.leniently
         try:
-            return await self._done(seen)
+            return await self._done(expected_version)
         except StoreForgetsError as error:
             if not self.stops or leniently is None:
                 raise
             async with leniently() as store:
                 operator = replace(self.operator, store=store, leniently=None)
-                done = await cast("OperatorAction", replace(cast("Any", self), operator=operator)).do(seen)
+                done = await cast("OperatorAction", replace(cast("Any", self), operator=operator)).do(expected_version)
             unsure = f"this is stored and in force, but may be lost: {error.in_public}"
             documents = tuple({**document, "warning": unsure} for document in done.documents)
             return replace(done, documents=documents, notes=(*done.notes, unsure))
 
-    async def _done(self, seen: str | None) -> ActionResult:
+    async def _done(self, expected_version: str | None) -> ActionResult:
         who = self.operator
         about, at = self.about(), who.store.clock.now()
         entry = AuditEntry.of(
@@ -171,14 +171,14 @@ class OperatorAction(ABC):
         )  # fmt: skip
         async with audited(who.store, entry) as store:
             within = cast("OperatorAction", replace(cast("Any", self), operator=replace(who, store=store.store)))
-            done = await within.carry_out(seen)
-            store.result = done.said
-        if not (store.is_kept or done.undone):
-            await finish(who.store, entry, done.said)
+            done = await within.carry_out(expected_version)
+            store.result = done.message
+        if not (store.is_kept or done.not_done):
+            await finish(who.store, entry, done.message)
         return done
 
     @abstractmethod
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         """Do what `do` orders."""
 
     def about(self) -> Mapping[str, str | None]:
@@ -190,7 +190,7 @@ class OperatorAction(ABC):
         return ()
 
 
-async def kept_back(store: Store, queue: str, batch: str | None) -> list[str]:
+async def active_holds(store: Store, queue: str, batch: str | None) -> list[str]:
     """Sentences about the gates that keep calls from being sent."""
     closed = [gate for gate in await gates_of(store, queue) if gate.keeps_back(batch, at=store.clock.now())]
     return [f"Nothing is sent at present: {gate_in_words(gate)}." for gate in closed]

@@ -13,8 +13,8 @@ from voiceflow_worker.actions import (
     Operator,
     OperatorAction,
     Question,
+    active_holds,
     changed_since,
-    kept_back,
 )
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.queue import CheckJob
@@ -30,7 +30,7 @@ from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAction(OperatorAction):
-    """An action on one call. `seen` is the number of its newest POST, perhaps with what else was seen of it."""
+    """An action on one call. A version is the number of its newest POST, perhaps with a digest of its state."""
 
     operator: Operator
     call: str
@@ -52,18 +52,18 @@ class CancelCall(CallAction):
         lifecycle.cancel(job, at=at, reason="", policy=self.operator.policy)
         return Question(
             title=f"Cancel the call to {job.destination}?",
-            rings=("Nobody. If the call is sent before you confirm, it is not cancelled.",),
-            silent=(f"{job.number} is not called, and not redialled.",),
+            will_be_called=("Nobody. If the call is sent before you confirm, it is not cancelled.",),
+            will_not_be_called=(f"{job.number} is not called, and not redialled.",),
             button="Cancel the call",
-            seen=seen_of(job),
+            version=version_of(job),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         calls, job = await self.operator.call(self.call)
         job = await calls.cancel(
-            job.id, reason=by_person(self.operator.name, self.note, "cancelled"), check=_check(seen)
+            job.id, reason=by_person(self.operator.name, self.note, "cancelled"), check=_check(expected_version)
         )
-        return ActionResult(said=one_line(job), documents=(call_as_json(job),))
+        return ActionResult(message=one_line(job), documents=(call_as_json(job),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +81,17 @@ class Redial(CallAction):
         consent = ", if you confirm that this person, who was reached, is called again" if reached else ""
         return Question(
             title=f"Call {job.destination} again?",
-            rings=(f"{job.destination} rings again, at {in_words(again.due_at)} or later{consent}.",),
-            silent=tuple(await self._obstacles(job)) or ("Nothing else changes.",),
+            will_be_called=(f"{job.destination} rings again, at {in_words(again.due_at)} or later{consent}.",),
+            will_not_be_called=tuple(await self._obstacles(job)) or ("Nothing else changes.",),
             button="Call again",
-            seen=seen_of(job),
+            version=version_of(job),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         calls, job = await self.operator.call(self.call)
-        number = job.post_count if seen is None else _post_number(seen)
+        number = job.post_count if expected_version is None else _post_number(expected_version)
         note = by_person(self.operator.name, self.note, "called again")
-        job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(seen))
+        job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(expected_version))
         return _about_post(f"{job.destination} will be called again at {in_words(job.due_at)} or later", job, number)
 
     async def _obstacles(self, job: Job) -> list[str]:
@@ -100,7 +100,7 @@ class Redial(CallAction):
         refusal = why_refused(job, await SuppressionList(store).standing(job.parties))
         end = "The call will be cancelled before it is sent."
         listed = [] if refusal is None else [f"The phone will not ring: {refusal[1]}. {end}"]
-        return listed + await kept_back(store, job.queue, job.batch_id)
+        return listed + await active_holds(store, job.queue, job.batch_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,21 +122,21 @@ class Resolve(CallAction):
         early = f"8x8 may still place the call to {job.number}. “It was not placed” is refused until "
         return Question(
             title=f"Resolve the call to {job.number}, which is in doubt?",
-            rings=(
+            will_be_called=(
                 "“It was not placed” puts a call back in the queue; its phone rings. If you are wrong, it rings twice.",
                 *([f"{early}{in_words(since)}."] if since is not None and now <= since else []),
             ),
-            silent=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
+            will_not_be_called=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
             button="Resolve",
-            seen="" if post is None else str(post.number),
+            version="" if post is None else str(post.number),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         if not (self.note or "").strip():
             raise InvalidInputError("write how you know what happened; the note is stored with the call")
         calls, job = await self.operator.call(self.call)
         newest = None if job.open_post is None else job.open_post.number
-        number = newest if seen is None else _post_number(seen)
+        number = newest if expected_version is None else _post_number(expected_version)
         note = by_person(self.operator.name, self.note, "resolved")
         job = await calls.resolve(job.id, placed=self.placed, note=note, recorded_at=self.recorded_at, post=number)
         return _about_post(one_line(job), job, number)
@@ -151,8 +151,8 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
     return None if post is None else post.valid_until + policy.clock_skew
 
 
-def seen_of(job: Job) -> str:
-    """What somebody sees of a call, for `OperatorAction.do`."""
+def version_of(job: Job) -> str:
+    """The version of a call, for `OperatorAction.do`."""
     return f"{job.post_count}-{_state_of(job)}"
 
 
@@ -163,21 +163,21 @@ def _state_of(job: Job) -> str:
     return hashlib.sha256(repr([state.value, job.post_count, said]).encode()).hexdigest()[:16]
 
 
-def _check(seen: str | None) -> CheckJob | None:
-    """The check that a call is as somebody has seen it; None if that was only the number of a POST, or nothing."""
-    if seen is None or seen.isdigit():
+def _check(expected_version: str | None) -> CheckJob | None:
+    """The check that a call has the expected version; None if that is only the number of a POST, or nothing."""
+    if expected_version is None or expected_version.isdigit():
         return None
 
-    def is_seen(job: Job) -> None:
-        if seen_of(job) != seen:
+    def require_expected(job: Job) -> None:
+        if version_of(job) != expected_version:
             raise changed_since(f"call {job.id}", now=one_line(job))
 
-    return is_seen
+    return require_expected
 
 
-def _post_number(seen: str) -> int:
-    """The number of the POST that a person has seen; 0 for none."""
-    number = seen.partition("-")[0]
+def _post_number(version: str) -> int:
+    """The number of the POST in a version; 0 for none."""
+    number = version.partition("-")[0]
     return int(number[:9]) if number.isascii() and number.isdigit() else 0
 
 
@@ -187,4 +187,4 @@ def _about_post(said: str, job: Job, number: int | None) -> ActionResult:
     if number is not None and (judged := job.post(number)) is not None:
         document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
         lines.append(f"the decision was about POST {judged.number}, begun at {in_words(judged.began_at)}")
-    return ActionResult(said=said, documents=(document,), lines=tuple(lines))
+    return ActionResult(message=said, documents=(document,), lines=tuple(lines))

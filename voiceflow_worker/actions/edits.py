@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, kept_back
+from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, active_holds
 from voiceflow_worker.actions.queues import BatchAction, counted_at
 from voiceflow_worker.campaigns.campaign import read_edit
 from voiceflow_worker.campaigns.course import CallPlan, Course
@@ -27,7 +27,7 @@ class EditPreview:
     calls: EditedCalls
     course: Course
     rate: float | None
-    said: str
+    message: str
 
     def in_words(self) -> str:
         """When the last of the waiting calls would be sent."""
@@ -85,7 +85,7 @@ class EditBatch(BatchAction):
             calls=found,
             course=replace(course, expired=course.expired + len(never)),
             rate=rate,
-            said=self._said(),
+            message=self._said(),
         )
 
     async def question(self) -> Question:
@@ -93,20 +93,20 @@ class EditBatch(BatchAction):
         found = await self.preview()
         edited, unchanged = count_of(found.calls.edited, "waiting call"), found.calls.unchanged
         return Question(
-            title=f"Edit {edited} of {self.named}?",
-            rings=(f"They get {found.said}.", found.in_words()),
-            silent=(
+            title=f"Edit {edited} of {self.label}?",
+            will_be_called=(f"They get {found.message}.", found.in_words()),
+            will_not_be_called=(
                 *([f"{count_of(unchanged, 'call')} with these values already."] if unchanged else []),
                 *([f"{count_of(found.course.expired, 'call')}: {_TOO_LATE}."] if found.course.expired else []),
                 "Calls that were sent, and calls that are added to the batch later: they are not changed.",
-                *await kept_back(self.operator.store, self.queue, self.batch),
+                *await active_holds(self.operator.store, self.queue, self.batch),
             ),
             button=f"Edit {edited}",
-            seen=found.at.isoformat(),
+            version=found.at.isoformat(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
-        """Edit the calls: those that were counted, if the count was `seen`."""
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
+        """Edit the calls: those that were counted, if `expected_version` is that of the count."""
         now = self.operator.store.clock.now()
         late = set[str]()
 
@@ -115,7 +115,7 @@ class EditBatch(BatchAction):
             is_late = opens is None or (job.valid_until is not None and opens >= job.valid_until)
             (late.add if is_late else late.discard)(job.id)
 
-        at = now if seen is None else counted_at(seen, now=now, undone="no call was edited")
+        at = now if expected_version is None else counted_at(expected_version, now=now, refusal="no call was edited")
         found = await self._ordered(at, look=look)
         said = f"edited: {count_of(found.edited, 'call')} of batch {self.batch}, which get {self._said()}"
         notes = [
@@ -132,7 +132,7 @@ class EditBatch(BatchAction):
             "batch_id": self.name, "edited": found.edited, "unchanged": found.unchanged, "later": found.later,
             "leaving": found.leaving, "too_late": len(late),
         }  # fmt: skip
-        return ActionResult(said=said, documents=(document,), notes=tuple(notes))
+        return ActionResult(message=said, documents=(document,), notes=tuple(notes))
 
     async def _ordered(
         self, at: datetime, *, dry_run: bool = False, look: Callable[[Job], None] | None = None

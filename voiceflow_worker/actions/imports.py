@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, changed_since, kept_back
+from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, active_holds, changed_since
 from voiceflow_worker.actions.queues import BatchAction
 from voiceflow_worker.core.imports import StagedImport, with_repeats
 from voiceflow_worker.core.reporting.story import gate_in_words
@@ -16,18 +16,18 @@ from voiceflow_worker.model.text.wording import by_person, count_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedAction(BatchAction):
-    """An action on the staged calls of a batch: those that were counted, if the count was `seen`."""
+    """An action on the staged calls of a batch: those that were counted, if the count was `expected_version`."""
 
-    async def imports(self, seen: str | None = None) -> Sequence[StagedImport]:
+    async def imports(self, expected_version: str | None = None) -> Sequence[StagedImport]:
         """The imports of the batch that have not ended.
 
-        Raises ActionRefusedError if there is none, and if they have changed since they were `seen`.
+        Raises ActionRefusedError if there is none, and if they have changed since they were `expected_version`.
         """
         name, _ = self.name, await self.counted()
         found = await self.calls.staged(name)
         if not found:
             raise ActionRefusedError(f"batch {name} has no staged calls: each of its imports has ended")
-        if seen is not None and seen != _seen(found):
+        if expected_version is not None and expected_version != _version(found):
             raise changed_since(f"what is staged in batch {name}", now=_calls(found))
         return found
 
@@ -43,27 +43,27 @@ class ReleaseStaged(StagedAction):
         calls, twice = _calls(found), sum(each.twice for each in found)
         again = "and each of these people has another call in this batch, so that their phones ring more than once"
         return Question(
-            title=f"Let {calls} of {self.named} ring, whose import has not ended?",
-            rings=(
+            title=f"Let {calls} of {self.label} ring, whose import has not ended?",
+            will_be_called=(
                 *(f"{count_of(each.calls, 'call')}: {gate_in_words(each.gate)}." for each in found),
                 *([f"{twice} of these calls: {again}."] if twice else []),
             ),
-            silent=(
+            will_not_be_called=(
                 "Rows that the import has not stored. To call them too, start the same campaign again instead.",
-                *await kept_back(store, self.queue, self.batch),
+                *await active_holds(store, self.queue, self.batch),
             ),
             button=f"Let {calls} ring",
-            seen=_seen(found),
+            version=_version(found),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
-        found = await self.imports(seen)
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
+        found = await self.imports(expected_version)
         try:
             released = await self.calls.release_staged(self.name, imports=found)
         except InvalidInputError:
             raise changed_since(f"what is staged in batch {self.name}") from None
         said = f"{count_of(released, 'staged call')} of batch {self.name} may ring"
-        return ActionResult(said=said, documents=({"batch_id": self.name, "released": released},))
+        return ActionResult(message=said, documents=({"batch_id": self.name, "released": released},))
 
 
 class DiscardStaged(StagedAction):
@@ -74,25 +74,27 @@ class DiscardStaged(StagedAction):
     async def question(self) -> Question:
         found = await self.imports()
         return Question(
-            title=f"Discard {_calls(found)} of {self.named}, whose import has not ended?",
-            rings=("The other calls of the batch, as before.",),
-            silent=tuple(f"{count_of(each.calls, 'call')}, cancelled: {gate_in_words(each.gate)}." for each in found),
+            title=f"Discard {_calls(found)} of {self.label}, whose import has not ended?",
+            will_be_called=("The other calls of the batch, as before.",),
+            will_not_be_called=tuple(
+                f"{count_of(each.calls, 'call')}, cancelled: {gate_in_words(each.gate)}." for each in found
+            ),
             button=f"Discard {_calls(found)}",
-            seen=_seen(found),
+            version=_version(found),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
-        found = await self.imports(seen)
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
+        found = await self.imports(expected_version)
         reason = by_person(self.operator.name, self.note, "its import was discarded")
         discarded = await self.calls.discard_staged(self.name, imports=found, reason=reason)
         said = f"{count_of(discarded, 'staged call')} of batch {self.name} ended and will not be sent"
-        return ActionResult(said=said, documents=({"batch_id": self.name, "discarded": discarded},))
+        return ActionResult(message=said, documents=({"batch_id": self.name, "discarded": discarded},))
 
 
 def _calls(found: Sequence[StagedImport]) -> str:
     return count_of(sum(each.calls for each in found), "staged call")
 
 
-def _seen(found: Sequence[StagedImport]) -> str:
+def _version(found: Sequence[StagedImport]) -> str:
     """What a person has seen of these imports: which they are, and how many calls each has staged."""
     return " ".join(f"{each.gate.start}:{each.calls}" for each in found)

@@ -15,8 +15,8 @@ from voiceflow_worker.actions import (
     OperatorAction,
     Question,
     UnknownSubjectError,
+    active_holds,
     changed_since,
-    kept_back,
     require_name,
 )
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
@@ -56,7 +56,7 @@ class QueueAction(OperatorAction):
         return self.operator.queue(self.queue)
 
     @property
-    def named(self) -> str:
+    def label(self) -> str:
         """The queue or the batch in words."""
         return f"queue {self.queue}" if self.batch is None else f"batch {self.batch} of queue {self.queue}"
 
@@ -68,21 +68,21 @@ class QueueAction(OperatorAction):
             raise UnknownSubjectError(unknown)
         return await count_states(store, queue, batch_id=self.batch)
 
-    async def gate_seen(self) -> str:
-        """What somebody sees of the gate of the queue or the batch, for `OperatorAction.do`."""
+    async def gate_version(self) -> str:
+        """The version of the gate of the queue or the batch, for `OperatorAction.do`."""
         store = self.operator.store
         return _state_of(await standing_gate(store, self.queue, self.batch), at=store.clock.now())
 
-    def check_gate(self, seen: str | None) -> CheckGate | None:
-        """The check that the gate is still what somebody has seen."""
+    def check_gate(self, expected_version: str | None) -> CheckGate | None:
+        """The check that the gate is still the expected version."""
         now = self.operator.store.clock.now()
 
-        def is_seen(gate: Gate | None) -> None:
-            if _state_of(gate, at=now) != seen:
+        def require_expected(gate: Gate | None) -> None:
+            if _state_of(gate, at=now) != expected_version:
                 stands = "it is open" if gate is None or not gate.is_closed(at=now) else gate_in_words(gate)
-                raise changed_since(self.named, now=stands)
+                raise changed_since(self.label, now=stands)
 
-        return None if seen is None else is_seen
+        return None if expected_version is None else require_expected
 
     async def closed(self) -> list[Gate]:
         """The closed gates of the queue and of its batches, and that of this batch if it was cancelled."""
@@ -104,14 +104,16 @@ class Hold(QueueAction):
     async def question(self) -> Question:
         states = await self.counted()
         return Question(
-            title=f"Hold {self.named}?",
-            rings=(_under_way(states),),
-            silent=(f"{_waiting(states)}. Nothing more rings until somebody resumes, or the hold ends by itself.",),
+            title=f"Hold {self.label}?",
+            will_be_called=(_under_way(states),),
+            will_not_be_called=(
+                f"{_waiting(states)}. Nothing more rings until somebody resumes, or the hold ends by itself.",
+            ),
             button="Hold",
-            seen=await self.gate_seen(),
+            version=await self.gate_version(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         if self.lasts is not None and self.lasts <= timedelta():
             raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
         await self.counted()
@@ -124,15 +126,15 @@ class Hold(QueueAction):
             batch_id=self.batch,
             until=until,
             reason=by_person(self.operator.name, self.note, "held"),
-            check=self.check_gate(seen),
+            check=self.check_gate(expected_version),
         )
         if gate.state is GateState.OPEN:
-            raise ActionRefusedError(f"{self.named} is open: somebody has resumed it since this hold was stored")
+            raise ActionRefusedError(f"{self.label} is open: somebody has resumed it since this hold was stored")
         left = (await count_states(store, queue, batch_id=self.batch))[JobState.SENDING]
         notes = [f"{count_of(left, 'call')} had been sent before the hold, and may still ring"] if left else []
         if gate in before:
             notes.append("nothing was changed: an earlier hold lasts longer, or as long")
-        return ActionResult(said=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
+        return ActionResult(message=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
 
 
 class Resume(QueueAction):
@@ -148,18 +150,18 @@ class Resume(QueueAction):
         ends = () if own is None or own.state is GateState.CANCELLED else (f"{closed_in_words(own)}. This hold ends.",)
         stay = [gate for gate in closed if gate is not own and (self.batch is None or gate.scope is GateScope.QUEUE)]
         return Question(
-            title=f"Resume {self.named}?",
-            rings=(*ends, f"{_waiting(states)}. Those that are due begin to ring (rate: {rate})."),
-            silent=(
+            title=f"Resume {self.label}?",
+            will_be_called=(*ends, f"{_waiting(states)}. Those that are due begin to ring (rate: {rate})."),
+            will_not_be_called=(
                 *(f"{gate_in_words(gate)}, and stays so." for gate in stay),
                 "Calls outside their calling windows, or before their due time, wait until then.",
                 *_doubts(states),
             ),
             button="Resume",
-            seen=await self.gate_seen(),
+            version=await self.gate_version(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
@@ -168,8 +170,13 @@ class Resume(QueueAction):
         def look(gate: Gate | None) -> None:
             nonlocal was_held
             was_held = gate is not None and gate.is_closed(at=now)
-            if gate is not None and was_held and seen is not None and _state_of(gate, at=now) != seen:
-                raise changed_since(self.named, now=closed_in_words(gate))
+            if (
+                gate is not None
+                and was_held
+                and expected_version is not None
+                and _state_of(gate, at=now) != expected_version
+            ):
+                raise changed_since(self.label, now=closed_in_words(gate))
 
         gate = await self.calls.resume(batch_id=self.batch, check=look)
         states = await self.counted()
@@ -180,7 +187,7 @@ class Resume(QueueAction):
         notes = [f"{count_of(each.calls, 'call')} stay staged: {closed_in_words(each.gate)}" for each in staged]
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
         notes += _doubts(states) if is_open else ()
-        return ActionResult(said=said, documents=(document,), notes=tuple(notes), undone=not is_open)
+        return ActionResult(message=said, documents=(document,), notes=tuple(notes), not_done=not is_open)
 
     def _own(self, closed: Sequence[Gate]) -> Gate | None:
         """The closed gate that this action opens."""
@@ -205,21 +212,21 @@ class Rate(QueueAction):
         now = "not set yet" if limits is None else rate_in_words(limits.rate)
         to = "that of the next worker that starts" if self.resets else rate_in_words(self.rate)
         return Question(
-            title=f"Change the rate of {self.named} to {to}?",
-            rings=(f"{_waiting(states)}, at the new rate from now on. The rate is {now}.",),
-            silent=("Calls behind a hold, outside their calling windows, or before their due time.",),
+            title=f"Change the rate of {self.label} to {to}?",
+            will_be_called=(f"{_waiting(states)}, at the new rate from now on. The rate is {now}.",),
+            will_not_be_called=("Calls behind a hold, outside their calling windows, or before their due time.",),
             button="Change the rate",
-            seen=await self.calls.rate_state(),
+            version=await self.calls.rate_state(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         calls = self.calls
 
-        def is_seen(state: str) -> None:
-            if state != seen:
+        def require_expected(state: str) -> None:
+            if state != expected_version:
                 raise changed_since(f"the rate of queue {calls.name}")
 
-        check = None if seen is None else is_seen
+        check = None if expected_version is None else require_expected
         if not self.resets:
             await calls.set_rate(self.rate, check=check)
         was_set = await calls.reset_rate(check=check) if self.resets else False
@@ -229,13 +236,15 @@ class Rate(QueueAction):
         if self.resets:
             done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
             said = f"queue {calls.name} {done}"
-        return ActionResult(said=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},))
+        return ActionResult(
+            message=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},)
+        )
 
 
 class BatchAction(QueueAction):
     """An action on a batch that cannot be taken back."""
 
-    is_for_good: ClassVar[bool] = True
+    is_irreversible: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -254,25 +263,25 @@ class CancelBatch(BatchAction):
     async def question(self) -> Question:
         _, states = self.name, await self.counted()
         return Question(
-            title=f"Cancel {self.named} for good?",
-            rings=(_under_way(states),),
-            silent=(
+            title=f"Cancel {self.label} for good?",
+            will_be_called=(_under_way(states),),
+            will_not_be_called=(
                 f"{_waiting(states)}: cancelled when you confirm.",
                 "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
             ),
             button="Cancel the batch for good",
-            seen=await self.gate_seen(),
+            version=await self.gate_version(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         name, _ = self.name, await self.counted()
         ended = await self.calls.cancel_batch(
             name,
             reason=by_person(self.operator.name, self.note, "the batch was cancelled"),
-            check=self.check_gate(seen),
+            check=self.check_gate(expected_version),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
-        return ActionResult(said=said, documents=({"batch_id": name, "cancelled": ended},))
+        return ActionResult(message=said, documents=({"batch_id": name, "cancelled": ended},))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,23 +305,25 @@ class RedialBatch(BatchAction):
         each = "its phone rings" if found.redialled == 1 else "each phone rings"
         return Question(
             title=f"Redial {phones} of batch {self.batch}?",
-            rings=(f"{phones}: {each} again, within the usual calling windows, rate and limits.",),
-            silent=(
+            will_be_called=(f"{phones}: {each} again, within the usual calling windows, rate and limits.",),
+            will_not_be_called=(
                 *(f"{line}: left out." for line in left_out),
-                *await kept_back(self.operator.store, self.queue, self.batch),
+                *await active_holds(self.operator.store, self.queue, self.batch),
                 "Calls in doubt, calls that were answered, and people who opted out.",
             ),
             button=f"Redial {phones}",
-            seen=at.isoformat(),
+            version=at.isoformat(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
-        """Put calls back into the queue: those that were counted, if the count was `seen`."""
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
+        """Put calls back into the queue: those that were counted, if the count was `expected_version`."""
         now = self.operator.store.clock.now()
-        done = await self._ordered(now if seen is None else counted_at(seen, now=now, undone="no call was redialled"))
+        done = await self._ordered(
+            now if expected_version is None else counted_at(expected_version, now=now, refusal="no call was redialled")
+        )
         notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
         said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
-        return ActionResult(said=said, documents=(done.as_json(),), notes=notes)
+        return ActionResult(message=said, documents=(done.as_json(),), notes=notes)
 
     async def _ordered(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
         note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
@@ -355,16 +366,16 @@ def _state_of(gate: Gate | None, *, at: datetime) -> str:
     return f"{gate.state}-{_digest(gate)}" if gate.state is GateState.HELD else f"{gate.state}-{gate.since.isoformat()}"
 
 
-def counted_at(seen: str, *, now: datetime, undone: str) -> datetime:
+def counted_at(expected_version: str, *, now: datetime, refusal: str) -> datetime:
     """The time of the count that the person has seen. Raises ActionRefusedError if the count is too old."""
     try:
-        at = datetime.fromisoformat(seen)
+        at = datetime.fromisoformat(expected_version)
     except ValueError:
         at = None
     if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
         minutes = COUNT_HOLDS // timedelta(minutes=1)
         raise ActionRefusedError(
-            f"{undone}: the count that you confirmed is older than {minutes} minutes, or has no valid "
+            f"{refusal}: the count that you confirmed is older than {minutes} minutes, or has no valid "
             "time; count the calls again, and check the new count"
         )
     return min(at, now)

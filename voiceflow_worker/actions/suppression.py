@@ -50,22 +50,22 @@ class ListAction(OperatorAction):
         """The list."""
         return SuppressionList(self.operator.store)
 
-    async def seen(self) -> str:
-        """What stands for the numbers."""
+    async def version(self) -> str:
+        """The state of the numbers on the list."""
         return await self.listed.state(*self.numbers, country=self.country)
 
-    def check(self, seen: str | None) -> Callable[[str], None] | None:
-        """The check that what stands for the numbers is what somebody has seen."""
+    def check(self, expected_version: str | None) -> Callable[[str], None] | None:
+        """The check that the state of the numbers is still the expected one."""
 
-        def is_seen(state: str) -> None:
-            if state != seen:
+        def require_expected(state: str) -> None:
+            if state != expected_version:
                 now = "not on it" if not state else "put on it by somebody else, or in a call"
                 raise changed_since(f"{', '.join(self.numbers)[:LONGEST_NAMED]} on the suppression list", now=now)
 
-        return None if seen is None else is_seen
+        return None if expected_version is None else require_expected
 
     async def add(
-        self, numbers: Iterable[str], *, file: NumberFile | None = None, seen: str | None = None
+        self, numbers: Iterable[str], *, file: NumberFile | None = None, expected_version: str | None = None
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, with the note, the name of the operator, if it is known, and that of their file."""
         if self.until is not None and self.lasts is not None:
@@ -81,7 +81,7 @@ class ListAction(OperatorAction):
             until=until,
             country=self.country,
             file=None if file is None else file.digest,
-            check=self.check(seen),
+            check=self.check(expected_version),
         )
 
 
@@ -94,18 +94,18 @@ class Suppress(ListAction):
     async def question(self) -> Question:
         return Question(
             title="Stop calling these numbers?",
-            rings=(_GOES_ON,),
-            silent=(_ENDS, "New calls to these numbers. They are refused."),
+            will_be_called=(_GOES_ON,),
+            will_not_be_called=(_ENDS, "New calls to these numbers. They are refused."),
             button="Put the numbers on the list",
-            seen=await self.seen() if self.numbers else "",
+            version=await self.version() if self.numbers else "",
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
-        standing = await self.add(self.numbers, seen=seen)
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
+        standing = await self.add(self.numbers, expected_version=expected_version)
         found = [number for text in self.numbers for number in every_reading(text, self.country)]
         doubts = [message for number in found for message in number.messages]
         return ActionResult(
-            said=f"{count_of(len(standing), 'number')} on the list",
+            message=f"{count_of(len(standing), 'number')} on the list",
             documents=tuple(entry.as_json() for entry in standing.values()),
             lines=tuple(_entry(entry) for entry in standing.values()),
             notes=tuple(f"warning: {text}" for text in doubts),
@@ -125,25 +125,28 @@ class Unsuppress(ListAction):
         entries = (f"{entry.number} again. {_standing(entry)}." for entry in found.values())
         return Question(
             title=f"Take {', '.join(found)} off the suppression list?",
-            rings=(
+            will_be_called=(
                 *entries,
                 "Waiting calls to this number, and calls that are enqueued from now on.",
             ),
-            silent=("Calls that have ended because of the list.", "Calls that 8x8 stops by its own block list."),
+            will_not_be_called=(
+                "Calls that have ended because of the list.",
+                "Calls that 8x8 stops by its own block list.",
+            ),
             button="Take the number off the list",
-            seen=await self.seen(),
+            version=await self.version(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         found = await self.listed.find(*self.numbers, country=self.country)
-        gone = await self.listed.remove(*self.numbers, country=self.country, check=self.check(seen))
+        gone = await self.listed.remove(*self.numbers, country=self.country, check=self.check(expected_version))
         wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
         lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
         return ActionResult(
-            said="; ".join(lines),
+            message="; ".join(lines),
             documents=tuple({"number": each, "removed": each in gone} for each in wanted),
             lines=tuple(lines),
-            undone=len(gone) < len(wanted),
+            not_done=len(gone) < len(wanted),
         )
 
 
@@ -162,12 +165,12 @@ class ImportNumbers(ListAction):
     async def question(self) -> Question:
         return Question(
             title="Stop calling the numbers in a file?",
-            rings=(_GOES_ON,),
-            silent=(_ENDS, "Nothing is imported if a line is not a number, unless such lines are skipped."),
+            will_be_called=(_GOES_ON,),
+            will_not_be_called=(_ENDS, "Nothing is imported if a line is not a number, unless such lines are skipped."),
             button="Import",
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         if self.found.findings and not self.skips_bad:
@@ -191,15 +194,15 @@ class TakeBackFile(ListAction):
     async def question(self) -> Question:
         return Question(
             title="Take the numbers of a file off the list?",
-            rings=("Waiting calls to these numbers, and calls that are enqueued from now on.",),
-            silent=(
+            will_be_called=("Waiting calls to these numbers, and calls that are enqueued from now on.",),
+            will_not_be_called=(
                 "Numbers that a call, a person or another file has put on the list too.",
                 "Calls that have ended because of the list.",
             ),
             button="Take the numbers off the list",
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:
+    async def carry_out(self, expected_version: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         numbers = self.found.numbers
@@ -211,24 +214,24 @@ class TakeBackFile(ListAction):
         if kept:
             said += "; those left were put on it by something else than this very file"
         return ActionResult(
-            said=said,
+            message=said,
             documents=({"rows": self.found.rows, "removed": len(gone), "kept": list(kept), "absent": absent},),
             notes=tuple(notes[:_SHOWN]),
-            undone=not gone,
+            not_done=not gone,
         )
 
 
 def shown_import(found: NumberFile) -> ActionResult:
     """The result of an import that only shows what the file holds."""
     done = _imported(found, added=0, known=0)
-    return replace(done, said=f"{found.in_words}; {len(found.findings)} bad. Nothing is stored")
+    return replace(done, message=f"{found.in_words}; {len(found.findings)} bad. Nothing is stored")
 
 
 def refused_import(found: NumberFile) -> ActionResult:
     """The result of an import of a file with bad lines: nothing is imported."""
     it = "it" if len(found.findings) == 1 else "them"
     said = f"{found.bad_in_words}; nothing is imported. Correct {it}"
-    return replace(_imported(found, added=0, known=0), said=said, undone=True)
+    return replace(_imported(found, added=0, known=0), message=said, not_done=True)
 
 
 def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
@@ -236,7 +239,7 @@ def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
     note = f"warning: {count_of(len(doubts), 'finding')} about what was read"
     elsewhere = found.spellings.in_words()
     return ActionResult(
-        said=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
+        message=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
         documents=({"rows": found.rows, "added": added, "known": known, "rejected": bad},),
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
         notes=(

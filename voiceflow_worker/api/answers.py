@@ -47,9 +47,9 @@ class Answer:
     location: str | None = None
 
 
-def etag(seen: str) -> dict[str, str]:
-    """The header that tells what a program has seen, for `If-Match` of an action."""
-    return {"ETag": f'"{seen}"'}
+def etag(version: str) -> dict[str, str]:
+    """The header with the version of what a program was shown, for `If-Match` of an action."""
+    return {"ETag": f'"{version}"'}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

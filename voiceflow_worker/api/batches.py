@@ -141,8 +141,8 @@ async def show(asked: Asked) -> Answer:
         await asked.until(partial(queue.wait_for_batch, batch), within=wait)
     progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch, totals_only=True)
     ended = not await is_open(queue.store, queue.name, batch)
-    seen = await Hold(**_of(asked)).gate_seen()
-    return Answer({**report.as_json(), **progress.as_json(), "ended": ended}, headers=etag(seen))
+    version = await Hold(**_of(asked)).gate_version()
+    return Answer({**report.as_json(), **progress.as_json(), "ended": ended}, headers=etag(version))
 
 
 async def report(asked: Asked) -> Answer:
@@ -153,7 +153,7 @@ async def report(asked: Asked) -> Answer:
 async def hold(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/hold`."""
     given = asked.body(HoldRequest)
-    return await asked.done(Hold(**_of(asked), note=given.note, lasts=given.lasts), of_gate(asked.seen))
+    return await asked.done(Hold(**_of(asked), note=given.note, lasts=given.lasts), of_gate(asked.expected_version))
 
 
 async def resume(asked: Asked) -> Answer:
@@ -161,7 +161,7 @@ async def resume(asked: Asked) -> Answer:
     given = asked.body(StagedRequest)
     if given.staged:  # staged calls are no part of the ETag of a batch
         return Answer((await ReleaseStaged(**_of(asked), note=given.note).do()).documents[0])
-    return await asked.done(Resume(**_of(asked), note=given.note), of_gate(asked.seen))
+    return await asked.done(Resume(**_of(asked), note=given.note), of_gate(asked.expected_version))
 
 
 async def cancel(asked: Asked) -> Answer:
@@ -169,7 +169,7 @@ async def cancel(asked: Asked) -> Answer:
     given = asked.body(StagedRequest)
     if given.staged:
         return Answer((await DiscardStaged(**_of(asked), note=given.note).do()).documents[0])
-    return await asked.done(CancelBatch(**_of(asked), note=given.note), of_gate(asked.seen))
+    return await asked.done(CancelBatch(**_of(asked), note=given.note), of_gate(asked.expected_version))
 
 
 async def edit(asked: Asked) -> Answer:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
-from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, seen_of
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, version_of
 from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Body, Json, Note, Operation, PageOf, Schema, Told, Wait
@@ -152,7 +152,7 @@ async def show(asked: Asked) -> Answer:
     """`GET /v1/calls/{id}`, which may wait for the outcome."""
     _, job = await asked.operator.call(asked.parts["id"])
     job = await asked.ended(job, within=asked.query(Wait).wait)
-    return Answer(call_as_json(job), headers=etag(seen_of(job)))
+    return Answer(call_as_json(job), headers=etag(version_of(job)))
 
 
 async def find(asked: Asked) -> Answer:
@@ -207,7 +207,7 @@ async def _once(asked: Asked, act: Redial | Resolve) -> Answer:
         return Answer(call_as_json(job))
     noted = replace(act, note=" ".join(filter(None, [act.note, mark])))
     with asked.alone():
-        return await asked.done(noted, asked.seen or seen_of(job))
+        return await asked.done(noted, asked.expected_version or version_of(job))
 
 
 _CALL = {200: ("The call, as it is now.", [Call])}

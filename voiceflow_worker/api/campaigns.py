@@ -72,11 +72,11 @@ async def begin(asked: Asked) -> Answer:
         await asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
         if is_preview:
             report = await campaign.preview(desk.queue, desk.process, key=asked.key or None, **how)
-            return Answer(_told(asked, report), headers=etag(report.seen))
+            return Answer(_told(asked, report), headers=etag(report.version))
         by = asked.operator.actor
         with asked.alone():
             report, is_new = await campaign.start(
-                desk.queue, desk.process, key=asked.key, by=by, seen=asked.seen, **how
+                desk.queue, desk.process, key=asked.key, by=by, expected_version=asked.expected_version, **how
             )
         where = f"/v1/batches/{quote(report.batch_id, safe='')}"
         return Answer(_told(asked, report), 201 if is_new else 200, location=where)

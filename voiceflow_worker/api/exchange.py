@@ -148,8 +148,8 @@ def among(limiter: anyio.CapacityLimiter, who: object, *, told: str, after: str 
 class Asked:
     """One request that was admitted. `parts` are the values in its path, and `key` is its Idempotency-Key.
 
-    `seen` is what the program has seen of a thing: the ETag in `If-Match`; None without one, and for `*`. `document` is
-    the JSON object in its body, and `form` has the files beside it.
+    `expected_version` is the ETag in `If-Match`, of what the program was shown; None without one, and for `*`.
+    `document` is the JSON object in its body, and `form` has the files beside it.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Asked:
         """What stands before /v1 in the address that the program knows."""
         self.headers: Headers = Headers(scope=scope)
         self.key: str = ""
-        self.seen: str | None = None
+        self.expected_version: str | None = None
         self.document: Mapping[str, Any] = {}
         self.form: FormData | None = None
         self.threads: anyio.CapacityLimiter | None = None
@@ -270,7 +270,7 @@ class Asked:
         if keyed or (keyed is None and (values or not getattr(self._query, "dry_run", False))):
             self.key = self._kept(_key_in, values) or ""
         if self._operation.matched:
-            self.seen = self._kept(_seen_in, self.headers.getlist("if-match"))
+            self.expected_version = self._kept(_expected_version_in, self.headers.getlist("if-match"))
 
     def _kept(self, read: Callable[[list[str]], T], values: list[str]) -> T | None:
         try:
@@ -389,9 +389,10 @@ class Asked:
         finally:
             await form.close()
 
-    async def done(self, act: OperatorAction, seen: str | None = None) -> Answer:
-        """Carry out an action on what the program has `seen`, and answer with its document."""
-        return Answer((await act.do(self.seen if seen is None else seen)).documents[0])
+    async def done(self, act: OperatorAction, expected_version: str | None = None) -> Answer:
+        """Carry out an action on the expected version, that of `If-Match` by default, and answer with its document."""
+        expected = self.expected_version if expected_version is None else expected_version
+        return Answer((await act.do(expected)).documents[0])
 
     async def aside(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The result of work on the body, done in a thread if the body is large."""
@@ -474,7 +475,7 @@ def _key_in(values: list[str]) -> str:
     return key
 
 
-def _seen_in(values: list[str]) -> str | None:
+def _expected_version_in(values: list[str]) -> str | None:
     """The ETag in `If-Match`. Raises ProblemError."""
     if not values or values == ["*"]:
         return None

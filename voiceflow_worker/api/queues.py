@@ -154,37 +154,37 @@ class Audit(Told):
     after: str | None
 
 
-def of_gate(seen: str | None) -> str | None:
+def of_gate(version: str | None) -> str | None:
     """The part of an ETag that is about a hold."""
-    return None if seen is None else seen.partition(_AND)[0]
+    return None if version is None else version.partition(_AND)[0]
 
 
 async def show_queue(asked: Asked) -> Answer:
     """`GET /v1/queues/{name}`."""
     operator, name = asked.operator, asked.parts["name"]
     queue = operator.queue(name)
-    seen = _AND.join([await HoldAction(operator=operator, queue=name).gate_seen(), await queue.rate_state()])
-    return Answer((await read_queue(queue)).as_json(), headers=etag(seen))
+    version = _AND.join([await HoldAction(operator=operator, queue=name).gate_version(), await queue.rate_state()])
+    return Answer((await read_queue(queue)).as_json(), headers=etag(version))
 
 
 async def hold_queue(asked: Asked) -> Answer:
     """`POST /v1/queues/{name}/hold`."""
     given = asked.body(HoldRequest)
     act = HoldAction(operator=asked.operator, queue=asked.parts["name"], note=given.note, lasts=given.lasts)
-    return await asked.done(act, of_gate(asked.seen))
+    return await asked.done(act, of_gate(asked.expected_version))
 
 
 async def resume_queue(asked: Asked) -> Answer:
     """`POST /v1/queues/{name}/resume`."""
     act = Resume(operator=asked.operator, queue=asked.parts["name"], note=asked.body(Note).note)
-    return await asked.done(act, of_gate(asked.seen))
+    return await asked.done(act, of_gate(asked.expected_version))
 
 
 async def set_rate(asked: Asked) -> Answer:
     """`PUT /v1/queues/{name}/rate`."""
     given = asked.body(RateRequest)
     act = RateAction(operator=asked.operator, queue=asked.parts["name"], note=given.note, rate=given.rate)
-    return await asked.done(act, None if asked.seen is None else asked.seen.partition(_AND)[2])
+    return await asked.done(act, None if asked.expected_version is None else asked.expected_version.partition(_AND)[2])
 
 
 async def suppress(asked: Asked) -> Answer:
@@ -193,18 +193,18 @@ async def suppress(asked: Asked) -> Answer:
     act = Suppress(**of, note=given.note, until=given.until, lasts=given.lasts)
     answer = await asked.done(act)
     with contextlib.suppress(StoreForgetsError):  # it was stored all the same
-        return replace(answer, headers=etag(await act.seen()))
+        return replace(answer, headers=etag(await act.version()))
     return answer
 
 
 async def show_suppressed(asked: Asked) -> Answer:
     """`GET /v1/suppression/{number}`."""
     act, number = Suppress(**_of_number(asked)), asked.parts["number"]
-    seen = await act.seen()
+    version = await act.version()
     found = list((await act.listed.find(number, country=act.country)).values())
     if not found:
         raise UnknownSubjectError(f"{number[:40]} is not on the suppression list")
-    return Answer(found[0].as_json(), headers=etag(seen))
+    return Answer(found[0].as_json(), headers=etag(version))
 
 
 async def unsuppress(asked: Asked) -> Answer:

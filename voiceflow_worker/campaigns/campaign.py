@@ -139,17 +139,26 @@ class Campaign:
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
         lease: Same | None = None,
-        seen: str | None = None,
+        expected_version: str | None = None,
     ) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
         Nobody rings before the last row is stored. `by` is the person who starts it; the audit log keeps this. `warn`
-        gets what concerns all rows of a file before the first call is stored. Durations such as `valid_for` count
-        from `now`, by default the time of the store's clock. With a `claim`, the first call is stored only if that
-        holds, and with a `lease` each call. With `seen` of a preview, it does what that showed, or nothing. Raises
+        gets what concerns all rows of a file before the first call is stored. Durations such as `valid_for` count from
+        `now`, by default the time of the store's clock. With a `claim`, the first call is stored only if that holds,
+        and with a `lease` each call. With the `version` of a preview, it does what that showed, or nothing. Raises
         CampaignFileError, InvalidInputError, ChangedSinceError, IntakeError, StoreError.
         """
-        return await self._run(queue, by=by, now=now, claim=claim, lease=lease, seen=seen, progress=progress, warn=warn)
+        return await self._run(
+            queue,
+            by=by,
+            now=now,
+            claim=claim,
+            lease=lease,
+            expected_version=expected_version,
+            progress=progress,
+            warn=warn,
+        )
 
     async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
         """The assumptions of a preview in this queue. Raises StoreError."""
@@ -171,11 +180,11 @@ class Campaign:
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
         lease: Same | None = None,
-        seen: str | None = None,
+        expected_version: str | None = None,
     ) -> EnqueueReport:
         how: dict[str, Any] = {
             "skip_bad": self.skip_bad, "again": self.again, "dry_run": dry_run, "assumptions": assumptions,
-            "by": by, "now": now, "claim": claim, "lease": lease, "seen": seen,
+            "by": by, "now": now, "claim": claim, "lease": lease, "expected_version": expected_version,
         }  # fmt: skip
         if self.rows is not None:
             report = await enqueue_rows(queue, self.rows, self.options, **how)

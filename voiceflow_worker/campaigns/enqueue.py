@@ -83,8 +83,8 @@ class EnqueueReport:
         """Whether each call of these rows has ended before it was sent, so that nobody was called, or is now."""
         return not (self.enqueued or self.refused or self.dry_run) and 0 < self.duplicates == sum(self.ended.values())
 
-    seen: str = ""
-    """What a preview shows of the rows, for the `seen` of a start: how many are new, known, or bad."""
+    version: str = ""
+    """The state that a preview shows, for the `expected_version` of a start: how many rows are new, known, or bad."""
 
     @property
     def is_valid(self) -> bool:
@@ -96,7 +96,7 @@ class EnqueueReport:
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "before", "file_urls", "seen"}
+            if each.name not in {"refused", "preview", "before", "file_urls", "version"}
         }
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
@@ -120,7 +120,7 @@ class Tally:
     again: int = 0
     ended: Counter[JobState] = field(default_factory=Counter[JobState])
     preview: PreviewMaker | None = None
-    seen: str = ""
+    version: str = ""
     before: list[CalledBefore] = field(default_factory=list[CalledBefore])
     file_urls: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -225,7 +225,7 @@ async def enqueue_file(
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
-    seen: str | None = None,
+    expected_version: str | None = None,
     progress: OnProgress | None = None,
     warn: Callable[[Sequence[Finding]], None] | None = None,
 ) -> EnqueueReport:
@@ -249,10 +249,10 @@ async def enqueue_file(
     and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
     `warn` gets what concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the
     time of the store's clock by default. With a `claim` (of the import) the first call is stored only if the claim
-    still holds, with a `lease` each call; otherwise IntakeError is raised. With `seen` of a preview, nothing is stored
-    if the rows would not do what it showed: ChangedSinceError. Raises CampaignFileError for a file that cannot be read,
-    and InvalidInputError for a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then
-    safe to enqueue the file again.
+    still holds, with a `lease` each call; otherwise IntakeError is raised. With the `version` of a preview, nothing is
+    stored if the rows would not do what it showed: ChangedSinceError. Raises CampaignFileError for a file that cannot
+    be read, and InvalidInputError for a wrong option; nothing is stored then. Raises StoreError if the store fails; it
+    is then safe to enqueue the file again.
     """
     now = _now(queue, now)
     campaign, report = _opened(path, options, now=now, purpose=Purpose.ENQUEUE, progress=progress)
@@ -271,7 +271,7 @@ async def enqueue_file(
             by=Actor.of(by),
             claim=claim,
             lease=lease,
-            seen=seen,
+            expected_version=expected_version,
         )
         return await enqueueing.run(
             dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
@@ -342,7 +342,7 @@ async def enqueue_rows(
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
-    seen: str | None = None,
+    expected_version: str | None = None,
 ) -> EnqueueReport:
     """Make jobs of rows that a program has, such as the records of a query, and report the result.
 
@@ -355,7 +355,15 @@ async def enqueue_rows(
     campaign = open_campaign(rows, options, now=now)
     chosen = options or CampaignOptions()
     enqueueing = _Enqueueing(
-        queue, campaign, chosen, skip_bad=skip_bad, again=again, by=Actor.of(by), claim=claim, lease=lease, seen=seen
+        queue,
+        campaign,
+        chosen,
+        skip_bad=skip_bad,
+        again=again,
+        by=Actor.of(by),
+        claim=claim,
+        lease=lease,
+        expected_version=expected_version,
     )
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
@@ -413,7 +421,7 @@ class _Enqueueing:
     claim: Claim | None = None
     lease: Same | None = None
     """A condition under which every call is stored."""
-    seen: str | None = None
+    expected_version: str | None = None
     """What a preview has shown; with anything else, nothing is stored."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
@@ -466,7 +474,7 @@ class _Enqueueing:
             if queue is not None and not (dry_run or refused or needs_turn):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_turn = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
-            async with turn.held(needed=(needs_turn or self.seen is not None) and not (dry_run or refused)):
+            async with turn.held(needed=(needs_turn or self.expected_version is not None) and not (dry_run or refused)):
                 if before is not None:
                     tally.called_before(await before.find(map(_unpacked, held)), column=campaign.number_column)
                     refused = refused or (tally.again > 0 and not dry_run)
@@ -481,8 +489,8 @@ class _Enqueueing:
 
     def _bind(self, tally: Tally, *, refused: bool) -> None:
         """Note what the rows would do. Raises ChangedSinceError if a preview has shown anything else."""
-        tally.seen = f"{tally.rows}.{tally.valid}.{tally.duplicates}.{tally.rejected}"
-        if self.seen not in {None, tally.seen} and not refused:
+        tally.version = f"{tally.rows}.{tally.valid}.{tally.duplicates}.{tally.rejected}"
+        if self.expected_version not in {None, tally.version} and not refused:
             raise ChangedSinceError(
                 "nothing was enqueued: what the preview showed has changed since, such as which calls already exist. "
                 "Make a new preview, and start from it"
@@ -511,7 +519,7 @@ class _Enqueueing:
         progress: OnRows | None,
     ) -> None:
         """Hand in all rows. Their calls are staged until the last one is stored; without an import, none is stored."""
-        seen, done = self.campaign.keys, 0
+        keys, done = self.campaign.keys, 0
         if imported is not None and len(held):
             await imported.begin(self._batches, calls=len(held))
         staging = None if imported is None else imported.staging
@@ -521,13 +529,13 @@ class _Enqueueing:
                 tally.taken(rows, await intake.hand_in(rows, staging=staging), rejected)
             except InvalidInputError:
                 if imported is not None and not done:
-                    await imported.end((), seen)  # no call was stored
+                    await imported.end((), keys)  # no call was stored
                 raise
             done += len(rows)
             if imported is not None and progress is not None:
                 progress(Phase.ENQUEUEING, done, len(held), tally.rows)
         if imported is not None and self.queue is not None:
-            left = await imported.end(self._batches, seen)
+            left = await imported.end(self._batches, keys)
             tally.findings.add(each.finding(file=self.campaign.file) for each in left)
             await imported.tell(f"{count_of(tally.enqueued, 'call')} of {tally.rows} enqueued")
 

@@ -61,6 +61,6 @@ async def edit(
         )
         if dry_run:
             found, question = await act.preview(), await act.question()
-            output.result(found.as_json(), question.title, *question.rings, *question.silent)
+            output.result(found.as_json(), question.title, *question.will_be_called, *question.will_not_be_called)
             return ExitCode.DONE
         return await carried_out(act, output, yes=yes)

@@ -256,28 +256,28 @@ async def resolve(
             Resolve(operator=operator, call=each, note=note, placed=placed, recorded_at=recorded_at) for each in found
         ]
         if len(acts) == 1:
-            return await carried_out(acts[0], output, seen=None if post is None else str(post))
-        seen = await _preview(acts, output, yes=yes)
-        return max([await carried_out(act, output, seen=seen.get(act.call)) for act in acts])
+            return await carried_out(acts[0], output, expected_version=None if post is None else str(post))
+        shown = await _preview(acts, output, yes=yes)
+        return max([await carried_out(act, output, expected_version=shown.get(act.call)) for act in acts])
 
 
 async def _preview(acts: Sequence[Resolve], output: Output, *, yes: bool) -> dict[str, str]:
-    """List the calls of a decision, and ask; returns the POST of each that was seen. Raises UndoneError for a no."""
+    """List the calls of a decision, and ask; returns the POST of each that was shown. Raises UndoneError for a no."""
     from voiceflow_worker.actions.calls import decidable_from
 
-    seen: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for act in acts:
         with suppress(JobError):  # the decision itself says why it cannot be made
             _, job = await act.operator.call(act.call)
             if (open_post := job.open_post) is not None:
-                seen[act.call] = str(open_post.number)
+                shown[act.call] = str(open_post.number)
                 early = decidable_from(job, act.operator.policy)
                 may_ring = early is not None and act.operator.store.clock.now() <= early and not act.placed
                 until = f"; not before {in_words(early)}" if early is not None and may_ring else ""
                 output.note(f"{job.id} {job.number}: POST {open_post.number}, {in_words(open_post.began_at)}{until}")
     decided = "ends as accepted, and is not called again" if acts[0].placed else "goes back to the queue, and rings"
     confirm(f"Each of these {count_of(len(acts), 'call')} in doubt {decided}. Resolve them like this?", yes=yes)
-    return seen
+    return shown
 
 
 async def redial(
@@ -334,10 +334,12 @@ async def redial(
             )
             return await carried_out(order, output, yes=yes)
         acts = [Redial(operator=operator, call=each, note=note, force=force) for each in dict.fromkeys(ids)]
-        seen = [None if post is None else str(post)] * len(acts)
+        versions = [None if post is None else str(post)] * len(acts)
         if len(acts) > 1 and not yes:
-            seen = await ask_once(acts, output, what="Redial {}?")
-        return max([await carried_out(act, output, seen=each) for act, each in zip(acts, seen, strict=True)])
+            versions = await ask_once(acts, output, what="Redial {}?")
+        return max(
+            [await carried_out(act, output, expected_version=each) for act, each in zip(acts, versions, strict=True)]
+        )
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:

@@ -406,34 +406,35 @@ async def acting(
 async def ask_once(acts: Sequence[OperatorAction], output: Output, *, what: str) -> list[str | None]:
     """Ask one question before several acts on calls, if more than one of them can be done; `what` names their number.
 
-    Returns what was seen for each action. Raises UndoneError for a no, and InvalidInputError without a terminal.
+    Returns the version that was shown for each action. Raises UndoneError for a no, and InvalidInputError without a
+    terminal.
     """
     questions: list[Question] = []
-    seen: list[str | None] = []
+    versions: list[str | None] = []
     for act in acts:
-        seen.append(None)
+        versions.append(None)
         with suppress(JobError):  # the action itself says why it cannot be done
             questions.append(await act.question())
-            seen[-1] = questions[-1].seen
+            versions[-1] = questions[-1].version
     if len(questions) > 1:
         for question in questions:
             _tell_question(question, output)
         confirm(what.format(count_of(len(questions), "call")), yes=False)
-        return seen
+        return versions
     return [None] * len(acts)
 
 
 def _tell_question(question: Question, output: Output) -> None:
-    for line in question.rings:
+    for line in question.will_be_called:
         output.note(f"will be called: {line}")
-    for line in question.silent:
+    for line in question.will_not_be_called:
         output.note(f"will not be called: {line}")
     for line in question.facts:
         output.note(line)
 
 
 async def carried_out(
-    act: OperatorAction, output: Output, *, yes: bool = False, tells: bool = False, seen: str | None = None
+    act: OperatorAction, output: Output, *, yes: bool = False, tells: bool = False, expected_version: str | None = None
 ) -> ExitCode:
     """Ask, if the action cannot be taken back and `yes` is False; then carry it out, and print its result.
 
@@ -441,13 +442,13 @@ async def carried_out(
 
     If a call does not allow the action, the reason is printed, and the exit code is 1.
     """
-    if act.is_for_good and (tells or not yes):
+    if act.is_irreversible and (tells or not yes):
         question = await act.question()
         _tell_question(question, output)
         confirm(question.title, yes=yes)
-        seen = question.seen
+        expected_version = question.version
     try:
-        done = await act.do(seen)
+        done = await act.do(expected_version)
     except (JobError, ChangedSinceError) as error:
         output.note(with_remedies(str(error), error.remedies))
         return ExitCode.UNDONE
@@ -455,8 +456,8 @@ async def carried_out(
         output.note(note)
     for document in done.documents:
         output.document(document)
-    if done.undone and not done.lines:
-        output.note(done.said)
+    if done.not_done and not done.lines:
+        output.note(done.message)
     else:
-        output.answer(*(done.lines or (done.said,)))
-    return ExitCode.UNDONE if done.undone else ExitCode.DONE
+        output.answer(*(done.lines or (done.message,)))
+    return ExitCode.UNDONE if done.not_done else ExitCode.DONE

@@ -216,8 +216,8 @@ async def import_file(
         tell_findings(output, told)
     for line in done.notes:
         output.note(line)
-    output.say(f"{file}: {done.said}{', or give --skip-bad' if done.undone else ''}")
-    return ExitCode.BAD_INPUT if done.undone else ExitCode.DONE
+    output.say(f"{file}: {done.message}{', or give --skip-bad' if done.not_done else ''}")
+    return ExitCode.BAD_INPUT if done.not_done else ExitCode.DONE
 
 
 async def _read(file: Path, columns: list[str] | None, country: str | None, country_column: str | None) -> NumberFile:

@@ -274,12 +274,12 @@ class Screen:
         who, queue = self._operator, self._calls.name
         if self._asked is not None:
             (hold, question), self._asked = self._asked, None
-            self._notice = (await hold.do(question.seen)).said if key == "y" else "nothing was held"
+            self._notice = (await hold.do(question.version)).message if key == "y" else "nothing was held"
         elif key == "h":
             hold = Hold(operator=who, queue=queue, batch=self._batch)
             self._asked = hold, await hold.question()
         elif key == "r":
-            self._notice = (await Resume(operator=who, queue=queue, batch=self._batch).do()).said
+            self._notice = (await Resume(operator=who, queue=queue, batch=self._batch).do()).message
 
 
 @contextmanager

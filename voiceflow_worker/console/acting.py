@@ -97,7 +97,7 @@ class Confirmation:
     fields: tuple[FormField, ...] = ()
     subject: tuple[tuple[str, str], ...] = ()
     back: str = ""
-    is_for_good: bool = False
+    is_irreversible: bool = False
     is_step: bool = False
 
 
@@ -105,7 +105,7 @@ class Confirmation:
 class ActionDone:
     """The result of an action: a sentence, and the page under /ui that shows it."""
 
-    said: str
+    message: str
     back: str
 
 
@@ -235,9 +235,9 @@ class PageAction:
         return Confirmation(
             question=question,
             fields=await self.fields(form, operator),
-            subject=(*subject, ("seen", question.seen)),
+            subject=(*subject, ("seen", question.version)),
             back=page_of(form, otherwise=self.room),
-            is_for_good=act.is_for_good,
+            is_irreversible=act.is_irreversible,
         )
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
@@ -246,9 +246,9 @@ class PageAction:
 
     def done(self, result: ActionResult, form: PageForm) -> ActionDone:
         """The result in a sentence. Raises ActionRefusedError if something was left undone."""
-        if result.undone:
-            raise ActionRefusedError("; ".join(dict.fromkeys([result.said, *result.lines])))
-        return ActionDone("; ".join([*result.notes, result.said]), page_of(form, otherwise=self.room))
+        if result.not_done:
+            raise ActionRefusedError("; ".join(dict.fromkeys([result.message, *result.lines])))
+        return ActionDone("; ".join([*result.notes, result.message]), page_of(form, otherwise=self.room))
 
 
 class _Redial(PageAction):
@@ -280,14 +280,16 @@ class _Resolve(PageAction):
         if len(asked) > 1:
             jobs = [(await operator.call(act.call))[1] for act in acts]
             numbers = ", ".join(f"{job.destination} {job.name}".strip() for job in jobs)
-            lines = [f"You decide about {numbers}.", *(line for each in asked for line in each.rings)]
+            lines = [f"You decide about {numbers}.", *(line for each in asked for line in each.will_be_called)]
             question = Question(
                 title=f"Resolve {len(asked)} calls in doubt?",
-                rings=tuple(dict.fromkeys(lines)),
-                silent=question.silent,
+                will_be_called=tuple(dict.fromkeys(lines)),
+                will_not_be_called=question.will_not_be_called,
                 button=question.button,
             )
-        shown = [(("call", act.call), (f"seen {act.call}", each.seen)) for act, each in zip(acts, asked, strict=True)]
+        shown = [
+            (("call", act.call), (f"seen {act.call}", each.version)) for act, each in zip(acts, asked, strict=True)
+        ]
         return Confirmation(
             question=question,
             fields=await self.fields(form, operator),
@@ -365,8 +367,8 @@ class _RedialBatch(_OfBatch):
             raise InvalidInputError(f"no call of batch {batch} has ended in a way that can be redialled")
         question = Question(
             title=f"Redial calls of batch {batch}",
-            rings=("No phone yet. The next page says how many phones will ring, and asks again.",),
-            silent=("Calls in doubt, calls that were answered, and people who opted out.",),
+            will_be_called=("No phone yet. The next page says how many phones will ring, and asks again.",),
+            will_not_be_called=("Calls in doubt, calls that were answered, and people who opted out.",),
             button="Count them",
         )
         times = FormField(
@@ -398,8 +400,8 @@ class _EditBatch(_OfBatch):
         batch, _ = act.name, await act.counted()
         question = Question(
             title=f"Edit batch {batch}",
-            rings=("No phone yet. The next page says how many calls would change, and asks again.",),
-            silent=("What you leave empty stays as it is. Calls that were sent are not touched.",),
+            will_be_called=("No phone yet. The next page says how many calls would change, and asks again.",),
+            will_not_be_called=("What you leave empty stays as it is. Calls that were sent are not touched.",),
             button="Check the change",
         )
         return question, _EDITS
@@ -455,7 +457,7 @@ async def _of_file(
 ) -> ActionResult:
     found = read_number_file(path, **reading)
     done = await made(operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found).do()
-    return done if done.undone else replace(done, notes=(found.in_words, *done.notes))
+    return done if done.not_done else replace(done, notes=(found.in_words, *done.notes))
 
 
 @asynccontextmanager
@@ -611,13 +613,15 @@ class PageActing:
             except _REFUSALS:
                 return _refused(error, form)
             return _question(act, question, session, said=str(error))
-        _log.info("somebody carried out an action in the console", action=act.name, name=session.name, done=done.said)
+        _log.info(
+            "somebody carried out an action in the console", action=act.name, name=session.name, done=done.message
+        )
         return await self.tell(done, asked, session)
 
     async def tell(self, done: ActionDone, asked: PageRequest, session: PageSession) -> Response:
         """Redirect to the page that shows a result, which `told` then tells. Raises StoreError."""
         told = token_urlsafe(9)
-        await self._told.put({f"{session.id}/{told}": done.said})
+        await self._told.put({f"{session.id}/{told}": done.message})
         way = f"{done.back}{'&' if '?' in done.back else '?'}told={told}"
         return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
 

@@ -17,7 +17,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.actions import ActionRefusedError, Operator, kept_back
+from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -253,7 +253,9 @@ class CampaignPage:
         if do == "start" and not changed:
             shown = _shown_in(before, again=values["again"])
             try:
-                done = await self._process.run(_started, campaign, name, policy, name=session.name, seen=shown)
+                done = await self._process.run(
+                    _started, campaign, name, policy, name=session.name, expected_version=shown
+                )
             except ChangedSinceError as error:
                 done, said = None, str(error)
             if done is not None and not done.refused:
@@ -270,7 +272,7 @@ class CampaignPage:
         elif do == "start" and changed:
             said = f"changed since the preview: {changed}. Check the preview below, then start"
         return await self._page(
-            values | {"seen": f"{seen} {_REPORT}:{values['again']}/{report.seen}"},
+            values | {"seen": f"{seen} {_REPORT}:{values['again']}/{report.version}"},
             session,
             said=said,
             told=told,
@@ -316,7 +318,7 @@ class CampaignPage:
         )
         await self._operator.queue(queue_name).enqueue_many([request])
         told = f"{number.e164} is called with the text of the first row, within ten minutes if a worker runs."
-        return " ".join([told, *await kept_back(self._operator.store, queue_name, request.batch_id)])
+        return " ".join([told, *await active_holds(self._operator.store, queue_name, request.batch_id)])
 
     async def _page(
         self,
@@ -395,10 +397,12 @@ async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallP
 
 
 async def _started(
-    store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str, seen: str | None
+    store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str, expected_version: str | None
 ) -> EnqueueReport:
     return await campaign.start(
-        CallQueue(store, queue, policy=policy), by=Actor(on=Interface.PAGES, name=name), seen=seen
+        CallQueue(store, queue, policy=policy),
+        by=Actor(on=Interface.PAGES, name=name),
+        expected_version=expected_version,
     )
 
 

@@ -133,7 +133,7 @@ class Forget(OperatorAction):
     """
 
     name_of_action: ClassVar[str] = "forget"
-    is_for_good: ClassVar[bool] = True
+    is_irreversible: ClassVar[bool] = True
 
     operator: Operator
     number: str
@@ -155,8 +155,8 @@ class Forget(OperatorAction):
         )
         return Question(
             title=f"Erase {trail.number} for good?",
-            rings=(),
-            silent=(f"what is waiting for this person is cancelled: {count_of(waiting, 'call')}.",),
+            will_be_called=(),
+            will_not_be_called=(f"what is waiting for this person is cancelled: {count_of(waiting, 'call')}.",),
             facts=(
                 f"Calls of this person: {len(calls)} ({where}).{also}",
                 f"Erased: {GOES}.",
@@ -166,11 +166,11 @@ class Forget(OperatorAction):
             button="Erase the person for good",
         )
 
-    async def carry_out(self, seen: str | None) -> ActionResult:  # noqa: ARG002 - what is there is erased
+    async def carry_out(self, expected_version: str | None) -> ActionResult:  # noqa: ARG002 - what is there is erased
         """Erase the person. Raises ActionRefusedError, StoreError, PhoneNumberError."""
         receipt = await self._trail().erase()
         notes = (ELSEWHERE, f"not ours: {NOT_OURS}")
-        return ActionResult(said=receipt.in_words(), documents=(receipt.as_json(),), notes=notes)
+        return ActionResult(message=receipt.in_words(), documents=(receipt.as_json(),), notes=notes)
 
     async def export(self) -> dict[str, object]:
         """All that the store has of the person, as one JSON document for them. Raises StoreError, PhoneNumberError."""

@@ -85,14 +85,14 @@ class NamedCampaign:
         by: Actor,
         settings: Settings,
         menus: Mapping[str, Menu],
-        seen: str | None = None,
+        expected_version: str | None = None,
     ) -> tuple[EnqueueReport, bool]:
         """Start the campaign, and say whether this was its first start: all of its calls are stored, or none.
 
         Asked for again, it adds nothing, or what is missing after a start that was cut. What depends on the time, such
         as `tomorrow`, means what it meant at first, and so do the source and the voice of the settings. The record of
         the key is written with the first call, in one write with the condition that no other campaign has the key. With
-        `seen` of a preview, its first start does what that showed, or nothing (ChangedSinceError).
+        the `version` of a preview, its first start does what that showed, or nothing (ChangedSinceError).
 
         Raises OtherRequestError if the key belongs to another campaign, CampaignFileError with the findings of bad
         rows, and the errors of `Campaign.of` and `Campaign.start`.
@@ -122,7 +122,7 @@ class NamedCampaign:
             try:
                 report = await process.run(
                     _started, campaign, queue.name, settings.policy(), key=key, first=first, standing=text, by=by,
-                    seen=seen if standing is None else None,
+                    expected_version=expected_version if standing is None else None,
                 )  # fmt: skip
                 if not report.refused:
                     return report, standing is None
@@ -207,14 +207,14 @@ async def _started(
     first: StartedCampaign,
     standing: str | None,
     by: Actor,
-    seen: str | None,
+    expected_version: str | None,
 ) -> EnqueueReport:
     """Start a campaign, under the condition that `standing` is the record of its key; and note that it is whole."""
     # With a token of its own, so that the write of this start is never taken for the repeat of an earlier one.
     begun = _put(queue, key, replace(first, start=new_revision()), policy)
     claim = Claim(Same(NAMED_CAMPAIGNS, queue, standing, key), begun, since=None if standing is None else first.at)
     calls = CallQueue(store, queue, policy=policy)
-    report = await campaign.start(calls, by=by, now=first.at, claim=claim, seen=seen)
+    report = await campaign.start(calls, by=by, now=first.at, claim=claim, expected_version=expected_version)
     if not report.refused:
         counts = {name: getattr(report, name) for name in _COUNTS}
         whole = _put(queue, key, replace(first, counts=counts), policy)
