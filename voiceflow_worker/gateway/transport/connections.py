@@ -64,10 +64,11 @@ class ConnectionPosts:
 
         Without `waits`, this returns None at once if there is no kept connection.
         """
-        if not waits and (self._permits.locked() or not self._idle):
+        is_full = self._permits.locked()
+        if not waits and (is_full or not self._idle):
             return None
         try:
-            if self._permits.locked():
+            if is_full:
                 await self._wait_for_permit()
             else:
                 await self._permits.acquire()

@@ -352,8 +352,10 @@ class Job:
     @property
     def outcome(self) -> Outcome | None:
         """The outcome of the newest POST that has one."""
-        post = self.ended_post
-        return None if post is None else post.outcome
+        for post in reversed(self.posts):
+            if post.outcome is not None:
+                return post.outcome
+        return None
 
     @property
     def outcome_status(self) -> SessionStatus | None:
