@@ -273,9 +273,9 @@ class JournalFile(LocalJournalFile):
         with self._reporting():
             self._write([dumps({"history": history})])
 
-    def record_committed(self, kept: Sequence[bool]) -> None:
+    def record_committed(self, committed: Sequence[bool]) -> None:
         self._is_judged = True
-        numbers = list(enumerate(kept, self._first))
+        numbers = list(enumerate(committed, self._first))
         void = [number for number, done in numbers if not done]
         judgement: dict[str, Any] = {"void": void} if void else {}
         judgement |= next(({"kept": number} for number, done in reversed(numbers) if done), dict[str, Any]())
