@@ -109,8 +109,8 @@ def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
         )
     if report.refused:
         other = ". A number is called once in a batch: its other words need another batch_id"
-        is_same_batch = any(found.age is None for found in report.before)
-        repeated = "; ".join(map(str, report.before))
+        is_same_batch = any(found.age is None for found in report.repeated_calls)
+        repeated = "; ".join(map(str, report.repeated_calls))
         raise InvalidInputError(f"{repeated}. {SECOND_RUN}{other if is_same_batch else ''}")
     if report.rejected and not skip_bad:
         raise CallsChangedError(

@@ -14,7 +14,7 @@ from airflow_provider.calls.made_calls import CallsChangedError, resume_redials
 from airflow_provider.calls.task_orders import OnClear, TaskOrders
 from airflow_provider.calls.task_record import refuse_unknown_calls
 from voiceflow_worker import CallFlow, CallQueue, InvalidInputError, Job, telephone_of
-from voiceflow_worker.campaigns.called_before import IntakeTurn, said_before
+from voiceflow_worker.campaigns.called_before import EnqueueLock, said_before
 from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.standing import Standing, order_once, standing_call
@@ -110,12 +110,12 @@ async def enqueue_once(
         if requested.valid_until is not None and requested.valid_until <= now:
             raise LateTaskError(requested.valid_until, calls=1)
         # Two runs that begin at once must not both find nobody called.
-        turn = IntakeTurn(queue, f"batch {wanted.batch_id}", number=wanted.destination)
+        lock = EnqueueLock(queue, f"batch {wanted.batch_id}", number=wanted.destination)
         try:
-            async with turn.held(needed=requested.again is not True):
+            async with lock.held(needed=requested.again is not True):
                 if requested.again is not True:
                     await _refuse_said_before(queue, wanted, identity)
-                job, _ = await order_once(queue, key, make, judge, conditions=turn.conditions)
+                job, _ = await order_once(queue, key, make, judge, conditions=lock.conditions)
         except KeyConflictError as error:
             why = "another try of this task has just changed its call. A retry looks again"
             raise CallsChangedError(why) from error

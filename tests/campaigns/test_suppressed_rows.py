@@ -15,7 +15,7 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.number_file import read_number_file
-from voiceflow_worker.campaigns.intake import Intake
+from voiceflow_worker.campaigns.intake import RowEnqueuer
 from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.suppression import SuppressionList
@@ -105,13 +105,13 @@ async def test_a_suppression_that_ends_before_the_row_is_due_does_not_count(
 async def test_one_who_opts_out_while_the_file_is_read_is_left_out(
     queue: CallQueue, listed: SuppressionList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand_in = Intake.hand_in
+    enqueue = RowEnqueuer.enqueue
 
-    async def later(self: Intake, rows: object, *, staging: Staging | None) -> object:
+    async def later(self: RowEnqueuer, rows: object, *, staging: Staging | None) -> object:
         await listed.add("+6587654321")
-        return await hand_in(self, rows, staging=staging)  # type: ignore[arg-type]
+        return await enqueue(self, rows, staging=staging)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Intake, "hand_in", later)
+    monkeypatch.setattr(RowEnqueuer, "enqueue", later)
     report = await enqueue_file(queue, file_of(tmp_path, ROWS), OPTIONS, now=NOW)
     assert counts(report) == (2, 0, 1, 0, 2)
     assert [found.row for found in report.findings] == [2]

@@ -16,7 +16,7 @@ from tests.campaigns.reading import file_of
 from tests.campaigns.test_called_before import ROWS, enqueue
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.called_before import TIMEOUT, TURN, IntakeTurn
+from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, TIMEOUT, EnqueueLock
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
 from voiceflow_worker.errors import IntakeError
 
@@ -54,7 +54,7 @@ async def test_the_second_waits_and_is_then_refused_with_the_name_of_the_first(
 
     async def second() -> None:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("voiceflow_worker.campaigns.called_before.TIMEOUT", TURN / 2)
+            patched.setattr("voiceflow_worker.campaigns.called_before.TIMEOUT", LOCK_LENGTH / 2)
             with pytest.raises(IntakeError) as caught:
                 await enqueue(queue, file_of(tmp_path, ROWS, "people (1).csv"))
         refused.append(str(caught.value))
@@ -75,7 +75,7 @@ async def test_one_that_stood_still_stores_nothing_beside_its_successor(
     before_rows_are_stored: Callable[[Callable[[], object]], None],
 ) -> None:
     async def second() -> None:
-        clock.advance(TURN + timedelta(seconds=1))
+        clock.advance(LOCK_LENGTH + timedelta(seconds=1))
         assert (await enqueue(queue, file_of(tmp_path, ROWS, "people (1).csv"))).enqueued == 2
 
     before_rows_are_stored(second)
@@ -87,9 +87,9 @@ async def test_one_that_stood_still_stores_nothing_beside_its_successor(
 @EACH_STORE
 async def test_after_a_killed_one_the_next_goes_on_within_its_timeout(queue: CallQueue, tmp_path: Path) -> None:
     """A killed enqueue gives its turn back to nobody: it ends by time."""
-    async with IntakeTurn(queue, "batch people").held(needed=True):
+    async with EnqueueLock(queue, "batch people").held(needed=True):
         assert (await enqueue(queue, file_of(tmp_path, ROWS))).enqueued == 2
-    assert TIMEOUT > TURN
+    assert TIMEOUT > LOCK_LENGTH
 
 
 @EACH_STORE

@@ -1,7 +1,7 @@
 """The search for rows that would call people again: of the same batch, or with the same words as another batch.
 
-What it finds must still hold when the rows are stored. So enqueues of one queue take turns (`IntakeTurn`), and each new
-call is stored under the condition that its enqueue still has the turn.
+What it finds must still hold when the rows are stored. So enqueues of one queue exclude each other (`EnqueueLock`),
+and each new call is stored under the condition that its enqueue still has the lock.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ LOOKED_UP = 100
 OTHER_BATCHES = timedelta(days=7)
 """How long a call of another batch counts, from its creation."""
 INTAKES = "intake"
-"""Namespace of the turns of enqueues, by queue: `<token> <since> <batch>`."""
-TURN = timedelta(seconds=15)
-"""How long a turn lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
+"""Namespace of the locks of enqueues, by queue: `<token> <since> <batch>`."""
+LOCK_LENGTH = timedelta(seconds=15)
+"""How long a lock lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
 _RENEW = 5.0  # seconds
 TIMEOUT = timedelta(seconds=30)
-"""How long an enqueue waits for its turn. Less than a minute, because a person may sit before it."""
+"""How long an enqueue waits for the lock. Less than a minute, because a person may sit before it."""
 _LOOK_AGAIN = 0.1  # seconds
 _GIVING_BACK = 2.0  # seconds
 TRIAL = "voiceflow-trial-"
@@ -52,7 +52,7 @@ TRIAL = "voiceflow-trial-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalledBefore:
+class RepeatedCalls:
     """Rows that would call people again. `row` is the first of them, and `job` the earlier call to its number.
 
     `age` is the age of that call, if it belongs to another batch. `staged` says that an import which was cut has staged
@@ -97,7 +97,7 @@ class CalledBefore:
         )
 
 
-class CallsBefore:
+class EarlierCalls:
     """A comparison of the rows of a file with the earlier calls of the queue.
 
     A row repeats an earlier call to its number in the same batch, and a call with the same body that another batch made
@@ -108,7 +108,7 @@ class CallsBefore:
     with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
     calls that are `orders`' own. Calls that ended without a ring do not count either, nor do trials. Rows with
     suppressed numbers are left out: they are not called. Batches of the same `series` count as none. The calls of the
-    batch `same_people` count as those of the row's own batch. With `since`, only
+    batch `same_people_batch` count as those of the row's own batch. With `since`, only
     calls of the same batch count that were made since then: those of a cut start, whose rows now say something else.
     `unfinished` are the tokens of the imports that have not ended.
     """
@@ -117,20 +117,20 @@ class CallsBefore:
         self,
         queue: CallQueue,
         seen: SeenKeys,
-        turn: IntakeTurn,
+        lock: EnqueueLock,
         *,
         orders: Orders | None = None,
         series: Collection[str] | None = None,
-        same_people: str | None = None,
+        same_people_batch: str | None = None,
         since: datetime | None = None,
         unfinished: Collection[str | None] = (),
     ) -> None:
         self._queue = queue
-        self._same_people = same_people
+        self._same_people = same_people_batch
         self._unfinished = unfinished
         self._series = series or ()
         self._since = since
-        self._turn = turn
+        self._lock = lock
         self._orders = orders
         self._seen = seen
         """The unique keys of all rows that were read."""
@@ -152,17 +152,17 @@ class CallsBefore:
                 self._sample, self._step = self._sample[::2], 2 * self._step
             self._rows += 1
 
-    async def find(self, packs: Iterable[Sequence[ReadRow]]) -> list[CalledBefore]:
-        """The rows that would call people again, of all new rows, in packs. It keeps the turn. Raises StoreError."""
+    async def find(self, chunks: Iterable[Sequence[ReadRow]]) -> list[RepeatedCalls]:
+        """The rows that would call people again, of all new rows, in chunks. It keeps the lock. Raises StoreError."""
         store = self._queue.store
         now = store.clock.now()
         here = await self._here()
         elsewhere = await self._elsewhere(since=now - OTHER_BATCHES) if self._since is None else {}
         counts: Counter[bool] = Counter()
         first: dict[bool, tuple[int, str]] = {}
-        for pack in packs if here or elsewhere else ():
+        for chunk in chunks if here or elsewhere else ():
             repeating: list[tuple[ReadRow, str, bool]] = []
-            for row in pack:
+            for row in chunk:
                 if row.call is None or not row.has_made_key:
                     continue
                 batch_id = row.call.batch_id
@@ -174,7 +174,7 @@ class CallsBefore:
                 other = next((calls[mark] for calls in others for mark in marks if mark in calls), None)
                 if own is not None or other is not None:
                     repeating.append((row, own or other or "", own is not None))
-            await self._turn.keep()
+            await self._lock.keep()
             people = [
                 (row, job_id, is_here, row.call.numbers if row.call else ()) for row, job_id, is_here in repeating
             ]
@@ -185,7 +185,7 @@ class CallsBefore:
                     first.setdefault(is_here, (row.raw.number, job_id))
         jobs = await get_jobs(store, [job_id for _, job_id in first.values()])
         return [
-            CalledBefore(
+            RepeatedCalls(
                 count=counts[is_here],
                 row=row,
                 job=job,
@@ -246,7 +246,7 @@ class CallsBefore:
         every = Listing(queue=self._queue.name, batch=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store, every)) as pages:
             async for page in pages:
-                await self._turn.keep()
+                await self._lock.keep()
                 for job in page:
                     is_own = self._orders is not None and self._orders.is_own(job)
                     if _may_call(job) and not is_own:
@@ -284,12 +284,12 @@ def _mark(digest: str) -> bytes:
     return bytes.fromhex(digest[:32])
 
 
-class IntakeTurn:
-    """The turn of one enqueue in its queue, so that two enqueues that begin at once do not both find nobody called.
+class EnqueueLock:
+    """The lock of one enqueue on its queue, so that two enqueues that begin at once do not both find nobody called.
 
-    Its record is a condition of each new call. A process that stands still for longer than `TURN` therefore stores
-    nothing more beside its successor. Calls that are enqueued singly by a program, or under keys of the user, need no
-    turn. With `number`, it is the turn among the calls to this number alone. `lease` is a further condition.
+    Its record is a condition of each new call. A process that stands still for longer than `LOCK_LENGTH` therefore
+    stores nothing more beside its successor. Calls that are enqueued singly by a program, or under keys of the user,
+    need no lock. With `number`, it is the lock among the calls to this number alone. `lease` is a further condition.
     """
 
     def __init__(
@@ -307,13 +307,13 @@ class IntakeTurn:
 
     @property
     def conditions(self) -> tuple[Same, ...]:
-        """The conditions that this enqueue has the turn, if it needs one, and its lease, if it has one."""
-        turn = None if self._queue is None or self._value is None else Same(INTAKES, self._key, self._value)
-        return tuple(each for each in (self._lease, turn) if each is not None)
+        """The conditions that this enqueue has the lock, if it needs one, and its lease, if it has one."""
+        lock = None if self._queue is None or self._value is None else Same(INTAKES, self._key, self._value)
+        return tuple(each for each in (self._lease, lock) if each is not None)
 
     @asynccontextmanager
     async def held(self, *, needed: bool) -> AsyncGenerator[None]:
-        """Wait for the turn if it is `needed`, and have it until the end of the block.
+        """Wait for the lock if it is `needed`, and have it until the end of the block.
 
         Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
         """
@@ -324,7 +324,7 @@ class IntakeTurn:
         finally:
             if self._queue is not None and self._value is not None:
                 drop = Write(drops=(Drop(INTAKES, self._key, self._value),))
-                # If the store fails now, the turn ends by time.
+                # If the store fails now, the lock ends by time.
                 with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
                     await self._write(self._queue, drop)
 
@@ -341,7 +341,7 @@ class IntakeTurn:
             await clock.sleep(_LOOK_AGAIN)
 
     async def keep(self) -> None:
-        """Renew the turn if it was not renewed for some seconds. Raises IntakeError if it is lost."""
+        """Renew the lock if it was not renewed for some seconds. Raises IntakeError if it is lost."""
         queue, value = self._queue, self._value
         if queue is None or value is None or queue.store.clock.monotonic() - self._renewed < _RENEW:
             return
@@ -355,7 +355,7 @@ class IntakeTurn:
         if standing is None:
             self._since = now.isoformat(timespec="seconds")
         value = f"{self._token}.{self._renewals} {self._since} {self._name}"
-        put = Put(INTAKES, self._key, value, now + TURN)
+        put = Put(INTAKES, self._key, value, now + LOCK_LENGTH)
         answer = await self._write(queue, Write(conditions=(Same(INTAKES, self._key, standing),), puts=(put,)))
         if answer.result is Result.DONE:
             self._value, self._renewed = value, asked

@@ -16,15 +16,15 @@ from typing import Any, Protocol
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, IntakeTurn
+from voiceflow_worker.campaigns.called_before import EarlierCalls, EnqueueLock, RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions, Purpose, may_leave_out
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import FileKind, Findings, Packs, RawRow, RejectsFile
+from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows
 from voiceflow_worker.campaigns.imports import Claim, Import
-from voiceflow_worker.campaigns.intake import Intake, Judged, Taken
+from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import CheckedCall
@@ -73,7 +73,7 @@ class EnqueueReport:
     refused: bool
     preview: Preview | None = None
     """The preview of a dry run, if it was asked for."""
-    before: Sequence[CalledBefore] = ()
+    repeated_calls: Sequence[RepeatedCalls] = ()
     """What was found of the rows counted in `again`."""
     file_urls: Mapping[str, int] = field(default_factory=dict[str, int])
     """Of a check: the URL of every audio file to be played, with the line of the first row that plays it."""
@@ -96,7 +96,7 @@ class EnqueueReport:
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "before", "file_urls", "version"}
+            if each.name not in {"refused", "preview", "repeated_calls", "file_urls", "version"}
         }
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
@@ -104,7 +104,7 @@ class EnqueueReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class RowCounts:
     """The running counts of the rows of a file."""
 
     file: str | None
@@ -121,18 +121,18 @@ class Tally:
     ended: Counter[JobState] = field(default_factory=Counter[JobState])
     preview: PreviewMaker | None = None
     version: str = ""
-    before: list[CalledBefore] = field(default_factory=list[CalledBefore])
+    repeated_calls: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
     file_urls: dict[str, int] = field(default_factory=dict[str, int])
 
-    def called_before(self, found: Iterable[CalledBefore], *, column: str) -> None:
+    def add_repeated(self, found: Iterable[RepeatedCalls], *, column: str) -> None:
         """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
         severity = Severity.WARNING if self.dry_run else Severity.ERROR
         for each in found:
             self.again += each.count
-            self.before.append(each)
+            self.repeated_calls.append(each)
             self.findings.add([each.finding(file=self.file, column=column, severity=severity)])
 
-    def listen(self, rows: Iterable[ReadRow]) -> None:
+    def note_audio(self, rows: Iterable[ReadRow]) -> None:
         """Note the audio files that the calls of these rows play."""
         for row in rows:
             if row.call is not None and _PLAYS in row.call.body:
@@ -147,28 +147,28 @@ class Tally:
         remedy = next(iter(error.remedies), None)
         self.findings.add(error.findings or (Finding(file=self.file, message=message, remedy=remedy),))
 
-    def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
+    def add_classified(self, classified: ClassifiedRows, rejects: RejectsFile | None) -> None:
         """Count rows that were read, and write the bad ones to `rejects`."""
-        self.rows += sum(row.raw.counts for row in judged.rows)
-        self.valid += len(judged.new)
-        self.duplicates += len(judged.known)
-        self.rejected += sum(row.raw.counts for row in judged.bad)
-        self.ended += judged.ended
-        for row in judged.rows:
+        self.rows += sum(row.raw.counts for row in classified.rows)
+        self.valid += len(classified.new)
+        self.duplicates += len(classified.known)
+        self.rejected += sum(row.raw.counts for row in classified.bad)
+        self.ended += classified.ended
+        for row in classified.rows:
             self.findings.add(row.findings)
-        _write(judged.bad, rejects)
+        _write(classified.bad, rejects)
 
-    def taken(self, rows: Sequence[ReadRow], taken: Taken, rejects: RejectsFile | None) -> None:
-        """Count what became of `rows`, which `judged` had counted as valid. `rejects` gets those that are left out."""
+    def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows, rejects: RejectsFile | None) -> None:
+        """Count what became of `rows`, so far counted as valid. `rejects` gets those that are left out."""
         if self.preview is not None:
-            without_call = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
+            without_call = {row.raw.number for row in (*enqueued_rows.suppressed, *enqueued_rows.refused)}
             self.preview.add(row for row in rows if row.raw.number not in without_call)
-        self.enqueued += taken.enqueued
-        self.duplicates += taken.duplicates
-        self.suppressed += len(taken.suppressed)
-        self.valid -= taken.duplicates + len(taken.suppressed) + len(taken.refused)
-        self.rejected += len(taken.refused)
-        left_out = (*taken.suppressed, *taken.refused)
+        self.enqueued += enqueued_rows.enqueued
+        self.duplicates += enqueued_rows.duplicates
+        self.suppressed += len(enqueued_rows.suppressed)
+        self.valid -= enqueued_rows.duplicates + len(enqueued_rows.suppressed) + len(enqueued_rows.refused)
+        self.rejected += len(enqueued_rows.refused)
+        left_out = (*enqueued_rows.suppressed, *enqueued_rows.refused)
         for row in left_out:
             self.findings.add(row.findings[-1:])  # the others were added when the row was read
         _write(left_out, rejects)
@@ -293,19 +293,19 @@ async def check_file(
     read is reported as a finding. Raises InvalidInputError for a wrong option.
     """
     chosen = options or CampaignOptions()
-    tally = Tally(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
+    counts = RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
     try:
         template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path, chosen)
         if template is not None:
-            tally.rows = 1
-            tally.rejected = int(any(found.is_error for found in template.findings))
-            tally.valid = 1 - tally.rejected
-            tally.findings.add(template.findings)
-            return tally.report(refused=False, now=now)
+            counts.rows = 1
+            counts.rejected = int(any(found.is_error for found in template.findings))
+            counts.valid = 1 - counts.rejected
+            counts.findings.add(template.findings)
+            return counts.report(refused=False, now=now)
         campaign, report = _opened(path, chosen, now=now, purpose=Purpose.CHECK, progress=progress)
     except CampaignFileError as error:
-        tally.unreadable(error)
-        return tally.report(refused=True, now=now)
+        counts.unreadable(error)
+        return counts.report(refused=True, now=now)
     if campaign.is_bare or campaign.source.kind is FileKind.JSON:
         assumptions = None
     enqueueing = _Enqueueing(None, campaign, chosen, skip_bad=False, again=False, checks=True)
@@ -439,118 +439,122 @@ class _Enqueueing:
         queue, campaign = self.queue, self.campaign
         if queue is None and not dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
+        counts = RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
         if dry_run and assumptions is not None:
-            tally.preview = PreviewMaker(assumptions, campaign.later_texts, asks_store=queue is not None)
-        tally.findings.add(campaign.findings)
-        turn = IntakeTurn(queue, f"batch {campaign.batch_id}", lease=self.lease)
+            counts.preview = PreviewMaker(assumptions, campaign.later_texts, asks_store=queue is not None)
+        counts.findings.add(campaign.findings)
+        lock = EnqueueLock(queue, f"batch {campaign.batch_id}", lease=self.lease)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         unfinished = frozenset(start.start for start in starts)
-        intake = Intake(
-            queue, campaign.file, self.options, turn, campaign.number_column, states_of(self.again), unfinished
+        enqueuer = RowEnqueuer(
+            queue, campaign.file, self.options, lock, campaign.number_column, states_of(self.again), unfinished
         )
-        before = self._calls_before(turn, unfinished)
+        earlier_calls = self._calls_before(lock, unfinished)
         with TemporaryFile() as file:
-            held, needs_turn = Packs(file), False
+            spooled, needs_lock = SpooledRows(file), False
             try:
-                async with aclosing(self._judged(intake, tally, rejected)) as chunks:
+                async with aclosing(self._classified(enqueuer, counts, rejected)) as chunks:
                     async for new in chunks:
-                        if before is not None:
-                            before.add(new)
-                        needs_turn = needs_turn or any(row.has_made_key for row in new)
-                        _hold(new, held)
+                        if earlier_calls is not None:
+                            earlier_calls.add(new)
+                        needs_lock = needs_lock or any(row.has_made_key for row in new)
+                        _spool(new, spooled)
                         if progress is not None:
-                            progress(Phase.READING, 0, 0, tally.rows)
-                campaign.refuse_empty(found_any=tally.rows > 0)
+                            progress(Phase.READING, 0, 0, counts.rows)
+                campaign.refuse_empty(found_any=counts.rows > 0)
             except CampaignFileError as error:
                 if not self.checks:
                     raise
-                tally.unreadable(error)
+                counts.unreadable(error)
             closing = campaign.closing_findings()
-            tally.findings.add(closing)
+            counts.findings.add(closing)
             if self.warn is not None and closing:
                 self.warn(closing)
-            refused = not may_leave_out(tally.rejected, rows=tally.rows, limit=self.skip_bad)
-            if queue is not None and not (dry_run or refused or needs_turn):
+            refused = not may_leave_out(counts.rejected, rows=counts.rows, limit=self.skip_bad)
+            if queue is not None and not (dry_run or refused or needs_lock):
                 # Whoever ends another start must know that nobody goes on with it.
-                needs_turn = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
-            async with turn.held(needed=(needs_turn or self.expected_version is not None) and not (dry_run or refused)):
-                if before is not None:
-                    tally.called_before(await before.find(map(_unpacked, held)), column=campaign.number_column)
-                    refused = refused or (tally.again > 0 and not dry_run)
-                self._bind(tally, refused=refused)
+                needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
+            async with lock.held(needed=(needs_lock or self.expected_version is not None) and not (dry_run or refused)):
+                if earlier_calls is not None:
+                    counts.add_repeated(
+                        await earlier_calls.find(map(_unspooled, spooled)), column=campaign.number_column
+                    )
+                    refused = refused or (counts.again > 0 and not dry_run)
+                self._check_version(counts, refused=refused)
                 imported = None
                 if queue is not None and not (dry_run or refused):
                     ordered = f", ordered by {self.by.called}, {self.by.on}"
                     entry = AuditEntry.of(self.by, "start", at=now, queue=queue.name, batch=campaign.batch_id)
-                    imported = Import(queue, turn, ordered=ordered, entry=entry, claim=self.claim)
-                await self._hand_in(held, intake, imported, tally=tally, rejected=rejected, progress=progress)
-        return tally.report(refused=refused, now=now)
+                    imported = Import(queue, lock, ordered=ordered, entry=entry, claim=self.claim)
+                await self._enqueue_all(
+                    spooled, enqueuer, imported, counts=counts, rejected=rejected, progress=progress
+                )
+        return counts.report(refused=refused, now=now)
 
-    def _bind(self, tally: Tally, *, refused: bool) -> None:
+    def _check_version(self, counts: RowCounts, *, refused: bool) -> None:
         """Note what the rows would do. Raises ChangedSinceError if a preview has shown anything else."""
-        tally.version = f"{tally.rows}.{tally.valid}.{tally.duplicates}.{tally.rejected}"
-        if self.expected_version not in {None, tally.version} and not refused:
+        counts.version = f"{counts.rows}.{counts.valid}.{counts.duplicates}.{counts.rejected}"
+        if self.expected_version not in {None, counts.version} and not refused:
             raise ChangedSinceError(
                 "nothing was enqueued: what the preview showed has changed since, such as which calls already exist. "
                 "Make a new preview, and start from it"
             )
 
-    def _calls_before(self, turn: IntakeTurn, unfinished: Collection[str | None]) -> CallsBefore | None:
+    def _calls_before(self, lock: EnqueueLock, unfinished: Collection[str | None]) -> EarlierCalls | None:
         """The comparison with earlier calls; None if there is none to make."""
         # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
         since = self.claim.since if self.claim is not None and self.again is True else None
         if self.queue is None or (self.again is True and since is None):
             return None
-        orders, series, same = self.options.orders, self.options.series, self.options.same_people
-        return CallsBefore(
-            self.queue, self.campaign.keys, turn, orders=orders, series=series, same_people=same, since=since,
+        orders, series, same = self.options.orders, self.options.series, self.options.same_people_batch
+        return EarlierCalls(
+            self.queue, self.campaign.keys, lock, orders=orders, series=series, same_people_batch=same, since=since,
             unfinished=unfinished,
         )  # fmt: skip
 
-    async def _hand_in(
+    async def _enqueue_all(
         self,
-        held: Packs,
-        intake: Intake,
+        spooled: SpooledRows,
+        enqueuer: RowEnqueuer,
         imported: Import | None,
         *,
-        tally: Tally,
+        counts: RowCounts,
         rejected: RejectsFile | None,
         progress: OnRows | None,
     ) -> None:
-        """Hand in all rows. Their calls are staged until the last one is stored; without an import, none is stored."""
+        """Enqueue all rows. Their calls are staged until the last one is stored; without an import, none is stored."""
         keys, done = self.campaign.keys, 0
-        if imported is not None and len(held):
-            await imported.begin(self._batches, calls=len(held))
+        if imported is not None and len(spooled):
+            await imported.begin(self._batches, calls=len(spooled))
         staging = None if imported is None else imported.staging
-        for pack in held:
-            rows = _unpacked(pack)
+        for chunk in spooled:
+            rows = _unspooled(chunk)
             try:
-                tally.taken(rows, await intake.hand_in(rows, staging=staging), rejected)
+                counts.add_enqueued(rows, await enqueuer.enqueue(rows, staging=staging), rejected)
             except InvalidInputError:
                 if imported is not None and not done:
                     await imported.end((), keys)  # no call was stored
                 raise
             done += len(rows)
             if imported is not None and progress is not None:
-                progress(Phase.ENQUEUEING, done, len(held), tally.rows)
+                progress(Phase.ENQUEUEING, done, len(spooled), counts.rows)
         if imported is not None and self.queue is not None:
             left = await imported.end(self._batches, keys)
-            tally.findings.add(each.finding(file=self.campaign.file) for each in left)
-            await imported.tell(f"{count_of(tally.enqueued, 'call')} of {tally.rows} enqueued")
+            counts.findings.add(each.finding(file=self.campaign.file) for each in left)
+            await imported.tell(f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued")
 
-    async def _judged(
-        self, intake: Intake, tally: Tally, rejected: RejectsFile | None
+    async def _classified(
+        self, enqueuer: RowEnqueuer, counts: RowCounts, rejected: RejectsFile | None
     ) -> AsyncGenerator[Sequence[ReadRow]]:
         """The new rows of the campaign, chunk by chunk. All rows are counted, and the bad ones written down."""
         async with aclosing(self._chunks()) as chunks:
             async for rows in chunks:
-                judged = await intake.judge(rows)
-                self._batches |= {row.call.batch_id for row in judged.rows if row.call and row.call.batch_id}
-                tally.judged(judged, rejected)
+                classified = await enqueuer.classify(rows)
+                self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
+                counts.add_classified(classified, rejected)
                 if self.checks:
-                    tally.listen(judged.new)
-                yield judged.new
+                    counts.note_audio(classified.new)
+                yield classified.new
 
     async def _chunks(self) -> AsyncGenerator[list[ReadRow]]:
         """The rows of the campaign. They are read in a thread, because a worker may share this event loop."""
@@ -562,17 +566,17 @@ class _Enqueueing:
             yield await to_thread.run_sync(self.campaign.read, part)
 
 
-def _hold(rows: Sequence[ReadRow], held: Packs) -> None:
+def _spool(rows: Sequence[ReadRow], spooled: SpooledRows) -> None:
     """Store each row that has a call, with this call, until the whole file has been read. Findings are dropped."""
     try:
-        held.put([(tuple(row.raw), tuple(row.call), row.has_made_key) for row in rows if row.call is not None])
+        spooled.put([(tuple(row.raw), tuple(row.call), row.has_made_key) for row in rows if row.call is not None])
     except OSError as error:
         where = f"in {error.filename} while the file is read"
         raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error
 
 
-def _unpacked(pack: Sequence[tuple[Any, ...]]) -> list[ReadRow]:
+def _unspooled(chunk: Sequence[tuple[Any, ...]]) -> list[ReadRow]:
     return [
         ReadRow(RawRow._make(raw), made := CheckedCall._make(call), made.digest, has_made_key=has_made_key)
-        for raw, call, has_made_key in pack
+        for raw, call, has_made_key in chunk
     ]

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.campaigns.called_before import TURN, IntakeTurn
+from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, EnqueueLock
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.audit import AuditEntry, finish
 from voiceflow_worker.core.imports import Staging, ending, record_of
@@ -64,10 +64,10 @@ class Import:
     """
 
     def __init__(
-        self, queue: CallQueue, turn: IntakeTurn, *, ordered: str, entry: AuditEntry, claim: Claim | None = None
+        self, queue: CallQueue, lock: EnqueueLock, *, ordered: str, entry: AuditEntry, claim: Claim | None = None
     ) -> None:
         self._queue = queue
-        self._turn = turn
+        self._lock = lock
         self._ordered = ordered
         self._entry = entry
         self._claim = claim
@@ -83,7 +83,7 @@ class Import:
     async def begin(self, batch_ids: Iterable[str], *, calls: int) -> None:
         """Stage the calls of this import in these batches from now on.
 
-        Raises StoreError, IntakeError if the turn was lost, and InvalidInputError for a cancelled batch.
+        Raises StoreError, IntakeError if the lock was lost, and InvalidInputError for a cancelled batch.
         """
         self._starts = {each: self._start(each, calls) for each in sorted(set(batch_ids))}
         await self._queue.admitter.require_open(self._starts.keys())
@@ -112,7 +112,7 @@ class Import:
             found = await self._left_over(cut, seen)
             if found.others:
                 left.append(found)
-            elif found.count or cut.since < store.clock.now() - TURN:  # else it may be storing its first call
+            elif found.count or cut.since < store.clock.now() - LOCK_LENGTH:  # else it may be storing its first call
                 ends.append(cut)
         if ends:
             await self._write(ending(ends, queue=name, store=store))
@@ -122,7 +122,7 @@ class Import:
         count = others = 0
         async with aclosing(calls_of_start(self._queue.store, cut)) as pages:
             async for page in pages:
-                await self._turn.keep()
+                await self._lock.keep()
                 count += len(page)
                 others += sum(job.unique_key is None or job.unique_key not in seen for job in page)
         return LeftOver(cut.name, count, others)
@@ -138,8 +138,8 @@ class Import:
         return replace(Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.token)
 
     async def _write(self, write: Write) -> None:
-        store, turn = self._queue.store, self._turn.conditions
-        write = replace(write, conditions=(*turn, *write.conditions))
+        store, lock = self._queue.store, self._lock.conditions
+        write = replace(write, conditions=(*lock, *write.conditions))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is Result.DONE:
             return

@@ -1,4 +1,4 @@
-"""The intake of a campaign's rows into a queue: which are new, known or bad, and what became of those handed in."""
+"""The intake of a campaign's rows into a queue: which are new, known or bad, and what became of those enqueued."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from voiceflow_worker.campaigns.called_before import IntakeTurn
+from voiceflow_worker.campaigns.called_before import EnqueueLock
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
@@ -23,7 +23,7 @@ from voiceflow_worker.model.jobs.policy import StopRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class ClassifiedRows:
     """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows."""
 
     rows: Sequence[ReadRow]
@@ -35,8 +35,8 @@ class Judged:
 
 
 @dataclass(slots=True)
-class Taken:
-    """The result of handing in rows. The last finding of each `suppressed` or `refused` row has the reason."""
+class EnqueuedRows:
+    """The result of enqueuing rows. The last finding of each `suppressed` or `refused` row has the reason."""
 
     enqueued: int = 0
     duplicates: int = 0
@@ -45,13 +45,13 @@ class Taken:
 
 
 @dataclass(slots=True)
-class Intake:
-    """Hands rows in to a queue. Without a queue, rows are only divided into new, known and bad ones."""
+class RowEnqueuer:
+    """Enqueues rows. Without a queue, rows are only divided into new, known and bad ones."""
 
     queue: CallQueue | None
     file: str | None
     options: CampaignOptions
-    turn: IntakeTurn
+    lock: EnqueueLock
     number_column: str
     again: frozenset[JobState] = frozenset()
     """The states of ended calls in whose place rows with their keys are enqueued."""
@@ -62,7 +62,7 @@ class Intake:
     _kept: set[str] = field(default_factory=set[str], init=False)
     """What calls say that stand for rows with other words. No later row is a new call with the words of such a call."""
 
-    async def judge(self, rows: Sequence[ReadRow]) -> Judged:
+    async def classify(self, rows: Sequence[ReadRow]) -> ClassifiedRows:
         """Divide rows. If a row's key belongs to a stored call, the row is known if that stands for it, else bad.
 
         It is new if that call is to be made again.
@@ -71,7 +71,7 @@ class Intake:
         owners: Mapping[str, Job] = {}
         if self.queue is not None and keys:
             owners = await owners_of(self.queue.store, self.queue.name, keys)
-        judged: list[ReadRow] = []
+        classified: list[ReadRow] = []
         new: list[ReadRow] = []
         known: list[ReadRow] = []
         ended: Counter[JobState] = Counter()
@@ -94,9 +94,9 @@ class Intake:
                 row = self._conflicting(row, owner.id, owner.state)  # noqa: PLW2901 (the same row, with a finding)
             elif not row.is_bad:
                 new.append(row)
-            judged.append(row)
-        bad = [row for row in judged if row.is_bad]
-        return Judged(rows=judged, new=new, known=known, bad=bad, ended=ended)
+            classified.append(row)
+        bad = [row for row in classified if row.is_bad]
+        return ClassifiedRows(rows=classified, new=new, known=known, bad=bad, ended=ended)
 
     def _standing(self, owner: Job, digest: str) -> Standing:
         if owner.state in self.again:
@@ -108,28 +108,28 @@ class Intake:
     def _is_staged(self, owner: Job) -> bool:
         return owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
 
-    async def hand_in(self, rows: Sequence[ReadRow], *, staging: Staging | None) -> Taken:
-        """Enqueue new rows in one step, in this turn, as staged calls of an import.
+    async def enqueue(self, rows: Sequence[ReadRow], *, staging: Staging | None) -> EnqueuedRows:
+        """Enqueue new rows in one write, under the lock, as staged calls of an import.
 
         Without an import, this only finds rows that would be suppressed or refused.
         """
-        taken = Taken()
+        done = EnqueuedRows()
         if self.queue is None:
-            return taken
+            return done
         if staging is not None:
             await self._set_limits(self.queue, rows)
-        await self.turn.keep()
+        await self.lock.keep()
         calls = [row.call for row in rows if row.call is not None]
         over = await self._known(calls, Standing.AGAIN)
         admitted = await self.queue.admitter.admit(
-            calls, dry_run=staging is None, conditions=self.turn.conditions, staging=staging, over=over
+            calls, dry_run=staging is None, conditions=self.lock.conditions, staging=staging, over=over
         )
         others = [call for call, admission in zip(calls, admitted, strict=True) if admission.owner_id is not None]
         stand = await self._known(others, Standing.STANDS)  # somebody else was quicker
         for row, admission in zip(rows, admitted, strict=True):
             is_known = row.call is not None and row.call.unique_key in stand
-            self._take(row, AdmissionResult(is_new=False) if is_known else admission, taken)
-        return taken
+            self._take(row, AdmissionResult(is_new=False) if is_known else admission, done)
+        return done
 
     async def _known(self, calls: Sequence[CheckedCall], standing: Standing) -> Mapping[str, Job]:
         """The stored calls with the keys of these that are this to them, by their unique keys."""
@@ -139,20 +139,20 @@ class Intake:
         owners = await owners_of(self.queue.store, self.queue.name, digests)
         return {key: owner for key, owner in owners.items() if self._standing(owner, digests[key]) is standing}
 
-    def _take(self, row: ReadRow, admission: AdmissionResult, taken: Taken) -> None:
+    def _take(self, row: ReadRow, admission: AdmissionResult, done: EnqueuedRows) -> None:
         if admission.suppressed is not None:
             message = f"is not called: {admission.suppressed.reason}"
             found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
-            taken.suppressed.append(self._with(row, found))
+            done.suppressed.append(self._with(row, found))
         elif admission.owner_id is not None:
-            taken.refused.append(self._conflicting(row, admission.owner_id))
+            done.refused.append(self._conflicting(row, admission.owner_id))
         elif admission.findings:
             # The row was valid when it was read, but its validity may have passed since.
             late = (replace(found, column="valid_until", path=None) for found in admission.findings if _is_late(found))
-            taken.refused.append(self._with(row, *late, *(each for each in admission.findings if not _is_late(each))))
+            done.refused.append(self._with(row, *late, *(each for each in admission.findings if not _is_late(each))))
         elif admission.is_new is not None:
-            taken.enqueued += admission.is_new
-            taken.duplicates += not admission.is_new
+            done.enqueued += admission.is_new
+            done.duplicates += not admission.is_new
 
     async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
         """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""

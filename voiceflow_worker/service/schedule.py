@@ -359,7 +359,7 @@ class Scheduler:
             before = _moved_from(run, known)
             options = replace(
                 campaign.options, batch_id=run.batch_id, series={each.batch_id for each in known},
-                same_people=None if before is None else before.batch_id,
+                same_people_batch=None if before is None else before.batch_id,
             )  # fmt: skip
             report = await replace(campaign, options=options).start(
                 self._queue,
@@ -489,7 +489,7 @@ _NOT_STARTED = frozenset({RunState.MISSED, RunState.REPEATED})
 
 def _only_repeats(report: EnqueueReport, batch: str) -> bool:
     """Whether a start was refused because all of its people were called in a batch, and for nothing else."""
-    of_it = sum(each.count for each in report.before if each.job.batch_id == batch)
+    of_it = sum(each.count for each in report.repeated_calls if each.job.batch_id == batch)
     return report.refused and not report.enqueued and of_it == report.again and of_it >= report.valid > 0
 
 

@@ -57,18 +57,18 @@ class CampaignOptions:
     `international` for digits that begin with their country code; without it, rows need + or 00. `time_zone` is the
     zone of local times in the rows and in the options. Calls with a higher `priority` are sent first. `window` applies
     in its own zone, if it has one; else in the zone of the row, else in that of the number called; each calendar of its
-    holidays is for the numbers of its country. If `redial` is None, the policy of the queue applies. `menu` is
-    the first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and
-    its question is the default `template`. `data` is stored with each call, beside the columns of its row. `orders`
-    make the keys of the rows, and say what stands when they are ordered again: the rows are compared with the calls of
-    all others, whatever their keys, and may name no batch of their own.
-    `series` are the batches of the schedule that starts this one: its rows are not compared with their calls, and may
-    name no batch of their own. With `same_people`, the numbers of that batch count as called in this one. By the rules
-    of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default. `sheet` is the
-    sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not `destination`, or the
-    columns of several numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those
-    that cannot be read. `country_column` and `language_column` are the columns of the country and the language of each
-    row. `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
+    holidays is for the numbers of its country. If `redial` is None, the policy of the queue applies. `menu` is the
+    first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and its
+    question is the default `template`. `data` is stored with each call, beside the columns of its row. `orders` make
+    the keys of the rows, and say what stands when they are ordered again: the rows are compared with the calls of all
+    others, whatever their keys, and may name no batch of their own. `series` are the batches of the schedule that
+    starts this one: its rows are not compared with their calls, and may name no batch of their own. With
+    `same_people_batch`, the numbers of that batch count as called in this one. By the rules of `stops` the batch is
+    held. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
+    `number_column` is the column of the numbers to call, if its name is not `destination`, or the columns of several
+    numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those that cannot be read.
+    `country_column` and `language_column` are the columns of the country and the language of each row. `date_order` is
+    the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -87,7 +87,7 @@ class CampaignOptions:
     data: Mapping[str, object] | None = None
     orders: Orders | None = None
     series: Collection[str] | None = None
-    same_people: str | None = None
+    same_people_batch: str | None = None
     stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.files.rows import Packs, whole_file
+from voiceflow_worker.campaigns.files.rows import SpooledRows, whole_file
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job
@@ -130,7 +130,7 @@ class ReportColumn(NamedTuple):
         return line.data.get(self.name) if self.is_own else getattr(line, self.name)
 
 
-class LineSpool(Packs):
+class LineSpool(SpooledRows):
     """The lines of a report, kept in a temporary `file`.
 
     CSV, Excel and HTML are written from the same lines, so that they show the same calls. `select` are the columns to
