@@ -10,7 +10,6 @@ The menu is `appointment`, and the campaign is appointments.csv. The texts come 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -89,7 +88,7 @@ async def try_out(store: Store) -> Sandbox:
         menu=appointment,
         source=OURS,
         valid_for=timedelta(hours=4),
-        redial=replace(UNANSWERED, after=LATER / SPEED),
+        redial=RedialPolicy(on=UNANSWERED.on, limit=UNANSWERED.limit, after=LATER / SPEED),
     )
     await enqueue_file(CallQueue(store), CAMPAIGN, options, now=store.clock.now())
     receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store, menus=[appointment])

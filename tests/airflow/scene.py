@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from tests.support.stage import Stage, stage
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, Job, SessionStatus, Worker, open_store
 from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.model.copying import replace
 
 T = TypeVar("T")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from airflow_provider.calls.waiting.status import (
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.types import Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

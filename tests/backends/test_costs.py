@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from voiceflow_worker.core.ports.names import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Store, Write
 from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.writes import inserted
+from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +30,7 @@ from voiceflow_worker.core.rollback import forgotten_of
 from voiceflow_worker.core.settling.changes import EARLY, SESSIONS, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreVersionError, SuppressedNumberError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.reports.status import SessionStatus
 

@@ -12,7 +12,6 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tests.bench.rung import client_of, request
@@ -25,6 +24,7 @@ from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import Event, EventKind, Put, Store
 from voiceflow_worker.core.worker import WorkerOptions
 from voiceflow_worker.core.writes import NUMBER, POSTED
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 AT_ONCE = 100

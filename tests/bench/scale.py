@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -36,6 +35,7 @@ from voiceflow_worker.core.reporting.batches import read_batches, read_newest, r
 from voiceflow_worker.core.suppression import Suppression, SuppressionList, entry_puts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import inserted, journal_entry, settled
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind

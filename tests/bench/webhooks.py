@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.writes import NUMBER, SESSION
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.lifecycle import begin, lease

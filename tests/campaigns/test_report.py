@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +17,7 @@ from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_r
 from voiceflow_worker.campaigns.reports.report_html import chart_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.reporting.report import ReportTable, Share, build_report
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus

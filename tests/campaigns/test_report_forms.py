@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +23,7 @@ from voiceflow_worker.core.reporting.report import (
     build_full_report,
     build_report,
 )
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from urllib.parse import urlencode, urljoin
 
 import pytest
@@ -19,6 +18,7 @@ from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,6 @@ import string
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.support.keys import KeyTimes
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
+from voiceflow_worker.model.copying import replace
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3600)]
 

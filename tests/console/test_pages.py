@@ -6,7 +6,6 @@ import base64
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -38,6 +37,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
 from voiceflow_worker.model.reports.events import CallStatus, Leg, RecordingReady, SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, cast
@@ -17,6 +16,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Result, Store, Write, tally_change
 from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 from .samples import NOW, QUEUE, Ground, sample_job

@@ -7,7 +7,6 @@ Beside `opener`, a backend defines the fixture `read_so_far`: what its storage h
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -28,6 +27,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
 )
 from voiceflow_worker.core.ports.store import tally_change as change
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import cycle, product
 
 import anyio
@@ -23,6 +22,7 @@ from voiceflow_worker.core.ports.reads import (
 )
 from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import anyio
 import anyio.lowlevel
 import pytest
@@ -23,6 +21,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count as counter
@@ -17,6 +16,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.ports import Event, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Insert, Replace, Result, Write, WriteResult, tally_change
 from voiceflow_worker.core.writes import deleted, inserted
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import Due, Staged, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE

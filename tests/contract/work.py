@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -12,6 +11,7 @@ import pytest
 from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Result, Slot, Store, Write
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.gcra import SendSlot

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from voiceflow_worker.core.ports.controls import gate_from
 from voiceflow_worker.core.ports.reading import totals_of
@@ -37,6 +37,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 
@@ -204,7 +205,7 @@ class WriteContract(Ground):
         await stored(store, job)
         found = await job_of(other, job)
         assert found is not None
-        for field in fields(Job):
+        for field in structs.fields(Job):
             assert getattr(found, field.name) == getattr(job, field.name), field.name
         assert await states(store) == {state.value: 1}
         assert bool(await leased(store, now=job.due_at)) == (state is JobState.QUEUED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -20,6 +19,7 @@ from voiceflow_worker.core.ports.names import BATCH_KEPT, PROGRAMS, BatchNames, 
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
 from voiceflow_worker.core.writes import inserted
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 

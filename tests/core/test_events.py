@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +19,7 @@ from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.progress import CallProgress, IncomingCalls, incoming_position
 from voiceflow_worker.core.settling.changes import PRESSES_KEPT, Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, with_press
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import (

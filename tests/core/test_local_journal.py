@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, History
 from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, NO_FILES
 from voiceflow_worker.core.writes import POSTED, changed
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, NoteKind

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -25,6 +24,7 @@ from voiceflow_worker.core.ports.reads import ById, Due
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -16,6 +15,7 @@ from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Result, Same, Write, WriteResult
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.writes import NUMBER, PERSON, POSTED, SECOND_PARTY
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.gate import Gate, GateState

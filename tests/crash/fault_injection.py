@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from signal import Signals
@@ -25,6 +25,7 @@ from tests.crash.rules import judge_mix
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
 from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind
 from voiceflow_worker.model.jobs.job import FINAL_STATES
 

@@ -20,7 +20,7 @@ import time
 from asyncio import selector_events
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -44,6 +44,7 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.store import OpenGate
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from tests.explorer.search import Report, explore
 from tests.explorer.world import FAR, REAL, Rules, Scene
 from tests.support.everyday import spread
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import evidence, lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy

@@ -6,7 +6,6 @@ Small scenes run every day; the large ones are marked slow.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.store import AtMost, Condition, Drop, OpenGate, Put, Replace, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 
 ONE = (PERSON,)

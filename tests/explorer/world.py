@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import NamedTuple
 
 from voiceflow_worker.errors import JobError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import evidence, lifecycle
 from voiceflow_worker.model.jobs.job import (
     Job,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from voiceflow_worker import Caller, CallFlow, InvalidInputError, Job, JobState
 from voiceflow_worker.ivr import approval_call, approval_data, choice_of
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.menus import MenuAnswer, Menus
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio

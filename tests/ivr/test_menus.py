@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from voiceflow_worker.ivr import AfterBridge
 from voiceflow_worker.ivr.caller import CallPhase, Position, bridge_result
 from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menus import MenuAnswer, MenuResult, Menus
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support import plain_jobs
 from tests.support.plain_jobs import HOUR, MINUTE, NOW, POLICY, SECOND
 from voiceflow_worker import CallPolicy, Job, JobState
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_log import (
     ExportRow,
     Likeness,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
 from tests.support.plain_jobs import NOW, a_job
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import CallResult, call_as_json, result_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, KeyPress, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome

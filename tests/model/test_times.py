@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.times import DateOrder, read_since, read_time, read_zone
 
 SINGAPORE = ZoneInfo("Asia/Singapore")

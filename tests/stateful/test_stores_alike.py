@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -40,6 +40,7 @@ from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState as S
 from voiceflow_worker.model.jobs.job import NoteKind, RedialPolicy

@@ -27,11 +27,11 @@ import anyio
 import structlog
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
+from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.backends.store_url import identity_of
 from voiceflow_worker.backends.waiting import DiskSpeed
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
-from voiceflow_worker.core.ports.record_set import report_unreadable
+from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import Job
@@ -44,6 +44,7 @@ _log = structlog.get_logger("voiceflow.journal")
 
 SUFFIX = ".journal"
 FORMAT = 1
+_line: Codec[dict[str, Any]] = Codec(dict[str, Any])
 MEGABYTE = 1024 * 1024
 FULL = 16 * MEGABYTE
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
@@ -234,7 +235,7 @@ class JournalFile(LocalJournalFile):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             header = {"voiceflow_journal": FORMAT, "history": self._history}
-            self._size = os.write(fd, f"{dumps(header)}\n".encode())
+            self._size = os.write(fd, f"{_line.text(header)}\n".encode())
             os.fsync(fd)
             hidden.rename(path)
             _sync_folder(self._folder)
@@ -271,7 +272,7 @@ class JournalFile(LocalJournalFile):
             return
         self._history = history  # the headers of later files have it too
         with self._reporting():
-            self._write([dumps({"history": history})])
+            self._write([_line.text({"history": history})])
 
     def record_committed(self, committed: Sequence[bool]) -> None:
         self._is_judged = True
@@ -280,7 +281,7 @@ class JournalFile(LocalJournalFile):
         judgement: dict[str, Any] = {"void": void} if void else {}
         judgement |= next(({"kept": number} for number, done in reversed(numbers) if done), dict[str, Any]())
         try:
-            self._write([dumps(judgement)])
+            self._write([_line.text(judgement)])
         except OSError as error:
             self._size = self._full  # as in `_reporting`: no entry must continue a line that was cut off
             _log.warning("a journal file could not be written", error=str(error))
@@ -302,7 +303,7 @@ class JournalFile(LocalJournalFile):
         for job in jobs:
             self._number += 1
             entry = {"n": self._number, "head": head_of(job), "record": record_of(job), "body": job.body}
-            lines.append(dumps(entry))
+            lines.append(_line.text(entry))
         self._write_durably(lines)
 
     def _is_gone(self) -> bool:
@@ -382,11 +383,11 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     lines: list[bytes] = []
     for line in data.split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
-            if loads(line).get("n") not in erased:
+            if _line.value(line).get("n") not in erased:
                 lines.append(line)
     kept = [number for number in left if number <= content.kept]
     if content.kept in erased and kept:
-        lines.append(dumps({"kept": kept[-1]}).encode())
+        lines.append(_line.text({"kept": kept[-1]}).encode())
     new = path.with_name(f".{path.name}.new")
     fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
@@ -433,7 +434,7 @@ def _content(data: bytes, path: Path) -> _Content:
     content = _Content()
     for line in data.split(b"\n")[:-1]:  # a line without a line break was cut off
         try:
-            fields = loads(line)
+            fields = _line.value(line)
         except ValueError:
             _log.warning(
                 "a line of a journal file cannot be read, and is left out",

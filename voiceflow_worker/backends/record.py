@@ -1,34 +1,24 @@
 """The stored form of a job, and what deletion leaves of it.
 
-orjson writes the record, without the fields that have their defaults. pydantic's TypeAdapter over the same dataclasses
-is no faster, and costs 160 ms at first use. It also skips unknown fields, which would lose data of a newer version.
+A job is its head, which a store indexes, its body, and its record: the other fields as JSON, which nobody but this
+module reads. msgspec reads and writes it, by the types of the fields, without those that have their defaults.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from operator import attrgetter
+from typing import Any, TypeVar
 
-import orjson
+import msgspec
+from msgspec import structs
 
 from voiceflow_worker.core.ports import Event, EventKind
-from voiceflow_worker.core.ports.record_set import report_unreadable
+from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
-from voiceflow_worker.model.copying import maker, writer
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
-from voiceflow_worker.model.reports.outcome import (
-    Charge,
-    Outcome,
-    charge_from,
-    charge_record,
-    outcome_from,
-    outcome_record,
-)
-from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.window import CallWindow
 
@@ -61,17 +51,28 @@ Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | No
 """The head of a job: id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
 valid_until, active_until and body_digest. Times are in microseconds since 1970 UTC."""
 
-_REMEMBERED = 256
-_recent: dict[int, tuple[Job, str]] = {}
-"""The records of recent jobs, by the identity of the job. The job is kept too, so that no other gets its identity."""
-_NAMES = (
-    "source", "created_at", "not_before", "time_zone", "redial", "window", "data", "menu", "reason", "reason_kind",
-    "failures", "missed_windows", "post_count", "redials", "posts", "notes", "further_numbers", "place",
-    "trace",
+_STATES = {state.value: state for state in JobState}
+_IN_HEAD = frozenset(
+    {
+        "id", "queue", "state", "due_at", "destination", "body", "body_digest", "revision", "worker_id", "priority",
+        "batch_id", "unique_key", "valid_until", "active_until",
+    }
 )  # fmt: skip
-"""The fields of a job that are in its record."""
-_KNOWN = frozenset(_NAMES)
-_NEEDED = frozenset({"source", "created_at"})
+"""The fields of a job that are not in its record."""
+_IN_RECORD = [field for field in structs.fields(Job) if field.name not in _IN_HEAD]
+_WRITTEN_AS = {"window": str | None}
+"""The types of fields that a record has in another form: a window is its text, and equal texts give the same window."""
+_Record: Any = msgspec.defstruct(
+    "JobRecord",
+    [(field.name, _WRITTEN_AS.get(field.name, field.type), field.default) for field in _IN_RECORD],
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+)
+"""The fields of a job that are in its record, in their order."""
+_of_record = attrgetter(*_Record.__struct_fields__)
+_text_of = lru_cache(maxsize=1024)(CallWindow.__str__)
+_codec: Codec[Any] = Codec(_Record)
 
 
 def head_of(job: Job) -> Head:
@@ -94,24 +95,23 @@ def head_of(job: Job) -> Head:
 
 
 def record_of(job: Job) -> str:
-    """The record of a job as JSON: the fields that are in neither its head nor its body.
-
-    Recent records are remembered, because a job that is about to be sent goes to the store and to a journal file.
-    """
-    found = _recent.get(id(job))
-    if found is not None and found[0] is job:
-        return found[1]
-    record = dumps(_write(job))
-    if len(_recent) >= _REMEMBERED:
-        _recent.clear()
-    _recent[id(job)] = job, record
-    return record
+    """The record of a job as JSON: the fields that are in neither its head nor its body."""
+    *values, window = _of_record(job)
+    return _codec.text(_Record(*values, None if window is None else _text_of(window)))
 
 
 def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
-        return _job(loads(record), (*head, body))
+        job_id, queue, state, due, revision, worker, priority, batch, destination, key, valid, active, digest = head
+        source, created_at, *values = structs.astuple(_codec.value(record))
+        if (window := values[-1]) is not None:
+            values[-1] = CallWindow.recalled(window)
+        return Job(
+            job_id, queue, _STATES[state], from_micros(due), destination, body, digest, source, created_at,
+            revision, worker, priority, batch, key, from_micros_or_none(valid), from_micros_or_none(active),
+            *values,
+        )  # fmt: skip
     except Exception as error:  # whatever is wrong with it
         raise newer(f"the record of call {head[0]}", error) from error
 
@@ -155,111 +155,6 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
             report_unreadable("a call", error)
         else:
             yield job
-
-
-_write = writer(Job, _NAMES)
-_policy_record = writer(RedialPolicy)
-_PLAIN: Mapping[type, Callable[[Any], Any]] = {
-    **{each: writer(each) for each in (Post, KeyPress, Note)},
-    RedialPolicy: lambda policy: {**_policy_record(policy), "after": _waits(policy.after)},
-    Outcome: outcome_record,
-    Charge: charge_record,
-    CallWindow: str,
-    frozenset: sorted,
-    timedelta: lambda time: time // _MICROSECOND,
-}
-"""Functions that turn values into JSON values, for types that orjson does not write."""
-
-
-def _plain(value: object) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else _PLAIN[type(value)](value)
-
-
-def _waits(after: timedelta | Mapping[SessionStatus, timedelta]) -> object:
-    if isinstance(after, timedelta):
-        return after
-    return {status.value: wait for status, wait in after.items()}
-
-
-def _several(of: Callable[[dict[str, Any]], Row]) -> Callable[[list[dict[str, Any]]], tuple[Row, ...]]:
-    return lambda records: tuple([of(record) for record in records])
-
-
-def _redial(record: dict[str, Any]) -> RedialPolicy:
-    return _policy(dumps(record))
-
-
-@lru_cache(maxsize=256)
-def _policy(text: str) -> RedialPolicy:
-    record = loads(text)
-    on, after = frozenset(map(SessionStatus, record.pop("on"))), record.pop("after")
-    if isinstance(after, dict):
-        waits = cast("dict[str, int]", after)
-        own = {SessionStatus(status): wait * _MICROSECOND for status, wait in waits.items()}
-        return RedialPolicy(on=on, after=own, **record)
-    return RedialPolicy(on=on, after=after * _MICROSECOND, **record)
-
-
-def _check(record: Mapping[str, Any]) -> None:
-    if not record.keys() <= _KNOWN:
-        raise ValueError(f"it has unknown fields: {', '.join(sorted(record.keys() - _KNOWN))}")
-    if not record.keys() >= _NEEDED:
-        raise ValueError(f"it lacks fields: {', '.join(sorted(_NEEDED - record.keys()))}")
-
-
-_time = datetime.fromisoformat
-_post = maker(
-    Post,
-    {
-        "began_at": _time,
-        "valid_until": _time,
-        "answered_at": _time,
-        "verdict": VerdictKind,
-        "outcome": outcome_from,
-        "outcome_known_at": _time,
-        "presses": _several(maker(KeyPress, {"at": _time})),
-        "charge": charge_from,
-        "bridged": tuple,
-    },
-)
-_job = maker(
-    Job,
-    {
-        "state": JobState,
-        "due_at": from_micros,
-        "valid_until": from_micros_or_none,
-        "active_until": from_micros_or_none,
-        "created_at": _time,
-        "not_before": _time,
-        "redial": _redial,
-        "window": CallWindow.recalled,
-        "reason_kind": ReasonKind,
-        "posts": _several(_post),
-        "notes": _several(maker(Note, {"at": _time, "kind": NoteKind})),
-        "further_numbers": tuple,
-    },
-    given=(
-        "id", "queue", "state", "due_at", "revision", "worker_id", "priority", "batch_id", "destination", "unique_key",
-        "valid_until", "active_until", "body_digest", "body",
-    ),
-    check=_check,
-)  # fmt: skip
-
-
-def dumps(record: Mapping[str, Any]) -> str:
-    """Write a record as JSON that `loads` can read."""
-    try:
-        return orjson.dumps(record, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
-    except TypeError:
-        # An answer or a summary may contain half a surrogate pair, or an integer beyond 64 bits. orjson does not write
-        # these, and would misread them. Evidence is never dropped, so `json` writes the record, and a space marks it.
-        return " " + json.dumps(record, default=_plain)
-
-
-def loads(record: str | bytes) -> dict[str, Any]:
-    """Read a record that `dumps` wrote. Raises ValueError for other texts."""
-    fields: dict[str, Any] = json.loads(record) if record[:1].isspace() else orjson.loads(record)
-    return fields
 
 
 Tombstone = tuple[str, str | None, str, str, str, int, int, int | None, int | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import NamedTuple, Self
 
@@ -38,7 +38,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
 )
 from voiceflow_worker.finding import Finding, Remedy
-from voiceflow_worker.model.copying import maker
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
@@ -496,31 +496,29 @@ def new_job(
         if opening.problem is not None:
             raise CallFlowError([opening.problem])
         due_at, time_zone = opening.at, opening.time_zone
-    return _made(
-        {
-            "id": job_id,
-            "queue": queue,
-            "state": JobState.QUEUED,
-            "due_at": due_at,
-            "revision": revision,
-            "worker_id": None if call.batch_id is None else start,
-            "priority": call.priority,
-            "batch_id": call.batch_id,
-            "destination": call.destination,
-            "unique_key": call.unique_key,
-            "valid_until": call.valid_until,
-            "body": call.body,
-            "body_digest": call.digest,
-            "source": call.source,
-            "created_at": at,
-            "not_before": call.not_before,
-            "time_zone": time_zone,
-            "redial": call.redial if call.redial is not None else redial,
-            "window": call.window,
-            "data": call.data,
-            "menu": call.menu,
-            "further_numbers": call.further_numbers,
-        }
+    return Job(
+        id=job_id,
+        queue=queue,
+        state=JobState.QUEUED,
+        due_at=due_at,
+        revision=revision,
+        worker_id=None if call.batch_id is None else start,
+        priority=call.priority,
+        batch_id=call.batch_id,
+        destination=call.destination,
+        unique_key=call.unique_key,
+        valid_until=call.valid_until,
+        body=call.body,
+        body_digest=call.digest,
+        source=call.source,
+        created_at=at,
+        not_before=call.not_before,
+        time_zone=time_zone,
+        redial=call.redial if call.redial is not None else redial,
+        window=call.window,
+        data=call.data,
+        menu=call.menu,
+        further_numbers=call.further_numbers,
     )
 
 
@@ -547,6 +545,3 @@ def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInput
         found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
         findings += [replace(each, message=f"call {index}: {each.message}") for each in found]
     return CallFlowError(findings)
-
-
-_made = maker(Job, {})

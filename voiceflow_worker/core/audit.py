@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from getpass import getuser
@@ -23,6 +23,7 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
 from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Record, Result, Store, Write, WriteResult
 from voiceflow_worker.errors import StoreError, VoiceflowError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 AUDIT = "audit"
@@ -159,7 +160,7 @@ class AuditEntry:
 
     def puts(self, *, mode: Mode = Mode.ALWAYS) -> tuple[Put, ...]:
         """The records of the entry."""
-        text = json_codec(AuditEntry).dump_json(self, exclude_none=True, exclude={"id"}).decode()
+        text = json_codec(AuditEntry).text(self)
         return tuple(Put(AUDIT, group, text, self.at + KEPT, mode, self.id) for group in self.groups)
 
 
@@ -253,7 +254,7 @@ def entries_of(records: Sequence[Record]) -> list[AuditEntry]:
     found: list[AuditEntry] = []
     for record in records:
         try:
-            found.append(replace(json_codec(AuditEntry).validate_json(record.value), id=record.member))
+            found.append(replace(json_codec(AuditEntry).value(record.value), id=record.member))
         except ValueError as error:
             report_unreadable(f"{AUDIT} {record.member}", error)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.core import writes
@@ -16,6 +16,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
 from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_log import Likeness, likeness
 from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, found_placed, has_press, with_press
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -32,6 +32,7 @@ from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Key, Put, Record, Result, Same, Write
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import ChangedSinceError, JobError, StoreError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind

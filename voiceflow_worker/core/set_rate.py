@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write
+from voiceflow_worker.model.copying import replace
 
 NAMESPACE = "set-rate"
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta
 
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
+from voiceflow_worker.core.ports.record_set import json_codec, json_records, report_unreadable
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
@@ -49,6 +51,10 @@ def listed_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
     return (*all_spellings(given), *erased)
 
 
+Instant = Annotated[datetime, Meta(tz=True)]
+"""A time with its zone: of another one, nobody knows when it is, and its entry cannot be read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
     """One number on the suppression list. `job_id` is the call that added it, if any; `until` None means forever.
@@ -57,10 +63,10 @@ class Suppression:
     """
 
     number: str
-    since: datetime
+    since: Instant
     reason: str = ""
     job_id: str | None = None
-    until: datetime | None = None
+    until: Instant | None = None
     file: str | None = None
 
     def holds(self, at: datetime) -> bool:
@@ -110,7 +116,7 @@ class SuppressionList:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._clock = store.clock
-        self._entries = RecordSet(store, NAMESPACE, write=entry_text, read=_entry)
+        self._entries = json_records(store, NAMESPACE, Suppression, unreadable=_unreadable)
 
     async def add(
         self,
@@ -311,11 +317,7 @@ def _end_of(entry: Suppression) -> datetime | None:
 
 def entry_text(entry: Suppression) -> str:
     """The stored form of an entry, under its number."""
-    stored = asdict(entry)
-    del stored["number"]
-    if entry.file is None:
-        del stored["file"]
-    return json.dumps(stored, default=datetime.isoformat, ensure_ascii=False)
+    return json_codec(Suppression).text(entry)
 
 
 def entry_puts(entry: Suppression, *, token: str) -> tuple[Put, Put]:
@@ -350,31 +352,15 @@ def _removal(numbers: Sequence[str], standing: Mapping[tuple[str, str], str]) ->
 
 def entry_of(record: Record) -> Suppression:
     """The entry in a record of the suppression list."""
-    return _entry(record.group, record.value)
-
-
-def _entry(number: str, text: str) -> Suppression:
-    """The stored entry. An entry that this version cannot read suppresses its number forever."""
     try:
-        fields = json.loads(text)
-        until = fields["until"]
-        return Suppression(
-            number=number,
-            since=_moment(fields["since"]),
-            reason=fields["reason"],
-            job_id=fields["job_id"],
-            until=_moment(until) if until else None,
-            file=fields.get("file"),
-        )
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        report_unreadable(f"the entry of {number} on the suppression list", error)
-        reason = "its entry in the list cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
-        return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)
+        entry: Suppression = json_codec(Suppression).value(record.value)
+    except ValueError as error:
+        return _unreadable(record.group, error)
+    return entry
 
 
-def _moment(text: str) -> datetime:
-    """The time in UTC. Raises ValueError for a time without a zone: nobody knows when it is."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text} has no time zone")
-    return moment.astimezone(UTC)
+def _unreadable(number: str, error: Exception) -> Suppression:
+    """What counts in the place of an entry that this version cannot read: it suppresses its number forever."""
+    report_unreadable(f"the entry of {number} on the suppression list", error)
+    reason = "its entry in the list cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
+    return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)

@@ -372,7 +372,7 @@ class Alarms:
         return conditions, puts
 
     def _limits_write(self, mark: str, text: str | None, record: AlarmRecord, *, ends_at: datetime) -> Write:
-        written = json_codec(AlarmRecord).dump_json(replace(record, token=new_revision()), exclude_none=True).decode()
+        written = json_codec(AlarmRecord).text(replace(record, token=new_revision()))
         return Write(
             conditions=(Same(ALARMS, self._group, text, mark),),
             puts=(Put(ALARMS, self._group, written, ends_at, member=mark),),
@@ -434,7 +434,7 @@ def _is_news(alert: Alert, record: AlarmRecord, now: datetime) -> bool:
 def _recalled(text: str) -> AlarmRecord | None:
     """What a record says; None for one of another version, which is replaced."""
     try:
-        record: AlarmRecord = json_codec(AlarmRecord).validate_json(text)
+        record: AlarmRecord = json_codec(AlarmRecord).value(text)
     except ValueError:
         return None
     return record

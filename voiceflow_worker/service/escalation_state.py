@@ -288,7 +288,7 @@ class EscalationRecord:
     def text(self) -> str:
         """The text of the record, with a new token."""
         renewed = replace(self, token=new_revision())
-        return json_codec(EscalationRecord).dump_json(renewed, exclude_none=True).decode()
+        return json_codec(EscalationRecord).text(renewed)
 
     @property
     def listed_at(self) -> datetime:

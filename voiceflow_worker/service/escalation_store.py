@@ -277,7 +277,7 @@ def _list_key(at: datetime, escalation_id: str) -> str:
 @lru_cache(maxsize=4096)
 def _read(text: str) -> tuple[EscalationRecord, Escalation]:
     """The record in a stored text, and its escalation. Open ones are looked at each second, and seldom change."""
-    record: EscalationRecord = json_codec(EscalationRecord).validate_json(text)
+    record: EscalationRecord = json_codec(EscalationRecord).value(text)
     return record, Escalation.stored(record.escalation)
 
 

@@ -180,7 +180,7 @@ async def _read(queue: CallQueue, key: str) -> tuple[StartedCampaign | None, str
         return None, None
     found = records[0]
     try:
-        return json_codec(StartedCampaign).validate_json(found.value), found.value
+        return json_codec(StartedCampaign).value(found.value), found.value
     except ValueError:
         raise ActionRefusedError(
             f"the record of the key {key[:100]!r} cannot be read, perhaps because a newer version of voiceflow-worker "
@@ -189,7 +189,7 @@ async def _read(queue: CallQueue, key: str) -> tuple[StartedCampaign | None, str
 
 
 def _put(queue: str, key: str, started: StartedCampaign, policy: CallPolicy) -> Put:
-    text = json_codec(StartedCampaign).dump_json(started, exclude_none=True).decode()
+    text = json_codec(StartedCampaign).text(started)
     return Put(NAMED_CAMPAIGNS, queue, text, started.at + policy.key_retention, member=key)
 
 

@@ -54,7 +54,7 @@ class Uploads:
 
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
-        self._uploads = json_records(store, UPLOADS, Upload, key="id", keep_for=KEPT_FOR, durable=False)
+        self._uploads = json_records(store, UPLOADS, Upload, keep_for=KEPT_FOR, durable=False)
         self._pieces: RecordSet[str] = RecordSet(
             store, PIECES, write=str, read=lambda _, text: text, keep_for=KEPT_FOR, durable=False
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -22,6 +21,7 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.store import BulkWrite, Mode, OpenGate, Put, Result, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +17,7 @@ from voiceflow_worker.backends.postgres.store import AT_ONCE
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import BulkWrite, Write
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
 from voiceflow_worker.model.reports.outcome import Outcome

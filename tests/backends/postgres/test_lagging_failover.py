@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -25,6 +24,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Guard, Page, Result, Sa
 from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.writes import POSTED
+from voiceflow_worker.model.copying import replace
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 

@@ -7,7 +7,6 @@ what spans its slots and nodes, a pair behind a sentinel about writes that a rep
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -27,6 +26,7 @@ from tests.support.redis_users import RULE, url_of
 from voiceflow_worker.backends.redis import faults as scripts
 from voiceflow_worker.backends.redis import finding, manager
 from voiceflow_worker.backends.redis.store import open_redis
+from voiceflow_worker.model.copying import replace
 
 
 @pytest.fixture(autouse=True)

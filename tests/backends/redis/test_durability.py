@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 import pytest
 
@@ -27,6 +26,7 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
+from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Delete, Same, Write, tally_change
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import OutcomeSource

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import socket
-from dataclasses import replace
 
 import anyio
 import pytest
@@ -14,6 +13,7 @@ from tests.support.redis_server import WatchedPair, free_port
 from voiceflow_worker.backends.redis.faults import NoPrimaryError
 from voiceflow_worker.backends.redis.manager import primary
 from voiceflow_worker.backends.redis.url import RedisURL, parse_url
+from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
 CHECKPOINTS = 60

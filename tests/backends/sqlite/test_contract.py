@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tests.support.everyday import spread
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.backends.sqlite.connection import SQL
 from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Write
+from voiceflow_worker.model.copying import replace
 
 
 class TestSqlite(StoreContract):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from heapq import nsmallest
@@ -64,6 +63,7 @@ from voiceflow_worker.core.ports.store import (
     refuses_all,
     tally_change,
 )
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState

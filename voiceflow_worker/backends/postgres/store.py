@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
@@ -31,6 +31,7 @@ from voiceflow_worker.core.ports.store import (
     check_bulk_write,
 )
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
@@ -28,6 +28,7 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
+from voiceflow_worker.model.copying import replace
 
 SCHEMA = 9
 """The version of the layout of a store's keys."""

@@ -122,7 +122,7 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
         if await last_sequence(store, queue) != sequence:
             continue  # an event between the two may be of this end, or of the next one
         end = BatchEnd(number=1 if before is None else before.number + 1, sequence=sequence, at=store.clock.now())
-        text = json_codec(BatchEnd).dump_json(end).decode()
+        text = json_codec(BatchEnd).text(end)
         write = Write(
             conditions=(Same(BATCH_ENDS, queue, None if standing is None else standing.value, batch_id),),
             puts=(Put(BATCH_ENDS, queue, text, end.at + KEPT, member=batch_id),),
@@ -168,7 +168,7 @@ async def wait_for_batch(store: Store, queue: str, batch_id: str, *, timeout: ti
 
 def _read(record: Record) -> BatchEnd | None:
     try:
-        end: BatchEnd = json_codec(BatchEnd).validate_json(record.value)
+        end: BatchEnd = json_codec(BatchEnd).value(record.value)
     except ValueError:
         return None  # of a newer version: the next end begins the count anew
     return end

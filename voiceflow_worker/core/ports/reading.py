@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
@@ -23,6 +23,7 @@ from voiceflow_worker.core.ports.controls import (
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Listing, Paged, Read, Staged, Waiting
 from voiceflow_worker.core.ports.store import Key, Page, Record, Store
 from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals

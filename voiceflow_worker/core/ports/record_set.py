@@ -8,17 +8,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
+import msgspec
 import structlog
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Mode, Page, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import StoreError, StoreVersionError
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
 
 PAGE = 1000
 _IN_A_WRITE = 50
@@ -186,35 +183,54 @@ def json_records(
     namespace: str,
     kind: type[Value],
     *,
-    key: str | None = None,
     keep_for: timedelta | None = None,
     durable: bool = True,
     unreadable: Callable[[str, Exception], Value | None] | None = None,
 ) -> RecordSet[Value]:
-    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and fields that are None are left out.
-
-    `key` is the name of the field that has the record's key. This field is not written.
-    """
-    codec: TypeAdapter[Value] = json_codec(cast("Any", kind))
+    """Records whose values have the JSON form of `kind`."""
+    codec: Codec[Value] = Codec(kind)
     return RecordSet(
         store,
         namespace,
-        write=lambda value: codec.dump_json(value, exclude_none=True, exclude=None if key is None else {key}).decode(),
-        read=lambda name, text: (
-            codec.validate_json(text) if key is None else codec.validate_python({**json.loads(text), key: name})
-        ),
+        write=codec.text,
+        read=lambda _, text: codec.value(text),
         keep_for=keep_for,
         durable=durable,
         unreadable=unreadable,
     )
 
 
-@lru_cache
-def json_codec(kind: Any) -> TypeAdapter[Any]:
-    """The JSON codec of a dataclass. It raises ValueError for JSON that it cannot read."""
-    from pydantic import TypeAdapter  # loaded when it is first used
+class Codec(Generic[Value]):
+    """The JSON form of the values of one type: of a dataclass, a struct of msgspec, or what these are made of.
 
-    return TypeAdapter(kind)
+    What a newer version added is ignored in a dataclass, and refused in a struct that forbids unknown fields.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._decode: Callable[[str | bytes], Value] = msgspec.json.Decoder(kind).decode
+
+    def text(self, value: Value) -> str:
+        """The JSON text of a value."""
+        try:
+            return _encode(value).decode()
+        except UnicodeEncodeError:
+            # An answer or a summary may contain half a surrogate pair, which msgspec does not write. Evidence is never
+            # dropped, so `json` writes the value, and a space marks it.
+            return " " + json.dumps(msgspec.to_builtins(value))
+
+    def value(self, text: str | bytes) -> Value:
+        """The value in a text. Raises ValueError for a text that is not of this type."""
+        return msgspec.convert(json.loads(text), self._kind) if text[:1].isspace() else self._decode(text)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+@lru_cache
+def json_codec(kind: Any) -> Codec[Any]:
+    """The codec of a type, made once."""
+    return Codec(kind)
 
 
 def newest_first(at: datetime) -> str:

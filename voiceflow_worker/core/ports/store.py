@@ -48,10 +48,11 @@ constant, and never to what the store holds (a seek in an index is not counted).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from msgspec import Struct, field
 
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.model.jobs.gcra import SendSlot
@@ -98,8 +99,7 @@ class Mode(StrEnum):
     """It is replaced if it ends earlier than the put; else it stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """A record to store. `ends_at` None means that it stays until it is dropped."""
 
     namespace: str
@@ -110,8 +110,7 @@ class Put:
     member: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Struct, frozen=True):
     """A record to delete, if it has this value; None means any value. A drop of an absent record does nothing."""
 
     namespace: str
@@ -128,8 +127,7 @@ def is_owned_by(value: str, owner: str | None) -> bool:
     return owner is not None and (value == owner or value.startswith(f"{owner}."))
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(Struct, frozen=True):
     """No record of any of these groups exists, except records of `except_owner` (see `is_owned_by`)."""
 
     namespace: str
@@ -137,8 +135,7 @@ class Absent:
     except_owner: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AtMost:
+class AtMost(Struct, frozen=True):
     """At most `most` records of a group exist, records of `except_owner` not counted.
 
     A refusal has the record with whose end the condition will hold, if nothing else changes.
@@ -150,8 +147,7 @@ class AtMost:
     except_owner: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Same:
+class Same(Struct, frozen=True):
     """The record has this value; None means that there is no record.
 
     This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
@@ -165,8 +161,7 @@ class Same:
     member: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenGate:
+class OpenGate(Struct, frozen=True):
     """Neither the gate of the queue nor that of the batch is closed. A refusal has the record of the closed gate."""
 
     queue: str
@@ -179,8 +174,7 @@ Condition = Absent | AtMost | Same | OpenGate
 # --- Send slots --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A send slot of a queue: the next free time at its rate, not before `after` and not later than `until`.
 
     All workers share the slots (GCRA, `model.jobs.gcra`). In a queue without a rate, each slot is at `after`. When the
@@ -214,8 +208,7 @@ class EventKind(StrEnum):
         return cls.OTHER
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """Something that happened to a job, committed together with its move.
 
     Events reach their readers at least once, and in order per job. `post` is the number of the POST, 0 for none. The
@@ -235,8 +228,7 @@ class Event:
 # ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(Struct, frozen=True):
     """The owner of a unique key, by its id, which gives the key up to a new job.
 
     `change` is its next version, without the key; None if it was deleted, and its tombstone has the key. The owner must
@@ -247,8 +239,7 @@ class Handover:
     change: Replace | None
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(Struct, frozen=True):
     """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
 
     With `over`, an owner that this names exactly gives its key up, in the same write. No `together` bulk
@@ -259,8 +250,7 @@ class Insert:
     over: Handover | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(Struct, frozen=True):
     """The job's next version, which replaces the one with `revision`; STALE if the store has another one, or none.
 
     `job` has a new revision, which no other write has. Its id, queue, batch, unique key, numbers, priority,
@@ -271,13 +261,11 @@ class Replace:
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
-class Edit(Replace):
+class Edit(Replace, frozen=True):
     """A replacement that may also change the priority, `valid_until` and body. The digest of the body stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """The end of a job that has this revision. Its unique key stays taken, by a tombstone, until `keep_key_until`.
 
     With None, nothing of it is kept.
@@ -292,8 +280,7 @@ class Delete:
 Change = Insert | Replace | Delete
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class Write(Struct, frozen=True, kw_only=True):
     """What is stored together: at most one change of a job, records, events, and what they do to counters.
 
     `tally` is added to the counters of the queue and of the job's batch (`tally_change`). `wakes` is a queue whose
@@ -311,8 +298,7 @@ class Write:
     slot: Slot | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """The history of a server's data. It ends when another server takes over.
 
     `name` differs afterwards; it is empty if the server has not taken over from any other since it was started.
@@ -325,8 +311,7 @@ class History:
     created_in: History | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(Struct, frozen=True):
     """That the store was not rolled back to an older state: on the same server, with what it certainly had.
 
     `server` is the incarnation of the server (`Store.server`) with which the caller has compared its journal files.
@@ -337,8 +322,7 @@ class Guard:
     known: Same
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkWrite:
+class BulkWrite(Struct, frozen=True, kw_only=True):
     """Writes to write, and the condition of all of them."""
 
     writes: tuple[Write, ...]
@@ -366,8 +350,7 @@ class Result(Enum):
     """Another write of a `together` bulk write was refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """The job that owns a unique key, or owned it when it was deleted.
 
     Only its head is read, so that a job of a newer version is no error: `state` may be one that this version lacks.
@@ -378,8 +361,7 @@ class Owner:
     state: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteResult:
+class WriteResult(Struct, frozen=True, kw_only=True):
     """The result of one write, with what it depends on.
 
     With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for a `Same` condition
@@ -425,8 +407,7 @@ def refuses_all(write: Write, answer: WriteResult) -> bool:
 # --- Reading -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """The records of a namespace, or of a `group` of it, in the order of their groups and members.
 
     The page begins after the record with the key `after`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -37,7 +36,7 @@ from voiceflow_worker.model.jobs.evidence import session_of, with_press
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, KeyPress, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.reports.outcome import Outcome, outcome_from, outcome_record
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 
 if TYPE_CHECKING:
@@ -63,13 +62,7 @@ class Sessions:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._posts = text_records(store, SESSIONS, keep_for=writes.SESSION_KEPT)
-        self.early: RecordSet[Outcome] = RecordSet(
-            store,
-            EARLY,
-            write=lambda outcome: json.dumps(outcome_record(outcome)),
-            read=lambda _, text: outcome_from(json.loads(text)),
-            keep_for=writes.SESSION_KEPT,
-        )
+        self.early: RecordSet[Outcome] = json_records(store, EARLY, Outcome, keep_for=writes.SESSION_KEPT)
         """Early summaries by session. The first summary of a session counts. A summary that cannot be read is None."""
 
         self._presses = json_records(store, PRESSES, KeyPress, keep_for=PRESSES_KEPT)

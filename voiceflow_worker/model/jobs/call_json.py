@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 import orjson
+from msgspec import structs
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action
@@ -198,7 +199,7 @@ def _charge(charge: Charge | None) -> dict[str, object]:
 
 
 def _leg(leg: CallLeg) -> dict[str, object]:
-    return {name: rfc3339(each) if isinstance(each, datetime) else each for name, each in asdict(leg).items()}
+    return {name: rfc3339(each) if isinstance(each, datetime) else each for name, each in structs.asdict(leg).items()}
 
 
 def _post(post: Post, *, number: str) -> dict[str, object]:

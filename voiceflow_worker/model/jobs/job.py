@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.rules import second_parties
@@ -60,8 +62,7 @@ _DID_NOT_RING = NOBODY_CALLED | {VerdictKind.NOT_PLACED}
 _PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyPress:
+class KeyPress(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The keys that a person pressed in answer to `menu`. `event_id` names the event (VCA) that reported them.
 
     `answer` is the name that the menu gave to these keys when they were pressed, such as `confirmed`. Keys that
@@ -76,8 +77,7 @@ class KeyPress:
     leads_on: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Post:
+class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One POST of a job.
 
     `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
@@ -169,8 +169,7 @@ class ReasonKind(StrEnum):
     """The job has ended because the other copy of a restore has the same call under another id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Note(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A remark in the history of a job, for people."""
 
     at: datetime
@@ -178,8 +177,7 @@ class Note:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedialPolicy:
+class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A redial policy: the session statuses after which to call again, the most redials, and the wait before each.
 
     `after` is one wait, or a wait for each status in `on`.
@@ -209,8 +207,7 @@ class RedialPolicy:
         return max(self.after.values(), default=timedelta()) if found is None else found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True):
     """One call to be placed. It is immutable: moves return a new job.
 
     Stores have an index on the first group of fields, the head. `body` is the 8x8 request body without `validUntil` and
@@ -230,19 +227,20 @@ class Job:
     queue: str
     state: JobState
     due_at: datetime
-    revision: str = ""
-    worker_id: str | None = None
-    priority: int = 0
-    batch_id: str | None = None
     destination: str
-    unique_key: str | None = None
-    valid_until: datetime | None = None
-    active_until: datetime | None = None
-
     body: str
     body_digest: str
     source: str
     created_at: datetime
+
+    revision: str = ""
+    worker_id: str | None = None
+    priority: int = 0
+    batch_id: str | None = None
+    unique_key: str | None = None
+    valid_until: datetime | None = None
+    active_until: datetime | None = None
+
     not_before: datetime | None = None
     time_zone: str | None = None
     reason: str | None = None
@@ -252,14 +250,14 @@ class Job:
     post_count: int = 0
     redials: int = 0
     redial: RedialPolicy | None = None
-    window: CallWindow | None = None
-    data: Mapping[str, object] | None = None
+    data: Mapping[str, Any] | None = None
     menu: str | None = None
     posts: tuple[Post, ...] = ()
-    notes: tuple[Note, ...] = field(default=())
+    notes: tuple[Note, ...] = ()
     further_numbers: tuple[str, ...] = ()
     place: int = 0
     trace: str | None = None
+    window: CallWindow | None = None
 
     @property
     def numbers(self) -> tuple[str, ...]:

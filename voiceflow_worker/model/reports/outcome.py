@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any
 
-from voiceflow_worker.model.copying import maker
+from msgspec import Struct
+
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
 from voiceflow_worker.model.reports.status import (
@@ -21,36 +18,16 @@ from voiceflow_worker.model.reports.status import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The price of a session (all its legs together), and the seconds that are billed for it.
 
-    `currency` is None only for a price of 0 without a currency.
+    `currency` is None only for a price of 0 without a currency. Stores ignore what a newer version adds, because a
+    charge is only displayed.
     """
 
     price: Decimal
     currency: str | None = None
     billed_seconds: float | None = None
-
-
-def charge_record(charge: Charge) -> dict[str, Any]:
-    """The charge as JSON values that stores keep; the price is a text, which keeps every digit."""
-    record: dict[str, Any] = {"price": str(charge.price)}
-    if charge.currency is not None:
-        record["currency"] = charge.currency
-    if charge.billed_seconds is not None:
-        record["billed_seconds"] = charge.billed_seconds
-    return record
-
-
-def charge_from(record: dict[str, Any]) -> Charge:
-    """The charge of a record. Fields of a newer version are ignored: a charge is only displayed."""
-    return _charge(record["price"], record.get("currency"), record.get("billed_seconds"))
-
-
-@lru_cache(maxsize=4096, typed=True)  # calls of the same length have the same price
-def _charge(price: str, currency: str | None, billed_seconds: float | None) -> Charge:
-    return Charge(price=Decimal(price), currency=currency, billed_seconds=billed_seconds)
 
 
 MISSED_WINDOW_CODES = frozenset({VALIDITY_EXPIRED, SESSION_VALIDITY_EXPIRED})
@@ -61,8 +38,7 @@ _OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
 """Session statuses that can come from the leg to the second party. If they do, the first party has answered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallLeg:
+class CallLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One of the (at most two) calls of a session: the call to the person, or the call that is bridged to it.
 
     `status` is the spelling of 8x8. `seconds` is the time for which the leg was connected, `mos` the mean opinion score
@@ -82,8 +58,7 @@ class CallLeg:
     jitter_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The end of a session, from its summary (VSS) or the log.
 
     `status` is None if 8x8 spells the status in a way that is not known; `status_text` is the spelling of 8x8. If
@@ -166,53 +141,3 @@ def _is_to_another(leg: CallLeg, destination: str) -> bool:
     if not (shown.isascii() and shown.isdigit()) or _is_to(leg, destination):
         return False
     return not own.endswith(shown) and not shown.endswith(own)
-
-
-_STATUSES: dict[str | None, SessionStatus | None] = {None: None, **{each.value: each for each in SessionStatus}}
-_LEG_FIELDS = tuple(field.name for field in fields(CallLeg))
-_LEG_TIMES = ("initiated_at", "connected_at", "disconnected_at")
-
-
-def outcome_record(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as JSON values; times are ISO 8601."""
-    record: dict[str, Any] = {
-        "status": outcome.status.value if outcome.status is not None else None,
-        "status_text": outcome.status_text,
-        "code": outcome.code,
-        "message": outcome.message,
-        "session_id": outcome.session_id,
-        "started_at": _written(outcome.started_at),
-        "ended_at": _written(outcome.ended_at),
-        "seconds": outcome.seconds,
-        "last_action": outcome.last_action,
-        "legs": [_leg_record(leg) for leg in outcome.legs] or None,
-        "is_partial": outcome.is_partial or None,
-    }
-    return {name: value for name, value in record.items() if value is not None}
-
-
-def _leg_record(leg: CallLeg) -> dict[str, Any]:
-    record: dict[str, Any] = {}
-    for name in _LEG_FIELDS:
-        value = getattr(leg, name)
-        if value is not None:
-            record[name] = _written(value) if name in _LEG_TIMES else value
-    return record
-
-
-def _written(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
-
-
-_leg = maker(CallLeg, dict.fromkeys(_LEG_TIMES, datetime.fromisoformat))
-outcome_from: Callable[..., Outcome] = maker(
-    Outcome,
-    {
-        "status": lambda text: _STATUSES[text] if text in _STATUSES else SessionStatus(text),
-        "legs": lambda records: tuple([_leg(record) for record in records]),
-        "started_at": datetime.fromisoformat,
-        "ended_at": datetime.fromisoformat,
-    },
-    defaults={"status": None},
-)
-"""The outcome of a record. Raises TypeError for a field that this version does not know."""
