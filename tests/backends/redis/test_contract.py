@@ -88,8 +88,8 @@ MUTATIONS = {
         "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing",
     ),
     "a write is written though a condition failed": (
-        "        if not answers[place] then\n            apply(write)",
-        "        if not answers[place] or answers[place][1] == 'not free' then\n            apply(write)",
+        "        elseif not answers[place] then\n            apply(write)",
+        "        elseif not answers[place] or answers[place][1] == 'not free' then\n            apply(write)",
         "test_of_a_refused_write_nothing_is_written",
     ),
     "a bulk write is written though a write of it is refused": (
@@ -111,7 +111,7 @@ MUTATIONS = {
         "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
     "a limit limits nothing": (
-        "local over = #found - need.most", "local over = 0",
+        "local over = #found - condition.most", "local over = 0",
         "test_two_writes_that_contradict_each_other_are_never_both_written",
     ),
     "a limit tells the record that ends last": (
@@ -126,7 +126,7 @@ MUTATIONS = {
         "test_together_conditions_see_the_groups_that_earlier_writes_changed",
     ),
     "a swap is not compared": (
-        "    return need.group, need.member, value or false, ends or ''", "    return nil",
+        "    return condition.group, condition.member, value or false, ends or ''", "    return nil",
         "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
     ),
     "a gate is never closed": (
