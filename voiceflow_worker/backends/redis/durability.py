@@ -30,7 +30,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.copying import replace
 
-SCHEMA = 9
+SCHEMA = 10
 """The version of the layout of a store's keys."""
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
