@@ -18,7 +18,7 @@ from airflow_provider.calls.task_orders import TaskOrders
 from airflow_provider.calls.task_record import record_batch, recorded_batches, refuse_unknown_calls
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, types
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.jobs.again import Again
+from voiceflow_worker.model.jobs.again import CallAgain
 
 if TYPE_CHECKING:
     from voiceflow_worker import Campaign
@@ -47,7 +47,7 @@ async def enqueue_campaign(
     campaign: Campaign,
     identity: TaskIdentity,
     *,
-    again: Again = False,
+    again: CallAgain = False,
     saved: Mapping[str, Any] | None = None,
 ) -> EnqueuedRows:
     """Enqueue calls for the rows that have none: see `TaskOrders`. The rows are a list or a file.

@@ -19,7 +19,7 @@ from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.standing import Standing, order_once, standing_call
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.jobs.again import Again
+from voiceflow_worker.model.jobs.again import CallAgain
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 from voiceflow_worker.service.named_call import read_call
 
@@ -42,7 +42,7 @@ class RequestedCall:
     settings: Settings | None = None
     unique_key: str | None = None
     valid_until: datetime | None = None
-    again: Again = False
+    again: CallAgain = False
     """Whether to call although another run of the DAG said the same to the number in the last days."""
 
     def read(self, key: str, *, now: datetime, is_new: bool) -> CheckedCall:

@@ -10,7 +10,7 @@ from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import lost_redial, was_cancelled_by_task
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.standing import Standing
-from voiceflow_worker.model.jobs.again import Again, states_of
+from voiceflow_worker.model.jobs.again import CallAgain, states_of
 
 
 class OnClear(StrEnum):
@@ -42,7 +42,7 @@ class TaskOrders:
         self,
         identity: TaskIdentity,
         *,
-        again: Again = False,
+        again: CallAgain = False,
         on_clear: OnClear | None = None,
         batch_id: str | None = None,
     ) -> None:

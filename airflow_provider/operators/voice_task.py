@@ -30,7 +30,7 @@ from voiceflow_worker import (
     InvalidInputError,
     call_as_json,
 )
-from voiceflow_worker.model.jobs.again import Again, read_again
+from voiceflow_worker.model.jobs.again import CallAgain, read_again
 from voiceflow_worker.model.times import read_time, read_zone
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class CallingTask(VoiceTask):
         *,
         send: str = "here",
         cancel_on_kill: bool = True,
-        again: Again | str = False,
+        again: CallAgain | str = False,
         once_per: str = "run",
         **kwargs: Any,
     ) -> None:

@@ -38,7 +38,7 @@ def test_what_is_due_starts_once_and_is_listed(voiceflow: Program, reminder: Pat
     begun = datetime.now(UTC)
     ended = voiceflow("schedule", reminder, "--once", "--json")
     (started,) = ended.lines
-    assert (ended.code, started["state"], started["said"]) == (0, "started", "1 of 1 row enqueued")
+    assert (ended.code, started["state"], started["message"]) == (0, "started", "1 of 1 row enqueued")
     assert begun - datetime.fromisoformat(started["at"]) <= timedelta(minutes=1)
     local = datetime.fromisoformat(started["local"])
     assert local.utcoffset() == timedelta(hours=5, minutes=30)

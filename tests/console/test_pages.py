@@ -312,7 +312,7 @@ async def test_a_scheduled_run_that_calls_nobody_is_red_on_the_front_page(memory
     nine = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
     run = ScheduledRun(
         schedule="daily", queue="north", at=nine, cron="0 9 * * *", time_zone="UTC", batch_id="daily-2026-03-02-0900",
-        state=state, said="1 of 2 rows cannot be called <k.A.>",
+        state=state, message="1 of 2 rows cannot be called <k.A.>",
     )  # fmt: skip
     for each in (replace(run, at=nine - timedelta(days=1)), run):
         group, member = each.key

@@ -214,8 +214,8 @@ async def test_after_a_long_stop_only_the_last_run_within_misfire_starts(host: H
     assert await host.look(NINE + 2 * MINUTE) == [RunState.STARTED], "those before it were never due"
     missed, started = RunState.MISSED, RunState.STARTED
     assert await host.look(NINE + 41 * MINUTE) == [missed, missed, missed, started]
-    assert "no `voiceflow schedule`" in host.told[1].said
-    assert "a later run is due as well" in host.told[3].said
+    assert "no `voiceflow schedule`" in host.told[1].message
+    assert "a later run is due as well" in host.told[3].message
     assert list(await host.calls()) == ["daily-2026-03-02-1700", "daily-2026-03-02-1740"]
     assert len(await host.look(NINE + 10 * DAY)) == 11, "the last of those that were missed, and the one that is due"
 
@@ -253,14 +253,14 @@ async def test_a_run_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_
         assert await host.look(held + 10 * timedelta(seconds=1)) == [], "a pause"
         assert await host.look(held + MINUTE) == [RunState.HELD]
         assert len(host.told) == 1, "a cause is told once"
-        assert any(each in host.told[0].said for each in why.split("|")), host.told[0].said
+        assert any(each in host.told[0].message for each in why.split("|")), host.told[0].message
         if mended:
             people(daily.parent)
             written(daily, DAILY)
             assert await host.look(held + 2 * MINUTE) == [RunState.STARTED]
         else:
             assert await host.look(held + 15 * MINUTE) == [RunState.MISSED]
-            assert any(each in host.told[1].said for each in why.split("|"))
+            assert any(each in host.told[1].message for each in why.split("|"))
     assert list(await host.calls()) == ["daily-2026-03-01-0900", "daily-2026-03-02-0900"]
 
 
@@ -270,7 +270,7 @@ async def test_a_cut_run_that_is_too_late_tells_that_its_calls_are_held(hosts: t
     with pytest.raises(StoreUnavailableError):
         await one.over(dies.over(one.queue.store)).look(NINE)
     assert await other.look(NINE + 16 * MINUTE) == [RunState.CUT]
-    assert "voiceflow resume --batch daily-2026-03-02-0900 --staged" in other.told[0].said
+    assert "voiceflow resume --batch daily-2026-03-02-0900 --staged" in other.told[0].message
     assert await other.ringing() == 0
     hold = (await read_batch(other.queue.store, "default", "daily-2026-03-02-0900")).hold
     assert hold is not None
@@ -285,7 +285,7 @@ async def test_other_campaigns_with_the_same_words_are_still_compared(host: Host
     await host.look(NINE)
     other = Host(host.queue, host.clock, (twin,))
     assert await other.look() == [RunState.HELD]
-    assert "as another batch" in other.told[0].said
+    assert "as another batch" in other.told[0].message
 
 
 async def test_the_files_are_read_anew_for_each_run(host: Host, daily: Path) -> None:
@@ -325,7 +325,7 @@ async def test_who_was_called_today_is_called_by_a_moved_schedule_only_with_agai
     first = await host.calls()
     rewritten(daily, after, NINE + MINUTE)
     assert await host.look(at) == [RunState.HELD], "and not started"
-    said = host.told[-1].said
+    said = host.told[-1].message
     assert "nobody is called: it would call the 5 rows of its file again" in said
     assert f"batch {host.told[0].batch_id}" in said
     assert why in said
@@ -345,7 +345,7 @@ async def test_a_moved_schedule_that_nobody_ordered_again_is_told_as_repeated(ho
     rewritten(daily, DAILY.replace("0 9 *", "0 18 *"), NINE + MINUTE)
     await host.look(NINE + 9 * HOUR)
     assert await host.look(NINE + 9 * HOUR + 15 * MINUTE) == [RunState.REPEATED]
-    assert host.told[-1].said == host.told[-2].said
+    assert host.told[-1].message == host.told[-2].message
     assert not host.told[-1].is_undone
     assert await host.look(NINE + DAY + 9 * HOUR) == [RunState.STARTED]
     assert list(await host.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-03-1800"]
@@ -379,7 +379,7 @@ async def test_a_run_that_calls_nobody_says_so(host: Host, daily: Path) -> None:
     people(daily.parent, ["+6587654000,order-1"], column="destination,unique_key")
     assert await host.look(NINE) == [RunState.STARTED]
     assert await host.look(NINE + DAY) == [RunState.STARTED]
-    assert [each.said for each in host.told] == [
+    assert [each.message for each in host.told] == [
         "1 of 1 row enqueued", "nobody is called: 0 of 1 row enqueued, 1 duplicate"
     ]  # fmt: skip
 
@@ -415,15 +415,15 @@ async def test_bad_rows_are_left_out_up_to_a_limit_and_beyond_it_the_run_is_held
     assert (await host.calls()).get("daily-2026-03-02-0900", []) == (numbers if starts else [])
     assert told.is_undone == (not starts)
     if starts:
-        assert told.said.startswith(f"{good} of {count_of(good + bad, 'row')} enqueued")
-        assert (f"{count_of(bad, 'bad row')} left out" in told.said) == bool(bad)
+        assert told.message.startswith(f"{good} of {count_of(good + bad, 'row')} enqueued")
+        assert (f"{count_of(bad, 'bad row')} left out" in told.message) == bool(bad)
         assert len(told.left_out) == bad
-        assert not bad or "k.A." in told.said
+        assert not bad or "k.A." in told.message
         assert told.as_json().get("counts") == {
             "rows": good + bad, "enqueued": good, "duplicates": 0, "suppressed": 0, "rejected": bad
         }  # fmt: skip
     else:
-        assert f"{bad} of {count_of(good + bad, 'row')} cannot be called" in told.said
+        assert f"{bad} of {count_of(good + bad, 'row')} cannot be called" in told.message
         people(daily.parent, numbers or ["+6587654099"])
         assert await host.look(NINE + MINUTE) == [RunState.STARTED], "corrected in time"
     last = (await last_runs(host.queue.store, "default"))[0]
@@ -497,8 +497,8 @@ async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(h
             break
         (last,) = await last_runs(store, "default")
         assert (last.at, last.is_open) == (day, False)
-        assert await host.ringing() == 5 * may_ring, (step, last.state, last.said)
-        assert (last.state is RunState.STARTED) == may_ring, (step, last.state, last.said)
+        assert await host.ringing() == 5 * may_ring, (step, last.state, last.message)
+        assert (last.state is RunState.STARTED) == may_ring, (step, last.state, last.message)
         await host.queue.cancel_batch(last.batch_id)
     assert step > 25
 
@@ -570,7 +570,7 @@ async def test_a_running_schedule_starts_at_the_second(host: Host, daily: Path) 
 )
 async def test_a_wrong_definition_is_told_by_its_field(host: Host, daily: Path, content: str, why: str | None) -> None:
     written(daily, content)
-    (outlook,) = await host.scheduler.outlook()
+    (outlook,) = await host.scheduler.statuses()
     assert (outlook.problem is None) == (why is None), outlook.problem
     assert why is None or why in str(outlook.problem)
 
@@ -578,7 +578,7 @@ async def test_a_wrong_definition_is_told_by_its_field(host: Host, daily: Path, 
 async def test_two_files_of_one_name_are_refused(host: Host, daily: Path) -> None:
     content = DAILY.replace("people.csv", "../people.csv")
     twin = written(daily.parent / "north" / "daily.toml", content)
-    found = await Host(host.queue, host.clock, (daily, twin)).scheduler.outlook()
+    found = await Host(host.queue, host.clock, (daily, twin)).scheduler.statuses()
     assert [each.problem is None for each in found] == [True, False]
     written(twin, content + 'batch = "north"')
-    assert (await Host(host.queue, host.clock, (daily, twin)).scheduler.outlook())[1].name == "north"
+    assert (await Host(host.queue, host.clock, (daily, twin)).scheduler.statuses())[1].name == "north"

@@ -94,5 +94,5 @@ async def judged(url: str, stopped: datetime, ended: datetime, people: list[str]
         assert sorted(batches.pop(batch)) == people, "once, and whole"
         assert batch not in cut
     rest = [each for each in found.values() if each.batch_id not in started]
-    assert all(each.is_open or "a later run is due" in each.said for each in rest), rest
+    assert all(each.is_open or "a later run is due" in each.message for each in rest), rest
     assert set(batches) <= {each.batch_id for each in rest if each.is_open}, "what was not started rings nobody"

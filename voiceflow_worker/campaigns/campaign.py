@@ -27,7 +27,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.country_windows import CountryWindows
-from voiceflow_worker.model.jobs.again import Again
+from voiceflow_worker.model.jobs.again import CallAgain
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, redial_policy
 from voiceflow_worker.model.numbers.sources import read_sources
@@ -61,7 +61,7 @@ class Campaign:
     file: Path | InputFile | None = None
     rows: Iterable[Mapping[str, object]] | None = None
     skip_bad: bool | BadRowLimit = False
-    again: Again = False
+    again: CallAgain = False
     rejects: Path | None = None
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     assumes_rate: bool = False

@@ -37,7 +37,7 @@ from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
-from voiceflow_worker.model.jobs.again import Again, ended_finding, states_of
+from voiceflow_worker.model.jobs.again import CallAgain, ended_finding, states_of
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
@@ -221,7 +221,7 @@ async def enqueue_file(
     rejects: Path | None = None,
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
-    again: Again = False,
+    again: CallAgain = False,
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
@@ -338,7 +338,7 @@ async def enqueue_rows(
     skip_bad: bool | BadRowLimit = False,
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
-    again: Again = False,
+    again: CallAgain = False,
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
@@ -412,7 +412,7 @@ class _Enqueueing:
     options: CampaignOptions
     _: KW_ONLY
     skip_bad: bool | BadRowLimit
-    again: Again
+    again: CallAgain
     checks: bool = False
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
     warn: Callable[[Sequence[Finding]], None] | None = None

@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse, text_of, unknown
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.again import Again
+from voiceflow_worker.model.jobs.again import CallAgain
 from voiceflow_worker.model.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.model.times import read_zone
 
@@ -67,7 +67,7 @@ class ScheduleFields:
     recurrence: Recurrence | None = None
     skip_bad: BadRowLimit | None = None
     """The bad rows that may be left out; None for none."""
-    again: Again = False
+    again: CallAgain = False
 
 
 def schedule_in(path: Path) -> ScheduleFields:

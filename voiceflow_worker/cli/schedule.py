@@ -16,7 +16,7 @@ from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.service.schedule import Outlook, Scheduler
+    from voiceflow_worker.service.schedule import Scheduler, ScheduleStatus
     from voiceflow_worker.service.scheduled_run import ScheduledRun
     from voiceflow_worker.settings import Settings
 
@@ -57,18 +57,18 @@ async def schedule(
             output.result(run.as_json(), run.in_words())
 
         scheduler = Scheduler(calls, files, settings=settings, on=Interface.COMMAND, tell=tell)
-        outlook = await scheduler.outlook()
+        statuses = await scheduler.statuses()
         if list_:
-            _tell(output, outlook)
-        problems = [each.problem for each in outlook if each.problem is not None]
-        if list_ or len(problems) == len(outlook):
+            _tell(output, statuses)
+        problems = [each.problem for each in statuses if each.problem is not None]
+        if list_ or len(problems) == len(statuses):
             return _told(output, problems)
         _told(output, problems)
-        for each in outlook:
+        for each in statuses:
             for line in _days(each):
                 output.note(f"{each.name}: {line}")
         if not once:
-            await _run(scheduler, output, calls, settings, outlook)
+            await _run(scheduler, output, calls, settings, statuses)
             return ExitCode.DONE
         async with signals_to(lambda _: scheduler.stop(grace=settings.shutdown_grace.total_seconds())):
             settled = await scheduler.once()
@@ -81,7 +81,7 @@ async def schedule(
 
 
 async def _run(
-    scheduler: Scheduler, output: Output, calls: CallQueue, settings: Settings, outlook: Sequence[Outlook]
+    scheduler: Scheduler, output: Output, calls: CallQueue, settings: Settings, statuses: Sequence[ScheduleStatus]
 ) -> None:
     grace = settings.shutdown_grace.total_seconds()
 
@@ -92,7 +92,7 @@ async def _run(
 
     async with signals_to(stop):
         output.note(f"voiceflow schedule starts campaigns in queue {calls.name} of {calls.store.url}")
-        for each in outlook:
+        for each in statuses:
             if each.recurrence is not None and each.next_at:
                 output.note(f"{each.name}: next {_at(each, 0)}")
         await scheduler.run()
@@ -105,8 +105,8 @@ def _told(output: Output, problems: Sequence[str]) -> ExitCode:
     return ExitCode.BAD_INPUT if problems else ExitCode.DONE
 
 
-def _tell(output: Output, outlook: Sequence[Outlook]) -> None:
-    for each in outlook:
+def _tell(output: Output, statuses: Sequence[ScheduleStatus]) -> None:
+    for each in statuses:
         output.document(each.as_json())
         if output.as_json:
             continue
@@ -120,17 +120,17 @@ def _tell(output: Output, outlook: Sequence[Outlook]) -> None:
             output.say(f"  last {each.last.in_words()}")
 
 
-def _days(outlook: Outlook) -> list[str]:
+def _days(status: ScheduleStatus) -> list[str]:
     """The days of an expression that is easily misread, in words, with the next dates."""
-    known = outlook.recurrence
+    known = status.recurrence
     if known is None or (words := known.days_in_words) is None:
         return []
-    dates = ", ".join(f"{known.local(at):%A %-d %B %Y}" for at in outlook.next_at)
+    dates = ", ".join(f"{known.local(at):%A %-d %B %Y}" for at in status.next_at)
     return [f"it runs {words}: next on {dates or 'no day'}"]
 
 
-def _at(outlook: Outlook, place: int) -> str:
+def _at(status: ScheduleStatus, place: int) -> str:
     from voiceflow_worker.model.text.wording import in_words
 
-    at, known = outlook.next_at[place], outlook.recurrence
+    at, known = status.next_at[place], status.recurrence
     return f"{in_words(at, None if known is None else known.zone)} ({in_words(at)})"

@@ -138,7 +138,7 @@ def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page
 
 def _way_of(scope: Scope, asked: PageRequest) -> str:
     """The address below /ui to which the sign-in leads, as the browser requested it; empty for the overview."""
-    if not asked.path or asked.room in {SIGN_IN, SIGN_OUT}:
+    if not asked.path or asked.section in {SIGN_IN, SIGN_OUT}:
         path = ""
     else:
         raw = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")

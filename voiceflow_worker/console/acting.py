@@ -53,7 +53,7 @@ from voiceflow_worker.model.text.wording import count_of, read_duration
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import plain_name, uploading
 
-ROOM, INBOX, LIST = "act", "doubts", "suppression"
+SECTION, DOUBTS, SUPPRESSION = "act", "doubts", "suppression"
 LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
 MOST_CALLS = 100
@@ -197,9 +197,9 @@ class PageAction:
     """An action on the pages: its `name`, which is the last part of its address, and the fields that people fill in.
 
     `words` and `options` are the words of the command that does the same, before and after the `argument`, a field of
-    the form that the command names without an option. The form sends the `hidden` fields on. `room` is the page under
-    /ui for people who do not confirm, if the form names neither a call nor a batch. Methods raise StoreError, and the
-    errors of actions, which the pages show.
+    the form that the command names without an option. The form sends the `hidden` fields on. `back_page` is the page
+    under /ui for people who do not confirm, if the form names neither a call nor a batch. Methods raise StoreError, and
+    the errors of actions, which the pages show.
     """
 
     name: str
@@ -209,7 +209,7 @@ class PageAction:
     options: str = ""
     argument: str = ""
     hidden: tuple[str, ...] = ("queue", "batch", "call")
-    room: str = ""
+    back_page: str = ""
 
     def command(self, subject: PageForm) -> str:
         """The `voiceflow` command that does the same as the action."""
@@ -236,7 +236,7 @@ class PageAction:
             question=question,
             fields=await self.fields(form, operator),
             subject=(*subject, ("seen", question.version)),
-            back=page_of(form, otherwise=self.room),
+            back=page_of(form, otherwise=self.back_page),
             is_irreversible=act.is_irreversible,
         )
 
@@ -248,7 +248,7 @@ class PageAction:
         """The result in a sentence. Raises ActionRefusedError if something was left undone."""
         if result.not_done:
             raise ActionRefusedError("; ".join(dict.fromkeys([result.message, *result.lines])))
-        return ActionDone("; ".join([*result.notes, result.message]), page_of(form, otherwise=self.room))
+        return ActionDone("; ".join([*result.notes, result.message]), page_of(form, otherwise=self.back_page))
 
 
 class _Redial(PageAction):
@@ -294,7 +294,7 @@ class _Resolve(PageAction):
             question=question,
             fields=await self.fields(form, operator),
             subject=tuple(pair for pairs in shown for pair in pairs),
-            back=page_of(form, otherwise=INBOX),
+            back=page_of(form, otherwise=DOUBTS),
         )
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
@@ -318,7 +318,7 @@ class _Resolve(PageAction):
         if not done:
             raise InvalidInputError("; ".join(refused))
         said = f"{count_of(len(done), 'call')} resolved as {verdict.replace('-', ' ')}"
-        return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else INBOX)
+        return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else DOUBTS)
 
 
 class _OfBatch(PageAction):
@@ -515,7 +515,7 @@ ACTS = (
         ),
         "--placed|--not-placed --note …",
         argument="call",
-        room=INBOX,
+        back_page=DOUBTS,
     ),
     _Suppress(
         "suppress",
@@ -524,7 +524,7 @@ ACTS = (
         (FormField("numbers", "Numbers, one on each line", "lines", required=True), *_LIST),
         "--note …",
         hidden=(),
-        room=LIST,
+        back_page=SUPPRESSION,
     ),
     PageAction(
         "unsuppress",
@@ -534,7 +534,7 @@ ACTS = (
         "--note …",
         argument="number",
         hidden=("number",),
-        room=LIST,
+        back_page=SUPPRESSION,
     ),
     _NumbersOfFile(
         "import-numbers",
@@ -550,7 +550,7 @@ ACTS = (
         ),
         "--note …",
         hidden=(),
-        room=LIST,
+        back_page=SUPPRESSION,
     ),
     _NumbersOfFile(
         "take-back-numbers",
@@ -559,7 +559,7 @@ ACTS = (
         (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN),
         "--note …",
         hidden=(),
-        room=LIST,
+        back_page=SUPPRESSION,
     ),
 )
 

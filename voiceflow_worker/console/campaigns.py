@@ -51,7 +51,7 @@ from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, p
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-ROOM = "campaign"
+SECTION = "campaign"
 LONGEST_FORM = 20_000_000
 """The largest form in bytes, with its files. A larger file is enqueued by the command."""
 ACCOUNT_FOR = timedelta(minutes=10)
@@ -150,7 +150,7 @@ class CampaignPage:
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
-            return problem(403, "Nothing was enqueued", sentence(error), back=ROOM)
+            return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
         values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen")}
         values["say"] = values["say"].replace("\r\n", "\n")
         kept: _Kept | None = None

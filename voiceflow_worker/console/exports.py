@@ -35,7 +35,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.service.other_process import OtherProcess
 
-ROOM = "export"
+SECTION = "export"
 _FORMS = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "html": "text/html; charset=utf-8",

@@ -22,7 +22,7 @@ from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess
-from voiceflow_worker.console.acting import INBOX, ROOM, ActionDone, PageActing, only_operators
+from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -125,7 +125,7 @@ _UNSURE = "The action may or may not have been carried out. Before you repeat it
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
 _log = structlog.get_logger("voiceflow.webhooks")
 
-_SLOW = {ROOM: time_limits.ACTION, campaigns.ROOM: time_limits.WORK, exports.ROOM: time_limits.WORK}
+_SLOW = {SECTION: time_limits.ACTION, campaigns.SECTION: time_limits.WORK, exports.SECTION: time_limits.WORK}
 LIVE = b"x-voiceflow-live"
 """The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
 _HEADERS = {
@@ -180,7 +180,7 @@ class Pages:
             "batches/ID": batch_route(self.large),
             "calls": show_calls,
             "calls/ID": show_call,
-            INBOX: doubts_route(policy),
+            DOUBTS: doubts_route(policy),
             "suppression": show_suppression,
         }
         self._static = StaticFiles()
@@ -204,13 +204,13 @@ class Pages:
     async def _answer(self, scope: Scope, receive: Receive, held: ExitStack) -> Response:
         asked = read_request(scope)
         reads = scope["method"] in {"GET", "HEAD"}
-        if reads and asked.room == FOLDER:
+        if reads and asked.section == FOLDER:
             file = self._static.answer(asked.name, version=asked.query.get("v"))
             if file is not None:
                 return file
         limit = self._store_limit if reads else time_limits.ACTION.total_seconds()
-        if asked.room in _SLOW:
-            limit = _SLOW[asked.room].total_seconds()
+        if asked.section in _SLOW:
+            limit = _SLOW[asked.section].total_seconds()
         try:
             with anyio.fail_after(limit):
                 return await self._admitted(scope, receive, asked, held)
@@ -241,16 +241,16 @@ class Pages:
         if session is None:
             return self._drawn(self._access.closed(scope, asked), asked)
         asked = replace(asked, zone=await self._zone(asked.queue or self._queue))
-        if asked.room == campaigns.ROOM and method in {"GET", "HEAD", "POST"}:
+        if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
-            if asked.room == ROOM:
+            if asked.section == SECTION:
                 return self._drawn(await self.acting.confirm(scope, asked, session), asked, session)
-            if asked.room == exports.ROOM:
+            if asked.section == exports.SECTION:
                 report = await self._exports.answer(scope, receive, asked, session, held=held)
                 return self._drawn(report, asked, session)
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
-        if method == "POST" and asked.room == ROOM:
+        if method == "POST" and asked.section == SECTION:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
@@ -277,7 +277,7 @@ class Pages:
         return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
 
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
-        route = self._routes.get(f"{asked.room}/ID" if asked.name else asked.path)
+        route = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path)
         if route is None:
             what = "Use the links of the navigation to find the page."
             return self._drawn(problem(404, "No such page", what), asked, session)

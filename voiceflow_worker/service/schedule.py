@@ -62,7 +62,7 @@ _log = structlog.get_logger("voiceflow.schedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class ScheduleStatus:
     """A schedule: when it runs next, what became of its last run, and what is wrong with its file."""
 
     file: Path
@@ -169,16 +169,16 @@ class Scheduler:
 
         A run that another process is starting is waited for, and completed if that process dies.
         """
-        settled: list[ScheduledRun] = []
+        results: list[ScheduledRun] = []
         with self._scope:
             for one in self._files:
-                while not self._stopping and await self._settle(one, settled):
+                while not self._stopping and await self._settle(one, results):
                     await self._pause(_WHILE_OTHERS_WORK)
-        return settled
+        return results
 
-    async def outlook(self, *, count: int = 5) -> list[Outlook]:
+    async def statuses(self, *, count: int = 5) -> list[ScheduleStatus]:
         """Each schedule, with its next runs; nothing is started. Raises StoreError."""
-        found: list[Outlook] = []
+        found: list[ScheduleStatus] = []
         now = self._clock.now()
         for one in self._files:
             await self._read(one)
@@ -191,7 +191,7 @@ class Scheduler:
             last = max(known, key=lambda each: each.at, default=None)
             runs_at = () if one.recurrence is None else islice(one.recurrence.after(now), count)
             found.append(
-                Outlook(
+                ScheduleStatus(
                     file=one.path, name=one.name or None, recurrence=one.recurrence, next_at=tuple(runs_at), last=last,
                     problem=one.problem,
                 )
@@ -262,7 +262,7 @@ class Scheduler:
         page = await run_records(self._store).within(f"{self._queue.name}/{one.name}").page()
         return [run for _, run in page if run is not None]
 
-    async def _settle(self, one: _File, settled: list[ScheduledRun]) -> bool:
+    async def _settle(self, one: _File, results: list[ScheduledRun]) -> bool:
         """Settle what is due of a schedule. Returns whether another process is at work on it. Raises StoreError."""
         before = one.problem
         await self._read(one)
@@ -283,8 +283,8 @@ class Scheduler:
                 others_work = True
                 continue
             known[at] = done
-            settled.append(done)
-            if (done.state, done.said) != (run.state, run.said):
+            results.append(done)
+            if (done.state, done.message) != (run.state, run.message):
                 self._tell(done)
         return others_work
 
@@ -384,7 +384,7 @@ class Scheduler:
         left_out = tuple(_stored(str(each)) for each in errors[:_LEFT_OUT_KEPT]) if report.rejected else ()
         nobody = not report.enqueued and not await _calls_of(self._store, run)
         said = _said(f"nobody is called: {_counts(report)}" if nobody else _counts(report), report.findings)
-        return replace(run, state=RunState.STARTED, said=said, left_out=left_out)
+        return replace(run, state=RunState.STARTED, message=said, left_out=left_out)
 
     async def _give_up(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
         """Settle a run that is not started any more, by what the store has of it; None if the claim was lost."""
@@ -400,12 +400,12 @@ class Scheduler:
         elif calls:
             state, said = RunState.STARTED, f"its batch has {count_of(calls, 'call')}"
         elif run.repeats is not None:
-            state, said = RunState.REPEATED, run.said
+            state, said = RunState.REPEATED, run.message
         else:
-            state, said = RunState.MISSED, run.said or one.problem or _NOBODY
+            state, said = RunState.MISSED, run.message or one.problem or _NOBODY
             if one.recurrence is not None and self._clock.now() - run.at < one.recurrence.misfire:
-                said = f"a later run is due as well{f'; {run.said}' if run.said else ''}"
-        done = replace(run, state=state, said=_stored(said))
+                said = f"a later run is due as well{f'; {run.message}' if run.message else ''}"
+        done = replace(run, state=state, message=_stored(said))
         return done if await self._write(done, claim) else None
 
     async def _write(self, run: ScheduledRun, claim: LeaderLease) -> bool:
@@ -447,7 +447,7 @@ def _due(
 
 
 def _held(run: ScheduledRun, why: str) -> ScheduledRun:
-    return replace(run, state=RunState.HELD, said=_stored(why))
+    return replace(run, state=RunState.HELD, message=_stored(why))
 
 
 def _stored(said: str) -> str:

@@ -56,7 +56,7 @@ class ScheduledRun:
     batch_id: str
     """The batch of its calls."""
     state: RunState
-    said: str = ""
+    message: str = ""
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     left_out: tuple[str, ...] = ()
     repeats: str | None = None
@@ -99,7 +99,7 @@ class ScheduledRun:
 
     def in_words(self) -> str:
         """The run in one line."""
-        said = f": {self.said}" if self.said else ""
+        said = f": {self.message}" if self.message else ""
         return f"{self.schedule}, {in_words(self.at, self.zone)}: {self.state}{said}"
 
     def as_json(self) -> dict[str, object]:
@@ -111,7 +111,7 @@ class ScheduledRun:
             "time_zone": self.time_zone,
             "state": self.state.value,
             "batch_id": self.batch_id,
-            "said": self.said,
+            "message": self.message,
             **({"counts": dict(self.counts)} if self.counts else {}),
             **({"left_out": list(self.left_out)} if self.left_out else {}),
             "next_at": rfc3339(self.next_at),

@@ -118,11 +118,11 @@ class PageRequest:
     @property
     def queue(self) -> str | None:
         """The queue of the page; None if it names none."""
-        name = queue_of(self.name) if self.room == "calls" and self.name else self.query.get("queue", "")
+        name = queue_of(self.name) if self.section == "calls" and self.name else self.query.get("queue", "")
         return name if QUEUE_NAME.fullmatch(name) else None
 
     @property
-    def room(self) -> str:
+    def section(self) -> str:
         """The first part of the path, such as `calls`; empty for `/ui` itself."""
         return self.path.partition("/")[0]
 

@@ -10,14 +10,14 @@ from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, JobState
 from voiceflow_worker.model.text.wording import count_of
 
-Again = bool | frozenset[JobState]
+CallAgain = bool | frozenset[JobState]
 """True: people who have a call already are called again. States: calls in these states, which rang nobody, are made
 again as their rows now say."""
 _WORDS = {JobState.CANCELLED: "cancelled", JobState.EXPIRED: "expired", JobState.FAILED: "failed"}
 _YES, _NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
 
 
-def read_again(value: object) -> Again:
+def read_again(value: object) -> CallAgain:
     """The option `again`: yes or no, or the states of the calls to make again, as a text or a list.
 
     Raises ValueError.
@@ -43,7 +43,7 @@ def read_again(value: object) -> Again:
 _HOW = f"give yes, or the states of the calls to make again, such as {','.join(_WORDS.values())}"
 
 
-def states_of(again: Again) -> frozenset[JobState]:
+def states_of(again: CallAgain) -> frozenset[JobState]:
     """The states of the calls that are made again."""
     return frozenset() if isinstance(again, bool) else again
 
