@@ -85,7 +85,7 @@ class EditBatch(BatchAction):
             calls=found,
             course=replace(course, expired=course.expired + len(never)),
             rate=rate,
-            message=self._said(),
+            message=self._new_values(),
         )
 
     async def question(self) -> Question:
@@ -117,7 +117,7 @@ class EditBatch(BatchAction):
 
         at = now if expected_version is None else counted_at(expected_version, now=now, refusal="no call was edited")
         found = await self._ordered(at, look=look)
-        said = f"edited: {count_of(found.edited, 'call')} of batch {self.batch}, which get {self._said()}"
+        said = f"edited: {count_of(found.edited, 'call')} of batch {self.batch}, which get {self._new_values()}"
         notes = [
             f"{count_of(count, 'call')} {why}"
             for count, why in (
@@ -138,7 +138,7 @@ class EditBatch(BatchAction):
         self, at: datetime, *, dry_run: bool = False, look: Callable[[Job], None] | None = None
     ) -> EditedCalls:
         name, _ = self.name, await self.counted()
-        note = by_person(self.operator.name, self.note, self._said())
+        note = by_person(self.operator.name, self.note, self._new_values())
         edit = self._edit()
         return await edit_batch(
             self.operator.store, self.calls.name, name, edit, ordered_at=at, note=note, dry_run=dry_run, look=look
@@ -147,7 +147,7 @@ class EditBatch(BatchAction):
     def _edit(self) -> BatchEdit:
         return read_edit(self.changes, now=self.operator.store.clock.now(), named=self.called)
 
-    def _said(self) -> str:
+    def _new_values(self) -> str:
         given = {name: self.changes[name] for name in CHANGES if self.changes.get(name) is not None}
         return ", ".join(f"{self.called(name)} {value}" for name, value in given.items())
 

@@ -107,10 +107,10 @@ class EarlierCalls:
     Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
     with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
     calls that are `orders`' own. Calls that ended without a ring do not count either, nor do trials. Rows with
-    suppressed numbers are left out: they are not called. Batches of the same `series` count as none. The calls of the
-    batch `same_people_batch` count as those of the row's own batch. With `since`, only
-    calls of the same batch count that were made since then: those of a cut start, whose rows now say something else.
-    `unfinished` are the tokens of the imports that have not ended.
+    suppressed numbers are left out: they are not called. Batches of the same `schedule_batches` count as none. The
+    calls of the batch `same_people_batch` count as those of the row's own batch. With `since`, only calls of the same
+    batch count that were made since then: those of a cut start, whose rows now say something else. `unfinished` are the
+    tokens of the imports that have not ended.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class EarlierCalls:
         lock: EnqueueLock,
         *,
         orders: Orders | None = None,
-        series: Collection[str] | None = None,
+        schedule_batches: Collection[str] | None = None,
         same_people_batch: str | None = None,
         since: datetime | None = None,
         unfinished: Collection[str | None] = (),
@@ -128,7 +128,7 @@ class EarlierCalls:
         self._queue = queue
         self._same_people = same_people_batch
         self._unfinished = unfinished
-        self._series = series or ()
+        self._schedule_batches = schedule_batches or ()
         self._since = since
         self._lock = lock
         self._orders = orders
@@ -237,7 +237,7 @@ class EarlierCalls:
                 last = OfNumber(queue=self._queue.name, number=number, newest=True, limit=20)
                 for job in await find_jobs(store, last):
                     is_said = not marks.isdisjoint(_marks(job.body, job.body_digest, job.numbers))
-                    if is_said and job.batch_id not in {None, row.call.batch_id, *self._series}:
+                    if is_said and job.batch_id not in {None, row.call.batch_id, *self._schedule_batches}:
                         found.add(str(job.batch_id))
         return found
 

@@ -103,9 +103,11 @@ class CampaignRows:
         self.batch_id: str = options.batch_id or batch_of(self.input, purpose)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
-        self.is_bare: bool = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
-        if self.is_bare:
-            options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
+        self.has_numbers_only: bool = (
+            purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
+        )
+        if self.has_numbers_only:
+            options = replace(options, template=FlowTemplate.without_text(), source=options.source or PLACEHOLDER)
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
         self._is_table = self.source.kind.is_table
@@ -375,7 +377,7 @@ class CampaignRows:
 
     def _against_earlier(self, read: ReadRow) -> ReadRow:
         # Without a template, two calls to one number look alike.
-        if read.call is None or read.call.unique_key is None or self.is_bare:
+        if read.call is None or read.call.unique_key is None or self.has_numbers_only:
             return read
         key, number = read.call.unique_key, read.raw.number
         keys = self.keys if self._ordered is None else self._ordered.own_keys
@@ -411,7 +413,7 @@ class CampaignRows:
             raise CampaignFileError(
                 f"{self.file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}"
             ).remedied(Remedy.GIVE_TEXT)
-        if self.is_bare:
+        if self.has_numbers_only:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
             return (
                 Finding(

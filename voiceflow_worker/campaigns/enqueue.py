@@ -306,7 +306,7 @@ async def check_file(
     except CampaignFileError as error:
         counts.unreadable(error)
         return counts.report(refused=True, now=now)
-    if campaign.is_bare or campaign.source.kind is FileKind.JSON:
+    if campaign.has_numbers_only or campaign.source.kind is FileKind.JSON:
         assumptions = None
     enqueueing = _Enqueueing(None, campaign, chosen, skip_bad=False, again=False, checks=True)
     return await enqueueing.run(dry_run=True, now=now, assumptions=assumptions, progress=report)
@@ -506,11 +506,17 @@ class _Enqueueing:
         since = self.claim.since if self.claim is not None and self.again is True else None
         if self.queue is None or (self.again is True and since is None):
             return None
-        orders, series, same = self.options.orders, self.options.series, self.options.same_people_batch
+        options = self.options
         return EarlierCalls(
-            self.queue, self.campaign.keys, lock, orders=orders, series=series, same_people_batch=same, since=since,
+            self.queue,
+            self.campaign.keys,
+            lock,
+            orders=options.orders,
+            schedule_batches=options.schedule_batches,
+            same_people_batch=options.same_people_batch,
+            since=since,
             unfinished=unfinished,
-        )  # fmt: skip
+        )
 
     async def _enqueue_all(
         self,

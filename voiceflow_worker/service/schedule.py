@@ -358,7 +358,7 @@ class Scheduler:
             known = await self._runs(one)
             before = _moved_from(run, known)
             options = replace(
-                campaign.options, batch_id=run.batch_id, series={each.batch_id for each in known},
+                campaign.options, batch_id=run.batch_id, schedule_batches={each.batch_id for each in known},
                 same_people_batch=None if before is None else before.batch_id,
             )  # fmt: skip
             report = await replace(campaign, options=options).start(

@@ -61,8 +61,8 @@ class CampaignOptions:
     first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and its
     question is the default `template`. `data` is stored with each call, beside the columns of its row. `orders` make
     the keys of the rows, and say what stands when they are ordered again: the rows are compared with the calls of all
-    others, whatever their keys, and may name no batch of their own. `series` are the batches of the schedule that
-    starts this one: its rows are not compared with their calls, and may name no batch of their own. With
+    others, whatever their keys, and may name no batch of their own. `schedule_batches` are the batches of the schedule
+    that starts this one: its rows are not compared with their calls, and may name no batch of their own. With
     `same_people_batch`, the numbers of that batch count as called in this one. By the rules of `stops` the batch is
     held. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
     `number_column` is the column of the numbers to call, if its name is not `destination`, or the columns of several
@@ -86,7 +86,7 @@ class CampaignOptions:
     window: CallWindow | CountryWindows | None = None
     data: Mapping[str, object] | None = None
     orders: Orders | None = None
-    series: Collection[str] | None = None
+    schedule_batches: Collection[str] | None = None
     same_people_batch: str | None = None
     stops: StopRules | None = None
     file_kind: FileKind | None = None

@@ -523,8 +523,8 @@ class _Work:
 
     def _written(self, number: str | None) -> str | None:
         # Request bodies, and 8x8's guides, write country codes without a +.
-        bare = number is not None and self.options.template is None and self.options.country is None
-        return with_plus(number) if number is not None and bare and "=" not in number else number
+        is_body_number = number is not None and self.options.template is None and self.options.country is None
+        return with_plus(number) if number is not None and is_body_number and "=" not in number else number
 
     def batch(self, body: Mapping[str, object]) -> str | None:
         """The batch id that the row names, else that of the options, else that of the body."""
@@ -537,7 +537,7 @@ class _Work:
             self._error(message, column="batch_id", code=-1009)
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
-        elif batch_id != self.options.batch_id and (self.options.series, self.options.orders) != (None, None):
+        elif batch_id != self.options.batch_id and (self.options.schedule_batches, self.options.orders) != (None, None):
             whose = "run of a schedule" if self.options.orders is None else "task"
             said = f"but the calls of a {whose} are one batch; remove the column"
             self._error(f"names batch {batch_id!r}, {said}", column="batch_id")

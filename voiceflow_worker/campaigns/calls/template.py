@@ -99,7 +99,7 @@ class FlowTemplate:
         return cls.parse({"callflow": flow}, name="the text to say")
 
     @classmethod
-    def bare(cls) -> Self:
+    def without_text(cls) -> Self:
         """The template of an empty call, to check only the numbers and times of a file."""
         return cls.parse({"callflow": [{"action": Action.MAKE_CALL.value}]}, name="")
 
