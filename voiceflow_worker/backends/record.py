@@ -177,7 +177,7 @@ def tombstone_of(job: Job) -> Tombstone:
     )
 
 
-def remembered(tombstone: Sequence[Any]) -> Job:
+def tombstone_job(tombstone: Sequence[Any]) -> Job:
     """The deleted job, from its tombstone. Raises StoreVersionError if a newer version wrote it."""
     try:
         queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone

@@ -232,7 +232,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
     ),
     "a write does not see what an earlier one wrote": (
-        "changed.place < each.place", "false", "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
+        "changed.ordinal < each.ordinal", "false", "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
     ),
     "a refusal ends the bulk write": (
         "        answers := array_append(answers, voiceflow.answer(write, failed, at));",
@@ -249,7 +249,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "RAISE SQLSTATE 'VW001';", "NULL;", "test_together_one_refusal_refuses_all",
     ),
     "a call under its own key refuses its bulk write": (
-        "AND NOT coalesce(answers[place] #>> '{owner,1}' = write #>> '{job,body_digest}', false)", "",
+        "AND NOT coalesce(answers[ordinal] #>> '{owner,1}' = write #>> '{job,body_digest}', false)", "",
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
     "a record has no owner": ("AND NOT voiceflow.is_owned_by(value, condition ->> 'owner')", "", OWNERS),
@@ -291,7 +291,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "test_for_another_server_nothing_is_written",
     ),
     "counters leave a write out": (
-        "WHERE answers[place] ? 'done'\n            GROUP", "WHERE place > 1\n            GROUP",
+        "WHERE answers[ordinal] ? 'done'\n            GROUP", "WHERE ordinal > 1\n            GROUP",
         "test_counters_are_the_sums_of_what_writes_carry",
     ),
     "a deleted job is counted nowhere": (
@@ -299,7 +299,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     ),
     "an event comes late": (
-        "    ORDER BY place, number;", "    ORDER BY place, number DESC;", "test_events_are_read_in_order_by_queue",
+        "    ORDER BY ordinal, number;", "    ORDER BY ordinal, number DESC;", "test_events_are_read_in_order_by_queue",
     ),
     "nobody is woken": (
         "AND write -> 'wakes' <> 'null'\n        RETURNING", "AND false\n        RETURNING",

@@ -263,7 +263,7 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
         for name in ("jobs", "bodies", "numbers", "records", "events", "additions", "totals", "paces", "changes"):
             ask(f"CREATE TABLE other.{name} ()")
         for name, kinds in [
-            ("write", "jsonb"), ("lock_of", "text, text"), ("hashtext", "text"), ("place", ""), ("server", ""),
+            ("write", "jsonb"), ("lock_of", "text, text"), ("hashtext", "text"), ("location", ""), ("server", ""),
             ("starts_with", "text, text"), ("concatenate", "text, integer"), ("concatenate", "text, numeric"),
             ("concatenate", "text, bigint"), ("concatenate", "text, oid"), ("concatenate", "bigint, text"),
             ("concatenate", "text, name"),
@@ -285,7 +285,7 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
             await store.write(BulkWrite(writes=(Write(slot=Slot(job.queue, now, now)),)), now=now)
             await store.events(job.queue)
             await store.wait(job.queue, seen=0, until=now)
-            assert await store.database.rows("SELECT voiceflow.place() <> ''") == [(True,)]
+            assert await store.database.rows("SELECT voiceflow.location() <> ''") == [(True,)]
             await store.prune(job.queue, now=now, events_before=now, limit=9)
     finally:
         ask("DROP SCHEMA other CASCADE")

@@ -212,22 +212,22 @@ def _plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
     }
 
 
-def answer_from(write: Write, told: str | dict[str, Any]) -> WriteResult:
+def answer_from(write: Write, reply: str | dict[str, Any]) -> WriteResult:
     """The answer of `write.sql` to a write."""
-    if isinstance(told, str):
-        return _PLAIN[told]
-    if "owner" in told:
-        return WriteResult(result=Result.EXISTS, owner=Owner(*told["owner"]))
-    if "done" in told:
-        return WriteResult(result=Result.DONE, slot=SendSlot(*map(from_micros, told["done"])))
-    if "no_slot" in told:
-        return WriteResult(result=Result.NO_SLOT, slot=SendSlot(None, from_micros(told["no_slot"])))
-    place: int = told["condition"]
-    record = told_record(*told["record"]) if told["record"] else None
-    return WriteResult(result=Result.NOT_FREE, condition=write.conditions[place], record=record)
+    if isinstance(reply, str):
+        return _PLAIN[reply]
+    if "owner" in reply:
+        return WriteResult(result=Result.EXISTS, owner=Owner(*reply["owner"]))
+    if "done" in reply:
+        return WriteResult(result=Result.DONE, slot=SendSlot(*map(from_micros, reply["done"])))
+    if "no_slot" in reply:
+        return WriteResult(result=Result.NO_SLOT, slot=SendSlot(None, from_micros(reply["no_slot"])))
+    position: int = reply["condition"]
+    record = record_from_fields(*reply["record"]) if reply["record"] else None
+    return WriteResult(result=Result.NOT_FREE, condition=write.conditions[position], record=record)
 
 
-def told_record(group: str, value: str, ends_at: str | None, member: str) -> Record:
+def record_from_fields(group: str, value: str, ends_at: str | None, member: str) -> Record:
     """The record in a JSON text of the columns `RECORD`."""
     return record_from(group, value, None if ends_at is None else datetime.fromisoformat(ends_at), member)
 

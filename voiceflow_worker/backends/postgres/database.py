@@ -35,10 +35,10 @@ class Database:
     """At most `MOST_CONNECTIONS` connections to a database, and the schema in which the store is.
 
     They are opened when they are needed, and each is checked then: after a failover it may lead to another server. An
-    error is raised in the caller that met it. One whose statement got no answer in time keeps its place until the
-    server has ended the statement, or the connection is lost: with a new one in its place, a server that answers
+    error is raised in the caller that met it. One whose statement got no answer in time keeps its permit until the
+    server has ended the statement, or the connection is lost: with a new one instead, a server that answers
     nobody would soon have none left for anybody. (The pool of psycopg opens connections in tasks of its own, where it
-    logs the errors, and tells callers only that there was no connection in time.)
+    logs the errors, and callers learn only that there was no connection in time.)
     """
 
     def __init__(self, url: PostgresURL, survey: Survey) -> None:
@@ -46,10 +46,10 @@ class Database:
         self.schema: str = url.schema
         self.survey = survey
         self._free: list[Connection] = []
-        self._places = anyio.Semaphore(MOST_CONNECTIONS, fast_acquire=True)
+        self._permits = anyio.Semaphore(MOST_CONNECTIONS, fast_acquire=True)
         self._leaving: set[asyncio.Task[None]] = set()
         self._aside: Connection | None = None
-        self._told = RateLimitedLog(every=FAULT_LOGGED_EVERY)
+        self._log_limit = RateLimitedLog(every=FAULT_LOGGED_EVERY)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -69,7 +69,7 @@ class Database:
             self._free.pop().end()
 
     async def check_again(self) -> None:
-        """Check the server anew: behind a pooler, another may have taken its place while these connections stayed.
+        """Check the server anew: behind a pooler, another may have replaced it while these connections stayed.
 
         Raises StoreError.
         """
@@ -78,11 +78,11 @@ class Database:
             pass  # none is free, so it is a new one
 
     def named(self, sql: str) -> str:
-        """This SQL, with the name of the schema in the place of `voiceflow`."""
+        """This SQL, with the name of the schema instead of `voiceflow`."""
         return self.url.named(sql)
 
     async def rows(self, statement: str, *values: object, within: float | None = None) -> list[Row]:
-        """Run a statement with these values in the place of its `%s`, and return its rows.
+        """Run a statement with these values for its `%s`, and return its rows.
 
         The statement names the schema `voiceflow`. Without values, % is a character. It is made again only if the
         server has rolled it back. Raises StoreError, or InvalidInputError for a text that cannot be stored.
@@ -108,7 +108,7 @@ class Database:
         raise AssertionError("unreachable")
 
     async def connected(self) -> Connection:
-        """A new connection beside the others that was checked, for a caller who gives it back (`leave`).
+        """A new connection beside the others that was checked, for a caller who returns it (`leave`).
 
         Raises StoreError, also while the server has not answered on the last one.
         """
@@ -147,10 +147,10 @@ class Database:
                 raise met_running(error) from error
             raise
 
-    async def _place(self) -> None:
-        """Wait for one of the places of connections."""
+    async def _permit(self) -> None:
+        """Wait for a permit to open a connection."""
         with anyio.move_on_after(limits.ANSWER_WITHIN) as wait:
-            await self._places.acquire()
+            await self._permits.acquire()
         if wait.cancelled_caught:
             silent = f"; the server has not answered the statements of {len(self._leaving)} of them, nor ended them"
             error = StoreUnavailableError(
@@ -158,7 +158,7 @@ class Database:
                 f"{limits.ANSWER_WITHIN:g} s{silent if self._leaving else ''}; look for statements that take long, or "
                 "wait for locks (pg_stat_activity)"
             )
-            if self._leaving and self._told.admit("places") is not None:
+            if self._leaving and self._log_limit.admit("permits") is not None:
                 _log.warning("a process waits for its connections, and opens no more", error=str(error))
             raise error
 
@@ -184,7 +184,7 @@ class Database:
     @asynccontextmanager
     async def _taken(self) -> AsyncGenerator[Connection]:
         """A connection for one statement. It goes back only if the answer has come whole."""
-        await self._place()
+        await self._permit()
         connection: Connection | None = None
         is_checked = False
         try:
@@ -206,8 +206,8 @@ class Database:
         finally:
             if is_checked and connection is not None and connection.is_free:
                 self._free.append(connection)
-                self._places.release()
+                self._permits.release()
             elif connection is not None:
-                self._see_off(connection, self._places.release)
+                self._see_off(connection, self._permits.release)
             else:
-                self._places.release()
+                self._permits.release()

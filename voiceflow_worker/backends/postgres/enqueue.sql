@@ -11,7 +11,7 @@ COMMENT ON TABLE voiceflow.noted_puts IS
     'Records that were put in callers'' transactions, such as names of batches. They go to `records` later';
 
 -- Where this store is. It stays the same after a failover, and is another for a store in another database.
-CREATE FUNCTION voiceflow.place() RETURNS text
+CREATE FUNCTION voiceflow.location() RETURNS text
 LANGUAGE sql STABLE AS $$
     SELECT extract(epoch FROM made_at)::bigint::text || ' ' || current_database()::text || ' '
         || 'voiceflow.jobs'::regclass::oid::text
@@ -37,8 +37,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     at CONSTANT timestamptz := bulk ->> 'now';
     writes CONSTANT jsonb := (
-        SELECT jsonb_agg(write || '{"puts": [], "wakes": null}' ORDER BY place)
-        FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, place)
+        SELECT jsonb_agg(write || '{"puts": [], "wakes": null}' ORDER BY ordinal)
+        FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, ordinal)
     );
     answers jsonb[];
 BEGIN
@@ -51,20 +51,20 @@ BEGIN
     ELSE
         answers := voiceflow.answers(writes, at);
     END IF;
-    PERFORM voiceflow.tell(writes, answers);
+    PERFORM voiceflow.publish(writes, answers);
     INSERT INTO voiceflow.noted_puts (put)
     SELECT DISTINCT put
-    FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, place), jsonb_array_elements(write -> 'puts') AS put
-    WHERE answers[place] = '"done"' AND NOT EXISTS (
+    FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, ordinal), jsonb_array_elements(write -> 'puts') AS put
+    WHERE answers[ordinal] = '"done"' AND NOT EXISTS (
         SELECT FROM voiceflow.records AS r
         WHERE r.namespace = put ->> 'namespace' AND r.group_name = put ->> 'group_name' AND r.member = put ->> 'member'
-            AND voiceflow.stands(r.ends_at, at)
+            AND voiceflow.is_current(r.ends_at, at)
     );
     RETURN to_jsonb(answers);
 END;
 $$;
 
--- Puts records that were noted, at most so many. As in `write`, what stands in a group is locked before it is changed.
+-- Puts records that were noted, at most so many. As in `write`, what is in a group is locked before it is changed.
 CREATE FUNCTION voiceflow.put_noted(most integer, at timestamptz) RETURNS void
 LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
@@ -84,7 +84,7 @@ $$;
 --   {bulk}: the answers to its writes;
 --   {now, queue, keys}: who owns these unique keys, calls that have been deleted among them;
 --   {now, namespace, keys}: the records with these keys, each of a group and a member.
--- Every answer tells the place and the id of the store, and the time of the server. If the question is for another place, nothing is
+-- Every answer has the location and the id of the store, and the time of the server. If the question is for another location, nothing is
 -- done. Questions and answers are base64, so that no setting of the caller's session changes a text.
 CREATE FUNCTION voiceflow.asked(question_in_base64 text) RETURNS text
 LANGUAGE plpgsql
@@ -92,10 +92,10 @@ SET search_path = pg_catalog SET enable_seqscan = off SET plan_cache_mode = forc
 DECLARE
     question CONSTANT jsonb := convert_from(decode(question_in_base64, 'base64'), 'UTF8');
     at CONSTANT timestamptz := question ->> 'now';
-    here CONSTANT text := voiceflow.place();
+    here CONSTANT text := voiceflow.location();
     answer jsonb;
 BEGIN
-    IF question ->> 'place' <> here THEN
+    IF question ->> 'location' <> here THEN
         NULL;
     ELSIF question ? 'bulk' THEN
         answer := voiceflow.enqueue(question -> 'bulk');
@@ -106,16 +106,16 @@ BEGIN
             UNION ALL
             SELECT to_jsonb(r) FROM voiceflow.records AS r
             WHERE namespace = 'tombstone' AND group_name = question ->> 'queue'
-                AND member IN (SELECT jsonb_array_elements_text(question -> 'keys')) AND voiceflow.stands(ends_at, at)
+                AND member IN (SELECT jsonb_array_elements_text(question -> 'keys')) AND voiceflow.is_current(ends_at, at)
         ) AS owners;
     ELSIF question ? 'namespace' THEN
         SELECT jsonb_agg(jsonb_build_array(r.group_name, r.value, r.ends_at, r.member)) INTO answer
         FROM jsonb_array_elements(question -> 'keys') AS key, voiceflow.records AS r
         WHERE r.namespace = question ->> 'namespace' AND r.group_name = key ->> 0 AND r.member = key ->> 1
-            AND voiceflow.stands(r.ends_at, at);
+            AND voiceflow.is_current(r.ends_at, at);
     END IF;
     answer := jsonb_build_object(
-        'place', here, 'now', clock_timestamp(), 'answer', coalesce(answer, '[]'),
+        'location', here, 'now', clock_timestamp(), 'answer', coalesce(answer, '[]'),
         'store', (SELECT store_id FROM voiceflow.voiceflow_schema)
     );
     RETURN encode(convert_to(answer::text, 'UTF8'), 'base64');

@@ -36,7 +36,7 @@ BEGIN
 END;
 $$;
 
--- Whether the gate of a batch is closed, or a start of it stands. Each is looked up by its key, so that other gates cost nothing.
+-- Whether the gate of a batch is closed, or an import of it is open. Each is looked up by its key, so that other gates cost nothing.
 CREATE FUNCTION voiceflow.is_held(of_queue text, batch text, start text, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -45,7 +45,7 @@ BEGIN
 END;
 $$;
 
--- Whether many held jobs stand before the jobs that a lease of so many would find, in the order of leasing and from a place in
+-- Whether many held jobs come before the jobs that a lease of so many would find, in the order of leasing and from a position in
 -- it. This reads as many entries as the lease, and some hundreds more if it meets a held one.
 CREATE FUNCTION voiceflow.are_many_held(
     of_queue text, at timestamptz, most bigint, from_priority integer, from_due timestamptz, from_id text
@@ -58,7 +58,7 @@ DECLARE
     first_id text := coalesce(from_id, '');
     held bigint := 0;
     free bigint := 0;
-    looks bigint;
+    checked bigint;
     part record;
 BEGIN
     LOOP
@@ -67,7 +67,7 @@ BEGIN
             ORDER BY priority DESC LIMIT 1
         );
         EXIT WHEN urgency IS NULL;
-        FOREACH looks IN ARRAY ARRAY[most - free, most - free + many] LOOP
+        FOREACH checked IN ARRAY ARRAY[most - free, most - free + many] LOOP
             SELECT coalesce(sum(amount) FILTER (WHERE is_held), 0) AS held,
                    coalesce(sum(amount) FILTER (WHERE NOT is_held), 0) AS free INTO part
             FROM (
@@ -76,7 +76,7 @@ BEGIN
                         SELECT batch_id, worker_id FROM voiceflow.jobs
                         WHERE queue = of_queue AND state = 'queued' AND priority = urgency
                             AND due_at <= at AND (due_at, id) >= (due, first_id)
-                        ORDER BY due_at, id LIMIT looks
+                        ORDER BY due_at, id LIMIT checked
                     ) AS first GROUP BY batch_id, worker_id
                 ) AS grouped
             ) AS looked;
@@ -95,7 +95,7 @@ $$;
 
 -- Due jobs of a queue, or of a batch of it ('' are the jobs without one): those of the highest priority first, then the
 -- earliest due, then by id. Left out are those that are no longer valid, those of closed batches and of starts, those before
--- a place in this order, and those that another transaction has locked. The others are locked.
+-- a position in this order, and those that another transaction has locked. The others are locked.
 --
 -- Each priority is looked for by itself, so that jobs that are not due are not read.
 CREATE FUNCTION voiceflow.due_jobs(
@@ -152,7 +152,7 @@ BEGIN
 END;
 $$;
 
--- The batches of a queue that have queued jobs, without those of closed gates. '' stands for the jobs without a batch.
+-- The batches of a queue that have queued jobs, without those of closed gates. '' is the jobs without a batch.
 CREATE FUNCTION voiceflow.open_batches(of_queue text, at timestamptz) RETURNS SETOF text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -201,7 +201,7 @@ END;
 $$;
 
 -- Leases due jobs to a worker, as far as gates and limits allow, and returns them with the times at which they were due. A first
--- row tells how many entries of jobs that are gone were read in the indexes.
+-- row has how many entries of jobs that are gone were read in the indexes.
 --
 -- A power cut may undo a lease: its job is then queued, and was not sent, because the journal comes after the lease.
 CREATE FUNCTION voiceflow.lease(

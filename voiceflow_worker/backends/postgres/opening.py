@@ -25,7 +25,7 @@ from voiceflow_worker.errors import NoStoreError, SettingsError, StoreCorruptErr
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-PARTS = ("schema.sql", "write.sql", "tell.sql", "lease.sql", "enqueue.sql")
+PARTS = ("schema.sql", "write.sql", "events.sql", "lease.sql", "enqueue.sql")
 """The files of a schema, in the order in which they are run."""
 MAKE_WITHIN = 60.0
 """Seconds for the making of a store."""
@@ -65,7 +65,7 @@ def schema_parts() -> Sequence[str]:
 
 
 def _making(schema: str, *, has_schema: bool = False) -> str:
-    """The SQL that makes a store in this schema, with the name `voiceflow` in the place of the schema's."""
+    """The SQL that makes a store in this schema, with the name `voiceflow` instead of the schema's."""
     create = "" if has_schema else _CREATE.format(schema=quoted(schema))
     return "".join([_MAKE.format(schema=schema, create=create), *schema_parts(), _MADE.format(number=SCHEMA)])
 

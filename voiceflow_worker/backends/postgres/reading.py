@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.backends.postgres.codec import JOB, RECORD, job_of, record_from
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
-from voiceflow_worker.backends.record import readable, remembered
+from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.ports.reads import (
     ById,
     ByKey,
@@ -42,7 +42,7 @@ _AT_ONCE = 64
 # --- Jobs --------------------------------------------------------------------------------------------------------
 
 _BY_ID = f"SELECT {JOB} FROM voiceflow.calls WHERE id = ANY (%s)"
-# What is kept of a deleted job stands behind the columns of a job.
+# What is kept of a deleted job comes after the columns of a job.
 _BY_KEY = f"""
 SELECT {JOB}, NULL FROM voiceflow.calls WHERE queue = %s AND unique_key = ANY (%s)
 UNION ALL
@@ -79,7 +79,7 @@ async def read_jobs(database: Database, read: Read, *, now: datetime) -> list[Jo
 
 
 def _owner(row: Row) -> Job:
-    return job_of(row) if row[-1] is None else remembered(orjson.loads(row[-1]))
+    return job_of(row) if row[-1] is None else tombstone_job(orjson.loads(row[-1]))
 
 
 async def _found(database: Database, read: Due | Expired | Waiting | OfNumber | Listing) -> list[Job]:
@@ -165,45 +165,45 @@ def _names(chosen: frozenset[str] | None) -> list[str] | None:
 
 # The records of whole groups and single ones of a namespace. No array has NULLs: `array_nulls` may be off.
 _OF_KEYS = f"""
-SELECT %s::integer AS part, place, found.*
-FROM unnest(%s::text[], %s::text[], %s::boolean[]) WITH ORDINALITY AS wanted (of_group, of_member, is_whole, place),
+SELECT %s::integer AS part, ordinal, found.*
+FROM unnest(%s::text[], %s::text[], %s::boolean[]) WITH ORDINALITY AS wanted (of_group, of_member, is_whole, ordinal),
 LATERAL (
     SELECT {RECORD} FROM voiceflow.records
-    WHERE namespace = %s AND group_name = of_group AND is_whole AND voiceflow.stands(ends_at, %s)
+    WHERE namespace = %s AND group_name = of_group AND is_whole AND voiceflow.is_current(ends_at, %s)
     UNION ALL
     SELECT {RECORD} FROM voiceflow.records
     WHERE namespace = %s AND group_name = of_group AND member = of_member AND NOT is_whole
-        AND voiceflow.stands(ends_at, %s)
+        AND voiceflow.is_current(ends_at, %s)
 ) AS found
 """
 _PAGE = f"""
-(SELECT %s::integer AS part, 0 AS place, {RECORD} FROM voiceflow.records
-WHERE namespace = %s AND voiceflow.stands(ends_at, %s) {{more}} ORDER BY group_name, member LIMIT %s)
+(SELECT %s::integer AS part, 0 AS ordinal, {RECORD} FROM voiceflow.records
+WHERE namespace = %s AND voiceflow.is_current(ends_at, %s) {{more}} ORDER BY group_name, member LIMIT %s)
 """
 
 
 async def read_records(database: Database, wanted: Wanted, *, now: datetime) -> dict[str, list[Record]]:
-    """The records that stand, of several namespaces, in one statement: all are of one moment."""
+    """The current records of several namespaces, in one statement: all are of one moment."""
     found: dict[str, list[Record]] = {namespace: [] for namespace in wanted}
     if not wanted:
         return found
-    parts = [_part(place, namespace, each, now) for place, (namespace, each) in enumerate(wanted.items())]
+    parts = [_part(ordinal, namespace, each, now) for ordinal, (namespace, each) in enumerate(wanted.items())]
     union = " UNION ALL ".join(part for part, _ in parts)
-    statement = f"SELECT part, {RECORD} FROM ({union}) AS parts ORDER BY part, place, group_name, member"
+    statement = f"SELECT part, {RECORD} FROM ({union}) AS parts ORDER BY part, ordinal, group_name, member"
     namespaces = list(wanted)
     for part, *row in await database.rows(statement, *(value for _, values in parts for value in values)):
         found[namespaces[part]].append(record_from(*row))
     return found
 
 
-def _part(place: int, namespace: str, each: Sequence[str | tuple[str, str]] | Page, now: datetime) -> Statement:
+def _part(ordinal: int, namespace: str, each: Sequence[str | tuple[str, str]] | Page, now: datetime) -> Statement:
     if not isinstance(each, Page):
         keys = [(key, "", True) if isinstance(key, str) else (*key, False) for key in each]
         groups, members, whole = ([key[column] for key in keys] for column in range(3))
-        return _OF_KEYS, (place, groups, members, whole, namespace, now, namespace, now)
+        return _OF_KEYS, (ordinal, groups, members, whole, namespace, now, namespace, now)
     more, values = "", list[object]()
     if each.group is not None:
         more, values = "AND group_name = %s", [each.group]
     if each.after is not None:
         more, values = f"{more} AND (group_name, member) > (%s, %s)", [*values, *each.after]
-    return _PAGE.format(more=more), (place, namespace, now, *values, max(each.limit, 0))
+    return _PAGE.format(more=more), (ordinal, namespace, now, *values, max(each.limit, 0))

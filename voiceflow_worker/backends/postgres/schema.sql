@@ -114,14 +114,14 @@ CREATE TABLE voiceflow.events (
 );
 CREATE INDEX events_by_queue ON voiceflow.events (queue, sequence);
 CREATE INDEX events_by_time ON voiceflow.events (queue, at);
-COMMENT ON TABLE voiceflow.events IS 'The outbox: what happened to calls, for those who are told of it';
+COMMENT ON TABLE voiceflow.events IS 'The outbox: what happened to calls, for their readers';
 
 CREATE TABLE voiceflow.changes (
     number bigint GENERATED ALWAYS AS IDENTITY,
     queue  text COLLATE "C" NOT NULL,
     PRIMARY KEY (queue, number)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000); -- as `additions`
-COMMENT ON TABLE voiceflow.changes IS 'The newest number of a queue tells workers that wait whether something has changed';
+COMMENT ON TABLE voiceflow.changes IS 'By the newest number of a queue, workers that wait notice whether something has changed';
 
 CREATE TABLE voiceflow.paces (
     queue text COLLATE "C" PRIMARY KEY,

@@ -64,22 +64,22 @@ class _Front:
     calls that were leased since. A lease that begins at the front passes over them: 50 ms after 90,000 calls.
     """
 
-    _place: tuple[int, datetime, str] | None = None
+    _position: tuple[int, datetime, str] | None = None
     _until: float = 0.0
 
     @property
-    def place(self) -> tuple[int, datetime, str] | None:
-        """The place at which the next lease begins; None for the front."""
-        return self._place if time.monotonic() < self._until else None
+    def position(self) -> tuple[int, datetime, str] | None:
+        """The position at which the next lease begins; None for the front."""
+        return self._position if time.monotonic() < self._until else None
 
-    def note(self, place: tuple[int, datetime, str] | None, rows: Sequence[Row], gone: int) -> None:
-        """Note a lease that began at a place, the rows that it found, and the entries of calls that are gone."""
-        if place is None:
+    def note(self, position: tuple[int, datetime, str] | None, rows: Sequence[Row], gone: int) -> None:
+        """Note a lease that began at a position, the rows that it found, and the entries of calls that are gone."""
+        if position is None:
             self._until = time.monotonic() + _RESTS if gone > _MANY_GONE else 0.0
         if rows:
             lowest = rows[-1][6]
             first = next(row for row in rows if row[6] == lowest)
-            self._place = (lowest, first[-2], first[0])
+            self._position = (lowest, first[-2], first[0])
 
 
 class PostgresStore:
@@ -91,7 +91,7 @@ class PostgresStore:
         self.database = database
         self.changes: QueueChanges = QueueChanges(database, clock, self._count_changes)
         self._fronts: dict[tuple[str, str | None], _Front] = {}
-        self._place: str | None = None
+        self._location: str | None = None
 
     @property
     def id(self) -> str:
@@ -121,13 +121,13 @@ class PostgresStore:
         for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id)) for part in parts]:
             try:
                 ((written,),) = await self.database.rows(_WRITE, plain)
-                told = orjson.loads(written)
-                if "not_verified" in told:
+                replies = orjson.loads(written)
+                if "not_verified" in replies:
                     await self.database.check_again()
             except StoreError as error:
                 error.answers = (*answers, *[None] * (len(bulk.writes) - len(answers)))
                 raise
-            answers += [answer_from(*each) for each in zip(part, told, strict=True)]
+            answers += [answer_from(*each) for each in zip(part, replies, strict=True)]
             for queue in {write.wakes for write in part if write.wakes is not None}:
                 self.changes.wakeups.wake(queue)
         return answers
@@ -136,10 +136,10 @@ class PostgresStore:
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
     ) -> Sequence[Job]:
         front = self._fronts.setdefault((queue, batch), _Front())
-        place = front.place
-        values = (queue, batch, worker_id, limit, until, now, *(place or (None, None, None)))
+        position = front.position
+        values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))
         (*_, gone), *rows = await self.database.rows(_LEASE, *values)
-        front.note(place, rows, gone)
+        front.note(position, rows, gone)
         return list(readable(rows, job_of))
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
@@ -187,7 +187,7 @@ class PostgresStore:
 
     @asynccontextmanager
     async def joined(self, connection: object) -> AsyncGenerator[Store]:
-        if self._place is None:
-            ((self._place,),) = await self.database.rows("SELECT voiceflow.place()")
-        async with joined(connection, schema=self.database.schema, store=self, place=self._place) as within:
+        if self._location is None:
+            ((self._location,),) = await self.database.rows("SELECT voiceflow.location()")
+        async with joined(connection, schema=self.database.schema, store=self, location=self._location) as within:
             yield within

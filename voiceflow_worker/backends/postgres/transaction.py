@@ -12,8 +12,8 @@ import orjson
 from anyio import CancelScope
 
 from voiceflow_worker.backends.postgres.callers import CallersConnection, callers_connection, refused, why_refused
-from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, told_record
-from voiceflow_worker.backends.record import readable, remembered
+from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, record_from_fields
+from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, check_bulk_write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -93,15 +93,15 @@ def _at_once(work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def joined(
-    connection: object, *, schema: str, store: Store | None = None, place: str | None = None, blocks: bool = False
+    connection: object, *, schema: str, store: Store | None = None, location: str | None = None, blocks: bool = False
 ) -> AsyncGenerator[Store]:
     """A store within the transaction of a caller's connection. If this block raises, the transaction is as before it.
 
-    `store` is the open store that it must be, which is at `place`. Without one, the time is that of the database. With
-    `blocks`, asynchronous connections are refused. Raises InvalidInputError for a connection that cannot be used.
+    `store` is the open store that it must be, which is at `location`. Without one, the time is that of the database.
+    With `blocks`, asynchronous connections are refused. Raises InvalidInputError for a connection that cannot be used.
     """
     callers = callers_connection(connection, blocks=blocks)
-    asked = _Asked(callers, schema, place)
+    asked = _Queries(callers, schema, location)
     async with _savepoint(callers, schema):
         if store is not None:
             within = JoinedStore(asked, store_id=store.id, url=store.url, clock=store.clock)
@@ -133,7 +133,7 @@ async def _savepoint(callers: CallersConnection, schema: str) -> AsyncGenerator[
 class JoinedStore:
     """A store within a transaction of a caller. Of the methods of a store it has those that an enqueue uses."""
 
-    def __init__(self, asked: _Asked, *, store_id: str, url: str, clock: Clock) -> None:
+    def __init__(self, asked: _Queries, *, store_id: str, url: str, clock: Clock) -> None:
         self.id = store_id
         self.url = url
         self.clock = clock
@@ -151,11 +151,11 @@ class JoinedStore:
         return list(readable(await self._asked.answer(now=now, queue=read.queue, keys=read.keys), _owner))
 
     async def records(self, wanted: Mapping[str, Sequence[Key]], *, now: datetime) -> Mapping[str, Sequence[Record]]:
-        """The records with these keys that stand."""
+        """The current records with these keys."""
         found: dict[str, Sequence[Record]] = {}
         for namespace, keys in wanted.items():
-            told = await self._asked.answer(now=now, namespace=namespace, keys=keys)
-            found[namespace] = [told_record(*fields) for fields in told]
+            rows = await self._asked.answer(now=now, namespace=namespace, keys=keys)
+            found[namespace] = [record_from_fields(*fields) for fields in rows]
         return found
 
 
@@ -165,38 +165,38 @@ _COLUMNS = [name.strip() for name in JOB.split(",")]
 def _owner(columns: dict[str, Any]) -> Job:
     """The job with these columns, or the deleted one in a record with these."""
     if "namespace" in columns:
-        return remembered(orjson.loads(columns["value"]))
+        return tombstone_job(orjson.loads(columns["value"]))
     for name in ("due_at", "valid_until", "active_until"):
         columns[name] = None if columns[name] is None else datetime.fromisoformat(columns[name])
     return job_of(tuple(columns[name] for name in _COLUMNS))
 
 
-class _Asked:
-    """Questions to the store in a schema, on a caller's connection; `place` is where it must be, None for any place."""
+class _Queries:
+    """Queries of the store in a schema, on a caller's connection; `location` is where it must be, None for anywhere."""
 
-    def __init__(self, callers: CallersConnection, schema: str, place: str | None) -> None:
+    def __init__(self, callers: CallersConnection, schema: str, location: str | None) -> None:
         self._callers = callers
         self._schema = schema
         self._function = '"' + schema.replace('"', '""') + '".asked'
-        self._place = place
+        self._location = location
 
     async def now_and_store(self) -> tuple[datetime, str]:
         """The time of the database, and the id of the store."""
-        told = await self._told({})
-        return datetime.fromisoformat(told["now"]).astimezone(UTC), str(told["store"])
+        reply = await self._ask({})
+        return datetime.fromisoformat(reply["now"]).astimezone(UTC), str(reply["store"])
 
     async def answer(self, **question: object) -> Any:
         """The answer to a question."""
-        return (await self._told(question))["answer"]
+        return (await self._ask(question))["answer"]
 
-    async def _told(self, question: Mapping[str, object]) -> Mapping[str, Any]:
-        text = b64encode(orjson.dumps({**question, "place": self._place})).decode()
+    async def _ask(self, question: Mapping[str, object]) -> Mapping[str, Any]:
+        text = b64encode(orjson.dumps({**question, "location": self._location})).decode()
         try:
-            told = await self._callers.run(f"SELECT {self._function}('{text}')")
+            reply = await self._callers.run(f"SELECT {self._function}('{text}')")
         except Exception as error:
             raise why_refused(error, self._schema) or error from error
-        answer: Mapping[str, Any] = orjson.loads(b64decode(told or ""))
-        if self._place is not None and answer["place"] != self._place:
+        answer: Mapping[str, Any] = orjson.loads(b64decode(reply or ""))
+        if self._location is not None and answer["location"] != self._location:
             raise refused(
                 f"the database of this connection has another store in its schema {self._schema}",
                 "pass a connection to the database of the queue's store",

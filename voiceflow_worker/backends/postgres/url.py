@@ -67,7 +67,7 @@ class PostgresURL:
     is_lenient: bool = False
 
     def named(self, sql: str) -> str:
-        """This SQL, with the name of the schema in the place of `voiceflow`."""
+        """This SQL, with the name of the schema instead of `voiceflow`."""
         return sql.replace("voiceflow.", f'"{self.schema}".')
 
 

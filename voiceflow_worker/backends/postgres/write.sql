@@ -20,7 +20,7 @@ LANGUAGE sql IMMUTABLE AS $$
         ELSE hashtext(namespace || ' ' || group_name) & 1023 END;
 $$;
 
--- Locks groups until the end of the transaction: `shared` ones for reading what stands in them, the others for writing.
+-- Locks groups until the end of the transaction: `shared` ones for reading what is in them, the others for writing.
 --
 -- Locks are taken in one order, so that bulk writes do not wait for each other in a circle. All of them are taken below the lock
 -- of the whole store (-1). A bulk write with very many locks takes that one alone.
@@ -41,11 +41,11 @@ BEGIN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock_shared(store, -1);
-    FOR place IN 1 .. coalesce(cardinality(locks), 0) LOOP
-        IF are_shared[place] THEN
-            PERFORM pg_advisory_xact_lock_shared(store, locks[place]);
+    FOR ordinal IN 1 .. coalesce(cardinality(locks), 0) LOOP
+        IF are_shared[ordinal] THEN
+            PERFORM pg_advisory_xact_lock_shared(store, locks[ordinal]);
         ELSE
-            PERFORM pg_advisory_xact_lock(store, locks[place]);
+            PERFORM pg_advisory_xact_lock(store, locks[ordinal]);
         END IF;
     END LOOP;
 END;
@@ -86,8 +86,8 @@ BEGIN
 END;
 $$;
 
--- Whether a record with this end stands.
-CREATE FUNCTION voiceflow.stands(ends_at timestamptz, at timestamptz) RETURNS boolean
+-- Whether a record with this end is current.
+CREATE FUNCTION voiceflow.is_current(ends_at timestamptz, at timestamptz) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
     SELECT ends_at IS NULL OR ends_at > at;
 $$;
@@ -111,30 +111,30 @@ BEGIN
     RETURN (
         SELECT value FROM voiceflow.records
         WHERE namespace = of_namespace AND group_name = of_group AND member = of_member
-            AND voiceflow.stands(ends_at, at)
+            AND voiceflow.is_current(ends_at, at)
     );
 END;
 $$;
 
--- For each of these writes, the first of its conditions that fails, as {"condition": its place, "record": the record by which it
--- fails}. The record is [group, value, end, member], or [] if the condition fails because none stands. NULL for a write whose
--- conditions hold, as nearly all do. One statement looks at all of them: to begin one takes longer than several looks.
+-- For each of these writes, the first of its conditions that fails, as {"condition": its index, "record": the record by which it
+-- fails}. The record is [group, value, end, member], or [] if the condition fails because there is none. NULL for a write whose
+-- conditions hold, as nearly all do. One statement checks all of them: to begin one takes longer than several checks.
 CREATE FUNCTION voiceflow.failing(writes jsonb, at timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN ARRAY(
         SELECT (
-            SELECT jsonb_build_object('condition', place - 1, 'record', CASE
+            SELECT jsonb_build_object('condition', ordinal - 1, 'record', CASE
                 WHEN found.value IS NULL THEN '[]'
                 ELSE jsonb_build_array(found.group_name, found.value, found.ends_at, found.member)
             END)
-            FROM jsonb_array_elements(write -> 'conditions') WITH ORDINALITY AS condition (condition, place),
-                jsonb_array_elements_text(condition -> 'groups') WITH ORDINALITY AS named (named, turn),
+            FROM jsonb_array_elements(write -> 'conditions') WITH ORDINALITY AS condition (condition, ordinal),
+                jsonb_array_elements_text(condition -> 'groups') WITH ORDINALITY AS named (named, rank),
                 LATERAL (
                     (
                         SELECT * FROM voiceflow.records
                         WHERE condition ->> 'kind' = 'absent' AND namespace = condition ->> 'namespace' AND group_name = named
-                            AND voiceflow.stands(ends_at, at) AND NOT voiceflow.is_owned_by(value, condition ->> 'owner')
+                            AND voiceflow.is_current(ends_at, at) AND NOT voiceflow.is_owned_by(value, condition ->> 'owner')
                         ORDER BY member LIMIT 1
                     )
                     UNION ALL
@@ -142,14 +142,14 @@ BEGIN
                         -- When this one has ended, as many as are allowed are left.
                         SELECT * FROM voiceflow.records
                         WHERE condition ->> 'kind' = 'most' AND namespace = condition ->> 'namespace' AND group_name = named
-                            AND voiceflow.stands(ends_at, at) AND NOT voiceflow.is_owned_by(value, condition ->> 'owner')
+                            AND voiceflow.is_current(ends_at, at) AND NOT voiceflow.is_owned_by(value, condition ->> 'owner')
                         ORDER BY ends_at DESC NULLS FIRST OFFSET (condition ->> 'most')::integer LIMIT 1
                     )
                     UNION ALL
                     (
                         SELECT held.* FROM (SELECT) AS one LEFT JOIN voiceflow.records AS held
                             ON namespace = condition ->> 'namespace' AND group_name = named
-                                AND member = condition ->> 'member' AND voiceflow.stands(ends_at, at)
+                                AND member = condition ->> 'member' AND voiceflow.is_current(ends_at, at)
                         WHERE condition ->> 'kind' = 'same' AND value IS DISTINCT FROM condition ->> 'value'
                             AND NOT coalesce(condition -> 'own' ? value, false)
                         LIMIT 1
@@ -160,30 +160,30 @@ BEGIN
                         SELECT gate.* FROM jsonb_array_elements_text(condition -> 'members') AS wanted, LATERAL (
                             SELECT * FROM voiceflow.records
                             WHERE namespace = condition ->> 'namespace' AND group_name = named AND member = wanted
-                                AND voiceflow.stands(ends_at, at) AND voiceflow.is_closed(value)
+                                AND voiceflow.is_current(ends_at, at) AND voiceflow.is_closed(value)
                             LIMIT 1
                         ) AS gate
                         WHERE condition ->> 'kind' = 'gate'
                         ORDER BY gate.member LIMIT 1
                     )
                 ) AS found
-            ORDER BY place, turn LIMIT 1
+            ORDER BY ordinal, rank LIMIT 1
         )
-        FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, turn)
-        ORDER BY turn
+        FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, rank)
+        ORDER BY rank
     );
 END;
 $$;
 
--- The places of the writes with a condition on a group of records that an earlier one of these writes may change.
+-- The ordinals of the writes with a condition on a group of records that an earlier one of these writes may change.
 CREATE FUNCTION voiceflow.depending(writes jsonb) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN ARRAY(
         WITH each AS MATERIALIZED (
-            SELECT write, place FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place)
+            SELECT write, ordinal FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
         ), changed AS MATERIALIZED (
-            SELECT part ->> 'namespace' AS namespace, part ->> 'group_name' AS group_name, min(place) AS place
+            SELECT part ->> 'namespace' AS namespace, part ->> 'group_name' AS group_name, min(ordinal) AS ordinal
             FROM each, LATERAL (
                 SELECT jsonb_array_elements(write -> 'puts') UNION ALL SELECT jsonb_array_elements(write -> 'drops')
                 UNION ALL SELECT write -> 'tombstone'
@@ -192,9 +192,9 @@ BEGIN
             ) AS parts (part)
             GROUP BY 1, 2
         )
-        SELECT DISTINCT each.place FROM each, jsonb_array_elements(write -> 'conditions') AS condition,
+        SELECT DISTINCT each.ordinal FROM each, jsonb_array_elements(write -> 'conditions') AS condition,
             jsonb_array_elements_text(condition -> 'groups') AS named, changed
-        WHERE changed.namespace = condition ->> 'namespace' AND changed.group_name = named AND changed.place < each.place
+        WHERE changed.namespace = condition ->> 'namespace' AND changed.group_name = named AND changed.ordinal < each.ordinal
     );
 END;
 $$;
@@ -211,7 +211,7 @@ BEGIN
     WHEN 'delete' THEN
         RETURN revision IS NULL;
     ELSE
-        -- Its own new value stands where it was to replace another one.
+        -- Its own new value is where it was to replace another one.
         RETURN EXISTS (
             SELECT FROM jsonb_array_elements(write -> 'conditions') AS condition
             WHERE condition ->> 'kind' = 'same' AND condition -> 'own' ->> -1 IS DISTINCT FROM condition ->> 'value'
@@ -231,7 +231,7 @@ BEGIN
         SELECT jsonb_build_array(id, body_digest, state) FROM voiceflow.jobs WHERE queue = of_queue AND unique_key = key
         UNION ALL
         SELECT jsonb_build_array(value::jsonb -> 2, value::jsonb -> 3, value::jsonb -> 4) FROM voiceflow.records
-        WHERE namespace = 'tombstone' AND group_name = of_queue AND member = key AND voiceflow.stands(ends_at, at)
+        WHERE namespace = 'tombstone' AND group_name = of_queue AND member = key AND voiceflow.is_current(ends_at, at)
         LIMIT 1
     );
 END;
@@ -246,7 +246,7 @@ BEGIN
 END;
 $$;
 
--- Stores a record. What it does when the record stands already is said by its mode.
+-- Stores a record. Its mode says what it does when the record exists already.
 CREATE FUNCTION voiceflow.put(put jsonb, at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -258,16 +258,16 @@ BEGIN
     ON CONFLICT (namespace, group_name, member) DO UPDATE SET
         value = excluded.value,
         ends_at = CASE
-            WHEN mode = 'extend' AND voiceflow.stands(old.ends_at, at) THEN
+            WHEN mode = 'extend' AND voiceflow.is_current(old.ends_at, at) THEN
                 nullif(greatest(coalesce(old.ends_at, 'infinity'), coalesce(excluded.ends_at, 'infinity')), 'infinity')
             ELSE excluded.ends_at
         END
-    WHERE mode IN ('always', 'extend') OR NOT voiceflow.stands(old.ends_at, at)
+    WHERE mode IN ('always', 'extend') OR NOT voiceflow.is_current(old.ends_at, at)
         OR (mode = 'longer' AND coalesce(old.ends_at, 'infinity') < coalesce(excluded.ends_at, 'infinity'));
 END;
 $$;
 
--- Deletes a record, if it has the value that is named; NULL stands for any value.
+-- Deletes a record, if it has the value that is named; NULL means any value.
 CREATE FUNCTION voiceflow.drop_record(dropped jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -444,9 +444,9 @@ BEGIN
     answers := voiceflow.answers(writes, at);
     -- A key that is taken refuses only a call with another body.
     IF EXISTS (
-        SELECT FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place)
-        WHERE answers[place] NOT IN ('"done"', '"again"')
-            AND NOT coalesce(answers[place] #>> '{owner,1}' = write #>> '{job,body_digest}', false)
+        SELECT FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
+        WHERE answers[ordinal] NOT IN ('"done"', '"again"')
+            AND NOT coalesce(answers[ordinal] #>> '{owner,1}' = write #>> '{job,body_digest}', false)
     ) THEN
         RAISE SQLSTATE 'VW001';
     END IF;
@@ -454,27 +454,27 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'VW001' THEN
     RETURN ARRAY(
         SELECT CASE WHEN answer IN ('"done"', '"again"') THEN '"rolled_back"' ELSE answer END
-        FROM unnest(answers) WITH ORDINALITY AS each (answer, place) ORDER BY place
+        FROM unnest(answers) WITH ORDINALITY AS each (answer, ordinal) ORDER BY ordinal
     );
 END;
 $$;
 
--- The answers to writes of a bulk write whose guard failed: nothing is written, but what was written before is told.
+-- The answers to writes of a bulk write whose guard failed: nothing is written, but what was written before is reported.
 CREATE FUNCTION voiceflow.answers_not_verified(writes jsonb, at timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN ARRAY(
         SELECT CASE WHEN voiceflow.was_written(write, revision, at) THEN '"again"' ELSE '"not_verified"' END::jsonb
-        FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place)
+        FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
         LEFT JOIN voiceflow.jobs ON jobs.id = write ->> 'id'
-        ORDER BY place
+        ORDER BY ordinal
     );
 END;
 $$;
 
 -- Adds the tallies of the writes that were written to the counters, stores their events, and wakes who waits for their queues.
 -- Returns the queues whose additions should be folded: one time in 251, so that a reader of counters finds few additions.
-CREATE FUNCTION voiceflow.tell(writes jsonb, answers jsonb[]) RETURNS text[]
+CREATE FUNCTION voiceflow.publish(writes jsonb, answers jsonb[]) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
     woken text;
@@ -485,8 +485,8 @@ BEGIN
         SELECT queue, batch, is_deletion, jsonb_object_agg(field, amount) FROM (
             SELECT write ->> 'queue' AS queue, coalesce(write ->> 'batch', '') AS batch, write ->> 'kind' = 'delete' AS is_deletion,
                    counted.key AS field, sum(counted.value::bigint) AS amount
-            FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place), jsonb_each_text(write -> 'tally') AS counted
-            WHERE answers[place] ? 'done'
+            FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal), jsonb_each_text(write -> 'tally') AS counted
+            WHERE answers[ordinal] ? 'done'
             GROUP BY 1, 2, 3, 4
         ) AS sums
         GROUP BY queue, batch, is_deletion
@@ -496,14 +496,14 @@ BEGIN
     INSERT INTO voiceflow.events (queue, job_id, kind, at, state, revision, post)
     SELECT write ->> 'queue', event ->> 'job_id', event ->> 'kind', (event ->> 'at')::timestamptz, event ->> 'state',
            event ->> 'revision', (event ->> 'post')::integer
-    FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place),
-         jsonb_array_elements(write -> 'events') WITH ORDINALITY AS told (event, number)
-    WHERE answers[place] ? 'done'
-    ORDER BY place, number;
+    FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
+         jsonb_array_elements(write -> 'events') WITH ORDINALITY AS listed (event, number)
+    WHERE answers[ordinal] ? 'done'
+    ORDER BY ordinal, number;
     FOR woken IN
         INSERT INTO voiceflow.changes (queue)
-        SELECT DISTINCT write ->> 'wakes' FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place)
-        WHERE answers[place] ? 'done' AND write -> 'wakes' <> 'null'
+        SELECT DISTINCT write ->> 'wakes' FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
+        WHERE answers[ordinal] ? 'done' AND write -> 'wakes' <> 'null'
         RETURNING queue
     LOOP
         PERFORM pg_notify(voiceflow.channel(), woken);
@@ -512,13 +512,13 @@ BEGIN
 END;
 $$;
 
--- The channel on which this store tells of changes; what is told is the name of the queue.
+-- The channel on which this store notifies of changes; the payload is the name of the queue.
 CREATE FUNCTION voiceflow.channel() RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT 'voiceflow-' || 'voiceflow.jobs'::regclass::oid::text;
 $$;
 
--- The incarnation of the server: it differs after each restart, and after a standby has taken its place.
+-- The incarnation of the server: it differs after each restart, and after a standby has replaced it.
 CREATE FUNCTION voiceflow.server() RETURNS text
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -527,7 +527,7 @@ END;
 $$;
 
 -- The history of the server's data: the database system, and the timeline of its WAL. A standby that takes over begins the next
--- timeline; a restored dump is in another system. Where the system is not told, the timeline alone counts.
+-- timeline; a restored dump is in another system. Where the system is not known, the timeline alone counts.
 CREATE FUNCTION voiceflow.history() RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -543,8 +543,8 @@ $$;
 --
 -- A time limit ends each wait for a lock. It is short for who has the locks of a bulk write, so that a key which an open transaction
 -- of a caller is storing holds up nobody else. Plans that read whole tables are off, because plans are kept: a table that was small
--- when its plan was made may be large now. A statement has one plan for all values: PostgreSQL would rather plan each look at
--- the partitions of records anew, which takes ten times as long as the look. Nor is any statement worth compiling (jit).
+-- when its plan was made may be large now. A statement has one plan for all values: PostgreSQL would rather plan each read of
+-- the partitions of records anew, which takes ten times as long as the read. Nor is any statement worth compiling (jit).
 CREATE FUNCTION voiceflow.write(bulk jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
@@ -578,7 +578,7 @@ BEGIN
     ELSE
         answers := voiceflow.answers(writes, at);
     END IF;
-    PERFORM voiceflow.fold(queue, 1000) FROM unnest(voiceflow.tell(writes, answers)) AS queue;
+    PERFORM voiceflow.fold(queue, 1000) FROM unnest(voiceflow.publish(writes, answers)) AS queue;
     RETURN to_jsonb(answers);
 END;
 $$;

@@ -18,8 +18,8 @@ from voiceflow_worker.backends.record import (
     job_from,
     newer,
     record_of,
-    remembered,
     to_micros,
+    tombstone_job,
     tombstone_of,
 )
 from voiceflow_worker.core.ports import Event
@@ -238,7 +238,7 @@ def buried(queue: str, tombstone: str) -> Job:
     """A deleted job, rebuilt from a tombstone that a script returned. It has only the fields of the tombstone."""
     _, job_id, digest, state, fields = tombstone.split("|", 4)
     unique_key, *times = orjson.loads(fields)
-    return remembered((queue, unique_key, job_id, digest, state, *times))
+    return tombstone_job((queue, unique_key, job_id, digest, state, *times))
 
 
 def _text(kept: str) -> str | None:

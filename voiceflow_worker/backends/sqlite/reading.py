@@ -20,8 +20,8 @@ from voiceflow_worker.backends.record import (
     from_micros_or_none,
     job_from,
     readable,
-    remembered,
     to_micros,
+    tombstone_job,
 )
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, Row, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
@@ -100,7 +100,9 @@ def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
 def _owner(db: Connection, row: Row) -> Job:
     number, *_, tombstone = row
     return (
-        remembered(orjson.loads(tombstone)) if number is None else job_of(db.rows(SQL["job_by_number"], (number,))[0])
+        tombstone_job(orjson.loads(tombstone))
+        if number is None
+        else job_of(db.rows(SQL["job_by_number"], (number,))[0])
     )
 
 

@@ -78,10 +78,10 @@ BEGIN
         RETURNING batch, is_deletion, tally
     ), counted AS (
         INSERT INTO voiceflow.totals AS old
-        SELECT of_queue, place, field, sum(amount), sum(CASE WHEN is_deletion AND place <> '' THEN -amount ELSE 0 END)
+        SELECT of_queue, ordinal, field, sum(amount), sum(CASE WHEN is_deletion AND ordinal <> '' THEN -amount ELSE 0 END)
         FROM folded, LATERAL (SELECT key, value::bigint FROM jsonb_each_text(tally)) AS counted (field, amount),
-             LATERAL (SELECT '' UNION SELECT batch) AS counters (place)
-        GROUP BY place, field
+             LATERAL (SELECT '' UNION SELECT batch) AS counters (ordinal)
+        GROUP BY ordinal, field
         ON CONFLICT (queue, batch, field) DO UPDATE SET
             live = old.live + excluded.live, pruned = old.pruned + excluded.pruned
     )
