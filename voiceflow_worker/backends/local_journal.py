@@ -221,7 +221,7 @@ class JournalFile(LocalJournalFile):
         self._number = 0
         self._first = 1
         self._disk = DiskSpeed()
-        self._is_judged = True
+        self._is_recorded = True
         self._writing = anyio.Lock()
 
     def open(self) -> None:
@@ -251,7 +251,7 @@ class JournalFile(LocalJournalFile):
         async with self._writing:
             if self._fd is None or not await to_thread.run_sync(partial(_has_any, self._path, job_ids)):
                 return True
-            if not self._is_judged:
+            if not self._is_recorded:
                 self._size = self._full
                 return False
             with self._reporting():
@@ -260,7 +260,7 @@ class JournalFile(LocalJournalFile):
 
     async def append(self, jobs: Sequence[Job]) -> None:
         async with self._writing:
-            self._is_judged = False
+            self._is_recorded = False
             with self._reporting():
                 if self._disk.is_quick and self._size < self._full and not self._is_gone():
                     self._append(jobs)
@@ -275,13 +275,13 @@ class JournalFile(LocalJournalFile):
             self._write([_line.text({"history": history})])
 
     def record_committed(self, committed: Sequence[bool]) -> None:
-        self._is_judged = True
+        self._is_recorded = True
         numbers = list(enumerate(committed, self._first))
         void = [number for number, done in numbers if not done]
-        judgement: dict[str, Any] = {"void": void} if void else {}
-        judgement |= next(({"kept": number} for number, done in reversed(numbers) if done), dict[str, Any]())
+        record: dict[str, Any] = {"void": void} if void else {}
+        record |= next(({"kept": number} for number, done in reversed(numbers) if done), dict[str, Any]())
         try:
-            self._write([_line.text(judgement)])
+            self._write([_line.text(record)])
         except OSError as error:
             self._size = self._full  # as in `_reporting`: no entry must continue a line that was cut off
             _log.warning("a journal file could not be written", error=str(error))

@@ -248,12 +248,14 @@ class RollbackGuard:
         self._appended = jobs
         await self._file.append(jobs)
 
-    def record_committed(self, kept: Sequence[bool]) -> None:
-        """Record which jobs of the last `append` were committed to the store. `kept` has a value for each, in order."""
+    def record_committed(self, committed: Sequence[bool]) -> None:
+        """Record which jobs of the last `append` were committed to the store. `committed` has one value for each."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
-        self._file.record_committed(kept)
-        newest = next((job for job, done in zip(reversed(self._appended), reversed(kept), strict=True) if done), None)
+        self._file.record_committed(committed)
+        newest = next(
+            (job for job, done in zip(reversed(self._appended), reversed(committed), strict=True) if done), None
+        )
         if newest is not None:
             self._newest, self._token = newest, newest.revision
 

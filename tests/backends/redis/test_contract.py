@@ -170,7 +170,7 @@ MUTATIONS = {
         "'-inf', '(' .. time)", "'-inf', time)", "test_a_thousand_jobs_are_found_at_once",
     ),
     "a full page is the last one": (
-        "(place < #ids or not is_all) and id or ''", "''", "test_a_thousand_jobs_are_found_at_once",
+        "(position < #ids or not is_all) and id or ''", "''", "test_a_thousand_jobs_are_found_at_once",
     ),
     "a walk passes every state": (
         "return not state\n        or (asked.states == '' or", "return not state\n        or (true or",
@@ -182,7 +182,7 @@ MUTATIONS = {
     "rare states forget the order": (
         "return one > other", "return one < other", "test_each_read_has_all_its_jobs_in_its_order",
     ),
-    "states go on behind the place up to which all are known": (
+    "states go on behind the position up to which all are known": (
         "while last and", "while false and", "test_each_read_has_all_its_jobs_in_its_order",
     ),
     "rare states of a batch are those of the queue": (

@@ -1,6 +1,6 @@
 """The store in memory, which is also the readable reference of the contract in `core/ports/store.py`.
 
-It looks through all jobs where other stores have indexes. A backend that differs from this one is wrong, or the
+It searches all jobs where other stores have indexes. A backend that differs from this one is wrong, or the
 contract has a gap.
 """
 
@@ -127,8 +127,8 @@ class Memory:
         for name, value in vars(self).items():
             setattr(copy, name, value.copy() if isinstance(value, dict) else value)
         copy.recorded = {namespace: dict(records) for namespace, records in self.recorded.items()}
-        copy.live = defaultdict(Counter, {place: Counter(counts) for place, counts in self.live.items()})
-        copy.pruned = defaultdict(Counter, {place: Counter(counts) for place, counts in self.pruned.items()})
+        copy.live = defaultdict(Counter, {key: Counter(counts) for key, counts in self.live.items()})
+        copy.pruned = defaultdict(Counter, {key: Counter(counts) for key, counts in self.pruned.items()})
         return copy
 
     def answer(self, write: Write, now: datetime) -> WriteResult:
@@ -216,8 +216,8 @@ class Memory:
         """The record by which a condition fails; None if it holds."""
         match condition:
             case Absent(namespace, groups, owner):
-                standing = (each for group in groups for each in self.group(namespace, group, now))
-                return next(((each,) for each in standing if not is_owned_by(each.value, owner)), None)
+                current = (each for group in groups for each in self.group(namespace, group, now))
+                return next(((each,) for each in current if not is_owned_by(each.value, owner)), None)
             case AtMost(namespace, group, most, owner):
                 found = [each for each in self.group(namespace, group, now) if not is_owned_by(each.value, owner)]
                 found.sort(key=lambda each: each.ends_at or _NEVER)
@@ -258,28 +258,28 @@ class Memory:
                 pass
 
     def _count(self, job: Job, tally: Mapping[str, int]) -> None:
-        for place in {(job.queue, None), (job.queue, job.batch_id)}:
+        for key in {(job.queue, None), (job.queue, job.batch_id)}:
             for name, amount in tally.items():
-                self.live[place][name] += amount
+                self.live[key][name] += amount
 
     def _count_pruned(self, job: Job, tally: Mapping[str, int]) -> None:
         if job.batch_id is None:
             return
-        place = (job.queue, job.batch_id)
+        key = (job.queue, job.batch_id)
         for name, amount in tally.items():
-            self.pruned[place][name] -= amount
-        if not any(self.live[place][STATE + state] for state in JobState):
-            del self.live[place], self.pruned[place]
+            self.pruned[key][name] -= amount
+        if not any(self.live[key][STATE + state] for state in JobState):
+            del self.live[key], self.pruned[key]
 
     def _put(self, put: Put, now: datetime) -> None:
-        standing = self.record(put.namespace, put.group, now, put.member)
+        current = self.record(put.namespace, put.group, now, put.member)
         ends_at = put.ends_at
-        if standing is not None:
-            lasts = standing.ends_at or _NEVER
+        if current is not None:
+            lasts = current.ends_at or _NEVER
             if put.mode is Mode.KEEP or (put.mode is Mode.LONGER and lasts >= (ends_at or _NEVER)):
                 return
             if put.mode is Mode.EXTEND and lasts > (ends_at or _NEVER):
-                ends_at = standing.ends_at
+                ends_at = current.ends_at
         others = [each for each in self._held(put.namespace, put.group) if each.member != put.member]
         record = Record(put.group, put.value, ends_at, put.member)
         group = tuple(sorted([*others, record], key=lambda each: each.member))
@@ -298,15 +298,15 @@ class Memory:
     # --- reading ---
 
     def group(self, namespace: str, group: str, now: datetime) -> list[Record]:
-        """The records of a group that stand, in the order of their members."""
+        """The current records of a group, in the order of their members."""
         return [each for each in self._held(namespace, group) if each.ends_at is None or now < each.ends_at]
 
     def record(self, namespace: str, group: str, now: datetime, member: str = "") -> Record | None:
-        """A record, if it stands."""
+        """A record, if it is current."""
         return next((each for each in self.group(namespace, group, now) if each.member == member), None)
 
     def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
-        """The records that stand, by namespace."""
+        """The current records, by namespace."""
         found: dict[str, list[Record]] = {}
         for namespace, each in wanted.items():
             if isinstance(each, Page):
@@ -362,8 +362,8 @@ class Memory:
 
     def totals(self, queue: str, batch: str | None) -> Totals:
         """The counters of a queue or of a batch."""
-        place = (queue, batch)
-        return Totals(live=_present(self.live.get(place, {})), pruned=_present(self.pruned.get(place, {})))
+        key = (queue, batch)
+        return Totals(live=_present(self.live.get(key, {})), pruned=_present(self.pruned.get(key, {})))
 
     # --- work ---
 
@@ -389,8 +389,8 @@ class Memory:
         chosen = chosen[: urgent + ordinary]
         token = uuid4().hex
         leased = [
-            replace(lifecycle.lease(job, worker_id=worker_id, until=until), revision=f"{token}.{place}")
-            for place, job in enumerate(chosen)
+            replace(lifecycle.lease(job, worker_id=worker_id, until=until), revision=f"{token}.{key}")
+            for key, job in enumerate(chosen)
         ]
         for old, job in zip(chosen, leased, strict=True):
             self._change(Write(change=Replace(old.revision, job), tally=tally_change(old, job)))
@@ -420,9 +420,9 @@ class Memory:
             if each.ends_at is not None and each.ends_at <= now
         ]
         over += [
-            partial(self.tombstones.pop, place)
-            for place, (_, until) in self.tombstones.items()
-            if place[0] == queue and until <= now
+            partial(self.tombstones.pop, key)
+            for key, (_, until) in self.tombstones.items()
+            if key[0] == queue and until <= now
         ]
         over += [
             partial(self.events.pop, sequence)
@@ -486,10 +486,10 @@ class MemoryStore:
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         await checkpoint()
-        told = (
+        found = (
             each for each in self.memory.events.values() if queue_of(each.job_id) == queue and each.sequence > after
         )
-        return list(islice(told, max(limit, 0)))
+        return list(islice(found, max(limit, 0)))
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         await checkpoint()

@@ -261,8 +261,8 @@ class Survey:
             return
         if not self._url.is_lenient:
             self._require_rights(facts)
-        stands = await connection.rows(self._url.named(_NUMBER))
-        number = stands[0][0] if stands else 0
+        rows = await connection.rows(self._url.named(_NUMBER))
+        number = rows[0][0] if rows else 0
         if number != SCHEMA:
             remedy = "Upgrade this installation" if number > SCHEMA else "Use that version"
             raise StoreVersionError(

@@ -205,7 +205,7 @@ class _Queries:
 
 
 class _At:
-    """A clock that stands: an enqueue takes one moment, and its time is that of the database."""
+    """A clock that stands still: an enqueue takes one moment, and its time is that of the database."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now

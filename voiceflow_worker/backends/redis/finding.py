@@ -66,7 +66,7 @@ async def _by_time(
 
 async def _by_age(manager: ConnectionManager, read: OfNumber | Listing, indexes: dict[str, Any]) -> list[Job]:
     """The jobs in indexes of ids that pass their filters."""
-    asked = {"queue": read.queue, "is_newest": read.newest, "looks": LOOKS, **indexes}
+    asked = {"queue": read.queue, "is_newest": read.newest, "checks": LOOKS, **indexes}
     found: list[Job] = []
     after = None
     while after != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:

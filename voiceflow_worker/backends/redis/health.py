@@ -50,11 +50,11 @@ async def memory(store: RedisStore) -> Diagnosis:
     found = await store.packing()
     if found is None:
         return ok("not checked, because this Redis does not allow CONFIG GET")
-    stands = f"{found.setting} is {found.up_to}"
+    shown = f"{found.setting} is {found.up_to}"
     if found.up_to >= found.enough:
-        return ok(f"{stands}: calls are stored in the compact form")
+        return ok(f"{shown}: calls are stored in the compact form")
     return warning(
-        f"{stands}: a call takes about 0.6 KB more memory than it needs",
+        f"{shown}: a call takes about 0.6 KB more memory than it needs",
         remedy=f"CONFIG SET {found.setting} {found.enough}, then CONFIG REWRITE; calls that are already stored take "
         "less memory after Redis has restarted",
     )

@@ -2,7 +2,7 @@
 
 
 -- Due jobs. The next priority is found by itself, with an index seek, so that jobs of other priorities cost nothing. The
--- first two bindings of it are the queue and a batch; NULL stands for all batches of the queue, or for the jobs without a
+-- first two bindings of it are the queue and a batch; NULL means all batches of the queue, or for the jobs without a
 -- batch (`…_of_batch`).
 
 -- name: next_priority
@@ -16,7 +16,7 @@ SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3;
 
 -- name: due
--- Due jobs of one priority behind a place, the earliest first. The caller leaves out those of closed batches and of starts.
+-- Due jobs of one priority behind a position, the earliest first. The caller leaves out those of closed batches and of starts.
 SELECT priority, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_to_lease
 WHERE queue = :queue AND state = 'queued' AND priority = :priority AND (due_at, id) > (:due, :id) AND due_at <= :at
     AND (valid_until IS NULL OR valid_until > :at)

@@ -111,7 +111,7 @@ SELECT json_group_array(number) FROM (
 );
 
 
--- Records that stand.
+-- Current records.
 
 -- name: record
 -- One member of a group.
@@ -124,7 +124,7 @@ SELECT grp, value, ends_at, member FROM records
 WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) ORDER BY member;
 
 -- name: any_of_groups
--- Whether a record stands in any of these groups, as JSON: [namespace, group] of each. One statement is faster than several.
+-- Whether there is a current record in any of these groups, as JSON: [namespace, group] of each. One statement is faster than several.
 SELECT 1 FROM json_each(?1) AS named
 CROSS JOIN records ON namespace = named.value ->> 0 AND grp = named.value ->> 1
 WHERE ends_at IS NULL OR ends_at > ?2 LIMIT 1;

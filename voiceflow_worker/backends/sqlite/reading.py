@@ -53,19 +53,19 @@ def record_from(row: Row) -> Record:
     return Record(group, value, from_micros_or_none(ends_at), member)
 
 
-def standing(db: Connection, namespace: str, group: str, at: int, member: str = "") -> Record | None:
-    """A record, if it stands at a time."""
+def current_record(db: Connection, namespace: str, group: str, at: int, member: str = "") -> Record | None:
+    """A record, if it is current at a time."""
     rows = db.rows(SQL["record"], (namespace, group, at, member))
     return record_from(rows[0]) if rows else None
 
 
 def standing_of(db: Connection, namespace: str, group: str, at: int) -> list[Record]:
-    """The records of a group that stand at a time."""
+    """The records of a group that are current at a time."""
     return [record_from(row) for row in db.rows(SQL["group_of_records"], (namespace, group, at))]
 
 
 def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Record]]:
-    """The records that stand, of several namespaces."""
+    """The current records of several namespaces."""
     found: dict[str, list[Record]] = {}
     db.run("BEGIN")  # all are of one moment
     try:

@@ -45,7 +45,7 @@ SELECT sequence, queue, job_id, kind, at, state, revision, post FROM events WHER
 INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: begin_sequences
--- The place of the last sequence, in a file that never had an event.
+-- The position of the last sequence, in a file that never had an event.
 INSERT INTO sqlite_sequence (name, seq) SELECT 'events', ? WHERE NOT EXISTS (
     SELECT 1 FROM sqlite_sequence WHERE name = 'events'
 );
@@ -57,8 +57,8 @@ UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events';
 
 -- Records.
 
--- name: standing_records
--- All records that stand, but those that only a running process needs, and gates, which are closed anew.
+-- name: current_records
+-- All current records, but those that only a running process needs, and gates, which are closed anew.
 SELECT namespace, grp, member, value, ends_at FROM records
 WHERE (ends_at IS NULL OR ends_at > ?) AND namespace NOT IN ('gate', 'worker', 'receiver', 'readiness', 'lease');
 
@@ -68,8 +68,8 @@ INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?, ?, ?, ?,
 ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
     WHERE excluded.ends_at IS NULL OR excluded.ends_at >= records.ends_at;
 
--- name: standing_gates
--- The gates that stand.
+-- name: current_gates
+-- The current gates.
 SELECT grp, value, ends_at, member FROM records WHERE namespace = 'gate' AND (ends_at IS NULL OR ends_at > ?);
 
 -- name: all_queues

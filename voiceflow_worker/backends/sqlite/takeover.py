@@ -13,7 +13,7 @@ from datetime import datetime
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.reading import job_of, owner_of_key, record_from, standing
+from voiceflow_worker.backends.sqlite.reading import current_record, job_of, owner_of_key, record_from
 from voiceflow_worker.backends.sqlite.write import Writing
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, is_closed
 from voiceflow_worker.core.ports.identity import new_revision
@@ -100,9 +100,9 @@ class _Taking:
     def small_things(self) -> None:
         """Take over what prevents further calls: opt-outs, locks on numbers, keys of deleted jobs, and holds."""
         at = to_micros(self._at)
-        self._new.run_each(SQL["put_later"], self._old.rows(SQL["standing_records"], (at,)))
-        for record in map(record_from, self._old.rows(SQL["standing_gates"], (at,))):
-            kept = standing(self._new, GATES, record.group, at, record.member)
+        self._new.run_each(SQL["put_later"], self._old.rows(SQL["current_records"], (at,)))
+        for record in map(record_from, self._old.rows(SQL["current_gates"], (at,))):
+            kept = current_record(self._new, GATES, record.group, at, record.member)
             is_cancelled = kept is not None and gate_from(kept).state is GateState.CANCELLED
             if is_closed(record) and not is_cancelled:
                 self._writing.answer(
@@ -200,7 +200,7 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
     writing = Writing(Transaction(db), to_micros(at))
     names = [row[0] for row in db.rows(SQL["all_queues"])]
     for name in names:
-        record = standing(db, GATES, name, to_micros(at))
+        record = current_record(db, GATES, name, to_micros(at))
         is_held = record is not None and is_closed(record) and record.ends_at is None
         held = gate_from(record) if record is not None and is_held else None
         whole = f"{reason} (the queue was held before: {held.reason})" if held is not None and held.reason else reason

@@ -13,8 +13,8 @@ from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import (
     TOMBSTONE,
+    current_record,
     owner_of_key,
-    standing,
     standing_of,
 )
 from voiceflow_worker.core.ports import Event
@@ -133,7 +133,11 @@ class Writing:
                 puts = {(put.namespace, put.group, put.member): put.value for put in write.puts}
                 swaps = [condition for condition in write.conditions if isinstance(condition, Same)]
                 return any(
-                    (record := standing(self._db, condition.namespace, condition.group, self._at, condition.member))
+                    (
+                        record := current_record(
+                            self._db, condition.namespace, condition.group, self._at, condition.member
+                        )
+                    )
                     is not None
                     and puts.get((condition.namespace, condition.group, condition.member))
                     == record.value
@@ -172,7 +176,7 @@ class Writing:
         groups = [
             (each.namespace, group) for each in write.conditions if isinstance(each, Absent) for group in each.groups
         ]
-        # Nearly always nothing stands in any of them.
+        # Nearly always there is none in any of them.
         all_absent = not self._db.rows(SQL["any_of_groups"], (orjson.dumps(groups).decode(), self._at))
         for condition in write.conditions:
             if all_absent and isinstance(condition, Absent):
@@ -194,18 +198,18 @@ class Writing:
                 counted.sort(key=lambda record: (record.ends_at is None, record.ends_at))
                 return (counted[len(counted) - most - 1],) if len(counted) > most else None
             case Same(namespace, group, value, member):
-                held = standing(self._db, namespace, group, self._at, member)
+                held = current_record(self._db, namespace, group, self._at, member)
                 has = None if held is None else held.value
                 key = (namespace, group, member)
                 ours = {put.value for put in puts if (put.namespace, put.group, put.member) == key}
                 return None if has == value or has in ours else (held,)
             case OpenGate(queue, batch):
                 scopes = [None] if batch is None else [None, batch]
-                gates = (standing(self._db, GATES, queue, self._at, gate_member(scope)) for scope in scopes)
+                gates = (current_record(self._db, GATES, queue, self._at, gate_member(scope)) for scope in scopes)
                 return next(((gate,) for gate in gates if is_closed(gate)), None)
 
     def _allot(self, slot: Slot) -> SendSlot:
-        limits = limits_from(standing(self._db, LIMITS, slot.queue, self._at))
+        limits = limits_from(current_record(self._db, LIMITS, slot.queue, self._at))
         if limits.rate is None:
             return SendSlot(slot.after, slot.after)
         rows = self._db.rows(SQL["pace"], (slot.queue,))
@@ -312,7 +316,7 @@ def lease(
     yield from ()
     db = transaction.db
     gates = [None] if batch is None else [None, batch]
-    if any(is_closed(standing(db, GATES, queue, at, gate_member(each))) for each in gates):
+    if any(is_closed(current_record(db, GATES, queue, at, gate_member(each))) for each in gates):
         return []
     room, ordinary = _room(db, queue, at=at)
     due = _due(db, queue, batch, at=at, limit=min(limit, room))
@@ -354,7 +358,7 @@ class _Held:
         self._known: dict[tuple[str | None, str | None], bool] = {}
 
     def holds(self, batch: str | None, start: str | None = None) -> bool:
-        """Whether a batch is closed, or a start of it stands."""
+        """Whether a batch is closed, or an import of it is open."""
         if (batch, start) not in self._known:
             is_held = start is not None and self._record(STARTS, f"{start} {batch or ''}") is not None
             if not is_held and batch is not None:
@@ -363,7 +367,7 @@ class _Held:
         return self._known[batch, start]
 
     def _record(self, namespace: str, member: str) -> Record | None:
-        return standing(self._db, namespace, self._queue, self._at, member)
+        return current_record(self._db, namespace, self._queue, self._at, member)
 
     @overload
     def leave_out(self, rows: Iterator[Row], limit: int) -> list[Row]: ...
@@ -386,7 +390,7 @@ class _Held:
 
 
 def _open_batches(db: Connection, queue: str, held: _Held) -> Iterator[str | None]:
-    """The batches with queued jobs that are not closed; None stands for the jobs without one."""
+    """The batches with queued jobs that are not closed; None is the jobs without one."""
     yield from (each for each in (None, "") if not held.holds(each))
     name: str | None = ""
     while (name := db.rows(SQL["next_batch"], (queue, name))[0][0]) is not None:
@@ -415,7 +419,7 @@ def _due_rows(
 
 def _room(db: Connection, queue: str, *, at: int) -> tuple[int, int]:
     """How many more calls of the queue may be open, and how many of them without a priority above 0."""
-    limits = limits_from(standing(db, LIMITS, queue, at))
+    limits = limits_from(current_record(db, LIMITS, queue, at))
     most, ordinary = limits.max_active, _MOST
     if most is None:
         return _MOST, _MOST

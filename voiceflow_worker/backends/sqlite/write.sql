@@ -51,15 +51,15 @@ DELETE FROM bodies WHERE number = ?;
 DELETE FROM numbers WHERE queue = ? AND telephone = ? AND job = ?;
 
 
--- Records, by the mode of their put. The last binding of a mode that looks at the record that stands is the time.
+-- Records, by the mode of their put. The last binding of a mode that reads the current record is the time.
 
 -- name: put
--- Mode ALWAYS: what stands is replaced.
+-- Mode ALWAYS: the record is replaced.
 INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at;
 
 -- name: put_extend
--- Mode EXTEND: what stands is replaced, and the later of the two ends counts.
+-- Mode EXTEND: the record is replaced, and the later of the two ends counts.
 INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = CASE
         WHEN records.ends_at IS NULL OR excluded.ends_at IS NULL THEN NULL
@@ -68,13 +68,13 @@ ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_
     END;
 
 -- name: put_keep
--- Mode KEEP: what stands stays as it is.
+-- Mode KEEP: the record stays as it is.
 INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
     WHERE records.ends_at <= ?6;
 
 -- name: put_longer
--- Mode LONGER: what stands is replaced if it ends earlier.
+-- Mode LONGER: the record is replaced if it ends earlier.
 INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
     WHERE records.ends_at <= ?6 OR (records.ends_at IS NOT NULL AND excluded.ends_at IS NULL)

@@ -1,4 +1,4 @@
--- Counts the jobs in an index by time that are due by a time, or those in the sub-queues of a start that stands.
+-- Counts the jobs in an index by time that are due by a time, or those in the sub-queues of an open import.
 -- @include store queue sub_queues
 -- Asked: queue, by ('' for any time); times (the end of the key of the index), or batch and start.
 base = base_of(asked.queue)

@@ -6,7 +6,7 @@
 --   queue, times (the end of the key of an index of ids by time), latest ('' for none), most (entries to examine),
 --     behind ({time, id} of the last entry of the page before, or nothing);
 --   queue, ages (the end of the key of an index of ids), sets (those of the indexes of states; the fewer ids are taken), is_newest,
---     after (an id or ''), most (rows), looks (most heads to examine); is_filtered, and then states ('' or ',queued,leased,'),
+--     after (an id or ''), most (rows), checks (most heads to examine); is_filtered, and then states ('' or ',queued,leased,'),
 --     outcomes ('' or '\n=name\n=name\n') and batch ('' or '=' .. batch).
 -- Returns {where the next page begins or '' at the end, row, …}; a row with one field is a tombstone.
 local answer = {''}
@@ -24,8 +24,8 @@ local function is_wanted(id)
 end
 
 -- Adds a job to the answer if it is wanted. `index` is an index that has the job, from which it goes if the server has
--- dropped the job: the next reader finds what stands behind it.
-local function look(id, index)
+-- dropped the job: the next reader finds what is behind it.
+local function check(id, index)
     local row = is_wanted(id) and row_of(id)
     if row then
         answer[#answer + 1] = row
@@ -37,7 +37,7 @@ end
 local function by_time(index)
     local first = 0
     if asked.behind then
-        -- The place behind this entry, which may have left: between the first and the last with its time, by halving.
+        -- The position behind this entry, which may have left: between the first and the last with its time, by halving.
         local time, id = unpack(asked.behind)
         local last = redis.call('ZCOUNT', index, '-inf', time)
         first = redis.call('ZCOUNT', index, '-inf', '(' .. time)
@@ -55,8 +55,8 @@ local function by_time(index)
         last = math.min(last, redis.call('ZCOUNT', index, '-inf', asked.latest))
     end
     local found = last > first and redis.call('ZRANGE', index, first, last - 1, 'WITHSCORES') or {}
-    for place = 1, #found, 2 do
-        look(found[place], index)
+    for position = 1, #found, 2 do
+        check(found[position], index)
     end
     if #found == 2 * asked.most then
         answer[1] = {found[#found], found[#found - 1]}
@@ -65,22 +65,22 @@ end
 
 -- Examines ids in their order, until the page is full; `index_of` gives an index of each.
 local function examine(ids, index_of, is_all)
-    for place, id in ipairs(ids) do
+    for position, id in ipairs(ids) do
         if #answer > asked.most then
             return
         end
-        answer[1] = (place < #ids or not is_all) and id or ''
-        look(id, index_of(id))
+        answer[1] = (position < #ids or not is_all) and id or ''
+        check(id, index_of(id))
     end
 end
 
 -- So many ids in an index of ids that are behind the last page.
 local function behind(index, amount)
-    local place = asked.after ~= '' and '(' .. asked.after
+    local position = asked.after ~= '' and '(' .. asked.after
     if asked.is_newest then
-        return redis.call('ZREVRANGEBYLEX', index, place or '+', '-', 'LIMIT', 0, amount)
+        return redis.call('ZREVRANGEBYLEX', index, position or '+', '-', 'LIMIT', 0, amount)
     end
-    return redis.call('ZRANGEBYLEX', index, place or '-', '+', 'LIMIT', 0, amount)
+    return redis.call('ZRANGEBYLEX', index, position or '-', '+', 'LIMIT', 0, amount)
 end
 
 local function is_before(one, other)
@@ -93,7 +93,7 @@ end
 -- The ids in the indexes of states, merged: as far as the one that ends first goes.
 local function by_state(sets)
     local ids, indexes, last = {}, {}, nil
-    local share = math.max(math.floor(asked.looks / #sets), 1)
+    local share = math.max(math.floor(asked.checks / #sets), 1)
     share = asked.is_filtered and share or math.min(share, asked.most)
     for _, set in ipairs(sets) do
         local found = behind(set, share)
@@ -126,17 +126,17 @@ local function by_age()
         by_state(sets)
         return
     end
-    local looks = asked.is_filtered and asked.looks or math.min(asked.most, asked.looks)
-    local ids = behind(index, looks)
+    local checks = asked.is_filtered and asked.checks or math.min(asked.most, asked.checks)
+    local ids = behind(index, checks)
     examine(ids, function()
         return index
-    end, #ids < looks)
+    end, #ids < checks)
 end
 
 if asked.ids then
     for _, id in ipairs(asked.ids) do
         base = base_of(string.match(id, '^[^.]*'))
-        look(id)
+        check(id)
     end
     return packed(answer)
 end
@@ -150,7 +150,7 @@ for _, key in ipairs(asked.keys or {}) do
     local id = redis.call('HGET', base .. ':keys', key)
     local tombstone = not id and tombstone_of(base, key, tonumber(asked.now))
     if id then
-        look(id)
+        check(id)
     elseif tombstone then
         answer[#answer + 1] = {tombstone}
     end

@@ -102,9 +102,9 @@ local function take_from(sub_queue, next_entry, id, id_due)
     end
     local found = redis.call('ZRANGEBYSCORE', base .. ':sub_queue:' .. sub_queue, '-inf', asked.now, 'WITHSCORES', 'LIMIT', 0, size)
     local gone = {}
-    for place = 1, #found, 2 do
-        local each = found[place]
-        if work <= 0 or (next_entry and entry_of(sub_queue, each, found[place + 1]) > next_entry) then
+    for position = 1, #found, 2 do
+        local each = found[position]
+        if work <= 0 or (next_entry and entry_of(sub_queue, each, found[position + 1]) > next_entry) then
             break
         end
         gone[#gone + 1] = each
@@ -175,16 +175,16 @@ elseif not closed_until(only) then
 end
 
 local rows = {#chosen < limit and work <= 0 and 1 or 0}
-for place, id in ipairs(chosen) do
+for position, id in ipairs(chosen) do
     local head = chosen_heads[id]
     leave(id, head, true)
     count(head.batch, 'state:queued', -1)
     count(head.batch, 'state:leased', 1)
     head.state, head.due = 'leased', asked.ends
     enter(id, head)
-    redis.call('HSET', job_key(id), 'state', 'leased', 'due', asked.ends, 'rev', asked.token .. '.' .. place,
+    redis.call('HSET', job_key(id), 'state', 'leased', 'due', asked.ends, 'rev', asked.token .. '.' .. position,
         'worker', asked.worker)
-    rows[place + 1] = row_of(id)
+    rows[position + 1] = row_of(id)
 end
 settle_queue(now)
 return packed(rows)

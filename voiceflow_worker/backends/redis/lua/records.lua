@@ -38,8 +38,8 @@ local function read(wanted)
     return found
 end
 
-for place, wanted in ipairs(asked.wanted) do
+for position, wanted in ipairs(asked.wanted) do
     local found = read(wanted)
-    answers[place] = #found > 0 and found or false
+    answers[position] = #found > 0 and found or false
 end
 return packed(answers)

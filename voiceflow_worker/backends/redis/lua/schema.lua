@@ -4,9 +4,9 @@
 if ARGV[4] ~= '1' and redis.call('EXISTS', KEYS[1]) == 0 then
     return {}
 end
-local stands = {}
+local stored = {}
 for i, key in ipairs(KEYS) do
     redis.call('SET', key, ARGV[i], 'NX')
-    stands[i] = redis.call('GET', key)
+    stored[i] = redis.call('GET', key)
 end
-return stands
+return stored

@@ -3,8 +3,8 @@
 -- Asked: queue, batches ('' for the queue). Returns {{field, amount, …}, {field, amount of deleted jobs, …}} for each.
 base = base_of(asked.queue)
 local answers = {}
-for place, batch in ipairs(asked.batches) do
+for position, batch in ipairs(asked.batches) do
     local of = batch == '' and base or batch_base(batch)
-    answers[place] = {redis.call('HGETALL', of .. ':totals'), redis.call('HGETALL', of .. ':pruned')}
+    answers[position] = {redis.call('HGETALL', of .. ':totals'), redis.call('HGETALL', of .. ':pruned')}
 end
 return packed(answers)

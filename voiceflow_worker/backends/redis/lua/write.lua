@@ -11,7 +11,7 @@
 --   'gate' (group: the queue, batch: '' or '=' and the batch). A put is {namespace, group, member, value, end, mode}. A drop
 --   is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
--- {'not free', place of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
+-- {'not free', index of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
 -- write with a slot: {'done', slot, next free time} or {'no slot', next free time}.
 local now = tonumber(asked.now)
 
@@ -28,7 +28,7 @@ local function switch(queue)
     end
 end
 
-local function standing(namespace, group, member)
+local function current_record(namespace, group, member)
     local tried = trial.records[namespace .. NUL .. group .. NUL .. member]
     if tried ~= nil then
         return tried and tried[1] or nil, tried and tried[2] or nil
@@ -36,7 +36,7 @@ local function standing(namespace, group, member)
     return record_at(namespace, group, member, now)
 end
 
-local function group_standing(namespace, group)
+local function current_group(namespace, group)
     local found = group_at(namespace, group, now)
     if not next(trial.records) then
         return found
@@ -67,7 +67,7 @@ local checks = {}
 
 function checks.absent(condition)
     for _, group in ipairs(condition.groups) do
-        for _, record in ipairs(group_standing(condition.namespace, group)) do
+        for _, record in ipairs(current_group(condition.namespace, group)) do
             if not is_owned_by(record[2], condition.owner) then
                 return group, unpack(record)
             end
@@ -77,7 +77,7 @@ end
 
 function checks.most(condition)
     local found = {}
-    for _, record in ipairs(group_standing(condition.namespace, condition.group)) do
+    for _, record in ipairs(current_group(condition.namespace, condition.group)) do
         if not is_owned_by(record[2], condition.owner) then
             found[#found + 1] = record
         end
@@ -92,7 +92,7 @@ function checks.most(condition)
 end
 
 function checks.same(condition)
-    local value, ends = standing(condition.namespace, condition.group, condition.member)
+    local value, ends = current_record(condition.namespace, condition.group, condition.member)
     local has = value and '=' .. value or ''
     for _, each in ipairs(condition.values) do
         if has == each then
@@ -104,7 +104,7 @@ end
 
 function checks.gate(condition)
     for _, batch in ipairs(condition.batch == '' and {''} or {'', condition.batch}) do
-        local value, ends = standing('gate', condition.group, batch)
+        local value, ends = current_record('gate', condition.group, batch)
         if is_closed(value) then
             return condition.group, batch, value, ends
         end
@@ -129,7 +129,7 @@ local function was_written(write)
     end
     for _, condition in ipairs(write.conditions) do
         if condition.kind == 'same' and condition.own ~= '' and condition.own ~= condition.values[1] then
-            local value = standing(condition.namespace, condition.group, condition.member)
+            local value = current_record(condition.namespace, condition.group, condition.member)
             if value and '=' .. value == condition.own then
                 return true
             end
@@ -179,10 +179,10 @@ local function refused(write)
     elseif (write.kind == 'move' or write.kind == 'delete') and revision_of(write) ~= write.old then
         return {'stale'}
     end
-    for place, condition in ipairs(write.conditions) do
+    for index, condition in ipairs(write.conditions) do
         local group, member, value, ends = checks[condition.kind](condition)
         if group then
-            return {'not free', place - 1, group, member, value, ends}
+            return {'not free', index - 1, group, member, value, ends}
         end
     end
     -- What became of a job is stored as long as there is a byte, and nothing new leaves.
@@ -196,7 +196,7 @@ end
 -- The value and the end of a record after a put, or nil if the put changes nothing.
 local function after_put(put)
     local namespace, group, member, value, ends, mode = unpack(put)
-    local was, was_ends = standing(namespace, group, member)
+    local was, was_ends = current_record(namespace, group, member)
     if was == nil or mode == 'always' then
         return value, ends
     end
@@ -215,7 +215,7 @@ local function try(write)
         end
     end
     for _, drop in ipairs(write.drops) do
-        local value = standing(drop[1], drop[2], drop[3])
+        local value = current_record(drop[1], drop[2], drop[3])
         if value and (drop[4] == '' or drop[4] == '=' .. value) then
             trial.records[drop[1] .. NUL .. drop[2] .. NUL .. drop[3]] = false
         end
@@ -305,7 +305,7 @@ local function change(write)
     end
 end
 
--- The next lease looks again at a batch whose gate has changed, or one of whose starts has ended.
+-- The next lease checks a batch again whose gate has changed, or one of whose starts has ended.
 local function look_again(namespace, queue, member)
     local batch = namespace == 'gate' and member or namespace == 'start' and '=' .. string.match(member, '^%S* (.*)$') or ''
     if batch ~= '' then
@@ -378,7 +378,7 @@ local function apply(write)
         end
     end
     for _, drop in ipairs(write.drops) do
-        local value = standing(drop[1], drop[2], drop[3])
+        local value = current_record(drop[1], drop[2], drop[3])
         if value and (drop[4] == '' or drop[4] == '=' .. value) then
             forget_record(drop[1], drop[2], drop[3])
             look_again(drop[1], drop[2], drop[3])
@@ -415,43 +415,43 @@ end
 
 local answers = {}
 if asked.guard and not is_verified(asked.guard) then
-    for place, write in ipairs(asked.writes) do
-        answers[place] = was_written(write) and {'done'} or {'not_verified'}
+    for index, write in ipairs(asked.writes) do
+        answers[index] = was_written(write) and {'done'} or {'not_verified'}
     end
 elseif asked.together then
     local refusals, is_refused = {}, false
-    for place, write in ipairs(asked.writes) do
-        answers[place] = refused(write)
-        if not answers[place] then
+    for index, write in ipairs(asked.writes) do
+        answers[index] = refused(write)
+        if not answers[index] then
             try(write)
         end
-        refusals[place] = refuses_all(write, answers[place])
-        is_refused = is_refused or refusals[place]
+        refusals[index] = refuses_all(write, answers[index])
+        is_refused = is_refused or refusals[index]
     end
     trial = {records = {}, revisions = {}, keys = {}}
-    for place, write in ipairs(asked.writes) do
-        if is_refused and not refusals[place] and (not answers[place] or answers[place][1] == 'done') then
-            answers[place] = {'rolled_back'}
-        elseif not answers[place] then
+    for index, write in ipairs(asked.writes) do
+        if is_refused and not refusals[index] and (not answers[index] or answers[index][1] == 'done') then
+            answers[index] = {'rolled_back'}
+        elseif not answers[index] then
             apply(write)
         end
     end
 else
-    for place, write in ipairs(asked.writes) do
-        answers[place] = refused(write)
-        if not answers[place] and write.slot then
+    for index, write in ipairs(asked.writes) do
+        answers[index] = refused(write)
+        if not answers[index] and write.slot then
             local slot, next_at = allot(write.slot)
-            answers[place] = slot and {'done', slot, next_at} or {'no slot', next_at}
+            answers[index] = slot and {'done', slot, next_at} or {'no slot', next_at}
             if slot then
                 apply(write)
             end
-        elseif not answers[place] then
+        elseif not answers[index] then
             apply(write)
         end
     end
 end
-for place = 1, #asked.writes do
-    answers[place] = answers[place] or {'done'}
+for index = 1, #asked.writes do
+    answers[index] = answers[index] or {'done'}
 end
 settle_queue(now)
 if asked_again then

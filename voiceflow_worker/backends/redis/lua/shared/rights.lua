@@ -1,6 +1,6 @@
 -- A script that is refused a command in its middle leaves its first half written, and the rights of a user may be taken
 -- away at any time. So a script that writes several times first tries each of its commands, in a form that changes
--- nothing. Redis 7.0 and newer only looks at the rights; an older one runs the command.
+-- nothing. Redis 7.0 and newer only checks the rights; an older one runs the command.
 local function may(...)
     if redis.acl_check_cmd then
         return redis.acl_check_cmd(...)
