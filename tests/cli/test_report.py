@@ -141,7 +141,7 @@ def doubted(voiceflow: Program, eight: EightByEight, count: int = 1) -> list[Job
 
     async def work(engine: Engine) -> list[Job]:
         async with VoiceClient("key-1", "acme", base_url=eight.url) as voice:
-            sender = Engine(engine.store, voice, policy=CallPolicy(first_look=timedelta(0)))
+            sender = Engine(engine.store, voice, policy=CallPolicy(first_check=timedelta(0)))
             jobs = [await sender.enqueue(number(place)) for place in range(count)]
             await sender.send()
             return [await sender.queue.get(job.id) for job in jobs]

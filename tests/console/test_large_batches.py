@@ -94,13 +94,15 @@ async def test_a_batch_that_has_not_changed_is_not_counted_again(memory: Store) 
         await campaign(store)
         large = LargeBreakdowns(FaultyStore(store, before=note))
         totals = await totals_of(store, "default", "march")
-        assert large.look("default", "march", totals) is None, "nothing counts here yet"
+        assert large.breakdown("default", "march", totals) is None, "nothing counts here yet"
         async with large.running():
-            await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)
+            await until(
+                lambda: (found := large.breakdown("default", "march", totals)) is not None and found.at is not None
+            )
             reads = len(asked)
             for _ in range(10):
                 clock.advance(COUNTED_AGAIN * 2)
-                found = large.look("default", "march", totals)
+                found = large.breakdown("default", "march", totals)
                 assert (found is not None and found.share is None, len(asked)) == (True, reads)
 
 
@@ -115,11 +117,13 @@ async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the
         await campaign(store)
         large, totals = LargeBreakdowns(FaultyStore(store, before=fail)), await totals_of(store, "default")
         async with large.running():
-            large.look("default", "march", totals)
+            large.breakdown("default", "march", totals)
             await until(lambda: not large._due)
-            found = large.look("default", "march", totals)
+            found = large.breakdown("default", "march", totals)
             assert (found is not None and found.breakdown is None, dict(large._due)) == (True, {}), "not at once again"
             assert "the calls of a batch were not counted for a page" in failing_here()
             away = False
             clock.advance(COUNTED_AGAIN)
-            await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)
+            await until(
+                lambda: (found := large.breakdown("default", "march", totals)) is not None and found.at is not None
+            )

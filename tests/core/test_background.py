@@ -55,7 +55,7 @@ PARTS: dict[str, tuple[type, str]] = {
     "the heartbeat was not stored": (Heartbeat, "beat"),
     "the log of 8x8 was not read": (Reconciler, "due"),
     "the store was not checked for lost calls": (RollbackGuard, "watch"),
-    "calls were not taken from the queue": (Worker, "_next_look"),
+    "calls were not taken from the queue": (Worker, "_next_check"),
 }
 
 

@@ -115,7 +115,7 @@ async def test_a_rate_set_while_a_worker_starts_is_not_overwritten(
     """The worker has read what was set before, and writes after it."""
     queue = CallQueue(store)
     await queue.set_rate(7)
-    monkeypatch.setattr(SetRate, "_standing", read_before(lambda: queue.reset_rate() if reset else queue.set_rate(5)))
+    monkeypatch.setattr(SetRate, "_current", read_before(lambda: queue.reset_rate() if reset else queue.set_rate(5)))
     await SetRate(store, "default").begin(Limits(rate=50, burst=3))
     assert await limits_of(store, "default") == Limits(rate=50 if reset else 5, burst=3)
 
@@ -125,7 +125,7 @@ async def test_a_rate_set_while_a_worker_starts_keeps_the_limits_of_the_worker(
 ) -> None:
     """The command has read the limits before the worker wrote its own, and writes after it."""
     begun = SetRate(store, "default")
-    monkeypatch.setattr(SetRate, "_standing", read_before(lambda: begun.begin(Limits(rate=50, burst=3, max_active=9))))
+    monkeypatch.setattr(SetRate, "_current", read_before(lambda: begun.begin(Limits(rate=50, burst=3, max_active=9))))
     await CallQueue(store).set_rate(5)
     assert await limits_of(store, "default") == Limits(rate=5, burst=3, max_active=9)
 
@@ -139,7 +139,7 @@ async def test_a_rate_that_stands_already_is_kept_for_workers_that_start_later(s
 
 def read_before(other: Callable[[], Awaitable[object]]) -> Callable[[SetRate], Awaitable[object]]:
     """What is read at first is out of date: `other` writes after it."""
-    read, others = SetRate._standing, [other]
+    read, others = SetRate._current, [other]
 
     async def standing(self: SetRate) -> object:
         found = await read(self)

@@ -483,7 +483,7 @@ class TestWorkers:
 
     @pytest.fixture
     def worker(self, store: Store, voice: ScriptedVoice, log: WrittenLog) -> Worker:
-        policy = CallPolicy(first_look=SECOND)
+        policy = CallPolicy(first_check=SECOND)
         return Worker(store, voice, rate=None, options=WorkerOptions(policy=policy), call_log=log)
 
     async def passing(self, clock: ManualClock, condition: Callable[[], bool]) -> None:

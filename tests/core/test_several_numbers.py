@@ -185,7 +185,7 @@ async def test_an_opt_out_is_of_the_number_that_was_called_and_ends_calls_that_h
     await ends(engine, job, S.BUSY)
     later = await engine.queue.enqueue(flow(BEN), further_numbers=[HOME], not_before=any_store.clock.now() + HOUR)
     await ends(engine, job, S.UNSUBSCRIBED_CONTACT)
-    standing = await SuppressionList(any_store).standing([MOBILE, HOME])
+    standing = await SuppressionList(any_store).entries_of([MOBILE, HOME])
     assert set(standing) == {HOME}
     assert (await engine.queue.get(later.id)).state is JobState.CANCELLED
 

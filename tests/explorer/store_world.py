@@ -37,8 +37,8 @@ from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 START, TICK = datetime(2026, 1, 1, 12, tzinfo=UTC), timedelta(minutes=1)
 QUEUE, PERSON, OTHER = "q", "+6590000001", "+6590000002"
 POLICY = CallPolicy(
-    submit_window=TICK, ringing=TICK, clock_skew=timedelta(), longest_call=TICK, first_look=TICK, first_backoff=TICK,
-    longest_backoff=TICK, longest_look=TICK, summary_deadline=10 * TICK,
+    submit_window=TICK, ringing=TICK, clock_skew=timedelta(), longest_call=TICK, first_check=TICK, first_backoff=TICK,
+    longest_backoff=TICK, longest_check=TICK, summary_deadline=10 * TICK,
 )  # fmt: skip
 VERDICTS = {
     "CREATED": Verdict(kind=VerdictKind.CREATED, message="", session_id="s"),

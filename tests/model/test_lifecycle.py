@@ -151,12 +151,12 @@ class TestDoubt:
             waits.append(looked.due_at - job.due_at)
             job = looked
         assert waits == sorted(waits)
-        assert min(waits) >= POLICY.first_look
-        assert waits[-1] == POLICY.longest_look
+        assert min(waits) >= POLICY.first_check
+        assert waits[-1] == POLICY.longest_check
 
     def test_a_clock_that_was_rolled_back_does_not_look_without_end(self) -> None:
         looked = lifecycle.check_again(in_doubt(), at=NOW - HOUR, policy=POLICY)
-        assert looked.due_at == NOW - HOUR + POLICY.first_look
+        assert looked.due_at == NOW - HOUR + POLICY.first_check
 
 
 class TestAPersonsWord:

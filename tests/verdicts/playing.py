@@ -20,7 +20,7 @@ from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 POLICY = CallPolicy(
     first_backoff=timedelta(milliseconds=100),
     longest_backoff=timedelta(seconds=1),
-    first_look=timedelta(0),  # a job in doubt is due for a look at once, so that a test need not wait for it
+    first_check=timedelta(0),  # a job in doubt is due for a look at once, so that a test need not wait for it
 )
 OPTIONS = WorkerOptions(policy=POLICY)
 WITHIN = 60.0

@@ -97,7 +97,7 @@ class Redial(CallAction):
     async def _obstacles(self, job: Job) -> list[str]:
         """Sentences about everything that prevents the call at present."""
         store = self.operator.store
-        refusal = why_refused(job, await SuppressionList(store).standing(job.parties))
+        refusal = why_refused(job, await SuppressionList(store).entries_of(job.parties))
         end = "The call will be cancelled before it is sent."
         listed = [] if refusal is None else [f"The phone will not ring: {refusal[1]}. {end}"]
         return listed + await active_holds(store, job.queue, job.batch_id)

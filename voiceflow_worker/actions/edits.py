@@ -141,7 +141,7 @@ class EditBatch(BatchAction):
         note = by_person(self.operator.name, self.note, self._new_values())
         edit = self._edit()
         return await edit_batch(
-            self.operator.store, self.calls.name, name, edit, ordered_at=at, note=note, dry_run=dry_run, look=look
+            self.operator.store, self.calls.name, name, edit, ordered_at=at, note=note, dry_run=dry_run, on_call=look
         )
 
     def _edit(self) -> BatchEdit:

@@ -178,7 +178,7 @@ class EarlierCalls:
             people = [
                 (row, job_id, is_here, row.call.numbers if row.call else ()) for row, job_id, is_here in repeating
             ]
-            suppressed = await SuppressionList(store).standing(number for *_, numbers in people for number in numbers)
+            suppressed = await SuppressionList(store).entries_of(number for *_, numbers in people for number in numbers)
             for row, job_id, is_here, numbers in people:
                 if suppressed.keys().isdisjoint(numbers):
                     counts[is_here] += 1

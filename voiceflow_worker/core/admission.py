@@ -390,13 +390,13 @@ class Admitter:
 
     def _refused(self, job: Job, index: int, record: Record) -> SuppressedNumber | None:
         """Why a record of the suppression list forbids a job; None if it ends before the job is due."""
-        listed = self._suppression.standing_in({record.group: record.value}, job.parties)
+        listed = self._suppression.entries_in({record.group: record.value}, job.parties)
         found = why_refused(job, listed, at=job.due_at)
         return None if found is None else SuppressedNumber(index=index, number=found[0], reason=found[1])
 
     async def _suppressed(self, jobs: Sequence[Job]) -> Mapping[int, SuppressedNumber]:
         """The numbers on the suppression list because of which jobs would be refused, by the indexes of the jobs."""
-        listed = await self._suppression.standing([number for job in jobs for number in job.parties])
+        listed = await self._suppression.entries_of([number for job in jobs for number in job.parties])
         refused = {
             index: SuppressedNumber(index=index, number=found[0], reason=found[1])
             for index, job in enumerate(jobs)

@@ -3,7 +3,7 @@
 An entry is stored in the same write as what its action changes (`AuditedStore`). So no action is without an entry, also
 if the process dies just after it. The entry then has no result: that follows in a second write.
 
-An entry stands in several groups of records: in that of the whole log, and in those of its queue, its batch and its
+An entry is in several groups of records: in that of the whole log, and in those of its queue, its batch and its
 call. In each group the newest comes first, so the last entries about anything are one page. Entries end by themselves.
 """
 
@@ -124,7 +124,7 @@ class AuditEntry:
 
     @property
     def who(self) -> str:
-        """Who ordered it: the name that the person gave, with the login beside it."""
+        """Who ordered it: the name that the person gave, with the login."""
         if self.name and self.by and self.name != self.by:
             return f"{self.name} (login {self.by})"
         return self.name or self.by or "a person"
@@ -154,7 +154,7 @@ class AuditEntry:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups of records in which the entry stands."""
+        """The groups of records in which the entry is."""
         subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call)
         return tuple(dict.fromkeys(each for each in subjects if each is not None))
 
@@ -227,7 +227,7 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
 
 
 async def finish(store: Store, entry: AuditEntry, result: str) -> None:
-    """Keep the result of an action with its entry. If the store fails, this is logged: the action itself stands."""
+    """Keep the result of an action with its entry. If the store fails, this is logged: the action itself is done."""
     write = Write(puts=replace(entry, result=result).puts())
     try:
         await store.write(BulkWrite(writes=(write,)), now=store.clock.now())

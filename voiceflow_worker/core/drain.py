@@ -59,7 +59,7 @@ class ClockBehind:
 async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> ClockBehind | None:
     """How far the store's clock is behind the newest call, and the first calls that wait; None if no more than allowed.
 
-    A clock that was set back stands before the time at which calls were created and last changed. The times in 8x8's
+    A clock that was set back is before the time at which calls were created and last changed. The times in 8x8's
     summaries are those of another clock. Also None if a newer version wrote one of these calls. Raises other
     StoreErrors.
     """

@@ -29,7 +29,7 @@ from voiceflow_worker.model.window import CallWindow
 
 PAGE = 200
 """The most calls that are edited in one bulk write."""
-_LOOK_AGAIN = 0.2
+_CHECK_AGAIN = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +120,11 @@ async def edit_batch(
     ordered_at: datetime,
     note: str,
     dry_run: bool = False,
-    look: Callable[[Job], None] | None = None,
+    on_call: Callable[[Job], None] | None = None,
 ) -> EditedCalls:
     """Edit the waiting calls of a batch that were enqueued by `ordered_at`, with a note in each; a dry run only counts.
 
-    `look` gets each of these calls as it is afterwards. A call that changes meanwhile is looked at again, and so are
+    `on_call` gets each of these calls as it is afterwards. A call that changes meanwhile is looked at again, and so are
     calls that a worker has taken, as long as they may come back: for two seconds. Raises InvalidInputError before the
     first change if a call cannot get what the edit says, and StoreError; the same edit again then goes on.
     """
@@ -141,9 +141,9 @@ async def edit_batch(
                 waiting = [job for job in page if job.created_at <= ordered_at]
                 found.later += len(page) - len(waiting)
                 made = [(job, edit.of(job, at=now)) for job in waiting]
-                if look is not None:
+                if on_call is not None:
                     for _, new in made:
-                        look(new)
+                        on_call(new)
                 changed = [(job, new) for job, new in made if new is not job]
                 found.unchanged += len(waiting) - len(changed) if is_first else 0
                 done = len(changed) if dry_run else await _store(store, changed, note=note, now=now)
@@ -153,7 +153,7 @@ async def edit_batch(
         found.leaving = (await count_states(store, queue, batch_id=batch_id))[JobState.LEASED]
         if dry_run or not (missed or found.leaving) or store.clock.monotonic() > gives_up:
             return found
-        await store.clock.sleep(_LOOK_AGAIN)
+        await store.clock.sleep(_CHECK_AGAIN)
 
 
 async def _store(store: Store, changed: list[tuple[Job, Job]], *, note: str, now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""What the store tells its hosts about erased calls, so that each host erases them from its own files.
+"""The erased calls that a store lists, so that each host erases them from its own files.
 
 A command that erases a person reaches the store and the files of its own host. The journal files of other hosts are
 erased by their workers and receivers, within a minute (`core/retention.py`).
@@ -33,7 +33,7 @@ class Erasures:
         self._looked_after = self._read_to = ""
 
     async def new(self) -> set[str]:
-        """The ids of the calls that were erased since `looked` was told; all of them for one who begins."""
+        """The ids of the calls that were erased since `looked` was returned; all of them for one who begins."""
         found: set[str] = set()
         self._read_to = self._looked_after
         while page := await self._records.page(after=self._read_to):
@@ -42,7 +42,7 @@ class Erasures:
         return found
 
     def looked(self) -> None:
-        """Tell that the files of this host have none of the calls that `new` has returned."""
+        """Record that the files of this host have none of the calls that `new` has returned."""
         # A clock that was behind may add records before the newest: the last minutes are read again.
         at = float(self._read_to.partition(" ")[0]) - OVERLAP.total_seconds() if self._read_to else 0.0
         self._looked_after = f"{max(at, 0.0):017.6f}"

@@ -1,4 +1,4 @@
-"""Heartbeats of workers and receivers, the rates that they tell, and the counts of a worker's work."""
+"""Heartbeats of workers and receivers, the rates that they report, and the counts of a worker's work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Histories of a store: notices that another server has taken over, and holds the queue if it may lack writes.
 
-No journal entry tells of an opt-out that a server lacks. So each queue keeps the names of the histories that its
+No journal entry records an opt-out that a server lacks. So each queue keeps the names of the histories that its
 workers have followed, and a store keeps the one in which it was made: a server that lags lacks later records, but has
 that one. A worker compares them with the history of its server, with those that it has seen itself, and with those in
 the local journals of its machine.
@@ -93,7 +93,7 @@ class Histories:
         wanted: dict[str, list[str | Key]] = {HISTORIES: [self._queue], GATES: [(self._queue, gate_member(None))]}
         while True:
             found = await self._store.records(wanted, now=self._store.clock.now())
-            record, standing = next(iter(found[HISTORIES]), None), next(iter(found[GATES]), None)
+            record, gate_record = next(iter(found[HISTORIES]), None), next(iter(found[GATES]), None)
             stored = None if record is None else record.value.partition(" ")[2]
             known = Followed.of(history.created_in or history) if stored is None else Followed.read(stored)
             after = known.followed_by(*self._seen, history.name, may_lose_writes=history.may_lose_writes)
@@ -105,7 +105,7 @@ class Histories:
                 puts=(Put(HISTORIES, self._queue, f"{new_revision()} {after.text}", None),),
             )
             if may_lack(known, history, self._seen):
-                gate, order = write_of_order(standing, hold, token=new_revision())
+                gate, order = write_of_order(gate_record, hold, token=new_revision())
                 write = Write(
                     conditions=(*order.conditions, *write.conditions),
                     puts=(*order.puts, *write.puts),

@@ -1,6 +1,6 @@
 """Imports of campaigns that have not ended: their calls are staged until the last one is stored.
 
-The record of an import (`core.ports.controls.STARTS`) stands in each of its batches while it stores calls. It is a
+The record of an import (`core.ports.controls.STARTS`) exists in each of its batches while it stores calls. It is a
 condition of each of these calls, and of the end of the import: so an import that was continued, released or discarded
 meanwhile stores nothing more. If its process dies, the record stays, and its calls stay staged. They ring only when the
 import is continued, or by an order that names them.
@@ -39,7 +39,7 @@ _ENDED_KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """The import that new calls belong to: its `token`, and the records that must stand, by batch."""
+    """The import that new calls belong to: its `token`, and the records that must exist, by batch."""
 
     token: str
     records: Mapping[str, Same]
@@ -73,7 +73,7 @@ def record_of(start: Gate) -> Same:
 
 
 def ending(starts: Collection[Gate], *, queue: str, store: Store) -> Write:
-    """The end of imports, under the condition that each of their records stands. Their calls may be leased then."""
+    """The end of imports, under the condition that each of their records exists. Their calls may be leased then."""
     at, token = store.clock.now(), new_revision()
     records = [record_of(each) for each in starts]
     return Write(

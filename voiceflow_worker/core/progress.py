@@ -1,4 +1,4 @@
-"""What 8x8 tells of a call while it goes on: its legs, its recordings, and the calls that come in."""
+"""What 8x8 reports of a call while it goes on: its legs, its recordings, and the calls that come in."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class IncomingCalls:
         """Store the call that this event is about, unless an earlier event did, or it is no incoming call."""
         is_received = isinstance(event, CallAction) and event.call_status is ActionStatus.CALL_RECEIVED
         is_incoming = event.direction is Direction.INBOUND if event.direction is not None else is_received
-        # Of the actions, only the first: each further key press would cost a trip to the store.
+        # Of the actions, only the first: each further key press would cost a round trip to the store.
         if event.session_id is None or not is_incoming or (isinstance(event, CallAction) and not is_received):
             return
         now = self._store.clock.now()
@@ -124,7 +124,7 @@ def incoming_position(at: datetime) -> str:
 class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
-    Recordings are kept for `recordings_for`. Events that arrive together share a trip to the store. Methods raise
+    Recordings are kept for `recordings_for`. Events that arrive together share a round trip to the store. Methods raise
     StoreError; it is then safe to call them again.
     """
 

@@ -55,7 +55,7 @@ _AGAIN, _STUCK = 0.1, 5.0
 
 
 CheckJob = Callable[[Job], None]
-"""A function that gets a job as it stands, and raises an error if it must stay so."""
+"""A function that gets the stored job, and raises an error if it must stay so."""
 
 
 def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[Job], Job]:
@@ -225,7 +225,7 @@ class CallQueue:
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person", check: CheckJob | None = None) -> Job:
         """Cancel a job. Raises `TooLateError` once the call may have been sent, and `JobNotFoundError`.
 
-        `check` gets the job as it stands when the change is stored, and raises an error if it must stay so.
+        `check` gets the job as it is when the change is stored, and raises an error if it must stay so.
         """
         cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
         return await self._change("cancel", job_id, _checked(cancel, check), note=reason, result="cancelled")
@@ -327,7 +327,7 @@ class CallQueue:
     ) -> Job:
         """Call the person again, with a new POST of the same job, not earlier than `not_before`.
 
-        It begins with the person's first number; with `goes_on`, it is the number whose turn it was when the job ended.
+        It begins with the person's first number; with `goes_on`, it is the number that was next when the job ended.
 
         Jobs in doubt must be resolved first; completed and accepted jobs need `force`. With `post`, the job is
         redialled only if its newest POST has this number. `check` is that of `cancel`.
@@ -475,7 +475,7 @@ class CallQueue:
                 released = sum(each.calls for each in found)
             else:
                 raise InvalidInputError(
-                    f"nothing was released: an import of batch {batch_id} has ended or changed meanwhile; look at it "
+                    f"nothing was released: an import of batch {batch_id} has ended or changed meanwhile; check it "
                     "again"
                 )
             store.result = f"{count_of(released, 'staged call')} of batch {batch_id} may ring"

@@ -93,7 +93,7 @@ class Retention:
 
 @asynccontextmanager
 async def retained(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
-    """Run the retention of a store beside a block."""
+    """Run the retention of a store while a block runs."""
     repeat, run = BackgroundTasks(store.clock).run_periodically, Retention(store, policy).run
     async with anyio.create_task_group() as group:
         group.start_soon(partial(repeat, TASK, run, every=EVERY.total_seconds()))

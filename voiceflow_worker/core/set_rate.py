@@ -32,7 +32,7 @@ class _Rate:
 
 
 CheckRate = Callable[[str], None]
-"""A function that gets what stands (`SetRate.state`), and raises an error if it must stay."""
+"""A function that gets the current state (`SetRate.state`), and raises an error if it must stay."""
 
 
 def _state_of(*records: Record | None) -> str:
@@ -53,8 +53,8 @@ class SetRate:
         self._rates = json_records(store, NAMESPACE, _Rate)
 
     async def state(self) -> str:
-        """What stands, as a short text that changes with each change of the rate; empty for nothing."""
-        return _state_of(*await self._standing())
+        """The state, as a short text that changes with each change of the rate; empty for nothing."""
+        return _state_of(*await self._current())
 
     async def put(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
         """Set the rate for all workers, running ones included; returns the queue's limits.
@@ -65,12 +65,12 @@ class SetRate:
         # First and by itself: whoever writes limits from here on applies it.
         await self._write_over(Write(puts=(ordered,)), check)
         while True:
-            _, standing = await self._standing()
-            kept = limits_from(standing)
+            _, current = await self._current()
+            kept = limits_from(current)
             # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
             limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
             write = self._limits_write(
-                limits, standing, Same(LIMITS, self._queue, None if standing is None else standing.value)
+                limits, current, Same(LIMITS, self._queue, None if current is None else current.value)
             )
             if await self._write(write):
                 return limits
@@ -81,11 +81,11 @@ class SetRate:
         Returns the limits before that, if any, and those after. Raises StoreError.
         """
         while True:
-            ordered, standing = await self._standing()
+            ordered, current = await self._current()
             limits = self._with_ordered(own, ordered)
             condition = Same(NAMESPACE, self._queue, None if ordered is None else ordered.value)
-            if await self._write(self._limits_write(limits, standing, condition)):
-                return None if standing is None else limits_from(standing), limits
+            if await self._write(self._limits_write(limits, current, condition)):
+                return None if current is None else limits_from(current), limits
 
     async def withdraw(self, *, check: CheckRate | None = None) -> bool:
         """Remove the rate that a person set, and return whether there was one.
@@ -100,7 +100,7 @@ class SetRate:
         """Write a write; with a check, only over what it has allowed."""
         while True:
             if check is not None:
-                found = await self._standing()
+                found = await self._current()
                 check(_state_of(*found))
                 conditions = tuple(
                     Same(namespace, self._queue, None if each is None else each.value)
@@ -112,23 +112,23 @@ class SetRate:
 
     async def over(self, limits: Limits) -> Limits:
         """The limits of a worker's settings, but with the rate that a person set, if there is one."""
-        ordered, _ = await self._standing()
+        ordered, _ = await self._current()
         return self._with_ordered(limits, ordered)
 
     def _with_ordered(self, limits: Limits, ordered: Record | None) -> Limits:
         found = None if ordered is None else self._rates.read({ordered.group: ordered.value})[ordered.group]
         return limits if found is None else replace(limits, rate=found.rate)
 
-    async def _standing(self) -> tuple[Record | None, Record | None]:
+    async def _current(self) -> tuple[Record | None, Record | None]:
         """The records of the rate that a person set and of the limits."""
         wanted = {NAMESPACE: [self._queue], LIMITS: [self._queue]}
         found = await self._store.records(wanted, now=self._store.clock.now())
         return next(iter(found[NAMESPACE]), None), next(iter(found[LIMITS]), None)
 
-    def _limits_write(self, limits: Limits, standing: Record | None, condition: Same) -> Write:
+    def _limits_write(self, limits: Limits, current: Record | None, condition: Same) -> Write:
         put = limits_put(self._queue, limits)
         # The same limits are not put again: the store would take the write for one that was written before.
-        puts = () if standing is not None and standing.value == put.value else (put,)
+        puts = () if current is not None and current.value == put.value else (put,)
         return Write(conditions=(condition,), puts=puts, wakes=self._queue)
 
     async def _write(self, write: Write) -> bool:

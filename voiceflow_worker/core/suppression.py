@@ -25,11 +25,11 @@ from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 NAMESPACE = "suppressed"
 ORDERED = "suppressed-again"
-"""Namespace of the last order that put a number on the list, by number, also where a longer entry stands already."""
+"""Namespace of the last order that put a number on the list, by number, also where a longer entry exists already."""
 ORDER_KEPT = timedelta(days=7)
-"""How long such an order is kept: longer than anybody looks at a question before answering it."""
+"""How long such an order is kept: longer than anybody takes to answer a question."""
 CHUNK = 1000
-"""The most numbers in one trip to the store."""
+"""The most numbers in one round trip to the store."""
 _END_OF_FILES = datetime(2200, 1, 1, tzinfo=UTC)
 """The stored end of an entry that a file makes for good: whoever else puts the number on the list replaces it."""
 
@@ -45,7 +45,7 @@ def erased_group(number: str, *, store_id: str) -> str:
 
 
 def listed_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
-    """The groups on the list in which these numbers may stand: each spelling, and those of erased numbers."""
+    """The groups on the list in which these numbers may be: each spelling, and those of erased numbers."""
     given = list(numbers)
     erased = dict.fromkeys(erased_group(number, store_id=store_id) for number in given)
     return (*all_spellings(given), *erased)
@@ -85,20 +85,20 @@ class Suppression:
 
     def in_words(self) -> str:
         """A clause that says why a job to this number is not sent."""
-        return f"its number has been {self._standing()}"
+        return f"its number has been {self._state_in_words()}"
 
     def in_words_for(self, job: Job) -> str:
         """A clause that says why this job, of which `number` is one of the parties, is not sent."""
         if job.further_numbers and self.number in all_spellings(job.numbers):
-            return f"its number {self.number} has been {self._standing()}"
+            return f"its number {self.number} has been {self._state_in_words()}"
         second = next((each for each in job.second_parties if self.number in spellings(each)), None)
         return self.in_words() if second is None else self.in_words_of(second)
 
     def in_words_of(self, number: str) -> str:
         """A clause that says why a call that would bridge to `number` is not sent."""
-        return f"its second party {number} has been {self._standing()}"
+        return f"its second party {number} has been {self._state_in_words()}"
 
-    def _standing(self) -> str:
+    def _state_in_words(self) -> str:
         why = f" ({self.reason})" if self.reason else ""
         call = f", added by call {self.job_id}" if self.job_id else ""
         end = f", until {in_words(self.until)}" if self.until else ""
@@ -129,7 +129,7 @@ class SuppressionList:
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
-        An entry that lasts longer stays as it is. Waiting calls to these numbers end when their turn to be sent comes.
+        An entry that lasts longer stays as it is. Waiting calls to these numbers end when they would be sent.
         A POST that is on its way is not stopped. This waits until the calls that were about to leave have left or gone
         back, for at most two seconds. With the digest of a `file`, `take_back` removes what the file alone has put on
         the list. `check` is that of `remove`, for 1000 numbers at most.
@@ -148,22 +148,22 @@ class SuppressionList:
         conditions: tuple[Same, ...] = ()
         if check is not None:
             groups = sorted(self._groups(wanted))
-            found = await self._standing(groups)
+            found = await self._stored(groups)
             check(_state_of(found))
             conditions = _conditions(groups, found)
-        standing: dict[str, Suppression] = {}
+        stored: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
             entries = [wanted[number] for number in chunk]
             if file is not None:
-                others = {number for number, entry in (await self.standing(chunk)).items() if entry.file != file}
+                others = {number for number, entry in (await self.entries_of(chunk)).items() if entry.file != file}
                 entries = [replace(each, file=None) if each.number in others else each for each in entries]
             stood = await self._put(entries, now=now, conditions=conditions)
             # Another file has put these on the list: from now on they are not that file's alone.
             if shared := [replace(each, file=None) for each in stood.values() if each.file not in {None, file}]:
                 stood = {**stood, **await self._put(shared, now=now)}
-            standing.update(stood)
+            stored.update(stood)
         await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(wanted))
-        return standing
+        return stored
 
     async def remove(
         self, *numbers: str, country: str | None = None, check: Callable[[str], None] | None = None
@@ -178,14 +178,14 @@ class SuppressionList:
         groups = list(self._groups(wanted))
         gone: list[str] = []
         if check is not None:
-            standing = await self._standing(groups)
-            check(_state_of(standing))
-            await self._drop([_removal(groups, standing)])
-            gone = [group for namespace, group in standing if namespace == NAMESPACE]
+            stored = await self._stored(groups)
+            check(_state_of(stored))
+            await self._drop([_removal(groups, stored)])
+            gone = [group for namespace, group in stored if namespace == NAMESPACE]
         for chunk in _chunks(groups) if check is None else ():
-            standing = await self._standing(chunk)
-            here = [group for namespace, group in standing if namespace == NAMESPACE]
-            await self._drop([_removal([group], standing) for group in here])
+            stored = await self._stored(chunk)
+            here = [group for namespace, group in stored if namespace == NAMESPACE]
+            await self._drop([_removal([group], stored) for group in here])
             gone += here
         numbers_of = {erased_group(number, store_id=self._store.id): number for number in wanted}
         return list(dict.fromkeys(numbers_of.get(group, group) for group in gone))
@@ -211,17 +211,17 @@ class SuppressionList:
         return gone
 
     async def state(self, *numbers: str, country: str | None = None) -> str:
-        """What stands for these numbers, as a short text that changes whenever somebody puts one of them on the list.
+        """The state of these numbers, as a short text that changes whenever somebody puts one of them on the list.
 
-        It is empty if nothing stands.
+        It is empty if there are no entries.
         """
         read = {str(number) for text in numbers for number in every_reading(text, country)}
-        return _state_of(await self._standing(sorted(self._groups(read))))
+        return _state_of(await self._stored(sorted(self._groups(read))))
 
     def _groups(self, numbers: Iterable[str]) -> tuple[str, ...]:
         return listed_groups(numbers, store_id=self._store.id)
 
-    async def _standing(self, numbers: Iterable[str]) -> dict[tuple[str, str], str]:
+    async def _stored(self, numbers: Iterable[str]) -> dict[tuple[str, str], str]:
         """The texts of the entries and of the last orders of these numbers, by namespace and number."""
         groups = list(numbers)
         if not groups:
@@ -244,7 +244,7 @@ class SuppressionList:
         """The entries of these numbers, by number in E.164 form. Numbers that are not on the list are absent."""
         found: dict[str, Suppression] = {}
         for chunk in _chunks(_parsed(numbers, country)):
-            found.update(await self.standing(chunk))
+            found.update(await self.entries_of(chunk))
         return found
 
     async def scan(self, *, after: str = "", limit: int = 1000) -> Sequence[Suppression]:
@@ -252,7 +252,7 @@ class SuppressionList:
         page = await self._entries.page(after=after, limit=limit)
         return [entry for _, entry in page if entry is not None]
 
-    async def standing(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
+    async def entries_of(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
         """The entries of these numbers, which are in E.164 form. Numbers that are not on the list are absent.
 
         An entry counts for every spelling of its number.
@@ -260,18 +260,18 @@ class SuppressionList:
         wanted = list(dict.fromkeys(numbers))
         return self._of(wanted, await self._entries.get(listed_groups(wanted, store_id=self._store.id)))
 
-    def standing_in(self, texts: Mapping[str, str], numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """The entries of these numbers, as `standing` returns them, read from stored texts by spelling."""
+    def entries_in(self, texts: Mapping[str, str], numbers: Iterable[str]) -> Mapping[str, Suppression]:
+        """The entries of these numbers, as `stored` returns them, read from stored texts by spelling."""
         return self._of(dict.fromkeys(numbers), self._entries.read(texts)) if texts else {}
 
     def _of(self, numbers: Iterable[str], entries: Mapping[str, Suppression | None]) -> Mapping[str, Suppression]:
-        standing: dict[str, Suppression] = {}
+        stored: dict[str, Suppression] = {}
         for number in numbers if entries else ():
             groups = listed_groups([number], store_id=self._store.id)
             of_it = [entry for each in groups if (entry := entries.get(each)) is not None]
             if of_it:
-                standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
-        return standing
+                stored[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
+        return stored
 
     async def _put(
         self, wanted: Sequence[Suppression], *, now: datetime, conditions: tuple[Same, ...] = ()
@@ -283,9 +283,9 @@ class SuppressionList:
             BulkWrite(writes=(Write(conditions=conditions, puts=tuple(puts)),)), now=now
         )
         if answer.result is Result.NOT_FREE:
-            raise ChangedSinceError(f"{', '.join(numbers)[:200]}: the suppression list has changed; look at it again")
-        standing = (await self._store.records({NAMESPACE: numbers}, now=now))[NAMESPACE]
-        return {record.group: entry_of(record) for record in standing}
+            raise ChangedSinceError(f"{', '.join(numbers)[:200]}: the suppression list has changed; check it again")
+        stored = (await self._store.records({NAMESPACE: numbers}, now=now))[NAMESPACE]
+        return {record.group: entry_of(record) for record in stored}
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
@@ -328,26 +328,26 @@ def entry_puts(entry: Suppression, *, token: str) -> tuple[Put, Put]:
     )
 
 
-def _state_of(standing: Mapping[tuple[str, str], str]) -> str:
-    """A digest of what stands; empty if nothing does."""
-    if not any(namespace == NAMESPACE for namespace, _ in standing):
+def _state_of(stored: Mapping[tuple[str, str], str]) -> str:
+    """A digest of the entries; empty if there are none."""
+    if not any(namespace == NAMESPACE for namespace, _ in stored):
         return ""
-    return hashlib.sha256(repr(sorted(standing.items())).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(sorted(stored.items())).encode()).hexdigest()[:16]
 
 
-def _conditions(numbers: Iterable[str], standing: Mapping[tuple[str, str], str]) -> tuple[Same, ...]:
+def _conditions(numbers: Iterable[str], stored: Mapping[tuple[str, str], str]) -> tuple[Same, ...]:
     """The conditions that nothing has changed."""
     return tuple(
-        Same(namespace, number, standing.get((namespace, number)))
+        Same(namespace, number, stored.get((namespace, number)))
         for number in numbers
         for namespace in (NAMESPACE, ORDERED)
     )
 
 
-def _removal(numbers: Sequence[str], standing: Mapping[tuple[str, str], str]) -> Write:
-    """The removal of the entries of these numbers, as they stand."""
-    drops = [Drop(namespace, number, text) for (namespace, number), text in standing.items() if number in numbers]
-    return Write(conditions=_conditions(numbers, standing), drops=tuple(drops))
+def _removal(numbers: Sequence[str], stored: Mapping[tuple[str, str], str]) -> Write:
+    """The removal of the entries of these numbers, if unchanged."""
+    drops = [Drop(namespace, number, text) for (namespace, number), text in stored.items() if number in numbers]
+    return Write(conditions=_conditions(numbers, stored), drops=tuple(drops))
 
 
 def entry_of(record: Record) -> Suppression:

@@ -170,7 +170,7 @@ class Sweeper:
     async def _end_old_doubts(self, now: datetime) -> None:
         """End calls in doubt that are older than the policy keeps them, also where nobody looks for evidence."""
         while True:
-            # By their next look, which nobody has moved: the oldest come first.
+            # By their next check, which nobody has moved: the oldest come first.
             found = await self._overdue(JobState.IN_DOUBT, now)
             old = [job for job in found if lifecycle.is_old_doubt(job, at=now, policy=self._policy)]
             ended = await self._changes.change_all(
@@ -216,7 +216,7 @@ class Sweeper:
             silent = await self._overdue(JobState.SUBMITTED, now - (timeout or timedelta(0)))
             gave_up = await self._give_up_waiting(one, silent, now)
         if timeout is None:
-            async with self._duty("calls in doubt were not looked at again"):
+            async with self._duty("calls in doubt were not checked again"):
                 doubtful = await self._overdue(JobState.IN_DOUBT, now)
                 looked = await self._move(one, doubtful, partial(lifecycle.check_again, at=now, policy=policy))
         async with self._duty("calls that are no longer valid were not ended"):

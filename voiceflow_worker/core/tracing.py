@@ -96,8 +96,8 @@ def _begin_all(jobs: list[Job]) -> list[Span]:
     api, tracer = found
     spans: list[Span] = []
     for place, job in enumerate(jobs):
-        told = {**_of(job), "messaging.operation.name": "enqueue", "messaging.operation.type": "send"}
-        span = tracer.start_span("enqueue", kind=api.SpanKind.PRODUCER, attributes=told)
+        attributes = {**_of(job), "messaging.operation.name": "enqueue", "messaging.operation.type": "send"}
+        span = tracer.start_span("enqueue", kind=api.SpanKind.PRODUCER, attributes=attributes)
         spans.append(span)
         if (trace := _traceparent(span)) is not None:
             jobs[place] = replace(job, trace=trace)
@@ -125,9 +125,9 @@ def post_begun(job: Job) -> Span | None:
         if found is None:
             return None
         api, tracer = found
-        told = {**_of(job), "http.request.method": "POST", "voiceflow.post": job.post_count}
+        attributes = {**_of(job), "http.request.method": "POST", "voiceflow.post": job.post_count}
         return tracer.start_span(
-            "POST /callflows", context=_within(api, job.trace), kind=api.SpanKind.CLIENT, attributes=told
+            "POST /callflows", context=_within(api, job.trace), kind=api.SpanKind.CLIENT, attributes=attributes
         )
     except Exception as error:  # noqa: BLE001 - the call leaves all the same
         _failed(error)
@@ -142,14 +142,14 @@ def post_ended(span: Span | None, verdict: Verdict | None) -> None:
         if verdict is None:
             _mark_failed(span, "cut_short")
         else:
-            told: dict[str, str | int] = {"voiceflow.verdict": verdict.kind.value}
+            attributes: dict[str, str | int] = {"voiceflow.verdict": verdict.kind.value}
             if verdict.http_status is not None:
-                told["http.response.status_code"] = verdict.http_status
+                attributes["http.response.status_code"] = verdict.http_status
             if verdict.code is not None:
-                told["voiceflow.code"] = verdict.code
+                attributes["voiceflow.code"] = verdict.code
             if verdict.cause is not None:
-                told["voiceflow.cause"] = verdict.cause.value
-            span.set_attributes(told)
+                attributes["voiceflow.cause"] = verdict.cause.value
+            span.set_attributes(attributes)
             if verdict.kind in NOBODY_CALLED or verdict.kind is VerdictKind.UNKNOWN:
                 _mark_failed(span, verdict.kind.value)
         span.end()
@@ -207,16 +207,16 @@ def summarised(old: Job, new: Job, number: int, outcome: Outcome, *, since: int)
         if found is None:
             return
         api, tracer = found
-        told: dict[str, str | int] = {**_of(old), "voiceflow.post": number, "voiceflow.state": new.state.value}
+        attributes: dict[str, str | int] = {**_of(old), "voiceflow.post": number, "voiceflow.state": new.state.value}
         if outcome.status is not None:
-            told["voiceflow.outcome"] = outcome.status.value
+            attributes["voiceflow.outcome"] = outcome.status.value
         if outcome.code is not None:
-            told["voiceflow.code"] = outcome.code
+            attributes["voiceflow.code"] = outcome.code
         span = tracer.start_span(
             "summary",
             context=_within(api, old.trace),
             kind=api.SpanKind.CONSUMER,
-            attributes=told,
+            attributes=attributes,
             start_time=since,
         )
         for press in post.presses:

@@ -45,7 +45,7 @@ from voiceflow_worker.model.text.wording import SLOWEST, checked_duration
 _log = structlog.get_logger("voiceflow.worker")
 
 SWEEP_EVERY = 1.0
-LOOK_EVERY = 5.0
+POLL_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
@@ -174,7 +174,7 @@ class Worker:
         self._pause_until: datetime | None = None
         self._freed = anyio.Event()
         self._landed = anyio.Event()
-        self._clock_told = False
+        self._clock_logged = False
         self._stopping = False
         self._pauses: set[anyio.CancelScope] = set()
         self._abort = anyio.Event()
@@ -196,7 +196,7 @@ class Worker:
     def stop(self) -> None:
         """Take no new work, and finish the calls in flight within the grace period; a second `stop` ends them at once.
 
-        A call that is not finished goes back to the queue if no byte of it has left, and is in doubt otherwise.
+        A call that is not finished is requeued if no byte of it was sent, and is in doubt otherwise.
         """
         if self._stopping:
             self._abort.set()
@@ -235,7 +235,7 @@ class Worker:
             )
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
-                background.start_soon(self._repeat, reconcile, LOOK_EVERY, "the log of 8x8 was not read")
+                background.start_soon(self._repeat, reconcile, POLL_EVERY, "the log of 8x8 was not read")
             if self._guard is not None:
                 background.start_soon(self._tasks.run, "the store was not checked for lost calls", self._guard.watch)
             async with anyio.create_task_group() as storing:
@@ -260,14 +260,14 @@ class Worker:
         await self._finish(dispatches)
 
     async def _dispatch(self, dispatches: TaskGroup, check: DrainCheck | None) -> None:
-        """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
+        """Lease as many jobs as may be sent, and send them, until the worker stops or `check` is done."""
         seen, failures = 0, 0
         while not self._stopping:
             # No waiting helps against a damaged or replaced store; verdicts are tried until the worker has stopped.
             if self._fault is not None and (check is not None or isinstance(self._fault, StoreCorruptError)):
                 raise self._fault
             try:
-                limit = await self._room()
+                limit = await self._capacity()
                 if limit == 0:
                     continue
                 leased_at = self._clock.monotonic()
@@ -278,7 +278,7 @@ class Worker:
                 elif self.in_flight == 0 and check is not None and await check.is_done():
                     return
                 else:
-                    until = await self._next_look()
+                    until = await self._next_check()
                 failures = 0
                 self._tasks.mark_healthy(_NOT_LEASED)  # before a wait, which may be long
                 if until is not None:
@@ -297,7 +297,7 @@ class Worker:
                 pause = self._tasks.failed(_NOT_LEASED, error, failures=failures)
                 await self._nap(until=self._clock.now() + max(STORE_AWAY, timedelta(seconds=pause)))
 
-    async def _room(self) -> int:
+    async def _capacity(self) -> int:
         """The number of jobs that may be leased now; 0 when the worker stops.
 
         If too many POSTs are in flight, no send slot is near, or 8x8 cannot be reached, this waits and returns 0.
@@ -311,7 +311,7 @@ class Worker:
             await self._nap(until=self._pause_until)
             return 0
         if self._unreachable and self.in_flight:
-            # One call at a time tests whether 8x8 can be reached again; the others keep their place in the queue.
+            # One call at a time tests whether 8x8 can be reached again; the others keep their position in the queue.
             await self._rest()
             return 0
         journalling = self._senders.journalling
@@ -329,7 +329,7 @@ class Worker:
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
     async def _rest(self, *, until: datetime | None = None) -> None:
-        """Wait until a call makes room for another one, no longer than `until`, or until the worker stops."""
+        """Wait until another call may be leased, no longer than `until`, or until the worker stops."""
         self._freed = anyio.Event()
         with self._pause():
             if until is None:
@@ -342,7 +342,7 @@ class Worker:
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
-        with anyio.CancelScope(shield=True):  # as in `_prepare`, which puts the calls back
+        with anyio.CancelScope(shield=True):  # as in `_prepare`, which requeues the calls
             jobs = await self._store.lease(
                 self.queue,
                 worker_id=self.id,
@@ -356,14 +356,14 @@ class Worker:
         return []  # not reached, because nobody cancels the scope
 
     async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
-        """Prepare leased jobs, and hand them to those who send."""
+        """Prepare leased jobs, and pass them to the sender pool."""
         self._senders.add_leased(len(jobs))
         ready: list[Dispatch] = []
         try:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
-        except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
+        except Exception as error:  # noqa: BLE001 - nothing was sent: the calls are requeued when their leases end
             self._tasks.failed(_NOT_PREPARED, error, shown_for=SHOWN)
             self._end_drain_for(error)
         else:
@@ -372,9 +372,9 @@ class Worker:
             self._senders.drop_leased(len(jobs) - len(ready))
         await self._senders.add(ready, dispatches)
         if not more and not self._pacer.is_paced:
-            # A look for more jobs at the same time would delay a single call by 1 ms.
+            # A lease of more jobs at the same time would delay a single call by 1 ms.
             await self._senders.wait_until_journalled()
-            await checkpoint()  # the POSTs leave before the worker looks for more jobs
+            await checkpoint()  # the POSTs are sent before the worker leases more jobs
 
     def _note_fault(self, task: str, error: Exception) -> None:
         self._tasks.failed(task, error, shown_for=SHOWN)
@@ -391,7 +391,7 @@ class Worker:
     def _busy(self) -> int:
         """The number of calls that `concurrency` limits.
 
-        Under a rate, a call whose verdict waits for the store takes no place: a slow store must not cost slots.
+        Under a rate, a call whose verdict waits for the store takes no permit: a slow store must not cost slots.
         Without a rate, it does, or answers would come faster than a slow store takes them.
         """
         return self._senders.on_their_way if self._pacer.is_paced else self.in_flight
@@ -409,7 +409,8 @@ class Worker:
             self._unreachable = 0
             self._pause_until = None
         elif verdict.is_outage and (not self._unreachable or sent_at > self._failed_at):
-            # Fifty calls in flight that fail are one outage: after the first failure, only calls that left later count.
+            # Fifty calls in flight that fail are one outage: after the first failure, only calls that were sent later
+            # count.
             self._failed_at = self._clock.monotonic()
             self._unreachable += 1
             policy = self._options.policy
@@ -417,7 +418,7 @@ class Worker:
             self._pause_until = self._clock.now() + wait
             _log.warning("8x8 cannot be reached", error=verdict.message, next_try_seconds=wait.total_seconds())
 
-    async def _next_look(self) -> datetime:
+    async def _next_check(self) -> datetime:
         """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most."""
         now = self._clock.now()
         waiting = await find_jobs(self._store, Due(queue=self.queue, state=JobState.QUEUED, limit=1))
@@ -491,9 +492,9 @@ class Worker:
 
     async def _check_clock(self) -> None:
         found = await clock_behind(self._store, self.queue, allowed=self._options.policy.clock_skew)
-        if found is not None and not self._clock_told:
+        if found is not None and not self._clock_logged:
             _log.warning(found.in_words(), queue=self.queue)
-        self._clock_told = found is not None
+        self._clock_logged = found is not None
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
         found = await reconciler.due()

@@ -280,7 +280,7 @@ class Trail:
     async def exported(self) -> dict[str, object]:
         """All that the store has of the person, for them."""
         calls = await self.calls()
-        listed = await SuppressionList(self.store).standing([self.number])
+        listed = await SuppressionList(self.store).entries_of([self.number])
         ids = {job.id for job in calls}
         entries = [entry async for page in self._audit() for entry in page if self._concerns(entry, ids)]
         incoming = [json.loads(record.value) async for record in self._naming(INCOMING)]
@@ -349,7 +349,7 @@ class Trail:
         wanted: dict[str, Sequence[str | Key]] = {**dict.fromkeys(locks, self.spellings), writes.PERSON: persons}
         found = await self.store.records(wanted, now=now)
         gone = [(namespace, record) for namespace, records in found.items() for record in records]
-        listed = (await SuppressionList(self.store).standing([self.number])).get(self.number)
+        listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
         puts: tuple[Put, ...] = ()
         if found[SUPPRESSED] and listed is not None:
             entry = replace(listed, number=erased, reason=WAS_ERASED, job_id=None, file=None)

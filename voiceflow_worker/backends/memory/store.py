@@ -389,8 +389,8 @@ class Memory:
         chosen = chosen[: urgent + ordinary]
         token = uuid4().hex
         leased = [
-            replace(lifecycle.lease(job, worker_id=worker_id, until=until), revision=f"{token}.{key}")
-            for key, job in enumerate(chosen)
+            replace(lifecycle.lease(job, worker_id=worker_id, until=until), revision=f"{token}.{index}")
+            for index, job in enumerate(chosen)
         ]
         for old, job in zip(chosen, leased, strict=True):
             self._change(Write(change=Replace(old.revision, job), tally=tally_change(old, job)))

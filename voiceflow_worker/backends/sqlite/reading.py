@@ -180,7 +180,7 @@ class Reader:
         self._limiter = anyio.CapacityLimiter(1)
         self._scanning = threading.Lock()
 
-    async def look(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         """Do short work on the event loop's thread. The work is tried again while another process recovers the WAL."""
         self._usable()  # before any await, because a forked child has no event loop
         await checkpoint()
@@ -230,13 +230,13 @@ async def jobs_by_id(reader: Reader, ids: Iterable[str]) -> list[Job]:
     """The jobs with these ids. Raises StoreVersionError if a newer version wrote one."""
     keys = [(job_id,) for job_id in dict.fromkeys(ids)]
     each = [partial(Connection.rows_of_each, statement=SQL["job_by_id"], many=part) for part in _pages(keys)]
-    return [job_of(row) for work in each for row in await reader.look(work)]
+    return [job_of(row) for work in each for row in await reader.read(work)]
 
 
 async def owners_of_keys(reader: Reader, queue: str, unique_keys: Iterable[str], at: int) -> list[Job]:
     """The jobs that own these unique keys, or their tombstones."""
     keys = [(queue, key, at) for key in dict.fromkeys(unique_keys)]
-    return [job for part in _pages(keys) for job in await reader.look(partial(_owners, part))]
+    return [job for part in _pages(keys) for job in await reader.read(partial(_owners, part))]
 
 
 async def find(reader: Reader, read: Searched) -> list[Job]:
@@ -252,7 +252,7 @@ async def find(reader: Reader, read: Searched) -> list[Job]:
         for part in _pages(numbers):
             # A statement for each row would take three times as long.
             array = (orjson.dumps(part).decode(),)
-            if rows := await reader.look(partial(Connection.rows, statement=SQL["jobs_by_numbers"], bindings=array)):
+            if rows := await reader.read(partial(Connection.rows, statement=SQL["jobs_by_numbers"], bindings=array)):
                 found += [job for job in readable(rows, job_of) if read.has(job)]
                 last = rows[-1][0]
         is_paged = isinstance(read, Paged)

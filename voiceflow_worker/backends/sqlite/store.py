@@ -101,7 +101,7 @@ class SqliteStore:
         live: dict[str, dict[str, int]] = {name: {} for name in names}
         pruned: dict[str, dict[str, int]] = {name: {} for name in names}
         asked = (queue, orjson.dumps(names).decode())
-        for name, field, amount, gone in await self.reader.look(
+        for name, field, amount, gone in await self.reader.read(
             partial(Connection.rows, statement=SQL["totals"], bindings=asked)
         ):
             live[name] |= {field: amount} if amount else {}
@@ -113,13 +113,13 @@ class SqliteStore:
         return int(await self.reader.scan(count, until(read)))
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
-        return await self.reader.look(partial(read_records, wanted, to_micros(now)))
+        return await self.reader.read(partial(read_records, wanted, to_micros(now)))
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         found: list[Event] = []
         while (left := limit - len(found)) > 0:
             page = (queue, after, min(left, _EVENTS_AT_ONCE))
-            rows = await self.reader.look(partial(Connection.rows, statement=SQL["events_after"], bindings=page))
+            rows = await self.reader.read(partial(Connection.rows, statement=SQL["events_after"], bindings=page))
             found += [event_from(row[0], row[1:]) for row in rows]
             if len(rows) < page[2]:
                 break
@@ -129,7 +129,7 @@ class SqliteStore:
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         while True:
             change = self.wakeups.next(queue)  # first, so that no change after the read is missed
-            rows = await self.reader.look(partial(Connection.rows, statement=SQL["changes"], bindings=(queue,)))
+            rows = await self.reader.read(partial(Connection.rows, statement=SQL["changes"], bindings=(queue,)))
             count: int = rows[0][0] if rows else 1
             left = (until - self.clock.now()).total_seconds()
             if count != seen or left <= 0:
@@ -169,7 +169,7 @@ async def open_sqlite(
         )
         try:
             same.require_file()  # the reader may have opened another file
-            ((store_id,),) = await reader.look(partial(Connection.rows, statement=SQL["store_id"]))
+            ((store_id,),) = await reader.read(partial(Connection.rows, statement=SQL["store_id"]))
             store = SqliteStore(
                 url,
                 store_id=store_id,

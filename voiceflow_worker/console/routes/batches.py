@@ -151,7 +151,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "deleted": sum(totals.pruned_states.values()),
             "calls": await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS)),
             "most": MOST_BROKEN_DOWN,
-            "large": large.look(queue, batch_id, totals) if is_large else None,
+            "large": large.breakdown(queue, batch_id, totals) if is_large else None,
             "small": None,
         }
         if progress.total and not is_large and not asked.is_poll:

@@ -1,8 +1,8 @@
 """The ends of batches: a batch has ended when none of its calls waits, is in progress, or is in doubt.
 
 A batch that gets calls again, by a redial or by further rows, ends again. The ends of a batch are numbered, and an end
-is told under the same id each time. Nothing watches batches: whoever reads the outcomes of calls looks at the batch of
-each, because a batch ends with the outcome of one of its calls.
+is delivered under the same id each time. Nothing watches batches: whoever reads the outcomes of calls checks the batch
+of each, because a batch ends with the outcome of one of its calls.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
     """The end to which the event of a call with this sequence belongs; None while a call of the batch is open."""
     while True:
         records = (await store.records({BATCH_ENDS: [(queue, batch_id)]}, now=store.clock.now()))[BATCH_ENDS]
-        standing = records[0] if records else None
-        before = None if standing is None else _read(standing)
+        current = records[0] if records else None
+        before = None if current is None else _read(current)
         if before is not None and before.sequence >= sequence:
             return before
         if await is_open(store, queue, batch_id):
@@ -124,7 +124,7 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
         end = BatchEnd(number=1 if before is None else before.number + 1, sequence=sequence, at=store.clock.now())
         text = json_codec(BatchEnd).text(end)
         write = Write(
-            conditions=(Same(BATCH_ENDS, queue, None if standing is None else standing.value, batch_id),),
+            conditions=(Same(BATCH_ENDS, queue, None if current is None else current.value, batch_id),),
             puts=(Put(BATCH_ENDS, queue, text, end.at + KEPT, member=batch_id),),
         )
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=end.at)

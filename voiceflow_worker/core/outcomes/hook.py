@@ -18,7 +18,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome, batch_outcome, ended_batches
-from voiceflow_worker.core.outcomes.outbox import LOOK_EVERY, OutboxReader, outcome_of
+from voiceflow_worker.core.outcomes.outbox import POLL_EVERY, OutboxReader, outcome_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import get_jobs
@@ -207,8 +207,8 @@ class Hook:
 
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
-LEAVING = 2.0
-"""Seconds for giving back the lease. If it is not given back, another process begins only when it has ended."""
+RELEASE_TIMEOUT = 2.0
+"""Seconds for releasing the lease. If it is not released, another process begins only when it has ended."""
 
 _log = structlog.get_logger("voiceflow.hooks")
 
@@ -257,7 +257,7 @@ class HookDelivery:
                 else:
                     await self._sleep(STAND_BY)
         finally:
-            with anyio.move_on_after(LEAVING, shield=True), suppress(StoreError):
+            with anyio.move_on_after(RELEASE_TIMEOUT, shield=True), suppress(StoreError):
                 await self._lease.release()
 
     def stop(self) -> None:
@@ -300,7 +300,7 @@ class HookDelivery:
                 await self._take_up_new(known, group)
             if self._reader.is_behind and len(self._held) < self.hook.options.most_waiting:
                 continue
-            await self._sleep(LOOK_EVERY)
+            await self._sleep(POLL_EVERY)
 
     async def _take_up_new(self, known: frozenset[int], group: TaskGroup) -> None:
         gaps = self._reader.gaps
@@ -316,7 +316,7 @@ class HookDelivery:
         self._add(new, group)
 
     async def _take_up_unparked(self, group: TaskGroup) -> None:
-        """Take up outcomes that a person put back (`OutcomeHooks.retry_parked`)."""
+        """Take up outcomes that a person requeued (`OutcomeHooks.retry_parked`)."""
         held = frozenset(self._held)  # before the backlog is read: it may still show what is delivered meanwhile
         waiting = await self._retry(self._backlog.waiting)
         self._add([entry for entry in waiting if entry.event.sequence not in held], group)
@@ -366,7 +366,7 @@ class HookDelivery:
         except RetryLaterError as error:
             return await self._failed(entry, error, wanted=error.after)
         except HookGoneError as error:
-            if not counts.is_stopped:  # a delivery beside this one may have stopped the hook
+            if not counts.is_stopped:  # a concurrent delivery may have stopped the hook
                 counts.is_stopped = True
                 self._log.error(
                     "a hook has stopped itself; it receives no outcomes until it is run again", why=str(error)
@@ -405,7 +405,7 @@ class HookDelivery:
         await self._retry(partial(self._backlog.park, entry))
         self.hook.counts.parked += 1
         self._log.error(
-            "an outcome could not be delivered to a hook; it is parked for 90 days: `retry_parked` puts it back",
+            "an outcome could not be delivered to a hook; it is parked for 90 days: `retry_parked` delivers it again",
             job=entry.event.job_id,
             failures=entry.failures,
             error=entry.error,

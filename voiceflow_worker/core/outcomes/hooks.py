@@ -35,7 +35,7 @@ from voiceflow_worker.model.jobs.job import JobState
 
 SINCE = "hook-since"
 LOOK_FOR_QUEUES = timedelta(seconds=5)
-LOOK_EVERY = timedelta(milliseconds=100)
+POLL_EVERY = timedelta(milliseconds=100)
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 AnyBatchHandler = TypeVar("AnyBatchHandler", bound=BatchHandler)
@@ -161,7 +161,7 @@ class OutcomeHooks:
             end = await self._retry(partial(last_sequence, self._store, name))
             for hook in self._hooks.values():
                 while not (hook.counts.is_stopped or await self._has_passed(hook, name, end)):
-                    await self._store.clock.sleep(LOOK_EVERY.total_seconds())
+                    await self._store.clock.sleep(POLL_EVERY.total_seconds())
 
     async def parked(self, name: str, *, queue: str = "default") -> list[ParkedOutcome]:
         """The outcomes that were given up for a hook, kept for ninety days. Raises StoreError."""
@@ -214,8 +214,8 @@ class OutcomeHooks:
         since = RecordSet(
             self._store, SINCE, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text)
         )
-        standing = await since.add(dict.fromkeys(self._hooks, self._since))
-        return {name: at or self._since for name, at in standing.items()}
+        current = await since.add(dict.fromkeys(self._hooks, self._since))
+        return {name: at or self._since for name, at in current.items()}
 
     async def _known_queues(self) -> list[str]:
         return await self._retry(QueueNames(self._store).known)

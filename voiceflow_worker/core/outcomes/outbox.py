@@ -36,7 +36,7 @@ from voiceflow_worker.model.text.wording import in_words
 
 FORGOTTEN = "forgotten-events"
 POSITIONS = "outcome-position"
-LOOK_EVERY = timedelta(milliseconds=200)
+POLL_EVERY = timedelta(milliseconds=200)
 LOOK_FOR_FORGOTTEN = timedelta(minutes=1)
 
 _KINDS = {EventKind.ENDED: OutcomeKind.ENDED, EventKind.ATTEMPTED: OutcomeKind.ATTEMPTED}
@@ -124,7 +124,7 @@ class OutboxReader:
         self.position = forgotten.sequence
         self.gaps += 1
         _log.error(
-            "outcomes were deleted before they were read; look at the calls themselves instead",
+            "outcomes were deleted before they were read; read the calls themselves instead",
             reader=self._name or "a stream",
             queue=self._queue,
             before=in_words(forgotten.before),
@@ -231,7 +231,7 @@ class OutcomeStream:
             if not self._page:
                 await self._retry(self._read)
             if not self._page:
-                await self._store.clock.sleep(LOOK_EVERY.total_seconds())
+                await self._store.clock.sleep(POLL_EVERY.total_seconds())
                 continue
             outcome = await self._retry(self._next)
             if outcome is not None:
@@ -299,7 +299,7 @@ this much."""
 
 
 class OutcomeWatch:
-    """Waits for calls of one store to end. All waiters look at the same moments, and share the trips to the store."""
+    """Waits for calls of one store to end. All waiters poll at the same moments, and share the round trips."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,7 +1,7 @@
 """Gates, starts and limits: the records by which calls are held back.
 
 `lease`, `take` and the condition `OpenGate` read them in the store itself. To do so, a store needs to know three things
-of their texts, each in one place of it: whether a gate is closed (`is_closed`), that a start stands, and the four
+of their texts, each in one function: whether a gate is closed (`is_closed`), that an import is open, and the four
 numbers of a queue's limits (`limits_from`). What cannot be read lets no call leave.
 """
 
@@ -61,7 +61,7 @@ def orders_in(record: Record) -> Sequence[str]:
 
 
 CANCELLED = "cancelled"
-"""Namespace of cancelled batches, in the group of their queue; the value is that of the gate. Such a record stands when
+"""Namespace of cancelled batches, in the group of their queue; the value is that of the gate. Such a record exists when
 the gate has gone, with the last open call of the batch, and no call is stored or sent against it. So the gates that are
 looked through are those of batches with open calls."""
 CANCELLED_KEPT = timedelta(days=400)
@@ -85,7 +85,7 @@ def not_cancelled(queue: str, batch: str) -> Same:
 
 STARTS = "start"
 """Namespace of starts of campaigns whose calls are being stored: in the group of the queue, `<start> <batch>`. While
-such a record stands, no queued job of the batch that has the start in its `worker_id` is leased. So nobody rings for a
+such a record exists, no queued job of the batch that has the start in its `worker_id` is leased. So nobody rings for a
 campaign that was cut in its middle, and other calls of the batch go on. The value has the form of a gate's."""
 
 
@@ -144,7 +144,7 @@ class Limits:
 
     @property
     def are_unreadable(self) -> bool:
-        """Whether the limits stand for a record that cannot be read: no call leaves until they are set anew."""
+        """Whether these replace a record that cannot be read: no call is sent until they are set anew."""
         return self.max_active == 0
 
 

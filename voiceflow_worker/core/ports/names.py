@@ -117,7 +117,7 @@ class BatchNames:
     async def why_unknown(self, batch_id: str | None) -> str | None:
         """A sentence that the queue has no calls of this batch, with names like it as a hint.
 
-        None if the batch has calls, or if `batch_id` is None, which stands for the whole queue.
+        None if the batch has calls, or if `batch_id` is None, which is the whole queue.
         """
         if batch_id is None or await self.has_calls(batch_id):
             return None

@@ -141,7 +141,7 @@ async def read_batches(
         size = NAMES_AT_ONCE if name else limit
         pages = [(queue, await BatchNames(store, queue).page(after=after, limit=size)) for queue in queues]
         at_end = all(len(page) < size for _, page in pages)
-        # What is behind the end of a full page stands behind the others only as far as that page goes.
+        # What comes after the end of a full page comes after the others only as far as that page goes.
         ends = min((page[-1].sort_key for _, page in pages if len(page) >= size), default=None)
         named = sorted((each, queue) for queue, page in pages for each in page if ends is None or each.sort_key <= ends)
         looked_at += len(named)
@@ -180,7 +180,7 @@ async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Seq
 
 
 async def _with_calls(store: Store, named: Sequence[tuple[NamedBatch, str]]) -> list[tuple[NamedBatch, str, Totals]]:
-    """Those of these batches that have calls, with their totals: one trip for a queue."""
+    """Those of these batches that have calls, with their totals: one round trip for a queue."""
     counted: dict[tuple[str, str], Totals] = {}
     for queue in dict.fromkeys(queue for _, queue in named):
         names = [each.name for each, of in named if of == queue]

@@ -31,7 +31,7 @@ from voiceflow_worker.model.text.wording import rfc3339
 from voiceflow_worker.model.times import zone_named
 
 PAGE = 500
-"""The most calls in one trip to the store."""
+"""The most calls in one round trip to the store."""
 REST = 3
 """After each page of calls, a count in the background rests for this many times as long as the page took, so that it
 uses at most a quarter of a core."""
@@ -401,7 +401,7 @@ _NOT_COUNTED = "the calls of a batch were not counted for a page"
 
 
 class LargeBreakdowns:
-    """Makes the breakdowns of batches that somebody looks at, one after the other, inside `async with running()`."""
+    """Makes the breakdowns of batches that somebody opens, one after the other, inside `async with running()`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -411,7 +411,7 @@ class LargeBreakdowns:
         self._wanted = anyio.Event()
         self._is_running = False
 
-    def look(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
+    def breakdown(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
         """The last counted breakdown of a batch; None outside `async with running()`.
 
         If `totals` have changed since the last count, the batch is counted again soon.

@@ -68,13 +68,13 @@ class TimelineEntry:
 class Story:
     """The story of a call: its state, facts about it, and what happened to it, in order."""
 
-    standing: str
+    summary: str
     facts: tuple[str, ...]
     timeline: tuple[TimelineEntry, ...]
 
     def lines(self) -> Iterator[str]:
         """The story line by line for a terminal; control characters in texts from outside are escaped."""
-        yield printable_line(self.standing)
+        yield printable_line(self.summary)
         yield from (f"  {printable_line(fact)}" for fact in self.facts)
         for each in self.timeline:
             yield f"  {in_words(each.at)}  {printable_line(each.line)}"
@@ -114,7 +114,7 @@ def story(job: Job, *, at: datetime, heard: SessionProgress | None = None) -> St
         timeline.append(TimelineEntry(state.at, in_short or _state(state), is_technical=is_technical))
     timeline += [TimelineEntry(each.at, _recording(each)) for each in (heard or SessionProgress()).recordings]
     return Story(
-        standing=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
+        summary=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
         facts=tuple(_facts(job, at=at)),
         timeline=tuple(sorted(timeline, key=lambda each: each.at)),
     )
@@ -178,7 +178,7 @@ def _press(press: KeyPress) -> TimelineEntry:
 
 
 def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[TimelineEntry]:
-    """The answer, and the end. An end without a time stands at the beginning of its POST."""
+    """The answer, and the end. An end without a time is at the beginning of its POST."""
     leg, status = outcome.leg_to(destination), outcome.status_of(destination)
     answered_at = None if leg is None else leg.connected_at
     if answered_at is not None:

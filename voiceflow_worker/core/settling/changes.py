@@ -334,7 +334,7 @@ async def redial_batch(
             ended = [job for job in page if job.touched_at <= at]
             reasons = [why_not(job, at=at, times=times) for job in ended]
             ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
-            listed = await suppression.standing([number for job in ready for number in job.parties])
+            listed = await suppression.entries_of([number for job in ready for number in job.parties])
             free = [job for job in ready if why_refused(job, listed, at=at) is None]
             left_out.update(reason for reason in reasons if reason is not None)
             left_out[SUPPRESSED] += len(ready) - len(free)

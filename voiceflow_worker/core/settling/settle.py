@@ -263,7 +263,7 @@ class Settler:
         called = None if post is None else job.number_of(post)
         if called is None or outcome.status_of(called) not in OPT_OUTS:
             return
-        listed = (await self._suppression.standing([called])).get(called)
+        listed = (await self._suppression.entries_of([called])).get(called)
         if listed is None:
             return
         now, reason = self._store.clock.now(), listed.in_words()

@@ -39,10 +39,10 @@ SHUTDOWN_TIMEOUT = 5.0
 class PendingVerdict:
     """The verdict of one POST, kept until it is stored.
 
-    The values are computed once. If each try to store them computed them again, a correct clock would look wrong beside
-    the time in the old answer, and each hold would start again. `gate` is a hold that is not stored yet, and
-    `held_until` is the end of a stored hold. `is_known` is False if it is not known whether the store has the journal
-    entry of the POST: certainly nothing was sent then.
+    The values are computed once. If each try to store them computed them again, a correct clock would look wrong
+    compared with the time in the old answer, and each hold would start again. `gate` is a hold that is not stored yet,
+    and `held_until` is the end of a stored hold. `is_known` is False if it is not known whether the store has the
+    journal entry of the POST: certainly nothing was sent then.
     """
 
     verdict: Verdict

@@ -125,7 +125,7 @@ def into_doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Jo
         job,
         state=S.IN_DOUBT,
         worker_id=None,
-        due_at=at + policy.first_look,
+        due_at=at + policy.first_check,
         active_until=post.valid_until + policy.ringing if post else None,
         reason=reason,
         reason_kind=None,
@@ -149,8 +149,8 @@ def check_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | Non
     if is_old_doubt(job, at=at, policy=policy):
         days = policy.doubt_kept.days
         return ended(job, S.ACCEPTED, at=at, reason=f"{OLD_DOUBT} within {days} days", policy=policy)
-    age = at - post.began_at if post else policy.first_look
-    due_at = at + max(policy.first_look, min(age, policy.longest_look))
+    age = at - post.began_at if post else policy.first_check
+    due_at = at + max(policy.first_check, min(age, policy.longest_check))
     return replace(job, due_at=due_at, reason=job.reason if reason is None else reason)
 
 

@@ -322,10 +322,10 @@ class CallPolicy:
     the largest difference between this clock and that of 8x8. `summary_deadline` is the time that a submitted call
     waits for its summary. A job that is still valid fails if more than `missed_windows` of its POSTs come back as
     expired (-1015, -2007). `longest_call` is the longest duration of a call, and `export_settle` the longest delay from
-    its end to its row in the log export. `first_look` and `longest_look` are the first and the longest wait between two
-    looks for evidence about a call in doubt, `first_backoff` and `longest_backoff` those between two tries of a call
-    that was not placed. Many calls at once may bridge to a number in `shared_numbers`. Raises InvalidInputError for a
-    duration below zero or above 100 years.
+    its end to its row in the log export. `first_check` and `longest_check` are the first and the longest wait between
+    two looks for evidence about a call in doubt, `first_backoff` and `longest_backoff` those between two tries of a
+    call that was not placed. Many calls at once may bridge to a number in `shared_numbers`. Raises InvalidInputError
+    for a duration below zero or above 100 years.
     """
 
     submit_window: timedelta = timedelta(seconds=120)
@@ -338,8 +338,8 @@ class CallPolicy:
     missed_windows: int = 3
     longest_call: timedelta = timedelta(hours=1)
     export_settle: timedelta = timedelta(seconds=60)
-    first_look: timedelta = timedelta(minutes=1)
-    longest_look: timedelta = timedelta(hours=1)
+    first_check: timedelta = timedelta(minutes=1)
+    longest_check: timedelta = timedelta(hours=1)
     first_backoff: timedelta = timedelta(milliseconds=500)
     longest_backoff: timedelta = timedelta(seconds=10)
     shared_numbers: frozenset[str] = frozenset()
