@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from voiceflow_worker.backends.sqlite.health import judged_mount
+from voiceflow_worker.backends.sqlite.health import mount_diagnosis
 from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.service.doctor.account import judged_clock
 from voiceflow_worker.service.doctor.context import CannotLookError, carried_out
@@ -97,10 +97,10 @@ def test_a_store_belongs_on_a_disk_of_this_machine() -> None:
         ("/var/app/calls.db", Level.WARNING),
         ("/var/app/data/calls.db", Level.OK),
     ]:
-        found = judged_mount(Path(path), MOUNTS)
+        found = mount_diagnosis(Path(path), MOUNTS)
         assert found.level is level
         assert (found.remedy is None) == (level is Level.OK)
 
 
 def test_a_system_that_does_not_tell_its_mounts_is_believed() -> None:
-    assert judged_mount(Path("/var/lib/calls.db"), None).level is Level.OK
+    assert mount_diagnosis(Path("/var/lib/calls.db"), None).level is Level.OK

@@ -48,7 +48,8 @@ class Operator:
     """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
 
     Each action is kept in the audit log with the interface that it was ordered `on`, the `login` of the person, and the
-    name beside it. `leniently` opens the store again for what stops calls, where the server may lose what it confirms.
+    name beside it. `open_degraded` opens the store again for what stops calls, where the server may lose what it
+    confirms.
     """
 
     store: Store
@@ -57,7 +58,7 @@ class Operator:
     on: Interface = Interface.PYTHON
     login: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
-    leniently: Callable[[], AbstractAsyncContextManager[Store]] | None = None
+    open_degraded: Callable[[], AbstractAsyncContextManager[Store]] | None = None
 
     @property
     def actor(self) -> Actor:
@@ -149,14 +150,14 @@ class OperatorAction(ABC):
         The audit log gets an entry in the same write as what the action changes, and then the result. An action that
         leaves everything as it was has no entry.
         """
-        leniently = self.operator.leniently
+        open_degraded = self.operator.open_degraded
         try:
             return await self._done(expected_version)
         except StoreForgetsError as error:
-            if not self.stops or leniently is None:
+            if not self.stops or open_degraded is None:
                 raise
-            async with leniently() as store:
-                operator = replace(self.operator, store=store, leniently=None)
+            async with open_degraded() as store:
+                operator = replace(self.operator, store=store, open_degraded=None)
                 done = await cast("OperatorAction", replace(cast("Any", self), operator=operator)).do(expected_version)
             unsure = f"this is stored and in force, but may be lost: {error.in_public}"
             documents = tuple({**document, "warning": unsure} for document in done.documents)

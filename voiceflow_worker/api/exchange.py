@@ -42,7 +42,7 @@ from voiceflow_worker.api.answers import (
 from voiceflow_worker.api.operations import LONGEST_KEY, MULTIPART, Operation, Schema
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.compression import decompressed
-from voiceflow_worker.backends.registry import open_leniently
+from voiceflow_worker.backends.registry import open_degraded
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
@@ -187,8 +187,8 @@ class Asked:
     def operator(self) -> Operator:
         """The program that asks, by the name of its secret."""
         policy, name = self.desk.settings.policy(), self._program
-        leniently = partial(open_leniently, self.desk.settings.store)
-        return Operator(self.desk.store, policy, name, on=Interface.API, login=name, leniently=leniently)
+        reopen = partial(open_degraded, self.desk.settings.store)
+        return Operator(self.desk.store, policy, name, on=Interface.API, login=name, open_degraded=reopen)
 
     def query(self, kind: type[M]) -> M:
         """The query, as the operation has it."""

@@ -1,4 +1,4 @@
-"""What a backend tells of a store of its own kind: checks for `voiceflow doctor`, and figures for Prometheus."""
+"""The health of a store, as its backend reports it: checks for `voiceflow doctor`, and figures for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.finding import Diagnosis, ok, warning
 from voiceflow_worker.model.text.wording import duration_in_words
 
-Look = Callable[[], Awaitable[Diagnosis | None]]
+HealthCheck = Callable[[], Awaitable[Diagnosis | None]]
 """A check of a store. It returns its diagnosis, or None if it does not apply. It may raise VoiceflowError."""
 
 
@@ -25,14 +25,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """How the owner of a place makes a store there: a script, and which rights it gives to others, by what they do."""
+    """How the owner of a database makes a store there: a script, and the rights that it gives to others, by purpose."""
 
     script: str
     rights: Mapping[str, str]
 
 
 class Health:
-    """What a backend tells of a store. This one belongs to backends that tell nothing."""
+    """The health of a store. This one is that of backends that report nothing."""
 
     @property
     def advice(self) -> str | None:
@@ -40,7 +40,7 @@ class Health:
         return None
 
     @property
-    def unsure(self) -> str | None:
+    def degraded(self) -> str | None:
         """What may be lost of an order to stop calls that was stored on this store; None if nothing."""
         return None
 
@@ -49,7 +49,7 @@ class Health:
         """How somebody with more rights makes the store; None if whoever opens it first does. Raises SettingsError."""
         return None
 
-    def checks(self) -> Mapping[str, Look]:
+    def checks(self) -> Mapping[str, HealthCheck]:
         """The checks that can be made, by their names, in the order in which they are reported."""
         return {}
 
@@ -58,7 +58,7 @@ class Health:
         return ()
 
 
-def judged_promise(promise: str, *, warned: str | None, forgets: bool) -> Diagnosis:
+def durability_diagnosis(promise: str, *, warned: str | None, forgets: bool) -> Diagnosis:
     """The diagnosis of what a server promises of commits. `warned` is a warning about its configuration.
 
     `forgets` is True if the user accepts that the server loses commits.
@@ -81,7 +81,7 @@ def clock_ahead(clock: Clock) -> timedelta:
     return clock.now() - datetime.now(UTC)
 
 
-async def judged_server_clock(clock: Clock) -> Diagnosis:
+async def server_clock_diagnosis(clock: Clock) -> Diagnosis:
     """The diagnosis of the clock of a store's server, by which calls are due."""
     ahead = clock_ahead(clock)
     if abs(ahead) <= CLOCKS_AGREE:

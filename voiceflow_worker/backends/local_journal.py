@@ -1,10 +1,10 @@
-"""Journal files: one file of JSON lines per worker. An entry is on the disk before its POST leaves.
+"""Journal files: one file of JSON lines per worker. An entry is on the disk before its POST is sent.
 
 A worker keeps its file locked. The first line is a header, with the history of the store that the worker follows; a
 line with a later history follows when another server has taken over. Each further line is an entry or the report of a
 commit. An entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is the number
 of an entry that was committed to the store, and `void` has the numbers of entries that were not committed. A crash can
-cut only the last line. A cut line is ignored: if it is an entry, its POST had not left.
+cut only the last line. A cut line is ignored: if it is an entry, its POST was not sent.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
     A store on a server always has journal files, because a server may come back by itself with an older state: after a
-    restart, or in the place of another one. A SQLite store returns to an older state only if a person replaces its
+    restart, or instead of another one. A SQLite store returns to an older state only if a person replaces its
     file, so it has journal files only if `state_dir` is set. Journal files have a disadvantage there: if a person
     deletes the store to start anew, a worker holds the queue. A store in memory has no journal files.
     """
@@ -90,7 +90,7 @@ class _Content:
 class JournalFiles(LocalJournal):
     """The port `LocalJournal` in files below a folder, one folder per queue.
 
-    With `shares`, the folder is a `journal_folder`, and two kinds of folders beside it are read too. Those of the same
+    With `shares`, the folder is a `journal_folder`, and two kinds of folders next to it are read too. Those of the same
     id under other URLs: another host has taken over the store, or its URL was written in another way. And those of the
     same URL with other ids: the store was emptied, and has got another id.
     """

@@ -39,7 +39,7 @@ _BUILT_IN: Mapping[str, str] = {
 }
 # These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
 HEALTH_GROUP = "voiceflow_worker.health"
-"""The entry point group of what backends tell of their stores. The name of an entry is a URL scheme. Its value is a
+"""The entry point group for the health of stores. The name of an entry is a URL scheme. Its value is a
 function of the URL of a store, and of the store, or None if it is not open; it returns the `Health` of the store."""
 _SQLITE_HEALTH = "voiceflow_worker.backends.sqlite.health:SqliteHealth"
 _BUILT_IN_HEALTH: Mapping[str, str] = {
@@ -66,9 +66,9 @@ def open_store(
     return _advised(opened, url) if advises else opened
 
 
-def open_leniently(url: str) -> AbstractAsyncContextManager[Store]:
+def open_degraded(url: str) -> AbstractAsyncContextManager[Store]:
     """Open a store that is there, for an order to stop calls: also on a server that may lose what it confirms."""
-    options: dict[str, Any] = {"makes": False, "lenient": True} if is_server(url) else {}
+    options: dict[str, Any] = {"makes": False, "allow_degraded": True} if is_server(url) else {}
     return open_store(url, advises=False, **options)
 
 
@@ -86,7 +86,7 @@ async def _advised(opened: AbstractAsyncContextManager[Store], url: str) -> Asyn
 
 
 def health_of(url: str, store: Store | None) -> Health:
-    """What the backend of a URL tells of its store, which is None if it is not open. Raises SettingsError."""
+    """The health of the store at a URL, which is None if it is not open. Raises SettingsError."""
     scheme = url.partition(":")[0].lower()
     if scheme in _BUILT_IN:
         known = _BUILT_IN_HEALTH.get(scheme)

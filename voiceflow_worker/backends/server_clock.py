@@ -42,18 +42,18 @@ class ServerClock(SystemClock):
         best: tuple[float, float] | None = None
         for _ in range(SAMPLES):
             asked = self.monotonic()
-            told = await self._ask()
+            server_time = await self._ask()
             answered = self.monotonic()
             error = (answered - asked) / 2
             if best is None or error < best[0]:
-                best = error, told - (asked + answered) / 2
+                best = error, server_time - (asked + answered) / 2
         if best is not None and (best[0] <= self._error or abs(best[1] - self._offset) > best[0]):
             self._error, self._offset = best
         # Two clocks drift apart by up to about 50 ppm, so the error grows until the next measurement.
         self._error += RESYNC_EVERY * 50e-6
 
     async def keep(self, *, failed: Callable[[], object] | None = None) -> None:
-        """Measure the offset every few seconds, forever; `failed` is called when the server does not tell its time."""
+        """Measure the offset every few seconds, forever; `failed` is called when the server does not give its time."""
         while True:
             await anyio.sleep(RESYNC_EVERY)
             try:

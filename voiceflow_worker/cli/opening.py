@@ -286,7 +286,7 @@ async def opened_store(
     if files is not None:
         options["files"] = files
     if is_server(settings.store):
-        options |= {"makes": makes, "lenient": stops}
+        options |= {"makes": makes, "allow_degraded": stops}
     async with (
         _traced(),
         opened_in_time(settings.store, wait=wait, writes=makes and not stops, advises=makes, **options) as store,
@@ -396,7 +396,7 @@ async def acting(
         if (place := settings.of_service("store")) is not None:
             note(f"in the store {store.url}, named by {place}")
         yield Operator(store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
-        if stops and (unsure := health_of(settings.store, store).unsure) is not None:
+        if stops and (unsure := health_of(settings.store, store).degraded) is not None:
             note(
                 f"warning: this is stored and in force, but may be lost: {unsure} Then check it, with `voiceflow "
                 "status` or `voiceflow suppress list`"

@@ -91,7 +91,7 @@ async def status(
 
 
 async def _one_queue(common: QueueOptions) -> None:
-    from voiceflow_worker.backends.health import judged_server_clock
+    from voiceflow_worker.backends.health import server_clock_diagnosis
     from voiceflow_worker.service.whole_queue import read_queue
 
     output = common.output()
@@ -99,7 +99,7 @@ async def _one_queue(common: QueueOptions) -> None:
         whole = await read_queue(calls)
         found = whole.status
         url = calls.store.url
-        clock = await judged_server_clock(calls.store.clock)
+        clock = await server_clock_diagnosis(calls.store.clock)
     output.document(whole.as_json())
     if output.as_json:
         return

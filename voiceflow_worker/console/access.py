@@ -37,7 +37,7 @@ _WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
 SenderOf = Callable[[Scope], Address | None]
 """A function that returns the address of the sender of a request; None if it is not known."""
 
-_log = structlog.get_logger("voiceflow.webhooks")
+_log = structlog.get_logger("voiceflow.console")
 
 
 class PageAccess:

@@ -70,7 +70,7 @@ _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
 """The outcomes that can be redialled, as `--outcome` names them, with their labels."""
 
-_log = structlog.get_logger("voiceflow.webhooks")
+_log = structlog.get_logger("voiceflow.console")
 
 
 class FormField(NamedTuple):

@@ -59,7 +59,7 @@ ACCOUNT_FOR = timedelta(minutes=10)
 _TRIAL_LASTS = timedelta(minutes=10)
 _MOST_FINDINGS = 30
 
-_log = structlog.get_logger("voiceflow.webhooks")
+_log = structlog.get_logger("voiceflow.console")
 
 
 _OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}

@@ -45,7 +45,7 @@ _PIECE = 65_536
 
 Result = TypeVar("Result")
 
-_log = structlog.get_logger("voiceflow.webhooks")
+_log = structlog.get_logger("voiceflow.console")
 
 
 class ReportExports:

@@ -123,7 +123,7 @@ class LiveParts:
 
 _UNSURE = "The action may or may not have been carried out. Before you repeat it, open the page of what it was about."
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
-_log = structlog.get_logger("voiceflow.webhooks")
+_log = structlog.get_logger("voiceflow.console")
 
 _SLOW = {SECTION: time_limits.ACTION, campaigns.SECTION: time_limits.WORK, exports.SECTION: time_limits.WORK}
 LIVE = b"x-voiceflow-live"

@@ -125,7 +125,7 @@ class Heartbeats:
         return sorted({menu for beat in await self._receivers.values() for menu in beat.menus})
 
 
-_log = structlog.get_logger("voiceflow.worker")
+_log = structlog.get_logger("voiceflow.heartbeats")
 
 RATE_WINDOW = 5.0
 BATCHES_SHOWN = 50

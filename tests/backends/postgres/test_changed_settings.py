@@ -39,7 +39,7 @@ async def test_a_default_that_changes_under_a_worker_drops_no_verdict(own_server
         await until(lambda: worker.counts.task_failures["the verdict of a POST was not stored"] >= 3)
         with pytest.raises(StoreError):
             await CallQueue(store).status()
-        async with open_store(own_server.url(), advises=False, lenient=True) as in_a_hurry:
+        async with open_store(own_server.url(), advises=False, allow_degraded=True) as in_a_hurry:
             await CallQueue(in_a_hurry).hold()
             await SuppressionList(in_a_hurry).add(number(5), reason="asked for it")
         await to_thread.run_sync(own_server.ask, f"ALTER ROLE CURRENT_USER RESET {default.partition(' ')[0]}")

@@ -18,7 +18,7 @@ from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
-from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, grants, judged
+from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, durability_from, grants
 from voiceflow_worker.backends.postgres.url import parse_url
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.ports.controls import Limits, limits_put
@@ -150,7 +150,7 @@ async def test_a_database_that_cannot_keep_every_text_is_refused(postgres_server
 )
 def test_another_server_is_refused(changed: dict[str, Any], kind: type[VoiceflowError], said: str) -> None:
     with pytest.raises(kind, match=said):
-        judged(FACTS._replace(**changed), parse_url("postgresql://h/c"))
+        durability_from(FACTS._replace(**changed), parse_url("postgresql://h/c"))
 
 
 FACTS = Facts(
@@ -170,7 +170,7 @@ def test_the_durability_of_a_server_is_told_in_words() -> None:
         ({"fsync": False}, Guarantee.SYSTEM, "fsync off", "turn on fsync"),
         ({"full_page_writes": False}, Guarantee.SYSTEM, "full_page_writes off", "turn on full_page_writes"),
     ]:
-        found = judged(FACTS._replace(**changed), parse_url("postgresql://h/c"))  # type: ignore[arg-type]
+        found = durability_from(FACTS._replace(**changed), parse_url("postgresql://h/c"))  # type: ignore[arg-type]
         assert found.guarantee is guarantee
         assert promise in found.promise
         assert (found.warning is None) is (warning is None)

@@ -35,7 +35,7 @@ def pooler(postgres_server: PostgresServer) -> Iterator[Pooler]:
 @pytest.fixture
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who only looks now and then finds nothing within the time of a test."""
-    monkeypatch.setattr(waiting, "LOOK_EVERY", 60)
+    monkeypatch.setattr(waiting, "POLL_EVERY", 60)
 
 
 @asynccontextmanager
@@ -77,7 +77,7 @@ async def test_a_lost_listening_connection_is_opened_again_and_what_came_meanwhi
     async with opened(url) as reader, opened(postgres_server.url(schema=schema)) as writer:
         await listening(reader)
         seen = await reader.wait(QUEUE, seen=0, until=reader.clock.now())
-        monkeypatch.setattr(waiting, "LOOK_EVERY", 0.01)
+        monkeypatch.setattr(waiting, "POLL_EVERY", 0.01)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
                 later = reader.clock.now() + timedelta(hours=1)
@@ -86,7 +86,7 @@ async def test_a_lost_listening_connection_is_opened_again_and_what_came_meanwhi
                 ended = postgres_server.ask(f"SELECT pg_terminate_backend(pid, 5000) {LISTENERS}", "listener")
                 assert ended == [(True,)]
                 await add_jobs(writer, [sample_job(1)])
-        monkeypatch.setattr(waiting, "LOOK_EVERY", 60)
+        monkeypatch.setattr(waiting, "POLL_EVERY", 60)
         await until(lambda: reader.changes._hears)
         await wakes(reader, writer, 2)
     # The server ends what has left in its own time.
@@ -107,7 +107,7 @@ async def test_who_waits_when_the_listening_connection_is_lost_looks_at_once(
                 later = reader.clock.now() + timedelta(hours=1)
                 group.start_soon(lambda: reader.wait(QUEUE, seen=seen, until=later))
                 await anyio.wait_all_tasks_blocked()
-                monkeypatch.setattr(waiting, "LOOK_EVERY", 0.01)
+                monkeypatch.setattr(waiting, "POLL_EVERY", 0.01)
                 postgres_server.ask(f"SELECT pg_terminate_backend(pid, 5000) {LISTENERS}", "lost")
                 await add_jobs(writer, [sample_job(1)])
 

@@ -13,7 +13,7 @@ from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, judged
+from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, durability_from
 from voiceflow_worker.backends.redis.url import Promise
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
@@ -75,7 +75,7 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
         (replace(SOUND, fsync_during_rewrite=False), Guarantee.SYSTEM),
         (replace(SOUND, appendfsync="everysec", fsync_during_rewrite=False), Guarantee.SYSTEM),
     ]:
-        durability = judged(facts, promise=Promise.STRICT, replicas=0)
+        durability = durability_from(facts, promise=Promise.STRICT, replicas=0)
         assert durability.guarantee is guarantee
         assert (durability.warning is None) is (
             guarantee is Guarantee.ALWAYS or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
@@ -93,15 +93,15 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
 )
 def test_a_server_that_would_forget_is_refused_with_the_remedy(facts: ServerFacts, remedy: str) -> None:
     with pytest.raises(RedisForgetsError, match=remedy) as caught:
-        judged(facts, promise=Promise.STRICT, replicas=0)
+        durability_from(facts, promise=Promise.STRICT, replicas=0)
     assert 'durability="best-effort"' in str(caught.value)
-    assert judged(facts, promise=Promise.BEST_EFFORT, replicas=0).guarantee is Guarantee.NONE
+    assert durability_from(facts, promise=Promise.BEST_EFFORT, replicas=0).guarantee is Guarantee.NONE
 
 
 def test_replicas_that_are_not_waited_for_are_reported() -> None:
     behind = replace(SOUND, replicas=2)
-    assert "failover" in str(judged(behind, promise=Promise.STRICT, replicas=0).warning)
-    assert judged(behind, promise=Promise.STRICT, replicas=1).warning is None
+    assert "failover" in str(durability_from(behind, promise=Promise.STRICT, replicas=0).warning)
+    assert durability_from(behind, promise=Promise.STRICT, replicas=1).warning is None
 
 
 @pytest.mark.parametrize(("version", "said"), [("6.0.16", r"a Redis 6\.0\.16, which is too old"), ("", "HELLO")])

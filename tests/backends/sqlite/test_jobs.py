@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 
 async def test_a_change_in_this_process_wakes_at_once(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_store, "LOOK_EVERY", 10**6)  # no look for other processes' changes comes to its help
+    monkeypatch.setattr(sqlite_store, "POLL_EVERY", 10**6)  # no look for other processes' changes comes to its help
     until = store.clock.now() + HOUR
     seen = await store.wait(QUEUE, seen=0, until=until)
     with anyio.fail_after(30):

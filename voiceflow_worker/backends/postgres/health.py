@@ -1,4 +1,4 @@
-"""What a store in a PostgreSQL tells of itself: durability, failover, open transactions, connections, dead rows."""
+"""The health of a store in a PostgreSQL: durability, failover, open transactions, connections, dead rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from voiceflow_worker.backends.health import (
     Figure,
     Health,
-    Look,
+    HealthCheck,
     Making,
-    judged_promise,
-    judged_server_clock,
+    durability_diagnosis,
+    server_clock_diagnosis,
 )
 from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Database
 from voiceflow_worker.backends.postgres.survey import Guarantee, quoted
@@ -53,8 +53,8 @@ class PostgresHealth(Health):
         return None if self._store is None else self._store.durability.warning
 
     @property
-    def unsure(self) -> str | None:
-        return None if self._store is None else self._store.durability.unsure
+    def degraded(self) -> str | None:
+        return None if self._store is None else self._store.durability.degraded
 
     @property
     def making(self) -> Making:
@@ -62,7 +62,7 @@ class PostgresHealth(Health):
 
         return making_of(self._url)
 
-    def checks(self) -> Mapping[str, Look]:
+    def checks(self) -> Mapping[str, HealthCheck]:
         if self._store is None:
             return {}
         database = self._store.database
@@ -72,7 +72,7 @@ class PostgresHealth(Health):
             "transactions": partial(transactions, database),
             "connections": partial(connections, database),
             "dead rows": partial(dead_rows, database),
-            "server clock": partial(judged_server_clock, self._store.clock),
+            "server clock": partial(server_clock_diagnosis, self._store.clock),
         }
 
     async def figures(self) -> Sequence[Figure]:
@@ -91,7 +91,7 @@ class PostgresHealth(Health):
 async def durability(store: PostgresStore) -> Diagnosis:
     """Check that the server cannot lose a commit that it has confirmed."""
     found = store.durability
-    return judged_promise(found.promise, warned=found.warning, forgets=found.guarantee is Guarantee.NONE)
+    return durability_diagnosis(found.promise, warned=found.warning, forgets=found.guarantee is Guarantee.NONE)
 
 
 # -- failover ----------------------------------------------------------------------------------------------------------

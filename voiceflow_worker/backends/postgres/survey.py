@@ -24,7 +24,7 @@ _AS_NEEDED = (
     "SELECT set_config('synchronous_commit', 'on', false), "
     "set_config('default_transaction_isolation', 'read committed', false)"
 )
-"""What a lenient connection sets for itself: its own orders are durable whatever the defaults of the role are."""
+"""With degraded durability, a connection makes its own orders durable whatever the defaults of the role are."""
 _NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 _STORE = """
 SELECT store_id::text, history, loses, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
@@ -115,16 +115,16 @@ class Guarantee(StrEnum):
 class Durability:
     """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
 
-    `unsure` says why a store that was not opened leniently would be refused.
+    `degraded` says why a store would be refused without `allow_degraded`.
     """
 
     guarantee: Guarantee
     promise: str
     warning: str | None = None
-    unsure: str | None = None
+    degraded: str | None = None
 
 
-def judged(facts: Facts, url: PostgresURL) -> Durability:
+def durability_from(facts: Facts, url: PostgresURL) -> Durability:
     """The durability of a store on this server. Raises an error for a server on which no store can work."""
     where = f"the PostgreSQL at {url.shown}"
     version = facts.version.partition(" on ")[0]
@@ -142,7 +142,7 @@ def judged(facts: Facts, url: PostgresURL) -> Durability:
             f"the database {facts.database} has the encoding {facts.encoding}, which cannot keep every text; create "
             "one with UTF8 (CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8')"
         )
-    if facts.isolation != _ISOLATION and not url.is_lenient:
+    if facts.isolation != _ISOLATION and not url.allows_degraded:
         raise SettingsError(f"{where} {_wrong_isolation(facts)}")
     if not facts.knows_its_functions:
         raise SettingsError(
@@ -161,18 +161,18 @@ def _wrong_isolation(facts: Facts) -> str:
 
 
 def _durability(facts: Facts, url: PostgresURL) -> Durability:
-    if url.is_lenient and facts.isolation != _ISOLATION:
+    if url.allows_degraded and facts.isolation != _ISOLATION:
         why = f"this PostgreSQL {_wrong_isolation(facts)}"
-        return replace(_durability(facts._replace(isolation=_ISOLATION), url), unsure=why)
+        return replace(_durability(facts._replace(isolation=_ISOLATION), url), degraded=why)
     if facts.synchronous_commit == "off":
         lost = "a crash of this PostgreSQL loses the commits of its last second, and their calls could be made twice"
         on = (
             f"Turn it on (ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET "
             "synchronous_commit = on)"
         )
-        if url.is_lenient and url.promise is not Promise.BEST_EFFORT:
+        if url.allows_degraded and url.promise is not Promise.BEST_EFFORT:
             kept = _durability(facts._replace(synchronous_commit="on"), url)
-            return replace(kept, unsure=f"synchronous_commit is off: {lost}. {on}.")
+            return replace(kept, degraded=f"synchronous_commit is off: {lost}. {on}.")
         if url.promise is not Promise.BEST_EFFORT:
             raise StoreForgetsError(
                 f"synchronous_commit is off: {lost}. {on}. Or accept that: pass "
@@ -244,9 +244,9 @@ class Survey:
     async def check(self, connection: Connection) -> None:
         """Check a new connection. Raises VoiceflowError or psycopg.Error."""
         facts = Facts(*(await connection.rows(_ASK.format(schema=quoted(self._url.schema))))[0])
-        found = judged(facts, self._url)
+        found = durability_from(facts, self._url)
         was, self._durability, self._facts = self._durability, found, facts
-        if found.unsure is not None:
+        if found.degraded is not None:
             await connection.rows(_AS_NEEDED)
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning(
@@ -259,7 +259,7 @@ class Survey:
                     "dropped, or this is another server; find out which before you make one",
                 )
             return
-        if not self._url.is_lenient:
+        if not self._url.allows_degraded:
             self._require_rights(facts)
         rows = await connection.rows(self._url.named(_NUMBER))
         number = rows[0][0] if rows else 0

@@ -55,7 +55,7 @@ class PostgresURL:
 
     `conninfo` is for libpq, and has the password that the URL has. `shown` is the URL without secrets, for messages;
     `secrets` are the texts that no message may have. `listen` None means that the store finds out whether LISTEN works.
-    Whoever opens the store says that it `is_lenient`.
+    Whoever opens the store says that it `allows_degraded`.
     """
 
     conninfo: str = field(repr=False)
@@ -64,7 +64,7 @@ class PostgresURL:
     schema: str = POSTGRES_SCHEMA
     listen: bool | None = None
     promise: Promise = Promise.STRICT
-    is_lenient: bool = False
+    allows_degraded: bool = False
 
     def named(self, sql: str) -> str:
         """This SQL, with the name of the schema instead of `voiceflow`."""

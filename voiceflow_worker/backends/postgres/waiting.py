@@ -22,14 +22,14 @@ from voiceflow_worker.errors import SettingsError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-LOOK_EVERY = 0.25
-"""Seconds between two looks for changes while nobody listens."""
+POLL_EVERY = 0.25
+"""Seconds between two polls for changes while nobody listens."""
 HEARD_WITHIN = 1.0
-"""Seconds in which a listener must hear what it tells itself."""
+"""Seconds in which a listener must hear what it sends itself."""
 LISTEN_AGAIN_AFTER = 1.0
 """Seconds after a listening connection was lost."""
 _MACHINE = SystemClock()
-"""The clock for looks. A test may set the store's clock by hand, but other processes write in real time."""
+"""The clock for polls. A test may set the store's clock by hand, but other processes write in real time."""
 
 
 class QueueChanges:
@@ -37,7 +37,7 @@ class QueueChanges:
 
     Writers NOTIFY the name of a queue on the channel of the store. From the first wait on, one connection listens. A
     transaction pooler gives each statement another connection, so that nobody would hear: then, and while the listening
-    connection is lost, the counts are looked at every `LOOK_EVERY` seconds.
+    connection is lost, the counts are looked at every `POLL_EVERY` seconds.
     """
 
     def __init__(self, database: Database, clock: Clock, count: Callable[[str, int], Awaitable[int]]) -> None:
@@ -61,7 +61,7 @@ class QueueChanges:
             if self._hears:
                 await change.wait(self._clock, within=left)
             else:
-                await change.wait(_MACHINE, within=min(left, LOOK_EVERY))
+                await change.wait(_MACHINE, within=min(left, POLL_EVERY))
 
     async def require_listening(self) -> None:
         """Raise SettingsError if a listener would hear nothing."""
@@ -85,31 +85,31 @@ class QueueChanges:
 
     async def _listen(self) -> None:
         """Listen until the store is closed. No error ends this but a pooler."""
-        was_told = False
+        is_logged = False
         while True:
             connection: Connection | None = None
             try:
                 connection, channel = await self._opened()
                 if not await self._hears_itself(connection, channel):
                     _log.info(
-                        "a pooler is before PostgreSQL, so the store is asked for changes four times a second",
+                        "a pooler is before PostgreSQL, so the store is polled for changes four times a second",
                         store=self._database.url.shown,
                     )
                     return
-                if was_told:
-                    _log.info("the store tells of changes again")
-                was_told = False
+                if is_logged:
+                    _log.info("the store notifies of changes again")
+                is_logged = False
                 self._hears = True
                 self.wakeups.wake_all()  # there may have been changes before
                 async for notice in connection.notifies():
                     self.wakeups.wake(notice.payload)
             except (VoiceflowError, psycopg.Error, OSError) as error:
-                if not was_told:
+                if not is_logged:
                     _log.warning(
-                        "the store cannot tell of changes, and is asked for them; this process keeps trying to listen",
+                        "the store cannot notify of changes, and is polled; this process keeps trying to listen",
                         error=str(translated(error, self._database.url)),
                     )
-                was_told = True
+                is_logged = True
             except Exception:  # noqa: BLE001 - what goes on in the background ends no store
                 _log.exception("the listener failed; it begins again")
             finally:
@@ -125,9 +125,9 @@ class QueueChanges:
         return await self._database.connected(), str(channel)
 
     async def _hears_itself(self, connection: Connection, channel: str) -> bool:
-        """Whether the connection, which begins to listen, hears what another one tells it."""
-        ((results_before,),) = await connection.rows("SELECT pg_backend_pid()")
-        if results_before != connection.pgconn.backend_pid and self._database.url.listen is None:
+        """Whether the connection, which begins to listen, hears what another one sends it."""
+        ((sender_pid,),) = await connection.rows("SELECT pg_backend_pid()")
+        if sender_pid != connection.pgconn.backend_pid and self._database.url.listen is None:
             return False  # a pooler. LISTEN would stay with a connection of others
         await connection.rows(f'LISTEN "{channel}"')
         word = f"? {uuid4()}"

@@ -80,8 +80,8 @@ class Survey:
             if isinstance(answer, ReplyError) and is_not_now(answer):
                 raise answer
         self._require_rights(facts, replies)
-        durability = judged(
-            facts, promise=self._url.promise, replicas=self._url.replicas, is_lenient=self._url.is_lenient
+        durability = durability_from(
+            facts, promise=self._url.promise, replicas=self._url.replicas, allows_degraded=self._url.allows_degraded
         )
         history = History(facts.taken_over_from, may_lose_writes=self._url.replicas < max(facts.replicas, 1))
         store_id, created_in = await self._store(connection, history)
@@ -91,7 +91,7 @@ class Survey:
 
     def _require_rights(self, facts: ServerFacts, replies: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
-        if self._url.is_lenient:
+        if self._url.allows_degraded:
             needless = {"INFO", "WAITAOF", "CONFIG", "WAIT"}
         elif self._url.promise is Promise.BEST_EFFORT:
             needless = {"INFO", "WAITAOF"}
@@ -231,7 +231,7 @@ class Durability:
     """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
 
     `server` is the id of the server's process, which a restart changes; empty if the user may not see it. `store_id`
-    and `history` are those of the store. `unsure` says why a store that was not opened leniently would be refused.
+    and `history` are those of the store. `degraded` says why a store would be refused without `allow_degraded`.
     """
 
     guarantee: Guarantee
@@ -239,7 +239,7 @@ class Durability:
     warning: str | None = None
     server: str = ""
     store_id: str = ""
-    unsure: str | None = None
+    degraded: str | None = None
     history: History | None = None
 
 
@@ -273,11 +273,13 @@ def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
     )
 
 
-def judged(facts: ServerFacts, *, promise: Promise, replicas: int, is_lenient: bool = False) -> Durability:
+def durability_from(
+    facts: ServerFacts, *, promise: Promise, replicas: int, allows_degraded: bool = False
+) -> Durability:
     """The durability of a store on this server.
 
     If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
-    show its settings. With `is_lenient`, that is `unsure` instead.
+    show its settings. With `allows_degraded`, that is `degraded` instead.
     """
     if promise is Promise.BEST_EFFORT:
         unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed"
@@ -287,11 +289,11 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int, is_lenient: b
             f" twice{unnoticed}",
         )
     if (forgets := _why_forgets(facts)) is not None:
-        if not is_lenient:
+        if not allows_degraded:
             raise RedisForgetsError(f"{forgets} {ACCEPT}")
         # A server without an AOF confirms nothing; one with an AOF still does.
         kept = _on_disk(facts) if facts.appendonly else Durability(guarantee=Guarantee.NONE, promise=forgets)
-        return replace(kept, unsure=forgets)
+        return replace(kept, degraded=forgets)
     durability = _on_disk(facts)
     if facts.replicas and not replicas:
         behind = (

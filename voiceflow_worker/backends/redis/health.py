@@ -1,4 +1,4 @@
-"""What a store in Redis tells of itself: the durability of commits, and the memory that calls take."""
+"""The health of a store in Redis: the durability of commits, and the memory that calls take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from voiceflow_worker.backends.health import Health, Look, judged_promise, judged_server_clock
+from voiceflow_worker.backends.health import Health, HealthCheck, durability_diagnosis, server_clock_diagnosis
 from voiceflow_worker.backends.redis.durability import Guarantee
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, ok, warning
@@ -26,23 +26,23 @@ class RedisHealth(Health):
         return None if self._store is None else self._store.durability.warning
 
     @property
-    def unsure(self) -> str | None:
-        return None if self._store is None else self._store.durability.unsure
+    def degraded(self) -> str | None:
+        return None if self._store is None else self._store.durability.degraded
 
-    def checks(self) -> Mapping[str, Look]:
+    def checks(self) -> Mapping[str, HealthCheck]:
         if self._store is None:
             return {}
         return {
             "durability": partial(durability, self._store),
             "memory": partial(memory, self._store),
-            "server clock": partial(judged_server_clock, self._store.clock),
+            "server clock": partial(server_clock_diagnosis, self._store.clock),
         }
 
 
 async def durability(store: RedisStore) -> Diagnosis:
     """Check that the server cannot lose a commit that it has confirmed."""
     found = store.durability
-    return judged_promise(found.promise, warned=found.warning, forgets=found.guarantee is Guarantee.NONE)
+    return durability_diagnosis(found.promise, warned=found.warning, forgets=found.guarantee is Guarantee.NONE)
 
 
 async def memory(store: RedisStore) -> Diagnosis:

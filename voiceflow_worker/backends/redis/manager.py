@@ -264,7 +264,7 @@ class ConnectionManager:
         """The durability of the connected server or, while none is connected, of the one that was connected last."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
-        return self._durability if self._unconfirmed is None else replace(self._durability, unsure=self._unconfirmed)
+        return self._durability if self._unconfirmed is None else replace(self._durability, degraded=self._unconfirmed)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -310,7 +310,7 @@ class ConnectionManager:
         replicas = self._url.replicas
 
         async def confirmed(connections: ServerConnections) -> Any:
-            within = DEGRADED_WITHIN_MS if self._url.is_lenient else CONFIRM_WITHIN_MS
+            within = DEGRADED_WITHIN_MS if self._url.allows_degraded else CONFIRM_WITHIN_MS
             confirmation: Sequence[str | int] = ("WAIT", replicas, within) if replicas else ()
             if self.durability.guarantee is Guarantee.WAITED:
                 confirmation = ("WAITAOF", 1, replicas, within)
@@ -321,7 +321,7 @@ class ConnectionManager:
         try:
             return await self._do(confirmed)
         except StoreUnavailableError as error:
-            if not (self._url.is_lenient and isinstance(error.__cause__, NotConfirmedError)):
+            if not (self._url.allows_degraded and isinstance(error.__cause__, NotConfirmedError)):
                 raise
             # It is written, and written again it changes nothing. The answer went with the connection.
             self._unconfirmed = f"{error.__cause__}, so a failover may lose it."

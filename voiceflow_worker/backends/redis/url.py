@@ -65,8 +65,8 @@ class RedisURL:
     """The contents of a store URL.
 
     `nodes` are the server, some nodes of the cluster, or the sentinels, as (host, port). `replicas` is the number of
-    replicas that must confirm a write. `shown` is the URL without secrets and options, for messages. What `is_lenient`
-    and `makes` say comes from whoever opens the store, not from the URL.
+    replicas that must confirm a write. `shown` is the URL without secrets and options, for messages. What
+    `allows_degraded` and `makes` say comes from whoever opens the store, not from the URL.
     """
 
     topology: Topology
@@ -82,7 +82,7 @@ class RedisURL:
     promise: Promise = Promise.STRICT
     replicas: int = 0
     prefix: str = _PREFIX
-    is_lenient: bool = False
+    allows_degraded: bool = False
     makes: bool = True
 
     @property

@@ -1,4 +1,4 @@
-"""What a store in a file tells of itself: its file system, its permissions, its disk, and the durability of commits."""
+"""The health of a store in a file: its file system, its permissions, its disk, and the durability of commits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from voiceflow_worker.backends.health import Health, Look
+from voiceflow_worker.backends.health import Health, HealthCheck
 from voiceflow_worker.backends.sqlite.opening import open_file
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.ports import Store
@@ -34,27 +34,27 @@ class SqliteHealth(Health):
         self._path = path_of(url)
         self._is_open = store is not None
 
-    def checks(self) -> Mapping[str, Look]:
-        looks: dict[str, Callable[[Path], Diagnosis | None]] = {
+    def checks(self) -> Mapping[str, HealthCheck]:
+        checks: dict[str, Callable[[Path], Diagnosis | None]] = {
             "file system": file_system,
             "permissions": permissions,
             "disk space": disk_space,
         }
         if self._is_open:
-            looks["durability"] = durability
-        return {name: self._of_file(look) for name, look in looks.items()}
+            checks["durability"] = durability
+        return {name: self._of_file(check) for name, check in checks.items()}
 
-    def _of_file(self, check: Callable[[Path], Diagnosis | None]) -> Look:
+    def _of_file(self, check: Callable[[Path], Diagnosis | None]) -> HealthCheck:
         # In a thread that a time limit leaves behind: a network file system that hangs can block even `Path.resolve`.
         return lambda: to_thread.run_sync(check, self._path, abandon_on_cancel=True)
 
 
 def file_system(path: Path) -> Diagnosis:
     """Check that the store's file is on a disk of this machine."""
-    return judged_mount(path.resolve(), read_mounts())
+    return mount_diagnosis(path.resolve(), read_mounts())
 
 
-def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
+def mount_diagnosis(path: Path, mounts: str | None) -> Diagnosis:
     """The diagnosis for the file system of a resolved path. `mounts` is the text of /proc/mounts, if there is one."""
     mount = None if mounts is None else mount_of(path, mounts)
     if mount is None:

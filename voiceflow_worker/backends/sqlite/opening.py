@@ -153,7 +153,7 @@ _TRIES = 3
 
 _HEADER = 72
 _APPLICATION = slice(68, 72)
-"""The place of the application id in the header of a file (SQLite file format §1.3)."""
+"""The offset of the application id in the header of a file (SQLite file format §1.3)."""
 _MOST_NAMES = 5
 _MOST_FILES = 500
 
@@ -264,7 +264,7 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
             "store on a local disk, not on a network file system.",
             passes=False,
         )
-    # With FULL, a commit is on the disk when it returns. A POST leaves only after the commit that announces it.
+    # With FULL, a commit is on the disk when it returns. A POST is sent only after the commit that announces it.
     db.run("PRAGMA synchronous = FULL")
     db.run("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864")
     db.run("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")

@@ -39,7 +39,7 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
 _TIMEOUT = timedelta(seconds=10)
-LOOK_EVERY = 0.02
+POLL_EVERY = 0.02
 """Seconds between two checks for changes by other processes. A change by this process wakes waiting tasks at once."""
 _MACHINE = SystemClock()
 """The clock for these checks. A test may set the store's clock by hand, but other processes change the file in real
@@ -134,7 +134,7 @@ class SqliteStore:
             left = (until - self.clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
-            await change.wait(_MACHINE, within=min(left, LOOK_EVERY))
+            await change.wait(_MACHINE, within=min(left, POLL_EVERY))
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))

@@ -303,7 +303,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 
 _MOST_HELD = 5000
 """The most calls of held batches, and of imports that are not complete, that a lease passes over. Behind more of
-them, it looks at the batches with queued calls, one by one: an index seek for each."""
+them, it checks the batches with queued calls, one by one: an index seek for each."""
 _AT_ONCE = 250
 _OF_QUEUE = SQL["next_priority"], SQL["due"]
 _OF_BATCH = SQL["next_priority_of_batch"], SQL["due_of_batch"]

@@ -131,7 +131,7 @@ STORE_AWAY = timedelta(seconds=1)
 BRIEFLY = (0.05, 0.2, 0.5)
 """Seconds between the tries of `retry_briefly`."""
 
-_log = structlog.get_logger("voiceflow.outcomes")
+_log = structlog.get_logger("voiceflow.store")
 
 T = TypeVar("T")
 U = TypeVar("U")

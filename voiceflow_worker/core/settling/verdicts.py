@@ -26,7 +26,7 @@ from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.verdict import QueueHold, Verdict
 from voiceflow_worker.model.text.wording import duration_in_words
 
-_log = structlog.get_logger("voiceflow.submit")
+_log = structlog.get_logger("voiceflow.verdicts")
 
 Fault = Callable[[str, Exception], None]
 """Called with what failed, and the error because of which."""
