@@ -88,8 +88,8 @@ MUTATIONS = {
         "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing",
     ),
     "a write is written though a condition failed": (
-        "        elseif not answers[place] then\n            apply(write)",
-        "        elseif not answers[place] or answers[place][1] == 'not free' then\n            apply(write)",
+        "        elseif not answers[index] then\n            apply(write)",
+        "        elseif not answers[index] or answers[index][1] == 'not free' then\n            apply(write)",
         "test_of_a_refused_write_nothing_is_written",
     ),
     "a bulk write is written though a write of it is refused": (
