@@ -107,11 +107,11 @@ def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(voic
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 3
     asked = voiceflow("forget", number, *store)
     assert asked.code == 2
-    for told in (f"Erase {number} for good?", "Goes: their calls", "Stays: an opt-out", "Not ours: backups", "1 call"):
+    for told in (f"Erase {number} for good?", "Erased: their calls", "Kept: an opt-out", "Not erased by this: backups", "1 call"):
         assert told in asked.err, told
     done = voiceflow("forget", number, "--yes", "--note", "asked by mail", "--json", *store)
     assert done.document["erased"]["calls"] == 1
-    goes, stays = (done.err.index(told) for told in ("Goes: their calls", "Stays: an opt-out"))
+    goes, stays = (done.err.index(told) for told in ("Erased: their calls", "Kept: an opt-out"))
     assert goes < stays < done.err.index("not ours: backups"), "it is told before it is done"
     assert number not in done.out + done.err
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 2

@@ -55,12 +55,12 @@ async def test_a_store_that_hangs_is_reported_as_503_and_the_event_is_not_cut_of
             assert (await sender.send(event)).status_code == 503
         assert await sender.metric("store_failures_total") == 1
         assert await sender.metric("store_timeouts_total") == 1
-        assert await sender.metric("in_store") == 1
+        assert await sender.metric("in_progress") == 1
         assert hanging.taken == []
         hanging.let.set()
 
         async def is_free() -> bool:
-            return await sender.metric("in_store") == 0
+            return await sender.metric("in_progress") == 0
 
         await until(is_free)
         assert len(hanging.taken) == 1, "what was under way has come to its end"
@@ -76,7 +76,7 @@ async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_hande
         with anyio.fail_after(20):
             for _ in range(5):
                 assert (await sender.send()).status_code == 503
-        assert await sender.metric("in_store") == 3
+        assert await sender.metric("in_progress") == 3
         assert await sender.metric("store_failures_total") == 5
         hanging.let.set()
 

@@ -42,7 +42,7 @@ async def test_what_could_not_be_understood_is_logged_and_counted(
     with structlog.testing.capture_logs() as logged:
         async with posting(receiver_of(store).app) as sender:
             assert (await sender.send(content)).status_code == status
-            assert await sender.metric(f'odd_total{{reason="{reason.value}"}}') == 1
+            assert await sender.metric(f'unparsed_total{{reason="{reason.value}"}}') == 1
     (line,) = [each for each in logged if each.get("reason") == reason.value]
     assert line["body"] == content[:2048].decode(errors="backslashreplace")
     assert (line["answered"], line["size"], line["sender"]) == (status, len(content), "18.140.80.2")

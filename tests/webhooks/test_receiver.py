@@ -167,7 +167,7 @@ async def test_an_error_nobody_thought_of_is_reported_and_takes_nothing_with_it(
     with capture_logs() as logs:
         async with receiving(settling) as sender:
             assert (await sender.send()).status_code == 500
-            assert await sender.metric('odd_total{reason="failure"}') == 1
+            assert await sender.metric('unparsed_total{reason="failure"}') == 1
             settling.error = None
             assert (await sender.send()).status_code == 200
     (line,) = [log for log in logs if log["log_level"] == "error"]

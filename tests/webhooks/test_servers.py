@@ -99,7 +99,7 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
             assert metric_in(metrics, 'summaries_total{result="repeated"}') == 1
             assert (await get_jobs(store, [job.id]))[job.id].state is JobState.COMPLETED
             assert len((await CallProgress(store).of([call.session_id])).states) == 1
-            assert metric_in(metrics, 'odd_total{reason="not_json"}') == 1
+            assert metric_in(metrics, 'unparsed_total{reason="not_json"}') == 1
             assert await Heartbeats(store).has_receiver()
             assert process.end(signal.SIGTERM) in {0, -signal.SIGTERM}  # uvicorn hands the signal on once it is done
         assert not await Heartbeats(store).has_receiver(), "it stopped in order"

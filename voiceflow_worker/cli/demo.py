@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from anyio import CancelScope
 from cyclopts import Parameter
-from pydantic import SecretStr
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.cli.opening import log_to_stderr, settings_from, signals_to
@@ -90,6 +89,8 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 
 
 async def _show(output: Output, calls: CallQueue) -> _Result:
+    from pydantic import SecretStr
+
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.sending import drain_progress
     from voiceflow_worker.core.worker import Worker
