@@ -12,9 +12,13 @@ from msgspec import structs
 
 from tests.contract.samples import full_job
 from tests.contract.suite import NOW, sample_job
+from tests.webhooks.payload_forms import LEG, leg
+from tests.webhooks.receiving import summary
 from voiceflow_worker.backends.record import Head, from_micros, head_of, job_from, record_of, to_micros
+from voiceflow_worker.core.settling.settle import outcome_of
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, Post
+from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 
 TIMES = st.datetimes(timezones=st.just(UTC))
@@ -80,6 +84,34 @@ def test_a_state_of_a_newer_version_is_refused() -> None:
     newer: Head = tuple(head)  # type: ignore[assignment]
     with pytest.raises(StoreVersionError, match="daydreaming"):
         job_from(newer, record_of(sample_job()), "")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
+    | st.sampled_from(["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+23:59", "1e400", "-0", "\ud800", "NaN"]),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.sampled_from(sorted(LEG)), each, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+FIELDS = st.sampled_from(
+    ["sessionStatus", "startTime", "endTime", "lastAction", "callCount", "errorCode", "errorMessage", "details"]
+)
+
+
+@given(
+    changes=st.dictionaries(FIELDS, ANYTHING, max_size=4),
+    of_leg=st.dictionaries(st.sampled_from(sorted(LEG)), ANYTHING, max_size=4),
+)
+def test_whatever_a_summary_says_is_read_again_as_it_was_stored(
+    changes: dict[str, object], of_leg: dict[str, object]
+) -> None:
+    """Evidence is never dropped: what the types of the record do not allow would be refused as a newer version's."""
+    said = summary(**{"details": {"callA": leg(**of_leg)}, **changes})
+    summarised = parse_event(said)
+    assert isinstance(summarised, SessionSummary)
+    job = full_job()
+    post = structs.replace(job.posts[-1], outcome=outcome_of(summarised))
+    job = structs.replace(job, posts=(*job.posts[:-1], post))
+    assert again(job) == job
 
 
 @given(TIMES)

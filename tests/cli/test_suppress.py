@@ -107,7 +107,7 @@ def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(voic
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 3
     asked = voiceflow("forget", number, *store)
     assert asked.code == 2
-    for told in (f"Erase {number} for good?", "Erased: their calls", "Kept: an opt-out", "Not erased by this: backups", "1 call"):
+    for told in (f"Erase {number} for good?", "Erased: their calls", "Kept: an opt-out", "Not erased by this"):
         assert told in asked.err, told
     done = voiceflow("forget", number, "--yes", "--note", "asked by mail", "--json", *store)
     assert done.document["erased"]["calls"] == 1
