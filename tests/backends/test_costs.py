@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import apsw
 import pytest
 
-from tests.contract.suite import QUEUE, CostContract, Opener, ReadSoFar, sample_job
-from tests.contract.writing import DAY
+from tests.contract.suite import NOW, QUEUE, CostContract, Opener, ReadSoFar, sample_job
+from tests.contract.writing import DAY, put
 from tests.support.everyday import spread
 from tests.support.redis_server import RedisServer
 from voiceflow_worker import CallQueue
@@ -27,7 +28,7 @@ from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
 from voiceflow_worker.core.ports.names import QueueNames, batch_puts
-from voiceflow_worker.core.ports.store import BulkWrite, Store, Write
+from voiceflow_worker.core.ports.store import MOST_TOGETHER, Absent, BulkWrite, Result, Store, Write
 from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace
@@ -147,6 +148,12 @@ async def wait_in_line(store: Store, first: int, last: int) -> None:
         await store.write(BulkWrite(writes=(*named, *map(inserted, jobs[start : start + 200]))), now=now)
 
 
+def locking(name: str) -> Write:
+    """A write with as many conditions and records as a journal entry."""
+    groups = [f"{name} {place}" for place in range(5)]
+    return Write(conditions=tuple(Absent("n", (each, f"+{each}")) for each in groups), puts=tuple(map(put, groups)))
+
+
 class EverydayCosts(CostContract):
     """The contract of a store, and what the engine makes of it for people who look at a queue again and again."""
 
@@ -172,6 +179,19 @@ class EverydayCosts(CostContract):
         small, large = costs
         grown = {name: (small[name], cost) for name, cost in large.items() if cost > 1.5 * small[name]}
         assert not grown, f"what is read grows with the calls that wait: {grown}"
+
+    async def test_a_write_takes_no_longer_in_a_long_bulk_write(self, store: Store) -> None:
+        """By the clock: what a store's program compares within one statement or script is counted nowhere."""
+        quickest = dict.fromkeys((100, MOST_TOGETHER), float("inf"))
+        for turn in range(3):
+            for count in quickest:
+                bulk = BulkWrite(
+                    writes=tuple(locking(f"{turn} {count} {place}") for place in range(count)), together=True
+                )
+                began = perf_counter()
+                assert {each.result for each in await store.write(bulk, now=NOW)} == {Result.DONE}
+                quickest[count] = min(quickest[count], (perf_counter() - began) / count)
+        assert quickest[MOST_TOGETHER] < 3 * quickest[100], quickest
 
 
 class TestSqlite(EverydayCosts):

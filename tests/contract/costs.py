@@ -1,6 +1,6 @@
 """What a method reads does not grow with what the store holds. It is counted: a clock also tells of the machine.
 
-Beside `opener`, a backend defines the fixture `read_so_far`: what its storage has read until now, in writes of its own
+Beside `opener`, a backend defines the fixture `read_so_far`: what its storage has read until now, in units of its own
 (rows, index entries, steps of a program).
 """
 
@@ -35,7 +35,7 @@ from .samples import NOW, QUEUE, Ground, delete, sample_job
 from .writing import DAY, DONE, gated, new, next_of, put, stored, to, told
 
 ReadSoFar = Callable[[], Awaitable[int]]
-"""Tells what the storage under test has read until now, by all who have opened it, in writes of its own."""
+"""Tells what the storage under test has read until now, by all who have opened it, in units of its own."""
 Operation = Callable[[Store], Awaitable[object]]
 
 FEW, MANY = 5, 100

@@ -185,8 +185,8 @@ class FaultyStore:
 class Dies:
     """A process that dies before its n-th write."""
 
-    def __init__(self, bulk: int) -> None:
-        self.left = bulk
+    def __init__(self, at: int) -> None:
+        self.left = at
 
     def over(self, store: Store) -> FaultyStore:
         """The store as this process has it."""

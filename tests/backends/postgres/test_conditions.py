@@ -232,7 +232,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
     ),
     "a write does not see what an earlier one wrote": (
-        "changed.ordinal < each.ordinal", "false", "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
+        "::bigint < ordinal;", "::bigint < 0;", "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
     ),
     "a refusal ends the bulk write": (
         "        answers := array_append(answers, voiceflow.answer(write, failed, at));",

@@ -178,23 +178,27 @@ $$;
 -- The ordinals of the writes with a condition on a group of records that an earlier one of these writes may change.
 CREATE FUNCTION voiceflow.depending(writes jsonb) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN ARRAY(
-        WITH each AS MATERIALIZED (
-            SELECT write, ordinal FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
-        ), changed AS MATERIALIZED (
-            SELECT part ->> 'namespace' AS namespace, part ->> 'group_name' AS group_name, min(ordinal) AS ordinal
-            FROM each, LATERAL (
+DECLARE
+    -- The first write that may change each group. An object, whose names are found quickly: a join could compare all with all.
+    changed CONSTANT jsonb := (
+        SELECT jsonb_object_agg(name, ordinal) FROM (
+            SELECT part ->> 'namespace' || ' ' || (part ->> 'group_name') AS name, min(ordinal) AS ordinal
+            FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal), LATERAL (
                 SELECT jsonb_array_elements(write -> 'puts') UNION ALL SELECT jsonb_array_elements(write -> 'drops')
                 UNION ALL SELECT write -> 'tombstone'
                 UNION ALL SELECT jsonb_build_object('namespace', 'tombstone', 'group_name', write ->> 'queue')
                 WHERE write -> 'over' <> 'null'
             ) AS parts (part)
-            GROUP BY 1, 2
-        )
-        SELECT DISTINCT each.ordinal FROM each, jsonb_array_elements(write -> 'conditions') AS condition,
-            jsonb_array_elements_text(condition -> 'groups') AS named, changed
-        WHERE changed.namespace = condition ->> 'namespace' AND changed.group_name = named AND changed.ordinal < each.ordinal
+            WHERE part ? 'namespace'
+            GROUP BY 1
+        ) AS groups
+    );
+BEGIN
+    RETURN ARRAY(
+        SELECT DISTINCT ordinal
+        FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
+            jsonb_array_elements(write -> 'conditions') AS condition, jsonb_array_elements_text(condition -> 'groups') AS named
+        WHERE (changed ->> (condition ->> 'namespace' || ' ' || named))::bigint < ordinal
     );
 END;
 $$;

@@ -16,7 +16,7 @@
 local now = tonumber(asked.now)
 
 -- What the writes of a `together` bulk write would have written: checked first, because a script cannot be undone.
-local trial = {records = {}, revisions = {}, keys = {}}
+local trial = {groups = {}, revisions = {}, keys = {}}
 
 -- Whether a write was written by an earlier try.
 local asked_again = false
@@ -29,7 +29,8 @@ local function switch(queue)
 end
 
 local function current_record(namespace, group, member)
-    local tried = trial.records[namespace .. NUL .. group .. NUL .. member]
+    local group_tried = trial.groups[namespace .. NUL .. group]
+    local tried = group_tried and group_tried[member]
     if tried ~= nil then
         return tried and tried[1] or nil, tried and tried[2] or nil
     end
@@ -38,18 +39,19 @@ end
 
 local function current_group(namespace, group)
     local found = group_at(namespace, group, now)
-    if not next(trial.records) then
+    local tried = trial.groups[namespace .. NUL .. group]
+    if not tried then
         return found
     end
-    local merged, beginning = {}, namespace .. NUL .. group .. NUL
+    local merged = {}
     for _, record in ipairs(found) do
-        if trial.records[beginning .. record[1]] == nil then
+        if tried[record[1]] == nil then
             merged[#merged + 1] = record
         end
     end
-    for tried, record in pairs(trial.records) do
-        if record and string.sub(tried, 1, #beginning) == beginning then
-            merged[#merged + 1] = {string.sub(tried, #beginning + 1), record[1], record[2]}
+    for member, record in pairs(tried) do
+        if record then
+            merged[#merged + 1] = {member, record[1], record[2]}
         end
     end
     return merged
@@ -207,17 +209,24 @@ local function after_put(put)
     return value, (mode == 'extend' and later) and was_ends or ends
 end
 
+-- Remembers a record as it would be, by its group; false for one that would be dropped.
+local function try_record(namespace, group, member, record)
+    local key = namespace .. NUL .. group
+    trial.groups[key] = trial.groups[key] or {}
+    trial.groups[key][member] = record
+end
+
 local function try(write)
     for _, put in ipairs(write.puts) do
         local value, ends = after_put(put)
         if value then
-            trial.records[put[1] .. NUL .. put[2] .. NUL .. put[3]] = {value, ends}
+            try_record(put[1], put[2], put[3], {value, ends})
         end
     end
     for _, drop in ipairs(write.drops) do
         local value = current_record(drop[1], drop[2], drop[3])
         if value and (drop[4] == '' or drop[4] == '=' .. value) then
-            trial.records[drop[1] .. NUL .. drop[2] .. NUL .. drop[3]] = false
+            try_record(drop[1], drop[2], drop[3], false)
         end
     end
     if write.kind == 'insert' or write.kind == 'move' then
@@ -428,7 +437,7 @@ elseif asked.together then
         refusals[index] = refuses_all(write, answers[index])
         is_refused = is_refused or refusals[index]
     end
-    trial = {records = {}, revisions = {}, keys = {}}
+    trial = {groups = {}, revisions = {}, keys = {}}
     for index, write in ipairs(asked.writes) do
         if is_refused and not refusals[index] and (not answers[index] or answers[index][1] == 'done') then
             answers[index] = {'rolled_back'}
