@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -12,14 +16,17 @@ from msgspec import structs
 
 from tests.contract.samples import full_job
 from tests.contract.suite import NOW, sample_job
+from tests.support.flows import flow, number
 from tests.webhooks.payload_forms import LEG, leg
 from tests.webhooks.receiving import summary
 from voiceflow_worker.backends.record import Head, from_micros, head_of, job_from, record_of, to_micros
+from voiceflow_worker.core.admission import CallRequest, CheckedCall, new_job
 from voiceflow_worker.core.settling.settle import outcome_of
-from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.jobs.job import Job, Post
+from voiceflow_worker.errors import CallFlowError, InvalidInputError, StoreVersionError
+from voiceflow_worker.model.jobs.job import Job, Post, RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 
 TIMES = st.datetimes(timezones=st.just(UTC))
 
@@ -112,6 +119,43 @@ def test_whatever_a_summary_says_is_read_again_as_it_was_stored(
     post = structs.replace(job.posts[-1], outcome=outcome_of(summarised))
     job = structs.replace(job, posts=(*job.posts[:-1], post))
     assert again(job) == job
+
+
+class Marked(str):
+    """A text of a class of its own, as templates of web pages make them."""
+
+    __slots__ = ()
+
+
+class Reason(StrEnum):
+    ASKED = "asked"
+
+
+@pytest.mark.parametrize("field", ["unique_key", "batch_id", "menu", "time_zone"])
+@pytest.mark.parametrize("text", [Marked("Asia/Singapore"), Reason.ASKED, 7, True, ZoneInfo("UTC"), ["a"], b"a"])
+def test_what_a_program_hands_in_is_refused_or_read_again(field: str, text: Any) -> None:
+    request: Any = replace(CallRequest(flow=flow(number(1))), **{field: text})
+    try:
+        job = new_job(CheckedCall.of(request), job_id="default.1", revision="r", queue="default", at=NOW, redial=None)
+    except CallFlowError as error:
+        assert not isinstance(text, str)
+        assert f"{field}: {field} is" in str(error)  # noqa: PT017 - whether it is refused depends on the case
+    else:
+        assert isinstance(text, str)
+        assert getattr(again(job), field) == str(text)
+
+
+@pytest.mark.parametrize("fields", [{"limit": 2.0}, {"limit": True}, {"limit": "2"}, {"on": {"NOT_A_STATUS"}}])
+def test_a_redial_policy_that_could_not_be_read_again_is_refused(fields: dict[str, Any]) -> None:
+    given_fields: Any = {"on": {SessionStatus.BUSY}, "limit": 2, "after": timedelta(minutes=1), **fields}
+    with pytest.raises(InvalidInputError, match="a redial policy needs a whole number"):
+        RedialPolicy(**given_fields)
+
+
+@pytest.mark.parametrize("text", [Marked("half \ud800"), Marked("a mark"), Reason.ASKED])
+def test_a_text_of_a_class_of_its_own_is_stored_as_a_text(text: str) -> None:
+    job = structs.replace(full_job(), reason=text)
+    assert again(job).reason == str(text)
 
 
 @given(TIMES)

@@ -477,14 +477,15 @@ def new_job(
     without a zone, a priority out of range, a text that no store can keep.
     """
     findings = admission_findings(call.priority, not_before=call.not_before, valid_until=call.valid_until, at=at)
-    if call.batch_id is not None and len(call.batch_id) > MAX_ID_CHARACTERS:
+    texts = text_findings(
+        {"unique_key": call.unique_key, "batch_id": call.batch_id, "time_zone": call.time_zone, "menu": call.menu}
+    )
+    if not texts and call.batch_id is not None and len(call.batch_id) > MAX_ID_CHARACTERS:
         message = (
             f"the batch id {call.batch_id!r} has {len(call.batch_id)} characters; 8x8 takes at most {MAX_ID_CHARACTERS}"
         )
         findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
-    findings += text_findings(
-        {"unique_key": call.unique_key, "batch_id": call.batch_id, "time_zone": call.time_zone, "menu": call.menu}
-    )
+    findings += texts
     if findings:
         raise CallFlowError(findings)
     due_at = max(at, call.not_before) if call.not_before else at

@@ -99,7 +99,8 @@ class Escalation:
             raise refused([("batch", f"{self.batch_id[:60]!r} must have 1 to {MAX_ID_CHARACTERS} characters")])
         if problem := priority_problem(self.priority):
             raise refused([("priority", problem)])
-        if findings := text_findings({str(name): value for name, value in self.as_json().items()}):
+        texts = {str(name): value for name, value in self.as_json().items() if isinstance(value, str)}
+        if findings := text_findings(texts):
             raise CallFlowError(findings)
         try:
             self.data()

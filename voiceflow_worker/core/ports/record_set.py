@@ -217,14 +217,24 @@ class Codec(Generic[Value]):
         except UnicodeEncodeError:
             # An answer or a summary may contain half a surrogate pair, which msgspec does not write. Evidence is never
             # dropped, so `json` writes the value, and a space marks it.
-            return " " + json.dumps(msgspec.to_builtins(value))
+            return " " + json.dumps(msgspec.to_builtins(value, enc_hook=_plain))
 
     def value(self, text: str | bytes) -> Value:
         """The value in a text. Raises ValueError for a text that is not of this type."""
         return msgspec.convert(json.loads(text), self._kind) if text[:1].isspace() else self._decode(text)
 
 
-_encode = msgspec.json.Encoder().encode
+def _plain(value: Any) -> object:
+    """A text or number of a class of its own, such as the marked text of a template, as a plain one."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    raise NotImplementedError(f"a {type(value).__name__} cannot be stored")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 @lru_cache

@@ -70,10 +70,10 @@ def key_findings(key: object) -> list[Finding]:
 
 
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:
-    """A finding for each text that no store can keep. `texts` maps the name of a field to its text."""
+    """A finding for each text that no store can keep. `texts` maps the name of a field to its text, or to None."""
     findings: list[Finding] = []
     for name, text in texts.items():
-        if isinstance(text, str) and (problem := storing_problem(text)) is not None:
+        if text is not None and (problem := storing_problem(text)) is not None:
             findings.append(Finding(message=f"{name} {problem}", column=name))
     return findings
 

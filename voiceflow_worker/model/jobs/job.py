@@ -177,6 +177,9 @@ class Note(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     text: str
 
 
+_STATUSES = frozenset(SessionStatus)
+
+
 class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A redial policy: the session statuses after which to call again, the most redials, and the wait before each.
 
@@ -188,6 +191,12 @@ class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     after: timedelta | Mapping[SessionStatus, timedelta]
 
     def __post_init__(self) -> None:
+        # A record with another type could not be read again.
+        if type(self.limit) is not int or not _STATUSES.issuperset(self.on):
+            raise InvalidInputError(
+                f"a redial policy needs a whole number as its limit, and session statuses; got limit={self.limit!r}, "
+                f"on={sorted(map(str, self.on))}"
+            )
         waits = self.after if isinstance(self.after, Mapping) else {None: self.after}
         for wait in waits.values():
             checked_duration("after", wait)

@@ -126,8 +126,10 @@ def as_stored(text: str) -> str:
     return text if unstorable_in(text) is None else _UNSTORABLE.sub("\ufffd", text)
 
 
-def storing_problem(text: str) -> str | None:
-    """The error message, without its subject, for a text that no store can keep; None for any other text."""
+def storing_problem(text: object) -> str | None:
+    """The error message, without its subject, for what is no text that a store can keep; None for any other text."""
+    if not isinstance(text, str):
+        return f"is {str(text)[:40]}, which is not a text; give a text"
     found = unstorable_in(text)
     if found is None:
         return None
