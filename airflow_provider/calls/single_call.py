@@ -16,8 +16,8 @@ from airflow_provider.calls.task_record import refuse_unknown_calls
 from voiceflow_worker import CallFlow, CallQueue, InvalidInputError, Job, telephone_of
 from voiceflow_worker.campaigns.called_before import EnqueueLock, said_before
 from voiceflow_worker.campaigns.fields import WHEN
+from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
 from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.core.standing import Standing, order_once, standing_call
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs.again import CallAgain
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
@@ -92,11 +92,11 @@ async def enqueue_once(
     key = identity.call_key(_called(requested, wanted, identity), 0)
     orders = TaskOrders(identity, again=requested.again, on_clear=on_clear)
 
-    def judge(job: Job) -> Standing:
-        found = orders.standing(job, wanted.digest)
-        if found is Standing.OTHER:
+    def judge(job: Job) -> KeyMatch:
+        found = orders.match(job, wanted.digest)
+        if found is KeyMatch.OTHER:
             raise _is_siblings(job)
-        if found is Standing.STANDS and job.body and telephone_of(job.destination) != telephone_of(wanted.destination):
+        if found is KeyMatch.SAME and job.body and telephone_of(job.destination) != telephone_of(wanted.destination):
             raise _is_to_another(job, wanted.destination)
         return found
 
@@ -105,7 +105,7 @@ async def enqueue_once(
         ends = min(filter(None, (call.valid_until, requested.valid_until)), default=None)
         return call._replace(valid_until=ends, data={**(call.data or {}), **identity.data()})
 
-    job = await standing_call(queue, key, judge)
+    job = await existing_call(queue, key, judge)
     if job is None:
         if requested.valid_until is not None and requested.valid_until <= now:
             raise LateTaskError(requested.valid_until, calls=1)
@@ -115,7 +115,7 @@ async def enqueue_once(
             async with lock.held(needed=requested.again is not True):
                 if requested.again is not True:
                     await _refuse_said_before(queue, wanted, identity)
-                job, _ = await order_once(queue, key, make, judge, conditions=lock.conditions)
+                job, _ = await enqueue_idempotent(queue, key, make, judge, conditions=lock.conditions)
         except KeyConflictError as error:
             why = "another try of this task has just changed its call. A retry looks again"
             raise CallsChangedError(why) from error

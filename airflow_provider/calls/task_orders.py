@@ -9,7 +9,7 @@ from airflow_provider.calls.failures import has_none, never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import lost_redial, was_cancelled_by_task
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.core.standing import Standing
+from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.model.jobs.again import CallAgain, states_of
 
 
@@ -61,15 +61,15 @@ class TaskOrders:
         """Return the unique key of a row."""
         return self._identity.call_key(called, place)
 
-    def standing(self, owner: Job, digest: str) -> Standing:
+    def match(self, owner: Job, digest: str) -> KeyMatch:
         """Return whether this call stands for a row or a task with its key."""
         if self._is_again(owner):
-            return Standing.AGAIN
+            return KeyMatch.AGAIN
         if self._identity.is_of_other_run(owner.data):
-            return Standing.STANDS
+            return KeyMatch.SAME
         is_siblings = self._identity.is_sibling_of(owner.data)
         if is_siblings and owner.body_digest != digest:
-            return Standing.OTHER
+            return KeyMatch.OTHER
         if owner.body_digest != digest:
             self.differing.add(owner.id)
         if lost_redial(owner):
@@ -77,7 +77,7 @@ class TaskOrders:
         is_waiting = owner.state in {JobState.QUEUED, JobState.LEASED} and owner.attempt == 0
         if self._batch_id is not None and is_waiting and not is_siblings and not self._is_here(owner):
             self.elsewhere.add(owner.id)
-        return Standing.STANDS
+        return KeyMatch.SAME
 
     def is_own(self, job: Job) -> bool:
         """Return whether the keys of this task find this call."""

@@ -12,8 +12,8 @@ from tests.campaigns.conftest import EACH_STORE
 from voiceflow_worker import CallQueue, Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.admission import Admitter
+from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.standing import Standing
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio
@@ -32,11 +32,11 @@ class Ordered:
     def key(self, called: str, place: int) -> str:
         return f"task/{called}/{place}"
 
-    def standing(self, owner: Job, digest: str) -> Standing:
+    def match(self, owner: Job, digest: str) -> KeyMatch:
         self.seen.append(owner.id)
         if owner.state is JobState.CANCELLED:
-            return Standing.AGAIN
-        return Standing.OTHER if self.strict and owner.body_digest != digest else Standing.STANDS
+            return KeyMatch.AGAIN
+        return KeyMatch.OTHER if self.strict and owner.body_digest != digest else KeyMatch.SAME
 
     def is_own(self, job: Job) -> bool:
         return (job.unique_key or "").startswith("task/")

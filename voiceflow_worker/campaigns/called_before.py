@@ -17,12 +17,12 @@ import anyio
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write, WriteResult
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.standing import Orders
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -331,9 +331,9 @@ class EnqueueLock:
     async def _take(self, queue: CallQueue) -> None:
         clock = queue.store.clock
         gives_up = clock.monotonic() + TIMEOUT.total_seconds()
-        while (standing := await self._put(queue, None)) is not None:
+        while (current := await self._put(queue, None)) is not None:
             if clock.monotonic() >= gives_up:
-                _, since, name = standing.value.split(" ", 2)
+                _, since, name = current.value.split(" ", 2)
                 raise IntakeError(
                     f"another enqueue in queue {queue.name} is in progress: {name}, since {since}. Nothing was "
                     "enqueued: two at once could call the same people twice. Try again when it has ended"
@@ -348,15 +348,15 @@ class EnqueueLock:
         if await self._put(queue, value) is not None:
             raise IntakeError.lost(queue.name)
 
-    async def _put(self, queue: CallQueue, standing: str | None) -> Record | None:
-        """Write the next value if `standing` stands. Returns None, or the record that refused it."""
+    async def _put(self, queue: CallQueue, current: str | None) -> Record | None:
+        """Write the next value if `current` is the value now. Returns None, or the record that refused it."""
         asked, now = queue.store.clock.monotonic(), queue.store.clock.now()
         self._renewals += 1
-        if standing is None:
+        if current is None:
             self._since = now.isoformat(timespec="seconds")
         value = f"{self._token}.{self._renewals} {self._since} {self._name}"
         put = Put(INTAKES, self._key, value, now + LOCK_LENGTH)
-        answer = await self._write(queue, Write(conditions=(Same(INTAKES, self._key, standing),), puts=(put,)))
+        answer = await self._write(queue, Write(conditions=(Same(INTAKES, self._key, current),), puts=(put,)))
         if answer.result is Result.DONE:
             self._value, self._renewed = value, asked
             return None

@@ -52,7 +52,7 @@ from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 from voiceflow_worker.model.times import read_zone
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.standing import Orders
+    from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
 
 _TIMES = ("not_before", "valid_until")

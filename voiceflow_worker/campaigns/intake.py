@@ -10,11 +10,11 @@ from voiceflow_worker.campaigns.called_before import EnqueueLock
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
+from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.stops import BatchStops
-from voiceflow_worker.core.standing import Standing
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
@@ -77,16 +77,16 @@ class RowEnqueuer:
         ended: Counter[JobState] = Counter()
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
-            standing = None if owner is None else self._standing(owner, row.digest)
+            match = None if owner is None else self._match(owner, row.digest)
             is_same = owner is not None and owner.body_digest == row.digest
             is_first = not row.is_bad and row.duplicate_of is None
-            if standing is Standing.STANDS and owner is not None and not is_same:
+            if match is KeyMatch.SAME and owner is not None and not is_same:
                 self._kept.add(owner.body_digest)
             elif is_first and owner is None and row.digest in self._kept:
-                standing = Standing.STANDS
-            if is_first and owner is not None and (standing is Standing.AGAIN or (is_same and self._is_staged(owner))):
+                match = KeyMatch.SAME
+            if is_first and owner is not None and (match is KeyMatch.AGAIN or (is_same and self._is_staged(owner))):
                 new.append(row)
-            elif not row.is_bad and (row.duplicate_of is not None or standing is Standing.STANDS):
+            elif not row.is_bad and (row.duplicate_of is not None or match is KeyMatch.SAME):
                 known.append(row)
                 if is_first and owner is not None and owner.state in ENDED_UNSENT:
                     ended[owner.state] += 1
@@ -98,12 +98,12 @@ class RowEnqueuer:
         bad = [row for row in classified if row.is_bad]
         return ClassifiedRows(rows=classified, new=new, known=known, bad=bad, ended=ended)
 
-    def _standing(self, owner: Job, digest: str) -> Standing:
+    def _match(self, owner: Job, digest: str) -> KeyMatch:
         if owner.state in self.again:
-            return Standing.AGAIN
+            return KeyMatch.AGAIN
         if self.options.orders is not None:
-            return self.options.orders.standing(owner, digest)
-        return Standing.STANDS if owner.body_digest == digest else Standing.OTHER
+            return self.options.orders.match(owner, digest)
+        return KeyMatch.SAME if owner.body_digest == digest else KeyMatch.OTHER
 
     def _is_staged(self, owner: Job) -> bool:
         return owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
@@ -120,24 +120,24 @@ class RowEnqueuer:
             await self._set_limits(self.queue, rows)
         await self.lock.keep()
         calls = [row.call for row in rows if row.call is not None]
-        over = await self._known(calls, Standing.AGAIN)
+        over = await self._known(calls, KeyMatch.AGAIN)
         admitted = await self.queue.admitter.admit(
             calls, dry_run=staging is None, conditions=self.lock.conditions, staging=staging, over=over
         )
         others = [call for call, admission in zip(calls, admitted, strict=True) if admission.owner_id is not None]
-        stand = await self._known(others, Standing.STANDS)  # somebody else was quicker
+        stand = await self._known(others, KeyMatch.SAME)  # somebody else was quicker
         for row, admission in zip(rows, admitted, strict=True):
             is_known = row.call is not None and row.call.unique_key in stand
             self._take(row, AdmissionResult(is_new=False) if is_known else admission, done)
         return done
 
-    async def _known(self, calls: Sequence[CheckedCall], standing: Standing) -> Mapping[str, Job]:
+    async def _known(self, calls: Sequence[CheckedCall], match: KeyMatch) -> Mapping[str, Job]:
         """The stored calls with the keys of these that are this to them, by their unique keys."""
         digests = {call.unique_key: call.digest for call in calls if call.unique_key}
         if self.queue is None or not digests or not (self.again or self.options.orders is not None):
             return {}
         owners = await owners_of(self.queue.store, self.queue.name, digests)
-        return {key: owner for key, owner in owners.items() if self._standing(owner, digests[key]) is standing}
+        return {key: owner for key, owner in owners.items() if self._match(owner, digests[key]) is match}
 
     def _take(self, row: ReadRow, admission: AdmissionResult, done: EnqueuedRows) -> None:
         if admission.suppressed is not None:

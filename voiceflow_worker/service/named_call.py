@@ -18,8 +18,8 @@ from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.rows import DESTINATION
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.standing import Standing, order_once
 from voiceflow_worker.errors import CallFlowError, OtherRequestError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.values import canonical_json, is_object
@@ -82,11 +82,11 @@ class NamedCall:
             return check() if threads is None else await anyio.to_thread.run_sync(check, limiter=threads)
 
         try:
-            return await order_once(queue, self.key, made, self._standing)
+            return await enqueue_idempotent(queue, self.key, made, self._match)
         except CallFlowError as error:
             raise CallFlowError([_renamed(each) for each in error.findings]) from None
 
-    def _standing(self, job: Job) -> Standing:
+    def _match(self, job: Job) -> KeyMatch:
         """Whether the job with this key is that of this request. Raises OtherRequestError if nobody can tell."""
         digest = job.body_digest.partition(_MARK)[2]
         if not digest:
@@ -94,7 +94,7 @@ class NamedCall:
                 f"unique key {self.key!r} belongs to call {job.id}, which was enqueued in another way, so it "
                 "cannot be compared with this one. Nothing was enqueued. Check that call, or use a new key"
             )
-        return Standing.STANDS if digest == self.digest else Standing.OTHER
+        return KeyMatch.SAME if digest == self.digest else KeyMatch.OTHER
 
 
 _MARK = "."

@@ -20,7 +20,7 @@ from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.standing import Orders
+    from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
     from voiceflow_worker.ivr.menu import Menu
 

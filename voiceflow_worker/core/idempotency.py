@@ -1,7 +1,7 @@
-"""What stands when a call is ordered again under its unique key: by a program, over HTTP, or by a task's next try.
+"""Idempotent enqueueing: what the call that has a unique key is to a program, a request or a retry that names the key.
 
-The key is what an order is known by. The call that has the key stands, so the order adds nothing; or it has ended and
-is to be made again, and then a new call takes the key from it in the write that stores it; or it is another call.
+The call is the one that is asked for, and nothing is added; or it has ended and is to be made again, and then a new
+call takes the key from it in the write that stores it; or it is another call.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.job import Job
 
 
-class Standing(Enum):
+class KeyMatch(Enum):
     """What the call that has a unique key is to the order that names the key."""
 
-    STANDS = auto()
+    SAME = auto()
     """It is the call that was ordered. Nothing is added."""
     AGAIN = auto()
     """It has ended, and the order is a new call, which takes its key."""
@@ -51,7 +51,7 @@ class Orders(Protocol):
         """
         ...
 
-    def standing(self, owner: Job, digest: str) -> Standing:
+    def match(self, owner: Job, digest: str) -> KeyMatch:
         """What the call that has a key is to a row with this key. `digest` is that of the row's call."""
         ...
 
@@ -64,25 +64,25 @@ class Orders(Protocol):
         ...
 
 
-Judge = Callable[[Job], Standing]
+Judge = Callable[[Job], KeyMatch]
 """What the call that has a key is to an order. It may raise an error that says more."""
 
 
-async def standing_call(queue: CallQueue, key: str, judge: Judge) -> Job | None:
-    """The call that stands under this key; None if there is none. Raises KeyConflictError for another call."""
-    owner, standing = await _looked_up(queue, key, judge)
-    return owner if standing is Standing.STANDS else None
+async def existing_call(queue: CallQueue, key: str, judge: Judge) -> Job | None:
+    """The call that this key names already; None if there is none. Raises KeyConflictError for another call."""
+    owner, match = await _looked_up(queue, key, judge)
+    return owner if match is KeyMatch.SAME else None
 
 
-async def _looked_up(queue: CallQueue, key: str, judge: Judge) -> tuple[Job | None, Standing | None]:
+async def _looked_up(queue: CallQueue, key: str, judge: Judge) -> tuple[Job | None, KeyMatch | None]:
     owner = (await owners_of(queue.store, queue.name, [key])).get(key)
-    standing = None if owner is None else judge(owner)
-    if owner is not None and standing is Standing.OTHER:
+    match = None if owner is None else judge(owner)
+    if owner is not None and match is KeyMatch.OTHER:
         raise KeyConflictError([KeyConflict(0, key, owner.id)])
-    return owner, standing
+    return owner, match
 
 
-async def order_once(
+async def enqueue_idempotent(
     queue: CallQueue,
     key: str,
     make: Callable[[], Awaitable[CheckedCall]],
@@ -95,8 +95,8 @@ async def order_once(
     It is stored under the `conditions`: IntakeError if one fails. Raises CallFlowError and SuppressedNumberError, with
     which nothing is stored; OtherRequestError if the key belongs to an erased call; KeyConflictError and StoreError.
     """
-    owner, standing = await _looked_up(queue, key, judge)
-    if owner is not None and standing is Standing.STANDS:
+    owner, match = await _looked_up(queue, key, judge)
+    if owner is not None and match is KeyMatch.SAME:
         return owner, False
     over = {} if owner is None else {key: owner}  # only as it was when it was judged
     (result,) = await queue.admitter.admit([await make()], conditions=conditions, over=over)
@@ -104,7 +104,7 @@ async def order_once(
         raise CallFlowError(result.findings)
     if result.suppressed is not None:
         raise SuppressedNumberError([result.suppressed])
-    job, standing = await _looked_up(queue, key, judge)
+    job, match = await _looked_up(queue, key, judge)
     if job is None and not result.is_new:
         raise OtherRequestError(
             f"unique key {key!r} belongs to a call that was erased with its person; nothing was enqueued. Use a new "
@@ -112,6 +112,6 @@ async def order_once(
         )
     if job is None:
         raise StoreUnavailableError("the call was stored, and is not found yet; repeat the request with the same key")
-    if standing is not Standing.STANDS and not result.is_new:  # somebody was quicker, and that call has ended since
+    if match is not KeyMatch.SAME and not result.is_new:  # somebody was quicker, and that call has ended since
         raise KeyConflictError([KeyConflict(0, key, job.id)])
     return job, result.is_new is True
