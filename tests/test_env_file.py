@@ -91,8 +91,9 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_settings_come_from_the_file_of_the_service_and_not_from_the_working_directory(
     service: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path(".env").write_text("VOICEFLOW_STORE=sqlite:///other.db\nVOICEFLOW_RATE=1\n")
-    Path("voiceflow.toml").write_text('base_url = "http://evil.example"\n')
+    Path(".env").write_text(
+        "VOICEFLOW_STORE=sqlite:///other.db\nVOICEFLOW_RATE=1\nVOICEFLOW_BASE_URL=http://evil.example\n"
+    )
     settings = load_settings()
     assert (settings.store, settings.rate, settings.base_url) == (URL, 10, None)
     assert settings.place_of("store") == f"VOICEFLOW_STORE ({service})"

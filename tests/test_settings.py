@@ -36,13 +36,12 @@ def told(**options: object) -> str:
     return str(caught.value)
 
 
-def test_an_option_beats_the_environment_beats_dotenv_beats_toml(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("voiceflow.toml").write_text("rate = 1\nburst = 2\nconcurrency = 3\nmax_active = 4\n")
+def test_an_option_beats_the_environment_beats_dotenv(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\n")
     monkeypatch.setenv("VOICEFLOW_RATE", "8")
     monkeypatch.setenv("VOICEFLOW_BURST", "9")
     settings = load_settings(rate=10)
-    assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 9, 7, 4)
+    assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 9, 7, None)
 
 
 def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,12 +50,6 @@ def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_API_KEY", "")
     settings = load_settings()
     assert (settings.source, settings.api_key) == ("+6531234567", None)
-
-
-def test_toml_takes_durations_as_numbers_and_as_text() -> None:
-    Path("voiceflow.toml").write_text('lease = 90\nread_timeout = "500ms"\n')
-    settings = load_settings()
-    assert (settings.lease, settings.read_timeout) == (timedelta(seconds=90), timedelta(milliseconds=500))
 
 
 def test_a_rate_is_a_number_or_unlimited() -> None:
@@ -70,18 +63,17 @@ def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_RATE", "fast")
-    Path(".env").write_text("VOICEFLOW_LEASE=a while\n")
-    Path("voiceflow.toml").write_text("burst = 0\n")
+    Path(".env").write_text("VOICEFLOW_LEASE=a while\nVOICEFLOW_BURST=0\n")
     message = told(log_level="mars")
     assert "VOICEFLOW_RATE is 'fast' (the environment): give calls per second" in message
     assert "VOICEFLOW_LEASE is 'a while' (.env): give a number with a unit" in message
-    assert "burst is '0' (voiceflow.toml): it should be greater than or equal to 1" in message
+    assert "VOICEFLOW_BURST is '0' (.env): it should be greater than or equal to 1" in message
     assert "--log-level is 'mars' (given directly): it should be 'debug', 'info'" in message
     assert "--concurrency is 'many' (given directly): give a whole number" in told(concurrency="many")
     assert "(given directly): give yes or no" in told(retry_not_created_5xx="perhaps")
 
 
-@pytest.mark.parametrize("place", ["environment", "file", ".env", "voiceflow.toml", "option"])
+@pytest.mark.parametrize("place", ["environment", "file", ".env", "option"])
 def test_a_region_is_refused_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     options: dict[str, object] = {}
     match place:
@@ -91,8 +83,6 @@ def test_a_region_is_refused_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch,
             monkeypatch.setenv("VOICEFLOW_REGION_FILE", "/no/such/file")
         case ".env":
             Path(".env").write_text("VOICEFLOW_REGION=ap\n")
-        case "voiceflow.toml":
-            Path("voiceflow.toml").write_text('region = "us"\n')
         case _:
             options["region"] = "id"
     message = told(**options)
@@ -132,10 +122,9 @@ def test_a_key_within_the_base_url_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in message
 
 
-def test_networks_are_a_list_with_commas_or_a_toml_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("voiceflow.toml").write_text('trusted_proxies = ["10.0.0.0/8", "::1"]\n')
+def test_networks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_WEBHOOK_ALLOW", "18.140.80.2, 52.0.0.0/8,")
-    settings = load_settings()
+    settings = load_settings(trusted_proxies=["10.0.0.0/8", "::1"])
     assert settings.webhook_allow == (ip_network("18.140.80.2/32"), ip_network("52.0.0.0/8"))
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 
@@ -148,7 +137,7 @@ def test_levels_and_formats_are_read_in_any_case() -> None:
 def test_a_secret_is_read_from_the_file_that_a_name_ending_in_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("key").write_text("s3cret-key\r\n")
     monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "key")
-    Path("voiceflow.toml").write_text('queue_file = "queue.txt"\n')
+    Path(".env").write_text("VOICEFLOW_QUEUE_FILE=queue.txt\n")
     Path("queue.txt").write_text("reminders\n")
     settings = load_settings()
     assert settings.api_key == SecretStr("s3cret-key")
@@ -216,15 +205,13 @@ def test_quotes_that_an_env_file_of_docker_leaves_are_no_part_of_a_value(monkeyp
 def test_the_files_of_settings_are_read_as_windows_writes_them() -> None:
     for form, end in product(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"], ["\n", "\r\n"]):
         Path(".env").write_bytes(f'# a note{end}VOICEFLOW_STORE="{STORE}"{end}VOICEFLOW_RATE=7{end}'.encode(form))
-        Path("voiceflow.toml").write_bytes(f"burst = 2{end}concurrency = 3{end}".encode(form))
         settings = load_settings()
-        assert (settings.store, settings.rate, settings.burst, settings.concurrency) == (STORE, 7, 2, 3)
+        assert (settings.store, settings.rate) == (STORE, 7)
 
 
-@pytest.mark.parametrize("name", [".env", "voiceflow.toml"])
-def test_a_directory_in_place_of_a_file_of_settings_is_named(name: str) -> None:
-    Path(name).mkdir()  # as Docker mounts a file that does not exist
-    assert f"{name} is a directory" in told()
+def test_a_directory_in_place_of_a_file_of_settings_is_named() -> None:
+    Path(".env").mkdir()  # as Docker mounts a file that does not exist
+    assert ".env is a directory" in told()
 
 
 def test_a_name_without_a_value_is_not_set() -> None:
@@ -265,13 +252,11 @@ def test_a_bad_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch
 def test_names_that_are_not_settings_are_reported_and_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_RAET", "5")
     Path(".env").write_text("VOICEFLOW_API_KEYS=x\nSOMETHING_ELSE=y\nVOICEFLOW_SOURCE_FILE=z\n")
-    Path("voiceflow.toml").write_text("colour = 1\n")
     assert load_settings(source="+6531234567").rate == 10
     unknown = {found.name: (found.place, found.suggestion) for found in unknown_variables()}
     assert unknown == {
         "VOICEFLOW_RAET": ("the environment", "VOICEFLOW_RATE"),
         "VOICEFLOW_API_KEYS": (".env", "VOICEFLOW_API_KEY"),
-        "colour": ("voiceflow.toml", None),
     }
 
 
@@ -280,9 +265,6 @@ def test_an_option_that_is_not_a_setting_is_refused() -> None:
 
 
 def test_a_broken_settings_file_is_named() -> None:
-    Path("voiceflow.toml").write_text("rate = = 1\n")
-    assert "voiceflow.toml cannot be read" in told()
-    Path("voiceflow.toml").unlink()
     Path(".env").write_bytes(b"VOICEFLOW_SOURCE=\xff\n")
     assert ".env cannot be read: it is not UTF-8 text" in told()
 
@@ -310,11 +292,8 @@ class TestRedial:
     def test_outcomes_are_named_as_people_write_them(self, text: str) -> None:
         assert load_settings(redial_on=text).redial_on == ("BUSY", "NO_ANSWER")
 
-    def test_a_list_of_a_settings_file_is_read(self, tmp_path: Path) -> None:
-        (tmp_path / "voiceflow.toml").write_text(
-            'redial_on = ["busy", "failed"]\nredial_max = 2\nredial_after = "1h"\n'
-        )
-        settings = load_settings()
+    def test_a_list_of_a_program_is_read(self) -> None:
+        settings = load_settings(redial_on=["busy", "failed"], redial_max=2, redial_after="1h")
         assert settings.redial_on == ("BUSY", "ERROR", "FAILED")
         assert (settings.redial_max, settings.redial_after) == (2, timedelta(hours=1))
 

@@ -1,10 +1,9 @@
 """The settings, and the only reader of the environment.
 
 A setting is looked for in this order: the options of `load_settings`, the environment (`VOICEFLOW_RATE`), `.env`
-(`VOICEFLOW_RATE`), `voiceflow.toml` (`rate`), the default. The two files are those of the working directory. If
-`VOICEFLOW_ENV_FILE` names a file, it takes the place of both: that of a service (`env_file.py`). A name that ends in
-`_FILE` gives the path of a file that holds the value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts
-as not set.
+(`VOICEFLOW_RATE`), the default. `.env` is that of the working directory. If `VOICEFLOW_ENV_FILE` names a file, it
+takes its place: that of a service (`env_file.py`). A name that ends in `_FILE` gives the path of a file that holds the
+value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not set.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -72,16 +70,13 @@ from voiceflow_worker.watched_file import WatchedFile
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.policy import CallPolicy
 
-T = TypeVar("T")
-
 PREFIX = "VOICEFLOW_"
-ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
+ENV_FILE = ".env"
 _REFUSED = {
     "region": "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If "
     f"your account manager named another address, set {PREFIX}BASE_URL to that address"
 }
 """Settings that some expect but that do not exist, each with a remedy. Loading the settings fails while one is set."""
-_FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
 _LARGEST_FILE = 1_000_000
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
@@ -123,8 +118,8 @@ class _Given:
 
     @property
     def is_here(self) -> bool:
-        """Whether it comes from a file of the working directory."""
-        return self.place in _FILES_HERE
+        """Whether it comes from the file of the working directory."""
+        return self.place == ENV_FILE
 
     @property
     def path(self) -> Path:
@@ -225,29 +220,25 @@ class ShownSetting:
 class _Layer:
     """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_file`."""
 
-    values: Mapping[str, Any]
+    values: Mapping[str, str]
     place: str
-    prefix: str = ""
-
-    def shown_name(self, key: str) -> str:
-        return key.upper() if self.prefix else key
 
     def given(self) -> dict[str, _Given]:
         """The settings in this place, such as `.env`. Raises SettingsError if both NAME and NAME_FILE are set."""
         given: dict[str, _Given] = {}
         for name in (*Settings.model_fields, *_REFUSED):
-            key = self.prefix.lower() + name
+            key = PREFIX.lower() + name
             for each in (key, key + "_file"):
-                if not str(value := self.values.get(each, "")).strip():
+                if not (value := self.values.get(each, "")).strip():
                     continue
                 if name in given:
-                    names = f"{given[name].name} and {self.shown_name(each)}"
+                    names = f"{given[name].name} and {each.upper()}"
                     raise SettingsError(f"{names} are both set ({self.place}); keep one of them")
-                given[name] = _Given(value, self.shown_name(each), self.place, in_file=each != key)
+                given[name] = _Given(value, each.upper(), self.place, in_file=each != key)
         return given
 
     def unknown(self) -> list[UnknownVariable]:
-        prefix = self.prefix.lower()
+        prefix = PREFIX.lower()
         names = list(Settings.model_fields)
         known = {prefix + name + suffix for name in (*names, *_REFUSED) for suffix in ("", "_file")}
         known.add(SERVICE_FILE.lower())
@@ -256,30 +247,17 @@ class _Layer:
             if key.startswith(prefix) and key not in known:
                 # Compared without the prefix, which would make all names similar.
                 close = get_close_matches(key.lower().removeprefix(prefix), names, n=1)
-                meant = self.shown_name(prefix + close[0]) if close else None
-                unknown.append(UnknownVariable(self.shown_name(key), self.place, suggestion=meant))
+                meant = f"{prefix}{close[0]}".upper() if close else None
+                unknown.append(UnknownVariable(key.upper(), self.place, suggestion=meant))
         return unknown
 
 
 def _layers() -> tuple[_Layer, ...]:
     """The places of settings, the most important first. Raises SettingsError."""
-    environment = _Layer(_lower(os.environ), "the environment", PREFIX)
+    environment = _Layer(_lower(os.environ), "the environment")
     if (service := service_file()) is not None:
-        return environment, _Layer(_lower(_variables_of(service)), str(service), PREFIX)
-    try:
-        toml = tomllib.loads(_read_here(TOML_FILE, _text_of) or "")
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{TOML_FILE} cannot be read: {error}") from None
-    dotenv: Mapping[str, str | None] = {}
-    if (read := _read_here(ENV_FILE, _encoding_of)) is not None:
-        from dotenv import dotenv_values  # a command in another directory does not need it
-
-        dotenv = dotenv_values(ENV_FILE, encoding=read[1])
-    return (
-        environment,
-        _Layer(_lower({name: value for name, value in dotenv.items() if value is not None}), ENV_FILE, PREFIX),
-        _Layer(toml, TOML_FILE),
-    )
+        return environment, _Layer(_lower(_variables_of(service)), str(service))
+    return environment, _Layer(_lower(_variables_here()), ENV_FILE)
 
 
 def _lower(variables: Mapping[str, str]) -> dict[str, str]:
@@ -315,15 +293,18 @@ def export_further_variables() -> None:
         os.environ.update(further)
 
 
-def _read_here(name: str, read: Callable[[Path], T]) -> T | None:
-    """What is read of a file of settings in the working directory; None if there is none. Raises SettingsError."""
+def _variables_here() -> dict[str, str]:
+    """The variables in `.env` of the working directory; none without one. Raises SettingsError."""
     try:
-        return read(Path(name))
+        _, encoding = _encoding_of(Path(ENV_FILE))
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError) as error:
         why = f"cannot be read: {why_unreadable(error)}" if _is_unreadable(error) else str(error)
-        raise SettingsError(f"{name} {why}") from None
+        raise SettingsError(f"{ENV_FILE} {why}") from None
+    from dotenv import dotenv_values  # a command in another directory does not need it
+
+    return {name: value for name, value in dotenv_values(ENV_FILE, encoding=encoding).items() if value is not None}
 
 
 class Settings(BaseModel):
@@ -523,7 +504,7 @@ class Settings(BaseModel):
 
 
 def load_settings(*, options_place: str | None = None, **options: object) -> Settings:
-    """The settings from options, the environment, `.env`, `voiceflow.toml` and defaults, in that order.
+    """The settings from options, the environment, `.env` and defaults, in that order.
 
     An option that is None counts as not given; `rate="unlimited"` lifts the limit. Raises SettingsError, which names
     every wrong setting with its place, its expected form, and its value unless that is a secret. `options_place` is the
@@ -536,19 +517,6 @@ def load_settings(*, options_place: str | None = None, **options: object) -> Set
             shown, place = (option, "given directly") if options_place is None else (name, options_place)
             given[name] = _Given(value, shown, place)
     return Settings(**given)
-
-
-def asked_log_format() -> str | None:
-    """The log format that is asked for, even if other settings are wrong; None for the default."""
-    try:
-        layers = _layers()
-    except SettingsError:
-        layers = (_Layer(_lower(os.environ), "the environment", PREFIX),)
-    try:
-        given = next((found for layer in layers if (found := layer.given().get("log_format")) is not None), None)
-        return None if given is None else str(given.read()).strip().lower()
-    except SettingsError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,7 +537,7 @@ def traces_wanted() -> TracesWanted | None:
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
-    """The unknown names among the settings in the environment, `.env` and `voiceflow.toml`."""
+    """The unknown names among the settings in the environment and `.env`."""
     return tuple(unknown for layer in _layers() for unknown in layer.unknown())
 
 
@@ -612,7 +580,7 @@ _LEADS_AWAY = {
 
 
 def _check_addresses(given: Mapping[str, _Given]) -> None:
-    """Raise SettingsError if .env or voiceflow.toml says where a secret is sent that was set in neither of them.
+    """Raise SettingsError if .env says where a secret is sent that was set elsewhere.
 
     A folder in which somebody runs a command must not lead the key of the environment to another address.
     """

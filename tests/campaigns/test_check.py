@@ -59,16 +59,6 @@ async def test_a_column_that_is_missing_is_told_beside_the_columns_as_the_file_h
     assert (found.column, "columns found: Mobile, First Name" in found.message) == ("nmae", True)
 
 
-async def test_the_files_that_would_be_played_are_listed_with_their_first_line(tmp_path: Path) -> None:
-    body = {"callflow": [CALL, PLAY]}
-    other = json.loads(json.dumps(body).replace("a.mp3", "b.wav").replace("87654321", "87654322"))
-    path = file_of(tmp_path, "\n".join(map(json.dumps, (body, other, body))), "calls.jsonl")
-    assert (await check_file(path, now=NOW)).file_urls == {
-        "https://example.com/a.mp3": 1,
-        "https://example.com/b.wav": 2,
-    }
-
-
 async def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: Path) -> None:
     say = {"action": "say", "params": {"text": "Hello {{name}}.", "repetition": 2}}
     call = {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}}

@@ -1,10 +1,9 @@
-"""The report of a batch: in numbers, as a CSV, as a page."""
+"""The report of a batch: in numbers, as a CSV."""
 
 from __future__ import annotations
 
 import csv
 from datetime import timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from tests.campaigns.reading import NOW
 from tests.contract.samples import add_jobs
 from voiceflow_worker.campaigns.reports.report_csv import COLUMNS, harmless, report_line
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-from voiceflow_worker.campaigns.reports.report_html import chart_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.reporting.report import ReportTable, Share, build_report
+from voiceflow_worker.core.reporting.report import build_report
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -165,67 +163,6 @@ def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
         ("", ""),
     ]:
         assert harmless(cell) == written
-
-
-class Page(HTMLParser):
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-async def test_the_page_needs_nothing_else_and_takes_nothing_for_markup(store: Store, tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>"
-    await fill(
-        store,
-        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
-        job(2, unique_key=evil, reason='"><img src=x onerror=alert(1)>'),
-    )
-    path = tmp_path / "report.html"
-    assert await written(store, "visits", html=path) == 2
-    page = Page(path.read_text(encoding="utf-8"))
-    assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
-    assert not {name for name, _ in page.attributes} & {"src", "href", "onerror", "xlink:href"}
-    assert "url(" not in path.read_text(encoding="utf-8")
-    assert page.attributes.count(("class", "whole")) == 2 * WHOLE
-    assert evil in page.text
-    for told in ("Batch visits", "+6580000001", "COMPLETED", "100.0%", "2026-03-02 09:00:00 UTC"):
-        assert told in page.text
-
-
-async def test_the_table_of_a_large_batch_is_cut_and_says_so(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voiceflow_worker.campaigns.reports.report_html.MOST_ROWS", 3)
-    await fill(store, *map(job, range(5)))
-    path = tmp_path / "report.html"
-    assert await written(store, "visits", html=path) == 5
-    page = Page(path.read_text(encoding="utf-8"))
-    assert "The first 3 of 5 calls" in page.text
-    assert page.attributes.count(("class", "whole")) == 3 * WHOLE
-
-
-def test_bars_are_as_long_as_the_share_in_their_label() -> None:
-    chart = chart_of(ReportTable("Keys", ("keys", "#calls"), (("a", 4), ("b", 1))))
-    assert [(bar.name, bar.width, bar.text) for bar in chart.bars] == [
-        ("a", 80.0, "4 (80.0%)"),
-        ("b", 20.0, "1 (20.0%)"),
-    ]
-
-
-def test_bars_of_a_rate_are_as_long_as_the_rate() -> None:
-    hours = (("09:00", 4, 1, Share(0.25)), ("10:00", 2, 0, None))
-    chart = chart_of(ReportTable("By hour", ("hour", "#attempts", "#answered", "#answer rate"), hours))
-    assert [(bar.width, bar.text) for bar in chart.bars] == [(25.0, "25.0% of 4"), (0.0, "2, none ended")]
 
 
 def test_a_refused_call_shows_what_8x8_said() -> None:

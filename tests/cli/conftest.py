@@ -34,7 +34,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory: no .env, no voiceflow.toml, no store of anybody."""
+    """An empty working directory: no .env, no store of anybody."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from tests.gateway.misbehaving import MisbehavingServer
 from tests.support.company_proxy import AUTHORITY, VOICE, CompanyProxy, hangs_up, refuses, resets, says
 from tests.support.everyday import combinations
 
-CRM, FILES = "crm.company.example", "files.company.example"
+CRM = "crm.company.example"
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt "
 NOTIFY = {"NOTIFY_URL": f"https://{CRM}/hooks?token=t", "NOTIFY_SECRET": "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
 
@@ -80,7 +79,7 @@ def company(
         stack.callback(server.shutdown)
         sandbox = int(eight.url.rpartition(":")[2])
         credentials = b64encode(b"me:hunter@2").decode()
-        ports = {VOICE: sandbox, CRM: server.server_port, FILES: server.server_port}
+        ports = {VOICE: sandbox, CRM: server.server_port}
         proxy = CompanyProxy(ports, credentials=credentials)
         listening = stack.enter_context(MisbehavingServer(proxy))
         eight.settings(
@@ -107,14 +106,9 @@ def test_every_command_goes_through_the_proxy(company: Company, monkeypatch: pyt
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     assert company("account", "numbers").code == 0
     assert company.tunnels == {f"{VOICE}:443"}
-    call = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}
-    play = {"action": "playFile", "params": {"fileUrl": f"https://{FILES}/a.wav"}}
-    Path("flow.json").write_text(json.dumps({"callflow": [call, play]}))
-    checked = company("check", "flow.json", "--fetch", "--json")
-    assert not [line for line in checked.lines if FILES in line["message"]]
     enqueued(company.voiceflow.folder, 3)
     assert company("worker", "--drain").code == 0
-    assert company.tunnels == {f"{VOICE}:443", f"{FILES}:443", f"{CRM}:443"}
+    assert company.tunnels == {f"{VOICE}:443", f"{CRM}:443"}
     assert len(company.eight.rang) == len(set(company.eight.rang)) == 3
     found = {line["check"]: line for line in company("doctor", "--json").lines}
     assert found["credentials"]["level"] == "ok"
@@ -164,7 +158,7 @@ def test_a_failure_names_its_cause_and_the_setting(
 @pytest.mark.parametrize(
     ("command", "setting"),
     combinations(
-        [("check", "flow.json", "--fetch"), ("account", "numbers"), ("worker", "--drain"), ("status",)],
+        [("account", "numbers"), ("worker", "--drain"), ("status",)],
         ["PROXY=socks5://me:hunter@p:1", "PROXY=https://p", "NO_PROXY=10.0.0.0/33", "CA_FILE=/no/such"],
     ),
 )

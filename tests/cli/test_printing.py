@@ -6,8 +6,6 @@ import csv
 import gc
 import json
 import logging
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -53,7 +51,7 @@ def _with_a_summary_that_steers(folder: Path) -> str:
 def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = _with_a_summary_that_steers(voiceflow.folder)
     monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
-    page, table = voiceflow.folder / "report.html", voiceflow.folder / "report.csv"
+    table = voiceflow.folder / "report.csv"
     for command in (
         ["calls", "list"],
         ["calls", "show", job_id],
@@ -62,7 +60,7 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
         ["status"],
         ["doctor"],
         ["report", "--batch", f"b{STEERING}"],
-        ["report", "--csv", str(table), "--html", str(page)],
+        ["report", "--csv", str(table)],
         ["calls", "redial", job_id, "--note", STEERING],
         ["calls", "show", job_id],
         ["calls", "show", f"default.{STEERING}"],
@@ -74,10 +72,9 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
             printed = ended.out + ended.err
             assert printed, command
             assert not UNWANTED & set(printed), (command, options, printed)
-    for file in (page, table):
-        text = file.read_text()
-        assert not UNWANTED & set(text), file
-        assert r"\x1b[2J" in text, "what was there can still be seen"
+    text = table.read_text()
+    assert not UNWANTED & set(text)
+    assert r"\x1b[2J" in text, "what was there can still be seen"
     (row,) = csv.DictReader(table.read_text("utf-8-sig").splitlines())
     assert r"message \x1b]0;owned" in row["message"]
     (call,) = voiceflow("calls", "list", "--json").lines
@@ -260,70 +257,3 @@ def test_every_line_names_its_process_where_there_are_several(capsys: pytest.Cap
     structlog.get_logger("voiceflow.worker").info("ours")
     logging.getLogger("somebody").warning("theirs")
     assert ["4711" in line for line in capsys.readouterr().err.splitlines()] == [True, True]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "variables", "code", "level"),
-    [
-        (("enqueu",), {}, 2, "error"),
-        (("enqueue", "missing.csv", "--say", "Hi"), {}, 2, "error"),
-        (
-            ("enqueue", "people.csv", "--say", "Hi", "--voice-profile", "v", "--source", "+6531234567", "--json"),
-            {},
-            2,
-            "info",
-        ),
-        (("status",), {}, 3, "error"),
-        (("status",), {"VOICEFLOW_RATE": "fast"}, 2, "error"),
-        (("worker", "--drain"), {"VOICEFLOW_API_KEY": ""}, 2, "error"),
-        (("ivr", "play", "missing:menu"), {}, 2, "error"),
-    ],
-)
-def test_every_line_on_stderr_is_json_if_the_log_is(
-    voiceflow: Program,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    arguments: tuple[str, ...],
-    variables: dict[str, str],
-    code: int,
-    level: str,
-) -> None:
-    monkeypatch.chdir(voiceflow.folder)
-    Path("people.csv").write_text("destination\nnobody\n")
-    monkeypatch.setenv("VOICEFLOW_LOG_FORMAT", "json")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    ended = voiceflow(*arguments)
-    records = [json.loads(line) for line in ended.err.splitlines()]
-    assert ended.code == code
-    assert level in {record["level"] for record in records}
-    assert all({"event", "level", "timestamp"} <= set(record) for record in records)
-
-
-def test_the_form_of_the_log_is_looked_for_before_the_settings_are_read(voiceflow: Program) -> None:
-    for place, content in ((".env", "VOICEFLOW_LOG_FORMAT=JSON\n"), ("voiceflow.toml", 'log_format = "json"\n')):
-        (voiceflow.folder / place).write_text(content)
-        for arguments in (("enqueu",), ("status",)):
-            assert json.loads(voiceflow(*arguments).err)["level"] == "error", (place, arguments)
-        (voiceflow.folder / place).unlink()
-
-
-def test_what_python_prints_is_json_too(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_arguments: object) -> int:
-        sys.stderr.write("half a line, ")
-        sys.stderr.write("and its end\n")
-        structlog.get_logger().warning("a record", number=1)
-        worker = threading.Thread(target=lambda: sys.stderr.write("from a thread\n"))
-        worker.start()
-        worker.join()
-        raise ZeroDivisionError("a bug\nin two lines")
-
-    monkeypatch.setenv("VOICEFLOW_LOG_FORMAT", "json")
-    monkeypatch.setattr("voiceflow_worker.cli.program._ended", fails)
-    log_to_stderr(form="json", level="info")
-    with pytest.raises(SystemExit, match="1"):
-        voiceflow("status")
-    records = [json.loads(line) for line in voiceflow.capfd.readouterr().err.splitlines()]
-    assert [record["event"] for record in records[:3]] == ["half a line, and its end", "a record", "from a thread"]
-    assert records[3]["level"] == "critical"
-    assert records[3]["event"].endswith("ZeroDivisionError: a bug\nin two lines")

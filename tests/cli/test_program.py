@@ -175,7 +175,7 @@ def test_what_was_set_is_shown_with_its_place_and_the_rest_on_demand(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_RATE", "7")
-    (voiceflow.folder / "voiceflow.toml").write_text('queue = "reminders"\n')
+    (voiceflow.folder / ".env").write_text("VOICEFLOW_QUEUE=reminders\n")
     assert [line["setting"] for line in voiceflow("config", "show", "--json").lines] == [
         "VOICEFLOW_QUEUE",
         "VOICEFLOW_RATE",
@@ -184,7 +184,7 @@ def test_what_was_set_is_shown_with_its_place_and_the_rest_on_demand(
     lines = voiceflow("config", "show", "--all", "--json").lines
     found = {line["setting"]: (line["value"], line["from"]) for line in lines}
     assert found["VOICEFLOW_RATE"] == ("7.0", "VOICEFLOW_RATE (the environment)")
-    assert found["VOICEFLOW_QUEUE"] == ("reminders", "queue (voiceflow.toml)")
+    assert found["VOICEFLOW_QUEUE"] == ("reminders", "VOICEFLOW_QUEUE (.env)")
     assert found["VOICEFLOW_BURST"] == ("1", "the default")
     assert found["VOICEFLOW_LEASE"][0] == "60s"
 

@@ -62,7 +62,7 @@ def test_the_reasons_of_cancelled_calls_are_counted(voiceflow: Program) -> None:
 
 def test_files_are_written(voiceflow: Program) -> None:
     store = filled(voiceflow)
-    files = ("--csv", "out.csv", "--html", "out.html", "--xlsx", "out.xlsx")
+    files = ("--csv", "out.csv", "--xlsx", "out.xlsx")
     ended = voiceflow("report", "--batch", "march", *files, "--json", *store)
     assert ended.code == 0
     assert ended.document["by_country"][0]["total"] == 3
@@ -73,14 +73,13 @@ def test_files_are_written(voiceflow: Program) -> None:
     book.close()
     with (voiceflow.folder / "out.csv").open(encoding="utf-8-sig", newline="") as file:
         assert sorted(row["state"] for row in csv.DictReader(file)) == ["completed", "queued", "queued"]
-    assert "march" in (voiceflow.folder / "out.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (("--csv", "out", "--select", "nmae"), "no call has the column 'nmae'; the columns are: destination, result"),
-        (("--select", "answer"), "add --csv, --xlsx or --html"),
+        (("--select", "answer"), "add --csv or --xlsx"),
         (("--csv", "out", "--time-zone", "Singapore"), "did you mean Asia/Singapore?"),
     ],
 )
@@ -94,7 +93,7 @@ def test_columns_and_zones_that_cannot_be_shown_write_no_file(
 
 @pytest.mark.parametrize(
     ("files", "code"),
-    [(("--csv", "no/such/folder/out"), 1), (("--csv", "out", "--html", "out"), 2)],
+    [(("--csv", "no/such/folder/out"), 1), (("--csv", "out", "--xlsx", "out"), 2)],
     ids=["no such folder", "one file for two forms"],
 )
 def test_a_file_that_cannot_be_written_is_reported(voiceflow: Program, files: tuple[str, ...], code: int) -> None:
@@ -116,10 +115,9 @@ def test_without_a_batch_it_covers_the_queue(voiceflow: Program) -> None:
     store = filled(voiceflow)
     found = voiceflow("report", "--json", *store).document
     assert (found["batch_id"], found["total"], found["outcomes"]) == (None, 4, {"COMPLETED": 1})
-    ended = voiceflow("report", "--csv", "all.csv", "--html", "all.html", *store)
+    ended = voiceflow("report", "--csv", "all.csv", *store)
     assert ended.out.startswith("queue default: 4 calls\n")
     assert "all.csv: 4 calls" in ended.err
-    assert "<h1>All calls</h1>" in (voiceflow.folder / "all.html").read_text(encoding="utf-8")
 
 
 ANA = number(0)

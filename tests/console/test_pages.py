@@ -29,7 +29,6 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, Receiver, 
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
-from voiceflow_worker.core.heartbeats import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames, batch_puts
@@ -323,25 +322,6 @@ async def test_a_scheduled_run_that_calls_nobody_is_red_on_the_front_page(memory
     assert (told in found.text) == is_told
     red = re.findall(r'class="notice bad".*?</div></div>', found.html, re.DOTALL)
     assert sum("schedule daily" in each for each in red) == is_told
-
-
-async def test_the_last_hour_is_kept_from_samples_of_the_heartbeats(store_url: str) -> None:
-    clock = ManualClock(datetime(2026, 7, 1, 17, 0, 5, tzinfo=UTC))
-    async with open_store(store_url, clock=clock) as store:
-        history, heartbeats = RateHistory(store), Heartbeats(store)
-        for rate in (2.0, 4.0, 0.0):
-            await heartbeats.worker(WorkerBeat(worker_id="a", queue="default", rate=rate, in_flight=1))
-            await history.sample()
-            clock.advance(timedelta(seconds=20))
-        await history.sample()
-        assert await history.last_hour() == [(datetime(2026, 7, 1, 17, tzinfo=UTC), {"default": 2.0})]
-        clock.advance(timedelta(minutes=1))
-        await history.sample()
-        found = await page(shown_by(store), "/ui")
-        assert ("aria-label", "Calls a second in the last hour: 0.0 now, 2.0 at most") in found.attributes
-        clock.advance(timedelta(minutes=61))
-        assert await history.last_hour() == []
-        assert "The curve begins when a receiver has run for two minutes" in (await page(shown_by(store), "/ui")).text
 
 
 async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> None:

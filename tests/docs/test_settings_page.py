@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
-
-from tests.docs.pages import DOCS, blocks
+from tests.docs.pages import DOCS
 from voiceflow_worker.setting_kinds import parse_duration
-from voiceflow_worker.settings import PREFIX, Settings, load_settings, unknown_variables
+from voiceflow_worker.settings import PREFIX, Settings
 
 PAGE = DOCS / "settings.md"
 
@@ -37,15 +34,3 @@ def test_the_default_on_the_page_is_the_default() -> None:
                 assert float(said) == default
             case _:
                 assert said == str(default)
-
-
-def test_the_example_of_a_settings_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = blocks(PAGE, language="toml")
-    key = tmp_path / "key"
-    key.write_text("a-key\n")
-    (tmp_path / "voiceflow.toml").write_text(example.text.replace("/run/secrets/8x8", str(key)))
-    monkeypatch.chdir(tmp_path)
-    settings = load_settings()
-    assert settings.api_key is not None
-    assert settings.rate == 5
-    assert not unknown_variables()

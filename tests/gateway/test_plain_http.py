@@ -67,22 +67,16 @@ def test_it_leaves_when_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None
         VoiceClient.from_settings(load_settings(api_key="key-1", base_url=ELSEWHERE[0]))
 
 
-@pytest.mark.parametrize("file", [".env", "voiceflow.toml"])
 def test_a_file_in_the_working_directory_cannot_allow_it_for_the_key_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, file: str
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lines = {
-        ".env": "VOICEFLOW_BASE_URL=http://evil.example\nVOICEFLOW_ALLOW_PLAIN_HTTP=yes\n",
-        "voiceflow.toml": 'base_url = "http://evil.example"\nallow_plain_http = true\n',
-    }
-    Path(file).write_text(lines[file])
+    lines = "VOICEFLOW_BASE_URL=http://evil.example\nVOICEFLOW_ALLOW_PLAIN_HTTP=yes\n"
+    Path(".env").write_text(lines)
     monkeypatch.setenv("VOICEFLOW_API_KEY", "key-1")
     with pytest.raises(SettingsError, match="does not apply to an API key from another place"):
         load_settings()
     monkeypatch.delenv("VOICEFLOW_API_KEY")
-    Path(file).write_text(
-        lines[file] + ('api_key = "own"\n' if file == "voiceflow.toml" else "VOICEFLOW_API_KEY=own\n")
-    )
+    Path(".env").write_text(f"{lines}VOICEFLOW_API_KEY=own\n")
     VoiceClient.from_settings(load_settings())
 
 

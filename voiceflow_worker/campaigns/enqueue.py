@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
-import orjson
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import EarlierCalls, EnqueueLock, RepeatedCalls
@@ -34,14 +33,12 @@ from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs.again import CallAgain, ended_finding, states_of
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
-_PLAYS = f'"{Action.PLAY_FILE.value}"'
 """A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
 _NO_COUNTS = frozenset({"file", "findings", "preview"})
 
@@ -75,7 +72,6 @@ class EnqueueReport:
     """The preview of a dry run, if it was asked for."""
     repeated_calls: Sequence[RepeatedCalls] = ()
     """What was found of the rows counted in `again`."""
-    file_urls: Mapping[str, int] = field(default_factory=dict[str, int])
     """Of a check: the URL of every audio file to be played, with the line of the first row that plays it."""
 
     @property
@@ -96,7 +92,7 @@ class EnqueueReport:
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "repeated_calls", "file_urls", "version"}
+            if each.name not in {"refused", "preview", "repeated_calls", "version"}
         }
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
@@ -122,7 +118,6 @@ class RowCounts:
     preview: PreviewMaker | None = None
     version: str = ""
     repeated_calls: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
-    file_urls: dict[str, int] = field(default_factory=dict[str, int])
 
     def add_repeated(self, found: Iterable[RepeatedCalls], *, column: str) -> None:
         """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
@@ -131,14 +126,6 @@ class RowCounts:
             self.again += each.count
             self.repeated_calls.append(each)
             self.findings.add([each.finding(file=self.file, column=column, severity=severity)])
-
-    def note_audio(self, rows: Iterable[ReadRow]) -> None:
-        """Note the audio files that the calls of these rows play."""
-        for row in rows:
-            if row.call is not None and _PLAYS in row.call.body:
-                for heard in heard_in(orjson.loads(row.call.body)):
-                    if heard.action is Action.PLAY_FILE:
-                        self.file_urls.setdefault(heard.text, row.raw.number)
 
     def unreadable(self, error: CampaignFileError) -> None:
         """Report a file that cannot be read as findings."""
@@ -558,8 +545,6 @@ class _Enqueueing:
                 classified = await enqueuer.classify(rows)
                 self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
                 counts.add_classified(classified, rejected)
-                if self.checks:
-                    counts.note_audio(classified.new)
                 yield classified.new
 
     async def _chunks(self) -> AsyncGenerator[list[ReadRow]]:

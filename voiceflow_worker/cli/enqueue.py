@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import anyio
 from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
@@ -30,17 +29,11 @@ from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_fr
 from voiceflow_worker.cli.options import AsOption, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, in_words, meter, tell_findings, typed
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import httpx
-
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
-    from voiceflow_worker.gateway.network import Network
-    from voiceflow_worker.settings import Settings
 
 
 async def enqueue(
@@ -188,7 +181,6 @@ async def check(
         FileArgument, Parameter(name="FILE", required=True, help=f"A call flow template, or {FILE_KINDS}.")
     ],
     rows: RowOptions | None = None,
-    fetch: Annotated[bool, Flag] = False,
     json: JsonOption = False,
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
@@ -196,12 +188,9 @@ async def check(
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
     texts, duration and cost. Without --template, --say or --ivr, only numbers and reserved columns are checked.
 
-    Args:
-        fetch: Also check over the network that each fileUrl exists, is wav or mp3, and is under 5 MB.
-
     Examples:
         voiceflow check people.csv --template reminder.json
-        voiceflow check reminder.json body.json --fetch
+        voiceflow check reminder.json body.json
         voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
     """
     from voiceflow_worker.campaigns.enqueue import check_file
@@ -217,8 +206,7 @@ async def check(
                 report = await check_file(
                     source, campaign.options, now=now, assumptions=assumed, progress=_shown_on(shown)
                 )
-        fetched = await look_at(report.file_urls, file=str(source), settings=settings) if fetch else []
-        report = replace(report, findings=tuple(typed([*report.findings, *fetched])))
+        report = replace(report, findings=tuple(typed(report.findings)))
         valid = valid and report.is_valid
         _tell_checked(output, report, file=str(source))
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
@@ -240,91 +228,3 @@ def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
             output.note(
                 "the store was not read: `voiceflow enqueue --dry-run` knows suppressed numbers and earlier calls too"
             )
-
-
-LARGEST = 5120 * 1024
-"""The size in bytes from which on 8x8 refuses a file. Its guide says both 5 MB and 5120 KB."""
-
-AT_ONCE = 8
-NOT_DOWNLOADED = -2006
-"""The code of a session that ended because 8x8 could not download a file."""
-
-_AUDIO = frozenset(
-    {
-        "audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave",
-        "audio/mpeg", "audio/mp3", "audio/mpeg3", "audio/x-mp3",
-    }
-)  # fmt: skip
-PARTIAL_CONTENT = 206
-_TIMEOUT = 10.0
-"""The seconds that each step of a request may take."""
-
-
-async def look_at(urls: Mapping[str, int], *, file: str, settings: Settings) -> list[Finding]:
-    """The problems of the audio files at these URLs. `urls` maps each URL to its line in `file`."""
-    import httpx
-
-    from voiceflow_worker.gateway.network import Network
-
-    network = Network.of(settings)
-    found: dict[str, list[tuple[Severity, str]]] = {}
-    turns = anyio.CapacityLimiter(AT_ONCE)
-
-    async def look(client: httpx.AsyncClient, url: str) -> None:
-        async with turns:
-            found[url] = [each async for each in _problems(client, network, url)]
-
-    ways = network.transport(limit=AT_ONCE)
-    async with (
-        httpx.AsyncClient(transport=ways, timeout=_TIMEOUT, follow_redirects=True, trust_env=False) as client,
-        anyio.create_task_group() as group,
-    ):
-        for url in urls:
-            group.start_soon(look, client, url)
-    return [
-        Finding(file=file, row=row, path=None, code=NOT_DOWNLOADED, severity=severity, message=f"{url} {message}")
-        for url, row in urls.items()
-        for severity, message in found[url]
-    ]
-
-
-async def _problems(client: httpx.AsyncClient, network: Network, url: str) -> AsyncIterator[tuple[Severity, str]]:
-    import httpx
-
-    try:
-        # Not HEAD: many servers sign URLs only for GET.
-        async with client.stream("GET", url, headers={"Range": "bytes=0-15"}) as answer:
-            if not answer.is_success:
-                yield Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}: 8x8 cannot download it"
-                return
-            size, beginning = await _measured(answer)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        yield Severity.ERROR, f"cannot be downloaded from here: {network.explain(error)}"
-        return
-    if size >= LARGEST:
-        yield Severity.ERROR, f"has {size / 1024:.0f} KB; 8x8 plays only files under {LARGEST // 1024} KB"
-    content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not _is_wav_or_mp3(beginning):
-        yield Severity.ERROR, f"is neither wav nor mp3 (Content-Type: {content_type or 'none'})"
-    elif content_type not in _AUDIO:
-        yield Severity.WARNING, f"has Content-Type: {content_type or 'none'}; audio/wav or audio/mpeg is safer"
-
-
-async def _measured(answer: httpx.Response) -> tuple[int, bytes]:
-    """The size of the file, and its first bytes. If no size is stated, received bytes are counted, up to LARGEST."""
-    _, _, total = answer.headers.get("content-range", "").rpartition("/")
-    stated = total if answer.status_code == PARTIAL_CONTENT else answer.headers.get("content-length", "")
-    beginning, count = b"", 0
-    async for chunk in answer.aiter_raw():
-        beginning = (beginning + chunk)[:16]
-        count += len(chunk)
-        if (stated.isdigit() and len(beginning) == 16) or count >= LARGEST:
-            break
-    return (int(stated) if stated.isdigit() else count), beginning
-
-
-def _is_wav_or_mp3(beginning: bytes) -> bool:
-    is_wav = beginning[:4] == b"RIFF" and beginning[8:12] == b"WAVE"
-    # An mp3 file begins with an ID3 tag, or with a frame of MPEG audio, whose first eleven bits are set.
-    is_mp3 = beginning[:3] == b"ID3" or (len(beginning) > 1 and beginning[0] == 0xFF and beginning[1] & 0xE0 == 0xE0)
-    return is_wav or is_mp3

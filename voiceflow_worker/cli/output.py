@@ -6,15 +6,13 @@ import errno
 import json
 import sys
 import time
-import traceback
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from enum import IntEnum
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import PurePath
-from typing import TYPE_CHECKING, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from voiceflow_worker.errors import (
     CallLogUnavailableError,
@@ -29,7 +27,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
-from voiceflow_worker.model.text.wording import count_of, file_remedy, rfc3339
+from voiceflow_worker.model.text.wording import count_of, file_remedy
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -65,76 +63,6 @@ def keep_stderr() -> None:
             errors="backslashreplace",
             line_buffering=True,
         )
-
-
-class JsonStderr:
-    """A stderr whose every line is a JSON object: a line of the log as it is, and any other text as an event."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.encoding: str = stream.encoding
-        self._begun = ""
-
-    def write(self, text: str) -> int:
-        """Write the complete lines of a text. The rest waits for its end."""
-        *lines, self._begun = f"{self._begun}{text}".split("\n")
-        for line in filter(str.strip, lines):
-            self.stream.write(f"{line}\n" if _is_record(line) else self._record("info", line))
-        return len(text)
-
-    def tell(self, level: str, text: str) -> None:
-        """Write a text, which may have several lines, as one event of this level."""
-        self.stream.write(self._record(level, text))
-
-    def flush(self) -> None:
-        """Write the rest of the last line too."""
-        if self._begun:
-            self.write("\n")
-        self.stream.flush()
-
-    def isatty(self) -> bool:
-        """False: a terminal gets the same lines."""
-        return False
-
-    def fileno(self) -> int:
-        """The file of the stream."""
-        return self.stream.fileno()
-
-    @staticmethod
-    def _record(level: str, text: str) -> str:
-        record = {"event": text.rstrip(), "level": level, "timestamp": rfc3339(datetime.now(UTC))}
-        return f"{printable_json(json.dumps(record, ensure_ascii=False))}\n"
-
-
-def _is_record(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
-@contextmanager
-def stderr_as_asked() -> Generator[None]:
-    """Write JSON lines on stderr while the block lasts, if the settings ask for logs as JSON.
-
-    An unexpected error is then an event too, and ends the process with exit code 1.
-    """
-    from voiceflow_worker.settings import asked_log_format
-
-    plain = sys.stderr
-    if asked_log_format() != "json" or isinstance(plain, JsonStderr):
-        yield
-        return
-    shown = JsonStderr(plain)
-    sys.stderr = cast("TextIO", shown)
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 (a bug is told like all else)
-        shown.tell("critical", printable(without_secrets_in("".join(traceback.format_exception(error)))))
-        raise SystemExit(ExitCode.UNDONE) from None
-    finally:
-        shown.flush()
-        sys.stderr = plain
 
 
 class Output:
@@ -426,9 +354,6 @@ def tell_error(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    if isinstance(sys.stderr, JsonStderr):
-        sys.stderr.tell("error", printable(without_secrets_in(message)))
-        return
     line = Text.assemble(("voiceflow:", "red"), f" {printable(without_secrets_in(message))}")
     Console(stderr=True).print(line, soft_wrap=True)
 

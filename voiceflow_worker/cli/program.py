@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.options import REST
-from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, stderr_as_asked, tell_error
+from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, tell_error
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,8 +30,7 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     REST.is_printed = "--help-all" in arguments
     arguments = _with_states(["--help" if each == "--help-all" else each for each in arguments])
-    with stderr_as_asked():
-        return _ended(arguments)
+    return _ended(arguments)
 
 
 _STATES = re.compile("[a-z]+(,[a-z]+)*", re.IGNORECASE)

@@ -35,7 +35,6 @@ async def report(
     batch: Annotated[list[str] | None, Parameter(metavar="ID", negative=())] = None,
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     xlsx: Annotated[Path | None, Parameter(metavar="FILE")] = None,
-    html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     select: Annotated[str | None, Parameter(metavar="COLUMNS")] = None,
     time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None,
     totals: Annotated[bool, Flag] = False,
@@ -49,7 +48,6 @@ async def report(
         batch: Only this batch; `enqueue` prints its id. May be repeated, to compare batches side by side.
         csv: Write a CSV file with one line per call; a column of the campaign file is named data.NAME.
         xlsx: Write an Excel workbook with the totals, the tables and the calls.
-        html: Write one HTML page with the totals and the calls.
         select: Only these columns in the files, such as name,appointment,answer: columns of the campaign file or of the
             report.
         time_zone: Show times in this zone, such as Asia/Singapore, instead of UTC. The times of --json stay in UTC.
@@ -58,7 +56,7 @@ async def report(
     Examples:
         voiceflow report
         voiceflow report --batch march --batch april
-        voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx --html outcomes.html
+        voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx
         voiceflow report --batch people --xlsx who.xlsx --select name,answer --time-zone Asia/Singapore
         voiceflow report --batch people --totals --json | jq .answer_rate
     """
@@ -72,9 +70,9 @@ async def report(
     except ValueError as error:
         raise InvalidInputError(f"--time-zone {error}") from None
     columns = [name.strip() for name in (select or "").split(",") if name.strip()]
-    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, html=html, select=columns, zone=zone)
+    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, select=columns, zone=zone)
     if select is not None and not (files and columns):
-        raise InvalidInputError("--select chooses the columns of a file: name columns, and add --csv, --xlsx or --html")
+        raise InvalidInputError("--select chooses the columns of a file: name columns, and add --csv or --xlsx")
     batches: list[str | None] = list(dict.fromkeys(batch)) if batch else [None]
     async with common.opened() as calls:
         where = calls.store, calls.name
@@ -86,7 +84,7 @@ async def report(
                 found = await write_report_files(files, *where, batches, progress=progress)
         unknown = [await BatchNames(*where).why_unknown(each.batch_id) for each in found if not each.total]
         url = calls.store.url
-    for file in filter(None, (csv, xlsx, html)):
+    for file in filter(None, (csv, xlsx)):
         output.note(f"{file}: {count_of(sum(each.total - each.pruned for each in found), 'call')}")
     for each in found:
         output.document(each.as_json())

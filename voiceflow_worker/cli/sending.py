@@ -35,7 +35,6 @@ from voiceflow_worker.cli.output import (
     explained,
     keep_stderr,
     meter,
-    stderr_as_asked,
     tell_error,
 )
 from voiceflow_worker.core.drain import DrainResult
@@ -199,12 +198,6 @@ def main() -> int:
     The process reads its options from the first line of stdin, and stops at the end of stdin.
     """
     keep_stderr()
-    with stderr_as_asked():
-        return _ended()
-
-
-def _ended() -> int:
-    """Work until the end, print an expected error, and return the exit code."""
     try:
         anyio.run(_work, sys.stdin.buffer.readline().decode())
     except BaseException as error:

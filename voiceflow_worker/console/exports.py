@@ -38,7 +38,6 @@ from voiceflow_worker.service.other_process import OtherProcess
 SECTION = "export"
 _FORMS = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "html": "text/html; charset=utf-8",
     "csv": "text/csv; charset=utf-8",
 }
 _PIECE = 65_536
@@ -65,7 +64,7 @@ class ReportExports:
         """
         kind, queue, batch = asked.name, asked.query.get("queue") or DEFAULT_QUEUE, asked.query.get("batch", "")
         if kind not in _FORMS:
-            return problem(404, "No such report", "A report can be exported as xlsx, html or csv.")
+            return problem(404, "No such report", "A report can be exported as xlsx or csv.")
         # A page of another site must not make this receiver write reports. Browsers without this header are admitted.
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")

@@ -131,7 +131,7 @@ class VoiceClient(api.AccountApi):
 
     @classmethod
     def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
-        """A client with the settings from the environment, `.env` and `voiceflow.toml` (VOICEFLOW_API_KEY, …).
+        """A client with the settings from the environment and `.env` (VOICEFLOW_API_KEY, …).
 
         Raises SettingsError, which names every missing setting.
         """

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper
-from voiceflow_worker.core.heartbeats import SAMPLED_EVERY, Heartbeats, RateHistory
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here, health
 from voiceflow_worker.core.ports.identity import new_worker_id
@@ -175,10 +175,6 @@ class Receiver:
                 await stack.enter_async_context(self._pages.large.running())
             group = await stack.enter_async_context(anyio.create_task_group())
             repeat = BackgroundTasks(SystemClock()).run_periodically
-            if self._pages is not None:
-                part = "a sample of the rates was not stored, and the rate curve has a gap"
-                every = SAMPLED_EVERY.total_seconds()
-                group.start_soon(partial(repeat, part, RateHistory(store).sample, every=every))
             if self.http_api is not None:
                 # A wrong file of policies is told at once, not when it is needed.
                 part = "the policies of escalations were not looked at"

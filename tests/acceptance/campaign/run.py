@@ -104,7 +104,7 @@ class Campaign:
             progress = stack.enter_context(watching(desk, BATCH))
             listed = self._during(reader, hours, progress)
             self.figures["minutes of sending"] = round((datetime.now(UTC) - began).total_seconds() / 60, 1)
-            self._after(reader, workers)
+            self._after(workers)
             console = reader.console()
             assert console == [], console
             ended = Ended(
@@ -285,16 +285,14 @@ class Campaign:
 
     # -- after -------------------------------------------------------------------------------------------------------
 
-    def _after(self, reader: Reader, workers: list[Process]) -> None:
+    def _after(self, workers: list[Process]) -> None:
         """Stop the workers, read prices, and write the report."""
         desk = self.desk
         for worker in workers:
             desk.stops(worker)
         desk.types(f"voiceflow worker --drain --rate {self.plan.rate}")
         desk.types(f"voiceflow reconcile --prices --batch {BATCH}")
-        desk.types(f"voiceflow report --batch {BATCH} --csv report.csv --xlsx report.xlsx --html report.html")
-        reader.open((desk.folder / "report.html").as_uri())
-        desk.picture(reader, "report")
+        desk.types(f"voiceflow report --batch {BATCH} --csv report.csv --xlsx report.xlsx")
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""The files of a report: CSV, Excel and HTML, all from one pass over the calls."""
+"""The files of a report: CSV and Excel, both from one pass over the calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from zoneinfo import ZoneInfo
@@ -13,7 +12,6 @@ from zoneinfo import ZoneInfo
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.reports.report_csv import LineSpool, write_csv_report
-from voiceflow_worker.campaigns.reports.report_html import write_html_report
 from voiceflow_worker.campaigns.reports.report_xlsx import needs_xlsxwriter, write_xlsx_report
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.reporting.report import Report, build_full_report
@@ -31,17 +29,16 @@ class ReportFiles:
 
     csv: Path | None = None
     xlsx: Path | None = None
-    html: Path | None = None
     select: Sequence[str] = ()
     zone: ZoneInfo | None = None
 
     def __post_init__(self) -> None:
-        wanted = [each for each in (self.csv, self.xlsx, self.html) if each is not None]
+        wanted = [each for each in (self.csv, self.xlsx) if each is not None]
         if len(set(wanted)) < len(wanted):
             raise InvalidInputError("two formats of the report have the same file; give each format its own file")
 
     def __bool__(self) -> bool:
-        return any((self.csv, self.xlsx, self.html))
+        return any((self.csv, self.xlsx))
 
 
 async def write_report_files(
@@ -54,11 +51,11 @@ async def write_report_files(
 ) -> list[Report]:
     """Write the reports of these batches into the files, and return the reports.
 
-    A batch id of None stands for the whole queue. The Excel and the HTML file have the reports side by side, and the
-    calls; the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
-    complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or,
-    for CSV and Excel, `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing, or
-    if no call has a selected column.
+    A batch id of None stands for the whole queue. The Excel file has the reports side by side, and the calls;
+    the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
+    complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or
+    `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing, or if no call has a
+    selected column.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()
@@ -83,8 +80,6 @@ async def write_report_files(
         if files.xlsx is not None:
             workbook = write_xlsx_report(files.xlsx, reports, spool, at=now)
             await _stepped(files.xlsx, workbook, progress)
-        if files.html is not None:
-            await to_thread.run_sync(partial(write_html_report, files.html, reports, spool, at=now))
     return reports
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from urllib.parse import quote
 
 from voiceflow_worker.console.routes.calls import show_found
-from voiceflow_worker.console.routes.charts import ChartBar, Curve, bar_of_states, bars, curve, tone_of
+from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
@@ -18,7 +18,7 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     queue_names,
 )
-from voiceflow_worker.core.heartbeats import HOUR, MINUTE, Heartbeats, RateHistory
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of, totals_of
 from voiceflow_worker.core.ports.reads import Listing
@@ -59,7 +59,6 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),
         "rate": sum(rates.values()),
-        "curve": _curve(await RateHistory(store).last_hour(), rates, now=store.clock.now()),
         "ends_at": _end(queues),
     }
     return Page(template="overview.html", shown=shown, is_live=True)
@@ -76,15 +75,6 @@ def _end(queues: Sequence[BatchProgress]) -> datetime | None:
     ends = [queue.ends_at for queue in queues if queue.to_send]
     known = [end for end in ends if end is not None]
     return max(known) if known and len(known) == len(ends) else None
-
-
-def _curve(
-    minutes: Sequence[tuple[datetime, Mapping[str, float]]], rates: Mapping[str, float], *, now: datetime
-) -> Curve | None:
-    """The rate over the time of the last hour in which something was sent, or over the whole hour."""
-    points = [(at + MINUTE / 2, sum(each.values())) for at, each in minutes]
-    since = max(now - HOUR, next((at - MINUTE for at, rate in points if rate), now - HOUR))
-    return curve([*points, (now, sum(rates.values()))], since=since, span=now - since, gap=timedelta(minutes=3))
 
 
 async def show_batches(store: Store, asked: PageRequest) -> Answer:

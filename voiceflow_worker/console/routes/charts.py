@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from voiceflow_worker.core.reporting.breakdown import TimeFigures
 from voiceflow_worker.model.flows.actions import heard_in
@@ -132,27 +131,6 @@ class ChartColumn:
     low_height: float
 
 
-@dataclass(frozen=True, slots=True)
-class CurvePiece:
-    """A continuous piece of a curve: the points of its line, and of the area below the line."""
-
-    line: str
-    area: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """A curve over time from `since` on in a field of 100 by 40, in pieces with gaps between them.
-
-    `highest` is the highest value.
-    """
-
-    pieces: tuple[CurvePiece, ...]
-    since: datetime
-    highest: float
-    newest: float
-
-
 def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
     """The pieces of a bar that shows the states of these calls."""
     total, start = sum(states.values()), 0.0
@@ -200,26 +178,3 @@ def columns_of_time(steps: Sequence[TimeFigures]) -> list[ChartColumn]:
     if len({each.at.date() for each in steps}) > 1:
         form = "%d %b %H:%M" if any(each.at.hour for each in steps) else "%d %b"
     return columns([(f"{each.at:{form}}", each.attempts, each.answered) for each in steps])
-
-
-def curve(
-    points: Iterable[tuple[datetime, float]], *, since: datetime, span: timedelta, gap: timedelta
-) -> Curve | None:
-    """A curve through points in order of time; None for fewer than two. Points more than `gap` apart are not joined."""
-    given = [(at, value) for at, value in points if at >= since]
-    if len(given) < 2:
-        return None
-    highest = max(value for _, value in given) or 1.0
-    pieces: list[list[tuple[float, float]]] = []
-    before: datetime | None = None
-    for at, value in given:
-        if before is None or at - before > gap:
-            pieces.append([])
-        pieces[-1].append((100 * ((at - since) / span), 38 - 36 * value / highest))
-        before = at
-    return Curve(pieces=tuple(_piece(each) for each in pieces), since=since, highest=highest, newest=given[-1][1])
-
-
-def _piece(points: Sequence[tuple[float, float]]) -> CurvePiece:
-    line = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
-    return CurvePiece(line, area=f"{points[0][0]:.2f},38 {line} {points[-1][0]:.2f},38")
