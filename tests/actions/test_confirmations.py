@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +18,7 @@ from tests.console.signing_in import Form, receiver, signed_in
 from tests.console.stored_calls import ended
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, SessionStatus, Store, SuppressionList, open_store
@@ -25,9 +27,10 @@ from voiceflow_worker.actions.calls import CancelCall, Redial
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.ports.reading import limits_of
-from voiceflow_worker.errors import ChangedSinceError
+from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
 
@@ -298,6 +301,23 @@ async def test_over_http(store: Store, name: str, change: Work) -> None:
         assert again.headers["etag"] != shown.headers["etag"]
         assert (await order(client, again.headers["etag"])).status_code == 200
         assert (await order(client, "x")).status_code == 400
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+async def test_an_audit_entry_stands_from_the_write_that_changes_something_on(name: str) -> None:
+    """The process dies before each of its writes in turn."""
+    for place in count(1):
+        async with open_store("memory://", clock=ManualClock()) as store:
+            call = await ACTIONS[name].prepare(store)
+            before, kept = await everything(store), len(await entries_on(store))
+            process = Dies(place)
+            with suppress(StoreUnavailableError):
+                await ACTIONS[name].act(Operator(process.over(store), CallPolicy()), call).do()
+            is_changed = await everything(store) != before
+            assert len(await entries_on(store)) == kept + is_changed, (name, place)
+        if not process.is_dead:
+            assert is_changed
+            return
 
 
 async def test_a_removal_without_a_question_leaves_what_comes_meanwhile(store: Store) -> None:

@@ -6,7 +6,7 @@ was stored have left or gone back, which takes at most `SENT_WITHIN` seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
@@ -26,15 +26,17 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.names import queue_put
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import BulkWrite, Key, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import QueueHold
 
 
-def write_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Write]:
-    """An order to hold, to open or to cancel: the gate that results, and its write.
+def write_of_order(
+    standing: Record | None, ordered: Gate, *, token: str, drops: Sequence[Drop] = ()
+) -> tuple[Gate, Write]:
+    """An order to hold, to open or to cancel: the gate that results, and its write, with these `drops`.
 
     `standing` is the record of the gate as the caller read it. If it has changed since, the write is NOT_FREE with the
     new one, and the order is made again from that. So the last order that is written counts, whatever any clock says.
@@ -50,7 +52,7 @@ def write_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tup
     puts = [gate_put(gate, token=token, before=before), queue_put(gate.queue)]
     if gate.state is GateState.CANCELLED:
         puts.append(cancelled_put(gate, token=token))
-    return gate, Write(conditions=tuple(conditions), puts=tuple(puts), wakes=ordered.queue)
+    return gate, Write(conditions=tuple(conditions), puts=tuple(puts), drops=tuple(drops), wakes=ordered.queue)
 
 
 CheckGate = Callable[[Gate | None], None]
@@ -68,11 +70,14 @@ async def standing_gate(store: Store, queue: str, batch_id: str | None) -> Gate 
     return gate_from(found[GATES][0]) if found[GATES] else None
 
 
-async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = None) -> Gate:
+async def order_gate(
+    store: Store, ordered: Gate, *, check: CheckGate | None = None, drops: Sequence[Drop] = ()
+) -> Gate:
     """Store the gate that results from an order, and return it. Calls that are about to leave may still (`until_left`).
 
     The rules are those of `model.jobs.gate.merged`. `check` gets the gate that the order would change, as a condition
-    of the write. Raises its error, and StoreError; an order with a token may then be given again.
+    of the write, which makes these `drops` too. Raises its error, and StoreError; an order with a token may then be
+    given again.
     """
     now = ordered.since
     token = ordered.token or new_revision()
@@ -81,7 +86,7 @@ async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = N
     while True:
         if check is not None:
             check(None if standing is None else gate_from(standing))
-        gate, write = write_of_order(standing, ordered, token=token)
+        gate, write = write_of_order(standing, ordered, token=token, drops=drops)
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return gate

@@ -428,10 +428,9 @@ class CallQueue:
         must stay.
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
-        # Before the gate is opened, because refusals after that count.
-        await RefusalRuns(self.store).forget(self.name, batch_id)
+        reset = RefusalRuns.reset(self.name, batch_id)  # with the gate, because refusals after that count
         async with self._audited("resume", batch=batch_id) as store:
-            gate = await order_gate(store.store, opened, check=check)
+            gate = await order_gate(store.store, opened, check=check, drops=reset)
             store.result = "open" if gate.state is GateState.OPEN else gate_in_words(gate)
         return gate
 

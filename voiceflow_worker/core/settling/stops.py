@@ -15,6 +15,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import gates_at, totals_of
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.core.ports.store import Drop
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -182,9 +183,10 @@ class RefusalRuns:
                 jobs = [each.job.id for each in run]
                 _log.warning("refusals were not counted: the store failed", jobs=jobs, error=str(error))
 
-    async def forget(self, queue: str, batch_id: str | None) -> None:
-        """Reset the counts of refusals of a batch, or of calls without a batch. Raises StoreError."""
-        await self._runs.within(queue).remove([_member(batch_id, code) for code in ANSWER_CODES | SUMMARY_CODES])
+    @staticmethod
+    def reset(queue: str, batch_id: str | None) -> tuple[Drop, ...]:
+        """What resets the counts of refusals of a batch, or of calls without a batch."""
+        return tuple(Drop(RUNS, queue, None, _member(batch_id, code)) for code in ANSWER_CODES | SUMMARY_CODES)
 
     async def _count(
         self, queue: str, batch_id: str | None, code: int, run: Sequence[AnswerCode], *, begins_anew: bool
@@ -204,14 +206,13 @@ class RefusalRuns:
             return
         reason = _reason(job, code, count=limit, message=run[-1].message)
         gate = Gate.of(queue, batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
-        await order_gate(self._store, gate)
+        await order_gate(self._store, gate, drops=self.reset(queue, batch_id))
         _log.error(
             "a queue or batch is held: its calls are refused for the same reason",
             scope=gate.scope.value,
             name=gate.name,
             reason=gate.reason,
         )
-        await self.forget(queue, batch_id)  # after `resume` a new run begins
 
     async def _limit(self, job: Job) -> int:
         """The number of refusals that holds the batch of a job; 0 for none. Rules that cannot be read do not count."""
