@@ -519,23 +519,6 @@ def load_settings(*, options_place: str | None = None, **options: object) -> Set
     return Settings(**given)
 
 
-@dataclass(frozen=True, slots=True)
-class TracesWanted:
-    """What OpenTelemetry's own variables say of traces. `by_sampler` is True if they also name a sampler."""
-
-    by_sampler: bool
-
-
-def traces_wanted() -> TracesWanted | None:
-    """Whether OpenTelemetry's own variables name a collector for traces; None if they do not, or turn traces off."""
-    is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    is_elsewhere = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() not in {"", "otlp"}
-    named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if is_off or is_elsewhere or not any(os.environ.get(name, "").strip() for name in named):
-        return None
-    return TracesWanted(by_sampler=bool(os.environ.get("OTEL_TRACES_SAMPLER", "").strip()))
-
-
 def unknown_variables() -> tuple[UnknownVariable, ...]:
     """The unknown names among the settings in the environment and `.env`."""
     return tuple(unknown for layer in _layers() for unknown in layer.unknown())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -226,25 +224,3 @@ async def test_a_trace_that_cannot_be_read_changes_nothing_for_a_call(
     await engine.send()
     await engine.summarise(job)
     assert await engine.state(job) == "completed"
-
-
-LIFE = """
-import asyncio, sys
-from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice
-from voiceflow_worker import open_store, CallQueue, Receiver
-async def life():
-    async with open_store("memory://") as store:
-        engine = Engine(store, ScriptedVoice())
-        job = await engine.enqueue()
-        await engine.send()
-        await engine.summarise(job)
-        assert await engine.state(job) == "completed"
-asyncio.run(life())
-print([name for name in sys.modules if name.startswith("opentelemetry")])
-"""
-
-
-def test_a_program_without_telemetry_loads_nothing_of_it() -> None:
-    run = subprocess.run([sys.executable, "-c", LIFE], capture_output=True, text=True, check=True, timeout=60)
-    assert run.stdout.strip() == "[]"

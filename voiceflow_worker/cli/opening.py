@@ -287,36 +287,8 @@ async def opened_store(
         options["files"] = files
     if is_server(settings.store):
         options |= {"makes": makes, "allow_degraded": stops}
-    async with (
-        _traced(),
-        opened_in_time(settings.store, wait=wait, writes=makes and not stops, advises=makes, **options) as store,
-    ):
+    async with opened_in_time(settings.store, wait=wait, writes=makes and not stops, advises=makes, **options) as store:
         yield store
-
-
-@asynccontextmanager
-async def _traced() -> AsyncGenerator[None]:
-    """Send the traces of this command while the block lasts, if the environment asks for it."""
-    from voiceflow_worker.settings import traces_wanted
-
-    wanted = traces_wanted()
-    if wanted is None:
-        yield
-        return
-    import structlog
-
-    try:
-        from voiceflow_worker.service.telemetry import sending_traces
-    except ImportError as error:
-        structlog.get_logger("voiceflow.telemetry").warning(
-            "no traces are sent, although the environment names a collector: install `voiceflow-worker[otel]`, or set "
-            "OTEL_SDK_DISABLED=true",
-            error=str(error),
-        )
-        yield
-        return
-    with sending_traces(sampler_is_named=wanted.by_sampler):
-        yield
 
 
 def store_wait(settings: Settings) -> StoreWait:

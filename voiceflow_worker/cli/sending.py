@@ -148,7 +148,7 @@ async def crew(
 
 
 async def _work(order: str) -> None:
-    from voiceflow_worker.core import call_lines
+    from voiceflow_worker.core import tracing
 
     wanted = json.loads(order)
     settings = settings_from(**wanted["options"])
@@ -161,7 +161,7 @@ async def _work(order: str) -> None:
         async with signals_to(lambda _: worker.stop()), anyio.create_task_group() as group:
             group.start_soon(_stop_with_leader, worker)
             group.start_soon(_tell_counts, worker)
-            with call_lines.logged():
+            with tracing.logged():
                 await (worker.drain() if wanted["drain"] else worker.run())
             group.cancel_scope.cancel()
         _tell(worker)

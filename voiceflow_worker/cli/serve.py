@@ -135,9 +135,9 @@ async def serve(
 
 async def _told_until(stopped: anyio.Event) -> None:
     """Log the outcomes of calls, until the receiver is stopped."""
-    from voiceflow_worker.core import call_lines
+    from voiceflow_worker.core import tracing
 
-    with call_lines.logged():
+    with tracing.logged():
         await stopped.wait()
 
 

@@ -117,7 +117,7 @@ _Tells = Callable[[Callable[[], "WorkCounts"]], object]
 
 async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Tells, *, drain: bool) -> ExitCode:
     from voiceflow_worker.cli.sending import tell_drained
-    from voiceflow_worker.core import call_lines
+    from voiceflow_worker.core import tracing
     from voiceflow_worker.service.worker import worker_of
 
     async with voice_client(settings) as voice:
@@ -136,7 +136,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Te
         result: DrainResult | None = None
         async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings):
             await _tell_start(output, calls, settings)
-            with call_lines.logged():
+            with tracing.logged():
                 if drain:
                     result = await sender.drain()
                 else:

@@ -1,25 +1,25 @@
-"""Traces of calls for OpenTelemetry: spans of enqueuing, of each POST, of a granted redial, and of its summary.
+"""What the steps of a call leave for operators: spans for OpenTelemetry, and lines of the log at level info.
 
-They are made where the program has set up a tracer provider. This module never imports OpenTelemetry itself: without a
-provider, nothing is loaded and nothing is done.
+Steps are enqueuing, each POST with its answer, a granted redial, and the summary. Spans are made where the program has
+set up a tracer provider, or was started with `opentelemetry-instrument`. Lines are written within `logged`: in somebody
+else's program, or in a command that shows its calls otherwise, they would only fill the output.
 
 Processes share a trace through the record of a job: `Job.trace` is the `traceparent` (W3C Trace Context) of the span
-that put the job into the queue, and the parent of the other spans. A job whose trace is not sampled has none. Spans
-carry ids, verdicts, states and codes. They carry no phone number, no text, no key and no name of a person, and 8x8 gets
-nothing of a trace.
-
-Whatever a provider raises is logged, and the call goes on.
+that put the job into the queue, and the parent of the other spans. A job whose trace is not sampled has none. Spans and
+lines carry ids, verdicts, states and codes. They carry no phone number, text, key press or name of a person, and 8x8
+gets nothing of a trace. Whatever a provider raises is logged, and the call goes on.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
 
 import structlog
+from opentelemetry import trace
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
 from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.model.copying import replace
@@ -27,43 +27,43 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, Verdict, VerdictKind
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Span, SpanContext, Tracer, TracerProvider
-
 _log = structlog.get_logger("voiceflow.tracing")
-
-NAME = "voiceflow_worker"
-_API = "opentelemetry.trace"
-
-
-class _Known(NamedTuple):
-    """The tracer of the provider that was met last."""
-
-    provider: TracerProvider
-    tracer: Tracer
+_calls = structlog.get_logger("voiceflow.calls")
+_seldom = RateLimitedLog()
 
 
-class _Tracers:
-    def __init__(self) -> None:
-        self._known: _Known | None = None
-
-    def now(self) -> tuple[ModuleType, Tracer] | None:
-        """OpenTelemetry and our tracer; None if the program has set up no provider."""
-        api = sys.modules.get(_API)
-        if api is None:
-            return None
-        provider = api.get_tracer_provider()
-        if self._known is None or self._known.provider is not provider:
-            if isinstance(provider, api.ProxyTracerProvider):
-                return None
-            self._known = _Known(provider, provider.get_tracer(NAME))
-        return api, self._known.tracer
+class _Lines:
+    are_on = False
 
 
-_tracers = _Tracers()
+@contextmanager
+def logged() -> Generator[None]:
+    """Log the calls of this process while the block lasts."""
+    _Lines.are_on = True
+    try:
+        yield
+    finally:
+        _Lines.are_on = False
+
+
+@lru_cache(maxsize=1)
+def _tracer_of(provider: trace.TracerProvider) -> trace.Tracer | None:
+    return None if isinstance(provider, trace.ProxyTracerProvider) else provider.get_tracer("voiceflow_worker")
+
+
+def _tracer() -> trace.Tracer | None:
+    """Our tracer; None if the program has set up no provider."""
+    return _tracer_of(trace.get_tracer_provider())
+
+
+@contextmanager
+def _guarded() -> Generator[None]:
+    """Log whatever a provider raises: the call is enqueued, sent and settled all the same."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as above
+        if (more := _seldom.admit(type(error))) is not None:
+            _log.warning("a span could not be made; the call goes on", error=type(error).__name__, more=more)
 
 
 @contextmanager
@@ -73,122 +73,91 @@ def enqueueing(jobs: list[Job]) -> Generator[dict[int, str]]:
     The parent is the span that is current in the program. What became of a job that is not created is written into the
     yielded dict, by the place of the job.
     """
-    others: dict[int, str] = {}
+    results: dict[int, str] = {}
     spans: list[Span] = []
-    if _API in sys.modules:
-        try:
-            spans = _begin_all(jobs)
-        except Exception as error:  # noqa: BLE001 - whatever a provider raises, the calls are enqueued
-            _failed(error)
+    if (tracer := _tracer()) is not None:
+        with _guarded():
+            for place, job in enumerate(jobs):
+                attributes = {**_of(job), "messaging.operation.name": "enqueue", "messaging.operation.type": "send"}
+                spans.append(tracer.start_span("enqueue", kind=SpanKind.PRODUCER, attributes=attributes))
+                if (traceparent := _traceparent(spans[-1])) is not None:
+                    jobs[place] = replace(job, trace=traceparent)
+    error: str | None = None
     try:
-        yield others
-    except BaseException as error:
-        _end_all(spans, others, error=type(error).__name__)
+        yield results
+    except BaseException as raised:
+        error = type(raised).__name__
         raise
-    if spans:
-        _end_all(spans, others)
-
-
-def _begin_all(jobs: list[Job]) -> list[Span]:
-    found = _tracers.now()
-    if found is None:
-        return []
-    api, tracer = found
-    spans: list[Span] = []
-    for place, job in enumerate(jobs):
-        attributes = {**_of(job), "messaging.operation.name": "enqueue", "messaging.operation.type": "send"}
-        span = tracer.start_span("enqueue", kind=api.SpanKind.PRODUCER, attributes=attributes)
-        spans.append(span)
-        if (trace := _traceparent(span)) is not None:
-            jobs[place] = replace(job, trace=trace)
-    return spans
-
-
-def _end_all(spans: Sequence[Span], others: Mapping[int, str], *, error: str | None = None) -> None:
-    try:
-        for place, span in enumerate(spans):
-            if span.is_recording():
-                span.set_attribute("voiceflow.result", others.get(place, "created" if error is None else "failed"))
-                if error is not None:
-                    _mark_failed(span, error)
-            span.end()
-    except Exception as fault:  # noqa: BLE001 - as above
-        _failed(fault)
+    finally:
+        with _guarded():
+            for place, span in enumerate(spans):
+                span.set_attribute("voiceflow.result", results.get(place, "created" if error is None else "failed"))
+                _end(span, error)
 
 
 def post_begun(job: Job) -> Span | None:
-    """Begin the span of the newest POST of a job; None if the job has no trace. Pass it to `post_ended`."""
-    if job.trace is None or _API not in sys.modules:
-        return None
-    try:
-        found = _tracers.now()
-        if found is None:
-            return None
-        api, tracer = found
-        attributes = {**_of(job), "http.request.method": "POST", "voiceflow.post": job.post_count}
-        return tracer.start_span(
-            "POST /callflows", context=_within(api, job.trace), kind=api.SpanKind.CLIENT, attributes=attributes
-        )
-    except Exception as error:  # noqa: BLE001 - the call leaves all the same
-        _failed(error)
-        return None
+    """The newest POST of a job is handed to the gateway. Pass the result to `post_ended`."""
+    if _Lines.are_on:
+        _calls.info("a call is sent", **_ids(job, job.posts[-1].number))
+    if job.trace is not None and (tracer := _tracer()) is not None:
+        with _guarded():
+            attributes = {**_of(job), "http.request.method": "POST", "voiceflow.post": job.post_count}
+            parent = trace.set_span_in_context(NonRecordingSpan(_context_of(job.trace)))
+            return tracer.start_span("POST /callflows", context=parent, kind=SpanKind.CLIENT, attributes=attributes)
+    return None
 
 
-def post_ended(span: Span | None, verdict: Verdict | None) -> None:
-    """End the span of a POST, with its verdict; None if the POST was cut short."""
+def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
+    """8x8 has answered the newest POST of a job, or nothing was sent, or nobody knows. None: the POST was cut short."""
+    if verdict is not None and _Lines.are_on:
+        found = {
+            "http_status": verdict.http_status,
+            "code": verdict.code,
+            "session": verdict.session_id,
+            "cause": verdict.cause,
+        }
+        fields = _present(found)
+        _calls.info("8x8 answered", **_ids(job, job.posts[-1].number), verdict=verdict.kind.value, **fields)
     if span is None:
         return
-    try:
+    with _guarded():
         if verdict is None:
-            _mark_failed(span, "cut_short")
-        else:
-            attributes: dict[str, str | int] = {"voiceflow.verdict": verdict.kind.value}
-            if verdict.http_status is not None:
-                attributes["http.response.status_code"] = verdict.http_status
-            if verdict.code is not None:
-                attributes["voiceflow.code"] = verdict.code
-            if verdict.cause is not None:
-                attributes["voiceflow.cause"] = verdict.cause.value
-            span.set_attributes(attributes)
-            if verdict.kind in NOBODY_CALLED or verdict.kind is VerdictKind.UNKNOWN:
-                _mark_failed(span, verdict.kind.value)
-        span.end()
-    except Exception as error:  # noqa: BLE001 - the verdict is settled all the same
-        _failed(error)
+            _end(span, "cut_short")
+            return
+        attributes: dict[str, str | int | None] = {
+            "voiceflow.verdict": verdict.kind.value,
+            "http.response.status_code": verdict.http_status,
+            "voiceflow.code": verdict.code,
+            "voiceflow.cause": None if verdict.cause is None else verdict.cause.value,
+        }
+        span.set_attributes(_present(attributes))
+        has_failed = verdict.kind in NOBODY_CALLED or verdict.kind is VerdictKind.UNKNOWN
+        _end(span, verdict.kind.value if has_failed else None)
 
 
 def redialled(old: Job, new: Job) -> tuple[Job, Span | None]:
     """The job after a change. A change that granted another call begins a new trace, with a link to the trace before.
 
-    End the span when the change is stored.
+    End the span with `end` when the change is stored.
     """
-    if new.redials == old.redials or old.trace is None or _API not in sys.modules:
-        return new, None
-    try:
-        found = _tracers.now()
-        if found is None:
-            return new, None
-        api, tracer = found
-        span = tracer.start_span(
-            "redial",
-            context=api.set_span_in_context(api.INVALID_SPAN),  # no span of the program is its parent
-            kind=api.SpanKind.PRODUCER,
-            attributes={**_of(new), "voiceflow.redial": new.redials},
-            links=[api.Link(_context_of(api, old.trace))],
-        )
-        return replace(new, trace=_traceparent(span)), span
-    except Exception as error:  # noqa: BLE001 - evidence is stored all the same
-        _failed(error)
-        return new, None
+    if new.redials != old.redials and old.trace is not None and (tracer := _tracer()) is not None:
+        with _guarded():
+            span = tracer.start_span(
+                "redial",
+                context=trace.set_span_in_context(trace.INVALID_SPAN),  # no span of the program is its parent
+                kind=SpanKind.PRODUCER,
+                attributes={**_of(new), "voiceflow.redial": new.redials},
+                links=[Link(_context_of(old.trace))],
+            )
+            return replace(new, trace=_traceparent(span)), span
+    return new, None
 
 
 def end(span: Span | None) -> None:
     """End a span, if there is one."""
     if span is not None:
-        try:
+        with _guarded():
             span.end()
-        except Exception as error:  # noqa: BLE001 - as above
-            _failed(error)
 
 
 def began() -> int:
@@ -197,33 +166,33 @@ def began() -> int:
 
 
 def summarised(old: Job, new: Job, number: int, outcome: Outcome, *, since: int) -> None:
-    """Make the span of a summary that was applied to the POST with this number. The keys pressed are its events."""
+    """A summary has settled the POST with this number. The answers in its menu are events of its span."""
+    if _Lines.are_on:
+        status = outcome.status.value if outcome.status is not None else outcome.status_text
+        told = {"outcome": status, "state": new.state.value, "seconds": outcome.seconds}
+        _calls.info("an outcome came", **_ids(new, number), session=outcome.session_id, **told)
     post = old.post(number)
     # After a redial was granted, the trace of an older POST is no longer known.
-    if old.trace is None or post is None or post.redial != old.redials or _API not in sys.modules:
+    if old.trace is None or post is None or post.redial != old.redials or (tracer := _tracer()) is None:
         return
-    try:
-        found = _tracers.now()
-        if found is None:
-            return
-        api, tracer = found
-        attributes: dict[str, str | int] = {**_of(old), "voiceflow.post": number, "voiceflow.state": new.state.value}
-        if outcome.status is not None:
-            attributes["voiceflow.outcome"] = outcome.status.value
-        if outcome.code is not None:
-            attributes["voiceflow.code"] = outcome.code
+    with _guarded():
+        attributes: dict[str, str | int | None] = {
+            "voiceflow.post": number,
+            "voiceflow.state": new.state.value,
+            "voiceflow.outcome": None if outcome.status is None else outcome.status.value,
+            "voiceflow.code": outcome.code,
+        }
+        parent = trace.set_span_in_context(NonRecordingSpan(_context_of(old.trace)))
         span = tracer.start_span(
             "summary",
-            context=_within(api, old.trace),
-            kind=api.SpanKind.CONSUMER,
-            attributes=attributes,
+            context=parent,
+            kind=SpanKind.CONSUMER,
+            attributes={**_of(old), **_present(attributes)},
             start_time=since,
         )
         for press in post.presses:
             span.add_event("key press", {"voiceflow.menu": press.menu}, timestamp=int(press.at.timestamp() * 1e9))
         span.end()
-    except Exception as error:  # noqa: BLE001 - the summary is stored, and its sender must learn that
-        _failed(error)
 
 
 def _of(job: Job) -> dict[str, str | int]:
@@ -235,6 +204,17 @@ def _of(job: Job) -> dict[str, str | int]:
     }
 
 
+def _ids(job: Job, number: int) -> dict[str, object]:
+    """The fields by which the lines of a call are found."""
+    post = job.post(number)
+    batch = {} if job.batch_id is None else {"batch": job.batch_id}
+    return {"job": job.id, "post": None if post is None else post.client_request_id, **batch}
+
+
+def _present(fields: Mapping[str, str | int | None]) -> dict[str, str | int]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _traceparent(span: Span) -> str | None:
     context = span.get_span_context()
     if not context.is_valid or not context.trace_flags.sampled:
@@ -242,27 +222,14 @@ def _traceparent(span: Span) -> str | None:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-def _context_of(api: ModuleType, trace: str) -> SpanContext:
-    _, trace_id, span_id, flags = trace.split("-")
-    context: SpanContext = api.SpanContext(int(trace_id, 16), int(span_id, 16), True, api.TraceFlags(int(flags, 16)))  # noqa: FBT003
-    return context
+def _context_of(traceparent: str) -> SpanContext:
+    _, trace_id, span_id, flags = traceparent.split("-")
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
-def _within(api: ModuleType, trace: str) -> Context:
-    context: Context = api.set_span_in_context(api.NonRecordingSpan(_context_of(api, trace)))
-    return context
-
-
-def _mark_failed(span: Span, kind: str) -> None:
-    """Mark a span as failed, without a description: an error's text may name a person."""
-    api = sys.modules[_API]
-    span.set_attribute("error.type", kind)
-    span.set_status(api.Status(api.StatusCode.ERROR))
-
-
-_seldom = RateLimitedLog()
-
-
-def _failed(error: Exception) -> None:
-    if (more := _seldom.admit(type(error))) is not None:
-        _log.warning("a span could not be made; the call goes on", error=type(error).__name__, more=more)
+def _end(span: Span, error: str | None) -> None:
+    """End a span. One that failed says so without a description: an error's text may name a person."""
+    if error is not None:
+        span.set_attribute("error.type", error)
+        span.set_status(trace.Status(trace.StatusCode.ERROR))
+    span.end()

@@ -14,7 +14,7 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from voiceflow_worker.core import call_lines, tracing
+from voiceflow_worker.core import tracing
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import ConnectsAhead
@@ -270,7 +270,6 @@ class Submitter:
         # A gateway that does not report its progress counts as having sent the call.
         progress.may_have_been_sent = True
         span = tracing.post_begun(job)
-        call_lines.post_begun(job)
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
         except Exception as error:  # noqa: BLE001 - the call may have been placed, whatever the gateway raises
@@ -280,10 +279,9 @@ class Submitter:
             if not progress.may_have_been_sent:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
         except BaseException:
-            tracing.post_ended(span, None)
+            tracing.post_ended(span, job, None)
             raise
-        tracing.post_ended(span, verdict)
-        call_lines.answered(job, verdict)
+        tracing.post_ended(span, job, verdict)
         self._on_verdict(verdict, sent_at, job.batch_id)
         at = self._store.clock.now()
         if closed:

@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 
-from voiceflow_worker.core import call_lines, tracing
+from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.names import QueueNames
@@ -209,7 +209,6 @@ class Settler:
             return None
         if changed.new is not changed.old:
             tracing.summarised(changed.old, changed.new, number, outcome, since=since)
-            call_lines.ended(changed.new, number, outcome)
         await self._end_waiting_calls(changed.new, number, outcome)
         await self._sessions.early.remove([session_id])
         return changed.new
@@ -241,7 +240,6 @@ class Settler:
         if changed.new is changed.old:
             return SummaryResult.REPEATED
         tracing.summarised(changed.old, changed.new, number, outcome, since=since)
-        call_lines.ended(changed.new, number, outcome)
         if outcome.code in SUMMARY_CODES:
             await self._refusals.note([AnswerCode(changed.new, outcome.code, outcome.message or "")])
         return SummaryResult.SETTLED
