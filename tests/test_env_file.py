@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.machine import machine
 from tests.deploy.proxies import DEPLOY
-from tests.deploy.service_manager import run_units
 from voiceflow_worker import load_settings
 from voiceflow_worker.env_file import read_env_file
 from voiceflow_worker.errors import SettingsError
@@ -64,17 +64,14 @@ def test_what_systemd_would_drop_without_a_word_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_systemd_itself_reads_it_so(tmp_path: Path) -> None:
-    units: dict[str, str] = {}
-    for place, text in enumerate(READ):
-        (tmp_path / f"{place}.env").write_bytes(text.encode())
-        script = f"ExecStart=/bin/sh -c 'cat /proc/self/environ > {tmp_path}/{place}.out'"
-        units[f"case{place}.service"] = f"[Service]\nType=oneshot\nEnvironmentFile={tmp_path}/{place}.env\n{script}\n"
-    run_units(tmp_path, units)
-    for place, (text, expected) in enumerate(READ.items()):
-        told = (tmp_path / f"{place}.out").read_text(encoding="utf-8").split("\0")
-        found = dict(each.split("=", 1) for each in told if "=" in each)
-        assert {name: found[name] for name in expected} == expected, text
+def test_systemd_itself_reads_it_so() -> None:
+    with machine() as booted:
+        for place, (text, expected) in enumerate(READ.items()):
+            booted.write(f"/root/{place}.env", text)
+            asked = ["systemd-run", "--quiet", "--pipe", "--wait", f"--property=EnvironmentFile=/root/{place}.env"]
+            told = booted.done(*asked, "cat", "/proc/self/environ").split("\0")
+            found = dict(each.split("=", 1) for each in told if "=" in each)
+            assert {name: found[name] for name in expected} == expected, text
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,16 +11,14 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.deploy.machine import UNITS
 from tests.deploy.proxies import DEPLOY, tool
-from tests.deploy.service_manager import run_units
-from tests.docs.pages import ROOT, blocks
-from tests.support.redis_server import free_port
+from tests.docs.pages import blocks
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
@@ -29,7 +26,6 @@ from voiceflow_worker.service import metrics
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import PREFIX, Settings
 
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 KUBERNETES = sorted(path.name for path in DEPLOY.glob("kubernetes*.yaml"))
 MANIFESTS: list[dict[str, Any]] = [
     each for name in KUBERNETES for each in yaml.safe_load_all((DEPLOY / name).read_text("utf-8"))
@@ -292,63 +288,6 @@ def test_the_units_leave_little_to_whoever_breaks_in(unit: Path) -> None:
     analyze = tool("systemd-analyze", "systemd")
     # The threshold is in tenths: 4.0 and above is "MEDIUM".
     done(analyze, "security", "--offline=true", "--no-pager", "--threshold=39", unit)
-
-
-def runnable(unit: Path, folder: Path, settings: Mapping[str, str]) -> str:
-    """A unit with our program and our files in the places of the installed ones, for a manager that is no system's."""
-    file = folder / "voiceflow.env"
-    file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
-    (folder / "state").mkdir(exist_ok=True)
-    text = unit.read_text("utf-8")
-    text = text.replace("/opt/voiceflow/bin/voiceflow", f"{sys.executable} -m voiceflow_worker")
-    text = text.replace("/etc/voiceflow/voiceflow.env", str(file)).replace("/var/lib/voiceflow", str(folder / "state"))
-    # Only the manager of a machine gives a process another user and a state directory. The last three are mounted over
-    # what a container, where this may run, has mounted itself.
-    left_out = "User|StateDirectory|StateDirectoryMode|ProtectHome|ProtectKernelLogs|ProtectKernelTunables"
-    text = re.sub(rf"^({left_out})=.*\n", "", text, flags=re.MULTILINE)
-    text = text.replace("ProtectSystem=strict", f"ProtectSystem=strict\nReadWritePaths={folder}")
-    log = f"StandardError=file:{folder}/{unit.stem}.log\nEnvironment=PYTHONPATH={ROOT}"
-    return text.replace("Restart=always", f"{log}\nRestart=always").replace("RestartSec=2", "RestartSec=200ms")
-
-
-@pytest.fixture
-def outside() -> Iterator[Path]:
-    """A folder that a process with a /tmp and a /dev of its own still sees."""
-    if os.getuid():
-        pytest.skip("only root may make a folder outside of /tmp")
-    with TemporaryDirectory(dir="/var/lib") as made:
-        yield Path(made)
-
-
-@pytest.mark.slow
-def test_systemd_runs_the_units_in_their_sandbox_and_gives_up_after_a_wrong_setting_only(outside: Path) -> None:
-    worker, receiver = (DEPLOY / "systemd" / f"voiceflow-{name}.service" for name in ("worker", "receiver"))
-    good, wrong, away = (outside / name for name in ("good", "wrong", "away"))
-    for folder in (good, wrong, away):
-        folder.mkdir()
-    settings = {
-        "VOICEFLOW_STORE": f"sqlite:///{good}/state/calls & more.db", "VOICEFLOW_API_KEY": "a$b;c",
-        "VOICEFLOW_SUB_ACCOUNT": "acme", "VOICEFLOW_BASE_URL": "http://127.0.0.1:9",
-        "VOICEFLOW_STATE_DIR": f"{good}/state", "VOICEFLOW_API_SECRET": "a-secret-of-programs-1",
-        "VOICEFLOW_WAIT_FOR_STORE": "0s",
-    }  # fmt: skip
-    ports = {"9464": str(free_port()), "8080": str(free_port())}
-    texts = {
-        "worker.service": runnable(worker, good, settings),
-        "receiver.service": runnable(receiver, good, settings),
-        "wrong.service": runnable(worker, wrong, settings | {"VOICEFLOW_RATE": "fast"}),
-        "away.service": runnable(worker, away, settings | {"VOICEFLOW_STORE": "redis://127.0.0.1:9/0"}),
-    }
-    units = {name: re.sub("|".join(ports), lambda found: ports[found[0]], text) for name, text in texts.items()}
-    found = run_units(outside, units, stays=12)
-    logs = {each: each.read_text() for each in outside.rglob("*.log")}
-    for name in ("worker.service", "receiver.service"):
-        assert (found[name]["ActiveState"], found[name]["NRestarts"]) == ("active", "0"), logs
-    assert (good / "state" / "calls & more.db").exists()
-    assert (found["wrong.service"]["ExecMainStatus"], found["wrong.service"]["NRestarts"]) == ("2", "0"), logs
-    assert found["wrong.service"]["ActiveState"] == "failed"
-    assert int(found["away.service"]["NRestarts"]) >= 2, logs
-    assert "cannot be reached" in logs[away / "voiceflow-worker.log"]
 
 
 def environment_of(name: str) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ import os
 import pickle
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
@@ -76,7 +77,8 @@ def main() -> None:
     """Do the work that is ordered on the standard input, and write its result to the standard output."""
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what a library prints does not become part of the answer
-        os.nice(_NICE)
+        with suppress(OSError):  # what filters system calls may refuse it
+            os.nice(_NICE)
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         url, store_id, work, arguments, named = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the receiver that started this
 
