@@ -28,12 +28,15 @@ from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.policy import Outcomes
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
-from voiceflow_worker.service.escalation_state import Alarm, EscalationStatus, Wording
+from voiceflow_worker.service.alarms import Alarms, Alert, Alerts
+from voiceflow_worker.service.escalation_state import EscalationStatus, Wording
 from voiceflow_worker.service.escalations import StartedEscalation
 
 __all__ = [
     "Actor",
-    "Alarm",
+    "Alarms",
+    "Alert",
+    "Alerts",
     "BatchEdit",
     "BatchOutcome",
     "BatchProgress",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from voiceflow_worker import Escalation
-    from voiceflow_worker.types import Alarm, EscalationStatus, Wording
+    from voiceflow_worker.types import Alert, EscalationStatus, Wording
 
 log = logging.getLogger(__name__)
 
@@ -100,18 +100,18 @@ class VoiceCallNotifier(BaseNotifier):
     async def _called(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> EscalationStatus:
         """Begin or carry on with the escalation of this occasion until it has ended. Read the hook's settings first."""
         from voiceflow_worker import Escalations  # not when DAGs are parsed
+        from voiceflow_worker.types import Alarms, Alerts
 
         occasion, escalation = occasion_of(context), self._escalation(hook, context)
         stop = StopFlag()
         async with hook.opened_queue() as queue:
             escalations = Escalations(queue)
             if (instance := instance_of(context)) is not None:
-                alarm, wording = self._instance(instance, context)
+                alert, wording = self._instance(instance, context)
                 key = f"airflow-alarm-{digest(*occasion, 'instances')[:40]}"
-                within = _duration(self.gather)
-                status = await escalations.group_alarms(
-                    escalation, key=key, alarm=alarm, wording=wording, within=within
-                )
+                within, told = _duration(self.gather), Alerts(firing={alert.mark: alert})
+                heard = await Alarms(escalations).fire(told, escalation, wording=wording, key=key, within=within)
+                status = heard.statuses[0]
             else:
                 key = f"airflow-alarm-{digest(*occasion)[:40]}"
                 # A second callback may have other texts, such as another time. The escalation of the first one is used.
@@ -132,14 +132,14 @@ class VoiceCallNotifier(BaseNotifier):
             log.info("%s (call %s): %s", each.number, each.call_id, each.message)
         return status
 
-    def _instance(self, name: str, context: Mapping[str, Any]) -> tuple[Alarm, Wording]:
+    def _instance(self, name: str, context: Mapping[str, Any]) -> tuple[Alert, Wording]:
         """Return the failed instance of a mapped task, and how it is spoken of alone and with others."""
-        from voiceflow_worker.types import Alarm, Wording
+        from voiceflow_worker.types import Alert, Wording
 
         task = TaskIdentity.of({"ti": context.get("ti") or context.get("task_instance"), "loop": context.get("loop")})
         of_task = f"of the task {_spoken(task.task_id)} of the pipeline {_spoken(task.dag_id)}"
         said = self.say
-        return Alarm(mark=digest(*task.occasion)[:40], text=name), Wording(
+        return Alert(mark=digest(*task.occasion)[:40], text=name), Wording(
             one=said or f"This is Airflow. Instance {{names}} {of_task} has failed.",
             many=f"{said} {{count}} instances: {{names}}."
             if said

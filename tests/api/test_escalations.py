@@ -178,8 +178,11 @@ async def test_alerts_that_come_again_add_nothing_and_new_ones_get_an_escalation
             answer = await client.post(ANY, json=body)
             assert (answer.status_code, answer.json()["id"], answer.json()["state"]) == (200, status["id"], "open")
         further = await client.post(ANY, json=notification(alert("a"), alert("c")))
-        assert (further.status_code, further.json()["say"]) == (201, "Alert: Disk full. c has no space left.")
-        assert further.json()["escalations"] == [further.json()["id"], status["id"]]
+        three = " ".join(f"Disk full. {name} has no space left." for name in "abc")
+        assert (further.status_code, further.json()["say"]) == (201, f"3 alarms: {three}")
+        assert further.json()["escalations"] == [status["id"]], "its call had not left"
+    (call,) = await CallQueue(memory).find()
+    assert "3 alarms" in call.body
 
 
 SAME: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
@@ -19,14 +21,15 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.writes import escalation_of
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
+from voiceflow_worker.core.writes import ENDED_ESCALATION, escalation_of
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
-from voiceflow_worker.service.alarms import Alarms, Alerts, HeardAlerts
+from voiceflow_worker.service.alarms import Alarms, Alert, Alerts, HeardAlerts
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_menu import OVER, TAKEN, acknowledge
-from voiceflow_worker.service.escalation_state import Alarm, EscalationStatus, Wording
+from voiceflow_worker.service.escalation_state import EscalationStatus, Wording
 from voiceflow_worker.service.escalations import Escalations, advance_all, blocked_here
 
 __all__ = ["store"]
@@ -325,27 +328,49 @@ async def test_a_flap_that_still_fires_when_the_rest_is_over_is_heard(duty: Duty
     assert await duty.rang() == [ANA, ANA]
 
 
-async def test_a_flap_that_nobody_acknowledged_goes_on_with_its_escalation(duty: Duty) -> None:
+async def test_a_flap_that_nobody_acknowledged_is_heard_after_the_call_of_its_first_firing(duty: Duty) -> None:
     await duty.tells(firing=["disk"])
     await duty.looks()
-    heard = [await duty.flaps("disk") for _ in range(3)][-1]
-    assert [status.id for status in await duty.listed()] == [heard.statuses[0].id]
-    assert "acknowledged" in await duty.presses(), "the call of the first firing still rings"
+    for _ in range(3):
+        await duty.flaps("disk")
+    assert await duty.presses() == OVER, "the call of the first firing still rings"
+    await duty.hang_up()
+    await duty.passes(MINUTE)
+    assert "acknowledged" in await duty.presses()
     await duty.hang_up()
     await duty.passes(10 * MINUTE)
-    assert await duty.rang() == [ANA]
+    assert await duty.rang() == [ANA, ANA]
 
 
-async def test_an_alert_whose_end_was_never_told_is_another_one_a_day_later(duty: Duty) -> None:
+@on_every_store
+async def test_an_acknowledgement_holds_for_its_start_though_the_end_is_never_told(duty: Duty) -> None:
+    """It was silenced after that, so nobody says that it is over."""
     await duty.tells(firing=["disk"])
     await duty.looks()
     await duty.presses()
-    for _ in range(3):
-        duty.clock.advance(timedelta(hours=12))
+    await duty.hang_up()
+    for _ in range(40):
+        duty.clock.advance(timedelta(hours=1))
         assert not (await duty.tells(firing=["disk"])).begun, "it is told that it fires on"
-    duty.clock.advance(timedelta(hours=25))
-    duty.began["disk"] = duty.clock.now()
+    for again in range(2, 9):  # at any distance, and however often
+        duty.clock.advance(again * 10 * MINUTE)
+        duty.began["disk"] = duty.clock.now()
+        assert (await duty.tells(firing=["disk"])).begun
+        assert not (await duty.tells(firing=["disk"])).begun
+        assert await duty.looks() == [ANA] * again
+        assert "acknowledged" in await duty.presses()
+        await duty.hang_up()
+
+
+async def test_what_is_erased_of_an_alert_that_fires_on_is_called_for_again(duty: Duty) -> None:
+    heard = await duty.tells(firing=["disk"])
+    await duty.looks()
+    await duty.presses()
+    await duty.hang_up()
+    drop = Drop(ENDED_ESCALATION, heard.statuses[0].id, None)
+    await duty.store.write(BulkWrite(writes=(Write(drops=(drop,)),)), now=duty.clock.now())
     assert (await duty.tells(firing=["disk"])).begun
+    assert await duty.looks() == [ANA, ANA]
 
 
 # -- storms -----------------------------------------------------------------------------------------------------------
@@ -388,10 +413,9 @@ async def test_instances_that_fail_one_after_the_other_have_one_call(duty: Duty)
     wording = Wording(one="{names} failed.", many="{count} failed: {names}.", between=", ")
 
     async def fails(name: str) -> EscalationStatus:
-        alarm = Alarm(mark=name, text=name)
-        return await duty.escalations.group_alarms(
-            duty.escalation(), key="run", alarm=alarm, wording=wording, within=timedelta(seconds=10)
-        )
+        told, within = Alerts(firing={name: Alert(mark=name, text=name)}), timedelta(seconds=10)
+        heard = await duty.alarms.fire(told, duty.escalation(), wording=wording, key="run", within=within)
+        return heard.statuses[0]
 
     for name in "abc":
         await fails(name)
@@ -401,14 +425,67 @@ async def test_instances_that_fail_one_after_the_other_have_one_call(duty: Duty)
     duty.clock.advance(timedelta(seconds=3))
     assert await duty.looks() == [ANA]
     assert "3 failed: a, b, c." in (await duty.engine.queue.find())[0].body
-    await fails("d")
+    for name in "de":
+        assert (await fails(name)).is_open, "no call has named them"
     await duty.presses()
-    assert (await fails("e")).state == "acknowledged"
+    assert (await fails("c")).state == "acknowledged"
     await duty.hang_up()
-    await duty.passes(10 * MINUTE)
+    await duty.passes(MINUTE)
+    assert await duty.rang() == [ANA, ANA]
+    assert any("2 failed: d, e." in job.body for job in await duty.engine.queue.find())
+    await duty.hang_up()
+    await duty.passes(MINUTE)
+    assert [(await fails(name)).state for name in "ae"] == ["acknowledged", "unanswered"], "each is called for once"
+    assert await duty.rang() == [ANA, ANA]
+
+
+@on_every_store
+@pytest.mark.parametrize("numbers", [(ANA,), (ANA, BEN)])
+async def test_a_storm_for_one_person_is_two_calls_and_each_alarm_is_heard(duty: Duty, numbers: Sequence[str]) -> None:
+    """The first call leaves at once; what comes while it lasts is told by one more."""
+    await duty.tells(firing=["disk 0"], numbers=numbers)
+    await duty.looks()
+    for number in range(1, 50):
+        assert (await duty.tells(firing=[f"disk {number}"], numbers=numbers, answer_within=2 * MINUTE)).begun
+        await duty.looks()
+    await duty.passes(timedelta(seconds=90))
     assert await duty.rang() == [ANA]
-    assert (await fails("f")).is_open, "long after that, it is another call"
-    assert (await fails("e")).state == "acknowledged"
+    assert "acknowledged" in await duty.presses()
+    await duty.hang_up(SessionStatus.COMPLETED)
+    await duty.passes(MINUTE)
+    assert await duty.rang() == [ANA, ANA]
+    assert any("49 alarms: disk 1. disk 2." in job.body for job in await duty.engine.queue.find())
+    assert "acknowledged" in await duty.presses()
+    assert {status.state for status in await duty.listed()} == {"acknowledged"}
+    assert {alarm.text for status in await duty.listed() for alarm in status.alarms if alarm.text} >= {"disk 0."}
+
+
+@on_every_store
+async def test_what_is_told_by_many_at_once_joins_and_loses_nothing(duty: Duty) -> None:
+    async with anyio.create_task_group() as group:
+        for number in range(30):
+            group.start_soon(partial(duty.tells, firing=[f"disk {number}"]))
+    (status,) = await duty.listed()
+    assert len(status.alarms) == 30
+    assert await duty.looks() == [ANA]
+    assert "30 alarms:" in (await duty.engine.queue.find())[0].body
+
+
+async def test_a_busy_phone_uses_up_no_step_however_long_it_is_busy(duty: Duty) -> None:
+    """Each asks for other words, so each is a call of its own."""
+    every = [("disk", (ANA,)), ("cpu", (ANA, BEN)), ("net", (ANA,))]
+    for place, (name, numbers) in enumerate(every):
+        await duty.tells(firing=[name], numbers=numbers, key=str(place), answer_within=MINUTE)
+        await duty.looks()
+    await duty.passes(3 * MINUTE)
+    assert await duty.rang() == [ANA, BEN], "the other number of an escalation is called meanwhile"
+    for _ in range(4):
+        await duty.hang_up()
+        await duty.passes(MINUTE)
+    assert await duty.rang() == [ANA, BEN, ANA, ANA]
+    assert {status.state for status in await duty.listed()} == {"unanswered"}
+    results = [[step.result for step in status.steps] for status in await duty.listed()]
+    assert sorted(results, key=len) == [["no_answer"], ["no_answer"], ["number_busy", "no_answer", "no_answer"]]
 
 
 # -- nothing can call -------------------------------------------------------------------------------------------------
@@ -543,7 +620,7 @@ class Judge:
         if "acknowledged." in said:
             escalation = await duty.escalations.get(escalation_of(job) or "")
             target = 0 if escalation.escalation.numbers == TARGETS[0] else 1
-            for alarm in escalation.alarms:
+            for alarm in (each for each in escalation.alarms if not each.ended):
                 self.acked[self.name_of(alarm.text), target] = duty.clock.now()
         await duty.engine.summarise(job, SessionStatus.COMPLETED)
 

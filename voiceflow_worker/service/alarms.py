@@ -1,10 +1,11 @@
-"""Alerts of Alertmanager and Grafana: what fires, for whom, has one escalation, until it is acknowledged or resolved.
+"""Alerts of Alertmanager and Grafana: what fires, for whom, has an escalation, until it is acknowledged or resolved.
 
-An alert is known by its fingerprint alone. When it began, in which group it is told and who tells it make no other of
-it: Prometheus and Alertmanager run in pairs, are restarted, and group as they like. For each fingerprint there is a
-record: when it last began, whether it is over, and its escalation for each who is to be called. Every change is a
-compare-and-swap of this record, in one write with the escalation that follows from it. So of two notifications at once,
-one begins the escalation, and the other finds it; and nothing is lost if the process dies, or its answer.
+An alert is known by its fingerprint; who tells it, and in which group, make no other of it. For each fingerprint there
+is a record: when it was over, and for each who is to be called, its newest escalation with the start of which that
+tells. An acknowledgement holds for this start: one that is later has an escalation again, after the `rest`. What fires
+anew for the same people joins the escalation that waits for their phone, until its call leaves. Every change is a
+compare-and-swap of these records, in one write with the escalation. So of two notifications at once, one begins the
+escalation, and the other finds it; and nothing is lost if the process dies, or its answer.
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
-import structlog
-
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_codec
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
 from voiceflow_worker.core.writes import LONG_KEPT
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import canonical_json, is_list, is_object
 from voiceflow_worker.model.text.wording import in_words
@@ -42,30 +41,27 @@ from voiceflow_worker.service.escalations import Escalations
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-ALARMS = "alarm"
-"""Namespace, in the group of the queue: what is known of alerts, by a digest of their fingerprints."""
+ALARMS, GROUPS = "alarm", "alarm-group"
+"""Namespaces, in the group of the queue: what is known of alerts, by a digest of their fingerprints; and the newest
+escalation of alerts for the same people with the same fields, by their digest."""
 REMEMBERED = timedelta(minutes=5)
 """For so long, a firing of an alert that was over before it began is a delayed one, and calls nobody."""
-FLAP = timedelta(minutes=10)
-"""Within this time, an alert that nobody acknowledged and that was resolved goes on with its escalation."""
-FORGOTTEN = timedelta(hours=24)
-"""After this time without a word of an alert, a later start is another firing: its end may never have been told."""
-_HEARD_EVERY = timedelta(hours=1)
 _OVER_KEPT = timedelta(days=7)
 _CLOCKS_DIFFER = timedelta(hours=1)
-_TRIES = 20
-
-_log = structlog.get_logger("voiceflow.escalation")
+_NO_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """An alert as it was told: by its `mark`, a digest of its fingerprint."""
+    """An alert as it was told: by its `mark`, a digest of its fingerprint.
+
+    One without a start is an event: whoever tells it again means the same, and nobody is called for it anew.
+    """
 
     mark: str
     text: str
-    started_at: datetime | None
-    ended_at: datetime | None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +72,7 @@ class Alerts:
     """
 
     firing: Mapping[str, Alert]
-    resolved: Mapping[str, Alert]
+    resolved: Mapping[str, Alert] = field(default_factory=dict[str, Alert])
     left_out: int = 0
 
     @classmethod
@@ -100,7 +96,7 @@ class Alerts:
             alert = Alert(
                 mark=_digest(each.get("fingerprint") or each.get("labels")),
                 text=_said(each),
-                started_at=_time(began),
+                started_at=_time(began) or _NO_START,
                 ended_at=_time(each.get("endsAt")) if status == "resolved" else None,
             )
             (firing if status == "firing" else resolved)[alert.mark] = alert
@@ -142,18 +138,23 @@ class HeardAlerts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmRecord:
-    """What is known of an alert. `escalations` has the newest one for each who is to be called (`Escalation.target`).
+class Heard:
+    """The newest escalation of an alert for somebody, and the latest start of the alert that it was told of."""
 
-    `started_at` is the latest start. `over_at` is set while it does not fire: the time at which it ended, and `over` is
-    when that was told.
+    escalation: str
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRecord:
+    """What is known of an alert. `heard` is by those who are to be called (`Escalation.target`).
+
+    `over_at` is set while it does not fire: the time at which it ended, and `over` is when that was told.
     """
 
-    started_at: datetime | None
-    heard_at: datetime
     over_at: datetime | None = None
     over: datetime | None = None
-    escalations: Mapping[str, str] = field(default_factory=dict[str, str])
+    heard: Mapping[str, Heard] = field(default_factory=dict[str, Heard])
     token: str = field(default_factory=new_revision)
 
 
@@ -162,23 +163,28 @@ class _Judged(Enum):
 
     KNOWN = "its escalation is open, or somebody has acknowledged or stopped it"
     LATE = "it was over before its notification came"
-    NEW = "a new escalation"
-    AGAIN = "its escalation goes on"
+    NEW = "an escalation"
+    AGAIN = "further rounds of its escalation"
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What the firing alerts of a notification need, by their marks."""
-
-    new: dict[str, None] = field(default_factory=dict[str, None])
-    not_before_reason: dict[str, tuple[datetime, str]] = field(default_factory=dict[str, tuple[datetime, str]])
-    again: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    known: dict[str, None] = field(default_factory=dict[str, None])
-    late: dict[str, None] = field(default_factory=dict[str, None])
+_Known = Mapping[str, tuple[str | None, AlarmRecord]]
+"""The text of each record, None if there is none, and what it says, by the mark of the alert."""
 
 
-_Known = Mapping[str, tuple[str | None, AlarmRecord | None]]
-"""The text of each record and what it says, by the mark of the alert; None if there is none."""
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The alerts that fire in a notification for whom its escalation calls, and what is stored of them."""
+
+    firing: Mapping[str, Alert]
+    known: _Known
+    newest: Mapping[str, str]
+    escalation: Escalation
+    wording: Wording | None
+    target: str
+
+    def heard(self, mark: str) -> Heard | None:
+        """The escalation that the alert has had for these people."""
+        return self.known[mark][1].heard.get(self.target)
 
 
 class Alarms:
@@ -188,7 +194,7 @@ class Alarms:
         self._escalations = escalations
         self._records = EscalationStore(escalations.queue)
         self._store = escalations.queue.store
-        self._group = escalations.queue.name
+        self._queue = escalations.queue.name
 
     async def resolve(self, alerts: Mapping[str, Alert]) -> None:
         """End the escalations that are about resolved alerts alone, whoever was to be called. It may be repeated.
@@ -197,246 +203,215 @@ class Alarms:
         was delayed calls nobody. Raises StoreError.
         """
         left = dict(alerts)
-        for _ in range(_TRIES):
-            if not left:
-                break
+        while left:
             known, now = await self._read(left), self._store.clock.now()
             writes: dict[str, Write] = {}
             for mark, alert in left.items():
                 text, record = known[mark]
                 over = now if alert.ended_at is None or alert.ended_at > now + _CLOCKS_DIFFER else alert.ended_at
-                if record is not None and record.started_at is not None and record.started_at > over:
-                    continue  # it has begun to fire again since
-                if record is None:
-                    record = AlarmRecord(started_at=alert.started_at, heard_at=now)
-                elif record.over_at is not None and record.over_at >= over:
-                    continue
-                ended = replace(record, over_at=over, over=now, heard_at=now)
-                writes[mark] = self._limits_write(mark, text, ended, ends_at=now + _OVER_KEPT)
-            left = await self._refused(writes, left)
-        else:
-            raise _contended()
-        known = await self._read(alerts)
+                # Of two clocks that tell, one may be ahead: no alert begins after it was told.
+                began = [min(each.started_at, now) for each in record.heard.values() if each.started_at is not None]
+                if (began and max(began) > over) or (record.over_at is not None and record.over_at >= over):
+                    continue  # it has begun to fire again since, or this is known
+                condition, put = self._swapped(mark, text, replace(record, over_at=over, over=now), now + _OVER_KEPT)
+                writes[mark] = Write(conditions=(condition,), puts=(put,))
+            done = await self._written(writes.values())
+            left = {mark: left[mark] for mark, is_done in zip(writes, done, strict=True) if not is_done}
         ids: dict[str, list[str]] = {}
-        for mark, (_, record) in known.items():
-            if record is not None and record.over_at is not None:
-                for escalation_id in record.escalations.values():
-                    ids.setdefault(escalation_id, []).append(mark)
+        for mark, (_, record) in (await self._read(alerts)).items():
+            for heard in record.heard.values() if record.over_at is not None else ():
+                ids.setdefault(heard.escalation, []).append(mark)
         for found in (await self._records.read(ids)).values():
             await self._resolve_in(found, ids[found.id])
 
     async def _resolve_in(self, found: FoundEscalation, marks: Sequence[str]) -> None:
         """End these alarms of an escalation, and the escalation if it has no others."""
-        for _ in range(_TRIES):
-            record = found.record
-            concerns = [each.mark for each in record.alarms if each.mark in marks and not each.ended]
+        while found.record.state in {EscalationState.OPEN, EscalationState.UNANSWERED}:
+            concerns = [each.mark for each in found.record.alarms if each.mark in marks and not each.ended]
             known = await self._read(concerns)
-            over = {mark: text for mark, (text, each) in known.items() if each is not None and each.over_at is not None}
-            if not over or record.state not in {EscalationState.OPEN, EscalationState.UNANSWERED}:
+            over = {mark: text for mark, (text, each) in known.items() if each.over_at is not None}
+            if not over:
                 break
-            conditions = [Same(ALARMS, self._group, text, mark) for mark, text in over.items()]
-            new = replace(found, record=record.with_alarms(dict.fromkeys(over, True)))
-            if record.state is EscalationState.OPEN and new.record.has_ended_alarms:
-                done = await self._escalations.end(new, EscalationState.STOPPED, reason=RESOLVED, conditions=conditions)
+            conditions = [Same(ALARMS, self._queue, text, mark) for mark, text in over.items()]
+            new = replace(found, record=found.record.with_alarms(dict.fromkeys(over, True)))
+            if new.record.state is EscalationState.OPEN and new.record.has_ended_alarms:
+                await self._escalations.end(new, EscalationState.STOPPED, reason=RESOLVED, conditions=conditions)
             else:
-                done = await self._records.write(found, new.record, conditions=conditions)
+                await self._records.write(found, new.record, conditions=conditions)
             found = await self._records.get(found.id)
-            if done:
-                break
-        else:
-            raise _contended()
         await self._escalations.until_left(found)
 
-    async def fire(self, alerts: Alerts, escalation: Escalation, *, wording: Wording | None) -> HeardAlerts:
+    async def fire(
+        self,
+        alerts: Alerts,
+        escalation: Escalation,
+        *,
+        wording: Wording | None,
+        key: str | None = None,
+        within: timedelta = timedelta(),
+    ) -> HeardAlerts:
         """See to it that each alert that fires has an escalation for whom this one calls.
 
-        The new ones get one together, which says what `wording` makes of them. Those that nobody has acknowledged in
-        their rounds get further rounds. A notification that comes again changes nothing else. Raises StoreError.
+        What fires anew joins the escalation of such alerts whose first call has not left, or gets one together, which
+        says what `wording` makes of them, and calls when `within` has passed. Alerts that nobody has acknowledged in
+        their rounds get further rounds. A notification that comes again changes nothing else. With `key`, only those
+        of this key are called together. Raises StoreError.
         """
-        target = escalation.target()
-        begun: dict[str, None] = {}
-        for _ in range(_TRIES):
-            known = await self._read(alerts.firing)
-            ids = {mark: record.escalations.get(target) for mark, (_, record) in known.items() if record is not None}
-            found = await self._records.read(each for each in ids.values() if each is not None)
-            standing = {mark: found.get(each or "") for mark, each in ids.items()}
-            plan = self._plan(alerts.firing, known, standing, escalation)
-            done, ids_now = await self._carry_out(plan, alerts, known, found, escalation=escalation, wording=wording)
-            begun |= dict.fromkeys(ids_now)
-            if done:
+        target, begun = key or escalation.target(), dict[str, None]()
+        plain, resting = (_group(escalation, wording, target, rests=rests) for rests in (False, True))
+        while True:
+            known, newest = await self._read(alerts.firing), await self._newest([plain, resting])
+            told = _Told(alerts.firing, known, newest, escalation, wording, target)
+            ids = {mark: heard.escalation for mark in alerts.firing if (heard := told.heard(mark)) is not None}
+            found = await self._records.read([*ids.values(), *newest.values()])
+            now, judged = self._store.clock.now(), dict[_Judged, list[str]]()
+            writes: list[tuple[str | None, Write]] = []
+            again: dict[str, list[str]] = {}
+            new: dict[str, dict[str, tuple[datetime, str | None]]] = {plain: {}, resting: {}}
+            for mark, alert in alerts.firing.items():
+                standing = found.get(ids.get(mark, ""))
+                judgement = _judged(alert, known[mark][1], told.heard(mark), standing, now)
+                judged.setdefault(judgement, []).append(mark)
+                if judgement is _Judged.NEW:
+                    until = _rest(standing, escalation, now)
+                    new[plain if until is None else resting][mark] = until or (now + within, None)
+                elif judgement is _Judged.AGAIN and standing is not None:
+                    again.setdefault(standing.id, []).append(mark)
+                elif judgement is _Judged.KNOWN and _is_news(alert, told.heard(mark), standing):
+                    unchanged = [self._records.unchanged(found[ids[mark]])]
+                    conditions, puts = self._firing(told, [mark], ids[mark])
+                    writes.append((None, Write(conditions=(*conditions, *unchanged), puts=tuple(puts))))
+            for group, marks in new.items():
+                if marks:
+                    writes.append(self._joined(told, group, marks, found.get(newest.get(group, ""))))
+            for escalation_id, some in again.items():
+                each = found[escalation_id]
+                on = each.record.with_alarms(dict.fromkeys(some, False)).restarted(each.size, escalation.rounds, at=now)
+                conditions, puts = self._firing(told, some, escalation_id)
+                writes.append((escalation_id, self._records.replacement(each, on, conditions=conditions, puts=puts)))
+            done = await self._written(write for _, write in writes)
+            begun |= {each: None for (each, _), was in zip(writes, done, strict=True) if was and each is not None}
+            if all(done):
                 break
-        else:
-            raise _contended()
-        statuses = [await self._escalations.advance(each) for each in begun]
-        others = {each: None for mark in plan.known if (each := ids.get(mark)) is not None and each not in begun}
-        snapshot = await self._records.snapshot({found[each].batch_id for each in others})
-        for each in others:
-            why = snapshot.blocked(found[each]) if found[each].record.state is EscalationState.OPEN else None
-            statuses.append(replace(found[each], blocked=None if why is None else why[1]).shown())
-        return HeardAlerts(statuses=statuses, begun=bool(begun), late=len(plan.late))
+        others = [ids[mark] for mark in judged.get(_Judged.KNOWN, ())]
+        statuses = [await self._escalations.advance(each) for each in dict.fromkeys([*begun, *others])]
+        return HeardAlerts(statuses=statuses, begun=bool(begun), late=len(judged.get(_Judged.LATE, ())))
 
-    def _plan(
+    def _joined(
         self,
-        alerts: Mapping[str, Alert],
-        known: _Known,
-        found: Mapping[str, FoundEscalation | None],
-        escalation: Escalation,
-    ) -> _Plan:
-        plan, now = _Plan(), self._store.clock.now()
-        for mark, alert in alerts.items():
-            record, standing = known[mark][1], found.get(mark)
-            match _judged(alert, record, standing, now):
-                case _Judged.KNOWN:
-                    plan.known[mark] = None
-                case _Judged.LATE:
-                    plan.late[mark] = None
-                case _Judged.AGAIN:
-                    if standing is not None:
-                        plan.again.setdefault(standing.id, []).append(mark)
-                case _Judged.NEW:
-                    done = None if standing is None else standing.record.acknowledged
-                    if done is not None and now < done.at + escalation.rest:
-                        why = f"{done.who} acknowledged this alert at {in_words(done.at)}"
-                        plan.not_before_reason[mark] = (done.at + escalation.rest, why)
-                    else:
-                        plan.new[mark] = None
-        return plan
+        told: _Told,
+        group: str,
+        marks: Mapping[str, tuple[datetime, str | None]],
+        found: FoundEscalation | None,
+    ) -> tuple[str, Write]:
+        """The write after which these alerts have the newest escalation of their group, or one that begins now."""
+        now, wording = self._store.clock.now(), told.wording
+        until, why = max(marks.values(), key=lambda each: each[0])
+        alarms = [Alarm(mark=mark, text=told.firing[mark].text) for mark in marks]
+        if found is not None and found.can_be_joined and (why is None or (found.record.not_before or now) >= until):
+            conditions, puts = self._firing(told, marks, found.id)
+            left_out = 0 if wording is None else wording.left_out
+            return found.id, self._records.joining(found, alarms, left_out=left_out, conditions=conditions, puts=puts)
+        escalation_id = f"{self._queue}.alarm-{new_revision()}"
+        conditions, puts = self._firing(told, marks, escalation_id)
+        conditions.append(Same(GROUPS, self._queue, told.newest.get(group), group))
+        puts.append(Put(GROUPS, self._queue, escalation_id, now + LONG_KEPT, member=group))
+        record = EscalationRecord.new(
+            told.escalation if wording is None else replace(told.escalation, say=wording.of(alarms)),
+            key=escalation_id.partition(".")[2], request_digest="", at=now, alarms=alarms, wording=wording,
+            not_before=until, not_before_reason=why or "others like it may follow",
+        )  # fmt: skip
+        return escalation_id, self._records.creation(escalation_id, record, conditions=conditions, puts=puts)
 
-    async def _carry_out(
-        self,
-        plan: _Plan,
-        alerts: Alerts,
-        known: _Known,
-        found: Mapping[str, FoundEscalation],
-        *,
-        escalation: Escalation,
-        wording: Wording | None,
-    ) -> tuple[bool, list[str]]:
-        """Write what a plan says. Returns whether all of it was written, and the ids of escalations that go on."""
-        now, target = self._store.clock.now(), escalation.target()
-        writes: list[Write] = []
-        begun: list[str | None] = []
-        for marks, rests in ((list(plan.new), False), (list(plan.not_before_reason), True)):
-            if not marks:
-                continue
-            escalation_id = f"{self._group}.alarm-{new_revision()}"
-            until, why = max(plan.not_before_reason[mark] for mark in marks) if rests else (None, None)
-            alarms = [Alarm(mark=mark, text=alerts.firing[mark].text) for mark in marks]
-            said = escalation if wording is None else replace(escalation, say=wording.of(alarms))
-            record = EscalationRecord.new(
-                said, key=escalation_id.partition(".")[2], request_digest="", at=now, alarms=alarms, wording=wording,
-                not_before=until, not_before_reason=why,
-            )  # fmt: skip
-            conditions, puts = self._firing(marks, alerts, known, {target: escalation_id})
-            writes.append(self._records.creation(escalation_id, record, conditions=conditions, puts=puts))
-            begun.append(escalation_id)
-        for escalation_id, marks in plan.again.items():
-            each = found[escalation_id]
-            on = each.record.with_alarms(dict.fromkeys(marks, False))
-            if on.state is not EscalationState.OPEN:
-                on = on.restarted(each.size, escalation.rounds, at=now)
-            conditions, puts = self._firing(marks, alerts, known, {target: escalation_id})
-            writes.append(self._records.replacement(each, on, conditions=conditions, puts=puts))
-            begun.append(escalation_id)
-        for mark in plan.known:
-            heard = known[mark][1]
-            if heard is not None and _is_news(alerts.firing[mark], heard, now):
-                conditions, puts = self._firing([mark], alerts, known, {})
-                writes.append(Write(conditions=tuple(conditions), puts=tuple(puts)))
-                begun.append(None)
-        if not writes:
-            return True, []
-        answers = await self._store.write(BulkWrite(writes=tuple(writes)), now=now)
-        done = [answer.result is Result.DONE for answer in answers]
-        return all(done), [each for each, is_done in zip(begun, done, strict=True) if is_done and each is not None]
-
-    def _firing(
-        self, marks: Iterable[str], alerts: Alerts, known: _Known, escalations: Mapping[str, str]
-    ) -> tuple[list[Same], list[Put]]:
-        """The conditions and the records of alerts that fire, with these escalations by their targets."""
-        now = self._store.clock.now()
-        conditions: list[Same] = []
+    def _firing(self, told: _Told, marks: Iterable[str], escalation_id: str) -> tuple[list[Condition], list[Put]]:
+        """The conditions and the records of alerts that fire, and have this escalation now."""
+        conditions: list[Condition] = []
         puts: list[Put] = []
         for mark in marks:
-            text, record = known[mark]
-            started = [each for each in (alerts.firing[mark].started_at, record and record.started_at) if each]
-            new = AlarmRecord(
-                # Of two clocks that tell, one may be ahead: no alert begins after it was told.
-                started_at=min(max(started), now) if started else None,
-                heard_at=now,
-                escalations={**(record.escalations if record is not None else {}), **escalations},
-            )
-            write = self._limits_write(mark, text, new, ends_at=now + LONG_KEPT)
-            conditions += [condition for condition in write.conditions if isinstance(condition, Same)]
-            puts += write.puts
+            text, record = told.known[mark]
+            heard = Heard(escalation=escalation_id, started_at=told.firing[mark].started_at)
+            new = AlarmRecord(heard={**record.heard, told.target: heard})
+            condition, put = self._swapped(mark, text, new, self._store.clock.now() + LONG_KEPT)
+            conditions.append(condition)
+            puts.append(put)
         return conditions, puts
 
-    def _limits_write(self, mark: str, text: str | None, record: AlarmRecord, *, ends_at: datetime) -> Write:
+    def _swapped(self, mark: str, text: str | None, record: AlarmRecord, ends_at: datetime) -> tuple[Same, Put]:
+        """The compare-and-swap of a record."""
         written = json_codec(AlarmRecord).text(replace(record, token=new_revision()))
-        return Write(
-            conditions=(Same(ALARMS, self._group, text, mark),),
-            puts=(Put(ALARMS, self._group, written, ends_at, member=mark),),
-        )
+        return Same(ALARMS, self._queue, text, mark), Put(ALARMS, self._queue, written, ends_at, member=mark)
 
-    async def _refused(self, writes: Mapping[str, Write], alerts: Mapping[str, Alert]) -> dict[str, Alert]:
-        """Write these writes; returns the alerts of those that were refused, because something has changed."""
-        if not writes:
-            return {}
-        answers = await self._store.write(BulkWrite(writes=tuple(writes.values())), now=self._store.clock.now())
-        refused = [mark for mark, answer in zip(writes, answers, strict=True) if answer.result is not Result.DONE]
-        return {mark: alerts[mark] for mark in refused}
+    async def _written(self, writes: Iterable[Write]) -> list[bool]:
+        """Try these writes; returns which were done. The others were refused, because something has changed."""
+        if not (all_of := tuple(writes)):
+            return []
+        answers = await self._store.write(BulkWrite(writes=all_of), now=self._store.clock.now())
+        return [answer.result is Result.DONE for answer in answers]
 
-    async def _read(self, marks: Iterable[str]) -> dict[str, tuple[str | None, AlarmRecord | None]]:
-        wanted = list(marks)
-        read: dict[str, tuple[str | None, AlarmRecord | None]] = dict.fromkeys(wanted, (None, None))
-        if wanted:
-            keys = {ALARMS: [(self._group, mark) for mark in wanted]}
+    async def _newest(self, groups: Sequence[str]) -> dict[str, str]:
+        """The newest escalations of these groups."""
+        keys = {GROUPS: [(self._queue, each) for each in groups]}
+        records = (await self._store.records(keys, now=self._store.clock.now()))[GROUPS]
+        return {record.member: record.value for record in records}
+
+    async def _read(self, marks: Iterable[str]) -> dict[str, tuple[str | None, AlarmRecord]]:
+        read: dict[str, tuple[str | None, AlarmRecord]] = {mark: (None, AlarmRecord()) for mark in marks}
+        if read:
+            keys = {ALARMS: [(self._queue, mark) for mark in read]}
             for each in (await self._store.records(keys, now=self._store.clock.now()))[ALARMS]:
                 read[each.member] = (each.value, _recalled(each.value))
         return read
 
 
-def _judged(alert: Alert, record: AlarmRecord | None, found: FoundEscalation | None, now: datetime) -> _Judged:
+def _group(escalation: Escalation, wording: Wording | None, target: str, *, rests: bool) -> str:
+    """The alerts that one call may tell together: for the same people, by the same fields, all at rest or none."""
+    fields = escalation.as_json()
+    how = None if wording is None else (wording.one, wording.many, wording.between)
+    return _digest([target, fields if how is None else {**fields, "say": None}, how, rests])
+
+
+def _rest(found: FoundEscalation | None, escalation: Escalation, now: datetime) -> tuple[datetime, str] | None:
+    """Until when nobody is called for an alert that fires anew, after this escalation of it, and why."""
+    if found is None:
+        return None
+    until, why = found.record.not_before, found.record.not_before_reason
+    if (done := found.record.acknowledged) is not None:
+        until, why = done.at + escalation.rest, f"{done.who} acknowledged this alert at {in_words(done.at)}"
+    return None if until is None or until <= now else (until, why or "")
+
+
+def _judged(
+    alert: Alert, record: AlarmRecord, heard: Heard | None, found: FoundEscalation | None, now: datetime
+) -> _Judged:
     """What an alert that fires needs, by what is known of it, and its newest escalation for whom is to be called."""
-    if record is None:
-        return _Judged.NEW
-    began, is_over = alert.started_at, record.over_at is not None
-    if began is not None and record.over_at is not None and began <= record.over_at:
-        told = record.over or record.heard_at
-        if now < told + REMEMBERED:
-            return _Judged.LATE
+    over_at, over, began = record.over_at, record.over, alert.started_at
+    if began is not None and over_at is not None and began <= over_at and over is not None and now < over + REMEMBERED:
+        return _Judged.LATE
     if found is None:
         return _Judged.NEW
-    moved = began is not None and record.started_at is not None and min(began, now) > record.started_at
-    is_another = is_over or (moved and now > record.heard_at + FORGOTTEN)
-    was_recent = found.record.ended_at is not None and now < found.record.ended_at + FLAP
-    match found.record.state:
-        case EscalationState.OPEN:
-            has_ended = any(each.ended for each in found.record.alarms if each.mark == alert.mark)
-            return _Judged.AGAIN if has_ended else _Judged.KNOWN
-        case EscalationState.ACKNOWLEDGED:
-            return _Judged.NEW if is_another else _Judged.KNOWN
-        case EscalationState.UNANSWERED:
-            return _Judged.AGAIN if not is_another or was_recent else _Judged.NEW
-        case EscalationState.STOPPED if found.record.is_resolved:
-            return _Judged.AGAIN if was_recent else _Judged.NEW
-        case _:
-            return _Judged.NEW if is_another else _Judged.KNOWN
+    if found.record.state is EscalationState.OPEN:
+        has_ended = any(each.ended for each in found.record.alarms if each.mark == alert.mark)
+        return _Judged.NEW if has_ended else _Judged.KNOWN
+    if record.over_at is not None or found.record.is_resolved or _is_news(alert, heard, found):
+        return _Judged.NEW
+    is_unanswered = found.record.state is EscalationState.UNANSWERED and alert.started_at is not None
+    return _Judged.AGAIN if is_unanswered else _Judged.KNOWN
 
 
-def _is_news(alert: Alert, record: AlarmRecord, now: datetime) -> bool:
-    """Whether an alert that fires on is to be noted: it has another start, or was not noted for long."""
-    began = None if alert.started_at is None else min(alert.started_at, now)
-    moved = began is not None and (record.started_at is None or began > record.started_at)
-    return moved or now > record.heard_at + _HEARD_EVERY
+def _is_news(alert: Alert, heard: Heard | None, found: FoundEscalation | None) -> bool:
+    """Whether an alert has begun after the start that its escalation was told of, which a clock may have told ahead."""
+    began, told = alert.started_at, None if heard is None else heard.started_at
+    if began is None or told is None or found is None:
+        return began is not told
+    return began > told or (began < told and found.record.ended_at is not None and told > found.record.ended_at)
 
 
-def _recalled(text: str) -> AlarmRecord | None:
-    """What a record says; None for one of another version, which is replaced."""
+def _recalled(text: str) -> AlarmRecord:
+    """What a record says; an empty one for another version, which is replaced."""
     try:
         record: AlarmRecord = json_codec(AlarmRecord).value(text)
     except ValueError:
-        return None
+        return AlarmRecord()
     return record
 
 
@@ -473,7 +448,3 @@ def _text_in(texts: object, *names: str) -> str:
 
 def _misfit(name: str, why: str) -> InvalidInputError:
     return InvalidInputError(f"{name}: {why}").found(Finding(column=name, message=why))
-
-
-def _contended() -> StoreUnavailableError:
-    return StoreUnavailableError("other requests kept changing the same alerts; send the notification again")

@@ -52,12 +52,13 @@ class Escalation:
 
     `say` is spoken, and then `how`, by default "Press 1 to acknowledge." The next of the `numbers` is called when a
     call has ended without `key`, or may have rung and nobody knows, or 90 seconds after `answer_within`. A number that
-    cannot be called is passed over: it is no number, is on the suppression list, is outside of its `window`, or was
-    busy with other calls for `answer_within`. While nothing can call, because no worker runs or the queue is held, the
-    escalation waits. A number may stand several times in the list. National numbers need `country`.
+    cannot be called is passed over: it is no number, is on the suppression list, or is outside of its `window`. If its
+    phone is busy with another call for `answer_within`, it is called after the others. While nothing can call, because
+    no worker runs or the queue is held, the escalation waits. A number may stand several times in the list. National
+    numbers need `country`.
 
     All numbers are called in `rounds` rounds; None means until somebody acknowledges, or until it is ended. A round
-    begins `answer_within` after the one before it, or later. `rest` is for alerts: an alert that comes back within this
+    begins `answer_within` after the one before it, or later. `rest` is for alerts: an alert that fires anew within this
     time after it was acknowledged calls nobody until then. `policy` is the name of the policy that this is from.
     Raises InvalidInputError.
     """

@@ -217,6 +217,7 @@ class EscalationStatus:
 class EscalationRecord:
     """A stored escalation. `step` is the number of the step whose turn it is, from 1, and `last` that of the last one.
 
+    `owed` are the places of numbers whose phones were busy at their turns: they have the steps after the last one.
     `finished_steps` are the steps that are over, without those of older rounds whose calls have ended. The first step
     of a round other than the first waits for `round_starts_at`. With `not_before`, no step begins earlier, for the
     reason `not_before_reason`. Keys that were pressed before `begun_at` are of before it was begun again.
@@ -232,6 +233,7 @@ class EscalationRecord:
     round_starts_at: datetime
     last: int | None = None
     step: int = 1
+    owed: tuple[int, ...] = ()
     finished_steps: tuple[EscalationStep, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     wording: Wording | None = None
@@ -280,6 +282,7 @@ class EscalationRecord:
             state=EscalationState.OPEN,
             step=step,
             last=None if rounds is None else step - 1 + rounds * size,
+            owed=(),
             begun_at=at,
             ended_at=None,
             reason=None,
@@ -304,6 +307,12 @@ class EscalationRecord:
     def has_ended_alarms(self) -> bool:
         """Whether it is about alarms, and all of them have ended."""
         return bool(self.alarms) and all(alarm.ended for alarm in self.alarms)
+
+    def joined(self, alarms: Sequence[Alarm], *, left_out: int) -> EscalationRecord:
+        """The record with further alarms, or the same ones on again."""
+        every = {each.mark: each for each in (*self.alarms, *alarms)}
+        wording = None if self.wording is None else replace(self.wording, left_out=self.wording.left_out + left_out)
+        return replace(self, alarms=as_stored_alarms([*every.values()]), wording=wording)
 
     def with_alarms(self, marks: Mapping[str, bool]) -> EscalationRecord:
         """The record with these alarms ended (True), or on again (False)."""
@@ -337,18 +346,40 @@ class FoundEscalation:
         """The number of steps in a round."""
         return len(self.escalation.numbers)
 
+    def place(self, step: int) -> int:
+        """The place, from 0, of the number of a step."""
+        last, owed = self.record.last, self.record.owed
+        return owed[step - last - 1] if last is not None and last < step <= last + len(owed) else (step - 1) % self.size
+
     def number(self, step: int) -> str:
         """The number of a step, as it was given."""
-        return self.escalation.numbers[(step - 1) % self.size]
+        return self.escalation.numbers[self.place(step)]
 
     def round_of(self, step: int) -> int:
         """The round of a step, from 1."""
-        return (step - 1) // self.size + 1
+        return (min(step, self.record.last or step) - 1) // self.size + 1
 
     @property
     def is_over(self) -> bool:
         """Whether all steps of all rounds are over."""
-        return self.record.last is not None and self.record.step > self.record.last
+        return self.record.last is not None and self.record.step > self.record.last + len(self.record.owed)
+
+    @property
+    def owing(self) -> FoundEscalation:
+        """The escalation whose number has another turn after all others, because its phone is busy at this one."""
+        if self.record.last is None:
+            return self
+        return replace(self, record=replace(self.record, owed=(*self.record.owed, self.place(self.record.step))))
+
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether further alarms can be told by its first call, because that has not left."""
+        job = self.jobs.get(1)
+        return (
+            self.record.state is EscalationState.OPEN
+            and self.record.step == 1
+            and (job is None or job.state is JobState.QUEUED)
+        )
 
     @property
     def spoken(self) -> Escalation:
@@ -464,7 +495,9 @@ class FoundEscalation:
             yield self.of_call(finished.step, job) if job is not None and is_newer else finished
         is_open = record.state is EscalationState.OPEN
         last = self.round_of(record.step) * self.size if is_open or (record.step - 1) % self.size else record.step - 1
-        for step in range(record.step, min(last, record.last or last) + 1):
+        if record.last is not None and last >= record.last:
+            last = record.last + len(record.owed)
+        for step in range(record.step, last + 1):
             job = self.jobs.get(step)
             if job is not None and job.body:
                 yield self.of_call(step, job)

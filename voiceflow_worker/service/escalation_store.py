@@ -15,20 +15,35 @@ from typing import Final
 
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.identity import new_revision, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at
 from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.record_set import json_codec, newest_first, report_unreadable
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Key, Page, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import (
+    BulkWrite,
+    Condition,
+    Drop,
+    Edit,
+    Key,
+    Page,
+    Put,
+    Result,
+    Same,
+    Write,
+    tally_change,
+)
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.reporting.story import closed_in_words
 from voiceflow_worker.core.writes import ENDED_ESCALATION, LONG_KEPT, changed
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, StoreVersionError
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.flows.callflow import EncodedBody
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_state import UNSENT, EscalationRecord, EscalationState, FoundEscalation
+from voiceflow_worker.service.escalation_state import UNSENT, Alarm, EscalationRecord, EscalationState, FoundEscalation
 
 OPEN: Final = "escalation"
 LISTED: Final = "escalation-list"
@@ -213,6 +228,25 @@ class EscalationStore:
             ends_at = None if new.state is EscalationState.OPEN else now + LONG_KEPT
             stored.append(Put(LISTED, name, "", ends_at, member=at))
         return Write(conditions=(self.unchanged(found), *conditions), puts=(*stored, *puts), drops=tuple(drops))
+
+    def joining(
+        self,
+        found: FoundEscalation,
+        alarms: Sequence[Alarm],
+        *,
+        left_out: int,
+        conditions: Iterable[Condition],
+        puts: Iterable[Put],
+    ) -> Write:
+        """The write by which the first call of an escalation tells further alarms, if it has not left."""
+        new = found.record.joined(alarms, left_out=left_out)
+        write = self.replacement(found, new, conditions=conditions, puts=puts)
+        if (job := found.jobs.get(new.step)) is None:
+            return write
+        told = replace(found, record=new)
+        body = EncodedBody.of(told.spoken.call(job.number).validated()).stored
+        edited = replace(job, body=body, data=checked_data(told.data()), revision=new_revision())
+        return replace(write, change=Edit(job.revision, edited), tally=tally_change(job, edited), wakes=job.queue)
 
     def unchanged(self, found: FoundEscalation) -> Same:
         """That nobody has changed the escalation since it was read."""

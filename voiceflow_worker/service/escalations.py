@@ -63,14 +63,11 @@ from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
     UNSENT,
     Acknowledgement,
-    Alarm,
     EscalationRecord,
     EscalationState,
     EscalationStatus,
     EscalationStep,
     FoundEscalation,
-    Wording,
-    as_stored_alarms,
 )
 from voiceflow_worker.service.escalation_store import (
     HELD,
@@ -139,42 +136,6 @@ class Escalations:
         if answer.result is Result.DONE:
             return StartedEscalation(await self.advance(escalation_id), created=True)
         return await self._started(key, digest)
-
-    async def group_alarms(
-        self, escalation: Escalation, *, key: str, alarm: Alarm, wording: Wording, within: timedelta
-    ) -> EscalationStatus:
-        """Have one escalation for all alarms with this key, which calls when `within` has passed since the first.
-
-        `wording` says what is spoken of them. An alarm that comes later is named from the next call on; it begins
-        another round if nobody has acknowledged the others in theirs. One that comes after the end, and after the
-        `rest`, has another escalation. The same alarm again changes nothing. Raises `CallFlowError` for a key that
-        cannot be kept, and StoreError, after which the same is safe.
-        """
-        if problems := [*key_findings(key), *text_findings({"unique_key": key})]:
-            raise CallFlowError(problems)
-        number = 1
-        while True:
-            named = key if number == 1 else f"{key}#{number}"
-            escalation_id, now = self.id_of(named), self._store.clock.now()
-            found = (await self._records.read([escalation_id])).get(escalation_id)
-            if found is None:
-                record = EscalationRecord.new(
-                    escalation, key=named, request_digest=_digest(key), at=now, alarms=[alarm], wording=wording,
-                    not_before=now + within, not_before_reason="others like it may follow",
-                )  # fmt: skip
-                write = self._records.creation(escalation_id, record)
-                await self._store.write(BulkWrite(writes=(write,)), now=now)
-            elif any(each.mark == alarm.mark for each in found.record.alarms):
-                return await self.advance(escalation_id)
-            elif found.record.state in {EscalationState.OPEN, EscalationState.UNANSWERED} or (
-                found.record.ended_at is not None and now < found.record.ended_at + escalation.rest
-            ):
-                more = replace(found.record, alarms=as_stored_alarms([*found.record.alarms, alarm]))
-                if more.state is EscalationState.UNANSWERED:
-                    more = more.restarted(found.size, escalation.rounds, at=now)
-                await self._records.write(found, more)
-            else:
-                number += 1
 
     async def order(
         self,
@@ -392,6 +353,8 @@ class Escalations:
             finished = self._finished_step(found, job, snapshot)
             if finished is None:
                 return False
+            if job.state in UNSENT and job.reason_kind is ReasonKind.NUMBER_BUSY:
+                record = found.owing.record
             new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=record.step + 1)
             unsent = [job] if job.state in UNSENT else []
             await self._records.write(found, new, takes_back=unsent, reason=finished.message)
@@ -442,6 +405,9 @@ class Escalations:
             result = _RESULT_BY_WAIT.get(job.reason_kind)
             if result is None or snapshot.at < job.created_at + within or snapshot.blocked(found) is not None:
                 return None
+            is_next_too = found.owing.number(step + 1) == found.number(step)
+            if job.reason_kind is ReasonKind.NUMBER_BUSY and is_next_too:
+                return None  # nobody else is to be called meanwhile
             return replace(found.of_call(step, job), result=result, message=f"was not called: {job.reason}")
         post = job.last_post
         if snapshot.at < (job.created_at if post is None else post.began_at) + within + RING:
