@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import FaultyStore, nothing
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Job
@@ -71,6 +71,24 @@ async def hold(engine: Engine, batch_id: str = "march") -> str | None:
     await engine.stops.check()
     gates = [gate for gate in await gates_of(engine.store, "default") if gate.name == batch_id]
     return gates[0].reason if gates else None
+
+
+async def test_a_batch_whose_calls_are_leased_while_the_rules_are_read_is_checked_the_next_time(store: Store) -> None:
+    faulty = FaultyStore(store)
+    engine = Engine(faulty, ScriptedVoice())
+    for place, batch_id in enumerate(("first", "second", "first", "second")):
+        await engine.enqueue(number(place), batch_id=batch_id, priority=-place)
+        await engine.stops.put(batch_id, StopRules(answer_rate_below=LeastAnswerRate(50, 1)))
+    await ended(engine, S.NO_ANSWER)
+
+    async def leased_meanwhile(_: object) -> None:
+        faulty.before = nothing
+        await ended(engine, S.NO_ANSWER)
+
+    faulty.before = leased_meanwhile
+    await hold(engine)
+    assert await hold(engine, "second") is not None
+    assert await hold(engine, "first") is not None
 
 
 async def test_too_few_answers_hold_the_batch_with_the_figure_and_the_limit(engine: Engine, stops: BatchStops) -> None:

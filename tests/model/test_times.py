@@ -156,6 +156,23 @@ def test_an_option_gives_a_validity_and_never_makes_one_longer(
     assert request.valid_until == NOW + timedelta(hours=hours)
 
 
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("given", [{"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])
+def test_a_row_whose_validity_has_passed_has_a_warning_though_an_option_replaces_it(
+    tmp_path: Path, given: dict[str, Any], purpose: Purpose
+) -> None:
+    ends = ("2026-03-02T08:59:59Z", "", "2026-03-02T20:00:00Z", "2020-01-01T00:00:00Z")
+    lines = [f"+658765432{index},Ana,{end}\n" for index, end in enumerate(ends)]
+    path = file_of(tmp_path, f"destination,name,valid_until\n{''.join(lines)}")
+    read_rows = read(path, replace(OPTIONS, **given), purpose=purpose)
+    assert all(row.request is not None for row in read_rows)
+    (name,) = given
+    said = [(each.row, each.column, each.code, each.is_error) for row in read_rows for each in row.findings]
+    assert said == [(2, "valid_until", -1015, False), (5, "valid_until", -1015, False)]
+    (message,) = {each.message for row in read_rows for each in row.findings}
+    assert f"the campaign's {name} replaces it: this phone may ring" in message
+
+
 def test_valid_for_counts_from_when_a_row_may_first_be_called(tmp_path: Path) -> None:
     later = NOW + timedelta(days=1)
     options = CampaignOptions(

@@ -14,6 +14,7 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.manual_time import passing
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
@@ -385,6 +386,66 @@ async def test_an_acknowledgement_takes_back_what_has_not_left(store: Store) -> 
     status = await alarm.look()
     assert await alarm.rings() == [ANA]
     assert told(status)[1] == f"was not called: {ANA} acknowledged"
+
+
+@pytest.mark.parametrize("order", ["key", "by name", "again", "stop"])
+@pytest.mark.parametrize("leaves_at", [0.5, None])
+async def test_an_order_that_ends_it_returns_when_the_calls_on_their_way_have_left_or_never_will(
+    clock: ManualClock, order: str, leaves_at: float | None
+) -> None:
+    """Ana's call was given up after its time, so Ben is being called when Ana presses the key."""
+    async with open_store("memory://", clock=clock) as store:
+        alarm = Alarm(store)
+        await alarm.start(answer_within=timedelta(seconds=30))
+        await alarm.rings()
+        clock.advance(timedelta(seconds=120))
+        await alarm.look()
+        (leaving,) = await alarm.engine.submitter.begin(await alarm.engine.prepare())
+        began, returned, said = clock.now(), list[timedelta](), list[EscalationStatus]()
+
+        async def leave() -> None:
+            if leaves_at is not None:
+                await clock.sleep(leaves_at)
+                await alarm.engine.finish(leaving)
+
+        async def ordered() -> None:
+            if order == "again":
+                async with anyio.create_task_group() as first:
+                    first.start_soon(alarm.escalations.acknowledge, alarm.id)
+                    await alarm.escalations.acknowledge(alarm.id, by="Li")
+            if order == "key":
+                await alarm.press(1)
+            elif order == "stop":
+                said.append(await alarm.escalations.stop(alarm.id, reason="a drill"))
+            else:
+                said.append(await alarm.escalations.acknowledge(alarm.id, by="Li"))
+            returned.append(clock.now() - began)
+
+        async def both() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(ordered)
+                group.start_soon(leave)
+
+        await passing(clock, both)
+        if leaves_at is None:
+            assert [each.may_ring for each in said] == [1] * len(said)
+            assert timedelta(seconds=1.9) < returned[0] < timedelta(seconds=4.2)
+            await alarm.engine.finish(leaving)
+            assert len(alarm.voice.placed) == 1, "what has not left in two seconds never leaves"
+        else:
+            assert [each.may_ring for each in said] == [0] * len(said)
+            assert timedelta(seconds=leaves_at) <= returned[0] < timedelta(seconds=1)
+
+
+async def test_a_key_in_a_call_whose_answer_is_not_stored_yet_does_not_wait_for_that_call(clock: ManualClock) -> None:
+    """The menu answers within 4.5 s, and the person is on the phone: this call has left."""
+    async with open_store("memory://", clock=clock) as store:
+        alarm = Alarm(store)
+        await alarm.start()
+        await alarm.engine.submitter.begin(await alarm.engine.prepare())
+        began = clock.now()
+        await passing(clock, lambda: alarm.press(1))
+        assert clock.now() - began < timedelta(seconds=0.1)
 
 
 @on_every_store

@@ -84,6 +84,11 @@ class QueueAction(OperatorAction):
 
         return None if expected_version is None else require_expected
 
+    async def still_sending(self, order: str) -> tuple[str, ...]:
+        """A sentence about the calls that had left before an order that has waited for them (`until_left`)."""
+        left = (await count_states(self.operator.store, self.queue, batch_id=self.batch))[JobState.SENDING]
+        return (f"{count_of(left, 'call')} had been sent before {order}, and may still ring",) if left else ()
+
     async def closed(self) -> list[Gate]:
         """The closed gates of the queue and of its batches, and that of this batch if it was cancelled."""
         store, queue = self.operator.store, self.queue
@@ -130,8 +135,7 @@ class Hold(QueueAction):
         )
         if gate.state is GateState.OPEN:
             raise ActionRefusedError(f"{self.label} is open: somebody has resumed it since this hold was stored")
-        left = (await count_states(store, queue, batch_id=self.batch))[JobState.SENDING]
-        notes = [f"{count_of(left, 'call')} had been sent before the hold, and may still ring"] if left else []
+        notes = list(await self.still_sending("the hold"))
         if gate in before:
             notes.append("nothing was changed: an earlier hold lasts longer, or as long")
         return ActionResult(message=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
@@ -281,7 +285,8 @@ class CancelBatch(BatchAction):
             check=self.check_gate(expected_version),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
-        return ActionResult(message=said, documents=({"batch_id": name, "cancelled": ended},))
+        notes = await self.still_sending("the cancellation")
+        return ActionResult(message=said, documents=({"batch_id": name, "cancelled": ended},), notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

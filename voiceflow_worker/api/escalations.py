@@ -138,6 +138,7 @@ class Escalation(Told):
     acknowledged: Acknowledged | None
     resting_until: str | None = Field(None, description="Until then nobody is called: it was acknowledged before.")
     blocked: str | None = Field(None, description="Why nobody can be called now.")
+    may_ring: int = Field(0, description="Calls that had been sent before this order to end it, and may still ring.")
     alarms: list[Alarm] | None = None
     steps: list[EscalationStep]
 

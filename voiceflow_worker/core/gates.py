@@ -102,19 +102,24 @@ _LOOK_EVERY = 0.1
 
 
 async def until_left(
-    store: Store, queues: Iterable[str], *, batch_id: str | None = None, numbers: Container[str] | None = None
+    store: Store,
+    queues: Iterable[str],
+    *,
+    batch_id: str | None = None,
+    numbers: Container[str] | None = None,
+    but: str | None = None,
 ) -> int:
     """Wait until each call that is `sending` now has left or gone back; returns how many may still ring.
 
-    With `numbers`, only calls to or with one of these count. This takes at most `SENT_WITHIN` seconds, of a clock
-    that never jumps: the time of a journal entry tells nothing here, because the clock may have been set since. Raises
-    StoreError.
+    With `numbers`, only calls to or with one of these count; the call with the id `but` does not. This takes at most
+    `SENT_WITHIN` seconds, of a clock that never jumps: the time of a journal entry tells nothing here, because the
+    clock may have been set since. Raises StoreError.
     """
     until = store.clock.monotonic() + SENT_WITHIN
     sending: dict[str, Job] = {}
     for queue in queues:
         for job in await find_jobs(store, Due(queue=queue, state=JobState.SENDING)):
-            is_of_them = batch_id in {None, job.batch_id}
+            is_of_them = batch_id in {None, job.batch_id} and job.id != but
             if is_of_them and (numbers is None or any(number in numbers for number in job.parties)):
                 sending[job.id] = job
     while sending and (left := until - store.clock.monotonic()) > 0:

@@ -13,7 +13,7 @@ from voiceflow_worker.core.reporting.story import ending
 from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.text.wording import in_words, rfc3339
+from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.service.escalation import Escalation
 
 UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -130,7 +130,8 @@ class EscalationStatus:
 
     `steps` are those of the round in progress and of the one before. `resting_until` is set while it calls nobody, for
     the reason `not_before_reason`: its alert was acknowledged shortly before. `blocked` says why nothing can call now,
-    such as that no worker runs.
+    such as that no worker runs. `may_ring` counts the calls that an order to end it found on their way, and that may
+    still ring.
     """
 
     id: str
@@ -148,6 +149,7 @@ class EscalationStatus:
     resting_until: datetime | None = None
     not_before_reason: str | None = None
     blocked: str | None = None
+    may_ring: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -156,6 +158,10 @@ class EscalationStatus:
 
     def in_words(self) -> str:
         """The escalation in one sentence."""
+        sent = f"; {count_of(self.may_ring, 'call')} had been sent before that, and may still ring"
+        return self._end_in_words() + (sent if self.may_ring else "")
+
+    def _end_in_words(self) -> str:
         done = self.acknowledged
         if done is not None:
             how = f" with key {self.escalation.key}" if done.number is not None else ""
@@ -187,6 +193,7 @@ class EscalationStatus:
             "message": self.in_words(),
             "resting_until": rfc3339(self.resting_until),
             "blocked": self.blocked,
+            "may_ring": self.may_ring,
             "acknowledged": None
             if done is None
             else {

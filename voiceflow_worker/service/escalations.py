@@ -245,21 +245,27 @@ class Escalations:
                     stopped = replace(found.record, state=EscalationState.STOPPED, reason=reason, ended_at=now)
                     await self._records.write(found, stopped)
                 case _:
-                    await self.until_left(found)
-                    return found.shown()
+                    return await self.until_left(found)
 
-    async def until_left(self, found: FoundEscalation) -> None:
-        """Wait until the calls of an escalation that were about to leave have left, or gone back. Raises StoreError."""
+    async def until_left(self, found: FoundEscalation, *, but: Job | None = None) -> EscalationStatus:
+        """Wait until the calls of an escalation that were about to leave have left or gone back; returns it, ended.
+
+        `but` is a call that has certainly left. Raises StoreError.
+        """
+        left = 0
         if any(job.state is JobState.SENDING for job in found.jobs.values()):
-            await until_left(self._store, [self.queue.name], batch_id=found.batch_id)
+            but_id = None if but is None else but.id
+            left = await until_left(self._store, [self.queue.name], batch_id=found.batch_id, but=but_id)
+        return replace(found.shown(), may_ring=left)
 
     async def acknowledge(
         self, escalation_id: str, *, by: str | Actor | None = None, call: Job | None = None
     ) -> EscalationStatus:
         """Acknowledge an escalation, for a person with a name, or for who has pressed the key in a call.
 
-        Nobody is called after this. It changes nothing if somebody has acknowledged before, or if it was stopped. The
-        audit log has who ordered it, unless a key did. Raises `EscalationNotFoundError` and StoreError.
+        When this returns, a call that had not left does not leave any more, as for `stop`. It changes nothing if
+        somebody has acknowledged before, or if it was stopped. The audit log has who ordered it, unless a key did.
+        Raises `EscalationNotFoundError` and StoreError.
         """
         name = by.called if isinstance(by, Actor) else by
         if findings := text_findings({"by": name}):
@@ -284,7 +290,7 @@ class Escalations:
                     if await self._records.write(found, late):
                         _ENDED[EscalationState.ACKNOWLEDGED] += 1
                 case _:
-                    return found.shown()
+                    return await self.until_left(found, but=call)
 
     async def advance(self, escalation_id: str) -> EscalationStatus:
         """Carry on with an escalation as far as it goes now, and return it.

@@ -68,8 +68,9 @@ def read_schedule(
     """The times of a row.
 
     The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` replace a
-    validity that is missing or has passed, and shorten a longer one. The column `not_before` overrides the option. The
-    column `time_zone` is the zone of the person; the option is that of local times, in rows without the column.
+    validity that is missing or has passed (which has a warning), and shorten a longer one. The column `not_before`
+    overrides the option. The column `time_zone` is the zone of the person; the option is that of local times, in rows
+    without the column.
     """
     schedule = Schedule(not_before=options.not_before)
     zone = _zone(reserved, options.time_zone, schedule)
@@ -171,6 +172,13 @@ def _settle_validity(
         offered = max(now, schedule.not_before or now) + options.valid_for
     if offered is not None:
         schedule.valid_until = offered if own is None or own <= now else min(own, offered)
+        if own is not None and own <= now:
+            option = "valid_until" if options.valid_for is None else "valid_for"
+            replaced = (
+                f"the validity of this row has passed, and the campaign's {option} replaces it: this phone may ring; "
+                "if it should not, leave the row out"
+            )
+            yield found(severity=Severity.WARNING, message=replaced)
     else:
         schedule.valid_until = own
         if own is not None and own <= now:

@@ -68,14 +68,16 @@ class BatchStops:
         now = self._store.clock.monotonic()
         if now >= self._read_again:
             self._known, self._read_again = {}, now + READ_EVERY
-        unknown = self._sent - self._known.keys()
-        self._known |= dict.fromkeys(unknown) | await self._rules.get(sorted(unknown))
+        sent = sorted(self._sent)  # more may be leased meanwhile
+        unknown = [batch_id for batch_id in sent if batch_id not in self._known]
+        self._known |= dict.fromkeys(unknown) | await self._rules.get(unknown)
         ruled: dict[str, StopRules] = {}
-        for batch_id in sorted(self._sent):
+        for batch_id in sent:
             rules = self._known[batch_id]
             if rules is not None and rules.needs_totals:
                 ruled[batch_id] = rules
-        self._sent = set(ruled)
+            else:
+                self._sent.discard(batch_id)
         if not ruled:
             return
         gates = await gates_at(self._store, self._queue, ruled)
