@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,18 +11,22 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.campaigns.conftest import EACH_STORE
-from tests.support.faulty_store import Dies, FaultyStore, StoreCall
+from tests.support.engine import LEASE, Engine
+from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
+from tests.support.voices import ScriptedVoice, created, not_sent, refused, turned_away, unknown
 from voiceflow_worker import CallQueue, Campaign, read_edit
 from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.core import edits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Edit
+from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.wording import rfc3339
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +153,138 @@ async def test_an_edit_that_dies_at_any_step_goes_on_with_the_same_edit(store: S
             break
     assert [job.priority for job in await all_of(store)] == [3] * 5
     assert [len(job.notes) for job in await all_of(store)] == [1] * 5
+
+
+async def _turned_away(engine: Engine, job: Job) -> None:
+    await engine.verdict(job, 1, turned_away(429))
+
+
+async def _not_sent(engine: Engine, job: Job) -> None:
+    await engine.verdict(job, 1, not_sent())
+
+
+async def _doubted_and_refused_late(engine: Engine, job: Job) -> None:
+    await engine.verdict(await engine.verdict(job, 1, unknown()), 1, turned_away(401))
+
+
+async def _resolved(engine: Engine, job: Job) -> None:
+    await engine.verdict(job, 1, unknown())
+    await engine.queue.resolve(job.id, placed=False, note="not in the log", recorded_at=job.due_at + timedelta(days=1))
+
+
+async def _redialled_by_policy(engine: Engine, job: Job) -> None:
+    await engine.verdict(job, 1, created())
+    await engine.summarise(job, SessionStatus.BUSY)
+
+
+async def _redialled_by_a_person(engine: Engine, job: Job) -> None:
+    await engine.verdict(job, 1, created())
+    await engine.summarise(job, SessionStatus.COMPLETED)
+    await engine.queue.redial(job.id, note="again", force=True)
+
+
+async def _expired_at_8x8(engine: Engine, job: Job) -> None:
+    await engine.verdict(job, 1, refused(-1015))
+
+
+@pytest.mark.parametrize(
+    "comes_back",
+    [
+        _turned_away,
+        _not_sent,
+        _doubted_and_refused_late,
+        _resolved,
+        _redialled_by_policy,
+        _redialled_by_a_person,
+        _expired_at_8x8,
+    ],
+)
+@EACH_STORE
+async def test_a_call_that_was_on_its_way_takes_the_edits_when_it_comes_back(
+    store: Store, comes_back: Callable[[Engine, Job], Awaitable[None]]
+) -> None:
+    """Three edits of different fields, and a last one that replaces a part of the first."""
+    voice = ScriptedVoice()
+    engine = Engine(store, voice)
+    await campaign(
+        [PEOPLE[0]],
+        priority="1",
+        valid_for="2h",
+        window="00:00-24:00",
+        redial_on="busy",
+        redial_max=1,
+        redial_after="0s",
+    ).start(engine.queue)
+    (sending,) = await engine.journal()
+    until = store.clock.now() + timedelta(days=3)
+    for changes in (
+        {"window": "00:00-24:00", "days": "mon-sun", "source": "+6538888888"},
+        {"priority": "7"},
+        {"valid_until": rfc3339(until), "days": "mon-sun", "window_time_zone": "Asia/Tokyo"},
+        {"source": "+6539999999"},
+    ):
+        done = await act(store, **changes).do()
+        assert (done.documents[0]["edited"], done.documents[0]["leaving"]) == (0, 1)
+    assert (await engine.queue.get(sending.id)).priority == 1
+    await comes_back(engine, sending)
+    back = await engine.queue.get(sending.id)
+    assert (back.state, back.priority, back.source) == (JobState.QUEUED, 7, "+6539999999")
+    assert str(back.window) == "00:00-24:00 mon-sun in Asia/Tokyo"
+    assert abs((back.valid_until or store.clock.now()) - until) < timedelta(seconds=1)
+    assert [back.source_of(post) for post in back.posts] == ["+6531234567"]
+    assert [note.kind for note in back.notes].count(NoteKind.EDITED) == 4
+    now = back.due_at + timedelta(seconds=1)
+    (leased,) = await store.lease("default", worker_id="w", limit=1, until=now + LEASE, now=now)
+    (begun,), _ = await Journal(store, engine.policy, lease=LEASE).begin([leased])
+    assert begun.job.posts[-1].number == 2, "it has taken all of them, so it leaves"
+    assert json.loads(begun.job.body)["callflow"][0]["params"]["source"] == "+6539999999"
+
+
+@EACH_STORE
+async def test_no_call_that_a_worker_has_prepared_leaves_with_what_it_had_before(store: Store) -> None:
+    """One worker has leased two calls; one of them was read by the edit before, and one is leased after that."""
+    engine = Engine(store, ScriptedVoice())
+    await campaign(PEOPLE[:2], valid_for="2h").start(engine.queue)
+    prepared = await engine.prepare(limit=1)
+
+    async def lease_another(call: StoreCall) -> None:
+        if call.name == "write" and isinstance(call.arguments[0].writes[0].change, Edit) and len(prepared) == 1:
+            prepared.extend(await engine.prepare(limit=1))
+
+    done = await act(FaultyStore(store, before=lease_another), source="+6539999999", priority="5").do()
+    assert done.documents[0]["edited"] == 2
+    assert len(prepared) == 2
+    assert await engine.submitter.begin(prepared) == []
+    assert {(job.state, job.source, job.priority) for job in await all_of(store)} == {
+        (JobState.QUEUED, "+6539999999", 5)
+    }
+
+
+@EACH_STORE
+async def test_a_call_that_is_leased_while_the_edit_dies_takes_it_all_the_same(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await campaign([PEOPLE[0]]).start(engine.queue)
+    faulty = FaultyStore(store)
+    faulty.lose(Loss.BEFORE, "write", times=9, when=lambda call: bool(call.stores))
+    with pytest.raises(StoreUnavailableError):
+        await CallQueue(faulty).edit_batch("march", read_edit({"priority": 3}, now=store.clock.now()))
+    (dispatch,) = await engine.prepare()
+    assert dispatch.job.priority == 0
+    assert await engine.submitter.begin([dispatch]) == [], "the order is stored"
+    (job,) = await all_of(store)
+    assert (job.state, job.priority, len(job.notes)) == (JobState.QUEUED, 3, 1)
+
+
+@EACH_STORE
+async def test_edits_beyond_number_are_kept_as_few(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await campaign([PEOPLE[0]], window="00:00-24:00").start(engine.queue)
+    for place in range(12):
+        changes = {"priority": place} if place % 3 else {"days": "mon-sun" if place % 2 else "mon-sat"}
+        edit = read_edit(changes, now=store.clock.now())
+        await engine.queue.edit_batch("march", edit)
+    (record,) = (await store.records({edits.EDITS: ["default"]}, now=store.clock.now()))[edits.EDITS]
+    assert [each["names"] for each in json.loads(record.value)] == [["days"], ["priority"]]
 
 
 @EACH_STORE

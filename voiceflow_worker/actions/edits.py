@@ -98,7 +98,7 @@ class EditBatch(BatchAction):
             will_not_be_called=(
                 *([f"{count_of(unchanged, 'call')} with these values already."] if unchanged else []),
                 *([f"{count_of(found.course.expired, 'call')}: {_TOO_LATE}."] if found.course.expired else []),
-                "Calls that were sent, and calls that are added to the batch later: they are not changed.",
+                "Calls that were sent, unless they come back, and calls that are added later: they are not changed.",
                 *await active_holds(self.operator.store, self.queue, self.batch),
             ),
             button=f"Edit {edited}",
@@ -123,7 +123,7 @@ class EditBatch(BatchAction):
             for count, why in (
                 (found.unchanged, "had these values already"),
                 (found.later, "added after the question, and not changed"),
-                (found.leaving, "about to be sent, and not changed"),
+                (found.leaving, "on their way, and not changed unless they come back"),
                 (len(late), f"not called now: {_TOO_LATE}"),
             )
             if count

@@ -2,34 +2,48 @@
 
 A call keeps its unique key and the digest by which its row is recognised, so the same file again adds nothing. A call
 that was sent keeps what it was sent with.
+
+The edit is stored first, as a record of the batch. Then no call of the batch gets a journal entry before it has taken
+the edit (`writes.journal_entry`), and each call that comes back into the queue takes it, from wherever it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from voiceflow_worker.core.gates import SENT_WITHIN
+import structlog
+from msgspec import Struct
+
+from voiceflow_worker.core import writes
+from voiceflow_worker.core.gates import SENT_WITHIN, until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import count_states, find_pages
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import BulkWrite, Edit, Result, Write, tally_change
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.callflow import body_from
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
-from voiceflow_worker.model.jobs.lifecycle import noted
+from voiceflow_worker.model.jobs.lifecycle import noted, release
 from voiceflow_worker.model.numbers.sources import Sources
 from voiceflow_worker.model.window import CallWindow
 
 PAGE = 200
 """The most calls that are edited in one bulk write."""
 _CHECK_AGAIN = 0.2
+EDITS = "batch-edit"
+"""Namespace of the edits of batches that calls may still have to take: in the group of the queue, by batch."""
+_WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
+_MAY_COME_BACK = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
+
+_log = structlog.get_logger("voiceflow.edits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +60,15 @@ class BatchEdit:
     sources: Sources | None = None
 
     def of(self, job: Job, *, at: datetime) -> Job:
-        """A waiting job after the edit; the same object if nothing changes.
+        """A job after the edit; the same object if nothing changes. POSTs keep the source from which they were sent.
 
-        The source of a call that was sent before stays, because 8x8 reports that call by it. Raises InvalidInputError
-        for a number that there is no window or no source for.
+        Raises InvalidInputError for a number that there is no window or no source for.
         """
         window = self._window(job)
-        source, body = job.source, job.body
-        if self.sources is not None and not job.post_count:
-            source = self.sources.to(job.destination)
-            body = body if source == job.source else body_from(body, source)
+        source, body, posts = job.source, job.body, job.posts
+        if self.sources is not None and (source := self.sources.to(job.destination)) != job.source:
+            body = body_from(body, source)
+            posts = tuple(replace(post, source=job.source_of(post)) for post in posts)
         new = replace(
             job,
             window=window,
@@ -63,6 +76,7 @@ class BatchEdit:
             priority=job.priority if self.priority is None else self.priority,
             source=source,
             body=body,
+            posts=posts,
         )
         if new == job:
             return job
@@ -97,12 +111,129 @@ class BatchEdit:
         return CallWindow(**parts, time_zone=zone)
 
 
+class OrderedEdit(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An edit as it is stored: for the calls of its batch that were enqueued by `at`, with a note for each."""
+
+    token: str
+    at: datetime
+    note: str
+    names: frozenset[str] = frozenset()
+    windows: Mapping[str, str] | None = None
+    valid_until: datetime | None = None
+    priority: int | None = None
+    sources: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, edit: BatchEdit, *, at: datetime, note: str) -> OrderedEdit:
+        """An edit that is ordered now, for calls that were enqueued by `at`."""
+        return cls(
+            token=new_revision(),
+            at=at,
+            note=note,
+            names=edit.names,
+            windows=None if edit.windows is None else edit.windows.fields(),
+            valid_until=edit.valid_until,
+            priority=edit.priority,
+            sources=None if edit.sources is None else edit.sources.by_country,
+        )
+
+    @property
+    def edit(self) -> BatchEdit:
+        """The edit. Raises InvalidInputError if this installation cannot read its window."""
+        return BatchEdit(
+            names=self.names,
+            windows=None if self.windows is None else CountryWindows.of_fields(self.windows),
+            valid_until=self.valid_until,
+            priority=self.priority,
+            sources=None if self.sources is None else Sources(self.sources),
+        )
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """What it changes. An edit of which later ones change everything is not kept."""
+        given = {"valid_until": self.valid_until, "priority": self.priority, "source": self.sources}
+        parts = self.names if self.windows is not None else frozenset[str]()
+        return parts | {name for name, value in given.items() if value is not None}
+
+
+_codec: Codec[tuple[OrderedEdit, ...]] = Codec(tuple[OrderedEdit, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEdits:
+    """The edits of some batches, by queue and batch, in their order."""
+
+    ordered: Mapping[tuple[str, str | None], tuple[OrderedEdit, ...]] = field(
+        default_factory=dict[tuple[str, str | None], tuple[OrderedEdit, ...]]
+    )
+
+    @classmethod
+    async def of(cls, store: Store, jobs: Iterable[Job]) -> BatchEdits:
+        """The edits of the batches of these jobs. Raises StoreError."""
+        wanted = {(job.queue, job.batch_id): None for job in jobs if job.batch_id is not None}
+        if not wanted:
+            return cls()
+        found = dict[tuple[str, str | None], tuple[OrderedEdit, ...]](dict.fromkeys(wanted, ()))
+        keys = [(queue, batch or "") for queue, batch in wanted]
+        for record in (await store.records({EDITS: keys}, now=store.clock.now()))[EDITS]:
+            try:
+                found[record.group, record.member] = _codec.value(record.value)
+            except (StoreVersionError, ValueError) as error:
+                del found[record.group, record.member]  # its calls wait for a worker that can read it
+                report_unreadable(f"the edit of batch {record.member}", error)
+        return cls(found)
+
+    def taken(self, job: Job, *, at: datetime) -> Job:
+        """The job after the edits of its batch; the same object if it has taken all of them.
+
+        Those that it has taken before change nothing. A call that cannot take one keeps what it has, and is logged.
+        """
+        if (edits := self.ordered.get((job.queue, job.batch_id))) is None:
+            return job
+        token = edits[-1].token if edits else None
+        if job.edit == token:
+            return job
+        new = job
+        for each in edits:
+            if job.created_at <= each.at:
+                try:
+                    edited = each.edit.of(new, at=at)
+                except InvalidInputError as error:
+                    _log.error("a call could not take the edit of its batch", job=job.id, error=str(error))
+                    continue
+                new = new if edited is new else noted(edited, NoteKind.EDITED, each.note, at=at)
+        return replace(new, edit=token)
+
+
+async def _order(store: Store, queue: str, batch_id: str, ordered: OrderedEdit) -> BatchEdits:
+    """Store an edit for all calls of the batch that have not left; returns the edits of the batch."""
+    while True:
+        now = store.clock.now()
+        found = (await store.records({EDITS: [(queue, batch_id)]}, now=now))[EDITS]
+        was = found[0].value if found else None
+        kept, later = [ordered], ordered.changes
+        for each in reversed(() if was is None else _codec.value(was)):
+            if not each.changes <= later:
+                kept.insert(0, each)
+            later |= each.changes
+        ends_at = now + writes.LONG_KEPT
+        text = _codec.text(tuple(kept))
+        puts = (
+            Put(EDITS, queue, text, ends_at, member=batch_id),
+            Put(writes.EDITED, queue, ordered.token, ends_at, member=batch_id),
+        )
+        write = Write(conditions=(Same(EDITS, queue, was, batch_id),), puts=puts)
+        (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
+        if answer.result is Result.DONE:
+            return BatchEdits({(queue, batch_id): tuple(kept)})
+
+
 @dataclass(slots=True, kw_only=True)
 class EditedCalls:
-    """What became of the waiting calls of a batch.
+    """What became of the calls of a batch that had not ended.
 
-    `edited` were changed, and `unchanged` were so already. `later` were added after the edit was ordered, and `leaving`
-    are about to leave: both stay as they are.
+    `edited` were changed, and `unchanged` were so already. `later` were added after the edit was ordered, and stay as
+    they are. `leaving` were on their way: they keep what they were sent with, and take the edit if they come back.
     """
 
     edited: int = 0
@@ -124,45 +255,54 @@ async def edit_batch(
 ) -> EditedCalls:
     """Edit the waiting calls of a batch that were enqueued by `ordered_at`, with a note in each; a dry run only counts.
 
-    `on_call` gets each of these calls as it is afterwards. A call that changes meanwhile is looked at again, and so are
-    calls that a worker has taken, as long as they may come back: for two seconds. Raises InvalidInputError before the
-    first change if a call cannot get what the edit says, and StoreError; the same edit again then goes on.
+    `on_call` gets each of these calls as it is afterwards. When this returns, no call leaves any more with what it had
+    before; that takes two seconds at most. Raises InvalidInputError before the first change if a call that has not
+    ended cannot get what the edit says, and StoreError; the same edit again then goes on.
     """
-    every = Listing(queue=queue, batch=batch_id, states=frozenset({JobState.QUEUED}), limit=PAGE)
-    found, is_first = EditedCalls(), True
+    ordered = OrderedEdit.of(edit, at=ordered_at, note=note)
+    edits, found = BatchEdits({(queue, batch_id): (ordered,)}), EditedCalls()
+    states = _WAITING | _MAY_COME_BACK if dry_run else _WAITING
+    every = Listing(queue=queue, batch=batch_id, states=states, limit=PAGE)
     if not dry_run:  # so that a call which cannot get it refuses all
         await edit_batch(store, queue, batch_id, edit, ordered_at=ordered_at, note=note, dry_run=True)
-    gives_up = store.clock.monotonic() + SENT_WITHIN
+        edits = await _order(store, queue, batch_id, ordered)
+        found.leaving = (await count_states(store, queue, batch_id=batch_id))[JobState.SENDING]
+    gives_up, is_first = store.clock.monotonic() + SENT_WITHIN, True
     while True:
         missed, found.later = 0, 0
         async with aclosing(find_pages(store, every)) as pages:
             async for page in pages:
                 now = store.clock.now()
-                waiting = [job for job in page if job.created_at <= ordered_at]
-                found.later += len(page) - len(waiting)
-                made = [(job, edit.of(job, at=now)) for job in waiting]
-                if on_call is not None:
-                    for _, new in made:
-                        on_call(new)
-                changed = [(job, new) for job, new in made if new is not job]
-                found.unchanged += len(waiting) - len(changed) if is_first else 0
-                done = len(changed) if dry_run else await _store(store, changed, note=note, now=now)
-                found.edited += done
-                missed += len(changed) - done
+                changed: list[tuple[Job, Job]] = []
+                for job in page:
+                    made = edit.of(job, at=now) if dry_run else job
+                    if job.state not in _WAITING:
+                        continue
+                    base = release(job, due_at=now) if job.state is JobState.LEASED else job
+                    made = edits.taken(base, at=now)
+                    found.later += job.created_at > ordered_at
+                    if on_call is not None and job.created_at <= ordered_at:
+                        on_call(made)
+                    if made is not base:
+                        changed.append((job, made))
+                    is_edited = len(made.notes) > len(job.notes)
+                    found.unchanged += is_first and not is_edited and job.created_at <= ordered_at
+                done = changed if dry_run else await _store(store, changed, now=now)
+                found.edited += sum(len(new.notes) > len(old.notes) for old, new in done)
+                missed += len(changed) - len(done)
         is_first = False
-        found.leaving = (await count_states(store, queue, batch_id=batch_id))[JobState.LEASED]
-        if dry_run or not (missed or found.leaving) or store.clock.monotonic() > gives_up:
-            return found
+        if dry_run or not missed or store.clock.monotonic() > gives_up:
+            break
         await store.clock.sleep(_CHECK_AGAIN)
+    if found.leaving:
+        await until_left(store, [queue], batch_id=batch_id)
+    return found
 
 
-async def _store(store: Store, changed: list[tuple[Job, Job]], *, note: str, now: datetime) -> int:
-    """Store these jobs, each if it is as it was; returns how many were."""
+async def _store(store: Store, changed: list[tuple[Job, Job]], *, now: datetime) -> list[tuple[Job, Job]]:
+    """Store these jobs, each if it is as it was; returns those that were."""
     if not changed:
-        return 0
-    writes: list[Write] = []
-    for job, edited in changed:
-        new = replace(noted(edited, NoteKind.EDITED, note, at=now), revision=new_revision())
-        writes.append(Write(change=Edit(job.revision, new), tally=tally_change(job, new), wakes=job.queue))
-    written = await store.write(BulkWrite(writes=tuple(writes)), now=now)
-    return sum(answer.result is Result.DONE for answer in written)
+        return []
+    bulk = BulkWrite(writes=tuple(writes.changed(job, edited, at=now)[1] for job, edited in changed))
+    written = await store.write(bulk, now=now)
+    return [each for each, answer in zip(changed, written, strict=True) if answer.result is Result.DONE]

@@ -28,6 +28,7 @@ from voiceflow_worker.core.ports.store import (
     Condition,
     Delete,
     Drop,
+    Edit,
     Event,
     EventKind,
     Handover,
@@ -59,6 +60,9 @@ NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION, POSTED = (
     "session",
     "posted",
 )
+EDITED = "batch-edited"
+"""Namespace of the newest edit of each batch (`core.edits`), in the group of its queue. A call names the one that it
+has taken, and gets no journal entry with another."""
 ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
 """The name, in the data of a call in the menu of this name, of its escalation; and the namespace of those that have
 ended, by their ids. No POST of a call begins after its escalation has ended."""
@@ -83,8 +87,9 @@ def journal_entry(
     """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte is sent.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
-    no menu bridges to a number, and its escalation has not ended. The `posted` record of a worker with a rollback guard
-    gets the new revision, which `Guard.known` compares. With `slot`, the entry takes a send slot.
+    no menu bridges to a number, its escalation has not ended, and it has taken all edits of its batch. The `posted`
+    record of a worker with a rollback guard gets the new revision, which `Guard.known` compares. With `slot`, the entry
+    takes a send slot.
     Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
@@ -95,6 +100,7 @@ def journal_entry(
         Absent(SUPPRESSED, listed_groups(job.parties, store_id=store_id)),
         OpenGate(job.queue, job.batch_id),
         *_not_cancelled(job),
+        *(() if job.batch_id is None else (Same(EDITED, job.queue, job.edit, job.batch_id),)),
         Absent(NUMBER, numbers, job.id),
         Absent(SECOND_PARTY, numbers, job.id),
         Absent(BRIDGE, numbers, job.id),
@@ -276,8 +282,9 @@ def changed(
 ) -> tuple[Job, Write]:
     """The job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
+    is_edit = (new.priority, new.valid_until, new.body) != (old.priority, old.valid_until, old.body)
     return new, Write(
-        change=Replace(old.revision, new),
+        change=(Edit if is_edit else Replace)(old.revision, new),
         conditions=tuple(conditions),
         puts=tuple(puts),
         drops=tuple(drops),

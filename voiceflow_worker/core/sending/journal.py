@@ -11,6 +11,7 @@ from typing import NamedTuple
 import structlog
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, cancelled_from, gate_from
 from voiceflow_worker.core.ports.round_trips import gather, results_before, retry_briefly
@@ -249,7 +250,9 @@ class Journal:
     async def _move(self, moves: Sequence[tuple[Job, Job]]) -> None:
         if moves:
             now = self._store.clock.now()
-            await self._store_bulk(BulkWrite(writes=tuple(writes.changed(old, new, at=now)[1] for old, new in moves)))
+            edits = await BatchEdits.of(self._store, [new for _, new in moves if new.state is JobState.QUEUED])
+            made = [writes.changed(old, edits.taken(new, at=now), at=now)[1] for old, new in moves]
+            await self._store_bulk(BulkWrite(writes=tuple(made)))
 
 
 def _will_be_sent(job: Job) -> bool:
@@ -285,6 +288,8 @@ def classify_rejections(
                 ended.append(Cancellation(job, "its escalation has ended"))
             case Same(namespace) if namespace == CANCELLED and record is not None:
                 ended.append(Cancellation(job, cancelled_from(record).reason or "its batch was cancelled"))
+            case Same(namespace) if namespace == writes.EDITED:
+                back.append(Requeue(job, "it takes an edit of its batch", wait=STORE_CHECK_WAIT))
             case OpenGate() if record is not None:
                 back.append(Requeue(job, f"held before it was sent: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == writes.PERSON and record is not None:

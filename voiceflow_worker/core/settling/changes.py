@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from voiceflow_worker.core import tracing, writes
+from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
@@ -34,7 +35,7 @@ from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import session_of, with_press
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, KeyPress, NoteKind
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, KeyPress, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -123,7 +124,8 @@ class Changes:
     """Applies pure functions to the stored jobs, many changes in one round trip.
 
     All that a change requires is stored with it (`writes.settled`): the sessions of POSTs, opt-outs, the person's
-    attempts, and the release of the numbers of calls that are over. With an outcome, a POST gets the keys that were
+    attempts, and the release of the numbers of calls that are over. A call that comes back into the queue takes the
+    edits of its batch before what brings it back. With an outcome, a POST gets the keys that were
     pressed in its session before anybody knew whose session it was.
     """
 
@@ -221,6 +223,7 @@ class Changes:
                     answers[index] = errors.get(index) or Changed(old, old)
         if not new_of:
             return again
+        await self._take_edits(new_of, tried, changes, todo)
         presses = await self._sessions.presses(_sessions_with_new_outcome(new_of.values()))
         made: list[tuple[Changed, Write]] = []
         redials: dict[str, Span | None] = {}
@@ -241,6 +244,27 @@ class Changes:
                 answers[index] = tried[job_id].get(index) or changed
             tracing.end(redials[job_id])
         return again
+
+    async def _take_edits(
+        self,
+        new_of: dict[str, tuple[Job, Job]],
+        tried: dict[str, dict[int, Exception]],
+        changes: Sequence[JobChange],
+        todo: Mapping[str, list[int]],
+    ) -> None:
+        """Make the changes of jobs that come back into the queue again, to these jobs with the edits of their batches.
+
+        So the new window and validity decide whether there is a redial.
+        """
+        now = self._store.clock.now()
+        back = [
+            old for old, new in new_of.values() if new.state is JobState.QUEUED and old.state is not JobState.QUEUED
+        ]
+        edits = await BatchEdits.of(self._store, back)
+        for old in back:
+            if (edited := edits.taken(old, at=now)) is not old:
+                new, tried[old.id] = _applied(edited, [(index, changes[index].apply) for index in todo[old.id]])
+                new_of[old.id] = (old, new)
 
 
 def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:

@@ -240,7 +240,9 @@ class Reconciler:
                 # The answer that named this session was left over from another POST on the same connection.
                 return Match(reason="its session is that of a call to another number in the log of 8x8")
             return Match(session=session, reason="" if session else "its session is not in the log of 8x8")
-        candidates = logged.candidates(lookup.job.source, lookup.job.number_of(lookup.post), lookup.window)
+        candidates = logged.candidates(
+            lookup.job.source_of(lookup.post), lookup.job.number_of(lookup.post), lookup.window
+        )
         if not candidates:
             return matched((), taken=(), competing=())
         now = self._store.clock.now()
@@ -262,17 +264,16 @@ class Reconciler:
 
     async def _others(self, lookup: _Lookup) -> list[Post]:
         """All other POSTs in the store with the same source and destination."""
-        names = {self._queue, *await self._queues.known()}
+        names, source = {self._queue, *await self._queues.known()}, lookup.job.source_of(lookup.post)
         posts: list[Post] = []
         for name, number in product(sorted(names), spellings(lookup.job.number_of(lookup.post))):
             for job in await find_jobs(self._store, OfNumber(queue=name, number=number)):
-                if job.source == lookup.job.source:
-                    posts += [
-                        post
-                        for post in job.posts
-                        if job.number_of(post) == number
-                        and (job.id, post.number) != (lookup.job.id, lookup.post.number)
-                    ]
+                posts += [
+                    post
+                    for post in job.posts
+                    if (job.source_of(post), job.number_of(post)) == (source, number)
+                    and (job.id, post.number) != (lookup.job.id, lookup.post.number)
+                ]
         return posts
 
     async def _conclude_all(self, found: Sequence[tuple[_Lookup, Match]]) -> Reconciled:

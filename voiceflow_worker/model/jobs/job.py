@@ -85,6 +85,7 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     incident. `outcome_known_at` is the time at which the outcome became known, if a person had redialled the job before
     that. `charge` is the price of the POST's session, once 8x8's log shows it. `bridged` are the numbers to which menus
     bridged the session, as they are locked. `place` is the place of the number that was called among the person's.
+    `source` is the number that it was sent from, if that of the job was changed since.
     """
 
     number: int
@@ -103,6 +104,7 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     charge: Charge | None = None
     bridged: tuple[str, ...] = ()
     place: int = 0
+    source: str | None = None
 
     @property
     def digits(self) -> str | None:
@@ -228,8 +230,8 @@ class Job(Struct, frozen=True):
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
     the call. `window` is the time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the
-    zone of the person. `trace` is the W3C `traceparent` of the
-    span that put the job into the queue (`core/tracing.py`), and is not sent to 8x8.
+    zone of the person. `edit` is the newest edit of its batch that it has taken. `trace` is the W3C `traceparent` of
+    the span that put the job into the queue (`core/tracing.py`), and is not sent to 8x8.
     """
 
     id: str
@@ -266,6 +268,7 @@ class Job(Struct, frozen=True):
     further_numbers: tuple[str, ...] = ()
     place: int = 0
     trace: str | None = None
+    edit: str | None = None
     window: CallWindow | None = None
 
     @property
@@ -291,6 +294,10 @@ class Job(Struct, frozen=True):
     def number_of(self, post: Post) -> str:
         """The number of the person that this POST called."""
         return self.numbers[post.place]
+
+    def source_of(self, post: Post) -> str:
+        """The number that this POST was sent from."""
+        return post.source or self.source
 
     def parties_of(self, post: Post) -> tuple[str, ...]:
         """Every number that the call of this POST may have made ring, with those of its menus."""
