@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -99,7 +100,9 @@ class Crew:
                     with suppress(ValueError):
                         self._told[process.pid] = _COUNTS.validate_json(line)
         if process.pid in self._told:
-            self._told[process.pid] = replace(self._told[process.pid], in_flight=0, verdicts_waiting=0)
+            self._told[process.pid] = replace(
+                self._told[process.pid], in_flight=0, verdicts_waiting=0, failing=Counter()
+            )
 
     async def _see_off(self, process: Process) -> None:
         code = await process.wait()

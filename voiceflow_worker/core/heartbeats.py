@@ -6,15 +6,16 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.background import failing_here
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.model.text.wording import in_words
 
 FRESH = timedelta(seconds=30)
 EVERY = timedelta(seconds=5)
@@ -188,6 +189,68 @@ class Heartbeat:
         )
 
 
+SLOW = 5.0
+"""Seconds after which an answer of 8x8 is slow."""
+CALM = 15.0
+"""Seconds after which a trouble with 8x8 is over, once POSTs succeed that were sent later than what met it."""
+FORGOTTEN = 60.0
+"""Seconds after which a trouble with 8x8 is over if no POST meets it, because none is sent."""
+OUT_OF_REACH = "8x8 is out of reach"
+SILENT = "8x8 does not answer"
+FAILING = "8x8 answers with errors"
+SLOW_ANSWERS = "8x8 is slow"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    since: datetime
+    sent_at: float
+    noted_at: float
+    error: str
+
+
+class ServiceHealth:
+    """How 8x8 has treated the POSTs of one worker lately. A POST counts by the time at which it was sent."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._troubles: dict[str, _Trouble] = {}
+        self._good = float("-inf")
+
+    def note(self, verdict: Verdict, sent_at: float) -> None:
+        """Note the verdict on a POST that was sent at this monotonic time."""
+        now = self._clock.monotonic()
+        if verdict.kind is VerdictKind.UNKNOWN:
+            trouble = SILENT if verdict.http_status is None else FAILING
+        elif verdict.is_outage:
+            trouble = OUT_OF_REACH
+        elif verdict.http_status is None:
+            return
+        elif now - sent_at <= SLOW:
+            self._good = max(self._good, sent_at)
+            return
+        else:
+            trouble = SLOW_ANSWERS
+        known = self._now().get(trouble)
+        error = f"its last answer took {now - sent_at:.0f} s" if trouble is SLOW_ANSWERS else verdict.message
+        since = self._clock.now() - timedelta(seconds=now - sent_at) if known is None else known.since
+        self._troubles[trouble] = _Trouble(since, max(sent_at, known.sent_at if known else sent_at), now, error)
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """The troubles of now, each with its beginning and the last error."""
+        return {name: f"since {in_words(each.since)}: {each.error}" for name, each in self._now().items()}
+
+    def _now(self) -> Mapping[str, _Trouble]:
+        now = self._clock.monotonic()
+        self._troubles = {
+            name: each
+            for name, each in self._troubles.items()
+            if now - each.noted_at < FORGOTTEN and not (self._good > each.sent_at and now - each.sent_at > CALM)
+        }
+        return self._troubles
+
+
 BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """The bounds, in seconds, by which the durations of POSTs are counted."""
 
@@ -198,7 +261,8 @@ class WorkCounts:
 
     `verdicts` counts calls with a journal entry, by the kind of the verdict, a blank and a detail: the HTTP status of
     the answer, or why nothing was sent. `posts` counts the POSTs that left by their duration, up to each of `BOUNDS`
-    and above; `post_seconds` is the sum. `in_flight` and `verdicts_waiting` are numbers of now.
+    and above; `post_seconds` is the sum. `in_flight` and `verdicts_waiting` are numbers of now; `failing` counts the
+    workers for which each background task, or 8x8, fails now.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter[str])
@@ -208,6 +272,7 @@ class WorkCounts:
     in_flight: int = 0
     verdicts_waiting: int = 0
     task_failures: Counter[str] = field(default_factory=Counter[str])
+    failing: Counter[str] = field(default_factory=Counter[str])
 
     def count_verdict(self, verdict: Verdict) -> None:
         """Count a verdict that has just come."""
@@ -229,3 +294,4 @@ class WorkCounts:
         self.in_flight += other.in_flight
         self.verdicts_waiting += other.verdicts_waiting
         self.task_failures += other.task_failures
+        self.failing += other.failing

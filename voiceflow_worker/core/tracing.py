@@ -109,7 +109,8 @@ def post_begun(job: Job) -> Span | None:
 
 def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
     """8x8 has answered the newest POST of a job, or nothing was sent, or nobody knows. None: the POST was cut short."""
-    if verdict is not None and _Lines.are_on:
+    in_doubt = verdict is not None and verdict.kind is VerdictKind.UNKNOWN
+    if verdict is not None and (in_doubt or _Lines.are_on):
         found = {
             "http_status": verdict.http_status,
             "code": verdict.code,
@@ -117,7 +118,11 @@ def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
             "cause": verdict.cause,
         }
         fields = _present(found)
-        _calls.info("8x8 answered", **_ids(job, job.posts[-1].number), verdict=verdict.kind.value, **fields)
+        ids = _ids(job, job.posts[-1].number)
+        if in_doubt:
+            _calls.warning("the call is in doubt", **ids, verdict=verdict.kind.value, **fields, error=verdict.message)
+        else:
+            _calls.info("8x8 answered", **ids, verdict=verdict.kind.value, **fields)
     if span is None:
         return
     with _guarded():

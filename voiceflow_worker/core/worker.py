@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, WorkCounts
+from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, ServiceHealth, WorkCounts
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.background import SHOWN, BackgroundTasks
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
@@ -165,9 +166,10 @@ class Worker:
             queue=self.queue,
             worker_id=self.id,
             in_flight=lambda: self.in_flight,
-            failing=lambda: self._tasks.failing,
+            failing=lambda: self.failing,
             batch_id=self._options.batch_id,
         )
+        self._service = ServiceHealth(store.clock)
         self._unreachable = 0
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
@@ -217,7 +219,13 @@ class Worker:
             in_flight=self.in_flight,
             verdicts_waiting=self._verdicts.waiting,
             task_failures=self._tasks.count,
+            failing=Counter(self.failing.keys()),
         )
+
+    @property
+    def failing(self) -> Mapping[str, str]:
+        """The background tasks that fail now, each with its last error, and how 8x8 fails."""
+        return {**self._tasks.failing, **self._service.failing}
 
     async def _work(self, check: DrainCheck | None) -> None:
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
@@ -404,6 +412,7 @@ class Worker:
 
     def _on_verdict(self, verdict: Verdict, sent_at: float, batch_id: str | None) -> None:
         self._counts.took(verdict, self._clock.monotonic() - sent_at)
+        self._service.note(verdict, sent_at)
         if verdict.http_status is not None:
             self._heartbeat.count(batch_id)
             self._unreachable = 0
