@@ -480,6 +480,20 @@ def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
     assert "`voiceflow resume --batch march`" in line["remedy"]
 
 
+def test_the_remedy_of_a_pause_for_which_8x8_has_asked_is_to_wait(voiceflow: Program) -> None:
+    empty(voiceflow.folder)
+
+    async def work(engine: Engine) -> None:
+        now = engine.store.clock.now()
+        reason, until = "8x8 asks for a wait of 60 s (429)", now + timedelta(seconds=60)
+        await order_gate(engine.store, Gate.of("default", None, GateState.HELD, since=now, reason=reason, until=until))
+
+    within(voiceflow.folder, work)
+    line = queue_lines(voiceflow)["holds"]
+    assert line["remedy"].startswith("wait: a hold with a time ends by itself")
+    assert "resume" not in line["remedy"]
+
+
 @pytest.mark.parametrize("first", [None, "lunch"])
 def test_a_queue_that_is_held_because_its_store_was_rolled_back_is_a_failure(
     voiceflow: Program, first: str | None

@@ -32,8 +32,8 @@ MANIFESTS: list[dict[str, Any]] = [
 ]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 GRACE = Settings.model_fields["shutdown_grace"].default.total_seconds()
-OF_PROMETHEUS = {"up", "probe_ssl_earliest_cert_expiry", "probe_success"}
-"""Metrics of Prometheus itself, and of the blackbox exporter."""
+OF_PROMETHEUS = {"up", "process_start_time_seconds", "probe_ssl_earliest_cert_expiry", "probe_success"}
+"""Metrics of Prometheus itself, of its client in a process, and of the blackbox exporter."""
 
 
 def done(*command: str | Path, folder: Path = DEPLOY) -> str:

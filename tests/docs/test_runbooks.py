@@ -26,7 +26,7 @@ __all__ = ["assembled_once"]
 PAGE = DOCS / "runbooks.md"
 CALL = "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T"
 DOCTOR = "voiceflow doctor"
-OF_THE_MACHINE = ("systemctl", "journalctl", "timedatectl")
+OF_THE_MACHINE = ("systemctl", "journalctl", "timedatectl", "df", "du")
 """Programs of a machine that is run by systemd. Here they only note that they were called."""
 
 

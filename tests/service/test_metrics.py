@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import anyio
 import httpx
@@ -25,7 +27,14 @@ from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
-from voiceflow_worker.service.metrics import EscalationMetrics, QueueFigures, WorkMetrics, metrics_app, metrics_text
+from voiceflow_worker.service.metrics import (
+    EscalationMetrics,
+    ProcessMetrics,
+    QueueFigures,
+    WorkMetrics,
+    metrics_app,
+    metrics_text,
+)
 from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
 from voiceflow_worker.service.whole_queue import read_queue
 
@@ -101,6 +110,15 @@ def test_the_counts_of_several_workers_are_added() -> None:
     assert "voiceflow_worker_post_seconds_sum 200.1" in lines
     assert "voiceflow_worker_in_flight 2.0" in lines
     assert 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 2.0' in lines
+
+
+def test_a_process_tells_its_start_its_version_and_the_room_on_its_disk(tmp_path: Path) -> None:
+    lines = metrics_text(None, more=[ProcessMetrics(tmp_path)]).decode().splitlines()
+    values = {line.split("{")[0].split(" ")[0]: float(line.split(" ")[-1]) for line in lines if line[0] != "#"}
+    assert time.time() - 3600 * 24 < values["process_start_time_seconds"] < time.time()
+    assert values["voiceflow_build_info"] == 1
+    assert 0 < values["voiceflow_state_disk_free_ratio"] < 1
+    assert metrics_text(None, more=[ProcessMetrics(tmp_path / "missing")])
 
 
 @pytest.mark.parametrize("fault", ["raises", "is silent"])

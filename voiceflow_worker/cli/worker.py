@@ -96,7 +96,7 @@ async def worker(
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
         advancing(calls.store, queue=calls.name, policy=settings.policy()),
-        _metrics(calls, hooks, host=metrics_host or "127.0.0.1", port=metrics_port) as tells,
+        _metrics(calls, hooks, settings, host=metrics_host or "127.0.0.1", port=metrics_port) as tells,
     ):
         if processes > 1:
             code = await _send_in_processes(
@@ -248,7 +248,7 @@ def _stopping(what: str, settings: Settings) -> str:
 
 @asynccontextmanager
 async def _metrics(
-    calls: CallQueue, hooks: OutcomeHooks | None, *, host: str, port: int | None
+    calls: CallQueue, hooks: OutcomeHooks | None, settings: Settings, *, host: str, port: int | None
 ) -> AsyncGenerator[_Tells]:
     told: list[Callable[[], WorkCounts]] = []
     if port is None:
@@ -266,7 +266,7 @@ async def _metrics(
     app = metrics_app(
         calls,
         WorkMetrics(told),
-        ProcessMetrics(),
+        ProcessMetrics(settings.state_dir),
         EscalationMetrics(),
         *([] if hooks is None else [HookMetrics(hooks)]),
     )

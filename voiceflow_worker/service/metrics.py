@@ -9,11 +9,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from itertools import accumulate
+from pathlib import Path
+from shutil import disk_usage
 from typing import TypeAlias
 
 import anyio
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -145,6 +157,15 @@ SLOTS_MISSED = CounterOf(
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
 VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that wait to be stored.")
 TASK_FAILURES = CounterOf("voiceflow_worker_task_failures_total", "Failures of background tasks.", ("task",))
+TASK_FAILING = GaugeOf(
+    "voiceflow_worker_failing",
+    "Workers for which a background task, or 8x8, fails now, in the words of status.",
+    ("task",),
+)
+BUILD = GaugeOf("voiceflow_build_info", "1, with the version of this program.", ("version",))
+DISK_FREE = GaugeOf(
+    "voiceflow_state_disk_free_ratio", "The part of the disk of VOICEFLOW_STATE_DIR that is free, from 0 to 1."
+)
 WEBHOOK_ANSWERS = CounterOf("voiceflow_webhook_answers_total", "Answers given to webhook requests.", ("status",))
 WEBHOOK_EVENTS = CounterOf("voiceflow_webhook_events_total", "Events received, by their kind.", ("kind",))
 WEBHOOK_SUMMARIES = CounterOf("voiceflow_webhook_summaries_total", "Session summaries, by their effect.", ("result",))
@@ -226,12 +247,22 @@ class HookMetrics:
 
 
 class ProcessMetrics:
-    """The metrics of what this process met in its stores."""
+    """The metrics of this process itself, of the disk of `folder` (None: the working directory), and of its stores."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder or Path()
+        self._version = version("voiceflow-worker")
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
         yield STATEMENTS_UNANSWERED.of({(): len(unanswered)})
         yield RECORDS_UNREADABLE.of({(): unreadable_here()})
+        yield BUILD.of({(self._version,): 1})
+        with suppress(OSError):  # the folder is made when it is first needed
+            disk = disk_usage(self._folder)
+            yield DISK_FREE.of({(): disk.free / disk.total})
+        yield from PROCESS_COLLECTOR.collect()
+        yield from PLATFORM_COLLECTOR.collect()
 
 
 class EscalationMetrics:
@@ -263,6 +294,7 @@ class WorkMetrics:
         yield IN_FLIGHT.of({(): counts.in_flight})
         yield VERDICTS_WAITING.of({(): counts.verdicts_waiting})
         yield TASK_FAILURES.of({(task,): count for task, count in sorted(counts.task_failures.items())})
+        yield TASK_FAILING.of({(task,): count for task, count in sorted(counts.failing.items())})
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:

@@ -114,7 +114,7 @@ class Receiver:
 
             self._pages = Pages(store, settings, menus=menus)
         self.registry.register(EscalationMetrics())
-        self.registry.register(ProcessMetrics())
+        self.registry.register(ProcessMetrics(settings.state_dir))
         self._store_up = STORE_UP.on(self.registry)
         gatekeeper = Gatekeeper(
             secret=settings.live_secret("webhook_secret"),

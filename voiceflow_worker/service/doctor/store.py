@@ -69,6 +69,9 @@ async def workers(context: CheckContext) -> Diagnosis:
     found = await read_status(
         context.store, chosen.queue, clock_skew=chosen.clock_skew, summary_deadline=chosen.summary_deadline
     )
+    if found.failing:
+        failing = "; ".join(f"{task} ({error})" for task, error in found.failing.items())
+        return warning(failing, remedy="it is tried again; if it lasts, the logs of workers and receivers have more")
     if found.workers:
         return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
     if not found.due:
@@ -98,7 +101,11 @@ async def holds(context: CheckContext) -> Diagnosis:
             "reconcile`, resolve the calls that stay in doubt (`voiceflow calls resolve`), then "
             f"{' and '.join(map(resume_of, held))}",
         )
-    return warning(closed_gates, remedy=f"correct the cause, then {' and '.join(map(resume_of, held))}")
+    lasting = [gate for gate in held if gate.until is None]
+    remedies = [f"correct the cause, then {' and '.join(map(resume_of, lasting))}"] if lasting else []
+    if lasting != held:
+        remedies.append("wait: a hold with a time ends by itself; if 8x8 asks for pauses often, lower the rate")
+    return warning(closed_gates, remedy="; ".join(remedies))
 
 
 async def doubts(context: CheckContext) -> Diagnosis:
