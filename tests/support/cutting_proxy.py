@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
@@ -26,6 +26,11 @@ class CuttingProxy:
         """Close the connection in place of the next answer to a request with this text."""
         self._cut_at = text
 
+    def lead_to(self, port: int) -> None:
+        """Lead all clients to another server, as an address does that is moved after a failover."""
+        self._server = port
+        self.close_all()
+
     def close_all(self) -> None:
         """Close all connections; new ones work."""
         for scope in list(self._connections):
@@ -47,7 +52,12 @@ class CuttingProxy:
             await listener.serve(self._handle)
 
     async def _handle(self, client: SocketStream) -> None:
-        async with client, await anyio.connect_tcp("127.0.0.1", self._server) as server:
+        async with client:
+            with suppress(OSError):  # the server is away
+                await self._between(client, await anyio.connect_tcp("127.0.0.1", self._server))
+
+    async def _between(self, client: SocketStream, server: SocketStream) -> None:
+        async with server:
             async with anyio.create_task_group() as group:
                 self._connections.add(group.cancel_scope)
                 cutting = anyio.Event()

@@ -289,12 +289,13 @@ class PostgresServer(_Program):
         other = PostgresServer(*(settings or self._settings), port=port)
         self._copy_to(other.data, "-R")
         other.start()
-        wait_until(lambda: self.follower() == "streaming", "standby that follows", within=WITHIN)
+        own = [setting.partition("=")[2] for setting in settings if setting.startswith("cluster_name=")]
+        wait_until(lambda: self.follower(*own) == "streaming", "standby that follows", within=WITHIN)
         return other
 
-    def follower(self) -> str:
-        """What its standby does, as it sees it; empty if it sees none."""
-        states = self.ask("SELECT state FROM pg_stat_replication WHERE application_name = 'walreceiver'")
+    def follower(self, name: str = "walreceiver") -> str:
+        """What its standby of this name does, as it sees it; empty if it sees none."""
+        states = self.ask("SELECT state FROM pg_stat_replication WHERE application_name = %s", name)
         return str(states[0][0]) if states else ""
 
     def lag(self) -> None:

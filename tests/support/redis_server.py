@@ -171,6 +171,11 @@ class RedisServer:
         self.ask("CONFIG", "SET", "masteruser", "")
         wait_for(self.follows, "replica in step")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and was not killed."""
+        return self._process is not None
+
     def follows(self) -> bool:
         """Whether it is a replica whose link to its primary is up."""
         return "master_link_status:up" in str(self.ask("INFO", "replication"))
@@ -186,10 +191,10 @@ PACKED = ("--hash-max-ziplist-value", "2048")
 
 def standalone(folder: Path, *options: str, binary: Path | None = None) -> RedisServer:
     """A server with the settings that docs/stores.md recommends; `options` come on top."""
-    return RedisServer(folder, *_as_file(folder), *DURABLE, *PACKED, *options, binary=binary)
+    return RedisServer(folder, *as_file(folder), *DURABLE, *PACKED, *options, binary=binary)
 
 
-def _as_file(folder: Path) -> tuple[str]:
+def as_file(folder: Path) -> tuple[str]:
     """An empty settings file, which CONFIG REWRITE, Sentinel and replication need."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "redis.conf"
@@ -239,7 +244,7 @@ class RedisCluster:
 
 def _cluster_node(folder: Path, *, binary: Path | None, failed_after_ms: int) -> RedisServer:
     cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(failed_after_ms))
-    return RedisServer(folder, *_as_file(folder), *DURABLE, *cluster, binary=binary, port=free_port(bus=True))
+    return RedisServer(folder, *as_file(folder), *DURABLE, *cluster, binary=binary, port=free_port(bus=True))
 
 
 class ReplicatedCluster(RedisCluster):
@@ -294,9 +299,9 @@ class WatchedPair:
     SERVICE = "calls"
 
     def __init__(self, folder: Path, *, binary: Path | None = None, away_after_ms: int = 1000) -> None:
-        self.primary = RedisServer(folder / "a", *_as_file(folder / "a"), *DURABLE, binary=binary)
+        self.primary = RedisServer(folder / "a", *as_file(folder / "a"), *DURABLE, binary=binary)
         replica_of = ("--replicaof", "127.0.0.1", str(self.primary.port))
-        self.replica = RedisServer(folder / "b", *_as_file(folder / "b"), *DURABLE, *replica_of, binary=binary)
+        self.replica = RedisServer(folder / "b", *as_file(folder / "b"), *DURABLE, *replica_of, binary=binary)
         settings = folder / "s" / "sentinel.conf"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(

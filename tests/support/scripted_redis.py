@@ -33,7 +33,6 @@ class ScriptedRedis:
             "maxmemory-policy": "noeviction",
         }
     )
-    replicas: int = 0
     waitaof: Answer = field(default_factory=lambda: [1, 0])
     wait: Answer = 0
     schema: str = str(SCHEMA)
@@ -99,7 +98,6 @@ class ScriptedRedis:
                 return {"server": "redis", "version": self.version, "proto": 3, "id": 1, "mode": "standalone"}
             case ["INFO", *_]:
                 told = {"redis_version": self.version, "redis_mode": "standalone", "role": "master"}
-                told |= {"connected_slaves": str(self.replicas)}
                 return "# Server\r\n" + "".join(f"{name}:{value}\r\n" for name, value in told.items())
             case ["CONFIG", "GET" | "get", name]:
                 if self.settings is None:
@@ -107,7 +105,7 @@ class ScriptedRedis:
                 return {name: self.settings[name]} if name in self.settings else {}
             case ["EVAL", text, *_]:
                 texts = {script(name).text: answer for name, answer in self.texts.items()}
-                return texts.get(text, [self.schema, "an id", "loses "])
+                return texts.get(text, [self.schema, "an id", "0", "0"])
             case ["EVALSHA", sha, *_]:
                 known: dict[str, Answer] = {script("clock").sha: '["1795000000", "0"]'}
                 known |= {script(name).sha: answer for name, answer in self.scripts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,6 +54,11 @@ class ScriptedVoice:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    @property
+    def rang(self) -> Sequence[str]:
+        """The numbers that were called, in order."""
+        return [json.loads(placement.body)["callflow"][0]["params"]["destination"] for _, placement in self.placed]
 
     @property
     def client_request_ids(self) -> Sequence[str]:

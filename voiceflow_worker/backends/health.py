@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.finding import Diagnosis, ok, warning
 from voiceflow_worker.model.text.wording import duration_in_words
 
@@ -71,6 +71,13 @@ def durability_diagnosis(promise: str, *, warned: str | None, forgets: bool) -> 
             promise, remedy="correct the settings of the server, and remove durability=best-effort from the store URL"
         )
     return ok(promise)
+
+
+async def failover_diagnosis(store: Store) -> Diagnosis:
+    """The diagnosis of what workers do when another server takes over."""
+    if store.history is not None and store.history.is_trusted:
+        return ok("it is trusted to lose nothing (failover=trusted in the store URL): work goes on after it")
+    return ok("each queue is held after it, until a person resumes it")
 
 
 CLOCKS_AGREE = timedelta(seconds=2)

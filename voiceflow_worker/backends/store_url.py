@@ -19,6 +19,10 @@ def is_server(url: str) -> bool:
     return url.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}
 
 
+FAILOVERS = {"held": False, "trusted": True}
+"""The values of `failover` in the URL of a server: whether it is certain that a server that takes over lacks nothing.
+
+If not, each queue is held after a failover until a person resumes it."""
 POSTGRES_SCHEMA = "voiceflow"
 """The schema of a PostgreSQL store whose URL names none."""
 

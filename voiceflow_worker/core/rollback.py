@@ -3,7 +3,7 @@
 Before a POST is sent, its worker writes the job to a file of its own, in addition to the journal entry in the store.
 The guard compares the newest of these jobs with the store every half second. POST numbers only grow. If a store knows
 fewer POSTs of a job than it once stored, it was rolled back to an older state; so it was if it lacks what this worker
-stored when it began, or if another server has taken over that may lack writes (`core.histories`). The guard then holds
+stored when it began, or if another server has taken over (`core.histories`). The guard then holds
 the queue, and puts the lost calls in doubt.
 """
 
@@ -221,7 +221,7 @@ class RollbackGuard:
             if file.history:
                 self._histories.note(file.history)
         await self._follow_history()
-        self._file = await self._journal_files.begin(self._queue, self.worker_id, history=self._histories.text)
+        self._file = await self._journal_files.begin(self._queue, self.worker_id, history=self._histories.name)
         await self._journal_files.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = [file.newest_committed for file in files if file.newest_committed is not None]
         # A store that lacks this record was rolled back to a time before this worker began.
@@ -383,7 +383,7 @@ class RollbackGuard:
             return True
 
     async def _follow_history(self) -> None:
-        """Hold the queue if another server has taken over that may lack what was stored.
+        """Hold the queue if another server has taken over, which may lack what was stored.
 
         No journal entry records an opt-out, so a person must check. Who resumes the queue settles it for all workers.
         """
@@ -393,7 +393,7 @@ class RollbackGuard:
             self._holds.apply(gate)
             await self._add_since_when()
         if self._file is not None:
-            await self._file.follow(self._histories.text)
+            await self._file.follow(self._histories.name)
 
     async def _add_since_when(self) -> None:
         """Add to the reason of a hold since when writes may be missing, as far as the files of this host show.

@@ -20,10 +20,9 @@ from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.ports.store import BulkWrite, Guard, Page, Result, Same
+from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same
 from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.core.writes import POSTED
 from voiceflow_worker.model.copying import replace
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
@@ -87,35 +86,6 @@ async def test_a_running_worker_holds_the_queue_after_a_failover_to_a_standby_th
     assert len(voice.placed) == 24
 
 
-async def test_a_lost_opt_out_alone_holds_the_queue(
-    primary: PostgresServer, standby: PostgresServer, tmp_path: Path
-) -> None:
-    voice = ScriptedVoice()
-    async with open_store(primary.url(standby.port), advises=False) as store:
-        await enqueued(store, 1)
-        async with anyio.create_task_group() as group:
-            worker = worker_with_files(store, voice, tmp_path)
-            group.start_soon(worker.run)
-            await in_state(store, JobState.ACCEPTED, 1)
-            worker.stop()
-        await to_thread.run_sync(lags, primary, standby)
-        await enqueued(store, 1, first=1)
-        await SuppressionList(store).add(number(1), reason="asked for it")
-        await to_thread.run_sync(primary.kill)
-        await to_thread.run_sync(standby.promote)
-    async with open_store(primary.url(standby.port), advises=False) as store, anyio.create_task_group() as group:
-        await enqueued(store, 1, first=1)
-        worker = worker_with_files(store, voice, tmp_path)
-        group.start_soon(worker.run)
-
-        async def is_held() -> bool:
-            return any(reason.startswith(HELD_AS_TAKEN_OVER) for reason in await reasons(store))
-
-        await until(lambda: once_available(is_held))
-        worker.stop()
-    assert len(voice.placed) == 1
-
-
 async def sent_behind(store: Store, voice: ScriptedVoice, folder: Path, calls: int) -> None:
     """A worker of another machine begins, sends all that waits, and ends."""
     async with anyio.create_task_group() as group:
@@ -123,41 +93,6 @@ async def sent_behind(store: Store, voice: ScriptedVoice, folder: Path, calls: i
         group.start_soon(worker.run)
         await in_state(store, JobState.ACCEPTED, calls)
         worker.stop()
-
-
-@pytest.mark.parametrize("lives", [False, True], ids=["begins later", "lives"])
-async def test_a_worker_without_files_holds_what_a_standby_lacks_of_the_first_worker(
-    primary: PostgresServer, standby: PostgresServer, tmp_path: Path, *, lives: bool
-) -> None:
-    """The first worker of the store began when the standby lagged already, so nothing that it wrote is there.
-
-    On another machine a worker without a call of its own lives meanwhile, or begins after the failover.
-    """
-    voice = ScriptedVoice()
-    async with open_store(primary.url(standby.port), advises=False) as store:
-
-        async def has_begun() -> bool:
-            return bool((await store.records({POSTED: Page()}, now=store.clock.now()))[POSTED])
-
-        await enqueued(store, 12)
-        await to_thread.run_sync(lags, primary, standby)
-        async with anyio.create_task_group() as group:
-            worker = worker_with_files(store, voice, tmp_path / "one")
-            await sent_behind(store, voice, tmp_path / "other", 12)
-            if lives:
-                group.start_soon(worker.run)
-                await until(has_begun)
-            await to_thread.run_sync(primary.kill)
-            await to_thread.run_sync(standby.promote)
-            if not lives:
-                group.start_soon(worker.run)
-
-            async def is_held() -> bool:
-                return any(reason.startswith(HELD_AS_TAKEN_OVER) for reason in await reasons(store))
-
-            await until(lambda: once_available(is_held))
-            worker.stop()
-    assert len(voice.placed) == 12, "nobody rings twice"
 
 
 async def test_a_queue_that_never_had_a_worker_is_held_after_a_failover(
@@ -240,24 +175,3 @@ async def test_a_restart_behind_a_pooler_that_keeps_the_connections_is_noticed(p
             assert [answer.result for answer in await store.write(bulk, now=now)] == [Result.DONE]
     finally:
         pooler.close()
-
-
-async def test_a_failover_to_a_synchronous_standby_holds_nothing(
-    primary: PostgresServer, standby: PostgresServer, tmp_path: Path
-) -> None:
-    primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
-    primary.ask("SELECT pg_reload_conf()")
-    voice = ScriptedVoice()
-    async with open_store(primary.url(standby.port), advises=False) as store, anyio.create_task_group() as group:
-        await enqueued(store, 5)
-        worker = worker_with_files(store, voice, tmp_path)
-        group.start_soon(worker.run)
-        await in_state(store, JobState.ACCEPTED, 5)
-        standby.ask("ALTER SYSTEM SET synchronous_standby_names = ''")
-        await to_thread.run_sync(primary.kill)
-        await to_thread.run_sync(standby.promote)
-        await once_available(lambda: enqueued(store, 5, first=5))
-        await until(lambda: len(voice.placed) >= 10)
-        assert await once_available(lambda: reasons(store)) == []
-        worker.stop()
-    assert len(voice.placed) == 10

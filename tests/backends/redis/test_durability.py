@@ -75,7 +75,7 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
         (replace(SOUND, fsync_during_rewrite=False), Guarantee.SYSTEM),
         (replace(SOUND, appendfsync="everysec", fsync_during_rewrite=False), Guarantee.SYSTEM),
     ]:
-        durability = durability_from(facts, promise=Promise.STRICT, replicas=0)
+        durability = durability_from(facts, promise=Promise.STRICT)
         assert durability.guarantee is guarantee
         assert (durability.warning is None) is (
             guarantee is Guarantee.ALWAYS or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
@@ -93,15 +93,9 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
 )
 def test_a_server_that_would_forget_is_refused_with_the_remedy(facts: ServerFacts, remedy: str) -> None:
     with pytest.raises(RedisForgetsError, match=remedy) as caught:
-        durability_from(facts, promise=Promise.STRICT, replicas=0)
+        durability_from(facts, promise=Promise.STRICT)
     assert 'durability="best-effort"' in str(caught.value)
-    assert durability_from(facts, promise=Promise.BEST_EFFORT, replicas=0).guarantee is Guarantee.NONE
-
-
-def test_replicas_that_are_not_waited_for_are_reported() -> None:
-    behind = replace(SOUND, replicas=2)
-    assert "failover" in str(durability_from(behind, promise=Promise.STRICT, replicas=0).warning)
-    assert durability_from(behind, promise=Promise.STRICT, replicas=1).warning is None
+    assert durability_from(facts, promise=Promise.BEST_EFFORT).guarantee is Guarantee.NONE
 
 
 @pytest.mark.parametrize(("version", "said"), [("6.0.16", r"a Redis 6\.0\.16, which is too old"), ("", "HELLO")])

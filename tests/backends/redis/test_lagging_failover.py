@@ -79,28 +79,6 @@ async def held_as_taken_over(store: Store) -> None:
     await until(lambda: once_available(is_held))
 
 
-async def test_a_worker_without_files_holds_what_a_replica_lacks_of_the_first_worker(
-    watched_pair: WatchedPair, tmp_path: Path
-) -> None:
-    """The first worker of the store began when the replica lagged already, on another machine."""
-    voice = ScriptedVoice()
-    async with open_store(watched_pair.url) as store, anyio.create_task_group() as group:
-        await enqueued(store, 12)
-        await until(lambda: watched_pair.replica.ask("DBSIZE") == watched_pair.primary.ask("DBSIZE"))
-        watched_pair.replica.lag()
-        first = worker_with_files(store, voice, tmp_path / "other")
-        group.start_soon(first.run)
-        await in_state(store, JobState.ACCEPTED, 12)
-        first.stop()
-        await promoted(watched_pair)
-        worker = worker_with_files(store, voice, tmp_path / "one")
-        await once_available(lambda: gates_of(store, "default"))
-        group.start_soon(worker.run)
-        await held_as_taken_over(store)
-        worker.stop()
-    assert len(voice.placed) == 12, "nobody rings twice"
-
-
 async def test_a_queue_that_never_had_a_worker_is_held_after_a_failover(
     watched_pair: WatchedPair, tmp_path: Path
 ) -> None:
@@ -134,7 +112,10 @@ async def test_nothing_leaves_while_the_replica_that_must_confirm_lags(
     watched_pair: WatchedPair, tmp_path: Path
 ) -> None:
     voice = ScriptedVoice()
-    async with open_store(f"{watched_pair.url}?replicas=1") as store, anyio.create_task_group() as group:
+    async with (
+        open_store(f"{watched_pair.url}?replicas=1&failover=trusted") as store,
+        anyio.create_task_group() as group,
+    ):
         await enqueued(store, 5)
         watched_pair.replica.lag()
         with pytest.raises(StoreUnavailableError, match="did not confirm"):
@@ -159,7 +140,8 @@ async def test_an_opt_out_in_a_cluster_outlives_its_primary(
     replicated_cluster: ReplicatedCluster, tmp_path: Path
 ) -> None:
     voice = ScriptedVoice()
-    async with open_store(f"{replicated_cluster.url}?replicas=1") as store, anyio.create_task_group() as group:
+    url = f"{replicated_cluster.url}?replicas=1&failover=trusted"
+    async with open_store(url) as store, anyio.create_task_group() as group:
         await enqueued(store, 5)
         await SuppressionList(store).add(number(0), reason="asked for it")
         place = replicated_cluster.holder_of("{voiceflow}:records:suppressed*")

@@ -13,6 +13,7 @@ from voiceflow_worker.backends.health import (
     HealthCheck,
     Making,
     durability_diagnosis,
+    failover_diagnosis,
     server_clock_diagnosis,
 )
 from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Database
@@ -68,7 +69,7 @@ class PostgresHealth(Health):
         database = self._store.database
         return {
             "durability": partial(durability, self._store),
-            "failover": partial(failover, database),
+            "failover": partial(failover, self._store),
             "transactions": partial(transactions, database),
             "connections": partial(connections, database),
             "dead rows": partial(dead_rows, database),
@@ -97,32 +98,22 @@ async def durability(store: PostgresStore) -> Diagnosis:
 # -- failover ----------------------------------------------------------------------------------------------------------
 
 # Others than a member of pg_read_all_stats see only how many there are.
-_STANDBYS = "SELECT application_name, sync_state FROM pg_stat_replication"
+_NOBODY_CONFIRMS = """
+SELECT current_setting('synchronous_standby_names') <> ''
+    AND current_setting('synchronous_commit') NOT IN ('off', 'local')
+    AND NOT EXISTS (SELECT FROM pg_stat_replication WHERE coalesce(sync_state, 'sync') IN ('sync', 'quorum'))
+"""
 
 
-async def failover(database: Database) -> Diagnosis:
-    """Check that a failover loses no commit that was confirmed."""
-    rows = await database.rows(_STANDBYS)
-    waits = database.survey.durability.guarantee is Guarantee.STANDBY
-    hidden = sum(state is None for _, state in rows)
-    synchronous = [name for name, state in rows if state in {"sync", "quorum"}]
-    standbys = count_of(len(rows), "standby")
-    if waits and not synchronous and not hidden:
+async def failover(store: PostgresStore) -> Diagnosis:
+    """Check that commits return, and say what workers do after a failover."""
+    ((nobody_confirms,),) = await store.database.rows(_NOBODY_CONFIRMS)
+    if nobody_confirms:
         return failure(
             "commits wait for a synchronous standby, but none is connected: nothing is stored, and no call is sent",
             remedy="start the standby, or change synchronous_standby_names if there is none any more",
         )
-    if waits:
-        which = f": {', '.join(synchronous)}" if synchronous else ""
-        return ok(f"{standbys}; each commit waits for a synchronous one{which}. A failover to that one loses nothing")
-    if not rows:
-        return ok("no standby is connected to this server, so there is nothing to fail over to")
-    return warning(
-        f"{standbys}, and no commit waits for one: a failover can lose the last commits, such as opt-outs. Workers "
-        "then hold the queue",
-        remedy="let commits wait for a standby (synchronous_standby_names); or accept this, and know what to do then: "
-        "see docs/stores.md, A store that was rolled back",
-    )
+    return await failover_diagnosis(store)
 
 
 # -- open transactions -------------------------------------------------------------------------------------------------

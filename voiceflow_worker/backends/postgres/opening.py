@@ -38,7 +38,6 @@ CREATE TABLE voiceflow.voiceflow_schema (
     number   integer PRIMARY KEY,
     made_at  timestamptz NOT NULL DEFAULT now(),
     store_id uuid NOT NULL DEFAULT gen_random_uuid(),
-    loses    boolean NOT NULL,
     history  text NOT NULL
 );
 COMMENT ON TABLE voiceflow.voiceflow_schema IS
@@ -46,12 +45,7 @@ COMMENT ON TABLE voiceflow.voiceflow_schema IS
     history of the server on which it was made, which a standby has too that lacks all that came later';
 """
 _MADE = """
-INSERT INTO voiceflow.voiceflow_schema (number, loses, history)
-VALUES (
-    {number},
-    current_setting('synchronous_standby_names') = '' OR current_setting('synchronous_commit') IN ('off', 'local'),
-    voiceflow.history()
-);
+INSERT INTO voiceflow.voiceflow_schema (number, history) VALUES ({number}, voiceflow.history());
 """
 _CREATE = "CREATE SCHEMA IF NOT EXISTS {schema};"
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"

@@ -16,7 +16,7 @@ from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnava
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of the tables and functions of a store."""
 OLDEST = 13
 _ISOLATION = "read committed"
@@ -27,7 +27,7 @@ _AS_NEEDED = (
 """With degraded durability, a connection makes its own orders durable whatever the defaults of the role are."""
 _NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 _STORE = """
-SELECT store_id::text, history, loses, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
+SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
 """
 _WORKS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role};",
@@ -57,7 +57,7 @@ SELECT version(), current_setting('server_version_num')::integer, pg_is_in_recov
     current_setting('server_encoding'), current_setting('transaction_isolation'),
     (SELECT name = 'pg_catalog' FROM unnest(current_schemas(true)) AS name WHERE name NOT LIKE 'pg\\_temp%' LIMIT 1),
     current_setting('synchronous_commit'), current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on',
-    current_setting('synchronous_standby_names') <> '', current_user::text, current_database()::text,
+    current_user::text, current_database()::text,
     schema.oid IS NOT NULL,
     coalesce(has_schema_privilege(schema.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE')),
     EXISTS (SELECT FROM ours WHERE relname = 'voiceflow_schema' AND relkind = 'r'),
@@ -86,7 +86,6 @@ class Facts(NamedTuple):
     synchronous_commit: str
     fsync: bool
     full_page_writes: bool
-    waits_for_standby: bool
     role: str
     database: str
     has_schema: bool
@@ -101,8 +100,6 @@ class Facts(NamedTuple):
 class Guarantee(StrEnum):
     """The durability of a commit that has returned. The best is listed first."""
 
-    STANDBY = "standby"
-    """It is on the disk of the server, and a synchronous standby has it."""
     DISK = "disk"
     """It is on the disk of the server."""
     SYSTEM = "system"
@@ -188,17 +185,7 @@ def _durability(facts: Facts, url: PostgresURL) -> Durability:
         return Durability(
             guarantee=Guarantee.SYSTEM, promise=promise, warning=f"{promise}; turn on {off} (ALTER SYSTEM, then reload)"
         )
-    disk = "each commit is on the server's disk before it returns"
-    if not facts.waits_for_standby:
-        return Durability(
-            guarantee=Guarantee.DISK, promise=f"{disk}; a failover to a standby that lags behind can lose the last ones"
-        )
-    if facts.synchronous_commit == "local":
-        promise = f"synchronous_commit is local: {disk}, but does not wait for the standby, so a failover can lose it"
-        return Durability(
-            guarantee=Guarantee.DISK, promise=promise, warning=f"{promise}; set synchronous_commit = on for this role"
-        )
-    return Durability(guarantee=Guarantee.STANDBY, promise=f"{disk}, and a synchronous standby has it")
+    return Durability(guarantee=Guarantee.DISK, promise="each commit is on the server's disk before it returns")
 
 
 class Survey:
@@ -215,8 +202,7 @@ class Survey:
         self.store_id: str = ""
         self.server: str = ""
         """The incarnation of the server that was connected last."""
-        self._created_in: History | None = None
-        self._history = ""
+        self._made_in = self._history = ""
 
     @property
     def facts(self) -> Facts:
@@ -235,11 +221,7 @@ class Survey:
     @property
     def history(self) -> History:
         """The history of the server that was connected last."""
-        return History(
-            self._history,
-            may_lose_writes=self.durability.guarantee is not Guarantee.STANDBY,
-            created_in=self._created_in,
-        )
+        return History(self._history, self._made_in, self._url.trusts_failover)
 
     async def check(self, connection: Connection) -> None:
         """Check a new connection. Raises VoiceflowError or psycopg.Error."""
@@ -270,15 +252,14 @@ class Survey:
                 f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
                 "its own schema (?schema=)."
             )
-        ((store_id, history, may_lose_writes, server, current),) = await connection.rows(self._url.named(_STORE))
+        ((store_id, made_in, server, current),) = await connection.rows(self._url.named(_STORE))
         if self.store_id and not self._is_same(store_id, current):
             raise StoreUnavailableError(
                 f"{self._url.shown} leads to another store now than the one that this process has opened, so nothing "
                 "is read, stored or sent here. Find out where the name or the pooler leads to. If the store was moved "
                 "on purpose, restart this process"
             )
-        self.store_id, self.server, self._history = store_id, server, current
-        self._created_in = History(history, may_lose_writes)
+        self.store_id, self.server, self._made_in, self._history = store_id, server, made_in, current
 
     def _is_same(self, store_id: str, history: str) -> bool:
         """Whether this is the store that was opened: not another one, and no copy in another database system."""

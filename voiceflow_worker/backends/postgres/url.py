@@ -13,7 +13,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from voiceflow_worker.backends.store_url import POSTGRES_SCHEMA, POSTGRES_SCHEMES, said_to_libpq
+from voiceflow_worker.backends.store_url import FAILOVERS, POSTGRES_SCHEMA, POSTGRES_SCHEMES, said_to_libpq
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -28,7 +28,7 @@ class Promise(StrEnum):
 
 
 FORM = "postgresql://[user[:password]@]host[:5432][,host2…]/database[?schema=voiceflow]"
-_OWN = ("schema", "listen", "durability")
+_OWN = ("schema", "listen", "durability", "failover")
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _PROMISES = {promise.value: promise for promise in Promise}
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
@@ -64,6 +64,7 @@ class PostgresURL:
     schema: str = POSTGRES_SCHEMA
     listen: bool | None = None
     promise: Promise = Promise.STRICT
+    trusts_failover: bool = False
     allows_degraded: bool = False
 
     def named(self, sql: str) -> str:
@@ -74,10 +75,10 @@ class PostgresURL:
 def parse_url(url: str) -> PostgresURL:
     """Parse a store URL. Raises SettingsError, whose message has no secret.
 
-    `schema`, `listen` (yes or no) and `durability` (strict or best-effort) are parameters of this store. All others are
-    parameters of libpq, and what the URL does not say comes from where libpq takes it: PGPASSWORD, PGPASSFILE,
-    ~/.pgpass, a service file. Of several hosts, the one that accepts writes is used, unless `target_session_attrs` says
-    otherwise.
+    `schema`, `listen` (yes or no), `durability` (strict or best-effort) and `failover` (held or trusted) are parameters
+    of this store. All others are parameters of libpq, and what the URL does not say comes from where libpq takes it:
+    PGPASSWORD, PGPASSFILE, ~/.pgpass, a service file. Of several hosts, the one that accepts writes is used, unless
+    `target_session_attrs` says otherwise.
     """
     shown = without_secrets(url)
     scheme, mark, rest = url.partition("://")
@@ -107,6 +108,7 @@ def parse_url(url: str) -> PostgresURL:
         schema=schema,
         listen=_one_of(_YES, own, "listen", shown) if "listen" in own else None,
         promise=_one_of(_PROMISES, own, "durability", shown) if "durability" in own else Promise.STRICT,
+        trusts_failover="failover" in own and _one_of(FAILOVERS, own, "failover", shown),
     )
 
 

@@ -30,7 +30,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.copying import replace
 
-SCHEMA = 10
+SCHEMA = 11
 """The version of the layout of a store's keys."""
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
@@ -80,14 +80,9 @@ class Survey:
             if isinstance(answer, ReplyError) and is_not_now(answer):
                 raise answer
         self._require_rights(facts, replies)
-        durability = durability_from(
-            facts, promise=self._url.promise, replicas=self._url.replicas, allows_degraded=self._url.allows_degraded
-        )
-        history = History(facts.taken_over_from, may_lose_writes=self._url.replicas < max(facts.replicas, 1))
-        store_id, created_in = await self._store(connection, history)
-        return replace(
-            durability, server=facts.run_id or "", store_id=store_id, history=replace(history, created_in=created_in)
-        )
+        durability = durability_from(facts, promise=self._url.promise, allows_degraded=self._url.allows_degraded)
+        store_id, history = await self._store(connection, facts.taken_over_from)
+        return replace(durability, server=facts.run_id or "", store_id=store_id, history=history)
 
     def _require_rights(self, facts: ServerFacts, replies: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
@@ -104,16 +99,15 @@ class Survey:
             if command[0] == "SELECT" and isinstance(answer, ReplyError):
                 raise answer
 
-    async def _store(self, connection: Connection, history: History) -> tuple[str, History]:
-        """The id of the store, and the history in which it was made. Its schema version is checked.
+    async def _store(self, connection: Connection, taken_over_from: str) -> tuple[str, History]:
+        """The id of the store, and its history. Its schema version is checked.
 
-        If the store is new, they are written: it is made in this history. Raises StoreUnavailableError if there is no
-        store, and none is made.
+        If the store is new, they are written. Raises StoreUnavailableError if there is no store, and none is made.
         """
-        key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made"))
-        values = SCHEMA, uuid4().hex, f"{'loses' if history.may_lose_writes else 'whole'} {history.name}"
+        key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made", "history"))
+        values = SCHEMA, uuid4().hex, taken_over_from
         makes = int(self._url.makes and not self._store_id)
-        stored = await connection.create_request(b"EVAL", script("schema").text, 3, key, *others, *values, makes)
+        stored = await connection.create_request(b"EVAL", script("schema").text, 4, key, *others, *values, makes)
         if self._store_id and (not stored or str(stored[1]) != self._store_id):
             leads = "leads to another store now than" if stored else "has no store any more, and not"
             raise StoreUnavailableError(
@@ -127,7 +121,7 @@ class Survey:
                 "command does not make one. Check the database and the prefix in the store URL; `voiceflow doctor "
                 "--make` makes a new store",
             )
-        version, store_id, created_in = map(str, stored)
+        version, store_id, made_in, history = map(str, stored)
         if not version.isdecimal():
             raise StoreCorruptError(
                 f"the key {key} of the Redis at {self._url.shown} has the value {version!r}, which is not "
@@ -141,8 +135,7 @@ class Survey:
                 "give the store its own prefix (?prefix=)."
             )
         self._store_id = store_id
-        kind, _, name = created_in.partition(" ")
-        return store_id, History(name, kind != "whole")
+        return store_id, History(history, made_in, self._url.trusts_failover)
 
     def _require_kind(self, facts: ServerFacts) -> None:
         if facts.version < OLDEST:
@@ -201,24 +194,27 @@ class Guarantee(StrEnum):
     """The user accepts that the server may lose data."""
 
 
+NO_OTHER = "0" * 40
+"""What a primary says that has not replaced any other since it was started."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
     """The properties of one server. A property that the server does not show is None.
 
     `run_id` is the id of its process, which a restart changes. `taken_over_from` is the id of the data of the primary
-    that it has replaced; empty if it was a primary from its start, or keeps no AOF: then an RDB file may have the id.
+    that it has replaced; zeros if it was a primary from its start. If it keeps no AOF, a restart too may replace them.
     """
 
     version: tuple[int, ...]
     role: str | None = None
     mode: str | None = None
-    replicas: int = 0
     appendonly: bool | None = None
     appendfsync: str | None = None
     fsync_during_rewrite: bool | None = None
     eviction: str | None = None
     run_id: str | None = None
-    taken_over_from: str = ""
+    taken_over_from: str = NO_OTHER
 
     @property
     def is_always(self) -> bool:
@@ -258,31 +254,27 @@ def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
             info = dict(line.split(":", 1) for line in str(answer).splitlines() if ":" in line)
         elif name == "CONFIG":
             settings |= _pairs(answer)
-    has_aof = settings.get("appendonly") == "yes"
     return ServerFacts(
         version=tuple(int(part) for part in hello.get("version", "").split(".") if part.isdecimal()),
         role=hello.get("role"),
         mode=hello.get("mode"),
-        replicas=int(info.get("connected_slaves", 0)),
         appendonly={"yes": True, "no": False}.get(settings.get("appendonly", "")),
         appendfsync=settings.get("appendfsync"),
         fsync_during_rewrite={"no": True, "yes": False}.get(settings.get("no-appendfsync-on-rewrite", "")),
         eviction=settings.get("maxmemory-policy"),
         run_id=info.get("run_id"),
-        taken_over_from=info.get("master_replid2", "").strip("0") and info["master_replid2"] if has_aof else "",
+        taken_over_from=info.get("master_replid2", NO_OTHER),
     )
 
 
-def durability_from(
-    facts: ServerFacts, *, promise: Promise, replicas: int, allows_degraded: bool = False
-) -> Durability:
+def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bool = False) -> Durability:
     """The durability of a store on this server.
 
     If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings. With `allows_degraded`, that is `degraded` instead.
     """
     if promise is Promise.BEST_EFFORT:
-        unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed"
+        unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed, and no failover"
         return Durability(
             guarantee=Guarantee.NONE,
             promise="best effort, as requested: a restart of this Redis may lose calls, or cause people to be called"
@@ -294,15 +286,7 @@ def durability_from(
         # A server without an AOF confirms nothing; one with an AOF still does.
         kept = _on_disk(facts) if facts.appendonly else Durability(guarantee=Guarantee.NONE, promise=forgets)
         return replace(kept, degraded=forgets)
-    durability = _on_disk(facts)
-    if facts.replicas and not replicas:
-        behind = (
-            "commits do not wait for replicas: a failover can lose the last writes before it, and their calls may be "
-            "made twice. Pass replicas=1 in the store URL to wait for one replica"
-        )
-        warning = behind if durability.warning is None else f"{durability.warning}; {behind}"
-        return Durability(guarantee=durability.guarantee, promise=f"{durability.promise}; {behind}", warning=warning)
-    return durability
+    return _on_disk(facts)
 
 
 def _why_forgets(facts: ServerFacts) -> str | None:

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from voiceflow_worker.backends.health import Health, HealthCheck, durability_diagnosis, server_clock_diagnosis
+from voiceflow_worker.backends.health import (
+    Health,
+    HealthCheck,
+    durability_diagnosis,
+    failover_diagnosis,
+    server_clock_diagnosis,
+)
 from voiceflow_worker.backends.redis.durability import Guarantee
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, ok, warning
@@ -34,6 +40,7 @@ class RedisHealth(Health):
             return {}
         return {
             "durability": partial(durability, self._store),
+            "failover": partial(failover_diagnosis, self._store),
             "memory": partial(memory, self._store),
             "server clock": partial(server_clock_diagnosis, self._store.clock),
         }

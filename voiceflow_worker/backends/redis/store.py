@@ -143,7 +143,7 @@ class RedisStore:
 
     @property
     def history(self) -> History | None:
-        """The replication id of the primary that this server has replaced. A restart changes only its own id."""
+        """The replication id of the primary that this server has replaced, or the store's last one has."""
         return self.durability.history
 
     async def packing(self) -> Packing | None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from voiceflow_worker.backends.redis.connection import Access, Node
+from voiceflow_worker.backends.store_url import FAILOVERS
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -48,8 +49,8 @@ _FORMS = (
     "redis+sentinel://[user:password@]host[:26379],host/service[/0]",
 )
 _OPTIONS = {
-    "durability", "replicas", "prefix", "tls", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs",
-    "ssl_check_hostname", "sentinel_username", "sentinel_password",
+    "durability", "failover", "replicas", "prefix", "tls", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
+    "ssl_cert_reqs", "ssl_check_hostname", "sentinel_username", "sentinel_password",
 }  # fmt: skip
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _PROMISES = {promise.value: promise for promise in Promise}
@@ -81,6 +82,7 @@ class RedisURL:
     tls: ssl.SSLContext | None = None
     promise: Promise = Promise.STRICT
     replicas: int = 0
+    trusts_failover: bool = False
     prefix: str = _PREFIX
     allows_degraded: bool = False
     makes: bool = True
@@ -102,9 +104,9 @@ class RedisURL:
 def parse_url(url: str) -> RedisURL:
     """Parse a store URL. Raises SettingsError, whose message does not contain the password.
 
-    The options are `durability=best-effort`, `replicas=1`, `prefix=…`, `tls=yes` (for Cluster and Sentinel),
-    `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none`, `ssl_check_hostname=no`, `sentinel_username`
-    and `sentinel_password`.
+    The options are `durability=best-effort`, `replicas=1`, `failover=trusted`, `prefix=…`, `tls=yes` (for Cluster and
+    Sentinel), `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none`, `ssl_check_hostname=no`,
+    `sentinel_username` and `sentinel_password`.
     """
     shown = without_secrets(url)
     parts = _parts(url, shown)
@@ -131,6 +133,7 @@ def parse_url(url: str) -> RedisURL:
         tls=_tls(options, shown) if tls else None,
         promise=_one_of(_PROMISES, options, "durability", shown, default=Promise.STRICT),
         replicas=_count(options.get("replicas", "0"), shown),
+        trusts_failover=_one_of(FAILOVERS, options, "failover", shown, default="held"),
         prefix=prefix,
     )
 

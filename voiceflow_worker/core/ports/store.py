@@ -299,16 +299,16 @@ class Write(Struct, frozen=True, kw_only=True):
 
 
 class History(Struct, frozen=True):
-    """The history of a server's data. It ends when another server takes over.
+    """The history of a server's data, which ends when another server takes over.
 
-    `name` differs afterwards; it is empty if the server has not taken over from any other since it was started.
-    `may_lose_writes` is True if a server that takes over next may lack writes that had returned. `created_in` is the
-    history in which the store was made: it is a part of the data, so each server that has the store has it.
+    `name` differs afterwards, and has no white space. `made_in` is the name of the history in which the store was made:
+    it is a part of the data, so each server that has the store has it. `is_trusted` is True if whoever opened the store
+    says that a failover loses nothing.
     """
 
     name: str
-    may_lose_writes: bool
-    created_in: History | None = None
+    made_in: str
+    is_trusted: bool = False
 
 
 class Guard(Struct, frozen=True):

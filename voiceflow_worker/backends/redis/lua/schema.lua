@@ -1,12 +1,17 @@
--- Writes the schema version of a new store, its id and the history in which it is made, before all else. KEYS: their
--- keys. ARGV: their values, and '1' if a store that is not there is made. Returns the values that the store now has, else
--- nothing.
+-- Writes the schema version of a new store, its id and the history in which it is made, before all else, and the history of its
+-- server each time that another has taken over: a restart of that one forgets it. KEYS: the keys of the schema, of the id, of
+-- the history in which the store was made, and of its history now. ARGV: the schema, an id, the history that the server names
+-- (zeros for none), and '1' if a store that is not there is made. Returns the values that the store now has, else nothing.
 if ARGV[4] ~= '1' and redis.call('EXISTS', KEYS[1]) == 0 then
     return {}
 end
 local stored = {}
 for i, key in ipairs(KEYS) do
-    redis.call('SET', key, ARGV[i], 'NX')
+    redis.call('SET', key, ARGV[math.min(i, 3)], 'NX')
     stored[i] = redis.call('GET', key)
+end
+if string.find(ARGV[3], '[^0]') and stored[4] ~= ARGV[3] then
+    redis.call('SET', KEYS[4], ARGV[3])
+    stored[4] = ARGV[3]
 end
 return stored
