@@ -71,9 +71,10 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
     assert f"at step 2 of 2: {number(2)} waits to be called" in shown
     assert "incident-41" not in shown, "it has ended"
     assert "schedule reminder, 2026-03-02 09:00:00 Asia/Singapore: missed: people.csv has no column" in shown
-    assert "the next run is at 2026-03-03 09:00:00 Asia/Singapore" in shown
+    assert "its run of 2026-03-03 09:00:00 Asia/Singapore is overdue: no `voiceflow schedule`" in shown
     document = voiceflow("status", "--store", url_of(folder), "--json").document
-    assert [each["next_at"] for each in document["schedules"]] == ["2026-03-03T01:00:00.000Z"]
+    assert [each["overdue_since"] for each in document["schedules"]] == ["2026-03-03T01:00:00.000Z"]
+    assert all(datetime.fromisoformat(each["next_at"]) > datetime.now(UTC) for each in document["schedules"])
     listed = voiceflow("status", "--escalations", "--store", url_of(folder), "--json").lines
     assert [(each["unique_key"], each["state"]) for each in listed] == [
         ("incident-42", "open"),

@@ -120,7 +120,10 @@ async def hosts(
         [ManualClock(NINE - MINUTE + each * timedelta(seconds=2)) for each in (0, 1)],
     )
     async with open_store(url, clock=clocks[0]) as one, open_store(url, clock=clocks[1]) as other:
-        yield Host(CallQueue(one), clocks[0], (daily,)), Host(CallQueue(other), clocks[1], (daily,))
+        both = Host(CallQueue(one), clocks[0], (daily,)), Host(CallQueue(other), clocks[1], (daily,))
+        for host in both:
+            assert await host.look() == [], "it is seen for the first time"
+        yield both
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ async def test_two_machines_start_each_half_hour_once_over_a_change_of_clocks(
 async def test_a_run_whose_process_dies_at_any_step_is_completed_by_another(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
     for step in range(1, 20):
-        at, dies = NINE + step * DAY, Dies(step)
+        at, dies = NINE + (step - 1) * DAY, Dies(step)
         victim = one.over(dies.over(one.queue.store))
         with suppress(StoreUnavailableError):
             await victim.look(at)
@@ -211,6 +214,7 @@ async def test_a_process_that_stood_still_stores_nothing_beside_its_successor(
 
 async def test_after_a_long_stop_only_the_last_run_within_misfire_starts(host: Host, daily: Path) -> None:
     written(daily, DAILY.replace("0 9 * * *", "*/10 * * * *").replace("UTC", "Asia/Singapore"))
+    os.utime(daily, times=((NINE - timedelta(seconds=30)).timestamp(),) * 2)
     assert await host.look(NINE + 2 * MINUTE) == [RunState.STARTED], "those before it were never due"
     missed, started = RunState.MISSED, RunState.STARTED
     assert await host.look(NINE + 41 * MINUTE) == [missed, missed, missed, started]
@@ -218,6 +222,49 @@ async def test_after_a_long_stop_only_the_last_run_within_misfire_starts(host: H
     assert "a later run is due as well" in host.told[3].message
     assert list(await host.calls()) == ["daily-2026-03-02-1700", "daily-2026-03-02-1740"]
     assert len(await host.look(NINE + 10 * DAY)) == 11, "the last of those that were missed, and the one that is due"
+
+
+FIRST_RUNS: dict[str, tuple[str, str, str, str]] = {
+    "written five minutes past its time": ("UTC", "0 9 * * *", "2026-03-02 09:05", "2026-03-03 09:00"),
+    "just before it": ("UTC", "0 9 * * *", "2026-03-02 08:59", "2026-03-02 09:00"),
+    "a time that is skipped": ("Europe/Paris", "30 2 * * *", "2026-03-28 01:35", "2026-03-29 01:00"),
+    "after that": ("Europe/Paris", "30 2 * * *", "2026-03-29 01:05", "2026-03-30 00:30"),
+    "a time that came twice": ("Europe/Paris", "30 2 * * *", "2026-10-25 00:35", "2026-10-26 01:30"),
+    "each half hour": ("Europe/Paris", "*/30 * * * *", "2026-10-25 00:35", "2026-10-25 01:00"),
+}
+
+
+@EACH_STORE
+@pytest.mark.parametrize("how", FIRST_RUNS)
+async def test_a_schedule_starts_first_at_its_next_time_and_is_overdue_at_once(
+    hosts: tuple[Host, Host], daily: Path, how: str
+) -> None:
+    """It is written a little after its time; over changes of the clocks too."""
+    zone, cron, *times = FIRST_RUNS[how]
+    seen, first = (datetime.fromisoformat(each).replace(tzinfo=UTC) for each in times)
+    new = written(daily.with_name("new.toml"), DAILY.replace("UTC", zone).replace("0 9 * * *", cron))
+    one, other = (Host(each.queue, each.clock, (new,)) for each in hosts)
+    assert (await one.look(seen), await other.look(seen + timedelta(seconds=3))) == ([], [])
+    (status,) = await one.scheduler.statuses(count=1)
+    assert status.next_at == (first,), "as the list says"
+    run = next(each for each in await last_runs(one.queue.store) if each.schedule == "new")
+    assert (run.overdue_since(first), run.following(first - MINUTE)) == (None, first)
+    assert run.overdue_since(first + MINUTE) == first, "within a minute it is told that nobody starts it"
+    assert (run.following(first + MINUTE) or first) > first + MINUTE
+    assert "no `voiceflow schedule`" in run.later_in_words(first + MINUTE)
+    assert await other.look(first + timedelta(seconds=1)) == [RunState.STARTED]
+    assert await one.look(first + timedelta(seconds=4)) == []
+    run = next(each for each in await last_runs(one.queue.store) if each.schedule == "new")
+    assert (run.at, run.overdue_since(first + MINUTE)) == (first, None)
+
+
+async def test_of_a_schedule_that_is_moved_the_next_run_is_known(host: Host, daily: Path) -> None:
+    await host.look(NINE)
+    written(daily, DAILY.replace("0 9", "0 18"))
+    os.utime(daily, times=((NINE + MINUTE).timestamp(),) * 2)
+    assert await host.look(NINE + 2 * MINUTE) == []
+    (run,) = await last_runs(host.queue.store)
+    assert (run.following(NINE + HOUR), run.overdue_since(NINE + 9 * HOUR)) == (NINE + 9 * HOUR, None)
 
 
 @pytest.mark.parametrize("late", ["14m59s", "15m"])
@@ -282,8 +329,9 @@ async def test_a_cut_run_that_is_too_late_tells_that_its_calls_are_held(hosts: t
 
 async def test_other_campaigns_with_the_same_words_are_still_compared(host: Host, daily: Path) -> None:
     twin = written(daily.with_name("twin.toml"), DAILY)
-    await host.look(NINE)
     other = Host(host.queue, host.clock, (twin,))
+    await other.look()
+    await host.look(NINE)
     assert await other.look() == [RunState.HELD]
     assert "as another batch" in other.told[0].message
 
@@ -456,11 +504,11 @@ async def test_the_last_runs_are_found_without_reading_the_runs_before_them() ->
 
 
 async def test_a_clock_that_was_ahead_stops_no_later_run(host: Host) -> None:
-    assert await host.look(NINE + 30 * DAY) == [RunState.STARTED]
-    host.clock.jump(-29 * DAY)
+    assert await host.look(NINE) == [RunState.STARTED]
+    host.clock.jump(-DAY)
+    assert await host.look(NINE - DAY) == [RunState.STARTED]
+    assert await host.look(NINE) == [], "not again"
     assert await host.look(NINE + DAY) == [RunState.STARTED]
-    assert await host.look(NINE + 2 * DAY) == [RunState.STARTED]
-    assert await host.look(NINE + 30 * DAY) == [], "not again"
 
 
 async def test_a_file_that_was_written_by_a_clock_that_is_ahead_counts_from_when_it_is_seen(

@@ -156,8 +156,7 @@ def _going_on(whole: WholeQueue) -> Iterator[str]:
     for each in whole.escalations:
         yield f"escalation {each.unique_key}, since {in_words(each.created_at)}: {each.in_words()}"
     for run in whole.runs:
-        following = "" if run.next_at is None else f"; the next run is at {in_words(run.next_at, run.zone)}"
-        yield f"schedule {run.in_words()}{following}"
+        yield f"schedule {'; '.join(filter(None, (run.in_words(), run.later_in_words(whole.at))))}"
 
 
 async def _escalations(common: QueueOptions, *, since: timedelta | datetime) -> None:

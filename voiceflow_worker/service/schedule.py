@@ -26,7 +26,7 @@ from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Result, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
@@ -118,8 +118,8 @@ class Scheduler:
 
     A file has the options of a campaign with its `file` of people, and `cron`, `time_zone` and perhaps `misfire`,
     `skip_bad` and `again`. It is read anew for each run. The name of a schedule is the `batch` of its file, else the
-    file's name. `tell` gets each run that was settled, or is held for a new reason; by default it is logged. `on` is
-    the interface, for the audit log.
+    file's name. Its first run is the first one after it was first seen. `tell` gets each run that was settled, or is
+    held for a new reason; by default it is logged. `on` is the interface, for the audit log.
     """
 
     def __init__(
@@ -270,7 +270,8 @@ class Scheduler:
             _log.error("a schedule cannot be read", file=str(one.path), error=one.problem)
         if (recurrence := one.recurrence) is None:
             return False
-        known = {each.at: each for each in await self._runs(one)}
+        known = {each.at: each for each in await self._runs(one)} or await self._first_seen(one, recurrence)
+        await self._announce(one, recurrence, max(known.values(), key=lambda each: each.at))
         to_start, over = _due(recurrence, known, self._clock.now(), changed_at=one.changed_at)
         others_work = False
         for at in sorted({*to_start, *over}):
@@ -288,6 +289,25 @@ class Scheduler:
                 self._tell(done)
         return others_work
 
+    async def _first_seen(self, one: _File, recurrence: Recurrence) -> dict[datetime, ScheduledRun]:
+        """Note when a schedule was first seen, by whichever process: no run before that starts."""
+        now = self._clock.now()
+        seen = replace(self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="")
+        (group, member), ends_at = seen.key, (seen.next_at or now) + KEPT
+        put = Put(RUNS, group, run_records(self._store).text(seen), ends_at, Mode.KEEP, member)
+        await self._store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=now)
+        return {each.at: each for each in await self._runs(one)}
+
+    async def _announce(self, one: _File, recurrence: Recurrence, last: ScheduledRun) -> None:
+        """Store when the next run is due, if the times of a schedule were changed after its last one."""
+        if last.is_open or (last.cron, last.time_zone) == (recurrence.cron, recurrence.zone.key):
+            return
+        next_at = next(recurrence.after(max(last.at, one.changed_at)), None)
+        if next_at != last.next_at:
+            group, member = last.key
+            told, ends_at = replace(last, next_at=next_at), (next_at or self._clock.now()) + KEPT
+            await run_records(self._store).within(group).put({member: told}, until=ends_at)
+
     def _run(self, one: _File, recurrence: Recurrence, at: datetime, known: Collection[ScheduledRun]) -> ScheduledRun:
         following = next(recurrence.after(at), None)
         # After a change of the zone, another run may have had the same local time.
@@ -296,7 +316,6 @@ class Scheduler:
         return ScheduledRun(
             schedule=one.name, queue=self._queue.name, at=at, cron=recurrence.cron, time_zone=recurrence.zone.key,
             batch_id=batch, state=RunState.STARTING, next_at=following,
-            late_at=following and following + recurrence.misfire,
         )  # fmt: skip
 
     async def _claimed(
@@ -484,7 +503,7 @@ def _moved_from(run: ScheduledRun, known: Collection[ScheduledRun]) -> Scheduled
     return last if last.is_last_of_day and last.day == run.day else None
 
 
-_NOT_STARTED = frozenset({RunState.MISSED, RunState.REPEATED})
+_NOT_STARTED = frozenset({RunState.SEEN, RunState.MISSED, RunState.REPEATED})
 
 
 def _only_repeats(report: EnqueueReport, batch: str) -> bool:

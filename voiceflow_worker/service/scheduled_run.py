@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records, newest_first
 from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.model.recurrence import Recurrence
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 RUNS = "schedule-run"
 """Namespace of runs, by `<queue>/<schedule>` and time, the newest first."""
 _LAST_MEMBER = "~"
+_STARTING = timedelta(seconds=30)
+"""A run that nobody has begun for so long after its time is overdue."""
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RunState(StrEnum):
     """What became of a run."""
 
+    SEEN = "seen"
+    """No run: at this time, the schedule was seen for the first time. Its runs begin after that."""
     STARTING = "starting"
     """A process began it. If the process dies, another one completes it."""
     HELD = "held"
@@ -43,8 +49,8 @@ _UNDONE = frozenset({RunState.HELD, RunState.MISSED, RunState.CUT})
 class ScheduledRun:
     """One run of a schedule, and what became of it.
 
-    `at` is its time, in the zone `time_zone`. The next one is due at `next_at`, and too late at `late_at`. `counts` are
-    those of the rows of its file, and `left_out` says what was wrong with the first of the rows that were left out.
+    `at` is its time, in the zone `time_zone`. The next one is due at `next_at`. `counts` are those of the rows of its
+    file, and `left_out` says what was wrong with the first of the rows that were left out.
     `repeats` is the batch of the same day whose people it would call again.
     """
 
@@ -61,12 +67,21 @@ class ScheduledRun:
     left_out: tuple[str, ...] = ()
     repeats: str | None = None
     next_at: datetime | None = None
-    late_at: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         """The group of its record, which is that of its schedule, and its member in it: the newest run comes first."""
-        return f"{self.queue}/{self.schedule}", newest_first(self.at)
+        return f"{self.queue}/{self.schedule}", newest_first(_FIRST if self.state is RunState.SEEN else self.at)
+
+    def overdue_since(self, now: datetime) -> datetime | None:
+        """When the next run was due, if nobody has begun it; None if it was not."""
+        return self.next_at if self.next_at is not None and self.next_at + _STARTING < now else None
+
+    def following(self, now: datetime) -> datetime | None:
+        """The next run after a time."""
+        if self.next_at is not None and self.next_at > now:
+            return self.next_at
+        return next(Recurrence(cron=self.cron, zone=self.zone).after(now), None)
 
     @property
     def is_open(self) -> bool:
@@ -90,8 +105,9 @@ class ScheduledRun:
 
     @property
     def is_last_of_day(self) -> bool:
-        """Whether the next one is on another local day."""
-        return self.next_at is None or self.next_at.astimezone(self.zone).date() != self.day
+        """Whether the next one, at the times that it had, is on another local day."""
+        following = next(Recurrence(cron=self.cron, zone=self.zone).after(self.at), None)
+        return following is None or following.astimezone(self.zone).date() != self.day
 
     @property
     def _local(self) -> datetime:
@@ -116,6 +132,14 @@ class ScheduledRun:
             **({"left_out": list(self.left_out)} if self.left_out else {}),
             "next_at": rfc3339(self.next_at),
         }
+
+    def later_in_words(self, now: datetime) -> str:
+        """What is next, in words: a run that is overdue, and the one that comes."""
+        late, following = self.overdue_since(now), self.following(now)
+        said = [] if late is None else [
+            f"its run of {in_words(late, self.zone)} is overdue: no `voiceflow schedule` with its file runs"
+        ]  # fmt: skip
+        return "; ".join(said if following is None else [*said, f"the next run is at {in_words(following, self.zone)}"])
 
 
 async def last_runs(store: Store, queue: str | None = None) -> list[ScheduledRun]:

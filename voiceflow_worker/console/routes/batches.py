@@ -48,13 +48,14 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     queues = [await read_queue(store, name) for name in names]
     # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
-    heartbeats = Heartbeats(store)
+    heartbeats, now = Heartbeats(store), store.clock.now()
     rates = await heartbeats.rates()
     shown = {
         "queues": queues,
         "batches": await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES),
         "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
-        "runs": [run for run in await last_runs(store) if run.is_undone],
+        "runs": [run for run in await last_runs(store) if run.is_undone or run.overdue_since(now) is not None],
+        "now": now,
         "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),

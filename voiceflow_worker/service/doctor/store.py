@@ -128,16 +128,16 @@ async def schedules(context: CheckContext) -> Diagnosis | None:
     """Check that the last run of each schedule was started, and that no run is overdue."""
     store, queue = context.store, context.settings.queue
     last, now = await last_runs(store, queue), store.clock.now()
-    late = [each for each in last if each.late_at is not None and each.late_at < now]
+    late = [(each, at) for each in last if (at := each.overdue_since(now)) is not None]
     undone = [each for each in last if each.is_undone or each.state is RunState.REPEATED]
     if not last:
         return None
     if late:
-        due = ", ".join(f"{each.schedule} at {at_time(each.next_at)}" for each in late if each.next_at is not None)
+        due = ", ".join(f"{each.schedule} at {at_time(at)}" for each, at in late)
         return failure(
             f"no `voiceflow schedule` has started these runs, or reported why it could not: {due}",
-            remedy="run `voiceflow schedule` with these files. If a schedule is no longer used, or its times were "
-            "changed, this failure disappears after its next run, or after some days",
+            remedy="run `voiceflow schedule` with these files. If a schedule is no longer used, this failure "
+            "disappears after some days",
         )
     if undone:
         judged = failure if any(each.is_undone for each in undone) else warning
