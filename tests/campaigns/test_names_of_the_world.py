@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from babel import Locale, localedata
+from iso3166 import countries
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.test_languages import asking, options
@@ -91,3 +92,16 @@ def test_a_cell_that_is_wrong_is_one_finding(tmp_path: Path, source: str, window
     rows = list(open_campaign(file_of(tmp_path, content), named, now=NOW))
     assert [(row, column) for row, column, *_ in told(rows)] == [(2, "Land"), (3, "Land"), (4, "Land")]
     assert rows[-1].number == "+4930123456"
+
+
+def test_a_country_is_read_as_iso_3166_and_the_cldr_write_it() -> None:
+    for country in countries:
+        if country.name != "Congo":
+            assert country_called(country.name) == country.alpha2
+            assert country_called(f" {country.name.upper()} ") == country.alpha2
+    for name, code in {
+        "UAE": "AE", "U.K.": "GB", "The Netherlands": "NL", "Republic of Korea": "KR", "Deutschland": "DE",
+        "Iran (Islamic Republic of)": "IR", "United States of America": "US", "Etats-Unis": "US", "Russland": "RU",
+    }.items():  # fmt: skip
+        assert country_called(name) == code
+    assert country_called("Korea") is None

@@ -107,7 +107,8 @@ def test_calls_wait_for_their_windows(tmp_path: Path) -> None:
 def test_calls_outside_their_window_are_counted(tmp_path: Path) -> None:
     window = CallWindow.parse("18:00-20:00")
     found = previewed(file_of(tmp_path, TABLE), window=window)
-    assert (found.course.later, found.course.opens_at) == (4, datetime(2026, 3, 2, 10, 0, tzinfo=UTC))
+    assert (found.course.later, found.course.opens_at) == (3, datetime(2026, 3, 2, 10, 0, tzinfo=UTC))
+    assert found.bad == 2, "a mobile phone of Indonesia may be in three zones"
 
 
 def test_calls_that_expire_before_their_turn_are_counted(tmp_path: Path) -> None:
@@ -224,6 +225,19 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
     assert speech.seconds == pytest.approx(4 + 2 / 4.5)
     assert speech.text == f"{'x' * 30} 你好"
     assert seconds_of("") == 0
+
+
+def test_a_mere_offset_does_not_hide_that_it_is_night_at_the_number() -> None:
+    """A sign that is taken the wrong way round: Etc/GMT+8 is eight hours behind, and it is 01:00 in Singapore."""
+    night = datetime(2026, 3, 1, 17, tzinfo=UTC)
+    for zone, number, at_night in [
+        ("Etc/GMT+8", "+6587654321", 3), ("Etc/GMT-8", "+6587654321", 3), ("UTC", "+6587654321", 3),
+        ("America/Los_Angeles", "+6587654321", 0), ("Etc/GMT+8", "+800123456789", 0),
+    ]:  # fmt: skip
+        call = CheckedCall(
+            source="+6531234567", destination=number, body="", digest="", unique_key="k", batch_id="b", time_zone=zone
+        )
+        assert CallTimes.of(call).at_night(night, 3, timedelta(seconds=1)) == at_night, zone
 
 
 def test_calls_that_would_begin_at_night_are_told(tmp_path: Path) -> None:

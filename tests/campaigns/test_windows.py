@@ -13,7 +13,9 @@ from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import Purpose
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.window import CallWindow
 
 DAYTIME = replace(OPTIONS, window=CallWindow.parse("09:00-20:00"))
@@ -86,3 +88,25 @@ def test_a_row_with_a_window_and_a_body_that_breaks_a_rule_is_a_bad_row(tmp_path
     path = file_of(tmp_path, json.dumps(body) + "\n", "bodies.jsonl")
     (row,) = read(path, replace(DAYTIME, template=None, source=None, voice_profile=None))
     assert [found.path for found in row.findings] == ["$.callflow[0].params.source"]
+
+
+@pytest.mark.parametrize(
+    ("holidays", "number", "parts"),
+    [
+        ("GB", "+442071234567", "2026-04-06 in ENG, NIR, WLS"),
+        ("number", "+442071234567", "2026-04-06 in ENG, NIR, WLS"),
+        ("AU", "+61212345678", "2026-04-04 in ACT"),
+        ("GB=GB-ENG", "+442071234567", None),
+        ("SG", "+6587654321", None),
+    ],
+)
+def test_holidays_of_parts_of_a_country_alone_are_told_before_the_start(
+    tmp_path: Path, holidays: str, number: str, parts: str | None
+) -> None:
+    windows = CountryWindows.parse("09:00-20:00", holidays=holidays)
+    path = file_of(tmp_path, f"destination,name,not_before\n{number},Ana,2026-04-04T01:00:00Z\n")
+    rows = open_campaign(path, replace(OPTIONS, window=windows), now=NOW)
+    assert [row.call is not None for row in rows] == [True]
+    found = [each.message for each in rows.closing_findings() if "holidays of parts" in each.message]
+    assert len(found) == (parts is not None)
+    assert parts is None or parts in found[0]

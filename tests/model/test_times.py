@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from babel.core import get_global
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
@@ -16,7 +17,7 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.times import DateOrder, read_since, read_time, read_zone
+from voiceflow_worker.model.times import _RAILS, DateOrder, read_since, read_time, read_zone, zone_named
 
 SINGAPORE = ZoneInfo("Asia/Singapore")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -69,7 +70,7 @@ def test_a_local_time_that_the_clocks_skip_or_show_twice_is_not_guessed() -> Non
     assert read_time("2026-03-08 03:00", zone=NEW_YORK) == datetime(2026, 3, 8, 7, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", ["Singapore", "XYZ", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore"])
+@pytest.mark.parametrize("name", ["Singapur", "XYZ", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore"])
 def test_what_is_not_a_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a time zone; give a name such as Asia/Singapore"):
         read_zone(name)
@@ -101,7 +102,7 @@ def test_an_abbreviation_is_refused_with_the_zones_that_people_mean(name: str, m
 @pytest.mark.parametrize(
     ("name", "guess"),
     [
-        *(("Singapore", "Asia/Singapore"), ("kuala lumpur", "Asia/Kuala_Lumpur"), ("Asia/Singapor", "Asia/Singapore")),
+        *(("Manila", "Asia/Manila"), ("kuala lumpor", "Asia/Kuala_Lumpur"), ("Asia/Singapor", "Asia/Singapore")),
         *(
             (each, None)
             for each in ("Japan", "China", "Malaysia", "East", "West", "ACT", "ROK", "Pacific", "ART", "Mars")
@@ -112,6 +113,18 @@ def test_only_a_city_that_is_named_or_nearly_named_is_guessed(name: str, guess: 
     with pytest.raises(ValueError, match="is not a time zone") as caught:
         read_zone(name)
     assert str(caught.value).partition("did you mean ")[2] == (f"{guess}?" if guess else "")
+
+
+def test_the_zones_of_windows_and_rails_are_read_by_their_names() -> None:
+    for name, zone in get_global("windows_zone_mapping").items():
+        if "/" in zone and " Time" in name:
+            assert read_zone(name).key == zone
+    for name, zone in {
+        "Eastern Time (US & Canada)": "America/New_York", "Singapore": "Asia/Singapore", "Hawaii": "Pacific/Honolulu",
+        "Kuala Lumpur": "Asia/Kuala_Lumpur", "singapore standard time": "Asia/Singapore", "Mumbai": "Asia/Kolkata",
+    }.items():  # fmt: skip
+        assert read_zone(f" {name} ").key == zone
+    assert all(zone_named(zone) is not None for zone in _RAILS.values())
 
 
 def rows(folder: Path, columns: str, cells: str) -> Path:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
+from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from itertools import product
+from pathlib import Path
+from zoneinfo import ZoneInfo, reset_tzpath
 
 import holidays
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.zones import zone_of_number
+from voiceflow_worker.model.times import zone_data, zone_file, zone_named
 from voiceflow_worker.model.window import CallWindow, Span, Weekday, holidays_of
 
 MINUTE = timedelta(minutes=1)
@@ -184,7 +190,7 @@ class TestTheZoneOfANumber:
         [
             ("+6587654321", "Asia/Singapore"),
             ("+491701234567", "Europe/Berlin"),
-            ("+447911123456", "Europe/London"),  # or Jersey, Guernsey, Man: the same time
+            ("+447911123456", "Europe/Guernsey"),
             ("+12025550123", "America/New_York"),
         ],
     )
@@ -214,3 +220,60 @@ def test_a_number_that_its_plan_does_not_have_is_in_the_zone_of_its_country() ->
     assert zone_of_number("+6580000000").zone == "Asia/Singapore"
     for number in ("+19995551234", "+80012345678", "+883510012345678", "+870773111632"):
         assert zone_of_number(number).zone is None, number
+
+
+UNTOLD = ("+62812345678", "+6913501234", "+67570123456", "+61412345678", "+56961234567", "+521222123456")
+
+
+def test_the_zone_of_a_number_is_one_of_its_country_or_not_known() -> None:
+    """Of every country: its own zones by zone.tab. `phonenumbers` has some in the zone of a neighbour."""
+    own: dict[str, set[str]] = {}
+    for line in zone_file("zone.tab").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            own.setdefault(line.split("\t")[0], set()).add(line.split("\t")[2])
+    kinds = phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE
+    known: Counter[bool] = Counter()
+    for region, kind in product(sorted(phonenumbers.SUPPORTED_REGIONS), kinds):
+        if (example := phonenumbers.example_number_for_type(region, kind)) is not None:
+            e164 = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
+            found = zone_of_number(e164)
+            among = own.get(phonenumbers.region_code_for_number(example) or region)
+            assert among is None or (found.among and among.issuperset(found.among)), (e164, found)
+            assert found.zone is None or found.zone in found.among, e164
+            known[found.zone is not None] += 1
+    assert known[True] > 400, "nearly every country has one clock"
+    for number, zone in {
+        "+212650123456": "Africa/Casablanca", "+213551234567": "Africa/Algiers", "+218912345678": "Africa/Tripoli",
+        "+50581234567": "America/Managua", "+211977123456": "Africa/Juba", "+77710009998": "Asia/Almaty",
+        "+8613123456789": "Asia/Shanghai", "+380501234567": "Europe/Kyiv", "+5592961234567": "America/Manaus",
+        "+12684641234": "America/Antigua", "+353850123456": "Europe/Dublin",
+    }.items():  # fmt: skip
+        assert zone_of_number(number).zone == zone
+    for number in UNTOLD:
+        assert zone_of_number(number).zone is None, number
+
+
+def test_time_zones_come_from_the_newer_of_two_databases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The folder has a Tokyo of its own, an hour off, as an older database may have."""
+    (tmp_path / "Asia").mkdir()
+    (tmp_path / "Asia/Tokyo").write_bytes(zone_file("Asia", "Shanghai").read_bytes())
+    monkeypatch.setattr("voiceflow_worker.model.times.TZPATH", (str(tmp_path),))
+    package = zone_data().package
+    reset_tzpath(to=[str(tmp_path)])
+    try:
+        for version, expected in ((None, 9), ("2020a", 9), (package, 8), ("2099z", 8)):
+            if version is not None:
+                (tmp_path / "tzdata.zi").write_text(f"# version {version}\n# more\n")
+            zone_data.cache_clear()
+            zone_named.cache_clear()
+            ZoneInfo.clear_cache()
+            assert zone_data() == (version, package)
+            zone = zone_named("Asia/Tokyo")
+            assert zone is not None
+            assert datetime(2026, 7, 1, tzinfo=zone).utcoffset() == timedelta(hours=expected), version
+            assert pickle.loads(pickle.dumps(zone)) is zone
+    finally:
+        reset_tzpath()
+        zone_data.cache_clear()
+        zone_named.cache_clear()
+        ZoneInfo.clear_cache()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -50,6 +50,7 @@ from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.numbers.zones import PersonZone
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 from voiceflow_worker.model.times import read_zone
+from voiceflow_worker.model.window import regional_holidays
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
 _TIMES = ("not_before", "valid_until")
 _MOST_COUNTRIES = 8
+_LOOKED_AHEAD = timedelta(days=7)
+"""How long after the times from which calls may ring holidays of parts of a country are looked for."""
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
 caches. When each row passed all steps before the next row, reading took a third longer."""
@@ -183,7 +186,15 @@ class CampaignRows:
             Finding(file=self.file, column=each, severity=Severity.WARNING, message=message)
             for each in self._unseen.values()
         )
-        return (*notes, *unseen, *self._misread(), *self._glued(), *self._repeats(), *self._on_holidays())
+        return (
+            *notes,
+            *unseen,
+            *self._misread(),
+            *self._glued(),
+            *self._repeats(),
+            *self._on_holidays(),
+            *self._in_parts(),
+        )
 
     @property
     def number_column(self) -> str:
@@ -213,6 +224,22 @@ class CampaignRows:
             f"country. Name one for each, or {NUMBER} for that of each number"
         )
         yield Finding(file=self.file, severity=Severity.WARNING, message=message)
+
+    def _in_parts(self) -> Iterator[Finding]:
+        """Warnings about days that are holidays in parts of a country alone, on which people there may be called."""
+        for calendar, (first, last) in self._maker.calendars.items():
+            span = (first - timedelta(days=1)).date(), (last + _LOOKED_AHEAD).date()
+            years = range(span[0].year, span[1].year + 1)
+            days = ((day, parts) for year in years for day, parts in regional_holidays(calendar, year=year).items())
+            near = [(day, parts) for day, parts in days if span[0] <= day <= span[1]]
+            if near:
+                shown = "; ".join(f"{day} in {', '.join(parts)}" for day, parts in near[:_MOST_COUNTRIES])
+                message = (
+                    f"nobody is kept back on holidays of parts of {calendar}: {shown}. The calendar {calendar} has "
+                    "only the days that all of it has. To keep people back, name a part, such as "
+                    f"{calendar}={calendar}-{near[0][1][0]}"
+                )
+                yield Finding(file=self.file, severity=Severity.WARNING, message=message)
 
     def _repeats(self) -> tuple[Finding, ...]:
         """A warning about rows that call the number of an earlier row with another body; empty if there are none."""

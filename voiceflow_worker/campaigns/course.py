@@ -19,6 +19,7 @@ _FIRST_BLOCK = 256
 _MOST_BLOCKS = 128
 
 _DAYTIME = CallWindow.parse("08:00-21:00")
+_OFFSETS = ("Etc/", "GMT", "UTC")
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -31,17 +32,16 @@ class CallTimes(NamedTuple):
     window: CallWindow | None
     time_zone: str | None
     """The zone of the person; None if nobody knows it."""
+    number_zone: str | None = None
+    """The zone of the number, by which it is night there, if that of the person is a mere offset (`Etc/GMT+8`)."""
 
     @classmethod
     def of(cls, call: CheckedCall | Job) -> CallTimes:
         """The times of a call."""
-        return cls(
-            call.priority,
-            _minute(call.not_before),
-            _minute(call.valid_until),
-            call.window,
-            call.time_zone or zone_of_number(call.destination).zone,
-        )
+        own = call.time_zone
+        there = zone_of_number(call.destination).zone if own is None or own.startswith(_OFFSETS) else None
+        moments = _minute(call.not_before), _minute(call.valid_until)
+        return cls(call.priority, *moments, call.window, own or there, there)
 
     def opens(self, at: datetime) -> datetime | None:
         """The first time from `at` on at which the call may ring; None if there is none."""
@@ -51,7 +51,8 @@ class CallTimes(NamedTuple):
 
     def at_night(self, begin: datetime, calls: int, step: timedelta) -> int:
         """How many of these calls, which leave from `begin` on, one each `step`, leave at night: not in _DAYTIME."""
-        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        name = self.number_zone or self.time_zone
+        zone = None if name is None else zone_named(name)
         if zone is None:
             return 0
         found = 0

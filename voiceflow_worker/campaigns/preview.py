@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.costs import Price, PriceTable, Speech, speech_of
@@ -16,6 +15,7 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
+from voiceflow_worker.model.times import require_zone
 from voiceflow_worker.model.window import CallWindow
 
 FIRST_TEXTS = 3
@@ -309,5 +309,5 @@ def _text(sample: SampleText) -> str:
 
 
 def _local(at: datetime, time_zone: str | None) -> str:
-    local = at.astimezone(ZoneInfo(time_zone) if time_zone is not None else None)
+    local = at.astimezone(require_zone(time_zone) if time_zone is not None else None)
     return f"{local:{_TIME}} ({time_zone or local.tzname()})"

@@ -10,13 +10,13 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Self
-from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job, KeyPress
 from voiceflow_worker.model.numbers.zones import PersonZone
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
+from voiceflow_worker.model.times import require_zone
 
 # SIP responses of RFC 3261 §21.
 _BUSY = frozenset({486, 600})
@@ -162,4 +162,4 @@ class Caller:
 
     def local_time(self, zone: str) -> datetime:
         """The time now in a zone such as `Asia/Singapore`. Raises ZoneInfoNotFoundError for an unknown zone."""
-        return self.now.astimezone(ZoneInfo(zone))
+        return self.now.astimezone(require_zone(zone))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from functools import lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from functools import cache, lru_cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
 from voiceflow_worker.model.text.wording import read_duration
 
@@ -65,6 +70,45 @@ _ABBREVIATIONS: Mapping[str, tuple[str, ...]] = {
 }
 """The zones that people mean by an abbreviation. The time zone database has some of these names, without the summer
 time that people expect."""
+_CITIES = (
+    "Africa/Cairo Africa/Casablanca Africa/Harare Africa/Monrovia Africa/Nairobi America/Asuncion America/Bogota "
+    "America/Caracas America/Chihuahua America/La_Paz America/Lima America/Mazatlan America/Mexico_City "
+    "America/Monterrey America/Montevideo America/Puerto_Rico America/Santiago America/Tijuana Asia/Almaty "
+    "Asia/Baghdad Asia/Baku Asia/Bangkok Asia/Dhaka Asia/Hong_Kong Asia/Irkutsk Asia/Jakarta Asia/Jerusalem "
+    "Asia/Kabul Asia/Kamchatka Asia/Karachi Asia/Kathmandu Asia/Kolkata Asia/Krasnoyarsk Asia/Kuala_Lumpur "
+    "Asia/Kuwait Asia/Magadan Asia/Muscat Asia/Novosibirsk Asia/Riyadh Asia/Seoul Asia/Singapore Asia/Taipei "
+    "Asia/Tashkent Asia/Tbilisi Asia/Tehran Asia/Tokyo Asia/Ulaanbaatar Asia/Vladivostok Asia/Yakutsk Asia/Yerevan "
+    "Atlantic/Azores Australia/Adelaide Australia/Brisbane Australia/Darwin Australia/Hobart Australia/Melbourne "
+    "Australia/Perth Australia/Sydney Europe/Amsterdam Europe/Athens Europe/Belgrade Europe/Berlin "
+    "Europe/Bratislava Europe/Brussels Europe/Bucharest Europe/Budapest Europe/Copenhagen Europe/Dublin "
+    "Europe/Helsinki Europe/Istanbul Europe/Kaliningrad Europe/Kyiv Europe/Lisbon Europe/Ljubljana Europe/London "
+    "Europe/Madrid Europe/Minsk Europe/Moscow Europe/Paris Europe/Prague Europe/Riga Europe/Rome Europe/Samara "
+    "Europe/Sarajevo Europe/Skopje Europe/Sofia Europe/Stockholm Europe/Tallinn Europe/Vienna Europe/Vilnius "
+    "Europe/Volgograd Europe/Warsaw Europe/Zagreb Europe/Zurich Pacific/Auckland Pacific/Fiji Pacific/Guam "
+    "Pacific/Port_Moresby"
+)
+_RAILS: Mapping[str, str] = {
+    **{zone.rpartition("/")[2].replace("_", " ").casefold(): zone for zone in _CITIES.split()},
+    "abu dhabi": "Asia/Dubai", "alaska": "America/Juneau", "american samoa": "Pacific/Pago_Pago",
+    "arizona": "America/Phoenix", "astana": "Asia/Almaty", "atlantic time (canada)": "America/Halifax",
+    "beijing": "Asia/Shanghai", "bern": "Europe/Zurich", "brasilia": "America/Sao_Paulo",
+    "buenos aires": "America/Argentina/Buenos_Aires", "canberra": "Australia/Sydney",
+    "cape verde is.": "Atlantic/Cape_Verde", "central america": "America/Guatemala",
+    "central time (us & canada)": "America/Chicago", "chatham is.": "Pacific/Chatham", "chennai": "Asia/Kolkata",
+    "chongqing": "Asia/Shanghai", "eastern time (us & canada)": "America/New_York", "edinburgh": "Europe/London",
+    "ekaterinburg": "Asia/Yekaterinburg", "georgetown": "America/Guyana", "greenland": "America/Nuuk",
+    "guadalajara": "America/Mexico_City", "hanoi": "Asia/Ho_Chi_Minh", "hawaii": "Pacific/Honolulu",
+    "indiana (east)": "America/Indiana/Indianapolis", "islamabad": "Asia/Karachi",
+    "marshall is.": "Pacific/Majuro", "midway island": "Pacific/Midway",
+    "mountain time (us & canada)": "America/Denver", "mumbai": "Asia/Kolkata", "new caledonia": "Pacific/Noumea",
+    "new delhi": "Asia/Kolkata", "newfoundland": "America/St_Johns", "nuku'alofa": "Pacific/Tongatapu",
+    "osaka": "Asia/Tokyo", "pacific time (us & canada)": "America/Los_Angeles", "pretoria": "Africa/Johannesburg",
+    "quito": "America/Guayaquil", "rangoon": "Asia/Yangon", "samoa": "Pacific/Apia", "sapporo": "Asia/Tokyo",
+    "saskatchewan": "America/Regina", "solomon is.": "Pacific/Guadalcanal",
+    "sri jayawardenepura": "Asia/Colombo", "st. petersburg": "Europe/Moscow", "tokelau is.": "Pacific/Fakaofo",
+    "wellington": "Pacific/Auckland", "west central africa": "Africa/Algiers",
+}  # fmt: skip
+"""The zones by the names that Rails has for them, and the programs that are written with it."""
 _MIDSUMMERS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
 _BOTH = re.compile(r"([A-Z]{3,4})\d[A-Z]{3,4}", re.ASCII)
 _LEGACY = ("Brazil/", "Canada/", "Chile/", "Etc/", "Mexico/", "US/")
@@ -73,21 +117,79 @@ _DIRECTIONS = frozenset({"act", "east", "lhi", "north", "nsw", "south", "west"})
 _SHORTEST_GUESS, _LIKENESS = 5, 0.85
 
 
-@lru_cache(maxsize=512)
+class ZoneData(NamedTuple):
+    """The versions of the time zone database, such as 2026f: that of this system, and that of the package tzdata.
+
+    A system without a database, or whose database does not tell its version, has none.
+    """
+
+    system: str | None
+    package: str
+
+    @property
+    def is_of_package(self) -> bool:
+        """Whether time zones are read from the package: unless the system is known to have newer ones."""
+        return self.system is None or self.system < self.package
+
+
+@cache
+def zone_data() -> ZoneData:
+    """The versions of the time zone databases here. Countries change their clocks at short notice: the newer counts."""
+    return ZoneData(next(filter(None, map(_version_in, map(Path, TZPATH))), None), _version_in(zone_file()) or "")
+
+
+def _version_in(folder: Traversable | Path) -> str | None:
+    """The version of the time zone database in a folder; None if it does not say."""
+    for name, mark in (("+VERSION", ""), ("tzdata.zi", "# version ")):
+        try:
+            with (folder / name).open(encoding="utf-8") as file:
+                text = file.readline().strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text.startswith(mark):
+            return text.removeprefix(mark)
+    return None
+
+
+def zone_file(*names: str) -> Traversable:
+    """A file of the time zone database in the package tzdata, such as zone.tab."""
+    return resources.files("tzdata").joinpath("zoneinfo", *names)
+
+
+class _PackageZone(ZoneInfo):
+    """A time zone of the package. Zones that were read from a file cannot be sent to another process otherwise."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return zone_named, (self.key,)
+
+
+@lru_cache(maxsize=1024)
 def zone_named(name: str) -> ZoneInfo | None:
-    """The zone of this name in the time zone database; None when there is none. Never raises."""
+    """The zone of this name in the newest time zone database; None when there is none. Never raises."""
     try:
+        if zone_data().is_of_package and {"", ".", ".."}.isdisjoint(name.split("/")):
+            with suppress(FileNotFoundError), zone_file(*name.split("/")).open("rb") as file:
+                return _PackageZone.from_file(file, key=name)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         # ZoneInfoNotFoundError is a KeyError; names with .. are ValueErrors, folders are OSErrors.
         return None
 
 
+def require_zone(name: str) -> ZoneInfo:
+    """The zone of this name. Raises ZoneInfoNotFoundError or ValueError."""
+    return zone_named(name) or ZoneInfo(name)
+
+
 def read_zone(name: str) -> ZoneInfo:
-    """The time zone of this name in the time zone database, such as Asia/Singapore. Raises ValueError."""
+    """The time zone of this name: in the time zone database, such as Asia/Singapore, in Windows or in Rails.
+
+    Raises ValueError.
+    """
     text = name.strip()
     is_full = "/" in text or text in {"UTC", "GMT"}
-    if is_full and (zone := zone_named(text)) is not None:
+    known_as = text if is_full else _RAILS.get(text.casefold()) or _of_windows(text)
+    if known_as is not None and (zone := zone_named(known_as)) is not None:
         return zone
     known = available_timezones()
     if not known:
@@ -101,6 +203,16 @@ def read_zone(name: str) -> ZoneInfo:
         raise ValueError(f"{name[:40]!r} is an abbreviation, not a time zone; write {' or '.join(meant)}")
     hint = f"; did you mean {close}?" if (close := _near_zone(text, known)) else ""
     raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
+
+
+def _of_windows(text: str) -> str | None:
+    """The zone that Windows calls so, such as Singapore Standard Time, by the CLDR; None for any other text."""
+    if "time" not in text.casefold():
+        return None
+    from babel.core import get_global
+
+    names: Mapping[str, str] = {each.casefold(): zone for each, zone in get_global("windows_zone_mapping").items()}
+    return names.get(text.casefold())
 
 
 def _abbreviated(text: str) -> tuple[str, ...]:

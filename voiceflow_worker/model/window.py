@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
@@ -350,3 +350,22 @@ def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
         ) from None
     # Some calendars end soon, because nobody can compute their holidays: that of Sri Lanka gets one year at a time.
     return frozenset(found) if found.start_year <= year <= found.end_year else None
+
+
+@lru_cache(maxsize=64)
+def regional_holidays(code: str, *, year: int) -> Mapping[date, tuple[str, ...]]:
+    """The days of a year that are holidays in parts of a country alone, with these parts; none for a part itself.
+
+    A window with the calendar of such a country is open on them.
+    """
+    import holidays
+
+    found: dict[date, list[str]] = {}
+    everywhere = holidays_of(code, year=year) or frozenset()
+    if "-" not in code:
+        for part in holidays.country_holidays(code).subdivisions:
+            name = f"{code}-{part}"
+            own = holidays_of(name, year=year) if _CODE.fullmatch(name) else None
+            for day in (own or frozenset()) - everywhere:
+                found.setdefault(day, []).append(part)
+    return {day: tuple(parts) for day, parts in sorted(found.items())}

@@ -13,6 +13,7 @@ from voiceflow_worker.core.ports.record_set import RecordSet, json_records, newe
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.model.recurrence import Recurrence
 from voiceflow_worker.model.text.wording import in_words, rfc3339
+from voiceflow_worker.model.times import require_zone
 
 RUNS = "schedule-run"
 """Namespace of runs, by `<queue>/<schedule>` and time, the newest first."""
@@ -96,7 +97,7 @@ class ScheduledRun:
     @property
     def zone(self) -> ZoneInfo:
         """The zone of its times."""
-        return ZoneInfo(self.time_zone)
+        return require_zone(self.time_zone)
 
     @property
     def day(self) -> date:

@@ -257,6 +257,8 @@ class RequestMaker:
         self._windows = None if options.window is None else CountryWindows.of(options.window)
         self.on_holidays: Counter[str] = Counter()
         """The calls by countries without a calendar, although the options have calendars for others."""
+        self.calendars: dict[str, tuple[datetime, datetime]] = {}
+        """The calendars of the calls, each with the first and the last time from which one of its calls may ring."""
         self._doubted: set[str | None] = set()
         """The columns that have a warning about a spoken date."""
         self._raw: set[str | None] = set()
@@ -325,6 +327,10 @@ class RequestMaker:
         )
         if self._windows is not None and (country := self._windows.lacks_calendar(call.destination)) is not None:
             self.on_holidays[country] += 1
+        for calendar in () if window is None else window.holidays:
+            starts = schedule.not_before or self._now
+            first, last = self.calendars.get(calendar, (starts, starts))
+            self.calendars[calendar] = (min(first, starts), max(last, starts))
         return ReadRow(raw, call, call.digest, own_key, not own_key, findings)
 
     def texts(self, data: Mapping[str, object]) -> MenuTexts | None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
-from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.times import zone_file, zone_named
+
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
 
 _UNKNOWN = "Etc/Unknown"
 _FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
 _LOOKS = 2 * 366
 _MOST_NAMES = 3
+_UNOFFICIAL = frozenset({"Asia/Urumqi"})
+"""Zones whose clocks people keep beside the official ones: all of China has the time of Peking."""
+_MOBILES_WITH_AREAS = frozenset({1, 52, 54, 55})
+"""The country codes whose mobile numbers hold the code of an area: North America, Mexico, Argentina, Brazil."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +35,9 @@ class NumberZone:
 
 @lru_cache(maxsize=4096)
 def zone_of_number(e164: str) -> NumberZone:
-    """The zone of a number, by the data of `phonenumbers`. Never raises.
+    """The zone of a number: of those of its country (zone.tab), those in which `phonenumbers` has it. Never raises.
 
+    `phonenumbers` has some countries in the zone of a neighbour, and the mobile phones of others in one of their zones.
     Zones whose clocks always agree count as one: a British mobile number may be in London or on Jersey, and both show
     the same time.
     """
@@ -45,9 +54,50 @@ def zone_of_number(e164: str) -> NumberZone:
     names = tuple(name for name in time_zones_for_number(number) if name != _UNKNOWN)
     if not names:  # a number that the plan does not have, yet, is in the zones of its country
         names = tuple(name for name in time_zones_for_geographical_number(number) if name != _UNKNOWN)
+    if own := _zones_of_country(phonenumbers.region_code_for_number(number) or ""):
+        canonical = {_linked().get(name, name) for name in names}
+        told = tuple(sorted(name for name in own if name in names or _linked().get(name, name) in canonical))
+        names = told if told and _tells_area(number) else (*told, *(name for name in own if name not in told))
     if not names or not _agree(names):
         return NumberZone(None, names)
-    return NumberZone(names[-1], names)
+    return NumberZone(names[0], names)
+
+
+def _tells_area(number: PhoneNumber) -> bool:
+    """Whether the digits behind the country code tell in which part of its country a number is."""
+    from phonenumbers import PhoneNumberType, number_type
+    from phonenumbers.tzdata import TIMEZONE_DATA
+
+    code = str(number.country_code)
+    if number_type(number) != PhoneNumberType.FIXED_LINE and number.country_code not in _MOBILES_WITH_AREAS:
+        return False
+    digits = f"{code}{number.national_number}"
+    return any(digits[:length] in TIMEZONE_DATA for length in range(len(code) + 1, len(digits)))
+
+
+@cache
+def _table(name: str) -> list[list[str]]:
+    lines = zone_file(name).read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines if line and not line.startswith("#")]
+
+
+@lru_cache(maxsize=512)
+def _zones_of_country(region: str) -> tuple[str, ...]:
+    """The zones of a country (ISO 3166); none for one that the database does not have.
+
+    A zone that zone1970.tab has under another country first, such as that of Crimea, has the numbers of that one.
+    """
+    first = {zone: countries.split(",")[0] for countries, _, zone, *_ in _table("zone1970.tab")}
+    own = (zone for country, _, zone, *_ in _table("zone.tab") if country == region and zone not in _UNOFFICIAL)
+    zones = tuple(own)
+    return tuple(zone for zone in zones if first.get(zone, region) == region) or zones
+
+
+@cache
+def _linked() -> dict[str, str]:
+    """The zones by their older names: Asia/Kolkata by Asia/Calcutta."""
+    lines = (line.split() for line in zone_file("tzdata.zi").read_text(encoding="utf-8").splitlines())
+    return {line[2]: line[1] for line in lines if line and line[0] == "L"}
 
 
 def zone_of_person(numbers: Sequence[str]) -> tuple[str | None, str]:

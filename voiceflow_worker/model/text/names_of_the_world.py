@@ -41,7 +41,25 @@ def country_called(name: str) -> str | None:
     wanted = without_accents(name)
     if wanted in UNCLEAR:
         raise UnclearNameError(name)
-    return _alias(wanted, "territory_aliases") or next(_codes("territories", wanted), None)
+    return _alias(wanted, "territory_aliases") or next(_codes("territories", wanted), None) or _official().get(wanted)
+
+
+_SHORT = {"great britain": "GB", "u.a.e.": "AE", "u.k.": "GB", "u.s.": "US", "u.s.a.": "US", "uae": "AE"}
+
+
+@cache
+def _official() -> Mapping[str, str]:
+    """The codes by the names of ISO 3166, also as one says them: Korea, Republic of, and Republic of Korea."""
+    from iso3166 import countries
+
+    found: dict[str, str] = dict(_SHORT)
+    for country in countries:
+        for name in (country.name, country.apolitical_name):
+            own, comma, title = name.partition(", ")
+            spoken = [f"{title} {own}", f"the {title} {own}"] if comma and title.endswith((" of", " the")) else []
+            for each in (name, f"the {name}", f"{own} ({title})", *spoken):
+                found.setdefault(without_accents(each), country.alpha2)
+    return found
 
 
 def languages_called(name: str) -> Iterator[str]:

@@ -27,6 +27,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("credentials", account.credentials),
     ("certificate", account.certificate),
     ("clock", account.clock),
+    ("time zones", account.time_zones),
     ("voice profile", account.voice_profile),
     ("source", account.source),
     ("webhook", account.registered),

@@ -22,6 +22,7 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import duration_in_words, write_duration
+from voiceflow_worker.model.times import zone_data
 from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext
 from voiceflow_worker.service.doctor.store import menus_waiting, waiting_menus
 from voiceflow_worker.settings import DEFAULT, Settings, unknown_variables
@@ -147,6 +148,15 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
             remedy="set the clock (NTP: timedatectl set-ntp true), then run `voiceflow resume` if a queue is held",
         )
     return ok(f"{off_by}, within VOICEFLOW_CLOCK_SKEW")
+
+
+async def time_zones(_context: CheckContext) -> Diagnosis:
+    """Say which time zone database is used: countries change their clocks at short notice."""
+    versions = zone_data()
+    used = versions.package if versions.is_of_package else versions.system
+    return ok(
+        f"time zones are of {used}: the package tzdata has {versions.package}, the system {versions.system or 'none'}"
+    )
 
 
 async def voice_profile(context: CheckContext) -> Diagnosis | None:
