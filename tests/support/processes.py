@@ -27,13 +27,18 @@ class Process:
         env: Mapping[str, str] | None = None,
         folder: Path = ROOT,
         in_session: bool = False,
+        descriptors: int | None = None,
     ) -> None:
-        """The module is that of the working directory `folder`, if there is one. It may lead a session of its own."""
+        """The module is that of the working directory `folder`, if there is one. It may lead a session of its own.
+
+        `descriptors` is the number of files that it may have open.
+        """
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
         # Our own commands tell things in time by themselves.
         clean["PYTHONUNBUFFERED"] = "" if module == "voiceflow_worker" else "1"
+        limited = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*limited, sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             start_new_session=in_session,
             stdout=subprocess.PIPE,
@@ -123,9 +128,10 @@ def running(
     module: str = "voiceflow_worker",
     env: Mapping[str, str] | None = None,
     folder: Path = ROOT,
+    descriptors: int | None = None,
 ) -> Iterator[Process]:
     """A process that is ended with the block, whatever happens in it."""
-    process = Process(*arguments, module=module, env=env, folder=folder)
+    process = Process(*arguments, module=module, env=env, folder=folder, descriptors=descriptors)
     try:
         yield process
     finally:

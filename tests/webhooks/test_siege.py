@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 SECRET, WRONG = "Bearer 5b0c2d7e9f8a41c3", "Bearer 0000000000000000"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: receiver\r\nConnection: close\r\n\r\n"
 SLOW_HEAD = b"POST /webhooks/8x8 HTTP/1.1\r\nHost: receiver\r\n"
+ATTACKS = (b"", SLOW_HEAD, SLOW_HEAD + f"Authorization: {SECRET}\r\nContent-Length: 999\r\n\r\n".encode())
+"""Requests that do not end: one that has not begun, one in its headers, one in its body."""
+HALF_OPEN, DESCRIPTORS, BEHIND, KEPT, REDELIVERED = 1500, 1024, 200, 300, 5000
 SLOW, WRONG_POSTS, AT_ONCE = 4000, 10_000, 500
 BURST, WITHIN = 2000, 2.0
 
@@ -69,7 +72,9 @@ def summary(post: tuple[str, str], *, secret: str = SECRET) -> bytes:
 
 
 @contextmanager
-def proxied(folder: Path, calls: int) -> Iterator[tuple[str, Posts, int, int, Callable[[], float]]]:
+def proxied(
+    folder: Path, calls: int, *, url: str = "", descriptors: int | None = None
+) -> Iterator[tuple[str, Posts, int, int, Callable[[], float]]]:
     """A store with calls that wait for their summaries, the ports of nginx and of the receiver behind it.
 
     The function says how long the receiver and this process have waited for a processor.
@@ -78,10 +83,10 @@ def proxied(folder: Path, calls: int) -> Iterator[tuple[str, Posts, int, int, Ca
     if hard < 3 * SLOW:
         pytest.skip("needs more file descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    url = f"sqlite:///{folder / 'calls.db'}"
+    url = url or f"sqlite:///{folder / 'calls.db'}"
     posts = anyio.run(seed, url, calls)
     env = {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET}
-    with running("serve", "--port", "0", env=env) as receiver:
+    with running("serve", "--port", "0", env=env, descriptors=descriptors) as receiver:
         port = int(receiver.wait_for(r"http://127\.0\.0\.1:(\d+)")[1])
         pids = [receiver.pid, os.getpid()]
         with nginx("nginx.conf", f"127.0.0.1:{port}", folder, tls=False) as address:
@@ -148,3 +153,82 @@ def test_a_siege_keeps_neither_summaries_nor_health_waiting(tmp_path: Path) -> N
         assert set(health.statuses) == {"200"}
         assert health.slowest < 1 + starved() - before
         assert anyio.run(settled, url) == len(posts)
+
+
+async def half_open(port: int, sent: bytes, held: asyncio.Semaphore) -> None:
+    """Send this and then a byte at a time, again and again; `held` counts the connections."""
+    while True:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            held.release()
+            with closing(writer):
+                while not reader.at_eof():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(3):
+                            await reader.read()
+                    writer.write(sent and b"x")
+        await asyncio.sleep(1)
+
+
+async def redelivered(port: int, posts: Posts, statuses: Counter[str]) -> None:
+    """Send summaries on one connection, each until it was taken."""
+    kept: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    while posts:
+        post = posts.pop()
+        try:
+            reader, writer = kept = kept or await asyncio.open_connection("127.0.0.1", port)
+            writer.write(summary(post))
+            async with asyncio.timeout(60):
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+                await reader.readexactly(length)
+            status = head[9:12].decode()
+        except (OSError, EOFError, TimeoutError) as error:
+            status, kept = type(error).__name__, None
+        statuses[status] += 1
+        if status != "200":
+            posts.append(post)
+            await asyncio.sleep(0.1)
+    if kept is not None:
+        kept[1].close()
+
+
+@pytest.mark.parametrize("behind", ["nginx", "nothing"])
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_half_open_connections_keep_neither_summaries_nor_health_waiting(
+    backend: str, behind: str, fresh_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    """There are more of them than the receiver may have files open; each comes again when it is ended."""
+
+    async def siege(posts: Posts, port: int, events: Told, health: Told, statuses: Counter[str]) -> None:
+        over, held = asyncio.Event(), asyncio.Semaphore(0)
+        async with asyncio.TaskGroup() as group:
+            attackers = [
+                group.create_task(half_open(port, ATTACKS[place % len(ATTACKS)], held)) for place in range(HALF_OPEN)
+            ]
+            for _ in attackers:
+                await held.acquire()
+            asking = group.create_task(health.ask_until(over))
+            for post in posts[:BEHIND]:
+                await events.ask(summary(post))
+            left = posts[BEHIND:]
+            async with asyncio.TaskGroup() as senders:
+                for _ in range(KEPT):
+                    senders.create_task(redelivered(port, left, statuses))
+            over.set()
+            await asking
+            for each in attackers:
+                each.cancel()
+
+    calls, url = BEHIND + REDELIVERED, fresh_url(backend)
+    with proxied(tmp_path, calls, url=url, descriptors=DESCRIPTORS) as (_, posts, proxy, direct, starved):
+        port, before = proxy if behind == "nginx" else direct, starved()
+        events, health, statuses = Told(port), Told(direct), Counter[str]()
+        asyncio.run(siege(posts, port, events, health, statuses))
+        sys.stdout.write(f"\nhalf open, {backend}, {behind}: {events}\n{statuses}\n{health}\n{starved() - before}\n")
+        assert events.statuses == {"200": BEHIND}
+        assert statuses["200"] == REDELIVERED
+        assert set(health.statuses) == {"200"}
+        assert health.slowest < 2 + starved() - before
+        assert anyio.run(settled, url) == calls

@@ -146,7 +146,7 @@ class Sandbox:
         At the end, open calls are deleted, and stalled connections are reset. Raises OSError if the port cannot be
         bound. A sandbox can run only once.
         """
-        async with serving(self.app, host=host, port=port, protocol="h11", date_header=False) as address:
+        async with serving(self.app, host=host, port=port, date_header=False) as address:
             self._misbehaviour.transport_of = address.transport_of
             try:
                 yield address.url
