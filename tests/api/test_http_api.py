@@ -73,6 +73,16 @@ async def test_anything_else_is_a_wrong_secret(memory: Store, value: str) -> Non
         assert (await client.get("/v1/calls", headers={"Authorization": value})).status_code == 401
 
 
+async def test_many_wrong_secrets_are_slowed_down_and_the_right_one_is_always_taken(memory: Store) -> None:
+    async with program(memory) as client:
+        wrong = {"Authorization": "Bearer guessed"}
+        answers = [await client.get("/v1/calls", headers=wrong) for _ in range(8)]
+        assert [each.status_code for each in answers] == [401] * 5 + [429] * 3
+        assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+        assert "too many failed attempts" in answers[-1].text
+        assert (await client.get("/v1/calls")).status_code == 200
+
+
 async def test_only_the_networks_that_are_allowed_may_use_it(memory: Store) -> None:
     async with program(memory, api_allow="10.0.0.0/8") as client:
         answer = await call(client)

@@ -115,3 +115,9 @@ def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(voic
     assert goes < stays < done.err.index("not ours: backups"), "it is told before it is done"
     assert number not in done.out + done.err
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 2
+
+
+def test_the_first_opt_out_makes_the_store(voiceflow: Program) -> None:
+    added = voiceflow("suppress", "add", "+6587654321")
+    assert added.code == 0, added.err
+    assert on_the_list(voiceflow) == ["+6587654321"]

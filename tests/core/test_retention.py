@@ -133,3 +133,22 @@ async def test_journal_files_of_a_queue_without_a_worker_are_deleted_too(
     assert await files.files("gone")
     await Retention(store, POLICY, local_journal=files).run()
     assert not await files.files("gone")
+
+
+async def test_an_ended_call_is_deleted_within_a_minute_of_the_retention_that_was_set_when_it_ended(
+    any_store: Store, clock: ManualClock
+) -> None:
+    short = CallPolicy(retention=timedelta(days=7))
+    for policy in (short, POLICY):
+        queue = CallQueue(any_store, "offers", policy=policy)
+        await queue.cancel((await queue.enqueue(flow(f"+658765432{policy.retention.days // 10}"))).id)
+    for after, left in [
+        (timedelta(days=7) - EVERY, 2),
+        (2 * EVERY, 1),
+        (timedelta(days=23) - 2 * EVERY, 1),
+        (2 * EVERY, 0),
+    ]:
+        clock.jump(after)
+        assert sum((await states(any_store, "offers")).values()) >= left, "nothing goes by itself"
+        await retained(any_store)
+        assert sum((await states(any_store, "offers")).values()) == left

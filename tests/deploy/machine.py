@@ -63,10 +63,12 @@ class Machine:
             env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"},
         )  # fmt: skip
 
-    def done(self, *command: str, user: str = "root", given: str = "", within: float = 120) -> str:
-        """What a command printed that must succeed."""
+    def done(
+        self, *command: str, user: str = "root", given: str = "", within: float = 120, codes: tuple[int, ...] = (0,)
+    ) -> str:
+        """What a command printed that must end with one of these exit codes."""
         ended = self.run(*command, user=user, given=given, within=within)
-        assert ended.returncode == 0, f"{command}: {ended.returncode}\n{ended.stdout}{ended.stderr}"
+        assert ended.returncode in codes, f"{command}: {ended.returncode}\n{ended.stdout}{ended.stderr}"
         return ended.stdout
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:

@@ -165,12 +165,12 @@ def commands() -> Iterator[list[str]]:
     yield from (service["command"] for service in COMPOSE["services"].values() if "command" in service)
     for unit in UNITS:
         (line,) = re.findall(r"^ExecStart=/opt/voiceflow/bin/voiceflow (.*)$", unit.read_text("utf-8"), re.MULTILINE)
-        yield line.split()
+        yield line.replace("%i", "9465").split()
 
 
 def test_every_command_in_the_files_can_be_read() -> None:
     found = list(commands())
-    assert len(found) == 9
+    assert len(found) == 10
     for command in found:
         _, bound, _ = program().parse_args(command, print_error=False, exit_on_error=False)
         assert bound.arguments
@@ -183,7 +183,7 @@ def test_each_process_has_longer_to_end_than_its_calls() -> None:
     graces += [pod["terminationGracePeriodSeconds"] for pod in pods]
     for unit in UNITS:
         graces += map(float, re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text("utf-8"), re.MULTILINE))
-    assert len(graces) == 9
+    assert len(graces) == 10
     assert min(graces) >= GRACE + 10
 
 
@@ -198,7 +198,8 @@ def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None
         files = re.findall(r"/run/secrets/([\w-]+)", str(service.get("environment", "")))
         assert set(files) == set(service.get("secrets", []))
     mounted = set(re.findall(r"/run/secrets/voiceflow/([\w-]+)", str(MANIFESTS)))
-    installed = set(re.findall(r"_FILE=/etc/voiceflow/([\w-]+)", (DEPLOY / "systemd/voiceflow.env").read_text("utf-8")))
+    units = "".join(each.read_text("utf-8") for each in UNITS)
+    installed = set(re.findall(r"(?<!ENV)_FILE=/etc/voiceflow/([\w-]+)", units))
     assert set(COMPOSE["secrets"]) == set(made)
     assert mounted | installed <= set(made)
 
@@ -281,6 +282,15 @@ def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
     )
     told = [line for line in process.stderr.splitlines() if unit.name in line]
     assert not told, process.stderr
+
+
+def test_another_worker_on_a_machine_is_as_the_first_but_for_its_port() -> None:
+    one, more = ((DEPLOY / "systemd" / f"voiceflow-worker{each}.service").read_text("utf-8") for each in ("", "@"))
+    assert set(one.replace("9464", "%i").splitlines()) ^ set(more.splitlines()) == {
+        "# One more worker on this machine: systemctl enable --now voiceflow-worker@9465",
+        "Description=voiceflow worker: sends the calls of a queue",
+        "Description=voiceflow worker beside another one, with its metrics on port %i",
+    }
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

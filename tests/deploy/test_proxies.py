@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
+import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -19,6 +23,7 @@ from tests.cli.running import Spawned
 from tests.console.signing_in import Form
 from tests.deploy.proxies import caddy, nginx
 from tests.support.flows import flow
+from tests.support.redis_server import free_port
 from voiceflow_worker import CallQueue, open_store
 
 pytestmark = pytest.mark.slow
@@ -165,3 +170,56 @@ def test_nginx_sends_an_event_again_that_met_the_end_of_a_kept_connection_and_no
                 assert bodies.count(b"next") == times
         finally:
             upstream.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("sample", "prefix"), [("nginx.conf", ""), ("nginx-prefix.conf", "/calls")])
+def test_two_receivers_that_restart_one_after_the_other_are_never_both_left_out(
+    sample: str, prefix: str, tmp_path: Path
+) -> None:
+    ports = [free_port(), free_port()]
+    servers: dict[int, ThreadingHTTPServer] = {}
+
+    def start(port: int) -> None:
+        servers[port] = ThreadingHTTPServer(("127.0.0.1", port), Empty)
+        threading.Thread(target=servers[port].serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(port: int) -> None:
+        servers[port].shutdown()
+        servers[port].server_close()
+
+    for port in ports:
+        start(port)
+    hosts = f"127.0.0.1:{ports[0]} max_fails=0;\n    server 127.0.0.1:{ports[1]}"
+    try:
+        with nginx(sample, hosts, tmp_path) as address, httpx.Client(verify=False, timeout=30) as client:
+            for port in ports:  # nginx leaves one out for 10 s after a failure, unless it is told not to
+                stop(port)
+                answers = [client.get(f"{address}{prefix}/v1/calls") for _ in range(10)]
+                assert {each.status_code for each in answers} == {200}
+                start(port)
+            assert all(each.headers["Strict-Transport-Security"] == "max-age=31536000" for each in answers)
+            assert client.get(address).status_code == 404, "no page that welcomes to nginx"
+            old = ssl.create_default_context()
+            old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+            old.set_ciphers("ALL:@SECLEVEL=0")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+            where = urlsplit(address)
+            with socket.create_connection(("127.0.0.1", where.port or 443)) as line, pytest.raises(ssl.SSLError):
+                old.wrap_socket(line, server_hostname="localhost")
+    finally:
+        for port in ports:
+            stop(port)
+
+
+class Empty(BaseHTTPRequestHandler):
+    """An answer without a body, on a connection that is then closed."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""

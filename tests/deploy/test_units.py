@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SANDBOX = "http://127.0.0.1:8088"
 RECEIVER = "http://127.0.0.1:8080"
 RECEIVER_UNIT = "/etc/systemd/system/voiceflow-receiver.service"
+SECRETS = ("8x8", "webhook", "api", "readers", "operators", "store")
 SAID = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
 PEOPLE = "destination,name\n+6581000001,Ana\n+6581000002,Bob\n"
 
@@ -37,8 +38,9 @@ def installed(booted: Machine) -> Machine:
 
 
 def test_a_campaign_an_upload_and_an_export_work_under_the_shipped_units(installed: Machine) -> None:
-    installed.done("systemctl", "start", "voiceflow-worker", "voiceflow-receiver")
+    installed.done("systemctl", "start", "voiceflow-worker", "voiceflow-worker@9465", "voiceflow-receiver")
     installed.waits_for("voiceflow-receiver", "voiceflow serve is ready")
+    installed.waits_for("voiceflow-worker@9465", "voiceflow worker sends")
     webhook = ["account", "webhooks", "set", RECEIVER, "--force", "--type", "VSS", "--type", "VCA"]
     installed.done("voiceflow", *webhook, user="voiceflow")
     api, operators = (installed.done("cat", f"/etc/voiceflow/{name}").strip() for name in ("api", "operators"))
@@ -75,12 +77,31 @@ def test_a_campaign_an_upload_and_an_export_work_under_the_shipped_units(install
         assert client.get("/ui/export/csv", params={"batch": "may"}).status_code == 200
 
 
+def test_each_unit_reads_only_the_secrets_of_its_process_and_sudo_is_in_the_audit(installed: Machine) -> None:
+    read = {"voiceflow-worker": {"8x8", "store"}, "voiceflow-receiver": set(SECRETS), "voiceflow-schedule": {"store"}}
+    for name, expected in read.items():
+        text = installed.done("cat", f"/etc/systemd/system/{name}.service")
+        hidden = [line for line in text.splitlines() if line.startswith(("User=", "InaccessiblePaths="))]
+        asked = [f"--property={line}" for line in hidden]
+        script = (
+            "cd /etc/voiceflow; for each in *; do cat $each >&- 2>&- || cat $each >/dev/null 2>&1 && echo $each; done"
+        )
+        told = installed.done("systemd-run", "--quiet", "--pipe", "--wait", *asked, "sh", "-c", script).split()
+        assert set(told) & set(SECRETS) == expected, name
+
+    installed.done("voiceflow", "doctor", "--make", "--json", user="voiceflow", codes=(0, 1))
+    installed.done("env", "SUDO_USER=mary", "voiceflow", "hold", "--note", "lunch", user="voiceflow")
+    assert "voiceflow, sudo by mary" in installed.done("voiceflow", "audit", user="voiceflow")
+
+
 def test_a_wrong_setting_ends_a_unit_and_a_store_that_is_away_is_tried_again(installed: Machine) -> None:
     installed.done("systemctl", "start", "voiceflow-worker", "voiceflow-receiver")
     installed.waits_for("voiceflow-receiver", "voiceflow serve is ready")
     time.sleep(3)  # a unit that ends at once would have been started again
     for name in ("voiceflow-worker", "voiceflow-receiver"):
-        assert (installed.unit(name)["ActiveState"], installed.unit(name)["NRestarts"]) == ("active", "0")
+        assert (installed.unit(name)["ActiveState"], installed.unit(name)["NRestarts"]) == ("active", "0"), (
+            installed.log(name)
+        )
 
     installed.done("systemctl", "stop", "voiceflow-worker", "voiceflow-receiver")
     settings = installed.done("cat", "/etc/voiceflow/voiceflow.env")

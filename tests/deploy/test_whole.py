@@ -154,7 +154,7 @@ def test_a_campaign_by_curl_rings_once_through_a_rolling_update(
         receiver = start("receiver", port=first)
         workers = [start("worker"), start("worker")]
         receiver.says("voiceflow serve is ready")
-        upstream = f"127.0.0.1:{first};\n    server 127.0.0.1:{second}"
+        upstream = f"127.0.0.1:{first} max_fails=0;\n    server 127.0.0.1:{second}"
         address = stack.enter_context(nginx("nginx-prefix.conf", upstream, tmp_path)) + "/calls"
         registered = image.done(
             *image.entry, "account", "webhooks", "set", address, **{**settings_of("receiver"), **more}

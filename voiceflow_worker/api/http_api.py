@@ -22,7 +22,7 @@ from voiceflow_worker.api.answers import Answer, ProblemError, problem_of
 from voiceflow_worker.api.exchange import Asked, Desk
 from voiceflow_worker.api.operations import Operation, document
 from voiceflow_worker.api.secrets import ApiSecrets, Program
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSecrets
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
@@ -84,6 +84,7 @@ class HttpApi:
         )
         self._gatekeeper = Gatekeeper(secret=None, allow=settings.api_allow, trusted_proxies=settings.trusted_proxies)
         self._secrets = ApiSecrets(settings)
+        self._wrong = WrongSecrets()
         self._answers = API_ANSWERS.on(registry)
         POLICIES_REFUSED.on(registry).set_function(lambda: int(self.policies.problem is not None))
         API_IN_PROGRESS.on(registry).set_function(lambda: self.desk.line.borrowed_tokens)
@@ -159,7 +160,13 @@ class HttpApi:
         secret = _secret_in(shown[0]) if len(shown) == 1 else None
         if secret is not None and (program := self._secrets.whose(secret)) is not None:
             return program
-        _log.warning("a request had a wrong API secret", address=str(self._gatekeeper.sender_of(scope)))
+        # The right secret is always taken: alarms must not wait for somebody who guesses behind the same address.
+        address, now = self._gatekeeper.sender_of(scope), self.desk.store.clock.now()
+        if (wait := self._wrong.wait(address, at=now)) is not None:
+            seconds = f"{wait.total_seconds():.0f}"
+            raise ProblemError(429, f"too many failed attempts; retry in {seconds} s", headers={"Retry-After": seconds})
+        self._wrong.failed(address, at=now)
+        _log.warning("a request had a wrong API secret", address=str(address))
         authenticate = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
         raise ProblemError(401, "the API secret is wrong", headers=authenticate)
 

@@ -142,7 +142,8 @@ WaitOption = Annotated[
     DurationOption,
     Parameter(
         group=STORE_GROUP,
-        help="The longest wait for a store that is locked or does not exist yet; 0 for none. "
+        help="The longest wait for a store that is locked or cannot be reached, and, if it is set, for a file that "
+        "does not exist yet; 0 for none. "
         "[VOICEFLOW_WAIT_FOR_STORE, else 30s]",
     ),
 ]

@@ -74,7 +74,7 @@ async def add(
     """
     from voiceflow_worker.actions.suppression import Suppress
 
-    async with acting(common.settings(), as_, stops=True) as operator:
+    async with acting(common.settings(), as_, stops=True, makes=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 

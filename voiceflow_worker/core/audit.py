@@ -9,6 +9,7 @@ call. In each group the newest comes first, so the last entries about anything a
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_r
 from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Record, Result, Store, Write, WriteResult
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.text.wording import in_words, rfc3339
+from voiceflow_worker.model.text.printable import printable_line
+from voiceflow_worker.model.text.wording import LONGEST_NAME, in_words, rfc3339
 
 AUDIT = "audit"
 KEPT = timedelta(days=400)
@@ -74,11 +76,13 @@ class Actor:
 
 
 def login_name() -> str | None:
-    """The name with which the user of this process is logged in; None if the system does not know it."""
+    """The name with which the user of this process is logged in, and who became it by sudo; None if nobody knows it."""
     try:
-        return getuser()
+        login = getuser()
     except (KeyError, OSError):
         return None
+    sudo = printable_line(os.environ.get("SUDO_USER", ""))[:LONGEST_NAME]
+    return f"{login}, sudo by {sudo}" if sudo and sudo != login else login
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
