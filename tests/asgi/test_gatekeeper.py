@@ -7,8 +7,10 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
+from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, Gatekeeper, RefusalReason, RefusedSenders
+from voiceflow_worker.core.heartbeats import REFUSED
 from voiceflow_worker.errors import SettingsError
 
 SECRET = "Basic c2VjcmV0"
@@ -108,3 +110,29 @@ def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: li
     )
     assert keeper.refusal(headers, PROXY) is not None
     assert keeper.refusal(headers, STRANGER) is RefusalReason.NETWORK
+
+
+def test_a_refused_sender_has_a_log_line_each_ten_minutes_and_is_shown_for_so_long() -> None:
+    now = 0.0
+    senders = RefusedSenders(monotonic=lambda: now)
+    assert senders.told() == {}
+    with capture_logs() as logs:
+        for second in range(1201):
+            now = float(second)
+            senders.note(ip_address(STRANGER), "secret")
+    assert [(each["sender"], each["left_out"]) for each in logs] == [(STRANGER, 0), (STRANGER, 599), (STRANGER, 599)]
+    now += 599
+    (told,) = senders.told().values()
+    assert STRANGER in told
+    assert "voiceflow account webhooks set" in told
+    now += 2
+    assert senders.told() == {}
+
+
+def test_senders_without_number_take_no_more_memory() -> None:
+    senders = RefusedSenders(monotonic=lambda: 0.0)
+    with capture_logs():
+        for number in range(MOST_ADDRESSES + 500):
+            senders.note(ip_address(number), "network")
+    assert len(senders._last) == MOST_ADDRESSES
+    assert "9997 other senders" in senders.told()[REFUSED]

@@ -22,7 +22,7 @@ from tests.support.stores import SERVERS
 from tests.support.workers import set_limits
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.heartbeats import REFUSED, Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.finding import Diagnosis, Level, ok
 from voiceflow_worker.gateway.account import Webhook
@@ -345,6 +345,17 @@ def test_a_secret_is_needed_on_both_sides(
     for name, value in here.items():
         monkeypatch.setenv(f"VOICEFLOW_WEBHOOK_{name}", value)
     assert found_by(account.secret).level.value == level
+
+
+def test_a_secret_that_is_wrong_is_a_failure_while_events_are_refused(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(eight, "http://127.0.0.1:9/webhooks/8x8", secret=SECRET)
+    monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET", SECRET)
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("r", failing={REFUSED: "of 192.0.2.7"}))
+    found = lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))["webhook secret"]
+    assert (found["level"], found["message"]) == ("failure", "events are refused: of 192.0.2.7")
+    assert "events are refused (of 192.0.2.7)" in voiceflow("status", "--store", url_of(voiceflow.folder)).out
 
 
 def test_without_outcomes_no_webhook_is_needed(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -243,3 +245,27 @@ def test_progress_stays_off_a_stdout_that_carries_json(tmp_path: Path) -> None:
     assert out.startswith('{"batch_id": "march"')
     assert out.count("\n") == 1
     assert "enqueuing march.csv" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["worker"], ["serve", "--port", "0"], ["schedule", "daily.toml"]])
+def test_a_service_says_to_systemd_that_it_is_ready_goes_on_and_stops(folder: Path, command: list[str]) -> None:
+    (folder / "people.csv").write_text("destination\n+6581234567\n")
+    (folder / "daily.toml").write_text(
+        'file = "people.csv"\nsay = "Hello"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\n'
+        'cron = "0 9 1 1 *"\ntime_zone = "UTC"\n'
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(60)
+        manager.bind(str(folder / "notify"))
+        environment = {
+            "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "300000", "VOICEFLOW_API_KEY": "a-key",
+            "VOICEFLOW_SUB_ACCOUNT": "demo", "VOICEFLOW_BASE_URL": "http://127.0.0.1:9",
+        }  # fmt: skip
+        with Spawned(command, folder, environment) as running:
+            assert [manager.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+            running.tell(signal.SIGTERM)
+            while (state := manager.recv(99)) == b"WATCHDOG=1":
+                pass
+            assert state == b"STOPPING=1"
+            assert running.end().code == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 
 import anyio
 import pytest
@@ -26,7 +28,7 @@ class Told(Heartbeats):
     left: list[str] = field(default_factory=list)
     twice: anyio.Event = field(default_factory=anyio.Event)
 
-    async def receiver(self, name: str) -> None:
+    async def receiver(self, name: str, *, failing: Mapping[str, str] = MappingProxyType({})) -> None:  # noqa: ARG002
         self.heard.append(name)
         if len(self.heard) > 1:
             self.twice.set()
@@ -48,7 +50,7 @@ async def test_a_served_receiver_is_present_from_its_first_request_on_until_it_s
 
 async def test_a_store_that_is_away_does_not_end_the_receiver() -> None:
     told = Told(away=1)
-    async with present(told, name="here", every=timedelta(milliseconds=10)):
+    async with present(told, name="here", failing=dict, every=timedelta(milliseconds=10)):
         with anyio.fail_after(20):
             await told.twice.wait()
         told.away = 99

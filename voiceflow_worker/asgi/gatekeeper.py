@@ -7,18 +7,26 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import takewhile
 from typing import TypeAlias
 
+import structlog
 from starlette.types import Scope
 
+from voiceflow_worker.core.heartbeats import REFUSED
+from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.gcra import allot_slot
 from voiceflow_worker.model.text.secret_text import SecretSource, is_one_of, values_of
+from voiceflow_worker.model.text.wording import count_of, write_duration
+
+_LOG = structlog.get_logger("voiceflow.webhooks")
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -111,6 +119,40 @@ def read_address(text: str) -> Address | None:
     # A socket for both IPv4 and IPv6 shows an IPv4 peer as ::ffff:a.b.c.d.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
+
+
+REFUSED_EVERY = timedelta(minutes=10)
+"""A sender that is refused again and again has one log line in this time, and is shown for so long."""
+
+
+class RefusedSenders:
+    """Whose events were refused of late, for the log and for people."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._log = RateLimitedLog(every=REFUSED_EVERY.total_seconds(), monotonic=monotonic)
+        self._last: OrderedDict[str, float] = OrderedDict()
+
+    def note(self, sender: Address | None, why: str) -> None:
+        """Note that an event was refused, for this reason."""
+        name = _name(sender)
+        self._last[name] = self._monotonic()
+        _keep_newest(self._last, name)
+        if (left_out := self._log.admit((name, why))) is not None:
+            _LOG.warning("an event was refused", sender=name, reason=why, left_out=left_out)
+
+    def told(self) -> Mapping[str, str]:
+        """What people should know about it now, as a task that fails; nothing if nobody was refused of late."""
+        since = self._monotonic() - REFUSED_EVERY.total_seconds()
+        newest = list(takewhile(lambda name: self._last[name] > since, reversed(self._last)))
+        if not newest:
+            return {}
+        others = f" and {count_of(len(newest) - 3, 'other sender')}" if len(newest) > 3 else ""
+        return {
+            REFUSED: f"in the last {write_duration(REFUSED_EVERY)}, requests of {', '.join(newest[:3])}{others} had "
+            "no Authorization header or a wrong one, or came from another network; if that is 8x8, register the "
+            "webhook again with `voiceflow account webhooks set`"
+        }
 
 
 MOST_ADDRESSES = 10_000

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -188,6 +190,7 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
                     if count and each is signal.SIGHUP:
                         continue
                     count += 1
+                    _tell_service_manager("STOPPING=1")
                     heard(count)
 
         # Inside the block, a process reports that it is ready. Signals must be handled from then on.
@@ -198,6 +201,33 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
             yield
         finally:
             group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def supervised() -> AsyncGenerator[None]:
+    """Tell systemd (`Type=notify`) that the process is ready, and that its event loop goes on (`WatchdogSec`)."""
+    async with anyio.create_task_group() as group:
+
+        async def beat(seconds: float) -> None:
+            while True:
+                _tell_service_manager("WATCHDOG=1")
+                await anyio.sleep(seconds)
+
+        _tell_service_manager("READY=1")
+        if (limit := os.environ.get("WATCHDOG_USEC", "")).isdigit():
+            group.start_soon(beat, int(limit) / 3_000_000)
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
+
+
+def _tell_service_manager(state: str) -> None:
+    """Send a state by the protocol of sd_notify(3); without a service manager that listens, nothing happens."""
+    if name := os.environ.get("NOTIFY_SOCKET"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+            sending.setblocking(False)
+            sending.sendto(state.encode(), name.replace("@", "\0", 1) if name.startswith("@") else name)
 
 
 def collect_less() -> None:

@@ -146,7 +146,7 @@ def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
     yield from (f"{count_of(each.calls, 'staged call')}: {closed_in_words(each.gate)}" for each in found.imports)
     yield from (f"ordered: {each.in_words()}" for each in found.ordered[:3])
     for task, error in found.failing.items():
-        yield f"failing: {task} ({error}); it is tried again"
+        yield f"failing: {task} ({error})"
     if found.doubts:
         yield f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`"
 

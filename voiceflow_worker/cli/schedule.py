@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.backends.store_url import file_of
-from voiceflow_worker.cli.opening import opened_queue, signals_to
+from voiceflow_worker.cli.opening import opened_queue, signals_to, supervised
 from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.errors import InvalidInputError
@@ -90,7 +90,7 @@ async def _run(
             output.note(f"stopping: a run that was begun is completed, for {grace:g} s at most")
         scheduler.stop(grace=grace if count == 1 else 0.0)
 
-    async with signals_to(stop):
+    async with signals_to(stop), supervised():
         output.note(f"voiceflow schedule starts campaigns in queue {calls.name} of {calls.store.url}")
         for each in statuses:
             if each.recurrence is not None and each.next_at:

@@ -14,7 +14,7 @@ import anyio
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.ivr import IvrOption
-from voiceflow_worker.cli.opening import collect_less, opened_queue, signals_to, voice_client
+from voiceflow_worker.cli.opening import collect_less, opened_queue, signals_to, supervised, voice_client
 from voiceflow_worker.cli.options import (
     Flag,
     NotifyOption,
@@ -118,6 +118,7 @@ async def serve(
                 grace=settings.shutdown_grace,
                 linger=LINGER,
             ) as address,
+            supervised(),
             anyio.create_task_group() as group,
         ):
             collect_less()

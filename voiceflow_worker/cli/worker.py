@@ -10,7 +10,7 @@ import anyio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from, signals_to, voice_client
+from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from, signals_to, supervised, voice_client
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Output, with_remedies
 from voiceflow_worker.core.ports import Limits
@@ -134,7 +134,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Te
             sender.stop()
 
         result: DrainResult | None = None
-        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings):
+        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings), supervised():
             await _tell_start(output, calls, settings)
             with tracing.logged():
                 if drain:
@@ -170,7 +170,7 @@ async def _send_in_processes(
                 output.note(_stopping(f"the calls in flight of {count} processes", settings))
             workers.stop()
 
-        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings):
+        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings), supervised():
             await _tell_start(output, calls, settings, processes=count)
             await workers.ended()
     if workers.stopping:

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import structlog
 
@@ -22,6 +23,8 @@ EVERY = timedelta(seconds=5)
 
 WORKERS = "worker"
 RECEIVERS = "receiver"
+REFUSED = "events are refused"
+"""What fails while a receiver refuses events, such as by their secret."""
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 
 
@@ -99,9 +102,9 @@ class Heartbeats:
             rates.update(beat.batches)
         return rates
 
-    async def receiver(self, name: str) -> None:
-        """Store the heartbeat of a webhook receiver."""
-        await self._receivers.put({name: replace(self._beat, failing=failing_here())})
+    async def receiver(self, name: str, *, failing: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Store the heartbeat of a webhook receiver, with what fails beside its background tasks."""
+        await self._receivers.put({name: replace(self._beat, failing={**failing_here(), **failing})})
 
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -55,12 +55,17 @@ class Readiness:
 
 
 @asynccontextmanager
-async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
-    """Send heartbeats of the receiver `name`, now and at every interval, and keep the event loop free, to the end."""
+async def present(
+    heartbeats: Heartbeats, *, name: str, failing: Callable[[], Mapping[str, str]], every: timedelta = EVERY
+) -> AsyncGenerator[None]:
+    """Send heartbeats of the receiver `name`, now and at every interval, and keep the event loop free, to the end.
+
+    `failing` says what fails beside the background tasks of the process.
+    """
     background, task = BackgroundTasks(SystemClock()), "a heartbeat of the receiver could not be stored"
 
     async def beat() -> None:
-        await heartbeats.receiver(name)
+        await heartbeats.receiver(name, failing=failing())
 
     async def keep_beating() -> None:
         await anyio.sleep(every.total_seconds())

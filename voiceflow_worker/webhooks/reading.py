@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.compression import DEFLATE, GZIP, READABLE, decompressed
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, RefusedSenders
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import (
@@ -123,6 +123,7 @@ class RequestReader:
     def __init__(self, gatekeeper: Gatekeeper, *, read_limit: timedelta = time_limits.BODY) -> None:
         self._gatekeeper = gatekeeper
         self._read_limit = read_limit.total_seconds()
+        self.refused = RefusedSenders()
 
     def sender(self, scope: Scope) -> str | None:
         """The address of the sender, as the gatekeeper sees it."""
@@ -136,6 +137,7 @@ class RequestReader:
         refusal = self._gatekeeper.refusal(scope["headers"], client[0] if client else None)
         if refusal is not None:
             status, sentence = _REFUSALS[refusal]
+            self.refused.note(self._gatekeeper.sender_of(scope), refusal.value)
             return await _turned_away(WebhookAnswer.refused(status, refusal.value, sentence), chunks)
         too_large = WebhookAnswer.refused(413, "too_large", f"the body is longer than {LONGEST_BODY} bytes")
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")

@@ -121,9 +121,11 @@ class Receiver:
             allow=settings.webhook_allow,
             trusted_proxies=settings.trusted_proxies,
         )
+        reader = RequestReader(gatekeeper)
+        self._refused = reader.refused
         events = EventEndpoint(
             settle=Settler(store, policy),
-            reader=RequestReader(gatekeeper),
+            reader=reader,
             metrics=Metrics(self.registry),
             progress=CallProgress(store, recordings_for=policy.retention),
             on_event=answering,
@@ -143,7 +145,7 @@ class Receiver:
         """The app, without a lifespan: `running` takes its place, and a server runs that of the outermost app only."""
 
     async def _show_health(self, _request: Request) -> Response:
-        return JSONResponse(health(failing_here()))
+        return JSONResponse(health({**failing_here(), **self._refused.told()}))
 
     async def _show_readiness(self, _request: Request) -> Response:
         why = "the receiver ends" if self._ends else await self._readiness.why_not()
@@ -163,7 +165,7 @@ class Receiver:
         await to_thread.run_sync(delete_left_over)
         store, settings, policy = self._store, self._settings, self._settings.policy()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(present(self._heartbeats, name=new_worker_id()))
+            await stack.enter_async_context(present(self._heartbeats, name=new_worker_id(), failing=self._refused.told))
             await stack.enter_async_context(retained(store, policy))
             hooks = await stack.enter_async_context(
                 notifying(notifier_of(settings), settings, store, queue=None, tell=self._tell)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from voiceflow_worker.core.heartbeats import FRESH, NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.heartbeats import FRESH, NO_RECEIVER, REFUSED, Heartbeats
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
@@ -311,6 +311,9 @@ async def secret(context: CheckContext) -> Diagnosis | None:
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
+    failing = {} if context.opened is None else await Heartbeats(context.opened).failing(context.settings.queue)
+    if (refused := failing.get(REFUSED)) is not None:
+        return failure(f"{REFUSED}: {refused}", remedy=_REGISTER)
     set_here, set_there = context.settings.webhook_secret is not None, webhook.has_auth_header
     match set_here, set_there:
         case True, True:
