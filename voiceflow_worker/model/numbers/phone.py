@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import PhoneNumberError
@@ -87,7 +87,7 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     sentence that begins with the number. Never raises; a text that is not in E.164 form has no warnings.
     """
     if (known := planned(e164)) is not None:
-        return plan_warnings(known)
+        return plan_warnings(known, e164)
     import phonenumbers
 
     number = _plan_number(e164)
@@ -96,7 +96,7 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     region = _region(number)
     if not phonenumbers.is_valid_number(number):
         plan = region or "its country code"
-        return (f"{_invalid_reason(number)} the numbering plan of {plan}; check the number and its country code",)
+        return (f"{_invalid_reason(number)} the numbering plan of {plan}; {_today(e164)}",)
     written = usual_form(e164)
     if written != normalise(e164):
         return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
@@ -176,11 +176,45 @@ def _region(number: PhoneNumber) -> str | None:
     return region if region.isalpha() and region != "ZZ" else None
 
 
-def plan_warnings(known: PlannedNumber) -> tuple[str, ...]:
+def plan_warnings(known: PlannedNumber, e164: str) -> tuple[str, ...]:
     """The warnings about a number of this entry of a plan."""
     if known.is_assigned:
-        return ()
-    return (f"is not assigned in the numbering plan of {known.region}; check the number and its country code",)
+        inner = code_twice(e164)
+        return (
+            () if inner is None else (f"has its country code twice? Without the first it is {inner}, a mobile phone",)
+        )
+    return (f"is not assigned in the numbering plan of {known.region}; {_today(e164)}",)
+
+
+def _today(e164: str) -> str:
+    """What to do about a number that its plan does not have, as a clause."""
+    import phonenumbers
+
+    for other in spellings(e164)[1:]:
+        if (number := _plan_number(other)) is not None and phonenumbers.is_valid_number(number):
+            return f"it has been {other} since the plan was changed: write that"
+    return "check the number and its country code"
+
+
+def code_twice(e164: str) -> str | None:
+    """The mobile phone that a number is if its country code was written twice; None if it cannot be one.
+
+    Somebody has put the code before numbers that have it already: +49 4915… is a telephone in Leer, and hardly meant.
+    """
+    digits = e164[1:]
+    if not any(digits[length:].startswith(digits[:length]) for length in (1, 2, 3)):
+        return None
+    import phonenumbers
+
+    number = _plan_number(e164)
+    code = "" if number is None else str(number.country_code)
+    if not (code and digits.removeprefix(code).startswith(code)) or kind_of(e164) == "mobile":
+        return None
+    inner = f"+{digits.removeprefix(code)}"
+    within = _plan_number(inner)
+    if within is None or str(within.country_code) != code or not phonenumbers.is_valid_number(within):
+        return None
+    return inner if "mobile" in kind_of(inner) else None
 
 
 def _invalid_reason(number: PhoneNumber) -> str:
@@ -198,8 +232,35 @@ def _invalid_reason(number: PhoneNumber) -> str:
 # A digit between the country code and the number marks a mobile phone for callers from abroad. It is not a part of the
 # number: 9 in Argentina (ENACOM numbering plan), and 1 in Mexico until 2019 (IFT). Old Mexican address books still have
 # it, and networks accept both forms. Numbers of both plans have 10 digits, and do not begin with that digit.
-_MOBILE_DIGITS = {"+52": "1", "+54": "9"}
-_NATIONAL_DIGITS = 10
+# Other plans have given their numbers more digits, or others, by rules that leave no doubt: Brazil's mobile phones in
+# 2016 (Anatel), those of Côte d'Ivoire in 2021 (ARTCI), which got the prefix of their operator, all numbers of Benin in
+# 2024 (ARCEP), and the mobile phones of Vietnam that had eleven digits in 2018 (MIC).
+_VIETNAM = (
+    "120:70 121:79 122:77 123:83 124:84 125:85 126:76 127:81 128:78 129:82 162:32 163:33 164:34 165:35 166:36 167:37 "
+    "168:38 169:39 186:56 188:58 199:59"
+)
+_RESPELT: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "+52": ((r"(\d{10})", "1{}"),),
+    "+54": ((r"(\d{10})", "9{}"),),
+    "+55": ((r"([1-9]{2})([6-9]\d{7})", "{}9{}"),),
+    "+84": tuple((rf"{old}(\d{{7}})", f"{new}{{}}") for old, new in (pair.split(":") for pair in _VIETNAM.split())),
+    "+225": tuple(
+        (rf"([04-9][{lasts}]\d{{6}})", f"0{operator}{{}}") for operator, lasts in ((1, "123"), (5, "456"), (7, "789"))
+    ),
+    "+229": ((r"(\d{8})", "01{}"),),
+}
+"""By country code, what the digits behind it were, and what they are now; read in both directions."""
+
+
+@cache
+def _respelt(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """The rules of a country: what the digits behind its code match, and the other digits that they stand for."""
+    rules: list[tuple[re.Pattern[str], str]] = []
+    for old, new in _RESPELT.get(code, ()):
+        groups = re.findall(r"\([^()]*\)", old)
+        backwards = re.sub(r"\([^()]*\)", "{}", re.sub(r"\\d\{\d+\}(?![)])", "", old))
+        rules += [(re.compile(old), new), (re.compile(new.format(*groups)), backwards)]
+    return tuple(rules)
 
 
 def spellings(e164: str) -> tuple[str, ...]:
@@ -208,14 +269,10 @@ def spellings(e164: str) -> tuple[str, ...]:
     Nearly every number has one spelling. Requests, listings and unique keys keep the spelling that was given. The
     suppression list and the locks on numbers hold for every spelling.
     """
-    digit = _MOBILE_DIGITS.get(e164[:3])
-    if digit is None:
-        return (e164,)
-    country, number = e164[:3], e164[3:]
-    if len(number) == _NATIONAL_DIGITS:
-        return e164, f"{country}{digit}{number}"
-    if len(number) == _NATIONAL_DIGITS + 1 and number.startswith(digit):
-        return e164, f"{country}{number[1:]}"
+    code = e164[:3] if e164[:3] in _RESPELT else e164[:4]
+    for pattern, other in _respelt(code):
+        if (match := pattern.fullmatch(e164, len(code))) is not None:
+            return e164, f"{code}{other.format(*match.groups())}"
     return (e164,)
 
 
@@ -226,4 +283,4 @@ def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
 
 def telephone_of(e164: str) -> str:
     """The text that identifies the telephone of a number in E.164 form: the same for every spelling of the number."""
-    return max(spellings(e164))  # +52 without a 1, and +549: the spellings that both countries use
+    return max(spellings(e164))

@@ -14,6 +14,7 @@ from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.numbers.phone import (
     INVALID_NUMBER,
     MANY_NUMBERS,
+    code_twice,
     country_of,
     form_problem,
     holds_several,
@@ -79,7 +80,7 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
     """
     home = _home(country)
     if text.startswith("+") and (known := planned(text)) is not None:
-        return ParsedNumber(text, known.region, plan_warnings(known))
+        return ParsedNumber(text, known.region, plan_warnings(known, text))
     written, warnings = _undamaged(text)
     if _WORD.fullmatch(written):
         return _at_its_word("+" + _digits(written), text, warnings)
@@ -112,7 +113,9 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     text in which there is no number.
     """
     try:
-        return (read_number(text, country),)
+        number = read_number(text, country)
+        inner = code_twice(number.e164)
+        return (number,) if inner is None else (number, ParsedNumber(inner, country_of(inner)))
     except PhoneNumberError as error:
         home, refusal = _home(country), error
     written = _cleaned(text)
