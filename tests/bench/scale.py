@@ -195,7 +195,7 @@ class Everyday:
         outcome = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
         post = replace(job.posts[-1], verdict=VerdictKind.CREATED, session_id=f"s{job.id}", outcome=outcome)
         ended = replace(job, posts=(post,), state=JobState.COMPLETED)
-        await self._write(settled(job, ended, at=self.store.clock.now(), policy=self.policy)[1])
+        await self._write(settled(job, ended, at=self.store.clock.now(), policy=self.policy, store_id=self.store.id)[1])
 
     async def _write(self, write: Write) -> None:
         (answer,) = await self.store.write(BulkWrite(writes=(write,)), now=self.store.clock.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import stat
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -224,3 +225,13 @@ def test_an_export_that_fails_changes_nothing(
     assert ended.code == code
     assert told in ended.err
     assert state_of(voiceflow, job) == job
+
+
+def test_only_their_user_can_read_the_files_of_a_report(voiceflow: Program) -> None:
+    paths = [voiceflow.folder / f"out.{kind}" for kind in ("csv", "xlsx", "html")]
+    wanted = [text for path in paths for text in (f"--{path.suffix[1:]}", str(path))]
+    assert voiceflow("report", "--batch", "march", *wanted, *filled(voiceflow)).code == 0
+    assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o600] * 3
+    paths[0].chmod(0o640)
+    assert voiceflow("report", "--batch", "march", *wanted, "--store", url_of(voiceflow.folder)).code == 0
+    assert stat.S_IMODE(paths[0].stat().st_mode) == 0o640, "what somebody has allowed stays"

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
+import stat
+
+import pytest
 
 from tests.cli.running import Program
 from tests.cli.stored import enqueued
@@ -95,13 +99,17 @@ def test_the_numbers_within_a_stray_quote_are_imported_and_told(voiceflow: Progr
     assert len(on_the_list(voiceflow)) == 6
 
 
-def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(voiceflow: Program) -> None:
+def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = ("--store", "sqlite:///calls.db")
     enqueued(voiceflow.folder, 3)
     (first, *_) = voiceflow("calls", "list", "--json", *store).lines
     number = first["destination"]
-    exported = voiceflow("forget", number, "--export", "person.json", *store)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
+    exported = voiceflow("forget", "-", "--export", "person.json", *store)
     assert (exported.code, "nothing was erased" in exported.err) == (0, True)
+    assert stat.S_IMODE((voiceflow.folder / "person.json").stat().st_mode) == 0o600
     document = json.loads((voiceflow.folder / "person.json").read_text("utf-8"))
     assert (document["number"], [call["id"] for call in document["calls"]]) == (number, [first["id"]])
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 3

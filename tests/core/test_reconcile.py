@@ -23,6 +23,7 @@ from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, LogRequest, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.copying import replace
@@ -253,7 +254,7 @@ class TestWhatStaysOpen:
             await QueueNames(store).remember(name)
         mine = await a_doubt(engine)
         # Locks keep two calls to a number apart; here one was lost with its store.
-        await text_records(store, "number").remove([ANA])
+        await text_records(store, "number").remove([number_digest(ANA, store_id=store.id)])
         theirs = await a_doubt(other)
         log.write()
         clock.advance(5 * MINUTE)

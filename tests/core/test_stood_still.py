@@ -19,6 +19,7 @@ from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
@@ -136,7 +137,7 @@ async def test_a_worker_that_stands_still_before_it_prepares_a_call_frees_nothin
     clock.advance(behind)
     await offers.enqueue(ANA)
     assert await offers.send() == [], "another queue calls her while her telephone rings"
-    await text_records(any_store, "number").remove([ANA])
+    await text_records(any_store, "number").remove([number_digest(ANA, store_id=any_store.id)])
     await other.enqueue(ANA, unique_key="again")
     assert await other.send() == [], "the person had a place left"
 
@@ -165,4 +166,6 @@ async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_ch
     faulty.lose(Loss.AFTER, "write")
     await passing(clock, begin)
     assert (await other.queue.get(job.id)).state is JobState.IN_DOUBT
-    assert await text_records(store, "number").get([ANA]) == {ANA: f"{job.id}.1"}
+    assert list((await text_records(store, "number").get([number_digest(ANA, store_id=store.id)])).values()) == [
+        f"{job.id}.1"
+    ]

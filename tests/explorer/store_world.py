@@ -466,7 +466,7 @@ class Explorer:
         if new is job:
             yield text, world
             return
-        _, write = self._rules.settled(job, new, at=moment(world.now), policy=self._policy)
+        _, write = self._rules.settled(job, new, at=moment(world.now), policy=self._policy, store_id="store")
         after, result = self._written(world, write)
         if result is not Result.DONE:
             raise BrokenError(f"evidence was refused: {result}")
@@ -485,7 +485,7 @@ class Explorer:
         elif job.state is JobState.SENDING and job.due_at <= at:
             new = lifecycle.doubt(job, at=at, reason="", policy=self._policy)
         if new is not None:
-            _, write = self._rules.settled(job, new, at=at, policy=self._policy)
+            _, write = self._rules.settled(job, new, at=at, policy=self._policy, store_id="store")
             yield f"the sweep takes up {job.id}", self._written(world, write)[0]
 
     def _people(self, world: World) -> Iterator[Found]:
@@ -531,7 +531,7 @@ class Explorer:
         if job.state is not JobState.IN_DOUBT or post is None or rang or at <= post.valid_until:
             return
         new = lifecycle.resolve(job, placed=False, at=at, recorded_at=at, note="", policy=self._policy)
-        _, write = self._rules.settled(job, new, at=at, policy=self._policy)
+        _, write = self._rules.settled(job, new, at=at, policy=self._policy, store_id="store")
         yield f"a person says that {job.id} was not placed", self._use(self._written(world, write)[0], "resolve")
 
     # --- what steps have in common ---

@@ -16,6 +16,7 @@ from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.store import AtMost, Condition, Drop, OpenGate, Put, Replace, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 
@@ -115,7 +116,7 @@ def without(namespace: str) -> Callable[[Any], Any]:
 
 def settled_and_conditional(*args: Any, **kwargs: Any) -> tuple[Job, Write]:
     job, write = writes.settled(*args, **kwargs)
-    return job, replace(write, conditions=(AtMost(writes.NUMBER, job.number, 0),))
+    return job, replace(write, conditions=(AtMost(writes.NUMBER, number_digest(job.number, store_id="store"), 0),))
 
 
 def lock_too_short(put: Put) -> Put:
@@ -127,7 +128,9 @@ def lock_too_short(put: Put) -> Put:
 
 def settled_and_released_early(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Write]:
     job, write = writes.settled(old, new, **kwargs)
-    return job, replace(write, drops=(*write.drops, Drop(writes.NUMBER, job.destination, None)))
+    return job, replace(
+        write, drops=(*write.drops, Drop(writes.NUMBER, number_digest(job.destination, store_id="store"), None))
+    )
 
 
 def attempt_given_back_in_doubt(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Write]:

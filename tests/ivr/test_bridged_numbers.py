@@ -17,6 +17,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.writes import BRIDGE, NUMBER, SECOND_PARTY, changed
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
@@ -91,7 +92,7 @@ async def test_nobody_is_put_through_to_somebody_whom_a_queue_calls(store: Store
     other = await called(store, menu, DESK)
     answer = await pressed_1(store, menu, receiver)
     assert (answer.text, answer.connected_to) == ("Goodbye.", None)
-    assert (await standing(store, NUMBER))[DESK] == f"{other.id}.1"
+    assert (await standing(store, NUMBER))[number_digest(DESK, store_id=store.id)] == f"{other.id}.1"
 
 
 async def settled(store: Store, job: Job, *, rang: bool = True) -> None:
@@ -274,7 +275,7 @@ async def test_a_call_that_ends_while_its_second_bridge_is_refused_leaves_the_de
     late = Receiver.of(meanwhile(store, end), menu)
     assert (await line.elsewhere().press(late, "2")).connected_to is None
     assert ended
-    assert await standing(store, NUMBER) == {number(7): f"{other.id}.1"}
+    assert await standing(store, NUMBER) == {number_digest(number(7), store_id=store.id): f"{other.id}.1"}
 
 
 async def test_a_key_pressed_again_later_still_leaves_its_number_free_in_the_end() -> None:

@@ -236,7 +236,9 @@ class TestBinding:
         async with open_store("memory://") as rolled_back:
             receiver = Receiver.of(rolled_back, counting.main)
             await line.press(receiver, "2")
-            await rolled_back.write(BulkWrite(writes=(restored(job, at=AT, policy=CallPolicy()),)), now=AT)
+            await rolled_back.write(
+                BulkWrite(writes=(restored(job, at=AT, policy=CallPolicy(), store_id=rolled_back.id),)), now=AT
+            )
             await Engine(rolled_back, ScriptedVoice()).summarise(job)
             assert (await got(rolled_back, job)).digits == "7,2"
 

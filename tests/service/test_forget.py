@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,15 +42,22 @@ from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
+from voiceflow_worker.core.outcomes.batch_ends import ended_batches
 from voiceflow_worker.core.outcomes.hook import HookBacklog, PendingOutcome
-from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.progress import CallProgress, IncomingCalls
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling.changes import Sessions
-from voiceflow_worker.errors import StoreError, SuppressedNumberError
+from voiceflow_worker.errors import SettingsError, StoreError, SuppressedNumberError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction, RecordingReady
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.service.alarms import Alarms, Alerts
+from voiceflow_worker.service.escalation import Escalation
+from voiceflow_worker.service.escalation_state import EscalationState
+from voiceflow_worker.service.escalation_store import EscalationStore
+from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import Forget, Trail
 
 pytestmark = pytest.mark.anyio
@@ -343,6 +352,100 @@ async def test_the_export_has_all_that_is_stored_and_erases_nothing(life: Life) 
     assert "Person 1" not in text
     assert len(document["calls"]) == 3  # type: ignore[arg-type]
     assert len(await Trail(life.store, PERSON, policy=POLICY).calls()) == 3
+
+
+async def test_nobody_else_is_erased_for_a_date_or_a_longer_number(memory: Store) -> None:
+    """A Danish number whose digits are those of a date, beside others who were called and who called on that day."""
+    dane, texts = "+4520261127", [
+        "moved from 2026-11-27", "since 2026-11-27T20:26:11.270000+00:00", "file 20261127.csv", "27/11/2026 at 20:26",
+        "+1 452 026 1127 asked", "+49 20 26 11 27 asked", "045 20261127 asked", "id 9920261127", "call a20261127b",
+        "x452026112799",
+    ]  # fmt: skip
+    mine = [
+        "+45 20 26 11 27 asked", "0045 2026 1127", "20 26 11 27: no more", "(45) 20-26-11-27", "call +4520261127.",
+        "4520261127",
+    ]  # fmt: skip
+    who = Operator(memory, POLICY, name="Li")
+    for place, note in enumerate([*texts, *mine]):
+        await Suppress(operator=who, numbers=[f"+65912345{place:02}"], note=note).do()
+    calls = IncomingCalls(memory)
+    for source in ("+6520261127", "+452026112", "+14520261127", dane):
+        await calls.note(CallStatus(session_id=source, direction=Direction.INBOUND, source=source))
+    document: Any = await Forget(operator=who, number=dane).export()
+    assert sorted(entry["note"] for entry in document["audit"]) == sorted(mine)
+    assert [call["source"] for call in document["incoming_calls"]] == [dane]
+    receipt: Any = (await Forget(operator=who, number=dane).do()).documents[0]
+    assert (receipt["erased"]["calls"], receipt["erased"]["audit_entries"]) == (0, len(mine))
+    left = [entry for entry in await entries_on(memory, limit=100) if entry.action == "suppress"]
+    assert sorted(entry.note or "" for entry in left) == sorted([*texts, *["erased"] * len(mine)])
+    assert all(len(entry.numbers) == 1 for entry in left), "those of others stay"
+
+
+async def test_its_own_entry_in_the_audit_log_does_not_have_the_number(life: Life, tmp_path: Path) -> None:
+    await life.lived(3)
+    life.clock.advance(HOUR)
+    await replace(order(life), note="+65 9123 9876 asked on 2026-11-27, from 91239876").do()
+    newest, *_ = await entries_on(life.store)
+    assert (newest.action, newest.note) == ("forget", "erased asked on 2026-11-27, from erased")
+    vacuumed(tmp_path / "store" / "calls.db")
+    assert found_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("state", ["waiting", "cancelled"])
+async def test_a_batch_ends_for_its_readers_although_a_call_of_it_was_erased(memory: Store, state: str) -> None:
+    queue = CallQueue(memory)
+    mine, other = [await queue.enqueue(flow(number), batch_id="b") for number in (PERSON, "+6580000001")]
+    if state == "cancelled":
+        await queue.cancel(mine.id)
+    await queue.cancel(other.id)
+    await Forget(operator=Operator(memory, POLICY), number=PERSON).do()
+    events = await memory.events("default")
+    # The last event of the batch is of the erased call, or of the other one.
+    for those in ([each for each in events if each.job_id == mine.id], events):
+        ended = await ended_batches(memory, "default", those)
+        assert [(each.job_id, each.post) for each in ended] == [("b", 1)]
+
+
+async def test_an_alert_goes_on_for_others_after_one_of_them_was_erased(memory: Store) -> None:
+    duty = CallQueue(memory, "duty")
+    said: Any = {"say": f"ask {PERSON}", "source": SOURCE, "voice_profile": "en-IE-EmilyNeural"}
+    alerts = Alerts.of(
+        {"alerts": [{"status": "firing", "fingerprint": "1", "labels": {}, "startsAt": "2026-01-01T00:00:00Z"}]}
+    )
+    alarms = Alarms(Escalations(duty))
+    first = (await alarms.fire(alerts, Escalation(numbers=(PERSON, "+6580000001"), **said), wording=None)).statuses[0]
+    with pytest.raises(ActionRefusedError, match=f"the escalation {first.id} is open"):
+        await Forget(operator=Operator(memory, POLICY), number=PERSON).do()
+    records = EscalationStore(duty)
+    found = await records.get(first.id)
+    await records.write(found, replace(found.record, state=EscalationState.UNANSWERED, ended_at=memory.clock.now()))
+    await Forget(operator=Operator(memory, POLICY), number=PERSON).do()
+    erased = await records.get(first.id)
+    assert (list(erased.escalation.numbers), erased.escalation.say) == (["erased", "+6580000001"], "ask erased")
+    for numbers in ((PERSON, "+6580000001"), ("+6580000001",)):
+        (again,) = (await alarms.fire(alerts, Escalation(numbers=numbers, **said), wording=None)).statuses
+        assert (again.is_open, again.id != first.id, tuple(again.escalation.numbers)) == (True, True, numbers)
+
+
+async def test_a_full_disk_is_told_with_what_helps(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = life.engine("default")
+    async with engine.at_work():
+        job, other = await engine.enqueue(PERSON), await engine.enqueue("+6580000001")
+        await engine.send()
+        for each in (job, other):
+            await engine.summarise(each)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            SettingsError, match=r"in part: .*No space left.*: free space on that disk.* order it again"
+        ):
+            await order(life).do()
+    await order(life).do()
+    assert found_in(tmp_path / "journals") == []
 
 
 async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ class OperatorAction(ABC):
         who = self.operator
         about, at = self.about(), who.store.clock.now()
         entry = AuditEntry.of(
-            who.actor, self.name_of_action, at=at, note=getattr(self, "note", None), queue=about.get("queue"),
+            who.actor, self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
         )  # fmt: skip
         async with audited(who.store, entry) as store:
@@ -185,6 +185,10 @@ class OperatorAction(ABC):
     def about(self) -> Mapping[str, str | None]:
         """The `queue`, `batch` and `call` that the action is about, as far as there are any."""
         return {}
+
+    def stored_note(self) -> str | None:
+        """The reason that the audit log keeps."""
+        return cast("str | None", getattr(self, "note", None))
 
     def about_numbers(self) -> Sequence[str]:
         """The telephone numbers that the action is about, as they were given."""

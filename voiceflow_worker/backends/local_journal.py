@@ -18,6 +18,7 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -482,7 +483,8 @@ def _looking_at(path: Path) -> Generator[None]:
     except StoreVersionError as error:
         report_unreadable(f"the journal file {path.name}", error)
     except OSError as error:
+        is_full = error.errno in {ENOSPC, EDQUOT}
+        remedy = "free space on that disk" if is_full else "allow this user to read and write the state directory"
         raise SettingsError(
-            f"the journal file {path} cannot be read ({error.strerror or error}): allow this user to read the state "
-            "directory"
+            f"the journal file {path} cannot be read or written ({error.strerror or error}): {remedy}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,14 @@ from voiceflow_worker.model.text.printable import printable_line
 
 
 async def forget(
-    number: Annotated[str, Parameter(name="NUMBER", help="The person's phone number, in any usual spelling.")],
+    number: Annotated[
+        str,
+        Parameter(
+            name="NUMBER",
+            help="The person's phone number, in any usual spelling; - for stdin.",
+            allow_leading_hyphen=True,
+        ),
+    ],
     /,
     *,
     country: CountryOption = None,
@@ -32,25 +40,32 @@ async def forget(
 
     Shows what goes and what stays, and asks. An opt-out and the unique keys stay as keyed digests: the person is still
     not called. Refused (exit 1) while a call to the number is open or in doubt. Order it again if it was interrupted,
-    and after a backup was restored.
+    and after a backup was restored. A number from stdin is in no list of processes, history of a shell or system log.
 
     Args:
-        export: Write all that is stored of the person into this file, as JSON, and erase nothing.
+        export: Write all that is stored of the person into this file, as JSON, and erase nothing. Only its user can
+            read a new file.
 
     Examples:
         voiceflow forget +6587654321 --export person.json
         voiceflow forget "8765 4321" --country SG --note "asked by mail" --yes
+        voiceflow forget - --yes < number.txt
     """
     from voiceflow_worker.backends.local_journal import journal_files
+    from voiceflow_worker.campaigns.files.rows import whole_file
     from voiceflow_worker.service.forget import Forget
 
     settings, output = common.settings(), common.output()
+    if number == "-":
+        number = sys.stdin.readline().strip()
     async with acting(settings, as_) as operator:
         files = journal_files(settings, operator.store)
         act = Forget(operator=operator, number=number, country=country, note=note, files=files)
         if export is not None:
             document = await act.export()
-            await anyio.Path(export).write_text(f"{json.dumps(document, indent=1, ensure_ascii=False)}\n", "utf-8")
+            with whole_file(export) as unfinished:
+                text = f"{json.dumps(document, indent=1, ensure_ascii=False)}\n"
+                await anyio.Path(unfinished).write_text(text, "utf-8")
             output.note(f"what is stored of the person is in {export}; nothing was erased")
             return ExitCode.DONE
         return await carried_out(act, output, yes=yes, tells=True)

@@ -22,7 +22,7 @@ import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
-from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Record, Result, Store, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Record, Result, Same, Store, Write, WriteResult
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import printable_line
@@ -224,15 +224,19 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
         yield within
     except VoiceflowError as error:
         if within.is_kept:
-            await finish(store, entry, f"failed: {error}")
+            await finish(store, entry, f"failed: {error}", is_kept=True)
         raise
     if within.is_kept and within.result is not None:
-        await finish(store, entry, within.result)
+        await finish(store, entry, within.result, is_kept=True)
 
 
-async def finish(store: Store, entry: AuditEntry, result: str) -> None:
-    """Keep the result of an action with its entry. If the store fails, this is logged: the action itself is done."""
-    write = Write(puts=replace(entry, result=result).puts())
+async def finish(store: Store, entry: AuditEntry, result: str, *, is_kept: bool = False) -> None:
+    """Keep the result of an action with its entry. If the store fails, this is logged: the action itself is done.
+
+    An entry that `is_kept` already, and from which a person was erased since, stays as it is.
+    """
+    as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id)
+    write = Write(conditions=(as_kept,) if is_kept else (), puts=replace(entry, result=result).puts())
     try:
         await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     except StoreError as error:

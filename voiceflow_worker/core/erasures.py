@@ -1,4 +1,6 @@
-"""The erased calls that a store lists, so that each host erases them from its own files.
+"""What is left of calls that are gone: tombstones, and a list of those that were erased.
+
+A tombstone has the batch of its call, which ends with the outcome of that call too.
 
 A command that erases a person reaches the store and the files of its own host. The journal files of other hosts are
 erased by their workers and receivers, within a minute (`core/retention.py`).
@@ -12,6 +14,8 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Put
 
+TOMBSTONES = "pruned"
+"""Namespace of deleted calls, by their ids. The value is the batch of the call, or empty."""
 ERASED_CALLS = "erased-call"
 """Namespace of the ids of erased calls, by the time of their erasure. They end with the last file that names them."""
 

@@ -13,7 +13,7 @@ from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import entry_of
+from voiceflow_worker.core.suppression import entry_of, listed_groups
 from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError
 from voiceflow_worker.model.copying import replace
@@ -53,7 +53,7 @@ class Bridges:
             write = writes.bridge_of_session(
                 str(session_id), numbers, at=now, policy=self._policy, store_id=self._store.id
             )
-            return _refusal(await self._write(write), numbers)
+            return self._refusal(await self._write(write), numbers)
         job = call.job
         for _ in range(ROUNDS):
             post = job.post(call.number)
@@ -63,7 +63,7 @@ class Bridges:
             _, write = writes.bridge(job, call.number, numbers, at=now, policy=self._policy, store_id=self._store.id)
             answer = await self._write(write)
             if answer.result is not Result.STALE:
-                return _refusal(answer, numbers)
+                return self._refusal(answer, numbers)
             found = (await get_jobs(self._store, [job.id])).get(job.id)
             if found is None:
                 return "the call has ended"
@@ -73,17 +73,20 @@ class Bridges:
     async def _write(self, write: Write) -> WriteResult:
         return (await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now()))[0]
 
+    def _refusal(self, answer: WriteResult, numbers: Sequence[str]) -> str | None:
+        if answer.result is Result.DONE or answer.record is None:
+            return None
+        group = answer.record.group
+        number = next(each for each in numbers if group in self._groups(each))
+        if isinstance(answer.condition, Absent) and answer.condition.namespace == SUPPRESSED:
+            return entry_of(answer.record).in_words_of(number)
+        owner = job_of(answer.record.value)
+        holder = answer.record.value if owner is None else owner[0]
+        return f"its second party {number} is being called in call {holder}"
 
-def _refusal(answer: WriteResult, numbers: Sequence[str]) -> str | None:
-    if answer.result is Result.DONE or answer.record is None:
-        return None
-    spelled = answer.record.group
-    number = next((each for each in numbers if spelled in spellings(each)), spelled)
-    if isinstance(answer.condition, Absent) and answer.condition.namespace == SUPPRESSED:
-        return entry_of(answer.record).in_words_of(number)
-    owner = job_of(answer.record.value)
-    holder = answer.record.value if owner is None else owner[0]
-    return f"its second party {number} is being called in call {holder}"
+    def _groups(self, number: str) -> tuple[str, ...]:
+        store_id = self._store.id
+        return *listed_groups([number], store_id=store_id), *writes.locked_groups([number], store_id=store_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +156,8 @@ class MenuCalls:
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
         now = self._store.clock.now()
-        called = usual_form(event.destination)
-        locks = (await self._store.records({NUMBER: [called]}, now=now))[NUMBER]
+        called = writes.locked_groups([usual_form(event.destination)], store_id=self._store.id)
+        locks = (await self._store.records({NUMBER: called}, now=now))[NUMBER]
         named = job_of(locks[0].value) if locks else None
         if named is None:
             return None

@@ -20,6 +20,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.erasures import TOMBSTONES
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.histories import Histories
 from voiceflow_worker.core.ports import Store
@@ -99,16 +100,13 @@ async def forgotten_of(
     return [(each, job) for each, job in found if each.id not in pruned]
 
 
-TOMBSTONES = "pruned"
-
-
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
     """Store tombstones of jobs that are about to be deleted.
 
     Jobs with a unique key are left out, because deleting them leaves a tombstone anyway. Jobs that were never sent are
     left out, because no journal file names them.
     """
-    tombstones = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
+    tombstones = {job.id: job.batch_id or "" for job in jobs if job.unique_key is None and job.post_count}
     await text_records(store, TOMBSTONES).put(tombstones, until=now + max(policy.key_retention, policy.retention))
 
 
@@ -513,7 +511,7 @@ class RollbackGuard:
         if not jobs:
             return
         now = self._clock.now()
-        again = partial(writes.restored, at=now, policy=self._policy)
+        again = partial(writes.restored, at=now, policy=self._policy, store_id=self._store.id)
         written = await self._store.write(BulkWrite(writes=tuple(map(again, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.

@@ -39,9 +39,14 @@ ERASED = "erased "
 WAS_ERASED = "the number was erased, and is not called"
 
 
+def number_digest(number: str, *, store_id: str) -> str:
+    """What stands for a number where the store must know it, and not show it: one for all spellings of the number."""
+    return keyed_digest(store_id, telephone_of(number))
+
+
 def erased_group(number: str, *, store_id: str) -> str:
-    """The group on the list of a number that was erased: one for all spellings of the number."""
-    return f"{ERASED}{keyed_digest(store_id, telephone_of(number))}"
+    """The group on the list of a number that was erased."""
+    return f"{ERASED}{number_digest(number, store_id=store_id)}"
 
 
 def listed_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
@@ -285,7 +290,10 @@ class SuppressionList:
         if answer.result is Result.NOT_FREE:
             raise ChangedSinceError(f"{', '.join(numbers)[:200]}: the suppression list has changed; check it again")
         stored = (await self._store.records({NAMESPACE: numbers}, now=now))[NAMESPACE]
-        return {record.group: entry_of(record) for record in stored}
+        found = {record.group: entry_of(record) for record in stored}
+        if len(found) < len(numbers):  # a person was erased just now: the entry is under its digest
+            found = {**await self.entries_of(numbers), **found}
+        return found
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ belongs to, and there is nothing to do before a commit, after it, or again.
   for each POST in the group of a number. The POST notes its numbers, and its summary drops them.
 - **Attempts per person**: `person` records, one for each POST that may have rung within the span in the group of each
   number of its person.
+- The groups of all these are digests of numbers (`number_digest`), so they outlast the erasure of a person.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups
+from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of, usual_form
+from voiceflow_worker.model.numbers.phone import all_spellings, spellings, usual_form
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
 NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION, POSTED = (
@@ -95,7 +96,7 @@ def journal_entry(
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
     post = begun.posts[-1]
     second = second_numbers(job, policy)
-    numbers = (*spellings(job.number), *second)
+    numbers = locked_groups((job.number, *second), store_id=store_id)
     conditions: list[Condition] = [
         Absent(SUPPRESSED, listed_groups(job.parties, store_id=store_id)),
         OpenGate(job.queue, job.batch_id),
@@ -107,10 +108,11 @@ def journal_entry(
     ]
     if (escalation := escalation_of(job)) is not None:
         conditions.append(Absent(ENDED_ESCALATION, (escalation,)))
-    puts = _locks(job, post, second, policy)
+    puts = _locks(job, post, second, policy, store_id)
     if policy.max_per_person is not None:
-        conditions += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
-        puts += _attempt(job, post, policy.max_per_person.span)
+        most = policy.max_per_person.attempts - 1
+        conditions += [AtMost(PERSON, person, most) for person in _persons(job, store_id)]
+        puts += _attempt(job, post, policy.max_per_person.span, store_id)
     new, write = changed(job, begun, at=at, conditions=conditions, puts=puts)
     if local_journal_worker is not None:
         posted = Put(POSTED, local_journal_worker, new.revision, at + LONG_KEPT)
@@ -130,7 +132,7 @@ def posted(worker_id: str, *, at: datetime) -> tuple[str, Write]:
     return token, Write(puts=(Put(POSTED, worker_id, token, at + LONG_KEPT),))
 
 
-def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Job, Write]:
+def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy, store_id: str) -> tuple[Job, Write]:
     """What evidence made of a job, and all that follows from it. It has no conditions, for evidence is never refused.
 
     It stores the sessions of POSTs, puts a person who opted out on the suppression list, releases the numbers of a
@@ -144,14 +146,15 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
             puts += _opt_out(new, post, at)
         if post.outcome is not None:
-            drops += [Drop(BRIDGE, number, None, post.client_request_id) for number in post.bridged]
+            bridged = locked_groups(post.bridged, store_id=store_id)
+            drops += [Drop(BRIDGE, number, None, post.client_request_id) for number in bridged]
         if policy.max_per_person is not None and post.may_have_rung:
-            puts += _attempt(new, post, policy.max_per_person.span)
+            puts += _attempt(new, post, policy.max_per_person.span, store_id)
         elif not post.may_have_rung:
-            drops += [Drop(PERSON, person, None, post.client_request_id) for person in _persons(new)]
+            drops += [Drop(PERSON, person, None, post.client_request_id) for person in _persons(new, store_id)]
     if new.post_count and not may_ring(new, at=at, policy=policy):
         owner = new.request_id(new.post_count)
-        numbers = all_spellings(new.parties)
+        numbers = locked_groups(new.parties, store_id=store_id)
         drops += [Drop(namespace, number, owner) for namespace in (NUMBER, SECOND_PARTY) for number in numbers]
     return changed(old, new, at=at, puts=puts, drops=drops)
 
@@ -253,14 +256,14 @@ def erased_key(queue: str, unique_key: str, *, store_id: str) -> str:
     return f"{queue}/{keyed_digest(store_id, unique_key)}"
 
 
-def restored(job: Job, *, at: datetime, policy: CallPolicy) -> Write:
+def restored(job: Job, *, at: datetime, policy: CallPolicy, store_id: str) -> Write:
     """A job that the store has lost, from a journal file, with the person's attempts and the locks on its numbers."""
     puts: list[Put] = []
     if policy.max_per_person is not None:
         span = policy.max_per_person.span
-        puts += [put for post in job.posts if post.may_have_rung for put in _attempt(job, post, span)]
+        puts += [put for post in job.posts if post.may_have_rung for put in _attempt(job, post, span, store_id)]
     if job.posts and may_ring(job, at=at, policy=policy):
-        puts += _locks(job, job.posts[-1], second_numbers(job, policy), policy)
+        puts += _locks(job, job.posts[-1], second_numbers(job, policy), policy, store_id)
     return inserted(job, puts=tuple(puts))
 
 
@@ -316,6 +319,11 @@ def rings_until(post: Post, policy: CallPolicy, *, bridges: bool = False) -> dat
     return post.valid_until + policy.ringing + (policy.longest_call + policy.ringing if bridges else timedelta())
 
 
+def locked_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
+    """The groups of the locks on these numbers, each once and in order."""
+    return tuple(dict.fromkeys(number_digest(number, store_id=store_id) for number in numbers))
+
+
 def second_numbers(job: Job, policy: CallPolicy) -> tuple[str, ...]:
     """The numbers to lock that the flow bridges to the call: every spelling, without shared numbers."""
     if not (bridged := job.second_parties):
@@ -330,14 +338,14 @@ def lockable(numbers: Iterable[str], policy: CallPolicy) -> tuple[str, ...]:
     return tuple(number for number in all_spellings(numbers) if number not in shared)
 
 
-def _locks(job: Job, post: Post, second: Iterable[str], policy: CallPolicy) -> list[Put]:
+def _locks(job: Job, post: Post, second: Iterable[str], policy: CallPolicy, store_id: str) -> list[Put]:
     owner = post.client_request_id
     # Not by the POST's own validity, which may be shorter: the clock of 8x8, which ends it, may be behind.
     called = post.began_at + policy.submit_window + policy.ringing
     bridged = called + policy.longest_call + policy.ringing
     return [
-        *(Put(NUMBER, number, owner, called, Mode.EXTEND) for number in spellings(job.number)),
-        *(Put(SECOND_PARTY, number, owner, bridged, Mode.EXTEND) for number in second),
+        Put(NUMBER, number_digest(job.number, store_id=store_id), owner, called, Mode.EXTEND),
+        *(Put(SECOND_PARTY, group, owner, bridged, Mode.EXTEND) for group in locked_groups(second, store_id=store_id)),
     ]
 
 
@@ -351,17 +359,18 @@ def _bridge_conditions(
     store_id: str,
 ) -> tuple[list[Condition], list[Put]]:
     conditions: list[Condition] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]
-    if wanted:
-        conditions.append(Absent(NUMBER, tuple(wanted), except_owner))
-    return conditions, [Put(BRIDGE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]
+    locked = locked_groups(wanted, store_id=store_id)
+    if locked:
+        conditions.append(Absent(NUMBER, locked, except_owner))
+    return conditions, [Put(BRIDGE, group, owner, ends, Mode.EXTEND, member=owner) for group in locked]
 
 
-def _persons(job: Job) -> list[str]:
+def _persons(job: Job, store_id: str) -> list[str]:
     """The groups of the records of attempts: a call to one number of a person counts against each of them."""
-    return [f"{job.queue}/{telephone_of(number)}" for number in job.numbers]
+    return [f"{job.queue}/{group}" for group in locked_groups(job.numbers, store_id=store_id)]
 
 
-def _attempt(job: Job, post: Post, span: timedelta) -> list[Put]:
+def _attempt(job: Job, post: Post, span: timedelta, store_id: str) -> list[Put]:
     """The person's records of a POST: it counts for one span after the last time at which the phone can have rung.
 
     That is the answer of 8x8 to a POST that was placed, else the end of the POST's validity.
@@ -370,7 +379,7 @@ def _attempt(job: Job, post: Post, span: timedelta) -> list[Put]:
     if post.was_placed and post.answered_at is not None:
         rang_by = min(post.answered_at, rang_by)
     owner = post.client_request_id
-    return [Put(PERSON, person, owner, rang_by + span, member=owner) for person in _persons(job)]
+    return [Put(PERSON, person, owner, rang_by + span, member=owner) for person in _persons(job, store_id)]
 
 
 def _changed_posts(old: Job, new: Job) -> Iterator[tuple[Post | None, Post]]:

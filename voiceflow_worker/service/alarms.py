@@ -35,15 +35,15 @@ from voiceflow_worker.service.escalation_state import (
     FoundEscalation,
     Wording,
 )
-from voiceflow_worker.service.escalation_store import EscalationStore
+from voiceflow_worker.service.escalation_store import ALARMS, EscalationStore
 from voiceflow_worker.service.escalations import Escalations
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-ALARMS, GROUPS = "alarm", "alarm-group"
-"""Namespaces, in the group of the queue: what is known of alerts, by a digest of their fingerprints; and the newest
-escalation of alerts for the same people with the same fields, by their digest."""
+GROUPS = "alarm-group"
+"""Namespace, in the group of the queue: the newest escalation of alerts for the same people with the same fields, by
+their digest."""
 REMEMBERED = timedelta(minutes=5)
 """For so long, a firing of an alert that was over before it began is a delayed one, and calls nobody."""
 _OVER_KEPT = timedelta(days=7)

@@ -48,6 +48,8 @@ from voiceflow_worker.service.escalation_state import UNSENT, Alarm, EscalationR
 OPEN: Final = "escalation"
 LISTED: Final = "escalation-list"
 """Namespaces, in the group of the queue: escalations that are open, and the list of all, the newest first."""
+ALARMS: Final = "alarm"
+"""Namespace, in the group of the queue: what is known of alerts, by a digest of their fingerprints."""
 NO_WORKER, HELD, NOT_SENT = "no_worker", "held", "not_sent"
 """Why nothing can call: no worker runs, the queue or the batch is held, or calls do not leave though a worker runs."""
 

@@ -1,8 +1,10 @@
 """Erasing a person: their calls in every queue, and all else that the store and the files of this host have of them.
 
-Each call goes in one write, with all that hangs on it: its sessions, recordings, key presses and outcomes that were not
-delivered. That write also leaves what must be known of it (`core/erasures.py`). What belongs to the number alone comes
-last. So whoever was killed in the middle, and orders it again, erases the rest.
+Each call goes in one write, with all that hangs on it: its sessions, recordings and key presses. That write also leaves
+what must be known of it (`core/erasures.py`). Every write is conditional on what was read: if anybody has changed that,
+it is read again. So nothing that others have stored meanwhile is lost, and whoever was killed in the middle, and orders
+it again, erases the rest. What limits calls to the number is kept under a digest from the beginning
+(`core/writes.py`), or goes there: the entry on the suppression list.
 """
 
 from __future__ import annotations
@@ -10,18 +12,18 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, AuditEntry, Interface, entries_of, login_name
-from voiceflow_worker.core.erasures import Erasures, erased_call_put
+from voiceflow_worker.core.erasures import TOMBSTONES, Erasures, erased_call_put
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports.identity import new_revision
@@ -29,6 +31,7 @@ from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (
+    AtMost,
     BulkWrite,
     Delete,
     Drop,
@@ -38,24 +41,25 @@ from voiceflow_worker.core.ports.store import (
     Put,
     Record,
     Result,
+    Same,
     Write,
     tally_change,
 )
 from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
-from voiceflow_worker.core.rollback import LEAST_KEPT, TOMBSTONES
+from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
-from voiceflow_worker.errors import TooLateError
+from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import spellings, telephone_of
+from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of, rfc3339
-from voiceflow_worker.service.escalation_store import OPEN
+from voiceflow_worker.service.escalation_store import ALARMS, OPEN
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
 if TYPE_CHECKING:
@@ -78,8 +82,9 @@ GOES = (
     "that were not delivered; early summaries; lines of journal files; uploads; what the audit log says of them"
 )
 STAYS = (
-    "an opt-out and the unique keys, as keyed digests, so that they are not called, and the same file calls nobody "
-    "again; counters of queues and batches; calls to others that this number was only connected to"
+    "an opt-out, the unique keys, the lock of an open call and the attempts of the day, as keyed digests, so that they "
+    "are not called, and the same file calls nobody again; counters; calls to others that this number was only "
+    "connected to"
 )
 NOT_OURS = (
     "backups of the store, older copies of its files and its server's write-ahead log, reports and files that somebody "
@@ -142,6 +147,10 @@ class Forget(OperatorAction):
     note: str | None = None
     files: LocalJournal | None = None
 
+    def stored_note(self) -> str | None:
+        """The reason, without the number."""
+        return self.note and _NumberInTexts(self._number).erased_in(self.note)
+
     async def question(self) -> Question:
         """The question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
         trail = self._trail()
@@ -169,7 +178,12 @@ class Forget(OperatorAction):
 
     async def carry_out(self, expected_version: str | None) -> ActionResult:  # noqa: ARG002 - what is there is erased
         """Erase the person. Raises ActionRefusedError, StoreError, PhoneNumberError."""
-        receipt = await self._trail().erase()
+        try:
+            receipt = await self._trail().erase()
+        except (StoreError, SettingsError) as error:
+            why = str(error).replace("Nothing was changed. ", "")
+            error.args = (f"the erasure was interrupted, and may be done in part: {why} Then order it again.",)
+            raise
         notes = (ELSEWHERE, f"not ours: {NOT_OURS}")
         return ActionResult(message=receipt.in_words(), documents=(receipt.as_json(),), notes=notes)
 
@@ -177,9 +191,12 @@ class Forget(OperatorAction):
         """All that the store has of the person, as one JSON document for them. Raises StoreError, PhoneNumberError."""
         return await self._trail().exported()
 
+    @property
+    def _number(self) -> str:
+        return read_number(self.number, self.country).e164
+
     def _trail(self) -> Trail:
-        number = read_number(self.number, self.country).e164
-        return Trail(self.operator.store, number, policy=self.operator.policy, files=self.files)
+        return Trail(self.operator.store, self._number, policy=self.operator.policy, files=self.files)
 
 
 async def forget(
@@ -221,6 +238,7 @@ class Trail:
 
     async def calls(self) -> list[Job]:
         """All calls of the person, in every queue, by queue and age."""
+        await self._prune()  # the names of new queues may be notes until then (`enqueue_in`)
         found: dict[str, Job] = {}
         for queue in await QueueNames(self.store).known():
             for number in self.spellings:
@@ -254,18 +272,16 @@ class Trail:
         now = self.store.clock.now()
         calls = await self.calls()
         await self.refuse_open(calls)
-        undelivered = [
-            (namespace, record)
-            for namespace in (WAITING_OUTCOMES, PARKED_OUTCOMES)
-            async for record in self._scanned(namespace)
-        ]
         for job in calls:
-            await self._erase_call(job, [each for each in undelivered if job.id in each[1].value])
-        opt_out = await self._erase_number()
+            await self._erase_call(job)
+        opt_out = await self._erase_opt_out()
         await self._erase_sessions_of_others()
+        await self._erase_from_escalations()
         # With those of an erasure that was cut: nothing else tells which calls were the person's.
         erased = await Erasures(self.store).new()
-        entries = await self._erase_from_audit(erased)
+        for namespace in (WAITING_OUTCOMES, PARKED_OUTCOMES):
+            self._erased["records"] += await self._revised(namespace, partial(_undelivered, namespace, erased))
+        entries = await self._revised(AUDIT, partial(self._without_person, erased), group=WHOLE)
         if self.files is not None:
             await self.files.erase(erased)
         delete_left_over()
@@ -295,166 +311,255 @@ class Trail:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    async def _erase_call(self, job: Job, undelivered: Sequence[tuple[str, Record]]) -> None:
-        changes = Changes(self.store, self.policy)
-        while True:
+    async def _erase_call(self, job: Job) -> None:
+        left: Job | None = job
+        while left is not None:
             now = self.store.clock.now()
-            if job.state in _UNSENT:
-                cancel = partial(lifecycle.cancel, at=now, reason="the person was erased", policy=self.policy)
-                try:
-                    job = (await changes.change(job.id, cancel, base=job)).new
-                except TooLateError:
-                    job = (await get_jobs(self.store, [job.id]))[job.id]
-                self._erased["cancelled"] += job.state in FINAL_STATES
-            self._refuse_calls([job])
-            sessions = [post.session_id for post in job.posts if post.session_id is not None]
-            beside = [*undelivered, *await self._of_sessions(sessions)]
-            answers = await self.store.write(BulkWrite(writes=(self._limits_write(job, beside, now),)), now=now)
-            if answers[0].result is Result.DONE:
+            if left.state in _UNSENT and (left := await self._cancelled(left, now)) is None:
+                return
+            self._refuse_calls([left])
+            named = {
+                each for post in left.posts for each in (post.session_id, post.outcome and post.outcome.session_id)
+            }
+            drops, as_read = await self._of_sessions([each for each in named if each])
+            write = replace(self._limits_write(left, now), conditions=as_read, drops=drops)
+            (answer,) = await self.store.write(BulkWrite(writes=(write,)), now=now)
+            if answer.result is Result.DONE:
                 self._erased["calls"] += 1
-                self._erased["unique keys"] += job.unique_key is not None
-                self._erased["records"] += len(beside)
+                self._erased["unique keys"] += left.unique_key is not None
+                self._erased["records"] += len(drops)
                 return
-            found = (await get_jobs(self.store, [job.id])).get(job.id)
-            if found is None:
-                return
-            job = found
+            left = (await get_jobs(self.store, [left.id])).get(left.id)
 
-    def _limits_write(self, job: Job, beside: Sequence[tuple[str, Record]], now: datetime) -> Write:
-        """The end of a call with all that hangs on it, and what is kept."""
+    async def _cancelled(self, job: Job, now: datetime) -> Job | None:
+        """The call, which was waiting, as it is now; None if it is gone."""
+        cancel = partial(lifecycle.cancel, at=now, reason="the person was erased", policy=self.policy)
+        try:
+            new = (await Changes(self.store, self.policy).change(job.id, cancel, base=job)).new
+        except (TooLateError, JobNotFoundError):
+            return (await get_jobs(self.store, [job.id])).get(job.id)
+        self._erased["cancelled"] += 1
+        return new
+
+    def _limits_write(self, job: Job, now: datetime) -> Write:
+        """The end of a call, and what is kept of it."""
         key_until = now + self.policy.key_retention
         kept_for = max(self.policy.retention, LEAST_KEPT) + timedelta(days=7)
-        puts = [Put(TOMBSTONES, job.id, "1", key_until), erased_call_put(job.id, at=now, keep_for=kept_for)]
+        puts = [
+            Put(TOMBSTONES, job.id, job.batch_id or "", key_until),
+            erased_call_put(job.id, at=now, keep_for=kept_for),
+        ]
         if job.unique_key is not None:
             key = writes.erased_key(job.queue, job.unique_key, store_id=self.store.id)
             puts.append(Put(writes.ERASED_KEY, key, f"{job.id} {job.state.value}", key_until))
-        return Write(change=Delete(job, None), puts=tuple(puts), drops=_drops(beside), tally=tally_change(job, None))
+        return Write(change=Delete(job, None), puts=tuple(puts), tally=tally_change(job, None))
 
-    async def _of_sessions(self, sessions: Sequence[str]) -> list[tuple[str, Record]]:
-        """All records of these sessions, each with its namespace."""
+    async def _of_sessions(self, sessions: Sequence[str]) -> tuple[tuple[Drop, ...], tuple[AtMost, ...]]:
+        """The removal of all records of these sessions, and the conditions that there are no others."""
         if not sessions:
-            return []
+            return (), ()
         wanted: dict[str, Sequence[str | Key]] = dict.fromkeys(_OF_SESSION, sessions)
         wanted[SEEN] = [quote(session, safe="") for session in sessions]
         found = await self.store.records(wanted, now=self.store.clock.now())
-        return [(namespace, record) for namespace, records in found.items() for record in records]
+        drops = [Drop(name, each.group, None, each.member) for name, records in found.items() for each in records]
+        counted = Counter((drop.namespace, drop.group) for drop in drops)
+        groups = [(name, str(group)) for name, groups in wanted.items() for group in groups]
+        return tuple(drops), tuple(AtMost(name, group, counted[name, group]) for name, group in groups)
 
-    async def _erase_number(self) -> bool:
-        """Erase what belongs to the number alone; returns whether it stays on the suppression list, as a digest."""
-        now = self.store.clock.now()
+    async def _erase_opt_out(self) -> bool:
+        """Put an entry on the suppression list under its digest; returns whether there is one."""
         erased = erased_group(self.number, store_id=self.store.id)
-        queues = await QueueNames(self.store).known()
-        persons = [f"{queue}/{telephone_of(self.number)}" for queue in queues]
-        locks = (SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE)
-        wanted: dict[str, Sequence[str | Key]] = {**dict.fromkeys(locks, self.spellings), writes.PERSON: persons}
-        found = await self.store.records(wanted, now=now)
-        gone = [(namespace, record) for namespace, records in found.items() for record in records]
-        listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
-        puts: tuple[Put, ...] = ()
-        if found[SUPPRESSED] and listed is not None:
-            entry = replace(listed, number=erased, reason=WAS_ERASED, job_id=None, file=None)
-            puts = (Put(SUPPRESSED, erased, entry_text(entry), listed.until, Mode.LONGER),)
-        if gone:
-            await self.store.write(BulkWrite(writes=(Write(puts=puts, drops=_drops(gone)),)), now=now)
-            self._erased["records"] += len(gone)
-        return listed is not None
+        keys = [(namespace, number) for namespace in (SUPPRESSED, ORDERED) for number in self.spellings]
+        while True:
+            now = self.store.clock.now()
+            found = await self.store.records({SUPPRESSED: self.spellings, ORDERED: self.spellings}, now=now)
+            texts = {(name, record.group): record.value for name, records in found.items() for record in records}
+            listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
+            if not texts:
+                return listed is not None
+            puts: tuple[Put, ...] = ()
+            if listed is not None:
+                entry = replace(listed, number=erased, reason=WAS_ERASED, job_id=None, file=None)
+                puts = (Put(SUPPRESSED, erased, entry_text(entry), listed.until, Mode.LONGER),)
+            as_read = tuple(Same(*key, texts.get(key)) for key in keys)
+            drops = tuple(Drop(*key, text) for key, text in texts.items())
+            await self.store.write(BulkWrite(writes=(Write(conditions=as_read, puts=puts, drops=drops),)), now=now)
+            self._erased["records"] += len(drops)
 
     async def _erase_sessions_of_others(self) -> None:
-        """Erase calls that the person made, early summaries, answers of menus and escalations that name the number."""
-        gone = [(name, record) for name in (INCOMING, EARLY, ANSWERS) async for record in self._naming(name)]
-        sessions = [record.group for name, record in gone if name == EARLY]
-        sessions += [str(json.loads(record.value).get("session_id")) for name, record in gone if name == INCOMING]
-        for start in range(0, len(sessions), PAGE):
-            gone += await self._of_sessions(sessions[start : start + PAGE])
-        now = self.store.clock.now()
-        await self._erase_from_escalations()
-        for start in range(0, len(gone), PAGE):
-            write = Write(drops=_drops(gone[start : start + PAGE]))
-            await self.store.write(BulkWrite(writes=(write,)), now=now)
-        self._erased["records"] += len(gone)
+        """Erase calls that the person made, early summaries and answers of menus that name the number."""
+        for namespace in (INCOMING, EARLY, ANSWERS):
+            self._erased["records"] += await self._revised(namespace, partial(self._without_session, namespace))
+
+    async def _without_session(self, namespace: str, record: Record) -> Write | None:
+        if not self._texts.is_in(record):
+            return None
+        sessions = [record.group] if namespace == EARLY else []
+        if namespace == INCOMING:
+            sessions.append(str(json.loads(record.value).get("session_id")))
+        drops, as_read = await self._of_sessions(sessions)
+        own = Drop(namespace, record.group, record.value, record.member)
+        return Write(conditions=as_read, drops=(own, *drops))
 
     async def _erase_from_escalations(self) -> None:
-        """Erase the number from escalations that have ended. Their records stay: they keep others from being called."""
-        async for record in self._naming(writes.ENDED_ESCALATION):
-            text = record.value
-            for number in self.spellings:
-                text = text.replace(number, _ERASED)
-            put = Put(writes.ENDED_ESCALATION, record.group, text, record.ends_at, member=record.member)
-            await self.store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=self.store.clock.now())
-            self._erased["records"] += 1
+        """Erase the number from escalations that have ended. Their records stay: they keep others from being called.
+
+        No alert goes on with one of them: the next one begins another.
+        """
+        ended = {record.group async for record in self._naming(writes.ENDED_ESCALATION)}
+        for namespace in (ALARMS, writes.ENDED_ESCALATION):
+            self._erased["records"] += await self._revised(namespace, partial(self._without_number, namespace, ended))
+
+    async def _without_number(self, namespace: str, ended: set[str], record: Record) -> Write | None:
+        fields = was = json.loads(record.value)
+        if namespace == ALARMS:
+            heard = was.get("heard", {}).items()
+            on = {each: of for each, of in heard if of["escalation"] not in ended and not self._texts.is_named_in(each)}
+            fields = {**was, "heard": on}
+        fields = self._texts.erased(fields)
+        if fields == was:
+            return None
+        text = json.dumps({**fields, "token": new_revision()}, ensure_ascii=False)
+        return Write(puts=(Put(namespace, record.group, text, record.ends_at, member=record.member),))
+
+    async def _without_person(self, calls: set[str], record: Record) -> Write | None:
+        """Erase the person from an entry of the audit log: who ordered what and when stays, on whom and why goes."""
+        for entry in entries_of([record]):
+            if self._concerns(entry, calls) and (new := self._erased_entry(entry)) != entry:
+                return Write(puts=new.puts())
+        return None
+
+    def _erased_entry(self, entry: AuditEntry) -> AuditEntry:
+        others = tuple(number for number in entry.numbers if number not in self.spellings)
+        # A result that is to follow is refused then.
+        return replace(entry, numbers=others, note=None if entry.note is None else _ERASED, result=_ERASED)
+
+    def _concerns(self, entry: AuditEntry, calls: set[str]) -> bool:
+        return (
+            entry.call in calls
+            or any(number in self.spellings for number in entry.numbers)
+            or any(map(self._texts.is_named_in, (entry.note or "", entry.result or "")))
+        )
+
+    async def _audit(self) -> AsyncGenerator[list[AuditEntry]]:
+        """The whole audit log, page by page."""
+        async for records in self._pages(AUDIT, group=WHOLE):
+            yield entries_of(records)
+
+    async def _naming(self, namespace: str) -> AsyncGenerator[Record]:
+        """The records of a namespace that name the number."""
+        async for records in self._pages(namespace):
+            for record in records:
+                if self._texts.is_in(record):
+                    yield record
+
+    async def _pages(self, namespace: str, *, group: str | None = None) -> AsyncGenerator[Sequence[Record]]:
+        page = Page(group=group, limit=PAGE)
+        while found := (await self.store.records({namespace: page}, now=self.store.clock.now()))[namespace]:
+            yield found
+            page = replace(page, after=(found[-1].group, found[-1].member))
+
+    async def _revised(
+        self, namespace: str, revise: Callable[[Record], Awaitable[Write | None]], *, group: str | None = None
+    ) -> int:
+        """Write what `revise` makes of each record that is still as it was read; returns the number of its writes.
+
+        Others are read again.
+        """
+        done = 0
+        async for records in self._pages(namespace, group=group):
+            left = records
+            while left:
+                now, revised = self.store.clock.now(), dict[Key, Write]()
+                for record in left:
+                    if (write := await revise(record)) is not None:
+                        as_read = Same(namespace, record.group, record.value, record.member)
+                        write = replace(write, conditions=(as_read, *write.conditions))
+                        revised[record.group, record.member] = write
+                if not revised:
+                    break
+                answers = await self.store.write(BulkWrite(writes=tuple(revised.values())), now=now)
+                again = [key for key, each in zip(revised, answers, strict=True) if each.result is not Result.DONE]
+                done += len(revised) - len(again)
+                left = (await self.store.records({namespace: again}, now=now))[namespace] if again else ()
+        return done
 
     async def _prune(self) -> None:
         """Delete the records whose end has come: no read finds them, and yet they are stored."""
         now = self.store.clock.now()
-        for queue in await QueueNames(self.store).known():
+        for queue in await QueueNames(self.store).known() or [""]:
             prune = partial(self.store.prune, queue, now=now, events_before=_LONG_AGO, limit=1000)
             while await prune() >= 1000:
                 pass
 
-    async def _erase_from_audit(self, calls: set[str]) -> int:
-        """Erase the person from the audit log: who ordered what and when stays, on whom and why goes."""
-        erased = 0
-        async for page in self._audit():
-            mine = [entry for entry in page if self._concerns(entry, calls) and not _is_erased(entry)]
-            puts = [put for entry in mine for put in _without_person(entry).puts()]
-            if puts:
-                await self.store.write(BulkWrite(writes=(Write(puts=tuple(puts)),)), now=self.store.clock.now())
-            erased += len(mine)
-        return erased
-
-    def _concerns(self, entry: AuditEntry, calls: set[str]) -> bool:
-        texts = (*entry.numbers, entry.note or "", entry.result or "")
-        return entry.call in calls or any(map(self._is_named_in, texts))
-
-    async def _audit(self) -> AsyncGenerator[list[AuditEntry]]:
-        """The whole audit log, page by page."""
-        page = Page(group=WHOLE, limit=PAGE)
-        while found := (await self.store.records({AUDIT: page}, now=self.store.clock.now()))[AUDIT]:
-            yield entries_of(found)
-            page = replace(page, after=(found[-1].group, found[-1].member))
-
-    async def _naming(self, namespace: str) -> AsyncGenerator[Record]:
-        """The records of a namespace that name the number."""
-        async for record in self._scanned(namespace):
-            if self._is_named_in(record.value):
-                yield record
-
-    async def _scanned(self, namespace: str) -> AsyncGenerator[Record]:
-        """All records of a namespace, read page by page."""
-        page = Page(limit=1000)
-        while found := (await self.store.records({namespace: page}, now=self.store.clock.now()))[namespace]:
-            for record in found:
-                yield record
-            page = replace(page, after=(found[-1].group, found[-1].member))
-
     @cached_property
-    def _digits(self) -> tuple[str, ...]:
-        """The digits of each spelling, with and without the country code."""
+    def _texts(self) -> _NumberInTexts:
+        return _NumberInTexts(self.number)
+
+
+async def _undelivered(namespace: str, erased: set[str], record: Record) -> Write | None:
+    """The removal of an outcome of an erased call; None for another one."""
+    of_call = json.loads(record.value).get("event", {}).get("job_id")
+    return Write(drops=(Drop(namespace, record.group, record.value, record.member),)) if of_call in erased else None
+
+
+class _NumberInTexts:
+    """A telephone number in texts: as a whole number, in any spelling, with or without its country code.
+
+    A part of a longer number is not the number, and a date or a time is none.
+    """
+
+    def __init__(self, number: str) -> None:
         import phonenumbers
 
-        found = [number.lstrip("+") for number in self.spellings]
-        for number in self.spellings:
-            parsed = phonenumbers.parse(number, None)
-            national = phonenumbers.national_significant_number(parsed)
-            if len(national) >= _LEAST_DIGITS:
-                found.append(national)
-        return tuple(dict.fromkeys(found))
+        self._international: set[str] = {each.lstrip("+") for each in spellings(number)}
+        self._national: set[str] = {f"00{each}" for each in self._international}
+        for each in spellings(number):
+            parsed = phonenumbers.parse(each, None)
+            written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.NATIONAL)
+            for digits in (phonenumbers.national_significant_number(parsed), re.sub(r"[^0-9]", "", written)):
+                if len(digits) >= _LEAST_DIGITS:
+                    self._national.add(digits)
 
-    def _is_named_in(self, text: str) -> bool:
-        """Whether a text has the number, in any spelling, with or without its country code."""
-        plain = re.sub(r"[\s().\-/]", "", text)
-        return any(digits in plain for digits in self._digits)
+    def is_named_in(self, text: str) -> bool:
+        """Whether a text has the number."""
+        return self.erased_in(text) != text
+
+    def is_in(self, record: Record) -> bool:
+        """Whether the value of a record has the number: JSON, or a text."""
+        try:
+            value = json.loads(record.value)
+        except ValueError:
+            return self.is_named_in(record.value)
+        return bool(self.erased(value) != value)
+
+    def erased(self, value: Any) -> Any:
+        """A JSON value without the number in its texts."""
+        if isinstance(value, dict):
+            return {self.erased(key): self.erased(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self.erased(each) for each in value]
+        return self.erased_in(value) if isinstance(value, str) else value
+
+    def erased_in(self, text: str) -> str:
+        """A text without the number."""
+        without_times = _TIMES.sub(lambda found: "~" * len(found[0]), text)
+        for found in reversed(list(_WHOLE_NUMBER.finditer(without_times))):
+            if self._is_number(found[0]):
+                text = f"{text[: found.start()]}{_ERASED}{text[found.end() :]}"
+        return text
+
+    def _is_number(self, written: str) -> bool:
+        digits = re.sub(r"[^0-9]", "", written.replace("(0)", ""))
+        return digits in self._international or ("+" not in written and digits in self._national)
 
 
-def _drops(records: Iterable[tuple[str, Record]]) -> tuple[Drop, ...]:
-    places = dict.fromkeys((namespace, record.group, record.member) for namespace, record in records)
-    return tuple(Drop(namespace, group, None, member) for namespace, group, member in places)
-
-
-def _is_erased(entry: AuditEntry) -> bool:
-    return not entry.numbers and {entry.note, entry.result} <= {None, _ERASED}
-
-
-def _without_person(entry: AuditEntry) -> AuditEntry:
-    note, result = (None if text is None else _ERASED for text in (entry.note, entry.result))
-    return replace(entry, numbers=(), note=note, result=result)
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
+_TIMES = re.compile(
+    rf"(?<![\w+])(?:{_YEAR}[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.]{_YEAR}"
+    rf"|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|\d\d?:\d\d(?::\d\d(?:\.\d+)?)?)(?:T[\d:.]+)?(?!\d)",
+    re.ASCII,
+)
+"""Dates and times."""
+_WHOLE_NUMBER = re.compile(r"(?<!\w)\+?\(?\d(?:(?:[ \u00a0./-]| ?\(|\)[ -]?| - )?\d)*(?!\w)", re.ASCII)
+"""Digits with what is written between those of one number."""

@@ -68,7 +68,11 @@ def summarised(jobs: Sequence[Job]) -> list[tuple[Job, Write]]:
     for job, _ in journalled(jobs):
         outcome = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
         post = replace(job.posts[-1], verdict=VerdictKind.CREATED, session_id=f"s{job.id}", outcome=outcome)
-        ended.append(writes.settled(job, replace(job, posts=(post,), state=JobState.COMPLETED), at=NOW, policy=POLICY))
+        ended.append(
+            writes.settled(
+                job, replace(job, posts=(post,), state=JobState.COMPLETED), at=NOW, policy=POLICY, store_id="store"
+            )
+        )
     return ended
 
 

@@ -801,6 +801,29 @@ def test_plans_of_functions_that_avoid_scans_are_not_compiled() -> None:
     assert [head for head in avoiding if "jit = off" not in head] == []
 
 
+ERASED = "+6591239876"
+
+
+def values_in_statistics(shop: Shop) -> str:
+    """The values of rows that the planner has noted, and that everybody may read."""
+    shop.server.ask(f"ANALYZE {shop.schema}.jobs, {shop.schema}.bodies, {shop.schema}.numbers, {shop.schema}.records")
+    found = "most_common_vals::text, histogram_bounds::text"
+    return f"{shop.server.ask(f'SELECT {found} FROM pg_stats WHERE schemaname = %s', shop.schema)}"
+
+
+async def test_a_call_in_a_queue_that_nobody_knows_yet_is_erased(shop: Shop, queue: CallQueue) -> None:
+    async with in_async_psycopg(shop) as (connection, _):
+        for place in range(1002):
+            await CallQueue(queue.store, f"new-{place % 2}").enqueue(flow(number(place)), connection=connection)
+        await CallQueue(queue.store, "newest").enqueue(flow(ERASED), data={"name": "Quetzal"}, connection=connection)
+        await connection.commit()
+    assert ERASED not in values_in_statistics(shop)
+    assert "Quetzal" not in values_in_statistics(shop)
+    receipt: Any = await forget(queue.store, ERASED)
+    assert (receipt["erased"]["calls"], receipt["cancelled"]) == (1, 1)
+    assert shop.server.ask(f"SELECT count(*) FROM {shop.schema}.jobs")[0][0] == 1002
+
+
 async def test_whoever_was_erased_is_not_enqueued(shop: Shop, queue: CallQueue) -> None:
     job = await queue.enqueue(flow(), unique_key="mine")
     await forget(queue.store, job.destination)

@@ -64,8 +64,8 @@ BEGIN
 END;
 $$;
 
--- Puts records that were noted, at most so many. As in `write`, what is in a group is locked before it is changed.
-CREATE FUNCTION voiceflow.put_noted(most integer, at timestamptz) RETURNS void
+-- Puts records that were noted, at most so many; returns their number. As in `write`, what is in a group is locked before it is changed.
+CREATE FUNCTION voiceflow.put_noted(most integer, at timestamptz) RETURNS integer
 LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     numbers bigint[];
@@ -77,6 +77,7 @@ BEGIN
     FOR noted IN DELETE FROM voiceflow.noted_puts WHERE number = ANY (numbers) RETURNING put LOOP
         PERFORM voiceflow.put(noted, at);
     END LOOP;
+    RETURN cardinality(numbers);
 END;
 $$;
 

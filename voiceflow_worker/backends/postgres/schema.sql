@@ -161,3 +161,10 @@ SELECT group_name AS telephone, (value::jsonb ->> 'since')::timestamptz AS since
     value::jsonb ->> 'reason' AS reason, value::jsonb ->> 'job_id' AS call_id
 FROM voiceflow.records WHERE namespace = 'suppressed';
 COMMENT ON VIEW voiceflow.suppression_list IS 'The suppression list: numbers that no queue calls, forever if `until` is NULL';
+
+-- The statistics of a column repeat some of its values, for everybody to see in pg_stats, also after their rows are gone. No plan
+-- needs those of the columns that hold what belongs to a person.
+ALTER TABLE voiceflow.jobs ALTER destination SET STATISTICS 0, ALTER unique_key SET STATISTICS 0, ALTER record SET STATISTICS 0;
+ALTER TABLE voiceflow.bodies ALTER body SET STATISTICS 0;
+ALTER TABLE voiceflow.numbers ALTER telephone SET STATISTICS 0;
+ALTER TABLE voiceflow.records ALTER group_name SET STATISTICS 0, ALTER member SET STATISTICS 0, ALTER value SET STATISTICS 0;

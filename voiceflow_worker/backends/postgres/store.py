@@ -181,9 +181,10 @@ class PostgresStore:
         return int(count)
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
-        await self.database.rows(_PUT_NOTED, 1000, now)  # by itself, so that no transaction takes locks in two orders
+        # By themselves, so that no transaction takes locks in two orders.
+        ((noted,),) = await self.database.rows(_PUT_NOTED, 1000, now)
         ((pruned,),) = await self.database.rows(_PRUNE, queue, now, events_before, max(limit, 0))
-        return int(pruned)
+        return max(int(pruned), limit if noted == 1000 else 0)
 
     @asynccontextmanager
     async def joined(self, connection: object) -> AsyncGenerator[Store]:

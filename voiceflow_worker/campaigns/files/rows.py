@@ -287,7 +287,8 @@ class SpooledRows:
 def whole_file(path: Path) -> Generator[Path]:
     """Yield a temporary path. At the end of the block the file is moved to `path`; after an error it is removed.
 
-    A `path` that is not a plain file (a pipe, `/dev/stdout`) is written directly. Raises OSError, which names `path`.
+    A new file is readable by its user only. A `path` that is not a plain file (a pipe, `/dev/stdout`) is written
+    directly. Raises OSError, which names `path`.
     """
     if path.exists() and not path.is_file():
         yield path
@@ -295,6 +296,7 @@ def whole_file(path: Path) -> Generator[Path]:
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        unfinished.touch(mode=0o600)
         yield unfinished
         if target.exists():
             unfinished.chmod(target.stat().st_mode & 0o777)
@@ -354,7 +356,6 @@ class RejectsFile:
         with self._refusing():
             if self._file is None:
                 unfinished = self._open.enter_context(whole_file(self.path))
-                unfinished.touch(mode=0o600)
                 # Excel knows the encoding of a CSV file by its byte order mark.
                 encoding = "utf-8-sig" if self._source.kind.is_table else "utf-8"
                 self._file = self._open.enter_context(unfinished.open("w", encoding=encoding, newline=""))

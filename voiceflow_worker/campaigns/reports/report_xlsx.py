@@ -68,7 +68,6 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 
     # The rows are kept in temporary files: a million calls need no more memory than one call.
     with whole_file(path) as unfinished, TemporaryDirectory() as folder:
-        unfinished.touch()  # fails before any call is written, if the file cannot be written
         options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
         book = Workbook(str(unfinished), options)
         sheets = _Sheets(book)

@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from voiceflow_worker.core.erasures import TOMBSTONES
 from voiceflow_worker.core.outcomes.outbox import WAIT_LOOKS_EVERY, last_sequence
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, read_each, totals_of
-from voiceflow_worker.core.ports.record_set import json_codec
+from voiceflow_worker.core.ports.record_set import json_codec, text_records
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
@@ -93,17 +94,19 @@ async def ended_batches(store: Store, queue: str, events: Sequence[Event]) -> li
     """
     last: dict[str, int] = {}
     ended = [event for event in events if event.kind is EventKind.ENDED]
-    jobs = (await read_each(store, list(dict.fromkeys(event.job_id for event in ended)))).jobs
+    found = await read_each(store, list(dict.fromkeys(event.job_id for event in ended)))
+    batches = {job.id: job.batch_id for job in found.jobs.values()}
+    gone = {event.job_id for event in ended} - batches.keys() - found.unreadable.keys()
+    batches |= await text_records(store, TOMBSTONES).get(sorted(gone))
     for event in ended:
-        job = jobs.get(event.job_id)
-        if job is not None and job.batch_id is not None:
-            last[job.batch_id] = max(last.get(job.batch_id, 0), event.sequence)
-    found: list[Event] = []
+        if batch_id := batches.get(event.job_id):
+            last[batch_id] = max(last.get(batch_id, 0), event.sequence)
+    ends: list[Event] = []
     for batch_id, sequence in last.items():
         end = await _end_after(store, queue, batch_id, sequence)
         if end is not None:
-            found.append(_as_event(queue, batch_id, end))
-    return found
+            ends.append(_as_event(queue, batch_id, end))
+    return ends
 
 
 async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> BatchEnd | None:

@@ -29,13 +29,12 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import entry_of
+from voiceflow_worker.core.suppression import entry_of, number_digest
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
-from voiceflow_worker.model.numbers.phone import spellings
 
 _log = structlog.get_logger("voiceflow.journal")
 
@@ -269,7 +268,7 @@ STORE_CHECK_WAIT = timedelta(seconds=1)
 
 
 def classify_rejections(
-    refused: Sequence[Rejection], *, at: datetime, seed: float, policy: CallPolicy
+    refused: Sequence[Rejection], *, at: datetime, seed: float, policy: CallPolicy, store_id: str
 ) -> tuple[list[Cancellation], list[Requeue]]:
     """The rejected jobs that end (suppressed, escalation over, batch cancelled), and those that are requeued.
 
@@ -297,10 +296,10 @@ def classify_rejections(
                 wait = max(until - at, timedelta())
                 back.append(Requeue(job, _capped_words(policy), ReasonKind.MAX_PER_PERSON, wait))
             case Absent() | AtMost() if record is not None:
-                number = record.group
-                wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{seed}"))
-                waiting[number] = min(waiting.get(number, timedelta()) + wait, LONGEST_WAIT)
-                back.append(Requeue(job, _busy_words(job, number), ReasonKind.NUMBER_BUSY, waiting[number]))
+                busy = record.group
+                wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{busy}{seed}"))
+                waiting[busy] = min(waiting.get(busy, timedelta()) + wait, LONGEST_WAIT)
+                back.append(Requeue(job, _busy_words(job, busy, store_id), ReasonKind.NUMBER_BUSY, waiting[busy]))
             case _:
                 why = "requeued: the store was restarted just before it was sent"
                 back.append(Requeue(job, why, wait=STORE_CHECK_WAIT))
@@ -316,9 +315,10 @@ def _capped_words(policy: CallPolicy) -> str:
     return "" if limit is None else f"its number has had {limit.in_words()}, the most for one person"
 
 
-def _busy_words(job: Job, number: str) -> str:
-    second = next((each for each in job.second_parties if number in spellings(each)), None)
-    if second is None or number in spellings(job.number):
+def _busy_words(job: Job, group: str, store_id: str) -> str:
+    digest = partial(number_digest, store_id=store_id)
+    second = next((each for each in job.second_parties if group == digest(each)), None)
+    if second is None or group == digest(job.number):
         return "its number is busy with another call"
     return (
         f"its second party {second} is busy with another call "

@@ -201,7 +201,9 @@ class Submitter:
     async def _settle_rejections(self, refused: Sequence[Rejection]) -> None:
         """End the rejected jobs, or requeue them, each with the reason."""
         clock = self._store.clock
-        ended, back = classify_rejections(refused, at=clock.now(), seed=clock.monotonic(), policy=self._policy)
+        ended, back = classify_rejections(
+            refused, at=clock.now(), seed=clock.monotonic(), policy=self._policy, store_id=self._store.id
+        )
         await self._journal.end(ended)
         await self._journal.requeue(back)
 

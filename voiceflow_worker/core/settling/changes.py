@@ -229,7 +229,7 @@ class Changes:
         redials: dict[str, Span | None] = {}
         for job_id, (old, new) in new_of.items():
             after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses))
-            fresh, write = writes.settled(old, after, at=now, policy=self._policy)
+            fresh, write = writes.settled(old, after, at=now, policy=self._policy, store_id=self._store.id)
             made.append((Changed(old, fresh), write))
         written = await write_each(self._store, BulkWrite(writes=tuple(write for _, write in made)), now=now)
         for (changed, _), answer in zip(made, written, strict=True):

@@ -1,0 +1,389 @@
+"""Erasing a person while others act: every other act runs between any two of its trips to the store, and it in theirs.
+
+Nothing that has returned is lost: an opt-out, an acknowledgement, a call. What limits calls to the number stands. The
+number itself is nowhere afterwards, unless somebody ordered something for it after the erasure had begun.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.contract.samples import ManualClock
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import SOURCE
+from tests.support.stores import EVERY
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Store, SuppressionList, open_store
+from voiceflow_worker.actions import ActionRefusedError, Operator
+from voiceflow_worker.actions.calls import Redial
+from voiceflow_worker.actions.suppression import Suppress, Unsuppress
+from voiceflow_worker.core import audit, writes
+from voiceflow_worker.core.audit import AUDIT
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Page, Put, Same, Write
+from voiceflow_worker.core.progress import INCOMING, RECORDINGS, CallProgress
+from voiceflow_worker.core.settling.changes import EARLY, Sessions
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.suppression import ORDERED, number_digest
+from voiceflow_worker.errors import ChangedSinceError, JobError, SuppressedNumberError, TooLateError
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs.policy import PersonLimit
+from voiceflow_worker.model.reports.events import CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.service.alarms import Alarms, Alerts
+from voiceflow_worker.service.escalation import Escalation
+from voiceflow_worker.service.escalation_state import EscalationState
+from voiceflow_worker.service.escalation_store import ALARMS, OPEN, EscalationStore
+from voiceflow_worker.service.escalations import Escalations
+from voiceflow_worker.service.forget import Forget, Trail
+
+pytestmark = pytest.mark.anyio
+POLICY = CallPolicy(max_per_person=PersonLimit(2, timedelta(hours=24)))
+HOUR = timedelta(hours=1)
+NAMESPACES = (
+    AUDIT, SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, ALARMS, OPEN,
+    writes.ENDED_ESCALATION, INCOMING, EARLY, RECORDINGS,
+)  # fmt: skip
+_places = itertools.count()
+
+
+@dataclass
+class Life:
+    """A person with two calls of today, one that waits, an escalation that nobody answered, and a friend in a call."""
+
+    store: Store
+    clock: ManualClock
+    number: str = field(default_factory=lambda: f"+659{next(_places):07}")
+    voice: ScriptedVoice = field(default_factory=ScriptedVoice)
+    called: Any = None
+    escalation: str = ""
+
+    def engine(self, queue: str = "default") -> Engine:
+        return Engine(self.store, self.voice, queue=queue, policy=POLICY)
+
+    @property
+    def duty(self) -> Alarms:
+        return Alarms(Escalations(CallQueue(self.store, "duty")))
+
+    async def lived(self) -> Life:
+        engine = self.engine()
+        for _ in range(2):
+            self.called = await engine.enqueue(self.number)
+            assert [job.id for job in await engine.send()] == [self.called.id]
+            await engine.summarise(self.called)
+            self.clock.advance(timedelta(seconds=1))  # so that the calls have an order
+        await engine.enqueue(self.number, not_before=self.clock.now() + 9 * HOUR)
+        friend = f"+658{self.number[4:]}"
+        bridged = CallFlow.call(friend, source=SOURCE).say("-", voice_profile="x").then_call(self.number, source=SOURCE)
+        await self.engine("friends").queue.enqueue(bridged)
+        await self.engine("friends").send()
+        await CallProgress(self.store).status(
+            CallStatus(session_id=f"in-{self.number}", direction=Direction.INBOUND, source=self.number, call_status="X")
+        )
+        leg = CallLeg(destination=self.number, status="COMPLETED")
+        early = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", legs=(leg,))
+        await Sessions(self.store).early.add({f"early-{self.number[3:]}": early})
+        await self.alert()
+        records = EscalationStore(CallQueue(self.store, "duty"))
+        (found,) = [each for each in (await records.all_open()).values() if self.number in each.escalation.numbers]
+        self.escalation = found.id
+        over = replace(found.record, state=EscalationState.UNANSWERED, ended_at=self.clock.now())
+        assert await records.write(found, over)
+        return self
+
+    async def alert(self) -> None:
+        alert = {"status": "firing", "fingerprint": self.number[1:], "labels": {}, "startsAt": "2026-01-01T00:00:00Z"}
+        said: Any = {"say": "-", "source": SOURCE, "voice_profile": "en-IE-EmilyNeural"}
+        numbers = (self.number, "+6531111111")
+        await self.duty.fire(Alerts.of({"alerts": [alert]}), Escalation(numbers=numbers, **said), wording=None)
+
+    def over(self, store: Store) -> Life:
+        """The same, over a store that something happens to."""
+        return replace(self, store=store)
+
+    def order(self) -> Forget:
+        return Forget(operator=Operator(self.store, POLICY, name="Li"), number=self.number, note=f"{self.number} asked")
+
+    async def named_in(self) -> set[str]:
+        """The namespaces with the number in clear, alone or with its country code."""
+        found = await self.store.records({name: Page(limit=100_000) for name in NAMESPACES}, now=self.clock.now())
+        clear = re.compile(rf"(?<![0-9A-Za-z])(?:{re.escape(self.number)}|{self.number[3:]})(?![0-9A-Za-z])")
+        return {name for name, records in found.items() if any(clear.search(f"{each}") for each in records)}
+
+    async def listed(self) -> bool:
+        return bool(await SuppressionList(self.store).entries_of([self.number]))
+
+    async def calls(self) -> list[Job]:
+        return await Trail(self.store, self.number, policy=POLICY).calls()
+
+    async def rings_again(self) -> bool:
+        """Whether a call that is enqueued now is sent, in a queue of its own or in that of the calls of today."""
+        rang = len(self.voice.placed)
+        for queue in ("default", "other"):
+            engine = self.engine(queue)
+            with suppress(SuppressedNumberError):
+                job = await engine.enqueue(self.number)
+                await engine.send()
+                with suppress(TooLateError):  # it does not stand before those of the next life
+                    await engine.queue.cancel(job.id)
+        return len(self.voice.placed) > rang
+
+
+Happens = Callable[[Life], Awaitable[object]]
+
+
+async def erases(life: Life) -> Any:
+    return (await life.order().do()).documents[0]
+
+
+async def is_put_on_the_list(life: Life) -> None:
+    who = Operator(life.store, POLICY, name="Li")
+    await Suppress(operator=who, numbers=[life.number], note=f"{life.number} asked").do()
+
+
+async def is_taken_off_the_list(life: Life) -> None:
+    await Unsuppress(operator=Operator(life.store, POLICY), numbers=[life.number]).do()
+
+
+async def is_acknowledged(life: Life) -> None:
+    await Escalations(CallQueue(life.store, "duty")).acknowledge(life.escalation, by="Ann")
+
+
+async def fires_on(life: Life) -> None:
+    await life.alert()
+
+
+async def is_enqueued(life: Life) -> Job:
+    return await life.engine("new").enqueue(life.number)
+
+
+async def is_redialled(life: Life) -> None:
+    who = Operator(life.store, POLICY)
+    await Redial(operator=who, call=life.called.id, note=f"{life.number} asked", force=True).do()
+
+
+async def has_a_recording(life: Life) -> bool:
+    session = f"session-{life.called.id}.1"
+    ready = RecordingReady(session_id=session, recording_id="r1", file_path=f"https://x/{life.number}")
+    await CallProgress(life.store, recordings_for=HOUR).recording(ready)
+    return life.called.id in {job.id for job in await life.calls()}
+
+
+# --- what must hold afterwards ---
+
+
+async def the_person_stays_on_the_list(life: Life, done: Mapping[str, Any]) -> None:
+    listed = (await SuppressionList(life.store).entries_of([life.number])).get(life.number)
+    assert listed is not None, "an opt-out that had returned is gone"
+    assert listed.until is None, "an opt-out for good that had returned is gone"
+
+
+async def the_list_is_as_it_was_ordered(life: Life, done: Mapping[str, Any]) -> None:
+    assert await life.listed() is isinstance(done["other"], Exception)
+
+
+async def the_acknowledgement_stands(life: Life, done: Mapping[str, Any]) -> None:
+    record = (await EscalationStore(CallQueue(life.store, "duty")).get(life.escalation)).record
+    assert record.acknowledged is not None, "an acknowledgement that had returned is lost"
+    assert record.acknowledged.by == "Ann"
+
+
+async def somebody_is_called_for_the_alert(life: Life, done: Mapping[str, Any]) -> None:
+    duty = CallQueue(life.store, "duty")
+    open_now = await EscalationStore(duty).all_open()
+    ended = await life.store.records({writes.ENDED_ESCALATION: list(open_now)}, now=life.clock.now())
+    assert ended[writes.ENDED_ESCALATION] == [], "its ended record is back, so that none of its calls is sent"
+    marks = [
+        life.number in f"{each.record.alarms}" or life.number in each.escalation.numbers for each in open_now.values()
+    ]
+    assert any(marks), "nobody is called for the alert"
+
+
+async def the_call_waits_or_was_cancelled(life: Life, done: Mapping[str, Any]) -> None:
+    left = {job.id for job in await life.calls() if job.state is JobState.QUEUED}
+    receipt = done["erasure"]
+    assert isinstance(receipt, Exception) or done["other"].id in left or receipt["cancelled"] >= 2
+
+
+async def no_call_is_left(life: Life, done: Mapping[str, Any]) -> None:
+    assert isinstance(done["erasure"], Exception) or await life.calls() == []
+
+
+async def no_recording_of_a_call_is_left(life: Life, done: Mapping[str, Any]) -> None:
+    if done["other"] is True and not isinstance(done["erasure"], Exception):
+        assert RECORDINGS not in await life.named_in(), "the number is in a recording of an erased call"
+
+
+Check = Callable[[Life, Mapping[str, Any]], Awaitable[None]]
+ACTS: Mapping[str, tuple[Happens, Check, frozenset[str]]] = {
+    "suppress": (is_put_on_the_list, the_person_stays_on_the_list, frozenset({SUPPRESSED, ORDERED, AUDIT})),
+    "unsuppress": (is_taken_off_the_list, the_list_is_as_it_was_ordered, frozenset({AUDIT})),
+    "acknowledge": (is_acknowledged, the_acknowledgement_stands, frozenset()),
+    "alert": (fires_on, somebody_is_called_for_the_alert, frozenset({OPEN, ALARMS})),
+    "enqueue": (is_enqueued, the_call_waits_or_was_cancelled, frozenset()),
+    "redial": (is_redialled, no_call_is_left, frozenset({AUDIT})),
+    "recording": (has_a_recording, no_recording_of_a_call_is_left, frozenset({RECORDINGS})),
+    "another erasure": (erases, no_call_is_left, frozenset()),
+}
+"""What happens beside the erasure; what must hold then; and where the number may be, if the act began later."""
+REFUSED = (ActionRefusedError, ChangedSinceError, JobError)
+
+
+class Explored:
+    """One of two acts is stopped before its n-th trip to the store, and the other runs as a whole."""
+
+    def __init__(self, life: Life, name: str, *, erasure_first: bool, place: int) -> None:
+        self.life = life
+        self.act, self.check, self.may_name = ACTS[name]
+        self.place = place
+        self.first, self.second = ("erasure", "other") if erasure_first else ("other", "erasure")
+        self.done: dict[str, Any] = {}
+        self.trips = 0
+
+    async def runs(self) -> bool:
+        """Returns False if the first act had fewer trips."""
+        if self.act in {is_put_on_the_list, is_taken_off_the_list}:
+            await SuppressionList(self.life.store).add(self.life.number, until=self.life.clock.now() + HOUR)
+        await self._run(self.first, self.life.over(FaultyStore(self.life.store, before=self._before)))
+        if self.second not in self.done:
+            return False
+        await self._judge()
+        return True
+
+    async def _before(self, _: StoreCall) -> None:
+        self.trips += 1
+        if self.trips == self.place:
+            await self._run(self.second, self.life)
+
+    async def _run(self, name: str, life: Life) -> None:
+        try:
+            self.done[name] = await (erases if name == "erasure" else self.act)(life)
+        except REFUSED as error:
+            self.done[name] = error
+
+    async def _judge(self) -> None:
+        life, refused = self.life, isinstance(self.done["erasure"], Exception)
+        await self.check(life, self.done)
+        if not refused:
+            named = await life.named_in()
+            assert named <= self.may_name, f"the number is in {named}"
+            assert AUDIT not in named or named & {SUPPRESSED} or self.act is not is_put_on_the_list, (
+                "in the audit alone"
+            )
+        assert not await life.rings_again(), "a phone rang that is limited, in a call, or on the list"
+
+
+async def explored(life_of: Callable[[], Awaitable[Life]], name: str, *, every: int = 1) -> int:
+    """All places of both directions; returns how many."""
+    places = 0
+    for erasure_first in (True, False):
+        for place in itertools.count(1, every):
+            if not await Explored(await life_of(), name, erasure_first=erasure_first, place=place).runs():
+                break
+            places += 1
+    return places
+
+
+@pytest.fixture
+async def lives(backend: str, fresh_url: Callable[[str], str], clock: ManualClock) -> AsyncIterator[Any]:
+    async with open_store(fresh_url(backend), clock=clock) as store:
+        yield lambda: Life(store, clock).lived()
+
+
+@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_an_erasure_and_another_act_do_not_undo_each_other(lives: Any, name: str) -> None:
+    assert await explored(lives, name, every=5) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("backend", EVERY)
+async def test_at_no_place_do_an_erasure_and_another_act_undo_each_other(lives: Any, name: str) -> None:
+    assert await explored(lives, name) >= 20
+
+
+# --- seeded defects ---
+
+
+def without_conditions(patch: pytest.MonkeyPatch, kind: type) -> None:
+    """The erasure writes whatever was changed since it has read it."""
+
+    class Careless(FaultyStore):
+        async def write(self, bulk: BulkWrite, **options: Any) -> Any:
+            bulk = replace(bulk, writes=tuple(self._loose(each) for each in bulk.writes))
+            return await super().write(bulk, **options)
+
+        def _loose(self, write: Write) -> Write:
+            kept = tuple(each for each in write.conditions if not isinstance(each, kind))
+            return replace(write, conditions=kept, drops=tuple(replace(each, value=None) for each in write.drops))
+
+    plain = Forget._trail
+    patch.setattr(Forget, "_trail", lambda self: replace(plain(self), store=Careless(plain(self).store)))
+
+
+def result_is_always_stored(patch: pytest.MonkeyPatch) -> None:
+    plain = audit.finish
+    patch.setattr(audit, "finish", lambda store, entry, result, **_: plain(store, entry, result))
+
+
+def dropping(*namespaces: str) -> Callable[[pytest.MonkeyPatch], None]:
+    def limits_go(patch: pytest.MonkeyPatch) -> None:
+        plain = Trail._erase_opt_out
+
+        async def and_more(self: Trail) -> bool:
+            digest = number_digest(self.number, store_id=self.store.id)
+            found = await self.store.records({name: Page() for name in namespaces}, now=self.store.clock.now())
+            gone = [
+                Drop(name, each.group, None, each.member)
+                for name in namespaces
+                for each in found[name]
+                if digest in each.group
+            ]
+            await self.store.write(BulkWrite(writes=(Write(drops=tuple(gone)),)), now=self.store.clock.now())
+            return await plain(self)
+
+        patch.setattr(Trail, "_erase_opt_out", and_more)
+
+    return limits_go
+
+
+def ended_escalations_are_written_as_read(patch: pytest.MonkeyPatch) -> None:
+    async def careless(self: Trail) -> None:
+        async for each in self._naming(writes.ENDED_ESCALATION):
+            put = Put(writes.ENDED_ESCALATION, each.group, each.value.replace(self.number, "erased"), each.ends_at)
+            await self.store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=self.store.clock.now())
+
+    patch.setattr(Trail, "_erase_from_escalations", careless)
+
+
+DEFECTS: Mapping[str, tuple[str, Callable[[pytest.MonkeyPatch], None], str]] = {
+    "an opt-out is dropped as it is now": ("suppress", lambda patch: without_conditions(patch, Same), "opt-out"),
+    "an acknowledgement is overwritten": ("acknowledge", lambda patch: without_conditions(patch, Same), "lost"),
+    "an ended escalation is put back": ("alert", ended_escalations_are_written_as_read, "ended record"),
+    "a recording that came meanwhile stays": (
+        "recording", lambda patch: without_conditions(patch, AtMost), "the number is in",
+    ),
+    "a result follows into the audit log": ("suppress", result_is_always_stored, "in"),
+    "the locks go": ("enqueue", dropping(writes.SECOND_PARTY), "a phone rang"),
+    "the attempts and the locks go": ("enqueue", dropping(writes.PERSON, writes.SECOND_PARTY), "a phone rang"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["memory"])
+@pytest.mark.parametrize("defect", DEFECTS)
+async def test_a_seeded_defect_is_found(lives: Any, defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, seed, found = DEFECTS[defect]
+    seed(monkeypatch)
+    with pytest.raises(AssertionError, match=found):
+        await explored(lives, name)
