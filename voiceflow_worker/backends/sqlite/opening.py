@@ -157,6 +157,8 @@ _APPLICATION = slice(68, 72)
 _MOST_NAMES = 5
 _MOST_FILES = 500
 
+_MOUNTS = Path("/proc/self/mountinfo")
+
 T = TypeVar("T")
 
 
@@ -171,6 +173,7 @@ def open_file(path: Path, *, lock_timeout: timedelta, files: Identities | None =
     connection closes.)
     """
     _require_sound_sqlite()
+    _require_shared_mount(path)
     try:
         with translating(path):
             for _ in range(_TRIES):
@@ -235,6 +238,23 @@ def _require_sound_sqlite() -> None:
         raise StoreUnavailableError(
             f"the installed apsw contains SQLite {version}, which may damage a store if several connections write. "
             "Upgrade apsw: pip install -U apsw",
+            passes=False,
+        )
+
+
+def _require_shared_mount(path: Path) -> None:
+    """Refuse a file that is mounted alone, as by `docker run -v ./calls.db:/data/calls.db`: its -wal file is not."""
+    try:
+        shown = _MOUNTS.read_bytes().splitlines()
+    except OSError:  # not Linux
+        return
+    # Blanks and such are written as \040 (proc(5)).
+    points = [re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split(b" ")[4]) for line in shown]
+    if os.fsencode(path.resolve()) in points:
+        raise StoreUnavailableError(
+            f"the file of the store {path} is a mount point: it is mounted alone, as by `docker run -v`, so the -wal "
+            "file beside it, which has what was stored last, is lost with the container, and calls would be made "
+            "twice. Nothing was changed. Mount the folder of the file instead.",
             passes=False,
         )
 
