@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from starlette.routing import Route
 
 from voiceflow_worker.asgi import server, time_limits
 from voiceflow_worker.asgi.connections import Connection
-from voiceflow_worker.asgi.server import Address, connections_that_fit, raise_limit, serving
+from voiceflow_worker.asgi.server import Address, connections_that_fit, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -312,5 +313,5 @@ async def test_the_oldest_connection_without_a_whole_request_makes_room(monkeypa
 
 
 def test_connections_fit_below_the_limit() -> None:
-    limit = raise_limit()
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert 16 <= connections_that_fit() < limit

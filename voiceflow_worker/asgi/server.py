@@ -30,8 +30,6 @@ ACCEPTED_AT_ONCE = 8
 FAREWELL = 1.0
 """Seconds for which a client may take to see that its idle connection has ended."""
 LOOK_EVERY = 0.01
-MOST_RAISED = 65_536
-"""The highest limit that `raise_limit` sets. Some systems allow 10^9, and allocate tables of that size."""
 MOST = 4096
 """The most connections that a server takes requests from, even if more descriptors are free. Each takes 30 KB."""
 LEAST = 16
@@ -40,19 +38,6 @@ _KEPT_LEAST, _KEPT_MOST = 40, 128
 bounds, an eighth of the process's limit is kept free."""
 _OPEN = (Path("/proc/self/fd"), Path("/dev/fd"))
 _GUESSED = 32
-
-
-def raise_limit() -> int:
-    """Raise this process's limit on open files towards the hard limit (`ulimit -Hn`), and return the new limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_RAISED if hard == resource.RLIM_INFINITY else min(hard, MOST_RAISED)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):  # macOS refuses more than its own OPEN_MAX
-            return soft
-        return wanted
-    return soft
 
 
 def connections_that_fit() -> int:

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -243,6 +244,33 @@ def collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 5, 5)
+
+
+MOST_DESCRIPTORS = 65_536
+"""The highest limit that `raise_limit` sets. Some systems allow 10^9, and allocate tables of that size."""
+DESCRIPTORS = 80
+"""The descriptors of a worker or receiver for all but the connections to 8x8: its store, journal, log and metrics."""
+
+
+def raise_limit(*, least: int = DESCRIPTORS) -> int:
+    """Raise this process's limit on open files towards the hard limit (`ulimit -Hn`), and return the new limit.
+
+    Raises SettingsError if it is below `least`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return soft
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft < wanted:
+        with suppress(OSError, ValueError):  # macOS refuses more than its own OPEN_MAX
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft < least:
+        raise SettingsError(
+            f"this process may have only {soft} files open, and needs {least}: raise the limit (`ulimit -n {least}`, "
+            f"LimitNOFILE={least} in a systemd unit), or lower VOICEFLOW_CONCURRENCY if it is high"
+        )
+    return soft
 
 
 _LEAST_TIMEOUT = timedelta(seconds=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import replace
 from enum import IntEnum
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import PurePath
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
 from voiceflow_worker.errors import (
     CallLogUnavailableError,
@@ -34,35 +35,56 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-_NOBODY_READS = frozenset({errno.EIO, errno.EPIPE, errno.ENXIO})
 PIPED_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in columns."""
 
 
 class _Lasting(FileIO):
-    """A stream whose reader may go away: a terminal that is closed (EIO), a pipe (EPIPE). What it missed is dropped."""
+    """A stream that may fail: its terminal or pipe is closed, its disk is full. What cannot be written is dropped."""
 
     def write(self, content: ReadableBuffer, /) -> int:
-        """Write bytes, or drop them if nobody reads them any more."""
+        """Write bytes, or drop and count them."""
+        lost = "a full pipe"
         try:
-            return super().write(content)
+            written = super().write(content)
         except OSError as error:
-            if error.errno not in _NOBODY_READS:
-                raise
+            written, lost = None, str(error.strerror)
+        if written is None:
+            from voiceflow_worker.core.ports.background import LOG_LOST  # it takes time to load
+
+            LOG_LOST[lost] += 1
             return memoryview(content).nbytes
+        return written
 
 
-def keep_stderr() -> None:
-    """Let no failure to write on stderr end this process. A line that nobody reads must not cut the calls in flight."""
-    stream = sys.__stderr__
-    if stream is not None and sys.stderr is stream:
+def keep_streams() -> None:
+    """Let no failure to write on stderr end this process: a line that nobody reads must not cut the calls in flight.
+
+    A standard stream that is closed leads nowhere, and its number is given to no other file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if cast("TextIO | None", sys.stdout) is None:
+        sys.stdout = TextIOWrapper(BufferedWriter(FileIO(1, "w", closefd=False)))
+    if sys.stderr is cast("TextIO | None", sys.__stderr__):
+        sys.stderr = _lasting(sys.stderr, 2)
+
+
+def keep_stdout() -> None:
+    """Let no failure to write on stdout end this process either: what a service says there is a log."""
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _lasting(sys.stdout, 1)
+
+
+def _lasting(stream: TextIO | None, number: int) -> TextIO:
+    if stream is not None:
         stream.flush()
-        sys.stderr = TextIOWrapper(
-            BufferedWriter(_Lasting(stream.fileno(), "w", closefd=False)),
-            encoding=stream.encoding,
-            errors="backslashreplace",
-            line_buffering=True,
-        )
+    encoding = "utf-8" if stream is None else stream.encoding
+    raw = _Lasting(number, "w", closefd=False)
+    return TextIOWrapper(BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=True)
 
 
 class Output:

@@ -18,19 +18,24 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.options import REST
-from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, tell_error
+from voiceflow_worker.cli.output import ExitCode, explained, keep_streams, tell_error
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. An expected error is printed as a sentence, without a traceback."""
-    keep_stderr()
+    keep_streams()
     for stream in (sys.stdout, sys.stderr):
         # A character that this terminal cannot print is escaped, and does not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     REST.is_printed = "--help-all" in arguments
     arguments = _with_states(["--help" if each == "--help-all" else each for each in arguments])
-    return _ended(arguments)
+    code = _ended(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:  # the rest of the output is dropped: Python would write it again, and end with 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 _STATES = re.compile("[a-z]+(,[a-z]+)*", re.IGNORECASE)
@@ -58,9 +63,7 @@ def _ended(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         tell_error(_usage(error))
         return ExitCode.BAD_INPUT
-    except BrokenPipeError:
-        # The reader, such as `| head`, has closed the pipe. The rest of the output is dropped.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader, such as `| head`, has closed the pipe
         return ExitCode.UNDONE
     except BaseException as error:
         known = explained(error)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.cli.opening import opened_queue, signals_to, supervised
 from voiceflow_worker.cli.options import Flag, QueueOptions
-from voiceflow_worker.cli.output import ExitCode, Output
+from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ async def schedule(
 async def _run(
     scheduler: Scheduler, output: Output, calls: CallQueue, settings: Settings, statuses: Sequence[ScheduleStatus]
 ) -> None:
+    keep_stdout()
     grace = settings.shutdown_grace.total_seconds()
 
     def stop(count: int) -> None:

@@ -34,7 +34,7 @@ from voiceflow_worker.cli.output import (
     Meter,
     Output,
     explained,
-    keep_stderr,
+    keep_streams,
     meter,
     tell_error,
 )
@@ -200,7 +200,7 @@ def main() -> int:
 
     The process reads its options from the first line of stdin, and stops at the end of stdin.
     """
-    keep_stderr()
+    keep_streams()
     try:
         anyio.run(_work, sys.stdin.buffer.readline().decode())
     except BaseException as error:

@@ -14,7 +14,14 @@ import anyio
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.ivr import IvrOption
-from voiceflow_worker.cli.opening import collect_less, opened_queue, signals_to, supervised, voice_client
+from voiceflow_worker.cli.opening import (
+    collect_less,
+    opened_queue,
+    raise_limit,
+    signals_to,
+    supervised,
+    voice_client,
+)
 from voiceflow_worker.cli.options import (
     Flag,
     NotifyOption,
@@ -89,7 +96,7 @@ async def serve(
     """
     import anyio
 
-    from voiceflow_worker.asgi.server import raise_limit, serving
+    from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.webhooks.receiver import Receiver, check_receiver

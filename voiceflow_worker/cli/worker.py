@@ -10,9 +10,18 @@ import anyio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from, signals_to, supervised, voice_client
+from voiceflow_worker.cli.opening import (
+    DESCRIPTORS,
+    collect_less,
+    opened_queue,
+    raise_limit,
+    settings_from,
+    signals_to,
+    supervised,
+    voice_client,
+)
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
-from voiceflow_worker.cli.output import ExitCode, Output, with_remedies
+from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout, with_remedies
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError, StoreError, VoiceError
@@ -91,6 +100,8 @@ async def worker(
         raise InvalidInputError("--metrics-host works only together with --metrics-port")
     if processes > 1 and settings.store.startswith("memory:"):
         raise InvalidInputError("memory:// is limited to one process: give --processes 1, or another --store")
+    keep_stdout()
+    raise_limit(least=DESCRIPTORS + settings.concurrency)
     output = common.output()
     async with (
         opened_queue(settings, makes=True) as calls,

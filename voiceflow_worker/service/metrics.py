@@ -39,7 +39,7 @@ from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
-from voiceflow_worker.core.ports.background import failing_here, health
+from voiceflow_worker.core.ports.background import LOG_LOST, failing_here, health
 from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
@@ -228,6 +228,10 @@ RECORDS_UNREADABLE = CounterOf(
     "voiceflow_records_unreadable_total", "Calls and records that this process could not read, and has skipped."
 )
 
+LOG_WRITES_LOST = CounterOf(
+    "voiceflow_log_writes_lost_total", "Texts that this process could not write into its log, and has dropped."
+)
+
 
 class HookMetrics:
     """The metrics of the hooks of this process."""
@@ -257,6 +261,7 @@ class ProcessMetrics:
         """The metrics with their current values."""
         yield STATEMENTS_UNANSWERED.of({(): len(unanswered)})
         yield RECORDS_UNREADABLE.of({(): unreadable_here()})
+        yield LOG_WRITES_LOST.of({(): LOG_LOST.total()})
         yield BUILD.of({(self._version,): 1})
         with suppress(OSError):  # the folder is made when it is first needed
             disk = disk_usage(self._folder)

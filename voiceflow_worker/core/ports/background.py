@@ -137,6 +137,9 @@ def health(failing: Mapping[str, str]) -> dict[str, object]:
     return {"status": "failing", "failing": [{"task": task, "error": error} for task, error in failing.items()]}
 
 
+LOG_LOST = Counter[str]()
+"""How often this process could not write into its log, by the error: a full disk, a pipe that nobody reads."""
+
 _ANSWERING: list[object] = []
 
 
