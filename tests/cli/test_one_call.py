@@ -41,6 +41,8 @@ def test_a_person_who_answers_hears_the_text(voiceflow: Program, eight: EightByE
     assert (job.batch_id, job.source, job.state.value) == ("call", SOURCE, "completed")
     assert '"text":"The server room is too warm."' in job.body
     assert "en-IE-EmilyNeural" in job.body
+    (kept,) = voiceflow("audit", "--json").lines
+    assert (kept["action"], kept["on"], kept["call_id"], kept["numbers"]) == ("call", "command", job.id, [MINE])
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.console.columns import look
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.model.times import DateOrder
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +174,8 @@ async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_
         assert "+6581112222 is called with the text of the first row" in told
         assert "Nothing is sent at present: queue default is held" in told
         await one.send("start")
+    (tried,) = [each for each in await entries_on(memory) if each.action == "call"]
+    assert (tried.on, tried.numbers, tried.batch) == ("pages", ("+6581112222",), "may-trial")
     calls = await CallQueue(memory).find(batch_id="may")
     assert sorted(job.name for job in calls) == ["<b>Ana</b>", "Bill"]
 

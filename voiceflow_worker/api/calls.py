@@ -137,7 +137,8 @@ async def ask(asked: Asked) -> Answer:
     desk = asked.desk
     call = await asked.aside(NamedCall, asked.document, key=asked.key)
     with asked.alone():
-        job, is_new = await call.enqueue(desk.queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
+        async with desk.queue.ordered(asked.operator.actor) as queue:
+            job, is_new = await call.enqueue(queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
     return Answer(call_as_json(job), 201 if is_new else 200, location=f"/v1/calls/{job.id}")
 
 

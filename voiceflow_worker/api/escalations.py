@@ -155,7 +155,7 @@ async def ask(asked: Asked) -> Answer:
     desk, policies = asked.desk, await asked.desk.policies.current()
     with asked.alone():
         started = await Escalations(desk.queue).order(
-            asked.document, key=asked.key, settings=desk.settings, policies=policies
+            asked.document, key=asked.key, settings=desk.settings, policies=policies, by=asked.operator.actor
         )
     status = started.status
     return Answer(status.as_json(), 201 if started.created else 200, location=_place(status))

@@ -316,7 +316,8 @@ class CampaignPage:
             data=call.data,
             menu=call.menu,
         )
-        await self._operator.queue(queue_name).enqueue_many([request])
+        async with self._operator.queue(queue_name).ordered(self._operator.actor) as queue:
+            await queue.enqueue_many([request])
         told = f"{number.e164} is called with the text of the first row, within ten minutes if a worker runs."
         return " ".join([told, *await active_holds(self._operator.store, queue_name, request.batch_id)])
 

@@ -22,13 +22,25 @@ import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
-from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Record, Result, Same, Store, Write, WriteResult
+from voiceflow_worker.core.ports.store import (
+    BulkWrite,
+    Insert,
+    Mode,
+    Put,
+    Record,
+    Result,
+    Same,
+    Store,
+    Write,
+    WriteResult,
+)
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import LONGEST_NAME, in_words, rfc3339
 
-AUDIT = "audit"
+AUDIT, CALL = "audit", "call"
+"""The namespace of entries; and the action by which somebody orders a single call."""
 KEPT = timedelta(days=400)
 LATEST = 10
 PAGE = 500
@@ -197,6 +209,9 @@ class AuditedStore:
         if self.is_kept:
             return await self._store.write(bulk, now=now)
         kept = [place for place, write in enumerate(bulk.writes) if write.change or write.puts or write.drops]
+        made = [write.change.job for write in bulk.writes if isinstance(write.change, Insert)]
+        if self.entry.action == CALL and len(made) == 1:
+            self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
         puts = self.entry.puts(mode=Mode.KEEP)
         writes = list(bulk.writes)
         for place in kept:

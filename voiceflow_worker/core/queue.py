@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
-from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, audited
+from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
 from voiceflow_worker.core.imports import (
@@ -252,6 +252,13 @@ class CallQueue:
         )  # fmt: skip
         async with audited(self.store, entry) as store:
             yield store
+
+    @asynccontextmanager
+    async def ordered(self, by: Actor) -> AsyncGenerator[CallQueue]:
+        """This queue for a single call that somebody orders: the write of the call keeps its entry of the audit log."""
+        entry = AuditEntry.of(by, CALL, at=self.store.clock.now(), queue=self.name, result="enqueued")
+        async with audited(self.store, entry) as store:
+            yield CallQueue(store.store, self.name, policy=self.policy, redial=self._redial)
 
     async def cancel_many(self, job_ids: Sequence[str], *, reason: str = "cancelled by a person") -> list[str]:
         """Cancel those of these jobs that have not been sent; returns their ids. Raises StoreError.

@@ -119,9 +119,12 @@ class Escalations:
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
         return f"{self.queue.name}.escalation-{digest}"
 
-    async def start(self, escalation: Escalation, *, key: str, request: object = None) -> StartedEscalation:
+    async def start(
+        self, escalation: Escalation, *, key: str, request: object = None, by: str | Actor | None = None
+    ) -> StartedEscalation:
         """Begin to call, or find the escalation that was started with this key before; nobody is then called again.
 
+        The audit log has who ordered it, if that is known (`by`).
         `request` is what was requested, as JSON, by default the escalation: the same key with another is refused.
         Raises `KeyConflictError`, `CallFlowError` for a key that cannot be kept, and StoreError, after which the same
         start is safe.
@@ -131,7 +134,12 @@ class Escalations:
         escalation_id, now = self.id_of(key), self._store.clock.now()
         digest = _digest(escalation.as_json() if request is None else request)
         record = EscalationRecord.new(escalation, key=key, request_digest=digest, at=now)
-        write = self._records.creation(escalation_id, record)
+        batch = escalation.batch_id or escalation_id.partition(".")[2]
+        entry = AuditEntry.of(
+            Actor.of(by), "escalate", at=now, queue=self.queue.name, batch=batch, numbers=escalation.numbers,
+            result=f"began escalation {escalation_id}",
+        )  # fmt: skip
+        write = self._records.creation(escalation_id, record, puts=() if by is None else entry.puts())
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return StartedEscalation(await self.advance(escalation_id), created=True)
@@ -144,6 +152,7 @@ class Escalations:
         key: str,
         settings: Settings,
         policies: Mapping[str, Mapping[str, object]] | None = None,
+        by: str | Actor | None = None,
     ) -> StartedEscalation:
         """Start the escalation with these fields, completed by their policy and the settings, or find that of this key.
 
@@ -152,7 +161,8 @@ class Escalations:
         """
         with suppress(EscalationNotFoundError):
             return await self._started(key, _digest(fields))
-        return await self.start(Escalation.of(fields, settings=settings, policies=policies), key=key, request=fields)
+        escalation = Escalation.of(fields, settings=settings, policies=policies)
+        return await self.start(escalation, key=key, request=fields, by=by)
 
     async def _started(self, key: str, digest: str) -> StartedEscalation:
         """The escalation with this key, continued. Raises KeyConflictError if something else was asked for."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.progress import CallProgress, SessionProgress
@@ -278,7 +279,8 @@ async def _enqueued(
     try:
         flow = CallFlow.call(call.number, source=settings.source or "")
         flow = flow.say(call.text, voice_profile=profile).hangup()
-        return await calls.enqueue(flow, batch_id=batch, valid_for=VALID_FOR, redial=_ONCE)
+        async with calls.ordered(Actor(on=Interface.COMMAND, login=login_name())) as queue:
+            return await queue.enqueue(flow, batch_id=batch, valid_for=VALID_FOR, redial=_ONCE)
     except InvalidInputError as error:
         return failure(str(error))
 
