@@ -577,6 +577,11 @@ class WriteContract(Ground):
 
     # 11. Durability is tried by the crash tests of each backend; here, that both kinds are stored.
 
+    @pytest.mark.parametrize("together", [False, True])
+    @pytest.mark.parametrize("durable", [False, True])
+    async def test_an_empty_bulk_write_is_answered(self, store: Store, *, together: bool, durable: bool) -> None:
+        assert await results_of(store, together=together, durable=durable) == []
+
     async def test_a_bulk_write_that_is_not_durable_is_seen_by_all(self, store: Store, other: Store) -> None:
         assert await results_of(store, Write(puts=(put("a"),)), durable=False) == [DONE]
         assert await held(other) == {"a": "v"}

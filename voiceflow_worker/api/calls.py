@@ -14,6 +14,7 @@ from voiceflow_worker.api.operations import Body, Json, Note, Operation, PageOf,
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -182,6 +183,7 @@ async def cancel(asked: Asked) -> Answer:
         _, job = await operator.call(call)
         if job.state is not JobState.CANCELLED:
             raise
+        await confirm(operator.store)
         return Answer(call_as_json(job))  # asked again, because the answer was lost
 
 
@@ -205,6 +207,7 @@ async def _once(asked: Asked, act: Redial | Resolve) -> Answer:
     _, job = await asked.operator.call(act.call)
     mark = f"(Idempotency-Key {asked.key})"
     if any(mark in note.text for note in job.notes):
+        await confirm(asked.operator.store)
         return Answer(call_as_json(job))
     noted = replace(act, note=" ".join(filter(None, [act.note, mark])))
     with asked.alone():

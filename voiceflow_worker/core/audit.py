@@ -22,6 +22,7 @@ import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
+from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Insert,
@@ -241,7 +242,9 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
         if within.is_kept:
             await finish(store, entry, f"failed: {error}", is_kept=True)
         raise
-    if within.is_kept and within.result is not None:
+    if not within.is_kept:
+        await confirm(store)  # it has found what it would have written
+    elif within.result is not None:
         await finish(store, entry, within.result, is_kept=True)
 
 

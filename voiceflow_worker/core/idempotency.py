@@ -12,6 +12,7 @@ from typing import Protocol
 
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import (
@@ -71,7 +72,10 @@ Judge = Callable[[Job], KeyMatch]
 async def existing_call(queue: CallQueue, key: str, judge: Judge) -> Job | None:
     """The call that this key names already; None if there is none. Raises KeyConflictError for another call."""
     owner, match = await _looked_up(queue, key, judge)
-    return owner if match is KeyMatch.SAME else None
+    if match is not KeyMatch.SAME:
+        return None
+    await confirm(queue.store)
+    return owner
 
 
 async def _looked_up(queue: CallQueue, key: str, judge: Judge) -> tuple[Job | None, KeyMatch | None]:
@@ -97,6 +101,7 @@ async def enqueue_idempotent(
     """
     owner, match = await _looked_up(queue, key, judge)
     if owner is not None and match is KeyMatch.SAME:
+        await confirm(queue.store)
         return owner, False
     over = {} if owner is None else {key: owner}  # only as it was when it was judged
     (result,) = await queue.admitter.admit([await make()], conditions=conditions, over=over)

@@ -15,6 +15,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import json_codec, json_records, report_unreadable
+from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
@@ -213,6 +214,8 @@ class SuppressionList:
                 left = (await self._store.records({NAMESPACE: [each.group for each in mine]}, now=now))[NAMESPACE]
                 stays = {record.group for record in left}
                 gone += [record.group for record in mine if record.group not in stays]
+        if not gone:
+            await confirm(self._store)
         return gone
 
     async def state(self, *numbers: str, country: str | None = None) -> str:
@@ -235,8 +238,6 @@ class SuppressionList:
         return {(namespace, each.group): each.value for namespace in (NAMESPACE, ORDERED) for each in found[namespace]}
 
     async def _drop(self, writes: Sequence[Write]) -> None:
-        if not writes:
-            return
         answers = await self._store.write(BulkWrite(writes=tuple(writes)), now=self._clock.now())
         changed = [each.record.group for each in answers if each.result is Result.NOT_FREE and each.record is not None]
         if changed:

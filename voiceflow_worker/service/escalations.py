@@ -36,6 +36,7 @@ from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.record_set import report_unreadable
+from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Result
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.reporting.story import closed_in_words
@@ -169,6 +170,7 @@ class Escalations:
         found = await self._records.get(self.id_of(key))
         if found.record.request_digest != digest:
             raise KeyConflictError([KeyConflict(0, key, found.id)])
+        await confirm(self._store)
         return StartedEscalation(await self.advance(found.id), created=False)
 
     async def find(self, key: str) -> EscalationStatus | None:
@@ -262,6 +264,7 @@ class Escalations:
 
         `but` is a call that has certainly left. Raises StoreError.
         """
+        await confirm(self._store)
         left = 0
         if any(job.state is JobState.SENDING for job in found.jobs.values()):
             but_id = None if but is None else but.id

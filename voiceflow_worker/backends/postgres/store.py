@@ -116,7 +116,7 @@ class PostgresStore:
         if self.durability.guarantee is Guarantee.NONE:
             bulk = replace(bulk, durable=False)
         size = max(len(bulk.writes), 1) if bulk.together else AT_ONCE
-        parts = [bulk.writes[start : start + size] for start in range(0, len(bulk.writes), size)]
+        parts = [bulk.writes[start : start + size] for start in range(0, len(bulk.writes) or 1, size)]
         answers: list[WriteResult] = []
         for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id)) for part in parts]:
             try:

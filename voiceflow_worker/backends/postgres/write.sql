@@ -583,6 +583,10 @@ BEGIN
         answers := voiceflow.answers(writes, at);
     END IF;
     PERFORM voiceflow.fold(queue, 1000) FROM unnest(voiceflow.publish(writes, answers)) AS queue;
+    IF (bulk -> 'durable')::boolean AND pg_current_xact_id_if_assigned() IS NULL THEN
+        -- A commit that has written nothing waits for no standby, which may not have what was found here.
+        PERFORM pg_logical_emit_message(true, 'voiceflow', '');
+    END IF;
     RETURN to_jsonb(answers);
 END;
 $$;

@@ -316,7 +316,7 @@ class ConnectionManager:
                 confirmation = ("WAITAOF", 1, replicas, within)
             if self._unconfirmed is not None:
                 confirmation = ()
-            return await connections.run(name, asked, confirmation=confirmation)
+            return await connections.run(name, {**asked, "confirms": bool(confirmation)}, confirmation=confirmation)
 
         try:
             return await self._do(confirmed)

@@ -156,7 +156,7 @@ class RedisStore:
         writes, answers = bulk.writes, list[WriteResult | None]()
         full: StoreError | None = None
         size = max(len(writes), 1) if bulk.together else AT_ONCE
-        for start in range(0, len(writes), size):
+        for start in range(0, len(writes) or 1, size):
             some = writes[start : start + size]
             asked: dict[str, Any] = {
                 "now": micros(now),

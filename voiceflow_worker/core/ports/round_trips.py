@@ -19,6 +19,15 @@ Item = TypeVar("Item")
 Got = TypeVar("Got")
 
 
+async def confirm(store: Store) -> None:
+    """Wait until what was read from the store is durable, as if this had written it: before anybody says yes to it.
+
+    It may come from a write that failed because it could not be confirmed, and a failover would lose it. Raises
+    StoreError.
+    """
+    await store.write(BulkWrite(writes=()), now=store.clock.now())
+
+
 class _Waiting(Generic[Item, Got]):
     __slots__ = ("answers", "items", "woken")
 

@@ -19,8 +19,9 @@ store only checks the conditions of a write and writes it. It never decodes more
  9. A condition holds at the commit: after a write that contradicts it has returned, no write under it is committed.
 10. A `guard` is a condition of the whole bulk write. If it fails, nothing is written, and the answer is NOT_VERIFIED; a
     write that was written before is DONE all the same.
-11. A durable bulk write is on the disk when it returns. One with `durable=False` survives the end of the process, and a
-    power cut undoes it only together with all that came later.
+11. A durable bulk write is on the disk when it returns, and where else the store must have it; so is each durable one
+    that was committed before, also if this one writes nothing, or is empty (`confirm`). One with `durable=False`
+    survives the end of the process, and a power cut undoes it only together with all that came later.
 12. Once a reader has seen event n, no event below n appears.
 13. After an error or a cancellation it is unknown whether a bulk write was written, and no later caller gets its
     answer. What a store had answered before an error is kept (`StoreError.answers`).

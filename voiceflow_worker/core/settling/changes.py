@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records, skip_unreadable, text_records
-from voiceflow_worker.core.ports.round_trips import Batcher, write_each
+from voiceflow_worker.core.ports.round_trips import Batcher, confirm, write_each
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
 from voiceflow_worker.core.progress import mark_of
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
@@ -206,6 +206,7 @@ class Changes:
         new_of: dict[str, tuple[Job, Job]] = {}
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
+        stands: dict[int, Changed] = {}
         now = self._store.clock.now()
         for job_id, indexes in todo.items():
             old = bases.get(job_id) or read.get(job_id)
@@ -219,8 +220,11 @@ class Changes:
                 # "Nothing to change" holds only for the job as the store has it.
                 again.append(job_id)
             else:
-                for index in indexes:
-                    answers[index] = errors.get(index) or Changed(old, old)
+                answers.update(errors)
+                stands.update({index: Changed(old, old) for index in indexes if index not in errors})
+        if stands:
+            await confirm(self._store)
+            answers.update(stands)
         if not new_of:
             return again
         await self._take_edits(new_of, tried, changes, todo)

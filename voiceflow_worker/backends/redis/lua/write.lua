@@ -1,6 +1,6 @@
 -- Writes writes: each is checked as a whole, and then written as a whole, or refused.
 -- @include store room rights queue sub_queues
--- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), writes.
+-- Asked: now, together, confirms (whether WAIT or WAITAOF follows), guard (server: its id, or '' if the user may not see it; known: a condition), writes.
 --   A write has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), conditions, puts, drops, events ({time, text}), wakes (a queue),
 --   and perhaps slot (queue, after and latest: texts in epoch seconds).
@@ -17,9 +17,6 @@ local now = tonumber(asked.now)
 
 -- What the writes of a `together` bulk write would have written: checked first, because a script cannot be undone.
 local trial = {groups = {}, revisions = {}, keys = {}}
-
--- Whether a write was written by an earlier try.
-local asked_again = false
 
 local function switch(queue)
     if base ~= base_of(queue) then
@@ -170,7 +167,6 @@ end
 -- nil if the write may be written, else its answer.
 local function refused(write)
     if was_written(write) then
-        asked_again = true
         return {'done'}
     end
     if write.kind == 'insert' and write.key ~= '' then
@@ -463,8 +459,8 @@ for index = 1, #asked.writes do
     answers[index] = answers[index] or {'done'}
 end
 settle_queue(now)
-if asked_again then
-    -- WAITAOF and WAIT wait only for writes of their own connection.
+if asked.confirms then
+    -- WAITAOF and WAIT wait only for writes of their own connection, and for all that was written before those.
     redis.call('SET', room, '')
 end
 return packed(answers)
