@@ -54,10 +54,12 @@ def make_app() -> Starlette:
             # Your /metrics shows the receiver's counters too, so the receiver needs none.
             settings = load_settings(webhook_secret=AUTHORIZATION)
             receiver = Receiver(settings, store, registry=registry, metrics=False)
-            app.router.routes.append(Mount("/calls", app=receiver.app))
+            mount = Mount("/calls", app=receiver.app)
+            app.router.routes.append(mount)
             # A server runs only the lifespan of the outermost app, so what the receiver does by itself starts here.
             async with receiver.running():
                 yield
+            app.router.routes.remove(mount)  # a lifespan that begins again makes its own
 
     return Starlette(routes=[Route("/", front_page), Route("/metrics", metrics)], lifespan=lifespan)
 

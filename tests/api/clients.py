@@ -37,7 +37,9 @@ async def program(
         **settings,
     }
     read = load_settings(**given)
-    receiver = Receiver(read, store, menus=menus, api=True, registry=registry)
+    receiver = Receiver(read, store, menus=menus, api=True)
+    if registry is not None:
+        registry.register(receiver.registry)
     transport = httpx.ASGITransport(receiver.app, client=(address, 5000))
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://calls", headers=headers) as client:

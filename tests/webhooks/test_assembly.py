@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -115,3 +116,17 @@ async def test_every_receiver_hears_the_key_of_an_escalation_and_has_the_api_and
                     pass
             assert now == "acknowledged"
         assert [entry.destination for entry in sandbox.ledger if entry.rang] == [ANA]
+
+
+async def test_a_mount_whose_lifespan_runs_again_serves_the_receiver_of_that_run(memory: Store) -> None:
+    """Its registry is the same; and a receiver that is run twice says what to do instead."""
+    registry = CollectorRegistry()
+    for _ in range(2):
+        receiver = Receiver(load_settings(), memory, registry=registry, metrics=False)
+        async with receiver.running():
+            assert b"voiceflow_webhook_answers" in generate_latest(registry)
+            with pytest.raises(RuntimeError, match="a Receiver of its own each time"):
+                await receiver.running().__aenter__()
+        assert generate_latest(registry) == b""
+        with pytest.raises(RuntimeError, match="or has ended"):
+            await receiver.running().__aenter__()

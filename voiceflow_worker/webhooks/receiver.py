@@ -75,7 +75,8 @@ class Receiver:
     deletes what is over.
 
     `app` is what is served or mounted, while `running` lasts. Its server must not rewrite the address of the peer
-    (uvicorn: `proxy_headers=False`). `metrics` is False for an app that serves /metrics of the `registry` itself.
+    (uvicorn: `proxy_headers=False`). `metrics` is False for an app that serves /metrics of the `registry` itself, which
+    has those of the receiver while it runs.
     `tell` gets sentences for the log. Raises SettingsError, and InvalidInputError for two menus of one name.
     """
 
@@ -91,7 +92,8 @@ class Receiver:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         check_receiver(settings, api=api)
-        self.registry: CollectorRegistry = CollectorRegistry() if registry is None else registry
+        self.registry: CollectorRegistry = CollectorRegistry()
+        self._shown_in = registry
         self._settings = settings
         self._store = store
         self._tell: Callable[[str], None] = structlog.get_logger("voiceflow.webhooks").info if tell is None else tell
@@ -99,7 +101,7 @@ class Receiver:
         answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)
         self._heartbeats = Heartbeats(store, menus=answering.menu_names)
         self._readiness = Readiness(store_probe(store))
-        self._ends = False
+        self._has_run = self._ends = False
         self.http_api: HttpApi | None = None
         """The HTTP API; None without it."""
         if has_api(settings) if api is None else api:
@@ -160,11 +162,20 @@ class Receiver:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """All that a receiver does beside its requests, while the block lasts."""
+        """All that a receiver does beside its requests, while the block lasts. Raises RuntimeError the second time."""
+        if self._has_run:
+            raise RuntimeError(
+                "this receiver runs already, or has ended: a lifespan that may begin again makes a Receiver of its own "
+                "each time, and removes its mount at the end"
+            )
+        self._has_run = True
         await to_thread.run_sync(_load_what_is_read_later)
         await to_thread.run_sync(delete_left_over)
         store, settings, policy = self._store, self._settings, self._settings.policy()
         async with AsyncExitStack() as stack:
+            if self._shown_in is not None:
+                self._shown_in.register(self.registry)
+                stack.callback(self._shown_in.unregister, self.registry)
             await stack.enter_async_context(present(self._heartbeats, name=new_worker_id(), failing=self._refused.told))
             await stack.enter_async_context(retained(store, policy))
             hooks = await stack.enter_async_context(
