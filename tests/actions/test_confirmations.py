@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -17,24 +17,30 @@ from tests.api.clients import program
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.console.stored_calls import ended
 from tests.contract.samples import ManualClock
+from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallQueue, SessionStatus, Store, SuppressionList, open_store
+from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, Store, SuppressionList, open_store
 from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CancelCall, Redial
-from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, Resume
+from voiceflow_worker.actions.edits import EditBatch
+from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.edits import edit_state
 from voiceflow_worker.core.gates import standing_gate
-from voiceflow_worker.core.ports.reading import limits_of
-from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
+from voiceflow_worker.core.ports.reading import count_states, limits_of, starts_of
+from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker.service.forget import Forget
 
 pytestmark = pytest.mark.anyio
 
 ANA = "+6587654321"
+VOICE = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
 Work = Callable[[Store, str], Awaitable[object]]
 
 
@@ -116,6 +122,51 @@ async def reset_rate(store: Store, _: str) -> None:
     await CallQueue(store).reset_rate()
 
 
+async def another_edit(store: Store, _: str) -> None:
+    await EditBatch(operator=Operator(store, CallPolicy()), changes={"priority": "2"}, **MARCH).do()
+
+
+async def one_more(store: Store, _: str) -> None:
+    await CallQueue(store).enqueue(flow(number(5)), batch_id="march")
+
+
+async def cancel_one(store: Store, _: str) -> None:
+    last = await CallQueue(store).enqueue(flow(number(6)), batch_id="march")
+    await CallQueue(store).cancel(last.id)
+
+
+async def hold_the_queue(store: Store, _: str) -> None:
+    await CallQueue(store).hold(reason="another")
+
+
+async def start_a_campaign(store: Store, _: str) -> None:
+    await Campaign.of({**CAMPAIGN, **VOICE, "batch": "april"}).start(CallQueue(store))
+
+
+async def is_off_the_list(store: Store, _: str) -> None:
+    await SuppressionList(store).remove(ANA)
+
+
+async def busy_and_listed(store: Store) -> str:
+    call = await busy(store)
+    await listed(store)
+    await ended(store, to=number(4))
+    return call
+
+
+async def one_redial(store: Store, call: str) -> None:
+    await CallQueue(store).redial(call)
+
+
+async def staged(store: Store) -> str:
+    await cut_import(store)
+    return ""
+
+
+async def staged_again(store: Store, _: str) -> None:
+    await cut_import(store, calls=4)
+
+
 async def busy(store: Store, _: str = "") -> str:
     return (await ended(store)).id
 
@@ -136,7 +187,9 @@ class Action:
 
     prepare: Callable[[Store], Awaitable[str]]
     act: Callable[[Operator, str], OperatorAction]
-    changes: tuple[Work, ...]
+    changes: tuple[Work, ...] = ()
+    shown_changes: tuple[Work, ...] = ()
+    """Changes of what the question shows beside what the action overwrites."""
     page: str = ""
     """The page of its form, without /ui/act/."""
     typed: Mapping[str, str] | None = None
@@ -171,10 +224,39 @@ ACTIONS: Mapping[str, Action] = {
     "resume": Action(
         prepare=held, act=lambda who, _: Resume(operator=who, **MARCH), changes=(resume_and_hold, hold_again),
         page="resume?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/resume", {}),
+        shown_changes=(one_more, cancel_one, hold_the_queue, set_rate),
+    ),
+    "resume a queue": Action(
+        prepare=held, act=lambda who, _: Resume(operator=who, queue="default"),
+        shown_changes=(start_a_campaign, hold_the_queue, set_rate, cancel_batch),
+        page="resume?queue=default", shown=QUEUE, ordered=("POST", f"{QUEUE}/resume", {}),
     ),
     "cancel a batch": Action(
         prepare=waiting, act=lambda who, _: CancelBatch(operator=who, **MARCH), changes=(hold, hold_and_resume),
         page="cancel-batch?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/cancel", {}),
+        shown_changes=(one_more, cancel_one),
+    ),
+    "edit": Action(
+        prepare=waiting, act=lambda who, _: EditBatch(operator=who, changes={"priority": "4"}, **MARCH),
+        changes=(another_edit,), shown_changes=(one_more, cancel_one, hold, hold_the_queue, set_rate),
+        page="edit-batch?queue=default&batch=march&priority=4", shown=BATCH,
+        ordered=("PATCH", BATCH, {"priority": "4"}),
+    ),
+    "redial a batch": Action(
+        prepare=busy_and_listed, act=lambda who, _: RedialBatch(operator=who, outcomes=["busy"], **MARCH),
+        shown_changes=(is_off_the_list, one_redial, one_more, hold),
+        page="redial-batch?queue=default&batch=march&outcome=busy",
+    ),
+    "release": Action(
+        prepare=staged, act=lambda who, _: ReleaseStaged(operator=who, **MARCH),
+        shown_changes=(staged_again, one_more, hold), page="release-staged?queue=default&batch=march",
+    ),
+    "discard": Action(
+        prepare=staged, act=lambda who, _: DiscardStaged(operator=who, **MARCH),
+        shown_changes=(staged_again,), page="discard-staged?queue=default&batch=march",
+    ),
+    "forget": Action(
+        prepare=waiting, act=lambda who, _: Forget(operator=who, number=ANA), shown_changes=(waiting,),
     ),
     "rate": Action(
         prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", rate=9),
@@ -190,6 +272,7 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "redial": Action(
         prepare=busy, act=lambda who, call: Redial(operator=who, call=call), changes=(redial_and_cancel,),
+        shown_changes=(listed, hold, hold_the_queue),
         page="redial?call={call}",
     ),
 }  # fmt: skip
@@ -198,7 +281,12 @@ MATRIX = [
     for name, action in ACTIONS.items()
     for change in action.changes
 ]
-FIRST = [pytest.param(name, action.changes[0], id=name) for name, action in ACTIONS.items()]
+SHOWN = [
+    pytest.param(name, change, id=f"{name}-{getattr(change, '__name__', 'change')}")
+    for name, action in ACTIONS.items()
+    for change in action.shown_changes
+]
+FIRST = [pytest.param(name, (action.changes or action.shown_changes)[0], id=name) for name, action in ACTIONS.items()]
 """For the interfaces: they hand on what the actions judge."""
 EACH_CHANGE = pytest.mark.parametrize(("name", "change"), MATRIX)
 
@@ -214,7 +302,9 @@ async def everything(store: Store) -> object:
     jobs = await CallQueue(store).find()
     return (
         await SuppressionList(store).state(ANA),
-        [(job.id, job.state, len(job.notes)) for job in jobs],
+        [(job.id, job.state, len(job.notes), job.priority) for job in jobs],
+        await starts_of(store, "default"),
+        await edit_state(store, "default", "march"),
         await standing_gate(store, "default", None),
         await standing_gate(store, "default", "march"),
         await limits_of(store, "default"),
@@ -231,7 +321,7 @@ async def test_what_has_not_changed_is_done(store: Store, name: str) -> None:
     assert await everything(store) != before
 
 
-@EACH_CHANGE
+@pytest.mark.parametrize(("name", "change"), [*MATRIX, *SHOWN])
 async def test_by_a_program_in_python(store: Store, name: str, change: Work) -> None:
     action = ACTIONS[name]
     call = await action.prepare(store)
@@ -318,6 +408,48 @@ async def test_an_audit_entry_stands_from_the_write_that_changes_something_on(na
         if not process.is_dead:
             assert is_changed
             return
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+async def test_a_confirmation_counts_once_and_for_its_own_action_and_subject(store: Store, name: str) -> None:
+    who, call = Operator(store, CallPolicy()), await ACTIONS[name].prepare(store)
+    act = ACTIONS[name].act(who, call)
+    seen = (await act.question()).version
+    other = await CallQueue(store).enqueue(flow(number(8)), batch_id="other")
+    values: Mapping[str, Any] = {
+        "batch": "other", "call": other.id, "numbers": [number(8)], "number": number(8), "changes": {"priority": "5"},
+        "rate": 8.0, "outcomes": ["no_answer"], "times": 2,
+    }  # fmt: skip
+    before = await everything(store)
+    for field, value in values.items():
+        if field in {each.name for each in fields(act)}:  # type: ignore[arg-type]
+            with pytest.raises(VoiceflowError):
+                await replace(act, **{field: value}).do(seen)  # type: ignore[type-var]
+    for another in ACTIONS.values():
+        if type(made := another.act(who, call)) is not type(act):
+            with pytest.raises(VoiceflowError):
+                await made.do(seen)
+    assert await everything(store) == before
+    if name != "resume a queue":  # what was added to the queue is what programs do
+        await act.do(seen)
+        with pytest.raises(VoiceflowError):
+            await act.do(seen)
+
+
+async def test_calls_that_are_sent_meanwhile_keep_nobody_from_stopping_or_editing_the_rest(store: Store) -> None:
+    who, engine = Operator(store, CallPolicy()), Engine(store, ScriptedVoice())
+    for place in range(4):
+        await engine.enqueue(number(place), batch_id="march")
+    acts = [
+        EditBatch(operator=who, changes={"priority": "4"}, **MARCH), Hold(operator=who, **MARCH),
+        Resume(operator=who, **MARCH), CancelBatch(operator=who, **MARCH),
+    ]  # fmt: skip
+    for act in acts:
+        seen = (await act.question()).version
+        if not isinstance(act, Resume):
+            await engine.send(limit=1)
+        assert not (await act.do(seen)).not_done
+    assert (await count_states(store, "default"))[JobState.CANCELLED] == 1
 
 
 async def test_a_removal_without_a_question_leaves_what_comes_meanwhile(store: Store) -> None:

@@ -301,12 +301,13 @@ async def test_a_call_is_redialled_once_under_its_key(memory: Store) -> None:
         first = await client.post(path, json={"note": "she asked for it"}, headers=key)
         assert (first.status_code, first.json()["state"]) == (200, "queued")
         assert first.json()["due_at"] is not None
-        again = await client.post(path, headers=key)
-        assert (again.status_code, again.json()["notes"]) == (200, first.json()["notes"]), "the answer was lost"
+        again = await client.post(path, json={"note": "she asked for it"}, headers=key)
+        assert (again.status_code, again.json()) == (200, first.json()), "the answer was lost"
+        assert (await client.post(path, headers=key)).json()["code"] == "idempotency_key_reused"
         assert (await client.post(path, headers={"Idempotency-Key": "again-2"})).status_code == 409, "it waits already"
         [sent] = await calls.engine.send()
         await calls.end(sent)
-        again = await client.post(path, headers=key)
+        again = await client.post(path, json={"note": "she asked for it"}, headers=key)
         assert (again.status_code, again.json()["state"]) == (200, "completed"), "nobody rings for an old key"
         assert await calls.engine.send() == []
         refused = await client.post(path, headers={"Idempotency-Key": "again-3"})

@@ -143,7 +143,7 @@ async def test_an_answer_to_a_question_that_stood_open_does_not_count_for_the_ne
         (again,) = await engine.send()
         await engine.summarise(again, SessionStatus.BUSY)
         refused = await client.post("/ui/act/redial", data=left_open.values())
-        assert (refused.status_code, "POST 2 is now the newest" in refused.text) == (409, True)
+        assert (refused.status_code, "has changed since it was shown" in refused.text) == (409, True)
         assert (await client.post("/ui/act/redial", data=Form(refused.text).values())).status_code == 303
     assert (await CallQueue(memory).get(busy.id)).state is JobState.QUEUED
 

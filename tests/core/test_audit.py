@@ -69,7 +69,7 @@ async def test_every_action_is_kept_by_the_write_that_does_it_though_the_process
     left = await engine.enqueue("+6587654323", batch_id="march")
     who = Operator(any_store, CallPolicy(), name="Li", on=audit.Interface.COMMAND, login="lwei")
 
-    async def dies(*_: object) -> None:
+    async def dies(*_: object, **__: object) -> None:
         raise Killed
 
     monkeypatch.setattr(audit, "finish", dies)
@@ -111,7 +111,7 @@ async def test_every_action_of_a_program_on_its_queue_is_kept_by_the_write_that_
     queue = CallQueue(any_store, by="the nightly job")
     finish = audit.finish
 
-    async def dies(*_: object) -> None:
+    async def dies(*_: object, **__: object) -> None:
         raise Killed
 
     orders: list[tuple[str, str | None, Callable[[], Awaitable[object]]]] = [

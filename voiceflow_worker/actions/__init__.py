@@ -1,26 +1,29 @@
 """What people do to queues, calls and the suppression list: hold, resume, cancel, redial, resolve, suppress.
 
 Each action has one question, its checks and its result. Commands and pages make an action, ask, carry it out, and show
-the result. An action is bound to what the question showed: by the number of a POST, the gate of a queue, an entry of
-the list. That is a condition of its write, so nothing can come between. Its methods raise StoreError,
-InvalidInputError, JobError, ActionRefusedError and ChangedSinceError.
+the result. An action is bound to what its question showed (`Question.version`), all of it: `do` asks again, and
+compares. What the action would overwrite (the gate of a queue, an entry of the list, a call) is a condition of its
+write too, so nothing can come between. Its methods raise StoreError, InvalidInputError, JobError, ActionRefusedError
+and ChangedSinceError.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited, finish
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.reporting.story import gate_in_words
-from voiceflow_worker.errors import ChangedSinceError, JobNotFoundError, StoreForgetsError, VoiceflowError
+from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundError, StoreForgetsError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import QUEUE_NAME
@@ -48,8 +51,8 @@ class Operator:
     """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
 
     Each action is kept in the audit log with the interface that it was ordered `on`, the `login` of the person, and the
-    name beside it. `open_degraded` opens the store again for what stops calls, where the server may lose what it
-    confirms.
+    name beside it; and with the `key` of its `request`, as in `Actor`. `open_degraded` opens the store again for what
+    stops calls, where the server may lose what it confirms.
     """
 
     store: Store
@@ -57,13 +60,15 @@ class Operator:
     name: str | None = None
     on: Interface = Interface.PYTHON
     login: str | None = None
+    key: str | None = None
+    request: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
     open_degraded: Callable[[], AbstractAsyncContextManager[Store]] | None = None
 
     @property
     def actor(self) -> Actor:
         """Who acts, for the audit log."""
-        return Actor(on=self.on, login=self.login, name=self.name)
+        return Actor(on=self.on, login=self.login, name=self.name, key=self.key, request=self.request)
 
     def queue(self, name: str) -> CallQueue:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
@@ -95,8 +100,8 @@ class Question:
     """The question before an action.
 
     `will_be_called` and `will_not_be_called` say which phones will ring and which will not, and `facts` what else
-    happens. `button` is the answer yes. `version` stands for the state that the person was shown, for
-    `OperatorAction.do`: a short text that changes with it, and may be empty.
+    happens. `button` is the answer yes. `version` stands for all that the person was shown, for `OperatorAction.do`
+    (`OperatorAction.version_of`), and `state` for what the action would overwrite.
     """
 
     title: str
@@ -105,6 +110,7 @@ class Question:
     button: str
     facts: tuple[str, ...] = ()
     version: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,15 @@ class ActionResult:
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     not_done: bool = False
+
+
+_ANSWERED = frozenset(
+    {"operator", "note", "lasts", "until", "force", "placed", "recorded_at", "post", "at", "files", "called"}
+)
+"""The fields of actions that are no part of a question: who asks, and what is given with the answer."""
+
+
+_COUNT = re.compile(r"[0-9]{1,19}")
 
 
 def changed_since(what: str, *, now: str = "") -> ChangedSinceError:
@@ -140,12 +155,48 @@ class OperatorAction(ABC):
     """Whether the action stops calls. It passes on any server that takes the write, even if that may lose it: the calls
     go on meanwhile."""
 
+    @property
+    def label(self) -> str:
+        """What the action is about, in words."""
+        return self.name_of_action
+
     @abstractmethod
     async def question(self) -> Question:
         """The question before the action. This changes nothing. Raises an error if the action would be refused."""
 
+    def version_of(self, *shown: object, most: Sequence[int] = ()) -> str:
+        """The version of a question: of the action, its subject, its values, and all that is `shown`.
+
+        The counts in `most` fall by themselves, when calls are sent. A version stands while none has grown.
+        """
+        names = [each.name for each in fields(cast("Any", self)) if each.name not in _ANSWERED]
+        said = [self.name_of_action, *((name, _plain(getattr(self, name))) for name in names), *shown]
+        return ".".join([hashlib.sha256(repr(said).encode()).hexdigest()[:24], *map(str, most)])
+
+    def as_shown(self, version: str) -> Self:
+        """The action as of the time of a question."""
+        return self
+
+    async def resource_version(self) -> str | None:
+        """The version of what the action is about, for whoever reads that and asks no question; None without one."""
+        return None
+
+    async def _asked_again(self, expected_version: str) -> Question:
+        try:
+            question = await self.question()
+        except (ActionRefusedError, JobError) as error:
+            if isinstance(error, UnknownSubjectError | JobNotFoundError):
+                raise
+            raise changed_since(self.label, now=str(error)) from error
+        head, *most = question.version.split(".")
+        seen, *shown = expected_version.split(".")
+        is_same = head == seen and len(most) == len(shown) and all(map(_COUNT.fullmatch, shown))
+        if not is_same or any(int(now) > int(then) for now, then in zip(most, shown, strict=True)):
+            raise changed_since(self.label)
+        return question
+
     async def do(self, expected_version: str | None = None) -> ActionResult:
-        """Carry out the action, if the version of its question is still the expected one (else ChangedSinceError).
+        """Carry out the action, if the version of its question still stands (else ChangedSinceError).
 
         The audit log gets an entry in the same write as what the action changes, and then the result. An action that
         leaves everything as it was has no entry.
@@ -164,23 +215,39 @@ class OperatorAction(ABC):
             return replace(done, documents=documents, notes=(*done.notes, unsure))
 
     async def _done(self, expected_version: str | None) -> ActionResult:
-        who = self.operator
+        who, act, state = self.operator, self, None
+        if expected_version is not None:
+            act = self.as_shown(expected_version)
+            state = (await act._asked_again(expected_version)).state  # noqa: SLF001 - the same action
         about, at = self.about(), who.store.clock.now()
         entry = AuditEntry.of(
             who.actor, self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
         )  # fmt: skip
         async with audited(who.store, entry) as store:
-            within = cast("OperatorAction", replace(cast("Any", self), operator=replace(who, store=store.store)))
-            done = await within.carry_out(expected_version)
+            within = cast("OperatorAction", replace(cast("Any", act), operator=replace(who, store=store.store)))
+            done = await within.carry_out(state)
             store.result = done.message
         if not (store.is_kept or done.not_done):
             await finish(who.store, entry, done.message)
         return done
 
+    def by(self, actor: Actor) -> Self:
+        """The action for another actor."""
+        given = {each.name: getattr(actor, each.name) for each in fields(Actor)}
+        return cast("Self", replace(cast("Any", self), operator=replace(self.operator, **given)))
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The document for who asks again for what was begun; `answer` was the one to the first request, if it got one.
+
+        Without one, the process was killed in the middle, and the action is carried out to its end. What could make
+        phones ring is not carried out again.
+        """
+        return (await self.do()).documents[0] if answer is None else answer
+
     @abstractmethod
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
-        """Do what `do` orders."""
+    async def carry_out(self, state: str | None) -> ActionResult:
+        """Do what `do` orders, over this `state` of the question alone; None is any."""
 
     def about(self) -> Mapping[str, str | None]:
         """The `queue`, `batch` and `call` that the action is about, as far as there are any."""
@@ -193,6 +260,14 @@ class OperatorAction(ABC):
     def about_numbers(self) -> Sequence[str]:
         """The telephone numbers that the action is about, as they were given."""
         return ()
+
+
+def _plain(value: object) -> object:
+    """A value of an action, as one text: whoever leaves a field out means the same as by None."""
+    if isinstance(value, Mapping):
+        given = cast("Mapping[str, object]", value)
+        return sorted((name, repr(each)) for name, each in given.items() if each is not None)
+    return list(cast("Sequence[object]", value)) if isinstance(value, list | tuple) else value
 
 
 async def active_holds(store: Store, queue: str, batch: str | None) -> list[str]:

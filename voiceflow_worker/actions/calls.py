@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from voiceflow_worker.actions import (
     ActionResult,
@@ -23,14 +23,14 @@ from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAction(OperatorAction):
-    """An action on one call. A version is the number of its newest POST, perhaps with a digest of its state."""
+    """An action on one call. A state is the number of its newest POST, perhaps with a digest of the call."""
 
     operator: Operator
     call: str
@@ -38,6 +38,17 @@ class CallAction(OperatorAction):
 
     def about(self) -> Mapping[str, str | None]:
         return {"queue": queue_of(self.call), "call": self.call}
+
+    @property
+    def label(self) -> str:
+        return f"call {self.call}"
+
+    async def resource_version(self) -> str:
+        return resource_version((await self.operator.call(self.call))[1])
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The call, as it is now."""
+        return {**(answer or {}), **call_as_json((await self.operator.call(self.call))[1])}
 
 
 class CancelCall(CallAction):
@@ -55,43 +66,49 @@ class CancelCall(CallAction):
             will_be_called=("Nobody. If the call is sent before you confirm, it is not cancelled.",),
             will_not_be_called=(f"{job.number} is not called, and not redialled.",),
             button="Cancel the call",
-            version=version_of(job),
+            version=self.version_of(state_of(job)),
+            state=state_of(job),
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         calls, job = await self.operator.call(self.call)
-        job = await calls.cancel(
-            job.id, reason=by_person(self.operator.name, self.note, "cancelled"), check=_check(expected_version)
-        )
+        reason = by_person(self.operator.name, self.note, "cancelled")
+        job = await calls.cancel(job.id, reason=reason, check=_check(state))
         return ActionResult(message=one_line(job), documents=(call_as_json(job),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redial(CallAction):
-    """The redial of a call that has ended. `force` redials a person who was reached."""
+    """The redial of a call that has ended. `force` redials a person who was reached.
+
+    With `post`, it is redialled only if its newest POST has this number.
+    """
 
     name_of_action: ClassVar[str] = "redial"
 
     force: bool = False
+    post: int | None = None
 
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)
         again = lifecycle.redial(job, at=self.operator.store.clock.now(), note="", force=True)
         reached = job.state in {JobState.COMPLETED, JobState.ACCEPTED} and not self.force
         consent = ", if you confirm that this person, who was reached, is called again" if reached else ""
+        obstacles = tuple(await self._obstacles(job))
         return Question(
             title=f"Call {job.destination} again?",
             will_be_called=(f"{job.destination} rings again, at {in_words(again.due_at)} or later{consent}.",),
-            will_not_be_called=tuple(await self._obstacles(job)) or ("Nothing else changes.",),
+            will_not_be_called=obstacles or ("Nothing else changes.",),
             button="Call again",
-            version=version_of(job),
+            version=self.version_of(state_of(job), obstacles),
+            state=state_of(job),
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         calls, job = await self.operator.call(self.call)
-        number = job.post_count if expected_version is None else _post_number(expected_version)
+        number = job.post_count if self.post is None else self.post
         note = by_person(self.operator.name, self.note, "called again")
-        job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(expected_version))
+        job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(state))
         return _about_post(f"{job.destination} will be called again at {in_words(job.due_at)} or later", job, number)
 
     async def _obstacles(self, job: Job) -> list[str]:
@@ -105,11 +122,15 @@ class Redial(CallAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolve(CallAction):
-    """A person's decision about a call in doubt: it was `placed`, or not. A note says how they know."""
+    """A person's decision about a call in doubt: it was `placed`, or not. A note says how they know.
+
+    With `post`, it applies only if the POST with this number is the one in doubt.
+    """
 
     name_of_action: ClassVar[str] = "resolve"
 
     placed: bool = True
+    post: int | None = None
     recorded_at: datetime | None = None
     """The time by the clock of 8x8, if it is known. "Not placed" is refused while 8x8 may still place the call."""
 
@@ -128,15 +149,16 @@ class Resolve(CallAction):
             ),
             will_not_be_called=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
             button="Resolve",
-            version="" if post is None else str(post.number),
+            version=self.version_of(None if post is None else post.number),
+            state="" if post is None else str(post.number),
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         if not (self.note or "").strip():
             raise InvalidInputError("write how you know what happened; the note is stored with the call")
         calls, job = await self.operator.call(self.call)
         newest = None if job.open_post is None else job.open_post.number
-        number = newest if expected_version is None else _post_number(expected_version)
+        number = int(state) if state else self.post or newest
         note = by_person(self.operator.name, self.note, "resolved")
         job = await calls.resolve(job.id, placed=self.placed, note=note, recorded_at=self.recorded_at, post=number)
         return _about_post(one_line(job), job, number)
@@ -151,34 +173,30 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
     return None if post is None else post.valid_until + policy.clock_skew
 
 
-def version_of(job: Job) -> str:
-    """The version of a call, for `OperatorAction.do`."""
-    return f"{job.post_count}-{_state_of(job)}"
+def resource_version(job: Job) -> str:
+    """The version of a call."""
+    return f"{hashlib.sha256(repr([job.id, job.edit]).encode()).hexdigest()[:8]}-{state_of(job)}"
 
 
-def _state_of(job: Job) -> str:
+def state_of(job: Job) -> str:
     """What a person has seen of a call: a text that stays the same while a worker has it, and has not sent it yet."""
     state = JobState.QUEUED if job.state is JobState.LEASED else job.state
-    said = [(note.kind.value, note.at.isoformat()) for note in job.notes]
-    return hashlib.sha256(repr([state.value, job.post_count, said]).encode()).hexdigest()[:16]
+    # A call that comes back into the queue takes the edits of its batch in the same write.
+    said = [(note.kind.value, note.at.isoformat()) for note in job.notes if note.kind is not NoteKind.EDITED]
+    digest = hashlib.sha256(repr([state.value, job.post_count, said]).encode()).hexdigest()[:16]
+    return f"{job.post_count}-{digest}"
 
 
-def _check(expected_version: str | None) -> CheckJob | None:
-    """The check that a call has the expected version; None if that is only the number of a POST, or nothing."""
-    if expected_version is None or expected_version.isdigit():
+def _check(state: str | None) -> CheckJob | None:
+    """The check that a call is as it was shown; None if anything will do."""
+    if state is None:
         return None
 
-    def require_expected(job: Job) -> None:
-        if version_of(job) != expected_version:
+    def require_same(job: Job) -> None:
+        if state_of(job) != state:
             raise changed_since(f"call {job.id}", now=one_line(job))
 
-    return require_expected
-
-
-def _post_number(version: str) -> int:
-    """The number of the POST in a version; 0 for none."""
-    number = version.partition("-")[0]
-    return int(number[:9]) if number.isascii() and number.isdigit() else 0
+    return require_same
 
 
 def _about_post(said: str, job: Job, number: int | None) -> ActionResult:

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, active_holds
-from voiceflow_worker.actions.queues import BatchAction, counted_at
+from voiceflow_worker.actions.queues import CountedAction
 from voiceflow_worker.campaigns.campaign import read_edit
 from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.campaigns.fields import CHANGES
-from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
+from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch, edit_state
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.wording import by_person, count_of, in_words, rate_in_words, rfc3339
@@ -20,7 +20,10 @@ from voiceflow_worker.model.text.wording import by_person, count_of, in_words, r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditPreview:
-    """What the waiting calls of a batch would become at `at`: their `course` at the `rate` of the queue."""
+    """What the waiting calls of a batch would become at `at`: their `course` at the `rate` of the queue.
+
+    `version` and `state` are those of the question.
+    """
 
     batch_id: str
     at: datetime
@@ -28,6 +31,8 @@ class EditPreview:
     course: Course
     rate: float | None
     message: str
+    version: str
+    state: str
 
     def in_words(self) -> str:
         """When the last of the waiting calls would be sent."""
@@ -52,7 +57,7 @@ class EditPreview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditBatch(BatchAction):
+class EditBatch(CountedAction):
     """The edit of the waiting calls of a batch. `changes` are fields as of a campaign, such as `window`."""
 
     name_of_action: ClassVar[str] = "edit"
@@ -63,7 +68,8 @@ class EditBatch(BatchAction):
 
     async def preview(self) -> EditPreview:
         """What the calls would become. This changes nothing. Raises ActionRefusedError if no call would change."""
-        at = self.operator.store.clock.now()
+        at = self.at or self.operator.store.clock.now()
+        ordered, state = await self.ordered(), await edit_state(self.operator.store, self.queue, self.name)
         plan, never = CallPlan(), list[Job]()
 
         def look(job: Job) -> None:
@@ -72,20 +78,25 @@ class EditBatch(BatchAction):
             else:
                 plan.add_waiting(job)
 
-        found = await self._ordered(at, dry_run=True, look=look)
+        found = await self._edited(at, dry_run=True, look=look)
         if not found.edited:
             why = "all have these values already" if found.unchanged else "none is waiting"
             raise ActionRefusedError(f"no call of batch {self.batch} would change: {why}")
         limits = await limits_of(self.operator.store, self.calls.name)
         rate = None if limits is None else limits.rate
         course = plan.simulated(at, rate=rate)
+        late = course.expired + len(never)
         return EditPreview(
             batch_id=self.name,
             at=at,
             calls=found,
-            course=replace(course, expired=course.expired + len(never)),
+            course=replace(course, expired=late),
             rate=rate,
             message=self._new_values(),
+            version=self.count_version(
+                at, ordered, state, rate, await self.held(), most=(found.edited, found.unchanged, late)
+            ),
+            state=state,
         )
 
     async def question(self) -> Question:
@@ -102,11 +113,12 @@ class EditBatch(BatchAction):
                 *await active_holds(self.operator.store, self.queue, self.batch),
             ),
             button=f"Edit {edited}",
-            version=found.at.isoformat(),
+            version=found.version,
+            state=found.state,
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
-        """Edit the calls: those that were counted, if `expected_version` is that of the count."""
+    async def carry_out(self, state: str | None) -> ActionResult:
+        """Edit the calls: those that were counted."""
         now = self.operator.store.clock.now()
         late = set[str]()
 
@@ -115,8 +127,7 @@ class EditBatch(BatchAction):
             is_late = opens is None or (job.valid_until is not None and opens >= job.valid_until)
             (late.add if is_late else late.discard)(job.id)
 
-        at = now if expected_version is None else counted_at(expected_version, now=now, refusal="no call was edited")
-        found = await self._ordered(at, look=look)
+        found = await self._edited(self.at or now, look=look, state=state)
         said = f"edited: {count_of(found.edited, 'call')} of batch {self.batch}, which get {self._new_values()}"
         notes = [
             f"{count_of(count, 'call')} {why}"
@@ -134,15 +145,21 @@ class EditBatch(BatchAction):
         }  # fmt: skip
         return ActionResult(message=said, documents=(document,), notes=tuple(notes))
 
-    async def _ordered(
-        self, at: datetime, *, dry_run: bool = False, look: Callable[[Job], None] | None = None
+    async def _edited(
+        self,
+        at: datetime,
+        *,
+        dry_run: bool = False,
+        look: Callable[[Job], None] | None = None,
+        state: str | None = None,
     ) -> EditedCalls:
         name, _ = self.name, await self.counted()
         note = by_person(self.operator.name, self.note, self._new_values())
         edit = self._edit()
         return await edit_batch(
-            self.operator.store, self.calls.name, name, edit, ordered_at=at, note=note, dry_run=dry_run, on_call=look
-        )
+            self.operator.store, self.calls.name, name, edit, ordered_at=at, note=note, dry_run=dry_run, on_call=look,
+            state=state,
+        )  # fmt: skip
 
     def _edit(self) -> BatchEdit:
         return read_edit(self.changes, now=self.operator.store.clock.now(), named=self.called)

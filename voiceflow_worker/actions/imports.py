@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, active_holds, changed_since
 from voiceflow_worker.actions.queues import BatchAction
@@ -16,18 +16,18 @@ from voiceflow_worker.model.text.wording import by_person, count_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedAction(BatchAction):
-    """An action on the staged calls of a batch: those that were counted, if the count was `expected_version`."""
+    """An action on the staged calls of a batch: those that were counted."""
 
-    async def imports(self, expected_version: str | None = None) -> Sequence[StagedImport]:
+    async def imports(self, state: str | None = None) -> Sequence[StagedImport]:
         """The imports of the batch that have not ended.
 
-        Raises ActionRefusedError if there is none, and if they have changed since they were `expected_version`.
+        Raises ActionRefusedError if there is none, and ChangedSinceError if they have another `state`.
         """
         name, _ = self.name, await self.counted()
         found = await self.calls.staged(name)
         if not found:
             raise ActionRefusedError(f"batch {name} has no staged calls: each of its imports has ended")
-        if expected_version is not None and expected_version != _version(found):
+        if state is not None and state != _state_of(found):
             raise changed_since(f"what is staged in batch {name}", now=_calls(found))
         return found
 
@@ -53,17 +53,23 @@ class ReleaseStaged(StagedAction):
                 *await active_holds(store, self.queue, self.batch),
             ),
             button=f"Let {calls} ring",
-            version=_version(found),
+            version=self.version_of(_state_of(found), twice, await self.ordered(), await self.held()),
+            state=_state_of(found),
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
-        found = await self.imports(expected_version)
+    async def carry_out(self, state: str | None) -> ActionResult:
+        found = await self.imports(state)
         try:
             released = await self.calls.release_staged(self.name, imports=found)
         except InvalidInputError:
             raise changed_since(f"what is staged in batch {self.name}") from None
         said = f"{count_of(released, 'staged call')} of batch {self.name} may ring"
         return ActionResult(message=said, documents=({"batch_id": self.name, "released": released},))
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if answer is None:
+            raise ActionRefusedError(f"the staged calls of batch {self.name} were released before; nothing was done")
+        return answer
 
 
 class DiscardStaged(StagedAction):
@@ -80,21 +86,27 @@ class DiscardStaged(StagedAction):
                 f"{count_of(each.calls, 'call')}, cancelled: {gate_in_words(each.gate)}." for each in found
             ),
             button=f"Discard {_calls(found)}",
-            version=_version(found),
+            version=self.version_of(_state_of(found)),
+            state=_state_of(found),
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
-        found = await self.imports(expected_version)
+    async def carry_out(self, state: str | None) -> ActionResult:
+        found = await self.imports(state)
         reason = by_person(self.operator.name, self.note, "its import was discarded")
         discarded = await self.calls.discard_staged(self.name, imports=found, reason=reason)
         said = f"{count_of(discarded, 'staged call')} of batch {self.name} ended and will not be sent"
         return ActionResult(message=said, documents=({"batch_id": self.name, "discarded": discarded},))
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if answer is None and not await self.calls.staged(self.name):
+            return {"batch_id": self.name, "discarded": 0}
+        return await StagedAction.answer_again(self, answer)
 
 
 def _calls(found: Sequence[StagedImport]) -> str:
     return count_of(sum(each.calls for each in found), "staged call")
 
 
-def _version(found: Sequence[StagedImport]) -> str:
+def _state_of(found: Sequence[StagedImport]) -> str:
     """What a person has seen of these imports: which they are, and how many calls each has staged."""
     return " ".join(f"{each.gate.start}:{each.calls}" for each in found)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from voiceflow_worker.actions import (
     ActionRefusedError,
@@ -19,9 +20,10 @@ from voiceflow_worker.actions import (
     changed_since,
     require_name,
 )
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
 from voiceflow_worker.core.ports.names import BatchNames
-from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of
+from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json, gate_in_words
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.settling.changes import RedialledBatch
 
 COUNT_HOLDS = timedelta(minutes=15)
-"""The time for which a count of calls to redial is valid. After that, the calls must be counted again."""
+"""The time for which a count of calls is valid. After that, the calls must be counted again."""
 
 States = Mapping[JobState, int]
 
@@ -68,21 +70,53 @@ class QueueAction(OperatorAction):
             raise UnknownSubjectError(unknown)
         return await count_states(store, queue, batch_id=self.batch)
 
-    async def gate_version(self) -> str:
-        """The version of the gate of the queue or the batch, for `OperatorAction.do`."""
+    async def gate_state(self) -> str:
+        """The state of the gate of the queue or the batch."""
         store = self.operator.store
         return _state_of(await standing_gate(store, self.queue, self.batch), at=store.clock.now())
 
-    def check_gate(self, expected_version: str | None) -> CheckGate | None:
-        """The check that the gate is still the expected version."""
+    async def ordered(self) -> tuple[str, ...]:
+        """What people have ordered of the queue or the batch: a text that changes with each order of theirs.
+
+        Neither calls that are sent nor their ends change it; nor do calls that programs add to a queue, outside of
+        campaigns.
+        """
+        store, parts = self.operator.store, [await self.gate_state()]
+        if self.batch is None:
+            parts.append(await self.calls.rate_state())
+        else:
+            totals = await totals_of(store, self.queue, self.batch)
+            states, gone = totals.states, totals.pruned_states
+            parts += [str(sum([*states.values(), *gone.values()])), str(states[JobState.CANCELLED])]
+        last = await entries_on(store, self.queue, batch=self.batch)
+        return (*parts, *(entry.id for entry in last))
+
+    async def resource_version(self) -> str:
+        said = [self.queue, self.batch, *await self.ordered()]
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:24]
+
+    def check_gate(self, state: str | None) -> CheckGate | None:
+        """The check that the gate still has this state."""
         now = self.operator.store.clock.now()
 
         def require_expected(gate: Gate | None) -> None:
-            if _state_of(gate, at=now) != expected_version:
+            if _state_of(gate, at=now) != state:
                 stands = "it is open" if gate is None or not gate.is_closed(at=now) else gate_in_words(gate)
                 raise changed_since(self.label, now=stands)
 
-        return None if expected_version is None else require_expected
+        return None if state is None else require_expected
+
+    async def gate_now(self) -> Mapping[str, Any]:
+        """The gate of the queue or the batch as it is now, as JSON."""
+        store, now = self.operator.store, self.operator.store.clock.now()
+        gate = (await gates_at(store, self.queue, [self.batch])).get(self.batch)
+        return gate_as_json(gate or Gate.of(self.queue, self.batch, GateState.OPEN, since=now))
+
+    async def held(self) -> list[str]:
+        """The states of the gates that keep the calls of the batch from being sent (`active_holds`)."""
+        store, at = self.operator.store, self.operator.store.clock.now()
+        gates = await gates_of(store, self.queue)
+        return sorted(_state_of(gate, at=at) for gate in gates if gate.keeps_back(self.batch, at=at))
 
     async def still_sending(self, order: str) -> tuple[str, ...]:
         """A sentence about the calls that had left before an order that has waited for them (`until_left`)."""
@@ -107,18 +141,19 @@ class Hold(QueueAction):
     lasts: timedelta | None = None
 
     async def question(self) -> Question:
-        states = await self.counted()
+        states, state = await self.counted(), await self.gate_state()
         return Question(
             title=f"Hold {self.label}?",
             will_be_called=(_under_way(states),),
             will_not_be_called=(
-                f"{_waiting(states)}. Nothing more rings until somebody resumes, or the hold ends by itself.",
+                f"{_waiting(states)} at present. Nothing more rings until somebody resumes, or the hold has ended.",
             ),
             button="Hold",
-            version=await self.gate_version(),
+            version=self.version_of(state),  # it stops calls: their number is no reason to refuse it
+            state=state,
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         if self.lasts is not None and self.lasts <= timedelta():
             raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
         await self.counted()
@@ -131,7 +166,7 @@ class Hold(QueueAction):
             batch_id=self.batch,
             until=until,
             reason=by_person(self.operator.name, self.note, "held"),
-            check=self.check_gate(expected_version),
+            check=self.check_gate(state),
         )
         if gate.state is GateState.OPEN:
             raise ActionRefusedError(f"{self.label} is open: somebody has resumed it since this hold was stored")
@@ -140,6 +175,9 @@ class Hold(QueueAction):
             notes.append("nothing was changed: an earlier hold lasts longer, or as long")
         return ActionResult(message=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
 
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        return (await self.do()).documents[0] if answer is None else await self.gate_now()
+
 
 class Resume(QueueAction):
     """The end of the hold of a queue or a batch."""
@@ -147,25 +185,34 @@ class Resume(QueueAction):
     name_of_action: ClassVar[str] = "resume"
 
     async def question(self) -> Question:
-        states, closed = await self.counted(), await self.closed()
+        now, state, states = self.operator.store.clock.now(), await self.gate_state(), await self.counted()
+        closed = await self.closed()
         limits = await limits_of(self.operator.store, self.calls.name)
         rate = rate_in_words(limits.rate if limits is not None else None)
         own = self._own(closed)
         ends = () if own is None or own.state is GateState.CANCELLED else (f"{closed_in_words(own)}. This hold ends.",)
+        also = "" if self.batch is not None else " at present, and what programs add until you confirm"
         stay = [gate for gate in closed if gate is not own and (self.batch is None or gate.scope is GateScope.QUEUE)]
         return Question(
             title=f"Resume {self.label}?",
-            will_be_called=(*ends, f"{_waiting(states)}. Those that are due begin to ring (rate: {rate})."),
+            will_be_called=(*ends, f"{_waiting(states)}{also}. Those that are due begin to ring (rate: {rate})."),
             will_not_be_called=(
                 *(f"{gate_in_words(gate)}, and stays so." for gate in stay),
                 "Calls outside their calling windows, or before their due time, wait until then.",
                 *_doubts(states),
             ),
             button="Resume",
-            version=await self.gate_version(),
+            version=self.version_of(
+                state,
+                await self.ordered(),
+                sorted((gate.name, gate.start, _state_of(gate, at=now)) for gate in stay),
+                rate,
+                most=() if self.batch is None else (waiting(states),),
+            ),
+            state=state,
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
@@ -174,12 +221,7 @@ class Resume(QueueAction):
         def look(gate: Gate | None) -> None:
             nonlocal was_held
             was_held = gate is not None and gate.is_closed(at=now)
-            if (
-                gate is not None
-                and was_held
-                and expected_version is not None
-                and _state_of(gate, at=now) != expected_version
-            ):
+            if gate is not None and was_held and state is not None and _state_of(gate, at=now) != state:
                 raise changed_since(self.label, now=closed_in_words(gate))
 
         gate = await self.calls.resume(batch_id=self.batch, check=look)
@@ -192,6 +234,9 @@ class Resume(QueueAction):
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
         notes += _doubts(states) if is_open else ()
         return ActionResult(message=said, documents=(document,), notes=tuple(notes), not_done=not is_open)
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        return {**await self.gate_now(), "doubts": (await self.counted())[JobState.IN_DOUBT]}
 
     def _own(self, closed: Sequence[Gate]) -> Gate | None:
         """The closed gate that this action opens."""
@@ -212,7 +257,8 @@ class Rate(QueueAction):
     resets: bool = False
 
     async def question(self) -> Question:
-        states, limits = await self.counted(), await limits_of(self.operator.store, self.calls.name)
+        state, states = await self.calls.rate_state(), await self.counted()
+        limits = await limits_of(self.operator.store, self.calls.name)
         now = "not set yet" if limits is None else rate_in_words(limits.rate)
         to = "that of the next worker that starts" if self.resets else rate_in_words(self.rate)
         return Question(
@@ -220,17 +266,18 @@ class Rate(QueueAction):
             will_be_called=(f"{_waiting(states)}, at the new rate from now on. The rate is {now}.",),
             will_not_be_called=("Calls behind a hold, outside their calling windows, or before their due time.",),
             button="Change the rate",
-            version=await self.calls.rate_state(),
+            version=self.version_of(state),
+            state=state,
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         calls = self.calls
 
-        def require_expected(state: str) -> None:
-            if state != expected_version:
+        def require_same(found: str) -> None:
+            if found != state:
                 raise changed_since(f"the rate of queue {calls.name}")
 
-        check = None if expected_version is None else require_expected
+        check = None if state is None else require_same
         if not self.resets:
             await calls.set_rate(self.rate, check=check)
         was_set = await calls.reset_rate(check=check) if self.resets else False
@@ -258,6 +305,36 @@ class BatchAction(QueueAction):
         return self.batch
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedAction(BatchAction):
+    """An action on the calls of a batch that were counted `at` a time; by default, now."""
+
+    at: datetime | None = None
+
+    def as_shown(self, version: str) -> Self:
+        """The action on the calls that were counted. Raises ActionRefusedError if the count is too old."""
+        now, micros = self.operator.store.clock.now(), "".join(version.split(".")[1:2])
+        if _MICROSECONDS.fullmatch(micros) is None:  # no version of a count
+            return self
+        at = _EPOCH + int(micros) * _MICROSECOND
+        if not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
+            minutes = COUNT_HOLDS // timedelta(minutes=1)
+            raise ActionRefusedError(
+                f"nothing was done: the count that you confirmed is older than {minutes} minutes; count the calls "
+                "again, and check the new count"
+            )
+        return replace(self, at=min(at, now))
+
+    def count_version(self, at: datetime, *shown: object, most: Sequence[int]) -> str:
+        """The version of a question about the calls that were counted at this time."""
+        return self.version_of(*shown, most=((at - _EPOCH) // _MICROSECOND, *most))
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MICROSECONDS = re.compile(r"[0-9]{1,16}")
+
+
 class CancelBatch(BatchAction):
     """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
 
@@ -265,7 +342,7 @@ class CancelBatch(BatchAction):
     stops: ClassVar[bool] = True
 
     async def question(self) -> Question:
-        _, states = self.name, await self.counted()
+        _, state, states = self.name, await self.gate_state(), await self.counted()
         return Question(
             title=f"Cancel {self.label} for good?",
             will_be_called=(_under_way(states),),
@@ -274,15 +351,16 @@ class CancelBatch(BatchAction):
                 "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
             ),
             button="Cancel the batch for good",
-            version=await self.gate_version(),
+            version=self.version_of(state, await self.ordered(), most=(waiting(states),)),
+            state=state,
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         name, _ = self.name, await self.counted()
         ended = await self.calls.cancel_batch(
             name,
             reason=by_person(self.operator.name, self.note, "the batch was cancelled"),
-            check=self.check_gate(expected_version),
+            check=self.check_gate(state),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
         notes = await self.still_sending("the cancellation")
@@ -290,7 +368,7 @@ class CancelBatch(BatchAction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedialBatch(BatchAction):
+class RedialBatch(CountedAction):
     """The redial of the calls of a batch that ended with some outcomes, and that people redialled less than `times`."""
 
     name_of_action: ClassVar[str] = "redial"
@@ -300,9 +378,13 @@ class RedialBatch(BatchAction):
 
     async def question(self) -> Question:
         """The question with a count. Raises ActionRefusedError if no call can be redialled."""
-        at = self.operator.store.clock.now()
-        found = await self._ordered(at, dry_run=True)
-        left_out = [f"{count_of(count, 'call')} {reason}" for reason, count in found.left_out.items()]
+        from voiceflow_worker.core.settling.changes import SINCE
+
+        at, ordered = self.at or self.operator.store.clock.now(), await self.ordered()
+        found = await self._redialled(at, dry_run=True)
+        left_out = [
+            f"{count_of(count, 'call')} {reason}" for reason, count in found.left_out.items() if reason != SINCE
+        ]
         if not found.redialled:
             why = "; ".join(left_out) or "no call has ended with these outcomes"
             raise ActionRefusedError(f"no call of batch {self.batch} can be redialled: {why}")
@@ -317,28 +399,30 @@ class RedialBatch(BatchAction):
                 "Calls in doubt, calls that were answered, and people who opted out.",
             ),
             button=f"Redial {phones}",
-            version=at.isoformat(),
+            version=self.count_version(at, ordered, await self.held(), sorted(left_out), most=(found.redialled,)),
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
-        """Put calls back into the queue: those that were counted, if the count was `expected_version`."""
-        now = self.operator.store.clock.now()
-        done = await self._ordered(
-            now if expected_version is None else counted_at(expected_version, now=now, refusal="no call was redialled")
-        )
+    async def carry_out(self, state: str | None) -> ActionResult:
+        """Put calls back into the queue: those that were counted."""
+        done = await self._redialled(self.at or self.operator.store.clock.now())
         notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
         said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
         return ActionResult(message=said, documents=(done.as_json(),), notes=notes)
 
-    async def _ordered(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
+    async def _redialled(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
         note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
         done = await self.calls.redial_batch(self.name, on=on, times=self.times, note=note, at=at, dry_run=dry_run)
         await self.counted()
         return done
 
 
+def waiting(states: States) -> int:
+    """The calls that wait."""
+    return states[JobState.QUEUED] + states[JobState.LEASED]
+
+
 def _waiting(states: States) -> str:
-    return count_of(states[JobState.QUEUED] + states[JobState.LEASED], "waiting call")
+    return count_of(waiting(states), "waiting call")
 
 
 def _doubts(states: States) -> tuple[str, ...]:
@@ -369,18 +453,3 @@ def _state_of(gate: Gate | None, *, at: datetime) -> str:
     if gate is None or (gate.state is GateState.HELD and not gate.is_closed(at=at)):
         return ""
     return f"{gate.state}-{_digest(gate)}" if gate.state is GateState.HELD else f"{gate.state}-{gate.since.isoformat()}"
-
-
-def counted_at(expected_version: str, *, now: datetime, refusal: str) -> datetime:
-    """The time of the count that the person has seen. Raises ActionRefusedError if the count is too old."""
-    try:
-        at = datetime.fromisoformat(expected_version)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
-        minutes = COUNT_HOLDS // timedelta(minutes=1)
-        raise ActionRefusedError(
-            f"{refusal}: the count that you confirmed is older than {minutes} minutes, or has no valid "
-            "time; count the calls again, and check the new count"
-        )
-    return min(at, now)

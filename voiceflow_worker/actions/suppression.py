@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from voiceflow_worker.actions import (
     LONGEST_NAMED,
@@ -50,22 +51,30 @@ class ListAction(OperatorAction):
         """The list."""
         return SuppressionList(self.operator.store)
 
-    async def version(self) -> str:
+    @property
+    def label(self) -> str:
+        return f"{', '.join(self.numbers)[:LONGEST_NAMED]} on the suppression list"
+
+    async def state(self) -> str:
         """The state of the numbers on the list."""
         return await self.listed.state(*self.numbers, country=self.country)
 
-    def check(self, expected_version: str | None) -> Callable[[str], None] | None:
+    async def resource_version(self) -> str:
+        numbers = ",".join(sorted(map(str, self.about_numbers())))
+        return f"{hashlib.sha256(numbers.encode()).hexdigest()[:8]}-{await self.state()}"
+
+    def check(self, expected: str | None) -> Callable[[str], None] | None:
         """The check that the state of the numbers is still the expected one."""
 
         def require_expected(state: str) -> None:
-            if state != expected_version:
+            if state != expected:
                 now = "not on it" if not state else "put on it by somebody else, or in a call"
-                raise changed_since(f"{', '.join(self.numbers)[:LONGEST_NAMED]} on the suppression list", now=now)
+                raise changed_since(self.label, now=now)
 
-        return None if expected_version is None else require_expected
+        return None if expected is None else require_expected
 
     async def add(
-        self, numbers: Iterable[str], *, file: NumberFile | None = None, expected_version: str | None = None
+        self, numbers: Iterable[str], *, file: NumberFile | None = None, state: str | None = None
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, with the note, the name of the operator, if it is known, and that of their file."""
         if self.until is not None and self.lasts is not None:
@@ -81,7 +90,7 @@ class ListAction(OperatorAction):
             until=until,
             country=self.country,
             file=None if file is None else file.digest,
-            check=self.check(expected_version),
+            check=self.check(state),
         )
 
 
@@ -92,16 +101,18 @@ class Suppress(ListAction):
     stops: ClassVar[bool] = True
 
     async def question(self) -> Question:
+        state = await self.state()
         return Question(
             title="Stop calling these numbers?",
             will_be_called=(_GOES_ON,),
             will_not_be_called=(_ENDS, "New calls to these numbers. They are refused."),
             button="Put the numbers on the list",
-            version=await self.version() if self.numbers else "",
+            version=self.version_of(state),
+            state=state,
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
-        standing = await self.add(self.numbers, expected_version=expected_version)
+    async def carry_out(self, state: str | None) -> ActionResult:
+        standing = await self.add(self.numbers, state=state)
         found = [number for text in self.numbers for number in every_reading(text, self.country)]
         doubts = [message for number in found for message in number.messages]
         return ActionResult(
@@ -119,6 +130,7 @@ class Unsuppress(ListAction):
 
     async def question(self) -> Question:
         """The question. Raises ActionRefusedError if no number is on the list."""
+        state = await self.state()
         found = await self.listed.find(*self.numbers, country=self.country)
         if not found:
             raise ActionRefusedError(f"{', '.join(self.numbers)[:LONGEST_NAMED]} is not on the suppression list")
@@ -134,12 +146,13 @@ class Unsuppress(ListAction):
                 "Calls that 8x8 stops by its own block list.",
             ),
             button="Take the number off the list",
-            version=await self.version(),
+            version=self.version_of(state),
+            state=state,
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         found = await self.listed.find(*self.numbers, country=self.country)
-        gone = await self.listed.remove(*self.numbers, country=self.country, check=self.check(expected_version))
+        gone = await self.listed.remove(*self.numbers, country=self.country, check=self.check(state))
         wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
         lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
         return ActionResult(
@@ -147,6 +160,12 @@ class Unsuppress(ListAction):
             documents=tuple({"number": each, "removed": each in gone} for each in wanted),
             lines=tuple(lines),
             not_done=len(gone) < len(wanted),
+        )
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The removal of the one number of a request."""
+        return (
+            {"number": read_number(self.numbers[0], self.country).e164, "removed": True} if answer is None else answer
         )
 
 
@@ -170,7 +189,7 @@ class ImportNumbers(ListAction):
             button="Import",
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         if self.found.findings and not self.skips_bad:
@@ -202,7 +221,7 @@ class TakeBackFile(ListAction):
             button="Take the numbers off the list",
         )
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:
+    async def carry_out(self, state: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         numbers = self.found.numbers

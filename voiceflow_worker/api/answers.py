@@ -20,6 +20,7 @@ from voiceflow_worker.errors import (
     JobNotFoundError,
     KeyConflictError,
     OtherRequestError,
+    RequestInProgressError,
     StaleJobError,
     StoreError,
     SuppressedNumberError,
@@ -155,6 +156,7 @@ _ERRORS: tuple[tuple[type[VoiceflowError], int, str | None], ...] = (
     (StaleJobError, 409, "changed_meanwhile"),
     (KeyConflictError, 422, KEY_REUSED),
     (OtherRequestError, 422, KEY_REUSED),
+    (RequestInProgressError, 409, KEY_IN_USE),
     (SuppressedNumberError, 422, "suppressed"),
     (InvalidInputError, 422, None),
     (IntakeError, 503, "interrupted"),
@@ -172,7 +174,8 @@ def problem_of(error: VoiceflowError | TimeoutError, faults: Sequence[Fault] = (
         return ProblemError(500, "the server failed; its log has the reason")
     _, status, code = found
     detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if faults else str(error)
-    return ProblemError(status, detail, faults=faults, headers=RETRY if status == 503 else None, code=code)
+    headers = RETRY if status == 503 else {"Retry-After": "1"} if code == KEY_IN_USE else None
+    return ProblemError(status, detail, faults=faults, headers=headers, code=code)
 
 
 def refused(faults: Sequence[Fault]) -> ProblemError:

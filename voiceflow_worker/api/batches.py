@@ -14,7 +14,7 @@ from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import AFTER, Json, Note, Operation, PageOf, Preview, Schema, Told, Wait
-from voiceflow_worker.api.queues import Gate, HoldRequest, of_gate
+from voiceflow_worker.api.queues import Gate, HoldRequest
 from voiceflow_worker.campaigns.fields import EDITED, properties_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.outcomes.batch_ends import is_open
@@ -139,9 +139,9 @@ async def show(asked: Asked) -> Answer:
     queue, batch, wait = asked.desk.queue, await _known(asked), asked.query(Wait).wait
     if wait and await is_open(queue.store, queue.name, batch):
         await asked.until(partial(queue.wait_for_batch, batch), within=wait)
+    version = await Hold(**_of(asked)).resource_version()  # before the rest, which may be newer, and never older
     progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch, totals_only=True)
     ended = not await is_open(queue.store, queue.name, batch)
-    version = await Hold(**_of(asked)).gate_version()
     return Answer({**report.as_json(), **progress.as_json(), "ended": ended}, headers=etag(version))
 
 
@@ -153,23 +153,19 @@ async def report(asked: Asked) -> Answer:
 async def hold(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/hold`."""
     given = asked.body(HoldRequest)
-    return await asked.done(Hold(**_of(asked), note=given.note, lasts=given.lasts), of_gate(asked.expected_version))
+    return await asked.done(Hold(**_of(asked), note=given.note, lasts=given.lasts))
 
 
 async def resume(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/resume`. With `staged`, it lets the staged calls of the batch ring instead."""
     given = asked.body(StagedRequest)
-    if given.staged:  # staged calls are no part of the ETag of a batch
-        return Answer((await ReleaseStaged(**_of(asked), note=given.note).do()).documents[0])
-    return await asked.done(Resume(**_of(asked), note=given.note), of_gate(asked.expected_version))
+    return await asked.done((ReleaseStaged if given.staged else Resume)(**_of(asked), note=given.note))
 
 
 async def cancel(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/cancel`. With `staged`, only the staged calls of the batch."""
     given = asked.body(StagedRequest)
-    if given.staged:
-        return Answer((await DiscardStaged(**_of(asked), note=given.note).do()).documents[0])
-    return await asked.done(CancelBatch(**_of(asked), note=given.note), of_gate(asked.expected_version))
+    return await asked.done((DiscardStaged if given.staged else CancelBatch)(**_of(asked), note=given.note))
 
 
 async def edit(asked: Asked) -> Answer:
@@ -182,7 +178,7 @@ async def edit(asked: Asked) -> Answer:
     if not asked.query(Preview).dry_run:
         return await asked.done(act)
     found = await act.preview()
-    return Answer(found.as_json(), headers=etag(found.at.isoformat()))
+    return Answer(found.as_json(), headers=etag(found.version))
 
 
 async def _known(asked: Asked) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
-from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, version_of
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, resource_version
 from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Body, Json, Note, Operation, PageOf, Schema, Told, Wait
@@ -154,7 +153,7 @@ async def show(asked: Asked) -> Answer:
     """`GET /v1/calls/{id}`, which may wait for the outcome."""
     _, job = await asked.operator.call(asked.parts["id"])
     job = await asked.ended(job, within=asked.query(Wait).wait)
-    return Answer(call_as_json(job), headers=etag(version_of(job)))
+    return Answer(call_as_json(job), headers=etag(resource_version(job)))
 
 
 async def find(asked: Asked) -> Answer:
@@ -190,28 +189,16 @@ async def cancel(asked: Asked) -> Answer:
 async def redial(asked: Asked) -> Answer:
     """`POST /v1/calls/{id}/redial`."""
     given, call = asked.body(RedialRequest), asked.parts["id"]
-    return await _once(asked, Redial(operator=asked.operator, call=call, note=given.note, force=given.force))
+    return await asked.done(Redial(operator=asked.operator, call=call, note=given.note, force=given.force))
 
 
 async def resolve(asked: Asked) -> Answer:
     """`POST /v1/calls/{id}/resolve`."""
     given, call = asked.body(ResolveRequest), asked.parts["id"]
     at = None if given.placed else await time_at_8x8(asked.desk.settings)
-    return await _once(
-        asked, Resolve(operator=asked.operator, call=call, note=given.note, placed=given.placed, recorded_at=at)
+    return await asked.done(
+        Resolve(operator=asked.operator, call=call, note=given.note, placed=given.placed, recorded_at=at)
     )
-
-
-async def _once(asked: Asked, act: Redial | Resolve) -> Answer:
-    """Carry out an action that may ring, if no request with this key has done so. The note of the call has the key."""
-    _, job = await asked.operator.call(act.call)
-    mark = f"(Idempotency-Key {asked.key})"
-    if any(mark in note.text for note in job.notes):
-        await confirm(asked.operator.store)
-        return Answer(call_as_json(job))
-    noted = replace(act, note=" ".join(filter(None, [act.note, mark])))
-    with asked.alone():
-        return await asked.done(noted, asked.expected_version or version_of(job))
 
 
 _CALL = {200: ("The call, as it is now.", [Call])}

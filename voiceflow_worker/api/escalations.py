@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -26,6 +27,7 @@ from voiceflow_worker.api.operations import (
 )
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import warnings_for
@@ -180,15 +182,22 @@ async def find(asked: Asked) -> Answer:
 
 async def acknowledge(asked: Asked) -> Answer:
     """`POST /v1/escalations/{id}/acknowledge`."""
-    by = replace(asked.operator.actor, name=asked.body(AcknowledgeRequest).by or "a program")
-    return Answer((await Escalations(asked.desk.queue).acknowledge(asked.parts["id"], by=by)).as_json())
+    escalations, name = Escalations(asked.desk.queue), asked.body(AcknowledgeRequest).by or "a program"
+
+    async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
+        return (await escalations.acknowledge(asked.parts["id"], by=replace(by, name=name))).as_json()
+
+    return await asked.once(order, order)
 
 
 async def stop(asked: Asked) -> Answer:
     """`POST /v1/escalations/{id}/stop`."""
-    reason = asked.body(Note).note or "a program has stopped it"
-    escalations, by = Escalations(asked.desk.queue), asked.operator.actor
-    return Answer((await escalations.stop(asked.parts["id"], reason=reason, by=by)).as_json())
+    escalations, reason = Escalations(asked.desk.queue), asked.body(Note).note or "a program has stopped it"
+
+    async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
+        return (await escalations.stop(asked.parts["id"], reason=reason, by=by)).as_json()
+
+    return await asked.once(order, order)
 
 
 async def alerts(asked: Asked) -> Answer:

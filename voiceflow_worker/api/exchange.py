@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 import anyio
 import anyio.to_thread
+import structlog
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, Headers
 from starlette.exceptions import HTTPException
@@ -22,10 +23,9 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
-from voiceflow_worker.actions import Operator, OperatorAction
+from voiceflow_worker.actions import Operator, OperatorAction, changed_since
 from voiceflow_worker.api.answers import (
     JSON,
-    KEY_IN_USE,
     PROBLEM,
     UNKNOWN,
     UNREADABLE,
@@ -43,11 +43,12 @@ from voiceflow_worker.api.operations import LONGEST_KEY, MULTIPART, Operation, S
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.backends.registry import open_degraded
-from voiceflow_worker.core.audit import Interface
+from voiceflow_worker.core.audit import Actor, Interface
+from voiceflow_worker.core.idempotency import asked_before, keep_answer, request_of
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import InvalidInputError, VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
@@ -76,6 +77,8 @@ _IN_THREAD = 20_000
 GIVES_WAY = timedelta(milliseconds=250)
 """The longest that a request waits for events of 8x8, so that many of them do not stop all requests."""
 IN_LINE_FOR = timedelta(seconds=5)
+
+_log = structlog.get_logger("voiceflow.api")
 
 
 class RightOfWay:
@@ -185,10 +188,18 @@ class Asked:
 
     @property
     def operator(self) -> Operator:
-        """The program that asks, by the name of its secret."""
-        policy, name = self.desk.settings.policy(), self._program
+        """The program that asks, by the name of its secret, with the key of its request."""
+        policy, name, request = self.desk.settings.policy(), self._program, None
         reopen = partial(open_degraded, self.desk.settings.store)
-        return Operator(self.desk.store, policy, name, on=Interface.API, login=name, open_degraded=reopen)
+        if self.key and self._operation.acts:
+            query = self._query.model_dump(mode="json")
+            request = request_of(
+                self.desk.store, self.key, self._operation.name, dict(self.parts), query, dict(self.document)
+            )
+        return Operator(
+            self.desk.store, policy, name, on=Interface.API, login=name, key=self.key or None, request=request,
+            open_degraded=reopen,
+        )  # fmt: skip
 
     def query(self, kind: type[M]) -> M:
         """The query, as the operation has it."""
@@ -267,7 +278,8 @@ class Asked:
                     replace(each, detail=f"{each.detail}; known: {names}") if each.code == UNKNOWN else each
                 )
         values, keyed = self.headers.getlist("idempotency-key"), self._operation.keyed
-        if keyed or (keyed is None and (values or not getattr(self._query, "dry_run", False))):
+        is_preview = getattr(self._query, "dry_run", False)
+        if keyed or (keyed is None and not is_preview) or (values and (keyed is None or self._operation.acts)):
             self.key = self._kept(_key_in, values) or ""
         if self._operation.matched:
             self.expected_version = self._kept(_expected_version_in, self.headers.getlist("if-match"))
@@ -322,10 +334,9 @@ class Asked:
     @contextmanager
     def alone(self) -> Generator[None]:
         """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
-        held = (self._operation.path, self.key)
+        held = ("" if self._operation.acts else self._operation.path, self.key)
         if held in self.desk.keys:
-            told = "a request with this Idempotency-Key is in progress; repeat yours when that one is answered"
-            raise ProblemError(409, told, headers={"Retry-After": "1"}, code=KEY_IN_USE)
+            raise RequestInProgressError
         self.desk.keys.add(held)
         try:
             yield
@@ -389,10 +400,48 @@ class Asked:
         finally:
             await form.close()
 
-    async def done(self, act: OperatorAction, expected_version: str | None = None) -> Answer:
-        """Carry out an action on the expected version, that of `If-Match` by default, and answer with its document."""
-        expected = self.expected_version if expected_version is None else expected_version
-        return Answer((await act.do(expected)).documents[0])
+    async def done(self, act: OperatorAction) -> Answer:
+        """Carry out an action, on the version of `If-Match`, and answer with its document.
+
+        That is the version of what the action is about, or of its preview.
+        """
+
+        async def first(_: Actor) -> Mapping[str, Any]:
+            expected = self.expected_version
+            if expected is not None and await act.resource_version() == expected:
+                question = await act.question()
+                if await act.resource_version() != expected:
+                    raise changed_since(act.label)
+                expected = question.version
+            return (await act.do(expected)).documents[0]
+
+        async def again(by: Actor, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+            return await act.by(by).answer_again(answer)
+
+        return await self.once(first, again)
+
+    async def once(
+        self,
+        first: Callable[[Actor], Awaitable[Mapping[str, Any]]],
+        again: Callable[[Actor, Mapping[str, Any] | None], Awaitable[Mapping[str, Any]]],
+    ) -> Answer:
+        """The answer to a request for an action, which is carried out once under its key.
+
+        `first` carries it out for its actor. `again` gets the answer that was given then, if one was. Raises
+        RequestInProgressError, OtherRequestError.
+        """
+        actor, store = self.operator.actor, self.desk.store
+        if actor.request is None:
+            return Answer(await first(actor))
+        with self.alone():
+            if (before := await asked_before(store, actor.request)) is not None and before.answer is not None:
+                return Answer(await again(replace(actor, key=None, request=None), before.answer))
+            answer = await (first(actor) if before is None else again(replace(actor, key=None, request=None), None))
+            try:
+                await keep_answer(store, actor, answer)
+            except StoreError as error:  # the action itself is done
+                _log.warning("the answer to a request with a key was not stored", error=str(error))
+        return Answer(answer)
 
     async def aside(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The result of work on the body, done in a thread if the body is large."""

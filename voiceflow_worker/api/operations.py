@@ -164,7 +164,7 @@ class Operation:
     files: Mapping[str, str] | None = None
     """The files that may be uploaded beside the body, with what they are."""
     keyed: bool | None = False
-    """Whether an Idempotency-Key is needed; None if it may be left out."""
+    """Whether an Idempotency-Key is needed; None if a preview needs none."""
     matched: bool = False
     """Whether If-Match is read."""
     problems: Sequence[int] = ()
@@ -179,6 +179,11 @@ class Operation:
     def name(self) -> str:
         """The operation for logs and metrics, without the values in its path."""
         return f"{self.method} {self.path}"
+
+    @property
+    def acts(self) -> bool:
+        """Whether this is an action on what exists, which may have an Idempotency-Key."""
+        return self.method != "GET" and not self.path.startswith("/v1/hooks/") and "{" in self.path
 
     @property
     def right(self) -> Right:
@@ -205,7 +210,7 @@ class Operation:
         ]  # fmt: skip
         if parameters:
             told.add(404)
-        if self.keyed is not False:
+        if self.keyed is not False or self.acts:
             parameters.append({**_KEY, "required": bool(self.keyed)})
         if self.matched:
             parameters.append(_IF_MATCH)

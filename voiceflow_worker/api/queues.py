@@ -23,9 +23,6 @@ from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue
 
-_AND = "~"
-"""What stands between the two parts of the ETag of a queue: those of its hold and of its rate."""
-
 
 class HoldRequest(Note):
     """A hold, which lasts until somebody resumes, or for so long."""
@@ -144,6 +141,7 @@ class AuditEntry(Told):
     call_id: str | None
     numbers: list[str] | None = None
     note: str | None
+    idempotency_key: str | None = None
     result: str | None = Field(description="null: the process died before it was known.")
 
 
@@ -154,16 +152,11 @@ class Audit(Told):
     after: str | None
 
 
-def of_gate(version: str | None) -> str | None:
-    """The part of an ETag that is about a hold."""
-    return None if version is None else version.partition(_AND)[0]
-
-
 async def show_queue(asked: Asked) -> Answer:
     """`GET /v1/queues/{name}`."""
     operator, name = asked.operator, asked.parts["name"]
     queue = operator.queue(name)
-    version = _AND.join([await HoldAction(operator=operator, queue=name).gate_version(), await queue.rate_state()])
+    version = await HoldAction(operator=operator, queue=name).resource_version()
     return Answer((await read_queue(queue)).as_json(), headers=etag(version))
 
 
@@ -171,20 +164,20 @@ async def hold_queue(asked: Asked) -> Answer:
     """`POST /v1/queues/{name}/hold`."""
     given = asked.body(HoldRequest)
     act = HoldAction(operator=asked.operator, queue=asked.parts["name"], note=given.note, lasts=given.lasts)
-    return await asked.done(act, of_gate(asked.expected_version))
+    return await asked.done(act)
 
 
 async def resume_queue(asked: Asked) -> Answer:
     """`POST /v1/queues/{name}/resume`."""
     act = Resume(operator=asked.operator, queue=asked.parts["name"], note=asked.body(Note).note)
-    return await asked.done(act, of_gate(asked.expected_version))
+    return await asked.done(act)
 
 
 async def set_rate(asked: Asked) -> Answer:
     """`PUT /v1/queues/{name}/rate`."""
     given = asked.body(RateRequest)
     act = RateAction(operator=asked.operator, queue=asked.parts["name"], note=given.note, rate=given.rate)
-    return await asked.done(act, None if asked.expected_version is None else asked.expected_version.partition(_AND)[2])
+    return await asked.done(act)
 
 
 async def suppress(asked: Asked) -> Answer:
@@ -193,14 +186,14 @@ async def suppress(asked: Asked) -> Answer:
     act = Suppress(**of, note=given.note, until=given.until, lasts=given.lasts)
     answer = await asked.done(act)
     with contextlib.suppress(StoreForgetsError):  # it was stored all the same
-        return replace(answer, headers=etag(await act.version()))
+        return replace(answer, headers=etag(await act.resource_version()))
     return answer
 
 
 async def show_suppressed(asked: Asked) -> Answer:
     """`GET /v1/suppression/{number}`."""
     act, number = Suppress(**_of_number(asked)), asked.parts["number"]
-    version = await act.version()
+    version = await act.resource_version()
     found = list((await act.listed.find(number, country=act.country)).values())
     if not found:
         raise UnknownSubjectError(f"{number[:40]} is not on the suppression list")

@@ -253,16 +253,17 @@ async def resolve(
             output.note("no call is in doubt" if batch is None else f"no call of batch {batch} is in doubt")
             return ExitCode.UNDONE
         acts = [
-            Resolve(operator=operator, call=each, note=note, placed=placed, recorded_at=recorded_at) for each in found
+            Resolve(operator=operator, call=each, note=note, placed=placed, recorded_at=recorded_at, post=post)
+            for each in found
         ]
         if len(acts) == 1:
-            return await carried_out(acts[0], output, expected_version=None if post is None else str(post))
+            return await carried_out(acts[0], output)
         shown = await _preview(acts, output, yes=yes)
         return max([await carried_out(act, output, expected_version=shown.get(act.call)) for act in acts])
 
 
 async def _preview(acts: Sequence[Resolve], output: Output, *, yes: bool) -> dict[str, str]:
-    """List the calls of a decision, and ask; returns the POST of each that was shown. Raises UndoneError for a no."""
+    """List the calls of a decision, and ask; returns the version of each question. Raises UndoneError for a no."""
     from voiceflow_worker.actions.calls import decidable_from
 
     shown: dict[str, str] = {}
@@ -270,7 +271,8 @@ async def _preview(acts: Sequence[Resolve], output: Output, *, yes: bool) -> dic
         with suppress(JobError):  # the decision itself says why it cannot be made
             _, job = await act.operator.call(act.call)
             if (open_post := job.open_post) is not None:
-                shown[act.call] = str(open_post.number)
+                if not yes:
+                    shown[act.call] = (await act.question()).version
                 early = decidable_from(job, act.operator.policy)
                 may_ring = early is not None and act.operator.store.clock.now() <= early and not act.placed
                 until = f"; not before {in_words(early)}" if early is not None and may_ring else ""
@@ -333,8 +335,8 @@ async def redial(
                 times=1 if times is None else times,
             )
             return await carried_out(order, output, yes=yes)
-        acts = [Redial(operator=operator, call=each, note=note, force=force) for each in dict.fromkeys(ids)]
-        versions = [None if post is None else str(post)] * len(acts)
+        acts = [Redial(operator=operator, call=each, note=note, force=force, post=post) for each in dict.fromkeys(ids)]
+        versions: list[str | None] = [None] * len(acts)
         if len(acts) > 1 and not yes:
             versions = await ask_once(acts, output, what="Redial {}?")
         return max(

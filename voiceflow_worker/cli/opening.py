@@ -476,7 +476,7 @@ async def carried_out(
         question = await act.question()
         _tell_question(question, output)
         confirm(question.title, yes=yes)
-        expected_version = question.version
+        expected_version = None if yes else question.version
     try:
         done = await act.do(expected_version)
     except (JobError, ChangedSinceError) as error:

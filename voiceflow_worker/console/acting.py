@@ -416,10 +416,10 @@ class _Suppress(PageAction):
             numbers = numbers._replace(value=(await operator.call(job_id))[1].destination)
         return (numbers, *others)
 
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
         if not 0 < len(_numbers(form)) <= MOST_NUMBERS:
             raise InvalidInputError(f"give 1 to {MOST_NUMBERS} numbers, one on each line; for more, import a file")
-        return await PageAction.act(self, form, operator, process)
+        return self.done(await self.made(form, operator).do(), form)  # its question showed no numbers
 
 
 class _NumbersOfFile(PageAction):

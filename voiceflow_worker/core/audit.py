@@ -35,7 +35,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     WriteResult,
 )
-from voiceflow_worker.errors import StoreError, VoiceflowError
+from voiceflow_worker.errors import RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import LONGEST_NAME, in_words, rfc3339
@@ -70,12 +70,15 @@ class Actor:
     """Who orders something, `on` which interface.
 
     `login` is what the system knows: the login of a user, the name of an API secret, the DAG and its run. `name` is
-    what the person said, such as by `--as`.
+    what the person said, such as by `--as`. `key` is the Idempotency-Key of the request, and `request` what tells it
+    from others (`core.idempotency`): the action is then stored only if no other has the key.
     """
 
     on: str = Interface.PYTHON
     login: str | None = None
     name: str | None = None
+    key: str | None = None
+    request: str | None = None
 
     @property
     def called(self) -> str:
@@ -103,6 +106,7 @@ class AuditEntry:
     """One action of a person. `by` is the login, and `name` what the person said (`Actor`).
 
     `queue`, `batch`, `call` and `numbers` say what it was about. Without a `result`, the process died before it knew.
+    `key` and `request` are those of the actor. The `answer` to the request is kept in the group of its key alone.
     """
 
     at: datetime
@@ -116,6 +120,9 @@ class AuditEntry:
     numbers: tuple[str, ...] = ()
     note: str | None = None
     result: str | None = None
+    key: str | None = None
+    request: str | None = None
+    answer: dict[str, Any] | None = None
     id: str = ""
 
     @classmethod
@@ -135,8 +142,8 @@ class AuditEntry:
         """A new entry, with an id. `result` is for an action that has one alone, if it is stored at all."""
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
-            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), result=result,
-            id=f"{newest_first(at)}.{new_revision()}",
+            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), result=result, key=actor.key,
+            request=actor.request, id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -166,6 +173,7 @@ class AuditEntry:
             "call_id": self.call,
             "numbers": list(self.numbers),
             "note": self.note,
+            "idempotency_key": self.key,
             "result": self.result,
         }
 
@@ -176,9 +184,17 @@ class AuditEntry:
         return tuple(dict.fromkeys(each for each in subjects if each is not None))
 
     def puts(self, *, mode: Mode = Mode.ALWAYS) -> tuple[Put, ...]:
-        """The records of the entry."""
-        text = json_codec(AuditEntry).text(self)
-        return tuple(Put(AUDIT, group, text, self.at + KEPT, mode, self.id) for group in self.groups)
+        """The records of the entry. That of its key is the last one, and alone in its group."""
+        text = json_codec(AuditEntry).text(replace(self, answer=None))
+        puts = [Put(AUDIT, group, text, self.at + KEPT, mode, self.id) for group in self.groups]
+        if self.request is not None:
+            puts.append(Put(AUDIT, key_group(self.request), json_codec(AuditEntry).text(self), self.at + KEPT, mode))
+        return tuple(puts)
+
+
+def key_group(request: str) -> str:
+    """The group of the one entry with the key of a request. No queue has this name."""
+    return f"key={request.partition(' ')[0]}"
 
 
 def _group_of(queue: str | None, batch: str | None) -> str | None:
@@ -189,7 +205,8 @@ class AuditedStore:
     """A store for one action: its first write that changes anything keeps the entry of the action too.
 
     In all else it is the store itself. The entry is written with each part of a bulk write until one of them is stored,
-    because each may be refused alone.
+    because each may be refused alone. The record of its key is written with the first part, if there is none: else this
+    raises RequestInProgressError.
     """
 
     def __init__(self, store: Store, entry: AuditEntry) -> None:
@@ -213,11 +230,16 @@ class AuditedStore:
         made = [write.change.job for write in bulk.writes if isinstance(write.change, Insert)]
         if self.entry.action == CALL and len(made) == 1:
             self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
-        puts = self.entry.puts(mode=Mode.KEEP)
+        puts, request = self.entry.puts(mode=Mode.KEEP), self.entry.request
+        free = () if request is None else (Same(AUDIT, key_group(request), None),)
         writes = list(bulk.writes)
         for place in kept:
-            writes[place] = replace(writes[place], puts=(*writes[place].puts, *puts))
+            some, conditions = (puts, free) if place == kept[0] else (puts[: len(puts) - len(free)], ())
+            write = writes[place]
+            writes[place] = replace(write, puts=(*write.puts, *some), conditions=(*write.conditions, *conditions))
         answers = await self._store.write(replace(bulk, writes=tuple(writes), durable=True), now=now)
+        if free and kept and answers[kept[0]].condition == free[0]:
+            raise RequestInProgressError
         self.is_kept = any(answers[place].result is Result.DONE for place in kept)
         return answers
 
@@ -251,10 +273,12 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
 async def finish(store: Store, entry: AuditEntry, result: str, *, is_kept: bool = False) -> None:
     """Keep the result of an action with its entry. If the store fails, this is logged: the action itself is done.
 
-    An entry that `is_kept` already, and from which a person was erased since, stays as it is.
+    An entry that `is_kept` already, and from which a person was erased since, stays as it is. Another one takes no key
+    from a request that was quicker.
     """
-    as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id)
-    write = Write(conditions=(as_kept,) if is_kept else (), puts=replace(entry, result=result).puts())
+    as_kept = (Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id),)
+    free = () if entry.request is None else (Same(AUDIT, key_group(entry.request), None),)
+    write = Write(conditions=as_kept if is_kept else free, puts=replace(entry, result=result).puts())
     try:
         await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     except StoreError as error:

@@ -25,7 +25,7 @@ from voiceflow_worker.core.ports.reading import count_states, find_pages
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
-from voiceflow_worker.errors import InvalidInputError, StoreVersionError
+from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.callflow import body_from
@@ -205,12 +205,26 @@ class BatchEdits:
         return replace(new, edit=token)
 
 
-async def _order(store: Store, queue: str, batch_id: str, ordered: OrderedEdit) -> BatchEdits:
-    """Store an edit for all calls of the batch that have not left; returns the edits of the batch."""
+async def edit_state(store: Store, queue: str, batch_id: str) -> str:
+    """The state of a batch as edits change it: a text that is another after each edit; empty before the first one."""
+    found = (await store.records({EDITS: [(queue, batch_id)]}, now=store.clock.now()))[EDITS]
+    return found[0].value if found else ""
+
+
+async def _order(store: Store, queue: str, batch_id: str, ordered: OrderedEdit, *, state: str | None) -> BatchEdits:
+    """Store an edit for all calls of the batch that have not left; returns the edits of the batch.
+
+    With a `state`, only over that (`edit_state`): else this raises ChangedSinceError.
+    """
     while True:
         now = store.clock.now()
         found = (await store.records({EDITS: [(queue, batch_id)]}, now=now))[EDITS]
         was = found[0].value if found else None
+        if state is not None and state != (was or ""):
+            raise ChangedSinceError(
+                f"batch {batch_id} has changed since it was shown: it was edited meanwhile. Nothing was done. Check it "
+                "again, then decide"
+            )
         kept, later = [ordered], ordered.changes
         for each in reversed(() if was is None else _codec.value(was)):
             if not each.changes <= later:
@@ -252,12 +266,14 @@ async def edit_batch(
     note: str,
     dry_run: bool = False,
     on_call: Callable[[Job], None] | None = None,
+    state: str | None = None,
 ) -> EditedCalls:
     """Edit the waiting calls of a batch that were enqueued by `ordered_at`, with a note in each; a dry run only counts.
 
     `on_call` gets each of these calls as it is afterwards. When this returns, no call leaves any more with what it had
     before; that takes two seconds at most. Raises InvalidInputError before the first change if a call that has not
-    ended cannot get what the edit says, and StoreError; the same edit again then goes on.
+    ended cannot get what the edit says, ChangedSinceError if the batch has another `state` (`edit_state`), and
+    StoreError; the same edit again then goes on.
     """
     ordered = OrderedEdit.of(edit, at=ordered_at, note=note)
     edits, found = BatchEdits({(queue, batch_id): (ordered,)}), EditedCalls()
@@ -265,7 +281,7 @@ async def edit_batch(
     every = Listing(queue=queue, batch=batch_id, states=states, limit=PAGE)
     if not dry_run:  # so that a call which cannot get it refuses all
         await edit_batch(store, queue, batch_id, edit, ordered_at=ordered_at, note=note, dry_run=True)
-        edits = await _order(store, queue, batch_id, ordered)
+        edits = await _order(store, queue, batch_id, ordered, state=state)
         found.leaving = (await count_states(store, queue, batch_id=batch_id))[JobState.SENDING]
     gives_up, is_first = store.clock.monotonic() + SENT_WITHIN, True
     while True:

@@ -1,19 +1,26 @@
-"""Idempotent enqueueing: what the call that has a unique key is to a program, a request or a retry that names the key.
+"""Idempotency: what stands under a key, to a program, a request or a retry that names the key.
 
-The call is the one that is asked for, and nothing is added; or it has ended and is to be made again, and then a new
-call takes the key from it in the write that stores it; or it is another call.
+The call that has a unique key is the one that is asked for, and nothing is added; or it has ended and is to be made
+again, and then a new call takes the key from it in the write that stores it; or it is another call.
+
+An action of people that is asked for with a key has it in its entry of the audit log, which is stored with what the
+action changes. Asked for again, it has the same answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.audit import AUDIT, Actor, AuditEntry, key_group
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import keyed_digest
 from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.round_trips import confirm
-from voiceflow_worker.core.ports.store import Same
+from voiceflow_worker.core.ports.store import BulkWrite, Same, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -23,7 +30,44 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     SuppressedNumberError,
 )
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.wording import in_words
+
+
+def request_of(store: Store, key: str, *parts: object) -> str:
+    """What tells a request with this key from others, for `Actor.request`. It reveals neither the key nor the parts."""
+    return " ".join(keyed_digest(store.id, canonical_json(each)) for each in (key, list(parts)))
+
+
+async def asked_before(store: Store, request: str) -> AuditEntry | None:
+    """The action that was asked for by the same request; None if nothing was. Raises OtherRequestError, StoreError."""
+    entry = await _entry_of(store, request)
+    if entry is not None and entry.request != request:
+        raise OtherRequestError(
+            f"the Idempotency-Key belongs to another request, of {in_words(entry.at)}. Nothing was done; give this "
+            "request a key of its own"
+        )
+    if entry is not None:
+        await confirm(store)
+    return entry
+
+
+async def keep_answer(store: Store, actor: Actor, answer: Mapping[str, Any]) -> None:
+    """Keep the answer to a request with a key, for who asks again. Raises StoreError."""
+    assert actor.request is not None  # noqa: S101 - it has a key
+    entry = await _entry_of(store, actor.request)
+    before = None if entry is None else entry.puts()[-1].value
+    entry = entry or AuditEntry.of(actor, "none", at=store.clock.now())  # what changes nothing has no other record
+    *_, put = replace(entry, answer=dict(answer)).puts()
+    write = Write(conditions=(Same(put.namespace, put.group, before),), puts=(put,))
+    await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
+
+
+async def _entry_of(store: Store, request: str) -> AuditEntry | None:
+    found = (await store.records({AUDIT: [key_group(request)]}, now=store.clock.now()))[AUDIT]
+    return json_codec(AuditEntry).value(found[0].value) if found else None
 
 
 class KeyMatch(Enum):

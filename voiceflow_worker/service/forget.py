@@ -163,7 +163,7 @@ class Forget(OperatorAction):
         also = (
             f" These calls have further numbers of the person: {', '.join(others)}; erase these too." if others else ""
         )
-        return Question(
+        asked = Question(
             title=f"Erase {trail.number} for good?",
             will_be_called=(),
             will_not_be_called=(f"what is waiting for this person is cancelled: {count_of(waiting, 'call')}.",),
@@ -175,8 +175,9 @@ class Forget(OperatorAction):
             ),
             button="Erase the person for good",
         )
+        return replace(asked, version=self.version_of(asked))
 
-    async def carry_out(self, expected_version: str | None) -> ActionResult:  # noqa: ARG002 - what is there is erased
+    async def carry_out(self, state: str | None) -> ActionResult:  # noqa: ARG002 - what is there is erased
         """Erase the person. Raises ActionRefusedError, StoreError, PhoneNumberError."""
         try:
             receipt = await self._trail().erase()
@@ -432,13 +433,13 @@ class Trail:
     def _erased_entry(self, entry: AuditEntry) -> AuditEntry:
         others = tuple(number for number in entry.numbers if number not in self.spellings)
         # A result that is to follow is refused then.
-        return replace(entry, numbers=others, note=None if entry.note is None else _ERASED, result=_ERASED)
+        return replace(entry, numbers=others, note=None if entry.note is None else _ERASED, result=_ERASED, key=None)
 
     def _concerns(self, entry: AuditEntry, calls: set[str]) -> bool:
         return (
             entry.call in calls
             or any(number in self.spellings for number in entry.numbers)
-            or any(map(self._texts.is_named_in, (entry.note or "", entry.result or "")))
+            or any(map(self._texts.is_named_in, (entry.note or "", entry.result or "", entry.key or "")))
         )
 
     async def _audit(self) -> AsyncGenerator[list[AuditEntry]]:

@@ -1,0 +1,249 @@
+"""The Idempotency-Key of actions: one key is one request, and is kept with what the action does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.api.clients import program
+from tests.contract.samples import ManualClock
+from tests.support.cut_imports import cut_import
+from tests.support.engine import Engine
+from tests.support.faulty_store import Dies, FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.stores import EVERY
+from tests.support.voices import ScriptedVoice, unknown
+from voiceflow_worker import CallQueue, SessionStatus, Store, SuppressionList, open_store
+from voiceflow_worker.core.audit import entries_on, read_page
+from voiceflow_worker.service.escalation import Escalation
+from voiceflow_worker.service.escalations import Escalations
+
+pytestmark = pytest.mark.anyio
+
+ANA = "+6587654321"
+
+
+@pytest.fixture
+async def store() -> AsyncGenerator[Store]:
+    async with open_store("memory://", clock=ManualClock()) as opened:
+        yield opened
+
+
+@pytest.fixture(params=EVERY)
+async def any_store(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> AsyncGenerator[Store]:
+    async with open_store(fresh_url(request.param), clock=ManualClock()) as opened:
+        yield opened
+
+
+async def waiting(store: Store) -> str:
+    return (await CallQueue(store).enqueue(flow(ANA), batch_id="march")).id
+
+
+async def busy(store: Store) -> str:
+    engine = Engine(store, ScriptedVoice())
+    job = await engine.enqueue(ANA, batch_id="march")
+    await engine.send()
+    await engine.summarise(job, SessionStatus.BUSY)
+    return job.id
+
+
+async def doubtful(store: Store) -> str:
+    engine = Engine(store, ScriptedVoice(answers=[unknown()]))
+    job = await engine.enqueue(ANA)
+    await engine.send()
+    return job.id
+
+
+async def held(store: Store) -> str:
+    call = await waiting(store)
+    await CallQueue(store).hold(batch_id="march", reason="lunch")
+    await CallQueue(store).hold(reason="lunch")
+    return call
+
+
+async def listed(store: Store) -> str:
+    await SuppressionList(store).add(ANA)
+    return ""
+
+
+async def staged(store: Store) -> str:
+    await cut_import(store)
+    return ""
+
+
+async def escalated(store: Store) -> str:
+    escalation = Escalation.of({"numbers": [ANA], "say": "x", "source": "+6531234567", "voice_profile": "v"})
+    return (await Escalations(CallQueue(store)).start(escalation, key="disk")).status.id
+
+
+Prepare = Callable[[Store], Awaitable[str]]
+CALL, BATCH, QUEUE, LIST, ESCALATION = (
+    "/v1/calls/{id}", "/v1/batches/march", "/v1/queues/default", f"/v1/suppression/{ANA}", "/v1/escalations/{id}",
+)  # fmt: skip
+ACTIONS: Mapping[str, tuple[Prepare, str, str, Mapping[str, Any]]] = {
+    "cancel a call": (waiting, "POST", f"{CALL}/cancel", {}),
+    "redial": (busy, "POST", f"{CALL}/redial", {}),
+    "resolve": (doubtful, "POST", f"{CALL}/resolve", {"placed": True, "note": "seen"}),
+    "hold a batch": (waiting, "POST", f"{BATCH}/hold", {}),
+    "resume a batch": (held, "POST", f"{BATCH}/resume", {}),
+    "cancel a batch": (waiting, "POST", f"{BATCH}/cancel", {}),
+    "edit": (waiting, "PATCH", BATCH, {"priority": 4}),
+    "release": (staged, "POST", f"{BATCH}/resume", {"staged": True}),
+    "discard": (staged, "POST", f"{BATCH}/cancel", {"staged": True}),
+    "hold": (waiting, "POST", f"{QUEUE}/hold", {}),
+    "resume": (held, "POST", f"{QUEUE}/resume", {}),
+    "rate": (waiting, "PUT", f"{QUEUE}/rate", {"rate": 5}),
+    "suppress": (waiting, "PUT", LIST, {}),
+    "unsuppress": (listed, "DELETE", LIST, {}),
+    "forget": (waiting, "DELETE", f"/v1/people/{ANA}", {}),
+    "acknowledge": (escalated, "POST", f"{ESCALATION}/acknowledge", {"by": "Li"}),
+    "stop": (escalated, "POST", f"{ESCALATION}/stop", {}),
+}
+EACH = pytest.mark.parametrize("name", ACTIONS)
+
+
+async def order(client: httpx.AsyncClient, name: str, subject: str, key: str = "k", **fields: object) -> httpx.Response:
+    _, method, path, body = ACTIONS[name]
+    sent = None if method == "DELETE" else {**body, **fields}
+    return await client.request(method, path.format(id=subject), json=sent, headers={"Idempotency-Key": key})
+
+
+@EACH
+async def test_the_same_request_has_the_same_answer_and_is_carried_out_once(store: Store, name: str) -> None:
+    subject = await ACTIONS[name][0](store)
+    async with program(store) as client:
+        first = await order(client, name, subject)
+        assert first.status_code == 200, first.text
+        logged = len(await read_page(store))
+        again = await order(client, name, subject)
+        assert (again.status_code, again.json()) == (200, first.json())
+        assert len(await read_page(store)) == logged
+        assert [each.key for each in await entries_on(store) if each.key] == ["k"]
+        entries = (await client.get("/v1/audit")).json()["entries"]
+        assert [each["idempotency_key"] for each in entries if each["idempotency_key"]] == ["k"]
+
+
+@EACH
+async def test_a_key_is_of_one_request_alone(store: Store, name: str) -> None:
+    """Another body under it, or another action, is refused, and nothing is done."""
+    subject = await ACTIONS[name][0](store)
+    async with program(store) as client:
+        first = await order(client, name, subject)
+        logged = await read_page(store)
+        others = [await client.post("/v1/queues/default/hold", json={"for": "9m"}, headers={"Idempotency-Key": "k"})]
+        if ACTIONS[name][1] != "DELETE":
+            changed = {"rate": 7} if name == "rate" else {"by": "Bo"} if name == "acknowledge" else {"note": "another"}
+            others.append(await order(client, name, subject, "k", **changed))
+        for other in others:
+            assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused"), other.text
+            assert "Nothing was done" in other.json()["detail"]
+        assert await read_page(store) == logged
+        assert (await order(client, name, subject)).json() == first.json()
+
+
+async def test_what_a_note_says_spends_no_key(store: Store) -> None:
+    call = await busy(store)
+    async with program(store) as client:
+        noted = await order(client, "redial", call, "one", note="(Idempotency-Key other)")
+        assert "(Idempotency-Key other)" in noted.json()["notes"][-1]["text"]
+        assert (await client.post(f"/v1/calls/{call}/cancel")).status_code == 200
+        assert (await order(client, "redial", call, "other")).json()["state"] == "queued"
+
+
+@EACH
+async def test_a_request_that_was_cut_anywhere_is_carried_out_once(name: str) -> None:
+    """The server dies before each write in turn; another server gets the same request again."""
+    prepare = ACTIONS[name][0]
+    async with open_store("memory://", clock=ManualClock()) as store:
+        subject = await prepare(store)
+        async with program(store) as client:
+            whole = (await order(client, name, subject)).json()
+        entries = len([entry for entry in await read_page(store) if entry.action != "start"])
+    for place in count(1):
+        async with open_store("memory://", clock=ManualClock()) as store:
+            subject = await prepare(store)
+            process = Dies(place)
+            async with program(process.over(store)) as client:
+                await order(client, name, subject)
+            async with program(store) as client:
+                again = await order(client, name, subject)
+                if name == "release" and again.status_code == 409:
+                    assert "were released before" in again.text
+                    continue
+                assert again.status_code == 200, (place, again.text)
+                assert again.json().keys() - {"judged_post"} == whole.keys() - {"judged_post"}
+                assert (await order(client, name, subject)).json() == again.json()
+            logged = [entry for entry in await read_page(store) if entry.action != "start"]
+            assert entries <= len(logged) <= entries + 1, "what goes on has an entry of its own"
+        if not process.is_dead:
+            return
+
+
+@pytest.mark.parametrize("name", ["redial", "resume a batch", "hold", "cancel a call"])
+async def test_of_two_servers_with_one_request_at_once_one_carries_it_out(any_store: Store, name: str) -> None:
+    subject = await ACTIONS[name][0](any_store)
+    begun, goes_on, first, done = anyio.Event(), anyio.Event(), list[httpx.Response](), httpx.Response(500)
+
+    async def stands_still(call: StoreCall) -> None:
+        if call.name == "write" and not begun.is_set():
+            begun.set()
+            await goes_on.wait()
+
+    async with program(FaultyStore(any_store, before=stands_still)) as slow, program(any_store) as quick:
+        async with anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                first.append(await order(slow, name, subject))
+
+            group.start_soon(ask)
+            await begun.wait()
+            done = await order(quick, name, subject)
+            goes_on.set()
+        assert done.status_code == 200, done.text
+        # What somebody has done meanwhile may be done already, with the same result.
+        assert (first[0].status_code == 409) or (first[0].json() == done.json()), first[0].text
+        assert (await order(slow, name, subject)).json() == done.json()
+    assert [each.key for each in await entries_on(any_store)].count("k") == 1
+
+
+async def test_a_resume_whose_answer_was_lost_does_not_open_a_later_hold(store: Store) -> None:
+    await held(store)
+    clock = store.clock
+    assert isinstance(clock, ManualClock)
+
+    async def lost(call: StoreCall) -> None:
+        if call.name == "write":
+            raise ConnectionError
+
+    async with program(FaultyStore(store, after=lost)) as client:
+        assert (await order(client, "resume", "")).status_code == 500
+    clock.advance(timedelta(seconds=1))
+    await CallQueue(store).hold(reason="the text is wrong")
+    async with program(store) as client:
+        again = await order(client, "resume", "")
+        assert (again.status_code, again.json()["state"]) == (200, "held"), "as it is now"
+
+
+async def test_a_refused_request_leaves_its_key_free(store: Store) -> None:
+    call = await waiting(store)
+    async with program(store) as client:
+        assert (await order(client, "redial", call)).status_code == 409
+        assert (await client.post(f"/v1/calls/{call}/cancel", headers={"Idempotency-Key": "k"})).status_code == 200
+
+
+async def test_a_key_goes_with_the_person_who_is_erased(store: Store) -> None:
+    call, key = await busy(store), f"redial {ANA}"
+    async with program(store) as client:
+        assert (await order(client, "redial", call, key)).status_code == 200
+        assert (await client.delete(f"/v1/people/{ANA}")).status_code == 200
+        text = (await client.get("/v1/audit")).text
+    assert ANA not in text
+    entry = next(entry for entry in await read_page(store) if entry.action == "redial")
+    assert (entry.key, entry.answer) == (None, None)
+    assert number(1) not in str(await store.records({"audit": [entry.groups[-1]]}, now=store.clock.now()))
