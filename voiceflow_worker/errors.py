@@ -311,6 +311,14 @@ class StoreReadOnlyError(StoreError):
 
     in_public: ClassVar[str] = "the store cannot be written"
 
+
+class JournalFileError(StoreReadOnlyError):
+    """Raised when a worker cannot write its journal file, so that it sends nothing."""
+
+    in_public: ClassVar[str] = (
+        "a worker sends nothing: free space on the disk of its VOICEFLOW_STATE_DIR, or name a folder on another disk"
+    )
+
     passes = True
 
 

@@ -33,7 +33,7 @@ from voiceflow_worker.backends.store_url import identity_of
 from voiceflow_worker.backends.waiting import DiskSpeed
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
-from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
+from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import Job
 
@@ -52,6 +52,8 @@ FULL = 16 * MEGABYTE
 MOST = 1024 * MEGABYTE
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
 _TAIL = 256 * 1024
+_ROOM = {"room": " " * 65_536}
+"""A line that says nothing: when it was written, there is room again."""
 
 
 def journal_folder(store: Store, store_url: str, root: Path) -> Path:
@@ -223,6 +225,7 @@ class JournalFile(LocalJournalFile):
         self._first = 1
         self._disk = DiskSpeed()
         self._is_recorded = True
+        self._has_failed = False
         self._writing = anyio.Lock()
 
     def open(self) -> None:
@@ -261,12 +264,23 @@ class JournalFile(LocalJournalFile):
 
     async def append(self, jobs: Sequence[Job]) -> None:
         async with self._writing:
-            self._is_recorded = False
+            self._is_recorded, self._has_failed = False, True
             with self._reporting():
                 if self._disk.is_quick and self._size < self._full and not self._is_gone():
                     self._append(jobs)
                 else:
                     await to_thread.run_sync(self._append_slowly, jobs)
+            self._has_failed = False
+
+    async def recover(self) -> None:
+        if not self._has_failed:
+            return
+        async with self._writing:
+            if self._has_failed:  # of what has failed, nothing will be recorded
+                with self._reporting():
+                    await to_thread.run_sync(self.open)
+                    await to_thread.run_sync(self._write_durably, [_line.text(_ROOM)])
+                self._has_failed = False
 
     async def follow(self, history: str) -> None:
         if history == self._history:
@@ -342,13 +356,13 @@ class JournalFile(LocalJournalFile):
 
     @contextmanager
     def _reporting(self) -> Generator[None]:
-        """Translate the errors of a write. Raises StoreReadOnlyError."""
+        """Translate the errors of a write. Raises JournalFileError."""
         try:
             yield
         except OSError as error:
             # The next line goes to a new file: it must not continue a line that was cut off.
             self._size = self._full
-            raise StoreReadOnlyError(
+            raise JournalFileError(
                 f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
                 f"no calls are sent: free space on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
             ).remedied(Remedy.SET_STATE_DIR) from error

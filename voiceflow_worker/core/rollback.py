@@ -240,11 +240,16 @@ class RollbackGuard:
             await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs to this worker's file, durably, before their POSTs are sent. Raises `StoreReadOnlyError`."""
+        """Write jobs to this worker's file, durably, before their POSTs are sent. Raises `JournalFileError`."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._appended = jobs
         await self._file.append(jobs)
+
+    async def require_writable(self) -> None:
+        """Raise `JournalFileError` if the last `append` has failed, and the next one would fail too."""
+        if self._file is not None:
+            await self._file.recover()
 
     def record_committed(self, committed: Sequence[bool]) -> None:
         """Record which jobs of the last `append` were committed to the store. `committed` has one value for each."""

@@ -37,7 +37,14 @@ from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.settling.verdicts import Verdicts
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import InvalidInputError, StaleJobError, StoreCorruptError, StoreError, StoreVersionError
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    JournalFileError,
+    StaleJobError,
+    StoreCorruptError,
+    StoreError,
+    StoreVersionError,
+)
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, reserve_problem
 from voiceflow_worker.model.reports.verdict import Verdict
@@ -51,6 +58,9 @@ CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
 _PASSING = (StaleJobError, OSError, ImportError)
+_NOT_JOURNALLED = "the journal file was not written"
+LONGEST_PAUSE = timedelta(seconds=30)
+"""The longest wait of a worker before it tries its journal file again."""
 _NOT_LEASED = "calls were not taken from the queue"
 _NOT_PREPARED = "leased calls were not prepared, and are not sent"
 
@@ -288,6 +298,7 @@ class Worker:
                 else:
                     until = await self._next_check()
                 failures = 0
+                self._tasks.mark_healthy(_NOT_JOURNALLED)
                 self._tasks.mark_healthy(_NOT_LEASED)  # before a wait, which may be long
                 if until is not None:
                     with self._pause():
@@ -298,18 +309,27 @@ class Worker:
                 if check is not None and not error.passes:
                     raise  # other workers go on, and find what somebody has mended meanwhile
                 failures += 1
-                self._tasks.failed(_NOT_LEASED, error, failures=failures)
-                await self._nap(until=self._clock.now() + STORE_AWAY)
+                await self._nap(until=self._clock.now() + self._not_leased(error, failures))
             except Exception as error:  # noqa: BLE001 - its POSTs in flight must not be cut
                 failures += 1
                 pause = self._tasks.failed(_NOT_LEASED, error, failures=failures)
                 await self._nap(until=self._clock.now() + max(STORE_AWAY, timedelta(seconds=pause)))
+
+    def _not_leased(self, error: StoreError, failures: int) -> timedelta:
+        """Note why no calls are leased, and return the wait before the next try."""
+        if isinstance(error, JournalFileError):  # each call that is leased in vain would cost the store three writes
+            self._tasks.failed(_NOT_JOURNALLED, error, failures=failures)
+            return backoff(failures, first=STORE_AWAY, longest=LONGEST_PAUSE, seed=self.id)
+        self._tasks.failed(_NOT_LEASED, error, failures=failures)
+        return STORE_AWAY
 
     async def _capacity(self) -> int:
         """The number of jobs that may be leased now; 0 when the worker stops.
 
         If too many POSTs are in flight, no send slot is near, or 8x8 cannot be reached, this waits and returns 0.
         """
+        if self._guard is not None:
+            await self._guard.require_writable()
         now = self._clock.now()
         busy = self._busy
         if busy >= self._concurrency:

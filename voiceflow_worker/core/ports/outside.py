@@ -63,8 +63,12 @@ class LocalJournalFile(Protocol):
     async def append(self, jobs: Sequence[Job]) -> None:
         """Write jobs whose newest POST is about to be sent. They are on disk when this returns.
 
-        Raises `StoreReadOnlyError`.
+        Raises `JournalFileError`.
         """
+        ...
+
+    async def recover(self) -> None:
+        """Go on if the last `append` has failed, and there is room again. Raises `JournalFileError`."""
         ...
 
     def record_committed(self, committed: Sequence[bool]) -> None:
@@ -72,7 +76,7 @@ class LocalJournalFile(Protocol):
         ...
 
     async def follow(self, history: str) -> None:
-        """Record that the worker follows another history of the store. Raises `StoreReadOnlyError`."""
+        """Record that the worker follows another history of the store. Raises `JournalFileError`."""
         ...
 
     def close(self) -> None:
