@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from voiceflow_worker.backends.sqlite.opening import Identities
 from voiceflow_worker.cli.opening import (
+    calls_logged,
     collect_less,
     log_to_stderr,
     opened_queue,
@@ -151,8 +152,6 @@ async def crew(
 
 
 async def _work(order: str) -> None:
-    from voiceflow_worker.core import tracing
-
     wanted = json.loads(order)
     settings = settings_from(**wanted["options"])
     log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid(), secrets=settings.secrets())
@@ -164,7 +163,7 @@ async def _work(order: str) -> None:
         async with signals_to(lambda _: worker.stop()), anyio.create_task_group() as group:
             group.start_soon(_stop_with_leader, worker)
             group.start_soon(_tell_counts, worker)
-            with tracing.logged():
+            with calls_logged():
                 await (worker.drain() if wanted["drain"] else worker.run())
             group.cancel_scope.cancel()
         _tell(worker)

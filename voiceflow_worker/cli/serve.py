@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.ivr import IvrOption
 from voiceflow_worker.cli.opening import (
+    calls_logged,
     collect_less,
     opened_queue,
     raise_limit,
@@ -136,17 +137,10 @@ async def serve(
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
-            await _told_until(stopped)
+            with calls_logged():
+                await stopped.wait()
             receiver.stop()
             group.cancel_scope.cancel()
-
-
-async def _told_until(stopped: anyio.Event) -> None:
-    """Log the outcomes of calls, until the receiver is stopped."""
-    from voiceflow_worker.core import tracing
-
-    with tracing.logged():
-        await stopped.wait()
 
 
 def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:

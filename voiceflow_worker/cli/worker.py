@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from voiceflow_worker.cli.opening import (
     DESCRIPTORS,
+    calls_logged,
     collect_less,
     opened_queue,
     raise_limit,
@@ -128,7 +129,6 @@ _Tells = Callable[[Callable[[], "WorkCounts"]], object]
 
 async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Tells, *, drain: bool) -> ExitCode:
     from voiceflow_worker.cli.sending import tell_drained
-    from voiceflow_worker.core import tracing
     from voiceflow_worker.service.worker import worker_of
 
     async with voice_client(settings) as voice:
@@ -147,7 +147,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Te
         result: DrainResult | None = None
         async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings), supervised():
             await _tell_start(output, calls, settings)
-            with tracing.logged():
+            with calls_logged():
                 if drain:
                     result = await sender.drain()
                 else:

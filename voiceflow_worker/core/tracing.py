@@ -33,17 +33,18 @@ _seldom = RateLimitedLog()
 
 
 class _Lines:
-    are_on = False
+    log: structlog.typing.FilteringBoundLogger | None = None
+    """The logger of the lines, bound once: to bind it for each line takes longer than the line."""
 
 
 @contextmanager
 def logged() -> Generator[None]:
     """Log the calls of this process while the block lasts."""
-    _Lines.are_on = True
+    _Lines.log = _calls.bind()
     try:
         yield
     finally:
-        _Lines.are_on = False
+        _Lines.log = None
 
 
 @lru_cache(maxsize=1)
@@ -97,8 +98,8 @@ def enqueueing(jobs: list[Job]) -> Generator[dict[int, str]]:
 
 def post_begun(job: Job) -> Span | None:
     """The newest POST of a job is handed to the gateway. Pass the result to `post_ended`."""
-    if _Lines.are_on:
-        _calls.info("a call is sent", **_ids(job, job.posts[-1].number))
+    if _Lines.log is not None:
+        _Lines.log.info("a call is sent", **_ids(job, job.posts[-1].number))
     if job.trace is not None and (tracer := _tracer()) is not None:
         with _guarded():
             attributes = {**_of(job), "http.request.method": "POST", "voiceflow.post": job.post_count}
@@ -110,7 +111,7 @@ def post_begun(job: Job) -> Span | None:
 def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
     """8x8 has answered the newest POST of a job, or nothing was sent, or nobody knows. None: the POST was cut short."""
     in_doubt = verdict is not None and verdict.kind is VerdictKind.UNKNOWN
-    if verdict is not None and (in_doubt or _Lines.are_on):
+    if verdict is not None and (in_doubt or _Lines.log is not None):
         found = {
             "http_status": verdict.http_status,
             "code": verdict.code,
@@ -121,8 +122,8 @@ def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
         ids = _ids(job, job.posts[-1].number)
         if in_doubt:
             _calls.warning("the call is in doubt", **ids, verdict=verdict.kind.value, **fields, error=verdict.message)
-        else:
-            _calls.info("8x8 answered", **ids, verdict=verdict.kind.value, **fields)
+        elif _Lines.log is not None:
+            _Lines.log.info("8x8 answered", **ids, verdict=verdict.kind.value, **fields)
     if span is None:
         return
     with _guarded():
@@ -172,10 +173,10 @@ def began() -> int:
 
 def summarised(old: Job, new: Job, number: int, outcome: Outcome, *, since: int) -> None:
     """A summary has settled the POST with this number. The answers in its menu are events of its span."""
-    if _Lines.are_on:
+    if _Lines.log is not None:
         status = outcome.status.value if outcome.status is not None else outcome.status_text
         told = {"outcome": status, "state": new.state.value, "seconds": outcome.seconds}
-        _calls.info("an outcome came", **_ids(new, number), session=outcome.session_id, **told)
+        _Lines.log.info("an outcome came", **_ids(new, number), session=outcome.session_id, **told)
     post = old.post(number)
     # After a redial was granted, the trace of an older POST is no longer known.
     if old.trace is None or post is None or post.redial != old.redials or (tracer := _tracer()) is None:
