@@ -39,7 +39,7 @@ from voiceflow_worker.api.answers import (
     refused,
     unfit,
 )
-from voiceflow_worker.api.operations import LONGEST_KEY, MULTIPART, Operation, Schema
+from voiceflow_worker.api.operations import MULTIPART, Operation, Schema
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.backends.registry import open_degraded
@@ -50,6 +50,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
 from voiceflow_worker.model.text.printable import storing_problem

@@ -26,6 +26,7 @@ from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSec
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.escalation import PolicyFile
 from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_PROGRESS, API_WAITING, POLICIES_REFUSED
@@ -200,8 +201,8 @@ def _parts(found: Mapping[str, str]) -> Mapping[str, str]:
         parts = {name: unquote(value, errors="strict") for name, value in found.items()}
     except UnicodeDecodeError:
         raise ProblemError(404, "the path is not in UTF-8") from None
-    if any(not part.strip() or storing_problem(part) for part in parts.values()):
-        raise ProblemError(404, "a name in the path is empty, or has a character that no store can keep")
+    if any(not part.strip() or len(part) > LONGEST_KEY or storing_problem(part) for part in parts.values()):
+        raise ProblemError(404, "a name in the path is empty or too long, or has a character that no store can keep")
     return parts
 
 

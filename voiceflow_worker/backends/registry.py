@@ -7,18 +7,17 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
+from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
-
-if TYPE_CHECKING:
-    from voiceflow_worker.core.ports import Clock, Store
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
 """The entry point group in which a package registers backends. The name of an entry is a URL scheme, its value an
@@ -50,6 +49,7 @@ _BUILT_IN_HEALTH: Mapping[str, str] = {
 }
 
 
+@checked
 def open_store(
     url: str = "sqlite:///voiceflow.db", *, clock: Clock | None = None, advises: bool = True, **options: Any
 ) -> AbstractAsyncContextManager[Store]:

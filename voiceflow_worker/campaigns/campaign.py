@@ -32,6 +32,7 @@ from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, redial_policy
 from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.recurrence import Recurrence
+from voiceflow_worker.model.text.arguments import checked
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
@@ -46,6 +47,7 @@ _NOT_SCHEDULED = Finding(
 )
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
     """A campaign: who is called, with which words, and when. `Campaign.of` makes one.
@@ -301,6 +303,7 @@ def _redial(reading: Reading) -> RedialPolicy | None:
     return reading.read(said[0], policy) if said else policy(None)
 
 
+@checked
 def read_edit(given: Mapping[str, Any], *, now: datetime, named: Callable[[str], str] = str) -> BatchEdit:
     """The edit with these fields, which have the names, forms and meanings of those of a campaign.
 

@@ -43,11 +43,12 @@ from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.speech_filters import ZONE, SpecimenText
-from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
+from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.numbers.zones import PersonZone
+from voiceflow_worker.model.text.arguments import checked, checked_time
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 from voiceflow_worker.model.times import read_zone
 from voiceflow_worker.model.window import regional_holidays
@@ -65,6 +66,7 @@ _AT_ONCE = 100
 caches. When each row passed all steps before the next row, reading took a third longer."""
 
 
+@checked
 class CampaignRows:
     """The rows of a campaign, each with its call or its errors. They can be iterated only once.
 

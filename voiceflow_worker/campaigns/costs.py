@@ -17,6 +17,7 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import folded
 
 _PLACES = ("prefix", "country")
@@ -39,6 +40,7 @@ class Price:
         return self.per_call * calls + self.per_minute * Decimal(str(round(seconds, 3))) / 60
 
 
+@checked
 @dataclass(slots=True)
 class PriceTable:
     """Prices by the first digits of a number and by country. The longest matching digits decide, else the country."""

@@ -37,6 +37,7 @@ from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs.again import CallAgain, ended_finding, states_of
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 
 """A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
@@ -198,6 +199,7 @@ class OnProgress(Protocol):
         ...
 
 
+@checked
 async def enqueue_file(
     queue: CallQueue | None,
     path: Path | InputFile,
@@ -316,6 +318,7 @@ def _is_template(value: object) -> bool:
     return is_list(value) and any(_is_template(item) for item in value)
 
 
+@checked
 async def enqueue_rows(
     queue: CallQueue | None,
     rows: Iterable[Mapping[str, object]],

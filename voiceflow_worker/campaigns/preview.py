@@ -14,6 +14,7 @@ from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.zones import zone_of_number
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
 from voiceflow_worker.model.times import require_zone
 from voiceflow_worker.model.window import CallWindow
@@ -27,6 +28,7 @@ _LONGEST_TEXT = 300
 _TIME = "%a %d %b %Y %H:%M"
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewOptions:
     """The assumptions of a preview.

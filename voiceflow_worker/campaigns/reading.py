@@ -214,7 +214,7 @@ def unknown(
     for name, each in given.items():
         if name not in known:
             shown = each.name[:_LONGEST_NAMED]
-            close = get_close_matches(name, known, n=1)
+            close = get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {named(close[0])}?" if close else ""
             yield shown, f"{where}{shown} {reasons.get(name) or f'is not {of}{hint}'}"
 

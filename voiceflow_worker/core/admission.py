@@ -43,11 +43,12 @@ from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.flows.rules import second_parties
-from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
+from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.arguments import checked, field_problems
 from voiceflow_worker.model.window import CallWindow, read_window_zone
 
 
@@ -68,7 +69,7 @@ class CallRequest:
     """
 
     flow: CallFlow
-    unique_key: str | None = None
+    unique_key: Key | None = None
     batch_id: str | None = None
     priority: int = 0
     not_before: datetime | None = None
@@ -80,6 +81,10 @@ class CallRequest:
     data: Mapping[str, object] | None = None
     menu: str | None = None
     further_numbers: Sequence[str] = ()
+
+
+_JUDGED_AS_JOB = frozenset({"priority", "not_before", "valid_until"})
+"""What `admission_findings` reports."""
 
 
 class CheckedCall(NamedTuple):
@@ -111,7 +116,12 @@ class CheckedCall(NamedTuple):
     def of(cls, request: CallRequest) -> Self:
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
         # With an empty key, the call would be made again each time that it is enqueued again.
-        if problems := key_findings(request.unique_key):
+        problems = [
+            Finding(message=message, column=name)
+            for name, message in field_problems(request).items()
+            if name not in _JUDGED_AS_JOB
+        ]
+        if problems := problems or key_findings(request.unique_key):
             raise CallFlowError(problems)
         flow = request.flow
         if flow.validated().destination is None:
@@ -197,6 +207,7 @@ class Admitter:
         self._suppression = SuppressionList(store)
         self._named: set[str | None] = set()
 
+    @checked
     async def admit_all(
         self, requests: Sequence[CallRequest], *, conditions: Sequence[Same] = (), puts: Sequence[Put] = ()
     ) -> Sequence[Enqueued]:

@@ -33,6 +33,7 @@ from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.jobs.lifecycle import noted, release
 from voiceflow_worker.model.numbers.sources import Sources
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.window import CallWindow
 
 PAGE = 200
@@ -46,6 +47,7 @@ _MAY_COME_BACK = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DO
 _log = structlog.get_logger("voiceflow.edits")
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEdit:
     """What waiting calls get; what is None stays. `names` are the fields that were given, as for a campaign.

@@ -16,6 +16,7 @@ from voiceflow_worker.core.ports.background import failing_here
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
 
 FRESH = timedelta(seconds=30)
@@ -51,6 +52,7 @@ class _ReceiverBeat:
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+@checked
 class Heartbeats:
     """Writes and reads heartbeats in a store. If the process is a receiver, `menus` are the names of its menus.
 

@@ -39,12 +39,13 @@ from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, TooLate
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.admission import checked_time, end_of
+from voiceflow_worker.model.jobs.admission import Key, end_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.text.wording import SLOWEST, checked_duration, count_of, is_rate, rate_in_words
+from voiceflow_worker.model.text.arguments import checked, checks_itself
+from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
 from voiceflow_worker.model.window import CallWindow
 
 _PAGE = 500
@@ -71,6 +72,7 @@ def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[
     return checked
 
 
+@checked
 class CallQueue:
     """One queue of a store, with calls of one sub-account.
 
@@ -99,6 +101,7 @@ class CallQueue:
         self._changes = Changes(store, self.policy)
         self._outcome_watch = OutcomeWatch(store)
 
+    @checks_itself
     async def enqueue(
         self,
         flow: CallFlow | Mapping[str, object],
@@ -136,7 +139,7 @@ class CallQueue:
         if valid_for is not None:
             valid_until = end_of(valid_for, at=self.store.clock.now())
         request = CallRequest(
-            flow=flow if isinstance(flow, CallFlow) else CallFlow.parse(flow),
+            flow=CallFlow.parse(flow) if isinstance(flow, Mapping) else flow,
             unique_key=unique_key,
             batch_id=batch_id,
             priority=priority,
@@ -175,7 +178,7 @@ class CallQueue:
         self,
         *,
         states: Iterable[JobState] | None = None,
-        batch_id: str | None = None,
+        batch_id: Key | None = None,
         destination: str | None = None,
         unique_key: str | None = None,
         outcomes: Iterable[str] | None = None,
@@ -190,8 +193,6 @@ class CallQueue:
         changed since then are returned. `after` continues a listing after the job with this id. Raises
         `InvalidInputError` for a `since` without a zone.
         """
-        if since is not None:
-            checked_time("since", since)
         listing = Listing(
             queue=self.name,
             batch=batch_id,
@@ -283,7 +284,7 @@ class CallQueue:
         return cancelled
 
     async def cancel_batch(
-        self, batch_id: str, *, reason: str = "the batch was cancelled by a person", check: CheckGate | None = None
+        self, batch_id: Key, *, reason: str = "the batch was cancelled by a person", check: CheckGate | None = None
     ) -> int:
         """Cancel a batch permanently; returns the number of jobs that ended.
 
@@ -302,7 +303,7 @@ class CallQueue:
             store.result = f"batch {batch_id} is cancelled for good; {count_of(ended, 'waiting call')} ended"
         return ended
 
-    async def _end_waiting(self, batch_id: str) -> None:
+    async def _end_waiting(self, batch_id: Key) -> None:
         """End the calls of a cancelled batch until none waits. Running workers end calls too, each some of them."""
         sweeper = Sweeper(self.store, queue=self.name, policy=self.policy, changes=self._changes)
         clock, least = self.store.clock, math.inf
@@ -316,7 +317,7 @@ class CallQueue:
                 return
             await clock.sleep(_AGAIN)
 
-    async def _cancelled(self, batch_id: str) -> int:
+    async def _cancelled(self, batch_id: Key) -> int:
         """The jobs of a batch in a state in which a cancel leaves them. Running workers end some of them too."""
         states = await count_states(self.store, self.name, batch_id=batch_id)
         return states[JobState.CANCELLED] + states[JobState.UNREACHED]
@@ -349,7 +350,7 @@ class CallQueue:
 
     async def redial_batch(
         self,
-        batch_id: str,
+        batch_id: Key,
         *,
         on: str | Iterable[str],
         note: str = "called again by a person",
@@ -366,8 +367,6 @@ class CallQueue:
         """
         if times < 1:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
-        if at is not None:
-            checked_time("at", at)
         ordered = partial(
             redial_batch, queue=self.name, batch_id=batch_id, on=read_redial_on(on), at=at or self.store.clock.now(),
             note=note, times=times, dry_run=dry_run,
@@ -388,8 +387,6 @@ class CallQueue:
         8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
         """
         now = self.store.clock.now()
-        if recorded_at is not None:
-            checked_time("recorded_at", recorded_at)
         resolve = partial(
             lifecycle.resolve,
             placed=placed,
@@ -405,7 +402,7 @@ class CallQueue:
     async def hold(
         self,
         *,
-        batch_id: str | None = None,
+        batch_id: Key | None = None,
         until: datetime | None = None,
         reason: str = "",
         check: CheckGate | None = None,
@@ -418,8 +415,6 @@ class CallQueue:
 
         `check` is that of `resume`. Raises `InvalidInputError` for an `until` without a zone.
         """
-        if until is not None:
-            checked_time("until", until)
         async with self._audited("hold", note=reason, batch=batch_id) as store:
             gate = await hold_until_left(
                 store.store, self.name, batch_id=batch_id, until=until, reason=reason, check=check
@@ -427,7 +422,7 @@ class CallQueue:
             store.result = closed_in_words(gate)
         return gate
 
-    async def resume(self, *, batch_id: str | None = None, check: CheckGate | None = None) -> Gate:
+    async def resume(self, *, batch_id: Key | None = None, check: CheckGate | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
         The staged calls of an import that was cut stay as they are: see `release_staged`. A cancelled batch stays
@@ -442,7 +437,7 @@ class CallQueue:
         return gate
 
     async def edit_batch(
-        self, batch_id: str, edit: BatchEdit, *, note: str = "edited by a person", dry_run: bool = False
+        self, batch_id: Key, edit: BatchEdit, *, note: str = "edited by a person", dry_run: bool = False
     ) -> EditedCalls:
         """Give the waiting calls of a batch another window, validity, priority or source; a dry run only counts.
 
@@ -456,7 +451,7 @@ class CallQueue:
             store.result = f"{count_of(done.edited, 'waiting call')} of batch {batch_id} changed"
         return done
 
-    async def staged(self, batch_id: str) -> Sequence[StagedImport]:
+    async def staged(self, batch_id: Key) -> Sequence[StagedImport]:
         """The imports of a batch that have not ended, with the number of their staged calls. Nobody is called for them.
 
         An import is a campaign that is being stored, or one whose process was killed before its last call was stored.
@@ -465,7 +460,7 @@ class CallQueue:
         return await staged_imports(self.store, self.name, batch_id)
 
     async def release_staged(
-        self, batch_id: str, *, imports: Sequence[StagedImport] | None = None, among: Container[str] | None = None
+        self, batch_id: Key, *, imports: Sequence[StagedImport] | None = None, among: Container[str] | None = None
     ) -> int:
         """Let staged calls of a batch be sent, although their import has not ended; returns their number.
 
@@ -489,7 +484,7 @@ class CallQueue:
 
     async def discard_staged(
         self,
-        batch_id: str,
+        batch_id: Key,
         *,
         imports: Sequence[StagedImport] | None = None,
         reason: str = "its import was discarded by a person",
@@ -528,7 +523,7 @@ class CallQueue:
         """What rate holds, and whether a person set it, as a short text that changes with each change of the rate."""
         return await SetRate(self.store, self.name).state()
 
-    async def report(self, batch_id: str | None = None, *, totals_only: bool = False) -> Report:
+    async def report(self, batch_id: Key | None = None, *, totals_only: bool = False) -> Report:
         """The report of a batch, or of the whole queue; `print` shows it as tables.
 
         Every call is read once. With `totals_only` only counters are read, which takes milliseconds, and the report has
@@ -552,19 +547,15 @@ class CallQueue:
         summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed,
         `JobNotFoundError`, and `InvalidInputError` for a `timeout` that is not a timedelta.
         """
-        if timeout is not None:
-            checked_duration("timeout", timeout)
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 
-    async def wait_for_batch(self, batch_id: str, *, timeout: timedelta | None = None) -> Report:  # noqa: ASYNC109 - raises an error of its own
+    async def wait_for_batch(self, batch_id: Key, *, timeout: timedelta | None = None) -> Report:  # noqa: ASYNC109 - raises an error of its own
         """Wait until a batch has ended, and return its report, with totals only.
 
         A batch has ended when none of its calls waits, is in progress, or is in doubt. The wait goes on through redials
         and while the store is unavailable. Raises `BatchTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
         `InvalidInputError` for a batch without calls, or for a `timeout` that is not a timedelta.
         """
-        if timeout is not None:
-            checked_duration("timeout", timeout)
         await wait_for_batch(self.store, self.name, batch_id, timeout=timeout)
         return await self.report(batch_id, totals_only=True)
 
@@ -582,8 +573,6 @@ class CallQueue:
         """
         if consumer is not None:
             checked_reader(consumer)
-        if since is not None:
-            checked_time("since", since)
         return OutcomeStream(
             self.store, self.name, consumer=consumer, since=since or self.store.clock.now(), attempts=attempts
         )

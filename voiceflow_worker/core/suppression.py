@@ -21,6 +21,7 @@ from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of
 from voiceflow_worker.model.numbers.reading import every_reading, read_number
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
@@ -111,6 +112,7 @@ class Suppression:
         return f"on the suppression list since {in_words(self.since)}{end}{call}{why}"
 
 
+@checked
 class SuppressionList:
     """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 

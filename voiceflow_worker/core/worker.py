@@ -48,7 +48,8 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, reserve_problem
 from voiceflow_worker.model.reports.verdict import Verdict
-from voiceflow_worker.model.text.wording import SLOWEST, checked_duration
+from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.wording import SLOWEST
 
 _log = structlog.get_logger("voiceflow.worker")
 
@@ -65,6 +66,7 @@ _NOT_LEASED = "calls were not taken from the queue"
 _NOT_PREPARED = "leased calls were not prepared, and are not sent"
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
     """Less common options of a worker.
@@ -72,7 +74,7 @@ class WorkerOptions:
     `lease` is the time for which a worker holds a job before others may take it. It must be longer than a POST takes.
     `shutdown_grace` is the time in which calls in flight may finish when a worker stops. With `batch_id`, only this
     batch is sent. `reserve` of the `max_active` open calls are kept for calls of a priority above 0. Raises
-    InvalidInputError for a duration that is not a timedelta, and for a `reserve` without a larger `max_active`.
+    InvalidInputError for a `reserve` without a larger `max_active`.
     """
 
     burst: int = 1
@@ -86,10 +88,9 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         if problem := reserve_problem(self.reserve, self.max_active):
             raise InvalidInputError(problem)
-        checked_duration("lease", self.lease)
-        checked_duration("shutdown_grace", self.shutdown_grace)
 
 
+@checked
 class Worker:
     """Sends the calls of one queue.
 

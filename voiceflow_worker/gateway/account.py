@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.reports.events import Payload, entry_of, needed_field, read_field
+from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.printable import checked_text
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest.client import RestClient
@@ -187,6 +189,7 @@ LONGEST_PAUSE = timedelta(seconds=10)
 """The longest Retry-After that is waited for. After a longer one, a GET is not retried."""
 
 
+@checked
 class AccountApi(ABC):
     """The requests of a client to the account API.
 
@@ -239,7 +242,7 @@ class AccountApi(ABC):
 
         Raises InvalidInputError for a text that cannot be an id, such as an empty one.
         """
-        if not session_id.strip(". "):
+        if not checked_text("session_id", session_id).strip(". "):
             raise InvalidInputError(f"{session_id!r} is not a session id; give the session id of a call")
         found = await self._account().get("recordings", session_id, absent=True)
         return read_list(found, "recordings", SessionRecording)

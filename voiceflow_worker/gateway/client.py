@@ -44,6 +44,7 @@ from voiceflow_worker.model.reports.verdict import (
     Verdict,
     VerdictKind,
 )
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class PlacedCall:
     valid_until: datetime | None = None
 
 
+@checked
 class VoiceClient(api.AccountApi):
     """The client of one sub-account for the 8x8 Voice API; an async context manager.
 
@@ -109,8 +111,6 @@ class VoiceClient(api.AccountApi):
             raise SettingsError(
                 "proxy, no_proxy and ssl_context cannot be given together with transport: set them in the transport"
             )
-        checked_duration("connect_timeout", connect_timeout)
-        checked_duration("read_timeout", read_timeout)
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
             raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
         address = base_url or wire.BASE_URL

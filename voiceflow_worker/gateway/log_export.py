@@ -241,7 +241,7 @@ class LogExport:
     async def _rows(self, url: str, *, what: str) -> list[ExportRow]:
         try:
             link = self._rest.url(*_EXPORTS).join(url)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):
             link = httpx.URL()
         if link.scheme not in {"http", "https"} or not link.host:
             raise CallLogError(

@@ -88,7 +88,7 @@ def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes
 def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(

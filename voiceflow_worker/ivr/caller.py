@@ -16,6 +16,7 @@ from voiceflow_worker.model.jobs.job import Job, KeyPress
 from voiceflow_worker.model.numbers.zones import PersonZone
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.times import require_zone
 
 # SIP responses of RFC 3261 §21.
@@ -119,6 +120,7 @@ def _checksum(content: str) -> str:
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """The person on the phone, at one moment of a call.

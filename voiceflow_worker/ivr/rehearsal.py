@@ -18,6 +18,7 @@ from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction
+from voiceflow_worker.model.text.arguments import checked
 
 LONGEST_LABEL = 90
 
@@ -148,6 +149,7 @@ class SpokenAnswer:
         return self.menu is None
 
 
+@checked
 class Rehearsal:
     """A rehearsed call through a menu, for tests.
 

@@ -14,6 +14,7 @@ from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import INTERNATIONAL, country_code
 from voiceflow_worker.model.numbers.sources import ALL, in_table
 from voiceflow_worker.model.numbers.zones import zone_of_person
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import zone_named
 from voiceflow_worker.model.window import (
@@ -38,6 +39,7 @@ NONE = "none"
 """In place of a calendar: holidays are days like others."""
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountryWindows:
     """Calling windows for numbers of several countries: `CountryWindows.parse("DE=09:00-18:00,*=10:00-20:00")`.

@@ -12,6 +12,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.times import read_zone, zone_named
 
 MIDNIGHT = time(0)
@@ -74,6 +75,7 @@ class Span:
 WHOLE_DAY = (Span(MIDNIGHT, MIDNIGHT),)
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallWindow:
     """A calling window: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.

@@ -23,6 +23,7 @@ from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.verdict import read_retry_after
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.jobs.call_json import CallOutcome
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.model.text.wording import checked_duration
 
@@ -79,6 +80,7 @@ class Secrets:
             yield base64.b64encode(hmac.new(key, signed, sha256).digest()).decode()
 
 
+@checked
 def verify_notification(
     secret: str | Sequence[str],
     headers: Mapping[str, str] | Iterable[tuple[str, str]],
@@ -145,6 +147,7 @@ READING = 2.0
 CONNECTIONS = 20
 
 
+@checked
 class OutcomeWebhook:
     """A handler for `OutcomeHooks` that sends outcomes and ends of batches to `url`, signed with `secret`.
 
@@ -230,7 +233,7 @@ class OutcomeWebhook:
 def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     try:
         parsed = httpx.URL(url.strip())
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL("")
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         # The address is not quoted: it may contain a token.

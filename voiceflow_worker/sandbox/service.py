@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.sandbox.api.account_routes import AccountRoutes
 from voiceflow_worker.sandbox.api.callflows import Callflows
 from voiceflow_worker.sandbox.api.control_routes import ControlRoutes
@@ -32,6 +33,7 @@ from voiceflow_worker.sandbox.orders import EventOrder, Fault, OrderBook, Record
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 
 
+@checked
 class Sandbox:
     """A simulator of 8x8 for one account. It calls nobody. It runs on asyncio.
 

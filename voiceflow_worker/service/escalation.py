@@ -27,8 +27,9 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.admission import priority_problem, text_findings
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.model.text.wording import checked_duration, read_duration, why_unreadable, write_duration
+from voiceflow_worker.model.text.wording import read_duration, why_unreadable, write_duration
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.watched_file import WatchedFile
 
@@ -46,6 +47,7 @@ _NEEDED: Final = {
 }
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
     """Whom to call one after the other, and what to say, until somebody presses `key`.
@@ -88,10 +90,8 @@ class Escalation:
                 raise refused([(name, "it is empty; give a text")])
         if len(self.key) != 1 or self.key not in "0123456789":
             raise refused([("key", f"{self.key[:60]!r} is not a key that can acknowledge; give one digit")])
-        checked_duration("answer_within", self.answer_within)
         if self.answer_within <= timedelta():
             raise refused([("answer_within", "it is not above 0; give a duration, such as 30s")])
-        checked_duration("rest", self.rest)
         if self.rest < timedelta():
             raise refused([("rest", "it is below 0; give a duration, such as 5m")])
         if self.rounds is not None and not 1 <= self.rounds <= MOST_ROUNDS:

@@ -59,6 +59,7 @@ from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words, write_duration
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
@@ -107,6 +108,7 @@ class StartedEscalation(NamedTuple):
     created: bool
 
 
+@checked
 class Escalations:
     """The escalations of one queue. Any number of processes may carry on with the same escalation."""
 
@@ -485,7 +487,10 @@ def _with_blocked(found: FoundEscalation, snapshot: QueueSnapshot) -> FoundEscal
 
 
 def _digest(request: object) -> str:
-    return hashlib.blake2b(canonical_json(request).encode(), digest_size=16).hexdigest()
+    try:
+        return hashlib.blake2b(canonical_json(request).encode(), digest_size=16).hexdigest()
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"request is no JSON: {error}; give what was requested as JSON values") from None
 
 
 def ended_here() -> Mapping[EscalationState, int]:

@@ -26,6 +26,7 @@ from voiceflow_worker.core.audit import AUDIT, WHOLE, AuditEntry, Interface, ent
 from voiceflow_worker.core.erasures import TOMBSTONES, Erasures, erased_call_put
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_pages, get_jobs
@@ -58,12 +59,12 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 from voiceflow_worker.service.escalation_store import ALARMS, OPEN
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.ports import Store
     from voiceflow_worker.core.ports.outside import LocalJournal
     from voiceflow_worker.settings import Settings
 
@@ -200,6 +201,7 @@ class Forget(OperatorAction):
         return Trail(self.operator.store, self._number, policy=self.operator.policy, files=self.files)
 
 
+@checked
 async def forget(
     store: Store,
     number: str,

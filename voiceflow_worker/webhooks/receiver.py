@@ -29,6 +29,7 @@ from voiceflow_worker.core.retention import retained
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics, ProcessMetrics
@@ -65,6 +66,7 @@ def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
         ApiSecrets(settings)
 
 
+@checked
 class Receiver:
     """A whole receiver of an open store, as the settings say. Its policy must be that of the workers.
 

@@ -15,6 +15,7 @@ from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
@@ -43,6 +44,7 @@ class BadNumbers(StrEnum):
     """That number is passed over with a warning, if the person has another one that can be read."""
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignOptions:
     """The defaults for the rows of a campaign. A column overrides the call flow, and the call flow overrides an option.

@@ -24,12 +24,13 @@ from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
 from voiceflow_worker.model.flows.speech_filters import ZONE
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
-from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
+from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.numbers.zones import PersonZone
+from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.times import (
     begins_with_ordered_date,
@@ -194,7 +195,6 @@ def _settle_validity(
         )
 
 
-LONGEST_KEY = 200
 _NO_DATES = frozenset({DESTINATION, "source"})
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
 

@@ -29,6 +29,7 @@ from voiceflow_worker.model.flows.template_text import (
     require_filled_in,
 )
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.times import doubtful_date, spoken_date
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class _Varying:
     node: Mapping[str, object] | Sequence[object]
 
 
+@checked
 class FlowTemplate:
     """A compiled call flow template. `load`, `parse` and `speaking` make one."""
 

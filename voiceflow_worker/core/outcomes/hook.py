@@ -28,7 +28,8 @@ from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLater
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import backoff
-from voiceflow_worker.model.text.wording import checked_duration, in_words
+from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.wording import in_words
 
 WAITING = "hook-waiting"
 PARKED = "hook-parked"
@@ -98,6 +99,7 @@ BatchHandler: TypeAlias = Callable[[BatchOutcome], Awaitable[object] | object]
 """A function that takes the end of a batch, as a `Handler` takes the outcome of a call."""
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookOptions:
     """Limits and retries of a hook.
@@ -116,8 +118,6 @@ class HookOptions:
     most_waiting: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("limit", "first_wait", "longest_wait", "give_up_after"):
-            checked_duration(name, getattr(self, name))
         if self.limit <= timedelta() or self.concurrency < 1 or self.most_waiting < 1:
             raise InvalidInputError("a hook needs a limit above 0, and concurrency and most_waiting of at least 1")
 

@@ -32,6 +32,7 @@ from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.ports.round_trips import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.text.arguments import checked
 
 SINCE = "hook-since"
 LOOK_FOR_QUEUES = timedelta(seconds=5)
@@ -53,6 +54,7 @@ class ParkedOutcome:
     error: str
 
 
+@checked
 class OutcomeHooks:
     """Handlers that receive the outcomes of one queue, or, with `queue` None, of all queues that ever had a worker.
 

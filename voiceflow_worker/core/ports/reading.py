@@ -27,7 +27,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.printable import unstorable_in
+from voiceflow_worker.model.text.printable import checked_text, unstorable_in
 
 _KEYS_AT_ONCE = 500
 _GATES_AT_ONCE = 1000
@@ -109,6 +109,7 @@ async def owners_of(store: Store, queue: str, unique_keys: Iterable[str]) -> dic
 
 async def totals_of(store: Store, queue: str, batch_id: str | None = None) -> Totals:
     """The counters of a queue, or of one batch of it."""
+    checked_text("batch_id", batch_id or "")
     return (await store.totals(queue, batches=[batch_id]))[0]
 
 

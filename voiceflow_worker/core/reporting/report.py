@@ -13,6 +13,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.reporting.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words
 
@@ -196,6 +197,7 @@ class Report:
         return reports_as_rich([self])
 
 
+@checked
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
     """The report of a batch, or of the whole queue if `batch_id` is None, from counters alone.
 

@@ -27,6 +27,7 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
 __all__ = ["CallFlow", "find_problems"]
@@ -71,6 +72,7 @@ class _BridgeDescriptor:
         return bridge
 
 
+@checked
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CallFlow:
     """The actions of one call, as the callflows API of 8x8 accepts them. Immutable: each method returns a new flow.
@@ -193,6 +195,7 @@ class CallFlow:
         """End the session and both of its calls; nothing can follow."""
         return self._then({"action": Action.HANGUP.value})
 
+    @checks_itself
     def replace(
         self,
         *,

@@ -11,8 +11,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from typing import cast
 
-from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.errors import CallFlowError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import (
@@ -57,12 +58,11 @@ def read_valid_until(value: object) -> datetime | None:
 def write_valid_until(moment: datetime) -> str:
     """The time as 8x8 documents it, rounded down to the millisecond.
 
-    Raises ValueError for a time without a zone.
+    Raises CallFlowError, which is a ValueError, for a time without a zone.
     """
-    if moment.tzinfo is None:
-        raise ValueError(
-            f"valid_until needs a time zone: {moment.isoformat()}; use datetime.now(UTC) + … or an aware datetime"
-        )
+    if not isinstance(cast("object", moment), datetime) or moment.tzinfo is None:
+        message = f"valid_until needs a time zone: {moment!s:.40}; use datetime.now(UTC) + … or an aware datetime"
+        raise CallFlowError([Finding(message=message, path="$.validUntil")])
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 

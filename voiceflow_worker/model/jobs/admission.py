@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Annotated, TypeAlias
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.text.arguments import AtMost, checked_time, time_problem
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import checked_duration, in_words
 
 PRIORITIES = range(-1_000_000, 1_000_001)
 """The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both keep the order of
 these priorities exactly."""
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""The end of the valid times. Until then, a floating-point number of seconds is exact to the microsecond, and a time
-can be written in every time zone."""
+
+
+LONGEST_KEY = 200
+"""The most characters of a text that is part of a key in the store. An index of PostgreSQL holds 2,700 bytes, and a
+character takes up to four."""
+Key: TypeAlias = Annotated[str, AtMost(LONGEST_KEY)]
+"""A text that is part of a key in the store: a unique key, or the id of a batch."""
 
 
 def priority_problem(priority: object) -> str | None:
@@ -27,27 +33,6 @@ def priority_problem(priority: object) -> str | None:
         f"{str(priority)[:40]!r} is not a priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
         "such as 0 or 10: the larger goes first"
     )
-
-
-def time_problem(name: str, time: object) -> str | None:
-    """The error message for an invalid time; None if the time is valid or not given."""
-    if time is None:
-        return None
-    if not isinstance(time, datetime):
-        return f"{name} is {str(time)[:40]!r}, which is not a datetime; give a datetime"
-    if time.utcoffset() is None:
-        return f"{name} is {time.isoformat()}, without a time zone; set its tzinfo, such as UTC"
-    if time >= LATEST:
-        return f"{name} is {time.isoformat()}; give a time before the year {LATEST.year}"
-    return None
-
-
-def checked_time(name: str, time: datetime) -> datetime:
-    """The time, if it is valid. Otherwise raises InvalidInputError."""
-    problem = time_problem(name, time)
-    if problem is not None:
-        raise InvalidInputError(problem)
-    return time
 
 
 def end_of(valid_for: timedelta, *, at: datetime) -> datetime:

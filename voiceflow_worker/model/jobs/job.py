@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -194,10 +195,11 @@ class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     def __post_init__(self) -> None:
         # A record with another type could not be read again.
-        if type(self.limit) is not int or not _STATUSES.issuperset(self.on):
+        on = cast("object", self.on)
+        if type(self.limit) is not int or not isinstance(on, AbstractSet) or not on <= _STATUSES:
             raise InvalidInputError(
                 f"a redial policy needs a whole number as its limit, and session statuses; got limit={self.limit!r}, "
-                f"on={sorted(map(str, self.on))}"
+                f"on={self.on!s:.99}"
             )
         waits = self.after if isinstance(self.after, Mapping) else {None: self.after}
         for wait in waits.values():

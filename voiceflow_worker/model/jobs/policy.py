@@ -16,6 +16,7 @@ from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import LONGEST, checked_duration, count_of, read_duration, write_duration
 
 _S = SessionStatus
@@ -313,6 +314,7 @@ Outcomes = OutcomeSource
 LEAST_DOUBT = timedelta(days=7)
 
 
+@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """The policy of one queue.
@@ -350,7 +352,7 @@ class CallPolicy:
         for field in fields(self):
             if not isinstance(field.default, timedelta):
                 continue
-            duration = checked_duration(field.name, getattr(self, field.name))
+            duration = getattr(self, field.name)
             if not timedelta() <= duration <= LONGEST:
                 raise InvalidInputError(
                     f"{field.name} is {duration}; give a duration from 0 to {LONGEST.days} days, which is 100 years"

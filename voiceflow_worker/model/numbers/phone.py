@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.numbers.plans import PlannedNumber, only_region, planned
+from voiceflow_worker.model.text.arguments import checked
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -111,6 +112,7 @@ def warnings_for(e164: str) -> tuple[str, ...]:
 
 
 # The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
+@checked
 @lru_cache(maxsize=1024)
 def usual_form(e164: str) -> str:
     """A number in E.164 form as its numbering plan writes it: without a 0 that is dialled only within the country.
@@ -281,6 +283,7 @@ def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
     return {spelling: None for number in numbers for spelling in spellings(number)}
 
 
+@checked
 def telephone_of(e164: str) -> str:
     """The text that identifies the telephone of a number in E.164 form: the same for every spelling of the number."""
     return max(spellings(e164))

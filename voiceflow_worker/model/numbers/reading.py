@@ -31,6 +31,7 @@ from voiceflow_worker.model.numbers.plans import (
     numbers_abroad,
     planned,
 )
+from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.names_of_the_world import UnclearNameError, country_called
 
 INTERNATIONAL: Final = "international"
@@ -63,6 +64,7 @@ class ParsedNumber(str):
         return [f"{self} {warning}" for warning in self.warnings]
 
 
+@checked
 def read_number(text: str, country: str | None = None) -> ParsedNumber:
     """Read one telephone number as people write it. It is certain, or refused.
 

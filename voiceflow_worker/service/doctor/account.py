@@ -278,7 +278,7 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
                 return ok(f"{health} answers")
             # A proxy may pass only the webhook, on purpose.
             status = (await client.get(webhook.url)).status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         return failure(
             f"{webhook.url} cannot be reached from here: {network.explain(error)}",
             remedy="start `voiceflow serve`; check DNS, the proxy and its certificate. Try the address from another "
