@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from signal import Signals
@@ -37,6 +40,33 @@ def test_files_that_may_not_grow_let_nothing_ring_twice_and_the_worker_goes_on_w
         lab.drain()
         judgement = lab.accept()
         assert judgement.rang == CALLS - len(judgement.open_doubts)
+
+
+def test_a_full_disk_under_the_journal_files_costs_the_store_nothing_and_no_call(
+    children: Children, tmp_path: Path
+) -> None:
+    room, store = tmp_path / "state", tmp_path / "calls.db"
+    room.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", room], check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        with FaultInjection(children, f"sqlite:///{store}", tmp_path).running() as lab:
+            lab.enqueue(CALLS)
+            lab.faults({"fault": "delay", "seconds": 0.02, "times": None})
+            worker = lab.worker(drain=True, concurrency=4, lease=timedelta(seconds=2), state_dir=room)
+            lab.wait_for_posts(8)
+            with suppress(OSError), (room / "full").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            lab.wait_until(lambda: "the journal file was not written" in worker.log, "a worker that tells it")
+            before = sum(each.stat().st_size for each in tmp_path.glob("calls.db*"))
+            time.sleep(10)  # what it does meanwhile is counted, not how long it takes
+            assert sum(each.stat().st_size for each in tmp_path.glob("calls.db*")) < before + 500_000
+            (room / "full").unlink()
+            assert worker.wait() == 0, worker.log
+            assert lab.accept().rang == CALLS
+    finally:
+        subprocess.run(["umount", room], check=True)
 
 
 def _limit(pid: int, longest_file: int) -> None:
