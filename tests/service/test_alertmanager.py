@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.support.redis_server import free_port
 from voiceflow_worker import CallQueue, Sandbox, SessionStatus, Store, VoiceClient, Worker, load_settings, open_store
 from voiceflow_worker.asgi import serving
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
@@ -62,10 +63,10 @@ def config_of(address: str) -> str:
 
 
 @asynccontextmanager
-async def alertmanagers(folder: Path, address: str) -> AsyncGenerator[Sequence[str]]:
-    """Two Alertmanagers in a cluster, by the addresses of their API."""
+async def alertmanagers(folder: Path, written: str) -> AsyncGenerator[Sequence[str]]:
+    """Two Alertmanagers in a cluster with this configuration, by the addresses of their API."""
     config = folder / "alertmanager.yml"
-    config.write_text(config_of(address))
+    config.write_text(written)
     ports = [free_port() for _ in range(4)]
     urls = [f"http://127.0.0.1:{port}" for port in ports[:2]]
     async with anyio.create_task_group() as group:
@@ -266,7 +267,7 @@ async def test_500_alerts_are_heard_until_acknowledged_and_by_nobody_after_that(
                 sandbox.scripts.add(Script(destination=second, outcome=SessionStatus.COMPLETED, keys=["1"]))
             async with (
                 sandbox.running() as base_url,
-                alertmanagers(tmp_path, address.url) as urls,
+                alertmanagers(tmp_path, config_of(address.url)) as urls,
                 receiver.running(),
                 anyio.create_task_group() as group,
             ):
@@ -302,3 +303,83 @@ def _fires(source: Source, weather: Weather, name: str, *, at: float) -> bool:
         return True
     told = weather.told_over.get(name)
     return told is None or at <= told + AFTER_AN_ORDER
+
+
+ONE = "+6587654321"
+NIGHTS, STORM = 7, [f"a{number}x" for number in range(50)]
+
+
+class Shifted(SystemClock):
+    """The clock of the machine, with days that are left out."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+async def _silence(urls: Sequence[str], name: str, seconds: float) -> None:
+    """Silence an alert at both, so that its end is never told."""
+    begins = datetime.now(UTC)
+    matchers = [{"name": "alertname", "value": name, "isRegex": False}]
+    times = {"startsAt": begins.isoformat(), "endsAt": (begins + timedelta(seconds=seconds)).isoformat()}
+    silence = {"matchers": matchers, **times, "createdBy": "Li", "comment": "seen"}
+    async with httpx.AsyncClient(timeout=30) as client:
+        for url in urls:
+            (await client.post(f"{url}/api/v2/silences", json=silence)).raise_for_status()
+
+
+async def _rang(store: Store, *, alerts: int, firings: int) -> int:
+    """Wait until so many alerts were acknowledged, in so many firings at least; returns the number of calls so far."""
+    with anyio.fail_after(90):
+        while True:
+            heard = [each.mark for status in await _all(store) if status.acknowledged for each in status.alarms]
+            if len(set(heard)) >= alerts and len(heard) >= firings:
+                return len(await CallQueue(store).find(limit=None))
+            await anyio.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.timeout(600)
+@pytest.mark.anyio
+@pytest.mark.skipif(PROGRAM is None, reason="prometheus-alertmanager is not installed (Debian: apt-get install it)")
+async def test_a_week_of_nights_with_silences_and_a_storm_each_alert_is_heard(tmp_path: Path) -> None:
+    settings = load_settings(source="+6531234567", voice_profile="en-IE-EmilyNeural", api_secret=SECRET)
+    clock = Shifted()
+    async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store:
+        receiver = Receiver(settings, store)
+        async with serving(receiver.app) as address:
+            written = (
+                "route: {receiver: phone, group_by: [alertname], group_wait: 1s, group_interval: 2s, "
+                "repeat_interval: 15s}\nreceivers:\n- name: phone\n  webhook_configs:\n"
+                f"  - url: {address.url}/v1/hooks/alertmanager?numbers={ONE.replace('+', '%2B')}&answer_within=5s\n"
+                f"    http_config: {{basic_auth: {{username: am, password: {SECRET}}}}}\n"
+            )
+            sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=WEBHOOK_SECRET, speed=20)
+            sandbox.scripts.add(Script(destination=ONE, outcome=SessionStatus.COMPLETED, keys=["1"]))
+            async with (
+                sandbox.running() as base_url,
+                alertmanagers(tmp_path, written) as urls,
+                receiver.running(),
+                VoiceClient("any-key", "demo", base_url=base_url) as voice,
+                anyio.create_task_group() as group,
+            ):
+                source, worker = Source(urls), Worker(store, voice, rate=None)
+                group.start_soon(worker.run)
+                for night in range(1, NIGHTS + 1):
+                    source.fires("a100x")
+                    await source.tell()
+                    assert await _rang(store, alerts=1, firings=night) == night, "each night rings, and once"
+                    await _silence(urls, "a100x", 8)
+                    source.ends("a100x")
+                    await source.tell()
+                    await anyio.sleep(9)
+                    clock.ahead += timedelta(days=1)
+                for name in STORM:
+                    source.fires(name)
+                await source.tell()
+                calls = await _rang(store, alerts=1 + len(STORM), firings=NIGHTS + len(STORM))
+                assert calls - NIGHTS <= 10, "each alert is heard, and not by a call of its own"
+                worker.stop()
+                group.cancel_scope.cancel()
