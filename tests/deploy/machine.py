@@ -9,11 +9,12 @@ import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -167,29 +168,37 @@ def machine() -> Generator[Machine]:
         command = [
             "systemd-nspawn", "--quiet", f"--directory={root}", *binds, f"--bind={root}/usr-local:/usr/local/bin",
             "--private-network", "--register=no", "--keep-unit", "--console=read-only", "--resolv-conf=off",
-            "--timezone=off", f"--machine={root.name}", "--boot", "--", "systemd.show_status=no",
+            "--timezone=off", f"--machine={root.name.replace('_', '-')}", "--boot", "--", "systemd.show_status=no",
         ]  # fmt: skip
         with (root / "console").open("wb") as console:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         try:
             yield Machine(root, _leader(process, root))
         finally:
+            for leader in _leaders(process):  # else it lives on without what has started it
+                os.kill(leader, signal.SIGKILL)
             process.kill()
             process.wait()
 
 
+def _leaders(process: subprocess.Popen[bytes]) -> list[int]:
+    """The first process of the machine, if there is one."""
+    with suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return []
+
+
 def _leader(process: subprocess.Popen[bytes], root: Path) -> int:
     """The first process of the machine, once it is booted."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
     def is_booted() -> bool:
         if process.poll() is not None:
             pytest.skip(f"no machine can be booted here: {(root / 'console').read_text()[-500:]}")
-        found = children.read_text().split()
+        found = _leaders(process)
         if not found:
             return False
-        state = Machine(root, int(found[0])).run("systemctl", "is-system-running").stdout.strip()
+        state = Machine(root, found[0]).run("systemctl", "is-system-running").stdout.strip()
         return state in {"running", "degraded"}
 
     wait_until(is_booted, "a booted machine", within=60)
-    return int(children.read_text().split()[0])
+    return _leaders(process)[0]

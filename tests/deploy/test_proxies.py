@@ -192,6 +192,7 @@ def test_two_receivers_that_restart_one_after_the_other_are_never_both_left_out(
     hosts = f"127.0.0.1:{ports[0]} max_fails=0;\n    server 127.0.0.1:{ports[1]}"
     try:
         with nginx(sample, hosts, tmp_path) as address, httpx.Client(verify=False, timeout=30) as client:
+            answers: list[httpx.Response] = []
             for port in ports:  # nginx leaves one out for 10 s after a failure, unless it is told not to
                 stop(port)
                 answers = [client.get(f"{address}{prefix}/v1/calls") for _ in range(10)]
@@ -221,5 +222,5 @@ class Empty(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         """Nothing is logged."""
