@@ -188,13 +188,16 @@ class SuppressionList:
         if check is not None:
             stored = await self._stored(groups)
             check(_state_of(stored))
-            await self._drop([_removal(groups, stored)])
+            if not await self._drop([_removal(groups, stored)]):
+                check(_state_of(await self._stored(groups)))
             gone = [group for namespace, group in stored if namespace == NAMESPACE]
         for chunk in _chunks(groups) if check is None else ():
-            stored = await self._stored(chunk)
-            here = [group for namespace, group in stored if namespace == NAMESPACE]
-            await self._drop([_removal([group], stored) for group in here])
-            gone += here
+            is_whole = False
+            while not is_whole:
+                stored = await self._stored(chunk)
+                here = [group for namespace, group in stored if namespace == NAMESPACE]
+                is_whole = await self._drop([_removal([group], stored) for group in here])
+                gone += here
         numbers_of = {erased_group(number, store_id=self._store.id): number for number in wanted}
         return list(dict.fromkeys(numbers_of.get(group, group) for group in gone))
 
@@ -239,7 +242,8 @@ class SuppressionList:
         found = await self._store.records({NAMESPACE: groups, ORDERED: groups}, now=self._clock.now())
         return {(namespace, each.group): each.value for namespace in (NAMESPACE, ORDERED) for each in found[namespace]}
 
-    async def _drop(self, writes: Sequence[Write]) -> None:
+    async def _drop(self, writes: Sequence[Write]) -> bool:
+        """Write these removals; returns False if an entry was gone already: an erasure may have moved it."""
         answers = await self._store.write(BulkWrite(writes=tuple(writes)), now=self._clock.now())
         changed = [each.record.group for each in answers if each.result is Result.NOT_FREE and each.record is not None]
         if changed:
@@ -247,6 +251,7 @@ class SuppressionList:
                 f"{', '.join(dict.fromkeys(changed))[:200]} was put on the suppression list meanwhile, and stays. "
                 "Look at the entry, and remove it if it should go"
             )
+        return all(each.result is Result.DONE for each in answers)
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
         """The entries of these numbers, by number in E.164 form. Numbers that are not on the list are absent."""
