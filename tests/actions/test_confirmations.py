@@ -505,3 +505,49 @@ async def test_a_campaign_is_started_as_its_preview_showed_it_over_http(store: S
         assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 201
         assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 200, "a lost answer"
     assert len(await CallQueue(store).find()) == 2
+
+
+async def said_in_april(store: Store) -> None:
+    """Another batch calls the second person with the same words."""
+    await Campaign.of({**CAMPAIGN, **VOICE, "rows": CAMPAIGN["rows"][1:], "batch": "april"}).start(CallQueue(store))
+
+
+async def test_who_was_called_before_is_called_again_as_the_preview_counted_them(store: Store) -> None:
+    """Ann's preview says that one person was called before; then Bob calls the other one, and Ann says: call again."""
+    queue, own = CallQueue(store), {**CAMPAIGN, **VOICE, "batch": "may"}
+    await started_by_another(store)
+    seen = await Campaign.of(own).preview(queue)
+    assert (seen.again, (await Campaign.of({**own, "again": True}).preview(queue)).again) == (1, 1)
+    await said_in_april(store)
+    before = [job.id for job in await queue.find()]
+    with pytest.raises(ChangedSinceError, match="who was called before"):
+        await Campaign.of({**own, "again": True}).start(queue, expected_version=seen.version)
+    assert [job.id for job in await queue.find()] == before
+    seen = await Campaign.of(own).preview(queue)
+    done = await Campaign.of({**own, "again": True}).start(queue, expected_version=seen.version)
+    assert (seen.again, done.enqueued, done.again) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("change", [listed, said_in_april, started_by_another])
+@pytest.mark.parametrize("again", [False, True])
+async def test_the_version_of_a_preview_is_of_every_count(store: Store, change: Any, again: bool) -> None:
+    campaign = Campaign.of({**CAMPAIGN, **VOICE, "again": again})
+    seen = (await campaign.preview(CallQueue(store))).version
+    await change(store)
+    before = [job.id for job in await CallQueue(store).find()]
+    if change is said_in_april and not again:
+        assert (await campaign.start(CallQueue(store), expected_version=seen)).refused, "nobody said: call again"
+    else:
+        with pytest.raises(ChangedSinceError):
+            await campaign.start(CallQueue(store), expected_version=seen)
+    assert [job.id for job in await CallQueue(store).find()] == before
+
+
+async def test_a_preview_over_http_is_of_its_own_campaign(store: Store) -> None:
+    async with program(store) as client:
+        shown = (await client.post("/v1/campaigns?dry_run=1", json=CAMPAIGN)).headers["etag"]
+        order = {"Idempotency-Key": "march", "If-Match": shown}
+        for other in ({"say": "Bye."}, {"priority": 5}, {"again": True}, {"rows": CAMPAIGN["rows"][:1]}):
+            refused = await client.post("/v1/campaigns", json={**CAMPAIGN, **other}, headers=order)
+            assert (refused.status_code, await CallQueue(store).find()) == (412, []), (other, refused.text)
+        assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 201

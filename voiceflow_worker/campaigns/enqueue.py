@@ -41,7 +41,7 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 
 """A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
-_NO_COUNTS = frozenset({"file", "findings", "preview"})
+_NO_COUNTS = frozenset({"file", "findings", "preview", "called_before"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,8 @@ class EnqueueReport:
         return not (self.enqueued or self.refused or self.dry_run) and 0 < self.duplicates == sum(self.ended.values())
 
     version: str = ""
-    """The state that a preview shows, for the `expected_version` of a start: how many rows are new, known, or bad."""
+    """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
+    suppressed, and of people who were called before."""
 
     @property
     def is_valid(self) -> bool:
@@ -118,6 +119,8 @@ class RowCounts:
     ended: Counter[JobState] = field(default_factory=Counter[JobState])
     preview: PreviewMaker | None = None
     version: str = ""
+    called_before: int = 0
+    """Rows counted in `again`, also if they are to be called again."""
     repeated_calls: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
 
     def add_repeated(self, found: Iterable[RepeatedCalls], *, column: str) -> None:
@@ -127,6 +130,11 @@ class RowCounts:
             self.again += each.count
             self.repeated_calls.append(each)
             self.findings.add([each.finding(file=self.file, column=column, severity=severity)])
+
+    def shown(self) -> str:
+        """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
+        ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
+        return ".".join(map(str, (self.rows, self.valid, self.duplicates, self.rejected, self.called_before, *ended)))
 
     def unreadable(self, error: CampaignFileError) -> None:
         """Report a file that cannot be read as findings."""
@@ -439,7 +447,7 @@ class _Enqueueing:
         enqueuer = RowEnqueuer(
             queue, campaign.file, self.options, lock, campaign.number_column, states_of(self.again), unfinished
         )
-        earlier_calls = self._calls_before(lock, unfinished)
+        earlier_calls = self._calls_before(lock, unfinished, dry_run=dry_run)
         with TemporaryFile() as file:
             spooled, needs_lock = SpooledRows(file), False
             try:
@@ -465,12 +473,10 @@ class _Enqueueing:
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
             async with lock.held(needed=(needs_lock or self.expected_version is not None) and not (dry_run or refused)):
-                if earlier_calls is not None:
-                    counts.add_repeated(
-                        await earlier_calls.find(map(_unspooled, spooled)), column=campaign.number_column
-                    )
-                    refused = refused or (counts.again > 0 and not dry_run)
-                self._check_version(counts, refused=refused)
+                refused = await self._compare(earlier_calls, spooled, counts) or refused
+                shown = counts.shown()
+                if self.expected_version is not None and not refused:
+                    await self._require_shown(shown, spooled, enqueuer)
                 imported = None
                 if queue is not None and not (dry_run or refused):
                     ordered = f", ordered by {self.by.called}, {self.by.on}"
@@ -479,22 +485,43 @@ class _Enqueueing:
                 await self._enqueue_all(
                     spooled, enqueuer, imported, counts=counts, rejected=rejected, progress=progress
                 )
+                counts.version = f"{shown}.{counts.suppressed}"
         return counts.report(refused=refused, now=now)
 
-    def _check_version(self, counts: RowCounts, *, refused: bool) -> None:
-        """Note what the rows would do. Raises ChangedSinceError if a preview has shown anything else."""
-        counts.version = f"{counts.rows}.{counts.valid}.{counts.duplicates}.{counts.rejected}"
-        if self.expected_version not in {None, counts.version} and not refused:
+    async def _compare(self, earlier_calls: EarlierCalls | None, spooled: SpooledRows, counts: RowCounts) -> bool:
+        """Count the rows that would call people again; whether nothing may be enqueued because of them."""
+        found = [] if earlier_calls is None else await earlier_calls.find(map(_unspooled, spooled))
+        counts.called_before = sum(each.count for each in found)
+        if not self._calls_all_again:
+            counts.add_repeated(found, column=self.campaign.number_column)
+        elif counts.dry_run:
+            counts.again = counts.called_before
+        return counts.again > 0 and not counts.dry_run
+
+    async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer) -> None:
+        """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed."""
+        suppressed = 0
+        for chunk in spooled:
+            suppressed += len((await enqueuer.enqueue(_unspooled(chunk), staging=None)).suppressed)
+        if self.expected_version != f"{shown}.{suppressed}":
             raise ChangedSinceError(
-                "nothing was enqueued: what the preview showed has changed since, such as which calls already exist. "
-                "Make a new preview, and start from it"
+                "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, "
+                "or who was called before. Make a new preview, and start from it"
             )
 
-    def _calls_before(self, lock: EnqueueLock, unfinished: Collection[str | None]) -> EarlierCalls | None:
+    @property
+    def _calls_all_again(self) -> bool:
+        """Whether people who were called before are called again, but for those whom this campaign has called."""
+        return self.again is True and (self.claim is None or self.claim.since is None)
+
+    def _calls_before(
+        self, lock: EnqueueLock, unfinished: Collection[str | None], *, dry_run: bool
+    ) -> EarlierCalls | None:
         """The comparison with earlier calls; None if there is none to make."""
         # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
         since = self.claim.since if self.claim is not None and self.again is True else None
-        if self.queue is None or (self.again is True and since is None):
+        is_shown = dry_run or self.expected_version is not None  # how many are called again
+        if self.queue is None or (self._calls_all_again and not is_shown):
             return None
         options = self.options
         return EarlierCalls(

@@ -251,7 +251,7 @@ class CampaignPage:
         said, told = "", ""
         report: EnqueueReport | None = None
         if do == "start" and not changed:
-            shown = _shown_in(before, again=values["again"])
+            shown = _shown_in(before)
             try:
                 done = await self._process.run(
                     _started, campaign, name, policy, name=session.name, expected_version=shown
@@ -272,7 +272,7 @@ class CampaignPage:
         elif do == "start" and changed:
             said = f"changed since the preview: {changed}. Check the preview below, then start"
         return await self._page(
-            values | {"seen": f"{seen} {_REPORT}:{values['again']}/{report.version}"},
+            values | {"seen": f"{seen} {_REPORT}:{report.version}"},
             session,
             said=said,
             told=told,
@@ -362,14 +362,9 @@ def _seen(values: Mapping[str, str], kept: _Kept) -> str:
 _REPORT = "report"
 
 
-def _shown_in(seen: str, *, again: str) -> str | None:
-    """What the preview of a form has shown of its rows; empty if the form has none.
-
-    None if people who were called before are to be called `again`, other than in the preview: that changes the rows.
-    """
-    part = next((part.partition(":")[2] for part in seen.split() if part.startswith(f"{_REPORT}:")), "")
-    was, _, shown = part.partition("/")
-    return shown if was == again else None
+def _shown_in(seen: str) -> str:
+    """The version of the preview in a form; empty if the form has none."""
+    return next((part.partition(":")[2] for part in seen.split() if part.startswith(f"{_REPORT}:")), "")
 
 
 def _digest(value: str) -> str:
@@ -398,7 +393,7 @@ async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallP
 
 
 async def _started(
-    store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str, expected_version: str | None
+    store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str, expected_version: str
 ) -> EnqueueReport:
     return await campaign.start(
         CallQueue(store, queue, policy=policy),

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import CampaignFileError, IntakeError, OtherRequestError
+from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, IntakeError, OtherRequestError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -71,10 +71,11 @@ class NamedCampaign:
     async def preview(
         self, queue: CallQueue, process: OtherProcess, *, key: str | None, settings: Settings, menus: Mapping[str, Menu]
     ) -> EnqueueReport:
-        """What a start would do. Raises the errors of `Campaign.of` and `Campaign.preview`."""
+        """What a start would do; its version is of the campaign too. Raises the errors of `Campaign.preview`."""
         batch = "preview" if key is None else batch_of_key(key)
         campaign = await self._campaign(batch, settings=settings, menus=menus, now=queue.store.clock.now())
-        return await process.run(_previewed, campaign, queue.name, settings.policy())
+        report = await process.run(_previewed, campaign, queue.name, settings.policy())
+        return replace(report, version=f"{await to_thread.run_sync(self._digest)}.{report.version}")
 
     async def start(
         self,
@@ -97,7 +98,7 @@ class NamedCampaign:
         Raises OtherRequestError if the key belongs to another campaign, CampaignFileError with the findings of bad
         rows, and the errors of `Campaign.of` and `Campaign.start`.
         """
-        digest = await to_thread.run_sync(self._digest)
+        digest, shown = await to_thread.run_sync(self._digest), None
         for left in reversed(range(_TRIES)):
             standing, text = await _read(queue, key)
             if standing is not None and standing.digest != digest:
@@ -107,6 +108,13 @@ class NamedCampaign:
                 )
             if standing is not None and standing.counts is not None:
                 return _repeated(standing, standing.counts), False
+            if standing is None and expected_version is not None:
+                of, _, shown = expected_version.partition(".")
+                if of != digest:
+                    raise ChangedSinceError(
+                        "nothing was enqueued: the preview was of another campaign. Make a preview of this one, and "
+                        "start from it"
+                    )
             first = standing or StartedCampaign(
                 digest=digest,
                 at=queue.store.clock.now(),
@@ -122,7 +130,7 @@ class NamedCampaign:
             try:
                 report = await process.run(
                     _started, campaign, queue.name, settings.policy(), key=key, first=first, standing=text, by=by,
-                    expected_version=expected_version if standing is None else None,
+                    expected_version=shown if standing is None else None,
                 )  # fmt: skip
                 if not report.refused:
                     return report, standing is None
