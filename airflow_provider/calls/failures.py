@@ -157,6 +157,17 @@ def has_none(text: str) -> bool:
     return _NONE.search(text) is not None
 
 
+def refuse_number(name: str, value: object) -> None:
+    """Raise InvalidInputError for a number where a text is expected, alone or in a list."""
+    for each in cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,):
+        if isinstance(each, int | float):
+            raise InvalidInputError(
+                f"{name} is {each!r}, a number and not a text: with render_template_as_native_obj a template that "
+                "renders to digits becomes a number, which has lost its plus and cannot be read with certainty. Put "
+                "quotes around the template, as in \"'{{ params.number }}'\", or give a text"
+            )
+
+
 def refuse_none(name: str, value: object) -> None:
     """Raise InvalidInputError if a text, or a text anywhere in a body, has the word None: a value was missing there."""
     if isinstance(value, str):

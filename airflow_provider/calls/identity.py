@@ -11,7 +11,10 @@ from typing import Any, cast
 
 LONGEST_BATCH = 50
 """The largest number of characters in a `clientBatchId` (8x8 callflows guide)."""
-_CLEARS = ("airflow_max_tries", "airflow_clear_number", "airflow_loop_trajectory", "airflow_loop_region")
+_CLEARS = (
+    "airflow_max_tries", "airflow_tries_before", "airflow_clear_number", "airflow_loop_trajectory",
+    "airflow_loop_region",
+)  # fmt: skip
 """Data of a call that tell how often its task instance had been cleared when the call was enqueued."""
 _ONCE_PER = "airflow_once_per"
 
@@ -29,9 +32,10 @@ class OncePer(StrEnum):
 class TaskIdentity:
     """The key of a task instance in Airflow.
 
-    `max_tries` grows only when a user clears the instance. `clear_number`, of a mapped task, counts the clears of the
-    DAG run; only a clear can give an instance another index. The key has no `try_number`, no id of a try (`ti.id`) and
-    no logical date, because these change between tries or may be undefined.
+    `max_tries` changes only when a user clears the instance: to the tries until then, plus the `retries` that the task
+    has then, which may be the same sum as before. `tries_before` is `max_tries` without these `retries`. `clear_number`
+    counts the clears of the DAG run; only a clear can give an instance another index. The key has no `try_number`, no
+    id of a try (`ti.id`) and no logical date, because these change between tries or may be undefined.
 
     In a task loop (Airflow 3.4), each iteration is an instance of its own, with the number `loop_index`. A clear of
     later iterations forks the loop, which runs them again: `loop_trajectory` grows, or at least `loop_region` is
@@ -45,6 +49,7 @@ class TaskIdentity:
     task_id: str
     map_index: int = -1
     max_tries: int = 0
+    tries_before: int = 0
     clear_number: int = 0
     loop_index: int | None = None
     loop_trajectory: int = 1
@@ -64,13 +69,15 @@ class TaskIdentity:
         map_index = getattr(ti, "map_index", -1)
         loop = context.get("loop")
         index, trajectory, region = (_part(loop, name) for name in ("index", "trajectory", "region_id"))
+        max_tries = getattr(ti, "max_tries", 0) or 0
         return cls(
             dag_id=ti.dag_id,
             run_id=ti.run_id,
             task_id=ti.task_id,
             map_index=-1 if map_index is None else map_index,
-            max_tries=getattr(ti, "max_tries", 0) or 0,
-            clear_number=0 if map_index is None or map_index < 0 else _clear_number(context),
+            max_tries=max_tries,
+            tries_before=max_tries - (getattr(context.get("task"), "retries", 0) or 0),
+            clear_number=_clear_number(context, is_mapped=map_index is not None and map_index >= 0),
             loop_index=index if isinstance(index, int) else None,
             loop_trajectory=trajectory if isinstance(trajectory, int) else 1,
             loop_region="" if region is None else str(region),
@@ -113,6 +120,7 @@ class TaskIdentity:
             "airflow_task_id": self.task_id,
             "airflow_map_index": self.map_index,
             "airflow_max_tries": self.max_tries,
+            "airflow_tries_before": self.tries_before,
             "airflow_clear_number": self.clear_number,
             _ONCE_PER: self.once_per.value,
             **({} if self.loop_index is None else loop),
@@ -161,16 +169,18 @@ class TaskIdentity:
         """Return whether a user has cleared this instance since the task enqueued the call with this data."""
         if self.is_of_other_run(data):
             return False
-        tries, clears, trajectory, region = ((data or {}).get(name) for name in _CLEARS)
+        tries, before, clears, trajectory, region = ((data or {}).get(name) for name in _CLEARS)
         if self.loop_index is not None and isinstance(trajectory, int):
             if self.loop_trajectory != trajectory:
                 return self.loop_trajectory > trajectory
             if region and self.loop_region and region != self.loop_region:
                 return True
-        # Not compared with the task's `retries`, which a new version of the DAG may change.
-        was_cleared = isinstance(tries, int) and self.max_tries > tries
+        run_was_cleared = isinstance(clears, int) and self.clear_number > clears
+        # A new version of the DAG may have other `retries`, without a clear.
+        is_moved = run_was_cleared and isinstance(before, int) and self.tries_before != before
+        was_cleared = isinstance(tries, int) and (self.max_tries != tries or is_moved)
         # Instances that share a call may have been cleared unequally often: one clear makes one new call.
-        return was_cleared and (not self.is_mapped or (isinstance(clears, int) and self.clear_number > clears))
+        return was_cleared and (not self.is_mapped or run_was_cleared)
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as an argument of a trigger."""
@@ -207,7 +217,7 @@ def _part(loop: object, name: str) -> object:
     return getattr(loop, name, None)
 
 
-def _clear_number(context: Mapping[str, Any]) -> int:
+def _clear_number(context: Mapping[str, Any], *, is_mapped: bool) -> int:
     """Return the number of clears of this DAG run. It grows with each clear, and only then.
 
     Airflow 2 counts only the clears of runs that have ended. But any clear raises the `max_tries` of a task instance
@@ -215,7 +225,7 @@ def _clear_number(context: Mapping[str, Any]) -> int:
     """
     dag_run, dag = context.get("dag_run"), context.get("dag")
     counted = getattr(dag_run, "clear_number", 0) or 0
-    if hasattr(dag_run, "get_task_instances") and dag is not None:  # Airflow 2
+    if is_mapped and hasattr(dag_run, "get_task_instances") and dag is not None:  # Airflow 2
         for ti in cast("Any", dag_run).get_task_instances():
             if dag.has_task(ti.task_id):
                 counted += max((ti.max_tries or 0) - dag.get_task(ti.task_id).retries, 0)

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseNotifier
 
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors
+from airflow_provider.calls.failures import as_airflow_errors, refuse_number
 from airflow_provider.calls.identity import TaskIdentity, digest
 from airflow_provider.calls.waiting.polling import StopFlag, poll
 from airflow_provider.calls.waiting.worker import sending
@@ -150,6 +150,8 @@ class VoiceCallNotifier(BaseNotifier):
     def _escalation(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Escalation:
         from voiceflow_worker import Escalation  # not when DAGs are parsed
 
+        for name in self.template_fields:
+            refuse_number(name, getattr(self, name))
         fields = {name: getattr(self, name) for name in self.fields_given}
         # The connection completes a template that renders to an empty text.
         fields |= {name: fields[name] or None for name in ("source", "voice_profile")}

@@ -101,7 +101,7 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
             if event["status"] == "error":
                 raise AirflowException(f"the wait for call {', '.join(event['job_ids'])} failed: {event['error']}")
             (job_id,) = event["job_ids"]
-            self._take(job_id)
+            self._refuse_late(event)
             calls = self._calls(context, job_id)
             run(calls.look)
             return self._done_or_deferred(run(calls.send), context)

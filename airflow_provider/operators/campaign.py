@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
@@ -16,7 +16,7 @@ from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, doubt
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent, count_cancelled
-from airflow_provider.calls.people import HiddenRows, rows_of_query
+from airflow_provider.calls.people import DESTINATION, HiddenRows, rows_of_query
 from airflow_provider.calls.task_record import recorded_batches
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
 from airflow_provider.calls.waiting.task_calls import TaskCalls
@@ -135,10 +135,20 @@ class VoiceCampaignOperator(WaitingTask):
             if event["status"] == "error":
                 raise AirflowException(f"the wait for batch {event.get('batch_id')} failed: {event['error']}")
             calls = self._calls(context)
+            self._refuse_late(event)
             run(calls.look)
             if not run(calls.send).has_ended:
                 self._wait(context, str(calls.calls.batch_id), event["rows"])
             return self._done(str(calls.calls.batch_id), event["rows"])
+
+    def _rendered(self, context: Context) -> Iterator[tuple[str, object]]:
+        yield from super()._rendered(context)
+        if getattr(context.get("dag"), "render_template_as_native_obj", False):
+            named = self.number_column.split(",") if isinstance(self.number_column, str) else self.number_column
+            columns = [each.strip() for each in named or [DESTINATION]]
+            for place, row in enumerate(cast("Sequence[object]", self.rows or ())):
+                for column in columns if isinstance(row, Mapping) else ():
+                    yield f"rows[{place}].{column}", cast("Mapping[str, object]", row).get(column)
 
     def _calls(self, context: Context) -> TaskCalls:
         identity = TaskIdentity.of(context)
@@ -189,11 +199,11 @@ class VoiceCampaignOperator(WaitingTask):
         )
 
     def _done(self, batch_id: str, rows: Mapping[str, Any]) -> Any:
-        report, doubts, cancelled = run(partial(self._report, batch_id))
+        report, doubts, cancelled, bad = run(partial(self._report, batch_id))
         self.log.info("%s", report)
         if self._options.goal is not Goal.NOTHING:
             store = self.hook.store_url()
-            bad, requested = _count(report, self.fail_on), report.total - cancelled
+            requested = report.total - cancelled
             if bad and bad > requested * self.fail_ratio:
                 raise AirflowFailException(
                     f"batch {batch_id}: {bad} of {requested} calls ended as {', '.join(self.fail_on)}, more than the "
@@ -207,13 +217,13 @@ class VoiceCampaignOperator(WaitingTask):
                 self.log.warning("%s", doubt(doubts[0], store=store) + more)
         return {**report.as_json(), "rows": rows}
 
-    async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int]:
-        """Return the report of the batch, its calls in doubt, and the number of calls that tasks cancelled."""
+    async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int, int]:
+        """Return the report of the batch, its calls in doubt, and how many tasks cancelled and `fail_on` names."""
         async with self.hook.opened_queue() as queue:
             doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
             report = await queue.report(batch_id)
             cancelled = await count_cancelled(queue, batch_id) if report.states.get(JobState.CANCELLED) else 0
-            return report, doubts, cancelled
+            return report, doubts, cancelled, await _count(queue, report, self.fail_on)
 
 
 async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> int:
@@ -221,13 +231,11 @@ async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) ->
     return await cancel_unsent(queue, {batch_id, *await recorded_batches(queue, identity)}, identity)
 
 
-def _count(report: Report, fail_on: Iterable[str]) -> int:
-    """Count the calls that ended in one of these states or session statuses."""
+async def _count(queue: CallQueue, report: Report, fail_on: Iterable[str]) -> int:
+    """Count the calls that ended in one of these states or session statuses. A call in both counts once."""
     names = {name.casefold() for name in fail_on}
-    states = {state.value: count for state, count in report.states.items()}
-    # A COMPLETED call is also in the state completed, and a FAILED call in the state failed. It counts once.
-    outcomes = {name.casefold(): count for name, count in report.outcomes.items()}
-    counted = {name: count for name, count in outcomes.items() if name not in states}
-    if "failed" in names:
-        counted.pop("error", None)
-    return sum(count for each in (states, counted) for name, count in each.items() if name in names)
+    states = {state for state in report.states if state.value in names}
+    others = [state for state, count in report.states.items() if count and state.is_final and state not in states]
+    outcomes = [name for name in report.outcomes if name.casefold() in names]
+    found = await queue.find(states=others, batch_id=report.batch_id, outcomes=outcomes, limit=None) if outcomes else ()
+    return sum(report.states[state] for state in states) + len(found)

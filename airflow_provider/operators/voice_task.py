@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, BaseOperator, conf
 
 from airflow_provider.calls.event_loop import require_lasting_store, run, run_in_thread
-from airflow_provider.calls.failures import checked_fail_on
+from airflow_provider.calls.failures import checked_fail_on, refuse_number
 from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.sent_posts import SentPosts
@@ -62,6 +62,7 @@ class VoiceTask(BaseOperator):
         self.voiceflow_conn_id = voiceflow_conn_id
         self._options = WaitOptions(sends=False, timeout=doubt_timeout)
         self._until: datetime | None = None
+        self._times_out_at: datetime | None = None
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
@@ -69,11 +70,24 @@ class VoiceTask(BaseOperator):
         return VoiceFlowHook(self.voiceflow_conn_id)
 
     def _begin_wait(self, limit: timedelta | None, event: Mapping[str, Any] | None = None) -> None:
-        """Set the end of the wait: `limit` from now, or the end that the `event` of a trigger brings back."""
+        """Set the ends of the wait: `limit` and the `execution_timeout` from now, or those that an `event` brings back.
+
+        Airflow itself does not look at the `execution_timeout` of a task that is deferred.
+        """
         if event is None:
-            self._until = None if limit is None else datetime.now(UTC) + limit
+            now = datetime.now(UTC)
+            self._until, self._times_out_at = (
+                None if each is None else now + each for each in (limit, self.execution_timeout)
+            )
         else:
-            self._until = datetime.fromisoformat(event["until"]) if "until" in event else None
+            self._until, self._times_out_at = (
+                datetime.fromisoformat(event[name]) if name in event else None for name in ("until", "times_out_at")
+            )
+
+    def _refuse_late(self, event: Mapping[str, Any]) -> None:
+        """Raise AirflowTaskTimeout after the `execution_timeout`. Airflow then calls `on_kill`."""
+        if event["status"] == "timeout":
+            raise AirflowTaskTimeout(f"task {self.task_id} took longer than its execution_timeout")
 
     def _rest(self) -> timedelta | None:
         """Return how long the task may still wait; None means without end."""
@@ -92,6 +106,7 @@ class VoiceTask(BaseOperator):
                 doubt_timeout=self.doubt_timeout.total_seconds(),
                 poll_interval=every,
                 until=None if self._until is None else self._until.isoformat(),
+                times_out_at=None if self._times_out_at is None else self._times_out_at.isoformat(),
                 **waited,
             ),
             method_name="execute_complete",
@@ -185,6 +200,12 @@ class CallingTask(VoiceTask):
         completed = {name for name in ("source", "voice_profile") if given.get(name) == ""}
         return {name: value for name, value in given.items() if value is not None and name not in completed}
 
+    def _rendered(self, context: Context) -> Iterator[tuple[str, object]]:  # noqa: ARG002 - campaigns look into it
+        """Yield the fields that Airflow renders and that are texts."""
+        for name in self.template_fields:
+            if name not in {"rows", "parameters", "flow", "data"}:
+                yield name, getattr(self, name)
+
     def _enqueued(
         self,
         context: Context,
@@ -195,6 +216,8 @@ class CallingTask(VoiceTask):
 
         The connection and the store are checked first. Airflow's task state gets what is `told` of it.
         """
+        for name, value in self._rendered(context):
+            refuse_number(name, value)
         store_no_link(context)
         settings = self.hook.settings()
         require_lasting_store(self.hook)
@@ -256,6 +279,11 @@ class OneCallTask(CallingTask):
         self.unique_key = unique_key
         self.on_clear = OnClear(on_clear).value
         self._job_id: str | None = None
+
+    def _refuse_late(self, event: Mapping[str, Any]) -> None:
+        for job_id in event.get("job_ids", ()):  # for `on_kill`
+            self._take(job_id)
+        super()._refuse_late(event)
 
     def _requested(self, context: Context) -> RequestedCall:
         """Return the call that this task requests."""

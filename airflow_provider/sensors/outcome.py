@@ -55,6 +55,7 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
         """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
         with self._softly():
             self._begin_wait(None, event)
+            self._refuse_late(event)
             if event["status"] == "error":
                 raise AirflowException(f"the wait for calls failed: {event['error']}")
             return self._poke_or_defer(context)

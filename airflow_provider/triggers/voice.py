@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
     A waiting trigger only reads, so any number of copies may run, be killed, and run again. It has job ids and the id
     of a connection, but no secret. Its event has a `status`, and the `job_ids` or the `batch_id`. The status is "over"
     (the wait has ended), "look" (a call is due or overdue, or the
-    log of 8x8 is to be read about a doubt) or "error" (the calls cannot be read; `error` says why).
+    log of 8x8 is to be read about a doubt), "timeout" (it is `times_out_at`, the end of the task's `execution_timeout`)
+    or "error" (the calls cannot be read; `error` says why).
 
     `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
     `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
@@ -121,6 +122,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         owner: dict[str, Any] | None = None,
         rows: dict[str, Any] | None = None,
         until: str | None = None,
+        times_out_at: str | None = None,
     ) -> None:
         super().__init__()
         self.voiceflow_conn_id = voiceflow_conn_id
@@ -135,6 +137,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.owner = owner
         self.rows = rows
         self.until = until
+        self.times_out_at = times_out_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for a copy in another triggerer."""
@@ -186,6 +189,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
             status = await waited.status(queue)
             if waited.is_over(status, CompletionThreshold.of(self.enough)):
                 return self._event("over")
+            if self.times_out_at is not None and datetime.now(UTC) >= datetime.fromisoformat(self.times_out_at):
+                return self._event("timeout")
             if (self.sends and status.due) or status.overdue:
                 return self._event("look")
             if self.sends and status.doubts_due and await may_read_log(queue):
@@ -195,7 +200,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
     def _event(self, status: str, **more: str) -> TriggerEvent:
         subject = {"batch_id": self.batch_id} if self.batch_id is not None else {"job_ids": self.job_ids}
-        kept = {name: value for name, value in (("rows", self.rows), ("until", self.until)) if value is not None}
+        kept = {name: each for name in ("rows", "until", "times_out_at") if (each := getattr(self, name)) is not None}
         return TriggerEvent({"status": status, **subject, **kept, **more})
 
 

@@ -95,6 +95,19 @@ def test_too_many_failures_fail_the_task(on: Stage) -> None:
     assert campaign(rows=people, fail_ratio=0.7).execute(context("failing"))["total"] == 3
 
 
+def test_a_call_that_fail_on_names_twice_counts_once(on: Stage) -> None:
+    busy = [f"+65876638{place}" for place in range(70, 76)]
+    on.order("script", [{"destination": number, "outcome": "BUSY"} for number in busy])
+    others = [f"+65876638{place}" for place in range(76, 80)]
+    on.order("script", [{"destination": number, "outcome": "COMPLETED"} for number in others])
+    people = [{"destination": number, "name": "Ana"} for number in (*busy, *others)]
+    campaign(rows=people, fail_on=("unreached", "busy"), fail_ratio=0.6).execute(context("twice"))
+    for fail_on in (("unreached", "busy"), ("busy", "completed"), ("failed", "busy"), ("BUSY",), ("unreached",)):
+        bad = 10 if "completed" in fail_on else 6
+        with pytest.raises(AirflowFailException, match=f"{bad} of 10 calls ended as {', '.join(fail_on)}"):
+            campaign(rows=people, fail_on=fail_on, fail_ratio=0.5).execute(context("twice"))
+
+
 def test_a_deferred_campaign_waits_for_its_batch_and_ends_with_what_the_event_alone_brings(
     on: Stage, hasty: None
 ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider.calls.failures import doubt, fails
+from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, lost_redial, resume_redials
 from airflow_provider.calls.task_orders import OnClear
 from tests.airflow.instances import TASK, Instances
@@ -72,6 +74,28 @@ async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(s
     await scene.engine.summarise(second)
     third = await scene.enqueue(replace(CLEARED, max_tries=5), on_clear=OnClear.CALL_AGAIN)
     assert third.id not in {first.id, second.id}
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2, 3, 5])
+async def test_a_clear_calls_again_however_many_retries_the_task_has_since(scene: Instances, retries: int) -> None:
+    """Airflow sets `max_tries` to the tries until then, plus the retries that the task has when it is cleared."""
+    first = await scene.enqueue(of(retries=3, max_tries=3), on_clear=OnClear.CALL_AGAIN)
+    await scene.posts()
+    await scene.engine.summarise(first)
+    for still in (of(retries=3, max_tries=3), of(retries=retries, max_tries=3)):
+        assert (await scene.enqueue(still, on_clear=OnClear.CALL_AGAIN)).id == first.id, "a retry is not a clear"
+    others = of(retries=3, max_tries=3, clear_number=1)
+    assert (await scene.enqueue(others, on_clear=OnClear.CALL_AGAIN)).id == first.id, "another task was cleared"
+    cleared = of(retries=retries, max_tries=1 + retries, clear_number=1)
+    assert (await scene.enqueue(cleared, on_clear=OnClear.CALL_AGAIN)).id != first.id
+    assert await scene.posts() == 2
+
+
+def of(*, retries: int, max_tries: int, clear_number: int = 0) -> TaskIdentity:
+    """The identity that a context of Airflow has."""
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, max_tries=max_tries)
+    run, task = SimpleNamespace(clear_number=clear_number), SimpleNamespace(retries=retries)
+    return TaskIdentity.of({"ti": ti, "dag_run": run, "task": task})
 
 
 async def test_call_again_waits_for_a_call_that_has_not_ended(scene: Instances) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider.calls.single_call import read_flow
 from airflow_provider.calls.task_orders import TaskOrders
+from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
+from airflow_provider.sensors.voice import IvrApprovalSensor
 from tests.airflow.instances import TASK
+from tests.airflow.scene import context
 from voiceflow_worker import Campaign
 from voiceflow_worker.errors import InvalidInputError
 
@@ -39,3 +46,43 @@ def test_a_name_twice_in_the_json_of_a_flow_is_refused() -> None:
     body = '{"callflow": [{"action": "hangup", "action": "makeCall"}]}'
     with pytest.raises(InvalidInputError, match="flow has the name 'action' twice in one object"):
         read_flow(body)
+
+
+OF_CALL = {
+    "destination": "'+4722334455'",
+    "say": "Hello.",
+    "source": "'+6531234567'",
+    "voice_profile": "en-IE-EmilyNeural",
+}
+RENDERED = [
+    (kind, name, options)
+    for kind, options in (
+        (VoiceCallOperator, OF_CALL),
+        (VoiceCampaignOperator, {"rows": [], **{name: OF_CALL[name] for name in OF_CALL if name != "destination"}}),
+        (IvrApprovalSensor, {**{name: OF_CALL[name] for name in OF_CALL if name != "say"}, "question": "Shall we?"}),
+    )
+    for name in kind.template_fields
+    if name not in {"flow", "data", "rows", "parameters", "sql", "conn_id"}
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "options"), RENDERED)
+def test_a_field_that_jinja_renders_to_a_number_is_refused(kind: Any, name: str, options: dict[str, Any]) -> None:
+    """`render_template_as_native_obj` makes a number of +4722334455: of another country, or with a country refused."""
+    with DAG("native", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), render_template_as_native_obj=True):
+        task = kind(task_id="t", **{**options, name: "{{ params.number }}"})
+        quoted = kind(task_id="q", **{**options, name: "'{{ params.number }}'"})
+    for each in (task, quoted):
+        each.render_template_fields({"params": {"number": "+4722334455"}})
+    assert (getattr(task, name), getattr(quoted, name)) == (4722334455, "+4722334455")
+    with pytest.raises(AirflowFailException, match=f"{name} is 4722334455, a number and not a text.*Put quotes around"):
+        task.execute(context("native", dag=task.dag))
+
+
+def test_a_number_in_a_row_of_a_native_dag_is_refused() -> None:
+    native = SimpleNamespace(render_template_as_native_obj=True)
+    task = VoiceCampaignOperator(
+        task_id="t", say="Hi.", rows=[{"destination": "+4722334455"}, {"destination": 4722334455}]
+    )
+    with pytest.raises(AirflowFailException, match=r"rows\[1\].destination is 4722334455, a number and not a text"):
+        task.execute(context("native", dag=native))

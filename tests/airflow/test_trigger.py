@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,10 @@ async def test_a_store_that_cannot_be_opened_is_an_error_for_all_its_triggers() 
     for error in await asyncio.gather(use(), use(), return_exceptions=True):
         assert isinstance(error, StoreError)
     assert not [place for place in _open if "nowhere" in place[1]]
+
+
+async def test_the_end_of_the_execution_timeout_resumes_the_task(on: Stage, hasty: None) -> None:
+    (job_id,) = await enqueued(on, "+6587661096")
+    until = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
+    event = await fired(VoiceOutcomeTrigger(job_ids=[job_id], poll_interval=0.1, times_out_at=until))
+    assert event == {"status": "timeout", "job_ids": [job_id], "times_out_at": until}
