@@ -249,6 +249,20 @@ def test_a_bad_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_what_kubernetes_tells_of_a_service_called_voiceflow_is_no_unknown_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = "tcp://10.0.0.1:8080"
+    told = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8080", "SERVICE_PORT_HTTP": "8080", "PORT": address}
+    told |= {"PORT_8080_TCP": address, "PORT_8080_TCP_PROTO": "tcp", "PORT_8080_TCP_PORT": "8080"}
+    told |= {"PORT_8080_TCP_ADDR": "10.0.0.1", "UI_SERVICE_HOST": "10.0.0.2", "UI_PORT_80_TCP": address}
+    for name, value in told.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    assert unknown_variables() == ()
+    monkeypatch.setenv("VOICEFLOW_PORTS", "1")
+    assert [found.name for found in unknown_variables()] == ["VOICEFLOW_PORTS"]
+
+
 def test_names_that_are_not_settings_are_reported_and_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_RAET", "5")
     Path(".env").write_text("VOICEFLOW_API_KEYS=x\nSOMETHING_ELSE=y\nVOICEFLOW_SOURCE_FILE=z\n")

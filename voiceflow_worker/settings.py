@@ -244,12 +244,18 @@ class _Layer:
         known.add(SERVICE_FILE.lower())
         unknown: list[UnknownVariable] = []
         for key in self.values:
-            if key.startswith(prefix) and key not in known:
+            if key.startswith(prefix) and key not in known and not _OF_KUBERNETES.fullmatch(key):
                 # Compared without the prefix, which would make all names similar.
                 close = get_close_matches(key.lower().removeprefix(prefix), names, n=1)
                 meant = f"{prefix}{close[0]}".upper() if close else None
                 unknown.append(UnknownVariable(key.upper(), self.place, suggestion=meant))
         return unknown
+
+
+_OF_KUBERNETES = re.compile(
+    PREFIX.lower() + r"(\w+_)?(service_host|service_port(_\w+)?|port(_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)?)"
+)
+"""What Kubernetes tells each pod about a Service that is called voiceflow, which nobody can leave out."""
 
 
 def _layers() -> tuple[_Layer, ...]:

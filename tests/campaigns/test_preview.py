@@ -167,6 +167,16 @@ def call(times: CallTimes) -> CheckedCall:
     )
 
 
+@pytest.mark.parametrize("window", [None, CallWindow.parse("09:00-18:00")])
+def test_at_a_tiny_rate_the_course_has_an_end(window: CallWindow | None) -> None:
+    plan = CallPlan()
+    for _ in range(300_000):
+        plan.add(call(CallTimes(0, None, None, window, "Asia/Singapore")))
+    last = plan.simulated(NOW, rate=1e-6).last
+    assert last is not None
+    assert NOW + course.LONGEST_COURSE <= last + timedelta(days=12) <= NOW + course.LONGEST_COURSE + timedelta(days=24)
+
+
 def test_memory_does_not_grow_with_the_rows() -> None:
     plan = CallPlan()
     one = call(CallTimes(0, None, None, CallWindow.parse("09:00-18:00"), "Asia/Singapore"))

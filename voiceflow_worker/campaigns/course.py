@@ -93,6 +93,10 @@ class Course:
     """The calls that leave at an hour that nobody knows: the number does not tell its time zone, nor does the row."""
 
 
+LONGEST_COURSE = timedelta(days=2 * 365)
+"""How far a course is simulated, from the first call on. At a tiny rate, calls would leave beyond the calendar."""
+
+
 class CallPlan:
     """The calls of a file, counted by their times and by their position in the file.
 
@@ -131,7 +135,8 @@ class CallPlan:
 
         The calls leave at `rate` calls per second; if it is None, all calls that are due leave at once.
         Calls of a higher priority leave first, then those that are due earlier. A call whose window closes before its
-        turn is due again when the window opens again. Each call is assumed to need one attempt.
+        turn is due again when the window opens again. Each call is assumed to need one attempt. What would leave after
+        `LONGEST_COURSE` is left out.
         """
         later, opens_at = self._later(start)
         course = Course(later=later, opens_at=opens_at)
@@ -144,7 +149,8 @@ class CallPlan:
         due: list[tuple[int, datetime, int, int, _Group]] = []
         step = timedelta(seconds=1 / rate) if rate is not None else timedelta()
         now = start
-        while waiting or due:
+        until_at_most = max(start, waiting[0][0] if waiting else start) + LONGEST_COURSE
+        while (waiting or due) and now < until_at_most:
             if not due:
                 now = max(now, waiting[0][0])
             while waiting and waiting[0][0] <= now:
@@ -159,7 +165,7 @@ class CallPlan:
                 else:
                     heappush(waiting, (opens, each.order, each._replace(due=opens)))
                 continue
-            until = min(ends, waiting[0][0] if waiting else _FOREVER)
+            until = min(ends, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
             # The number of slots between now and `until`.
             taken = min(each.calls, -((now - until) // step)) if step else each.calls
             course = replace(
