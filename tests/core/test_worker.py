@@ -62,12 +62,12 @@ async def test_two_workers_on_one_store_share_the_calls(store: Store) -> None:
 
 async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store) -> None:
     queue, voice = await enqueued(store, 40), GatedVoice(bytes_left=True)
-    worker = worker_for(store, voice, concurrency=7)
+    worker = worker_for(store, voice, concurrency=4)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.drain)
-        await voice.reached(7)
-        assert worker.in_flight == 7
-        assert await states(queue) == {"queued": 33, "sending": 7}
+        await voice.reached(4)
+        assert worker.in_flight == 4
+        assert await states(queue) == {"queued": 36, "sending": 4}
         voice.open.set()
     assert await states(queue) == {"accepted": 40}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -47,7 +48,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, reserve_problem
-from voiceflow_worker.model.reports.verdict import Verdict
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import SLOWEST
 
@@ -58,6 +59,10 @@ POLL_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
+MOST_UNANSWERED = 5
+"""The most calls that a worker has in flight while 8x8 has given it no clear answer for `CLEAR_FOR` seconds. They may
+all end in doubt. After a doubt, it is one call at a time."""
+CLEAR_FOR = 1.0
 _PASSING = (StaleJobError, OSError, ImportError)
 _NOT_JOURNALLED = "the journal file was not written"
 LONGEST_PAUSE = timedelta(seconds=30)
@@ -182,6 +187,8 @@ class Worker:
         )
         self._service = ServiceHealth(store.clock)
         self._unreachable = 0
+        self._doubts = 0
+        self._clear_at = float("-inf")
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
         self._pause_until: datetime | None = None
@@ -339,8 +346,8 @@ class Worker:
         if self._pause_until is not None and now < self._pause_until:
             await self._nap(until=self._pause_until)
             return 0
-        if self._unreachable and self.in_flight:
-            # One call at a time tests whether 8x8 can be reached again; the others keep their position in the queue.
+        most = self._most_in_flight
+        if self.in_flight >= most:
             await self._rest()
             return 0
         journalling = self._senders.journalling
@@ -349,8 +356,19 @@ class Worker:
         if capacity == 0:
             await self._rest(until=self._pacer.next_capacity_at(waiting, journalling=journalling))
             return 0
-        free = 1 if self._unreachable else self._concurrency - busy
+        free = min(self._concurrency - busy, most - self.in_flight)
         return free if capacity is None else min(free, capacity)
+
+    @property
+    def _most_in_flight(self) -> int:
+        """How many calls may be in flight, as 8x8 answers; the others keep their position in the queue.
+
+        One call at a time tests whether 8x8 can be reached again, or answers clearly again.
+        """
+        is_clear = self._clock.monotonic() - self._clear_at < CLEAR_FOR
+        if self._unreachable or (self._doubts and not is_clear):
+            return 1
+        return sys.maxsize if is_clear else MOST_UNANSWERED
 
     async def _nap(self, *, until: datetime) -> None:
         """Sleep until a time, or until the worker stops."""
@@ -434,6 +452,10 @@ class Worker:
     def _on_verdict(self, verdict: Verdict, sent_at: float, batch_id: str | None) -> None:
         self._counts.took(verdict, self._clock.monotonic() - sent_at)
         self._service.note(verdict, sent_at)
+        if verdict.is_clear:
+            self._clear_at, self._doubts = self._clock.monotonic(), 0
+        else:
+            self._doubts += verdict.kind is VerdictKind.UNKNOWN
         if verdict.http_status is not None:
             self._heartbeat.count(batch_id)
             self._unreachable = 0

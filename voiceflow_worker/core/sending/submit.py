@@ -319,7 +319,8 @@ class Submitter:
         if not progress.may_have_been_sent:
             return self._not_sent(NotSentCause.STOPPED, "the worker was stopped before the call was sent")
         message = "the worker was stopped while the call was on its way"
-        return PendingVerdict(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
+        verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message, cause=NotSentCause.STOPPED)
+        return PendingVerdict(verdict, self._store.clock.now())
 
     async def requeue(self, dispatches: Collection[Dispatch], reason: str) -> None:
         """Requeue calls without a journal entry."""

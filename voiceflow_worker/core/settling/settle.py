@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.settling.changes import Changes, JobChange, Sessions
-from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, RefusalRuns
+from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
@@ -88,12 +88,15 @@ class Settler:
         self._suppression = SuppressionList(store)
         self._queues = QueueNames(store)
         self._refusals = RefusalRuns(store)
+        self._doubts = DoubtRuns(store)
 
     async def verdicts(self, answers: Sequence[PostAnswer]) -> list[Job | BaseException]:
         """Settle POSTs by their answers in one commit; returns the job or the error of each."""
         changes = [JobChange(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]
         settled: list[Job | BaseException] = []
         noted: list[AnswerCode] = []
+        doubts: dict[str, list[AnswerCode]] = {}
+        clear: set[str] = set()
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):
             if isinstance(changed, BaseException):
                 settled.append(changed)
@@ -105,7 +108,13 @@ class Settler:
                 noted.append(AnswerCode(changed.new))
             elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
                 noted.append(AnswerCode(changed.new, verdict.code, verdict.message))
+            if verdict.is_clear:
+                clear.add(changed.new.queue)
+            elif is_news and verdict.kind is VerdictKind.UNKNOWN and verdict.cause is None:
+                doubts.setdefault(changed.new.queue, []).append(AnswerCode(changed.new, message=verdict.message))
         await self._refusals.note(noted)
+        for queue in sorted(clear | doubts.keys()):
+            await self._doubts.note(queue, doubts.get(queue, ()), is_clear=queue in clear)
         return settled
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, Job]:

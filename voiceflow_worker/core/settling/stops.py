@@ -1,4 +1,4 @@
-"""Batches that stop themselves: by their figures, and by refusals in a row."""
+"""Batches that stop themselves by their figures; holds after refusals in a row, and after doubts in a row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -17,11 +17,13 @@ from voiceflow_worker.core.ports.reading import gates_at, totals_of
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports.store import Drop
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import Measured, StopRules, why_stop
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import api_code, session_error
+from voiceflow_worker.model.text.wording import in_words
 
 RULES, MEASURED = "batch-stops", "batch-measured"
 KEPT = timedelta(days=400)
@@ -187,8 +189,9 @@ class RefusalRuns:
 
     @staticmethod
     def reset(queue: str, batch_id: str | None) -> tuple[Drop, ...]:
-        """What resets the counts of refusals of a batch, or of calls without a batch."""
-        return tuple(Drop(RUNS, queue, None, _member(batch_id, code)) for code in ANSWER_CODES | SUMMARY_CODES)
+        """What resets the counts of refusals of a batch, or of calls without a batch and of doubts."""
+        members = [_member(batch_id, code) for code in ANSWER_CODES | SUMMARY_CODES]
+        return tuple(Drop(RUNS, queue, None, member) for member in (*members, *([] if batch_id else [DOUBTS])))
 
     async def _count(
         self, queue: str, batch_id: str | None, code: int, run: Sequence[AnswerCode], *, begins_anew: bool
@@ -222,6 +225,78 @@ class RefusalRuns:
             return DEFAULT_LIMIT
         rules = (await self._rules.within(job.queue).get([job.batch_id])).get(job.batch_id)
         return DEFAULT_LIMIT if rules is None or rules.after_refused is None else rules.after_refused
+
+
+DOUBTS = "doubts"
+"""The member of the count of doubts of a queue, beside those of refusals."""
+MOST_DOUBTS = 5
+"""The number of doubts in a row after which a queue is held."""
+DOUBTS_COUNT_FOR = timedelta(minutes=15)
+"""Doubts that are further apart are not in a row."""
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(minutes=5)
+"""How long a queue is held after doubts in a row. The wait doubles with each call that is tried, and in doubt again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _DoubtRun:
+    """The doubts of a queue in a row, of all workers. `held_at` is the time of the newest of its `holds`."""
+
+    length: int
+    at: datetime
+    token: str
+    holds: int = 0
+    held_at: datetime | None = None
+
+
+class DoubtRuns:
+    """A circuit breaker: counts consecutive doubts of a queue, over all workers, and holds it for a growing time.
+
+    What makes one call doubtful, such as a 502 or a timeout, makes the next one so. After a hold, each worker tries one
+    call (`Worker`). A worker that has had a doubt and gets a clear answer ends the row.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._runs = json_records(store, RUNS, _DoubtRun, keep_for=RUNS_KEPT)
+        self._doubtful: set[str] = set()
+
+    async def note(self, queue: str, doubts: Sequence[AnswerCode], *, is_clear: bool) -> None:
+        """Count the doubts of a queue, which are stored; `is_clear` ends their row. If the store fails, do nothing."""
+        try:
+            if is_clear and queue in self._doubtful:
+                await self._runs.within(queue).remove([DOUBTS])
+                self._doubtful.discard(queue)
+            elif doubts and not is_clear:
+                self._doubtful.add(queue)
+                await self._count(queue, doubts)
+        except StoreError as error:
+            jobs = [each.job.id for each in doubts]
+            _log.warning("doubts were not counted: the store failed", jobs=jobs, error=str(error))
+
+    async def _count(self, queue: str, doubts: Sequence[AnswerCode]) -> None:
+        now = self._store.clock.now()
+
+        def longer(before: _DoubtRun | None) -> _DoubtRun:
+            if before is None or before.at < now - DOUBTS_COUNT_FOR:
+                before = _DoubtRun(0, now, "")
+            began = [post.began_at for each in doubts if (post := each.job.last_post) is not None]
+            # Those that were on their way when the queue was held say nothing about the time after that.
+            new = sum(before.held_at is None or at > before.held_at for at in began)
+            length = before.length + new
+            if not new or length < MOST_DOUBTS:
+                return replace(before, length=length, at=now, token=new_revision())
+            return _DoubtRun(length, now, new_revision(), before.holds + 1, now)
+
+        run = await self._runs.within(queue).change(DOUBTS, longer)
+        if run.held_at != now:
+            return
+        wait = min(FIRST_WAIT * (1 << min(run.holds - 1, 10)), LONGEST_WAIT)
+        reason = (
+            f"8x8 gave no clear answer to {run.length} calls in a row, which are in doubt; the last: "
+            f"{doubts[-1].message}. One call is tried at {in_words(now + wait)}, and the others go on once 8x8 answers"
+        )
+        await order_gate(self._store, Gate.of(queue, None, GateState.HELD, since=now, until=now + wait, reason=reason))
+        _log.error("a queue is held: its calls are in doubt one after the other", queue=queue, reason=reason)
 
 
 def _successes(totals: Totals, code: int) -> int:

@@ -72,8 +72,8 @@ class Verdict:
     """The result of one POST.
 
     `code` is the 8x8 status code, or None if the answer had none; `http_status` is None when no answer came.
-    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is only for `NOT_SENT`; if it
-    is missing there, 8x8 counts as unreachable.
+    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is only for `NOT_SENT`, where
+    8x8 counts as unreachable if it is missing; and for a POST that its worker cut short (`STOPPED`).
     """
 
     kind: VerdictKind
@@ -84,6 +84,11 @@ class Verdict:
     server_date: datetime | None = None
     hold: QueueHold | None = None
     cause: NotSentCause | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether 8x8 answered, and its answer says what became of the call."""
+        return self.kind in {VerdictKind.CREATED, VerdictKind.REFUSED, VerdictKind.TURNED_AWAY}
 
     @property
     def is_outage(self) -> bool:
