@@ -75,12 +75,12 @@ class LeaseContract(Ground):
         jobs = [
             sample_job(
                 number, batch_id=f"b{number % 7}" if number % 5 else None, priority=number * 31 % 11 - 5,
-                due_at=NOW + (number * 7919 % 13 - 6) * SECOND,
+                due_at=NOW + (number * 7919 % 13 - 6) * SECOND, goes_first=number % 4 == 0,
             )
             for number in range(1, 301)
         ]  # fmt: skip
         await stored(store, *jobs)
-        order = {job.id: (-job.priority, job.due_at, job.id) for job in jobs}
+        order = {job.id: (-job.priority, not job.goes_first, job.due_at, job.id) for job in jobs}
         for now, limit in ((NOW - 3 * SECOND, 40), (NOW, 60), (NOW + MINUTE, 300)):
             queued = await store.jobs(Due(queue=QUEUE, state=JobState.QUEUED), now=now)
             due = sorted((job for job in queued if job.due_at <= now), key=lambda job: order[job.id])

@@ -37,7 +37,10 @@ async def drained(
     await passing(clock, worker_for(store, ScriptedVoice(), concurrency=calls, local_journal=local_journal).drain)
 
 
-async def test_calls_that_are_leased_together_make_these_trips_however_many_they_are(clock: ManualClock) -> None:
+async def test_calls_that_are_leased_together_make_these_trips_however_many_they_are(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.core.worker.MOST_UNANSWERED", 60)
     made = [await trips_of(calls, clock) for calls in (10, 40)]
     assert made[0] == made[1]
     assert {name: made[0][name] for name in A_BATCH} == A_BATCH
@@ -107,6 +110,7 @@ async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for
 async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
     clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("voiceflow_worker.core.worker.MOST_UNANSWERED", 60)
     done: Counter[str] = Counter()
     sync = os.fdatasync
 

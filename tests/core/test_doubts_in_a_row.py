@@ -49,12 +49,12 @@ class Stormy(ScriptedVoice):
         self._clock = clock
         self._begins = clock.now() + begins
         self._silent = silent
-        self.rang: Counter[str] = Counter()
+        self.rings: Counter[str] = Counter()
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         progress.may_have_been_sent = True
         self.placed.append((now, placement))
-        self.rang[placement.client_request_id.rpartition(".")[0]] += 1
+        self.rings[placement.client_request_id.rpartition(".")[0]] += 1
         is_stormy = self._begins <= self._clock.now() < self._begins + STORM
         await self._clock.sleep(READ_TIMEOUT if is_stormy and self._silent else LATENCY)
         if not is_stormy:
@@ -92,8 +92,8 @@ async def test_300_calls_through_a_storm_of_30_seconds(
     found = {state: count for state, count in (await queue.status()).states.items() if count}
     assert found.keys() == {JobState.ACCEPTED, JobState.IN_DOUBT}
     assert MOST_DOUBTS <= found[JobState.IN_DOUBT] <= 20, found
-    assert set(voice.rang.values()) == {1}
-    assert len(voice.rang) == CALLS, "everything else is sent after it, once"
+    assert set(voice.rings.values()) == {1}
+    assert len(voice.rings) == CALLS, "everything else is sent after it, once"
     assert reasons, "the queue was held, and said why"
     assert all("calls in a row, which are in doubt" in each and "One call is tried at" in each for each in reasons)
     assert clock.now() - began < begins + STORM + timedelta(seconds=CALLS / 10) + timedelta(minutes=1)

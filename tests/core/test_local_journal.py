@@ -669,7 +669,7 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
         dispatches = await engine.prepare()
         mine = next(dispatch for dispatch in dispatches if dispatch.job.id == lost.id)
         now = lab.clock.now()
-        elsewhere = lifecycle.release(mine.job, due_at=now + timedelta(hours=1))
+        elsewhere = lifecycle.release(mine.job, at=now, due_at=now + timedelta(hours=1))
         assert await commit(store, [changed(mine.job, elsewhere, at=now)[1]]) == [True]
         await engine.finish(*dispatches)
     assert len(lab.voice.placed) == 1

@@ -463,8 +463,9 @@ class Unreachable(ScriptedVoice):
 
 @pytest.mark.parametrize("apart", [timedelta(0), timedelta(milliseconds=100)])
 async def test_fifty_calls_that_fail_together_are_one_outage(
-    store: Store, clock: ManualClock, apart: timedelta
+    store: Store, clock: ManualClock, apart: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("voiceflow_worker.core.worker.MOST_UNANSWERED", 50)
     voice = Unreachable(clock, calls=50, apart=apart)
     await enqueued(store, 60)
     with capture_logs() as logs:

@@ -393,7 +393,7 @@ class Steps:
             return
         match facts.state:
             case S.LEASED:
-                back = self._commits.move(world, job, ("release", off), partial(rules.release, due_at=at))
+                back = self._commits.move(world, job, ("release", off), partial(rules.release, at=at))
                 self._found(found, f"{name} puts the job back: its lease ended", back)
             case S.SENDING:
                 step = partial(rules.overdue_sending, at=at, reason="", policy=policy)

@@ -389,7 +389,9 @@ class Explorer:
                 if held is None or held.revision != change.revision:
                     yield f"{name} drops {job.id}", _busy(world, place, idle)
                     return
-                _, back = writes.changed(held, lifecycle.release(held, due_at=moment(world.now + 1)), at=START)
+                _, back = writes.changed(
+                    held, lifecycle.release(held, at=START, due_at=moment(world.now + 1)), at=START
+                )
                 yield f"{name} puts {job.id} back: not free", _busy(self._written(world, back)[0], place, idle)
             case Result.NOT_VERIFIED:
                 yield (
@@ -481,7 +483,7 @@ class Explorer:
         at = moment(world.now)
         new: Job | None = None
         if job.state is JobState.LEASED and job.due_at <= at:
-            new = lifecycle.release(job, due_at=at)
+            new = lifecycle.release(job, at=at)
         elif job.state is JobState.SENDING and job.due_at <= at:
             new = lifecycle.doubt(job, at=at, reason="", policy=self._policy)
         if new is not None:
@@ -574,7 +576,8 @@ def _key(world: World) -> Hashable:
             return None
         rests = job.state.is_final or job.state is JobState.IN_DOUBT
         due = START if rests else max(job.due_at, moment(world.now))
-        return replace(job, revision=named(job.revision), due_at=due, reason=None, notes=(), failures=0)
+        place = {"first_due_at": None, "returned_at": None, "goes_first": False}
+        return replace(job, revision=named(job.revision), due_at=due, reason=None, notes=(), failures=0, **place)
 
     def write_of(write: Write | None) -> Hashable:
         if write is None or not isinstance(write.change, Replace):

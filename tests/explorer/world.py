@@ -284,6 +284,9 @@ def _canonical(job: Job, past: _Past) -> Job:
         worker_id=None,
         active_until=None,
         reason=None,
+        first_due_at=None,
+        returned_at=None,
+        goes_first=False,
         failures=0,
         post_count=len(job.posts),
         posts=tuple(_canonical_post(post, number, past) for number, post in enumerate(job.posts, 1)),
@@ -362,7 +365,7 @@ def swept_alone(job: Job, rules: Rules, *, most: int = 20) -> None:
         elif job.due_at <= NOW:
             match job.state:
                 case JobState.LEASED:
-                    job = rules.release(job, due_at=NOW)
+                    job = rules.release(job, at=NOW)
                 case JobState.SENDING:
                     job = rules.overdue_sending(job, at=NOW, reason="", policy=POLICY)
                 case JobState.SUBMITTED:

@@ -54,7 +54,7 @@ def accepted(**changes: Any) -> Job:
 
 MOVED: dict[MoveName, Callable[[Job], Job]] = {
     MoveName.LEASE: leased,
-    MoveName.RELEASE: lambda job: lifecycle.release(job, due_at=NOW),
+    MoveName.RELEASE: lambda job: lifecycle.release(job, at=NOW),
     MoveName.BEGIN: lambda job: lifecycle.begin(job, at=NOW, lease_until=NOW + MINUTE, policy=POLICY),
     MoveName.DOUBT: lambda job: lifecycle.doubt(job, at=NOW, reason="lost", policy=POLICY),
     MoveName.GIVE_UP_WAITING: lambda job: lifecycle.give_up_waiting(job, at=NOW, policy=POLICY),

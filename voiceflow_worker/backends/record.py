@@ -48,7 +48,7 @@ def from_micros_or_none(micros: int | None) -> datetime | None:
 
 Row = TypeVar("Row")
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None, str]
-"""The head of a job: id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+"""The head of a job: id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key,
 valid_until, active_until and body_digest. Times are in microseconds since 1970 UTC."""
 
 _STATES = {state.value: state for state in JobState}
@@ -84,7 +84,7 @@ def head_of(job: Job) -> Head:
         to_micros(job.due_at),
         job.revision,
         job.worker_id,
-        job.priority,
+        job.urgency,
         job.batch_id,
         job.destination,
         job.unique_key,
@@ -103,13 +103,13 @@ def record_of(job: Job) -> str:
 def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
-        job_id, queue, state, due, revision, worker, priority, batch, destination, key, valid, active, digest = head
+        job_id, queue, state, due, revision, worker, urgency, batch, destination, key, valid, active, digest = head
         source, created_at, *values = structs.astuple(_codec.value(record))
         if (window := values[-1]) is not None:
             values[-1] = CallWindow.recalled(window)
         return Job(
             job_id, queue, _STATES[state], from_micros(due), destination, body, digest, source, created_at,
-            revision, worker, priority, batch, key, from_micros_or_none(valid), from_micros_or_none(active),
+            revision, worker, urgency >> 1, batch, key, from_micros_or_none(valid), from_micros_or_none(active),
             *values,
         )  # fmt: skip
     except Exception as error:  # whatever is wrong with it

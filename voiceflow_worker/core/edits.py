@@ -96,7 +96,14 @@ class BatchEdit:
                 f"nothing was changed: call {job.id} to {job.destination}: {problem.message}"
             ).remedied(*remedies)
         return replace(
-            new, due_at=opening.at, time_zone=opening.time_zone, reason=None, reason_kind=None, missed_windows=0
+            new,
+            due_at=opening.at,
+            first_due_at=opening.at,
+            goes_first=False,
+            time_zone=opening.time_zone,
+            reason=None,
+            reason_kind=None,
+            missed_windows=0,
         )
 
     def _window(self, job: Job) -> CallWindow | None:
@@ -296,7 +303,7 @@ async def edit_batch(
                     made = edit.of(job, at=now) if dry_run else job
                     if job.state not in _WAITING:
                         continue
-                    base = release(job, due_at=now) if job.state is JobState.LEASED else job
+                    base = release(job, at=now) if job.state is JobState.LEASED else job
                     made = edits.taken(base, at=now)
                     found.later += job.created_at > ordered_at
                     if on_call is not None and job.created_at <= ordered_at:

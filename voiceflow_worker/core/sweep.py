@@ -238,7 +238,7 @@ class Sweeper:
         return await self._move(
             one,
             await self._overdue(JobState.LEASED, now),
-            lambda job: lifecycle.release(job, due_at=now, reason="its worker let the lease end; nothing was sent"),
+            lambda job: lifecycle.release(job, at=now, reason="its worker let the lease end; nothing was sent"),
         )
 
     async def _overdue(self, state: JobState, now: datetime) -> Sequence[Job]:

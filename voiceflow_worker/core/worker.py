@@ -368,7 +368,7 @@ class Worker:
         is_clear = self._clock.monotonic() - self._clear_at < CLEAR_FOR
         if self._unreachable or (self._doubts and not is_clear):
             return 1
-        return sys.maxsize if is_clear else MOST_UNANSWERED
+        return sys.maxsize if is_clear else MOST_UNANSWERED * self._pacer.tries
 
     async def _nap(self, *, until: datetime) -> None:
         """Sleep until a time, or until the worker stops."""

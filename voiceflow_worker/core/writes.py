@@ -285,7 +285,7 @@ def changed(
 ) -> tuple[Job, Write]:
     """The job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
-    is_edit = (new.priority, new.valid_until, new.body) != (old.priority, old.valid_until, old.body)
+    is_edit = (new.urgency, new.valid_until, new.body) != (old.urgency, old.valid_until, old.body)
     return new, Write(
         change=(Edit if is_edit else Replace)(old.revision, new),
         conditions=tuple(conditions),

@@ -105,7 +105,7 @@ class HistogramOf(Named):
 QUEUE_JOBS = GaugeOf("voiceflow_queue_jobs", "Calls in each state.", ("queue", "state"))
 QUEUE_DUE = GaugeOf("voiceflow_queue_due_jobs", "Calls that could be sent now.", ("queue",))
 QUEUE_OLDEST_DUE = GaugeOf(
-    "voiceflow_queue_oldest_due_seconds", "Seconds for which the oldest due call has waited.", ("queue",)
+    "voiceflow_queue_oldest_due_seconds", "Seconds since the oldest due call was first due.", ("queue",)
 )
 QUEUE_HOLDS = GaugeOf(
     "voiceflow_queue_holds", "Holds of the queue and its batches, without batches that were cancelled.", ("queue",)

@@ -70,8 +70,8 @@ async def test_a_lease_finds_the_calls_behind_many_closed_batches(store: Postgre
     await rows(
         f"""
         INSERT INTO voiceflow.jobs
-            (id, queue, state, due_at, revision, priority, batch_id, destination, body_digest, record)
-        SELECT queue || '.0' || i, queue, state, due_at - interval '1 day', 'r', priority, 'b' || i, '+65', 'd', record
+            (id, queue, state, due_at, revision, urgency, batch_id, destination, body_digest, record)
+        SELECT queue || '.0' || i, queue, state, due_at - interval '1 day', 'r', urgency, 'b' || i, '+65', 'd', record
         FROM voiceflow.jobs, generate_series(1, {closed}) AS i
         """
     )

@@ -384,7 +384,7 @@ class Memory:
             and not (job.worker_id and self.record(STARTS, queue, now, f"{job.worker_id} {job.batch_id}"))
         )
         room, ordinary = self._room(queue, now)
-        chosen = nsmallest(min(max(limit, 0), room), due, key=lambda job: (-job.priority, job.due_at, job.id))
+        chosen = nsmallest(min(max(limit, 0), room), due, key=lambda job: (-job.urgency, job.due_at, job.id))
         urgent = sum(job.priority > 0 for job in chosen)
         chosen = chosen[: urgent + ordinary]
         token = uuid4().hex

@@ -49,7 +49,7 @@ from voiceflow_worker.model.jobs.totals import outcome_name
 
 TOMBSTONE = "tombstone"
 """Namespace of what is kept of deleted jobs with a unique key: in the group of their queue, by the key."""
-JOB = """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+JOB = """id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key, valid_until,
        active_until, body_digest, record, body"""
 """The columns of a job that `job_of` reads."""
 RECORD = "group_name, value, ends_at, member"
@@ -122,7 +122,7 @@ def _plain_change(write: Write) -> dict[str, Any]:
                 **_changing(job),
                 "id": job.id,
                 "queue": job.queue,
-                "priority": job.priority,
+                "urgency": job.urgency,
                 "batch_id": job.batch_id,
                 "destination": job.destination,
                 "unique_key": job.unique_key,
@@ -132,7 +132,7 @@ def _plain_change(write: Write) -> dict[str, Any]:
             new = {"body": job.body, "numbers": job.numbers, "over": None if over is None else _plain_over(over)}
             return {"kind": "insert", "job": row, **new, **_of_job(job, write)}
         case Edit(revision, job):
-            edited = {**_changing(job), "priority": job.priority, "valid_until": job.valid_until}
+            edited = {**_changing(job), "urgency": job.urgency, "valid_until": job.valid_until}
             return {"kind": "replace", "old": revision, "job": edited, "body": job.body, **_of_job(job, write)}
         case Replace(revision, job):
             return {"kind": "replace", "old": revision, "job": _changing(job), **_of_job(job, write)}
@@ -239,11 +239,11 @@ def record_from(group: str, value: str, ends_at: datetime | None, member: str) -
 
 def job_of(row: Row) -> Job:
     """The job in a row of the columns `JOB`. Raises StoreVersionError if a newer version wrote it."""
-    job_id, queue, state, due_at, revision, worker_id, priority, batch, destination, key, valid, active, digest = row[
+    job_id, queue, state, due_at, revision, worker_id, urgency, batch, destination, key, valid, active, digest = row[
         :13
     ]
     head = (
-        job_id, queue, state, to_micros(due_at), revision, worker_id, priority, batch, destination, key,
+        job_id, queue, state, to_micros(due_at), revision, worker_id, urgency, batch, destination, key,
         to_micros_or_none(valid), to_micros_or_none(active), digest,
     )  # fmt: skip
     return job_from(head, row[13], row[14])

@@ -48,12 +48,12 @@ $$;
 -- Whether many held jobs come before the jobs that a lease of so many would find, in the order of leasing and from a position in
 -- it. This reads as many entries as the lease, and some hundreds more if it meets a held one.
 CREATE FUNCTION voiceflow.are_many_held(
-    of_queue text, at timestamptz, most bigint, from_priority integer, from_due timestamptz, from_id text
+    of_queue text, at timestamptz, most bigint, from_urgency integer, from_due timestamptz, from_id text
 ) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     many CONSTANT integer := 300;
-    urgency integer := coalesce(from_priority, 2147483647);
+    level integer := coalesce(from_urgency, 2147483647);
     due timestamptz := coalesce(from_due, '-infinity');
     first_id text := coalesce(from_id, '');
     held bigint := 0;
@@ -62,11 +62,11 @@ DECLARE
     part record;
 BEGIN
     LOOP
-        urgency := (
-            SELECT priority FROM voiceflow.jobs WHERE queue = of_queue AND state = 'queued' AND priority <= urgency
-            ORDER BY priority DESC LIMIT 1
+        level := (
+            SELECT urgency FROM voiceflow.jobs WHERE queue = of_queue AND state = 'queued' AND urgency <= level
+            ORDER BY urgency DESC LIMIT 1
         );
-        EXIT WHEN urgency IS NULL;
+        EXIT WHEN level IS NULL;
         FOREACH checked IN ARRAY ARRAY[most - free, most - free + many] LOOP
             SELECT coalesce(sum(amount) FILTER (WHERE is_held), 0) AS held,
                    coalesce(sum(amount) FILTER (WHERE NOT is_held), 0) AS free INTO part
@@ -74,7 +74,7 @@ BEGIN
                 SELECT amount, voiceflow.is_held(of_queue, batch_id, worker_id, at) AS is_held FROM (
                     SELECT batch_id, worker_id, count(*) AS amount FROM (
                         SELECT batch_id, worker_id FROM voiceflow.jobs
-                        WHERE queue = of_queue AND state = 'queued' AND priority = urgency
+                        WHERE queue = of_queue AND state = 'queued' AND urgency = level
                             AND due_at <= at AND (due_at, id) >= (due, first_id)
                         ORDER BY due_at, id LIMIT checked
                     ) AS first GROUP BY batch_id, worker_id
@@ -84,8 +84,8 @@ BEGIN
         END LOOP;
         held := held + part.held;
         free := free + part.free;
-        EXIT WHEN held >= many OR free >= most OR urgency = -2147483648;
-        urgency := urgency - 1;
+        EXIT WHEN held >= many OR free >= most OR level = -2147483648;
+        level := level - 1;
         due := '-infinity';
         first_id := '';
     END LOOP;
@@ -93,44 +93,44 @@ BEGIN
 END;
 $$;
 
--- Due jobs of a queue, or of a batch of it ('' are the jobs without one): those of the highest priority first, then the
+-- Due jobs of a queue, or of a batch of it ('' are the jobs without one): those of the highest urgency first, then the
 -- earliest due, then by id. Left out are those that are no longer valid, those of closed batches and of starts, those before
 -- a position in this order, and those that another transaction has locked. The others are locked.
 --
--- Each priority is looked for by itself, so that jobs that are not due are not read.
+-- Each urgency is looked for by itself, so that jobs that are not due are not read.
 CREATE FUNCTION voiceflow.due_jobs(
     of_queue text, of_batch text, at timestamptz, most bigint,
-    from_priority integer, from_due timestamptz, from_id text
+    from_urgency integer, from_due timestamptz, from_id text
 ) RETURNS SETOF voiceflow.jobs
 LANGUAGE plpgsql AS $$
 DECLARE
-    urgency integer := from_priority;
+    level integer := from_urgency;
     due timestamptz := coalesce(from_due, '-infinity');
     first_id text := coalesce(from_id, '');
     found bigint;
 BEGIN
     WHILE most > 0 LOOP
-        IF from_priority IS NOT NULL THEN
-            from_priority := NULL;
+        IF from_urgency IS NOT NULL THEN
+            from_urgency := NULL;
         ELSIF of_batch IS NULL THEN
-            urgency := (
-                SELECT priority FROM voiceflow.jobs
-                WHERE queue = of_queue AND state = 'queued' AND priority < coalesce(urgency, 2147483647)
-                ORDER BY priority DESC LIMIT 1
+            level := (
+                SELECT urgency FROM voiceflow.jobs
+                WHERE queue = of_queue AND state = 'queued' AND urgency < coalesce(level, 2147483647)
+                ORDER BY urgency DESC LIMIT 1
             );
         ELSE
-            urgency := (
-                SELECT priority FROM voiceflow.jobs
+            level := (
+                SELECT urgency FROM voiceflow.jobs
                 WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch
-                    AND priority < coalesce(urgency, 2147483647)
-                ORDER BY priority DESC LIMIT 1
+                    AND urgency < coalesce(level, 2147483647)
+                ORDER BY urgency DESC LIMIT 1
             );
         END IF;
-        EXIT WHEN urgency IS NULL;
+        EXIT WHEN level IS NULL;
         IF of_batch IS NULL THEN
             RETURN QUERY
             SELECT * FROM voiceflow.jobs
-            WHERE queue = of_queue AND state = 'queued' AND priority = urgency
+            WHERE queue = of_queue AND state = 'queued' AND urgency = level
                 AND due_at <= at AND (due_at, id) >= (due, first_id)
                 AND (valid_until IS NULL OR valid_until > at)
                 AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
@@ -138,7 +138,7 @@ BEGIN
         ELSE
             RETURN QUERY
             SELECT * FROM voiceflow.jobs
-            WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND priority = urgency
+            WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND urgency = level
                 AND due_at <= at AND (due_at, id) >= (due, first_id)
                 AND (valid_until IS NULL OR valid_until > at)
                 AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
@@ -179,10 +179,10 @@ BEGIN
     RETURN (
         SELECT count(*) FROM (
             SELECT FROM voiceflow.jobs
-            WHERE queue = of_queue AND state = 'leased' AND (priority <= 0 OR NOT ordinary)
+            WHERE queue = of_queue AND state = 'leased' AND (urgency <= 1 OR NOT ordinary)
             UNION ALL
             SELECT FROM voiceflow.jobs
-            WHERE queue = of_queue AND active_until > at AND state <> 'leased' AND (priority <= 0 OR NOT ordinary)
+            WHERE queue = of_queue AND active_until > at AND state <> 'leased' AND (urgency <= 1 OR NOT ordinary)
             LIMIT most
         ) AS calls
     );
@@ -206,7 +206,7 @@ $$;
 -- A power cut may undo a lease: its job is then queued, and was not sent, because the journal comes after the lease.
 CREATE FUNCTION voiceflow.lease(
     of_queue text, of_batch text, worker text, most integer, until timestamptz, at timestamptz,
-    from_priority integer, from_due timestamptz, from_id text
+    from_urgency integer, from_due timestamptz, from_id text
 ) RETURNS TABLE (call voiceflow.calls, was_due timestamptz, gone bigint)
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
@@ -233,18 +233,18 @@ BEGIN
         most := least(most, allowed.max_active - voiceflow.open_calls(of_queue, at, allowed.max_active, false));
     END IF;
     -- Behind many held calls, the open batches are looked at one by one: an index seek for each.
-    has_many := of_batch IS NULL AND most > 0 AND voiceflow.are_many_held(of_queue, at, most, from_priority, from_due, from_id);
+    has_many := of_batch IS NULL AND most > 0 AND voiceflow.are_many_held(of_queue, at, most, from_urgency, from_due, from_id);
     before := voiceflow.entries_gone();
-    SELECT array_agg(id ORDER BY priority DESC, due_at, id), array_agg(due_at ORDER BY priority DESC, due_at, id),
-           count(*) FILTER (WHERE priority > 0)
+    SELECT array_agg(id ORDER BY urgency DESC, due_at, id), array_agg(due_at ORDER BY urgency DESC, due_at, id),
+           count(*) FILTER (WHERE urgency > 1)
     INTO chosen, dues, urgent
     FROM (
-        SELECT id, priority, due_at FROM
+        SELECT id, urgency, due_at FROM
             unnest(
                 CASE WHEN has_many THEN ARRAY(SELECT voiceflow.open_batches(of_queue, at)) ELSE ARRAY[of_batch] END
             ) AS batch,
-            LATERAL voiceflow.due_jobs(of_queue, batch, at, most, from_priority, from_due, from_id)
-        ORDER BY priority DESC, due_at, id LIMIT greatest(most, 0)
+            LATERAL voiceflow.due_jobs(of_queue, batch, at, most, from_urgency, from_due, from_id)
+        ORDER BY urgency DESC, due_at, id LIMIT greatest(most, 0)
     ) AS due;
     chosen := chosen[1 : urgent + greatest(ordinary, 0)];
     gone := voiceflow.entries_gone() - before;

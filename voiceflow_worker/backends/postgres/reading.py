@@ -51,17 +51,17 @@ WHERE namespace = 'tombstone' AND group_name = %s AND member = ANY (%s) AND ends
 """
 
 _WAITS = "queue = %s AND state = 'queued' AND coalesce(batch_id, '') = %s AND batch_id IS NOT NULL"
-# The index of what waits in a batch has each priority apart: so the first jobs of each are read, and no others.
+# The index of what waits in a batch has each urgency apart: so the first jobs of each are read, and no others.
 _WAITING = f"""
 WITH RECURSIVE found AS (
-    SELECT max(priority) AS urgency FROM voiceflow.jobs WHERE {_WAITS}
+    SELECT max(urgency) AS level FROM voiceflow.jobs WHERE {_WAITS}
     UNION ALL
-    SELECT (SELECT max(priority) FROM voiceflow.jobs WHERE {_WAITS} AND priority < urgency)
-    FROM found WHERE urgency IS NOT NULL
+    SELECT (SELECT max(urgency) FROM voiceflow.jobs WHERE {_WAITS} AND urgency < level)
+    FROM found WHERE level IS NOT NULL
 )
 SELECT {JOB} FROM found, LATERAL (
     SELECT * FROM voiceflow.calls
-    WHERE {_WAITS} AND priority = urgency AND due_at <= %s ORDER BY due_at, id LIMIT %s
+    WHERE {_WAITS} AND urgency = level AND due_at <= %s ORDER BY due_at, id LIMIT %s
 ) AS first ORDER BY due_at, id LIMIT %s
 """
 

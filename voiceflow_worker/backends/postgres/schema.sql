@@ -8,7 +8,7 @@ CREATE TABLE voiceflow.jobs (
     due_at       timestamptz NOT NULL,
     revision     text NOT NULL,
     worker_id    text,
-    priority     integer NOT NULL,
+    urgency      integer NOT NULL, -- twice the priority, and one more for a retry that goes first
     batch_id     text COLLATE "C",
     destination  text NOT NULL,
     unique_key   text COLLATE "C",
@@ -45,7 +45,7 @@ SELECT jobs.*, (SELECT body FROM voiceflow.bodies WHERE bodies.id = jobs.id) AS 
 COMMENT ON VIEW voiceflow.calls IS 'Calls with their bodies, as the store reads them';
 
 CREATE VIEW voiceflow.call_list AS
-SELECT id, queue, batch_id, state, outcome, destination, unique_key, priority, due_at, valid_until,
+SELECT id, queue, batch_id, state, outcome, destination, unique_key, urgency >> 1 AS priority, due_at, valid_until,
     (record::jsonb ->> 'created_at')::timestamptz AS created_at,
     (record::jsonb #>> '{posts,-1,began_at}')::timestamptz AS sent_at,
     record::jsonb #>> '{posts,-1,session_id}' AS session_id,
@@ -64,9 +64,9 @@ CREATE INDEX jobs_by_batch ON voiceflow.jobs (queue, batch_id, id) WHERE batch_i
 -- Who owns a key. The keys of deleted calls are in the records of the namespace `tombstone`.
 CREATE UNIQUE INDEX jobs_by_key ON voiceflow.jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
 -- Calls that may be leased, in the order of leasing.
-CREATE INDEX jobs_to_lease ON voiceflow.jobs (queue, priority DESC, due_at, id) WHERE state = 'queued';
+CREATE INDEX jobs_to_lease ON voiceflow.jobs (queue, urgency DESC, due_at, id) WHERE state = 'queued';
 -- The same by batch. A call without a batch is in the batch ''.
-CREATE INDEX jobs_of_batch_to_lease ON voiceflow.jobs (queue, coalesce(batch_id, ''), priority DESC, due_at, id)
+CREATE INDEX jobs_of_batch_to_lease ON voiceflow.jobs (queue, coalesce(batch_id, ''), urgency DESC, due_at, id)
     WHERE state = 'queued';
 -- Queued calls whose validity ends.
 CREATE INDEX jobs_by_validity ON voiceflow.jobs (queue, valid_until) WHERE state = 'queued' AND valid_until IS NOT NULL;

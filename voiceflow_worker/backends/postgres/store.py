@@ -58,7 +58,7 @@ _RESTS = 1.0
 
 @dataclass(slots=True)
 class _Front:
-    """Where leases of a queue begin: at the front, or where the last one began (a priority, a due time and an id).
+    """Where leases of a queue begin: at the front, or where the last one began (an urgency, a due time and an id).
 
     As long as a transaction is open that began before, wherever in the database, the index keeps the entries of all
     calls that were leased since. A lease that begins at the front passes over them: 50 ms after 90,000 calls.

@@ -6,7 +6,7 @@
 --   kind: 'insert', 'replace', 'delete' or null; id, old (the revision that is replaced or deleted), queue, batch and tally;
 --   job: its row, or the columns that its next version changes; for a new one, body and numbers too, and `over`: the owner
 --   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
---   priority, valid_until and body too;
+--   urgency, valid_until and body too;
 --   tombstone and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
 --   conditions: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
@@ -350,9 +350,9 @@ BEGIN
             worker_id = job ->> 'worker_id', active_until = (job ->> 'active_until')::timestamptz,
             record = job ->> 'record', outcome = job ->> 'outcome'
         WHERE id = job_id;
-        IF job ? 'priority' THEN
+        IF job ? 'urgency' THEN
             UPDATE voiceflow.jobs SET
-                priority = (job ->> 'priority')::integer, valid_until = (job ->> 'valid_until')::timestamptz
+                urgency = (job ->> 'urgency')::integer, valid_until = (job ->> 'valid_until')::timestamptz
             WHERE id = job_id;
             UPDATE voiceflow.bodies SET body = write ->> 'body' WHERE id = job_id;
         END IF;

@@ -102,7 +102,7 @@ def _plain_change(write: Write) -> dict[str, Any]:
     match write.change:
         case Insert(job, over):
             fields = _changing(job) | {
-                "prio": str(job.priority),
+                "prio": str(job.urgency),
                 "batch": optional(job.batch_id),
                 "dest": optional(job.destination),
                 "key": optional(job.unique_key),
@@ -113,7 +113,7 @@ def _plain_change(write: Write) -> dict[str, Any]:
             new = {"id": job.id, "new": job.revision, "key": optional(job.unique_key), "numbers": job.numbers}
             return {"kind": "insert", **new, "job": fields, **({} if over is None else {"over": _plain_over(over)})}
         case Edit(revision, job):
-            edited = {"prio": str(job.priority), "valid": micros(job.valid_until), "body": job.body}
+            edited = {"prio": str(job.urgency), "valid": micros(job.valid_until), "body": job.body}
             fields = _changing(job) | edited
             return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": fields}
         case Replace(revision, job):

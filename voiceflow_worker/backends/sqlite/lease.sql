@@ -1,31 +1,31 @@
 -- Leases, and send slots.
 
 
--- Due jobs. The next priority is found by itself, with an index seek, so that jobs of other priorities cost nothing. The
+-- Due jobs. The next urgency is found by itself, with an index seek, so that jobs of others cost nothing. The
 -- first two bindings of it are the queue and a batch; NULL means all batches of the queue, or for the jobs without a
 -- batch (`…_of_batch`).
 
--- name: next_priority
--- The highest priority of the queued jobs of a queue, not above a given one.
-SELECT max(priority) FROM jobs INDEXED BY jobs_to_lease WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued'
-    AND priority <= ?3;
+-- name: next_urgency
+-- The highest urgency of the queued jobs of a queue, not above a given one.
+SELECT max(urgency) FROM jobs INDEXED BY jobs_to_lease WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued'
+    AND urgency <= ?3;
 
--- name: next_priority_of_batch
+-- name: next_urgency_of_batch
 -- The same in one batch.
-SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3;
+SELECT max(urgency) FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND urgency <= ?3;
 
 -- name: due
--- Due jobs of one priority behind a position, the earliest first. The caller leaves out those of closed batches and of starts.
-SELECT priority, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_to_lease
-WHERE queue = :queue AND state = 'queued' AND priority = :priority AND (due_at, id) > (:due, :id) AND due_at <= :at
+-- Due jobs of one urgency behind a position, the earliest first. The caller leaves out those of closed batches and of starts.
+SELECT urgency, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_to_lease
+WHERE queue = :queue AND state = 'queued' AND urgency = :urgency AND (due_at, id) > (:due, :id) AND due_at <= :at
     AND (valid_until IS NULL OR valid_until > :at)
 ORDER BY due_at, id LIMIT :limit;
 
 -- name: due_of_batch
 -- The same in one batch.
-SELECT priority, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = :queue AND batch_id IS :batch AND state = 'queued' AND priority = :priority
+SELECT urgency, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = :queue AND batch_id IS :batch AND state = 'queued' AND urgency = :urgency
     AND (due_at, id) > (:due, :id) AND due_at <= :at AND (valid_until IS NULL OR valid_until > :at)
 ORDER BY due_at, id LIMIT :limit;
 
@@ -56,10 +56,10 @@ SELECT count(*) FROM (
 -- name: open_ordinary_calls
 -- Those of them without a priority above 0.
 SELECT count(*) FROM (
-    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased' AND priority <= 0
+    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased' AND urgency <= 1
     UNION ALL
     SELECT 1 FROM jobs INDEXED BY jobs_active
-    WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased' AND priority <= 0
+    WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased' AND urgency <= 1
     LIMIT ?3
 );
 

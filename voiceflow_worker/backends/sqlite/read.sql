@@ -11,19 +11,19 @@ SELECT id FROM store;
 
 -- name: job_by_id
 -- The job with this id.
-SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+SELECT id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key, valid_until,
        active_until, body_digest, record, body
 FROM jobs JOIN bodies USING (number) WHERE id = ?;
 
 -- name: job_by_number
 -- The job with this number.
-SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+SELECT id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key, valid_until,
        active_until, body_digest, record, body
 FROM jobs JOIN bodies USING (number) WHERE number = ?;
 
 -- name: jobs_by_numbers
 -- The jobs with these numbers, in the order of the list: CROSS JOIN makes SQLite read the list first.
-SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+SELECT id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key, valid_until,
        active_until, body_digest, record, body
 FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number);
 
@@ -54,21 +54,21 @@ SELECT json_group_array(number) FROM (
 );
 
 -- name: jobs_waiting
--- Queued jobs of a batch, by the time at which they are due. The index has each priority apart: so the first ones of each are
+-- Queued jobs of a batch, by the time at which they are due. The index has each urgency apart: so the first ones of each are
 -- read, and no others.
-WITH RECURSIVE found (urgency) AS (
-    SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
+WITH RECURSIVE found (level) AS (
+    SELECT max(urgency) FROM jobs INDEXED BY jobs_of_batch_to_lease
     WHERE queue = :queue AND batch_id = :batch AND state = 'queued'
     UNION ALL
     SELECT (
-        SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
-        WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND priority < urgency
-    ) FROM found WHERE urgency IS NOT NULL
+        SELECT max(urgency) FROM jobs INDEXED BY jobs_of_batch_to_lease
+        WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND urgency < level
+    ) FROM found WHERE level IS NOT NULL
 )
 SELECT json_group_array(number) FROM (
     SELECT number FROM found CROSS JOIN jobs WHERE number IN (
         SELECT number FROM jobs INDEXED BY jobs_of_batch_to_lease
-        WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND priority = urgency AND due_at <= :by
+        WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND urgency = level AND due_at <= :by
         ORDER BY due_at, id LIMIT :limit
     ) ORDER BY due_at, id LIMIT :limit
 );

@@ -232,7 +232,7 @@ class Writing:
             case Replace(_, job):
                 self._move(job)
                 if isinstance(write.change, Edit):
-                    self._db.run(SQL["edit_job"], (job.priority, to_micros_or_none(job.valid_until), job.id))
+                    self._db.run(SQL["edit_job"], (job.urgency, to_micros_or_none(job.valid_until), job.id))
                     self._db.run(SQL["edit_body"], (job.body, job.id))
                 count(self._transaction, job, write.tally)
             case Delete(job, keep_key_until):
@@ -305,8 +305,8 @@ _MOST_HELD = 5000
 """The most calls of held batches, and of imports that are not complete, that a lease passes over. Behind more of
 them, it checks the batches with queued calls, one by one: an index seek for each."""
 _AT_ONCE = 250
-_OF_QUEUE = SQL["next_priority"], SQL["due"]
-_OF_BATCH = SQL["next_priority_of_batch"], SQL["due_of_batch"]
+_OF_QUEUE = SQL["next_urgency"], SQL["due"]
+_OF_BATCH = SQL["next_urgency_of_batch"], SQL["due_of_batch"]
 
 
 def lease(
@@ -320,7 +320,7 @@ def lease(
         return []
     room, ordinary = _room(db, queue, at=at)
     due = _due(db, queue, batch, at=at, limit=min(limit, room))
-    urgent = sum(row[0] > 0 for row in due)
+    urgent = sum(row[0] > 1 for row in due)
     numbers = [row[3] for row in due[: urgent + ordinary]]
     token = uuid4().hex
     db.run_each(SQL["lease"], [(worker_id, until, f"{token}.{place}", number) for place, number in enumerate(numbers)])
@@ -332,7 +332,7 @@ def lease(
 
 
 def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) -> list[Row]:
-    """Due jobs: those of the highest priority first, then the earliest due, then by id."""
+    """Due jobs: those of the highest urgency first, then the earliest due, then by id."""
     if limit <= 0:
         return []
     held = _Held(db, queue, at)
@@ -402,19 +402,19 @@ def _due_rows(
     db: Connection, queue: str, batch: str | None, statements: tuple[str, str], *, at: int, limit: int
 ) -> Iterator[Row]:
     """Due jobs in the order of leasing, held ones among them."""
-    next_priority, due = statements
-    priority: int | None = _MOST
-    while (priority := db.rows(next_priority, (queue, batch, priority))[0][0]) is not None:
-        asked = {"queue": queue, "batch": batch, "at": at, "priority": priority}
+    next_urgency, due = statements
+    urgency: int | None = _MOST
+    while (urgency := db.rows(next_urgency, (queue, batch, urgency))[0][0]) is not None:
+        asked = {"queue": queue, "batch": batch, "at": at, "urgency": urgency}
         behind: tuple[int, str] = (_LEAST, "")
         while rows := db.rows(due, asked | {"due": behind[0], "id": behind[1], "limit": limit}):
             yield from rows
             if len(rows) < limit:
                 break
             behind, limit = rows[-1][1:3], max(limit, _AT_ONCE)  # held ones were met
-        if priority == _LEAST:
+        if urgency == _LEAST:
             return
-        priority -= 1
+        urgency -= 1
 
 
 def _room(db: Connection, queue: str, *, at: int) -> tuple[int, int]:

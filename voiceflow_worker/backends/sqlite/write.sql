@@ -9,7 +9,7 @@ SELECT revision FROM jobs WHERE id = ?;
 
 -- name: insert_job
 -- A new job. SQLite gives it its number, which the next statements use.
-INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key,
                   valid_until, active_until, body_digest, record, outcome)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
@@ -28,7 +28,7 @@ WHERE id = ?;
 
 -- name: edit_job
 -- What only an edit changes.
-UPDATE jobs SET priority = ?, valid_until = ? WHERE id = ?;
+UPDATE jobs SET urgency = ?, valid_until = ? WHERE id = ?;
 
 -- name: edit_body
 -- The body after an edit.

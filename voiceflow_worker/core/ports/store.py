@@ -254,7 +254,7 @@ class Insert(Struct, frozen=True):
 class Replace(Struct, frozen=True):
     """The job's next version, which replaces the one with `revision`; STALE if the store has another one, or none.
 
-    `job` has a new revision, which no other write has. Its id, queue, batch, unique key, numbers, priority,
+    `job` has a new revision, which no other write has. Its id, queue, batch, unique key, numbers, `urgency`,
     `valid_until` and body stay as they are, but for an `Edit`.
     """
 
@@ -263,7 +263,7 @@ class Replace(Struct, frozen=True):
 
 
 class Edit(Replace, frozen=True):
-    """A replacement that may also change the priority, `valid_until` and body. The digest of the body stays."""
+    """A replacement that may also change the `urgency`, `valid_until` and body. The digest of the body stays."""
 
 
 class Delete(Struct, frozen=True):
@@ -495,8 +495,9 @@ class Store(Protocol):
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
     ) -> Sequence[Job]:
-        """Take at most `limit` due queued jobs for a worker: by the highest priority, the earliest `due_at`, and id.
+        """Take at most `limit` due queued jobs for a worker: by the highest `urgency`, the earliest `due_at`, and id.
 
+        So the highest priority comes first, and of one priority, jobs that go first: retries, which keep their place.
         They are returned as `leased`, due at `until`, with a new revision, and counters follow. Left out are jobs of a
         closed gate, staged jobs of an import (`STARTS`), jobs whose `valid_until` has passed (the sweep ends them),
         and jobs that only a newer version can read (they are logged). At most `max_active` calls are open at once:

@@ -146,8 +146,8 @@ def _first_of(jobs: Sequence[Job], *, at: datetime) -> NextCall | None:
 class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
 
-    `oldest_due_seconds` is how long the oldest due call has been due. `overdue_outcomes` counts calls that 8x8 accepted
-    longer ago than a call takes, and that have no summary yet. `next_call` is when the next call may begin, if
+    `oldest_due_seconds` is how long ago the oldest due call was first due. `overdue_outcomes` counts calls that 8x8
+    accepted longer ago than a call takes, and that have no summary yet. `next_call` is when the next call may begin, if
     none of the waiting calls may begin now. `failing` are the background tasks of workers and receivers that fail, each
     with its last error.
     """
@@ -228,6 +228,8 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
     due = await due_count(store, queue, by=now)
     queued = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_READ))
     is_due = bool(queued) and queued[0].due_at <= now
+    # A call that comes back again and again is due later each time; calls never tried have the oldest due times.
+    first_due = min((job.first_due for job in queued if job.due_at <= now), default=now)
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)
     limits = await limits_of(store, queue)
@@ -236,7 +238,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         queue=queue,
         states=await count_states(store, queue),
         due=due,
-        oldest_due_seconds=round((now - queued[0].due_at).total_seconds(), 3) if is_due else None,
+        oldest_due_seconds=round((now - first_due).total_seconds(), 3) if is_due else None,
         limits=limits,
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),

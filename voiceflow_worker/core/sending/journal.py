@@ -58,15 +58,10 @@ class Requeue:
         """A job that waits until its calling window opens."""
         return cls(job, "waits for its calling window to open", ReasonKind.WINDOW)
 
-    def requeued(self, *, due_at: datetime) -> Job:
+    def requeued(self, *, at: datetime) -> Job:
         """The job in the queue."""
-        return lifecycle.release(self.job, due_at=due_at, reason=self.reason, kind=self.kind)
-
-    def due_at(self, now: datetime) -> datetime:
-        """When the job is due again."""
-        if self.wait or self.job.post_count or not self.job.may_ring(at=now):
-            return now + self.wait
-        return min(self.job.not_before or self.job.created_at, now)
+        due_at = at + self.wait if self.wait else None
+        return lifecycle.release(self.job, at=at, due_at=due_at, reason=self.reason, kind=self.kind)
 
 
 class Cancellation(NamedTuple):
@@ -141,7 +136,7 @@ class Journal:
         if job.is_expired(at=now):
             return writes.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
         if not job.may_ring(at=now):
-            return writes.changed(job, Requeue.outside_window(job).requeued(due_at=now), at=now)
+            return writes.changed(job, Requeue.outside_window(job).requeued(at=now), at=now)
         local_journal_worker = None if self._guard is None else self._guard.worker_id
         return writes.journal_entry(
             job,
@@ -154,13 +149,13 @@ class Journal:
         )
 
     async def requeue(self, unsent: Sequence[Requeue]) -> None:
-        """Requeue leased jobs that were not journalled. Without a wait, a call that was never sent keeps its position.
+        """Requeue leased jobs that were not journalled. They keep their place (`lifecycle.returned`).
 
         Workers that share a rate requeue what they have no slot for; otherwise the first rows of a file would be sent
         last.
         """
         now = self._store.clock.now()
-        await self._move([(each.job, each.requeued(due_at=each.due_at(now))) for each in unsent])
+        await self._move([(each.job, each.requeued(at=now)) for each in unsent])
 
     async def end(self, jobs: Sequence[Cancellation]) -> None:
         """End leased jobs that must not be sent any more."""

@@ -86,7 +86,8 @@ class Pacer:
         self._rate = rate
         self._next_at: datetime | None = None
         self._noted_at = clock.now()
-        self._tries = 1
+        self.tries: int = 1
+        """How many times as many calls are tried at a time, because conditions have refused all of the last ones."""
         self.missed: int = 0
         self.preparation_latency: PeakLatency = PeakLatency(clock)
         self._write_latency = PeakLatency(clock, expected=MIN_LEAD)
@@ -118,7 +119,7 @@ class Pacer:
         if self._rate is None:
             return None
         ahead = self._until_next(self._lease_lead)
-        near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self._rate)) * self._tries
+        near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self._rate)) * self.tries
         capacity = near - journalling - waiting
         return capacity if capacity >= self._per_lease else 0
 
@@ -145,7 +146,7 @@ class Pacer:
         """The number of journal entries to ask for together now; None means any number."""
         if self._rate is None:
             return None
-        return (1 + int(max(self._until_next(self._lead_time), _NOTHING).total_seconds() * self._rate)) * self._tries
+        return (1 + int(max(self._until_next(self._lead_time), _NOTHING).total_seconds() * self._rate)) * self.tries
 
     def slot(self) -> Slot | None:
         """What a journal entry that is asked for now says about its slot; None if the call may be sent at once."""
@@ -170,15 +171,17 @@ class Pacer:
             self._write_latency.record(self._asked_at)
             self._entry_latency.record(self._due_at)
 
-    def allotted(self, slots: Iterable[SendSlot]) -> None:
+    def allotted(self, slots: Iterable[SendSlot], *, is_begun: bool) -> None:
         """Note what the store has answered to entries that were asked for together: their slots, if they got so far.
+
+        `is_begun` says whether any of them was stored.
 
         Calls that were refused, such as those to a busy number, use no slot. While there are only such, more are leased
         and tried at a time. Otherwise the calls behind thousands of them would not be sent.
         """
-        self._tries = min(2 * self._tries, MOST_AT_ONCE)
+        self.tries = 1 if is_begun else min(2 * self.tries, MOST_AT_ONCE)
         for slot in slots:
-            self._next_at, self._noted_at, self._tries = slot.next_at, self._clock.now(), 1
+            self._next_at, self._noted_at, self.tries = slot.next_at, self._clock.now(), 1
 
     async def wait_for_slot(self, slot: SendSlot, *, within: float) -> bool:
         """Wait for a slot, at most so many seconds. Returns False if it has not come by then, or was missed."""

@@ -185,9 +185,8 @@ class Submitter:
         self._pacer.entries_requested()
         begun, refused = await self._journal.begin([each.job for each in waiting.values()], slot=self._pacer.slot())
         self._pacer.entries_answered(is_whole=all(each.unsent is None for each in begun))
-        self._pacer.allotted(
-            slot for slot in (*(each.slot for each in begun), *(why.slot for _, why in refused)) if slot is not None
-        )
+        slots = (*(each.slot for each in begun), *(why.slot for _, why in refused))
+        self._pacer.allotted((slot for slot in slots if slot is not None), is_begun=bool(begun))
         sending = [
             replace(waiting[job.id], job=job, asked_at=at, slot=slot, unsent=unsent) for job, at, slot, unsent in begun
         ]

@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     ended,
     into_doubt,
     release,
-    requeued,
+    returned,
     submitted,
     unless_placed,
     with_post,
@@ -79,7 +79,7 @@ def not_begun(job: Job, entry: Job, verdict: Verdict, *, at: datetime, policy: C
     if post is not None and post.began_at == ours.began_at:
         return answered(job, ours.number, verdict, at=at, policy=policy)
     if post is None and job.state is S.LEASED and job.worker_id == entry.worker_id:
-        return release(job, due_at=at, reason=verdict.message)
+        return release(job, at=at, reason=verdict.message)
     return job
 
 
@@ -153,12 +153,13 @@ def _not_placed(
             return _missed_window(after, verdict.code, at=at, policy=policy)
         return ended(after, S.FAILED, at=at, reason=verdict.message, policy=policy)
     if verdict.kind is VerdictKind.TURNED_AWAY:
-        return requeued(replace(after, failures=0), due_at=held_until or at, reason=verdict.message)
-    if verdict.cause in _ON_THIS_SIDE:
-        return requeued(after, due_at=held_until or at, reason=verdict.message)
+        after = replace(after, failures=0)
+    if verdict.kind is VerdictKind.TURNED_AWAY or verdict.cause in _ON_THIS_SIDE:
+        return returned(after, at=at, due_at=held_until, held_until=held_until, reason=verdict.message)
     failures = job.failures + 1
     wait = backoff(failures, first=policy.first_backoff, longest=policy.longest_backoff, seed=job.id)
-    return requeued(replace(after, failures=failures), due_at=max(at + wait, held_until or at), reason=verdict.message)
+    due_at = max(at + wait, held_until or at)
+    return returned(replace(after, failures=failures), at=at, due_at=due_at, reason=verdict.message)
 
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
@@ -189,7 +190,7 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
             policy=policy,
         )
     wait = backoff(missed, first=policy.first_backoff, longest=policy.longest_backoff, seed=job.id)
-    return requeued(counted, due_at=at + wait, reason=f"the POST came too late for its validUntil ({code})")
+    return returned(counted, at=at, due_at=at + wait, reason=f"the POST came too late for its validUntil ({code})")
 
 
 def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:

@@ -227,8 +227,11 @@ class Job(Struct, frozen=True):
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
     counts against `max_active`. `destination` is the person's first number. `further_numbers` are called after it, one
     after the other, if a number was busy or nobody answered; `place` is the place of the number whose turn it is, 0 for
-    the first. `redials` counts each time that another call was granted, to a further number too. `worker_id` is the
-    worker that holds the job, or, of a queued job, the start of a campaign that stored it (`ports.controls.STARTS`).
+    the first. `first_due_at` is when the call that comes next was first due, if that is not when the job was, and
+    `returned_at` when it first came back into the queue after that. If it `goes_first`, it is leased before the other
+    calls of its priority. `redials` counts each time that another call was granted, to a further number too.
+    `worker_id` is the worker that holds the job, or, of a queued job, the start of a campaign that stored it
+    (`ports.controls.STARTS`).
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
     the call. `window` is the time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the
@@ -255,6 +258,9 @@ class Job(Struct, frozen=True):
     active_until: datetime | None = None
 
     not_before: datetime | None = None
+    first_due_at: datetime | None = None
+    returned_at: datetime | None = None
+    goes_first: bool = False
     time_zone: str | None = None
     reason: str | None = None
     reason_kind: ReasonKind | None = None
@@ -272,6 +278,19 @@ class Job(Struct, frozen=True):
     trace: str | None = None
     edit: str | None = None
     window: CallWindow | None = None
+
+    @property
+    def urgency(self) -> int:
+        """The order of leasing, the highest first: twice the priority, and one more if it goes first."""
+        return 2 * self.priority + self.goes_first
+
+    @property
+    def first_due(self) -> datetime:
+        """When the call that comes next was first due: how late it is counts from then."""
+        if self.first_due_at is not None:
+            return self.first_due_at
+        begin = self.not_before or self.created_at
+        return self.opens(at=begin) or begin
 
     @property
     def numbers(self) -> tuple[str, ...]:

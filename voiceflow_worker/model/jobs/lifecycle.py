@@ -69,14 +69,54 @@ def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
     return replace(job, state=S.LEASED, worker_id=worker_id, due_at=until)
 
 
-def release(job: Job, *, due_at: datetime, reason: str | None = None, kind: ReasonKind | None = None) -> Job:
-    """Put a leased job back into the queue, with a reason and its kind; nothing was sent for it.
+RETRIES_FIRST = timedelta(minutes=1)
+"""For so long after it first came back, a call that waits again and again is leased before those never tried."""
 
-    It is due at `due_at`, or when its calling window opens after that.
-    """
+
+def release(
+    job: Job,
+    *,
+    at: datetime,
+    due_at: datetime | None = None,
+    reason: str | None = None,
+    kind: ReasonKind | None = None,
+) -> Job:
+    """Put a leased job back into the queue, with a reason and its kind; nothing was sent for it. See `returned`."""
     _require(job, MoveName.RELEASE)
-    due_at = _in_its_window(job, due_at)
-    return replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, reason=reason, reason_kind=kind)
+    return returned(job, at=at, due_at=due_at, reason=reason, kind=kind)
+
+
+def returned(
+    job: Job,
+    *,
+    at: datetime,
+    due_at: datetime | None = None,
+    held_until: datetime | None = None,
+    reason: str | None,
+    kind: ReasonKind | None = None,
+) -> Job:
+    """A job that a worker had, back in the queue, where it keeps its place: nobody was called.
+
+    Without `due_at`, it is due as before. With it, it is leased before the calls that were never tried, if it is due
+    within a minute of its first return, or when the hold of the queue ends (`held_until`). A call that has to wait for
+    its window, or for its person's limit, was not due: it gets a new place.
+    """
+    due = min(job.first_due, at) if due_at is None else due_at
+    if not job.may_ring(at=at):
+        due = max(due, at)
+    opens = _in_its_window(job, due)
+    queued = replace(
+        job, state=S.QUEUED, worker_id=None, due_at=opens, active_until=None, reason=reason, reason_kind=kind
+    )
+    if opens > due or kind is ReasonKind.MAX_PER_PERSON:
+        return _with_new_place(queued)
+    since = job.returned_at or at
+    goes_first = due <= max(since + RETRIES_FIRST, held_until or since)
+    return replace(queued, returned_at=since, goes_first=goes_first)
+
+
+def _with_new_place(job: Job) -> Job:
+    return replace(job, first_due_at=job.due_at, returned_at=None, goes_first=False)
 
 
 def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) -> Job:
@@ -447,10 +487,10 @@ def ended(
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
-    """The job back in the queue: due at `due_at`, or when its calling window opens after that."""
+    """The job in the queue for another call, with a new place: due at `due_at`, or when its window opens after that."""
     due_at = _in_its_window(job, due_at)
-    return replace(
-        job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=None
+    return _with_new_place(
+        replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=None)
     )
 
 

@@ -1,4 +1,4 @@
--- Leases due jobs to a worker, as far as gates and max_active allow: the highest priority first, then the earliest due,
+-- Leases due jobs to a worker, as far as gates and max_active allow: the highest urgency first, then the earliest due,
 -- then by id.
 -- @include store rights queue sub_queues
 -- Asked: queue, now, limit, ends (of the lease), worker, batch, token. The revision of the n-th job is token.n.
@@ -37,7 +37,7 @@ if most ~= '-' then
         local leased = redis.call('ZRANGE', base .. ':state:leased', 0, -1)
         for _, ids in ipairs({leased, redis.call('ZRANGEBYSCORE', base .. ':active', '(' .. asked.now, '+inf')}) do
             for _, id in ipairs(ids) do
-                if tonumber(redis.call('HGET', job_key(id), 'prio') or '0') <= 0 then
+                if tonumber(redis.call('HGET', job_key(id), 'prio') or '0') <= 1 then
                     ordinary = ordinary - 1
                 end
             end
@@ -94,8 +94,8 @@ local chosen, chosen_heads = {}, {}
 
 -- Takes due jobs out of a sub-queue, up to the entry of the next sub-queue. `id` and `id_due` are the first job of the sub-queue.
 local function take_from(sub_queue, next_entry, id, id_due)
-    local priority, _, batch = parts_of(sub_queue)
-    local is_ordinary = tonumber(priority) <= 0
+    local urgency, _, batch = parts_of(sub_queue)
+    local is_ordinary = tonumber(urgency) <= 1
     local size = math.min(limit - #chosen, next_entry and CHUNK or limit, is_ordinary and ordinary or limit)
     if size <= 0 then
         return false
@@ -145,8 +145,8 @@ if only == '' then
         end
         local bar = string.find(first, NUL, 1, true)
         local due, id, sub_queue = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
-        local priority, start, batch = parts_of(sub_queue)
-        if ordinary <= 0 and tonumber(priority) <= 0 then
+        local urgency, start, batch = parts_of(sub_queue)
+        if ordinary <= 0 and tonumber(urgency) <= 1 then
             break
         end
         if batch ~= '' and closed[batch] == nil then

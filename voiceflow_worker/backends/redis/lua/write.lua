@@ -258,7 +258,7 @@ local function insert(write)
     return job.batch
 end
 
--- The next version of a job. Its batch and number stay as they are, and but for an edit its priority and validity.
+-- The next version of a job. Its batch and number stay as they are, and but for an edit its urgency and validity.
 local function move(write)
     local id, job, head = write.id, write.job, head_of(write.id)
     leave(id, head)

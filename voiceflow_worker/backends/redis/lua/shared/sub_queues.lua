@@ -1,6 +1,6 @@
 -- The indexes and counters that change with jobs. Every script that uses them calls `settle_queue` at its end.
 --
--- A sub-queue has the queued jobs of one priority and one batch (and of one start of it, if they have one), by due time; `batch:…:sub-queues` lists the sub-queues of a batch. A sub-queue
+-- A sub-queue has the queued jobs of one urgency and one batch (and of one start of it, if they have one), by due time; `batch:…:sub-queues` lists the sub-queues of a batch. A sub-queue
 -- whose first job is not due is in `later`, by the time of that job. The others are in `ready`, in the order in which their
 -- first jobs are leased. So no lease reads a sub-queue that is not due. `held_batches` has closed batches by the time at which they
 -- open: a lease takes their sub-queues out of `ready` when it meets them. `expired` has the queued jobs whose validity has ended:
@@ -17,7 +17,7 @@ local function zrem(key, member)
     redis.call('ZREM', key, member)
 end
 
--- The priority, ':' .. start or '', and '=' .. batch or ''.
+-- The urgency (twice the priority, and one more for a retry that goes first), ':' .. start or '', and '=' .. batch or ''.
 local function parts_of(sub_queue)
     return string.match(sub_queue, '^(%-?%d+)([^=]*)(.*)$')
 end
@@ -28,7 +28,7 @@ end
 
 -- The entry of a sub-queue in `ready` when this is its first job: the most urgent entry is the first one.
 local function entry_of(sub_queue, id, due)
-    return string.format('%07d%020.0f', 1000000 - parts_of(sub_queue), due) .. id .. NUL .. sub_queue
+    return string.format('%07d%020.0f', 2000001 - parts_of(sub_queue), due) .. id .. NUL .. sub_queue
 end
 
 local function close_sub_queue(sub_queue)
@@ -61,9 +61,9 @@ local function settle(sub_queue, now, was, was_due)
     else
         zadd(base .. ':later', due, sub_queue)
     end
-    local priority, _, batch = parts_of(sub_queue)
+    local urgency, _, batch = parts_of(sub_queue)
     if batch ~= '' then
-        zadd(batch_base(batch) .. ':sub_queues', priority, sub_queue)
+        zadd(batch_base(batch) .. ':sub_queues', urgency, sub_queue)
     end
 end
 
