@@ -10,7 +10,6 @@ escalation, and the other finds it; and nothing is lost if the process dies, or 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result,
 from voiceflow_worker.core.writes import LONG_KEPT
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.values import canonical_json, is_list, is_object
+from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
@@ -36,7 +35,7 @@ from voiceflow_worker.service.escalation_state import (
     Wording,
 )
 from voiceflow_worker.service.escalation_store import ALARMS, EscalationStore
-from voiceflow_worker.service.escalations import Escalations
+from voiceflow_worker.service.escalations import Escalations, digest_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -94,7 +93,7 @@ class Alerts:
             if not isinstance(began, str):
                 raise _misfit("startsAt", "each alert needs the time at which it began to fire")
             alert = Alert(
-                mark=_digest(each.get("fingerprint") or each.get("labels")),
+                mark=digest_of(each.get("fingerprint") or each.get("labels")),
                 text=_said(each),
                 started_at=_time(began) or _NO_START,
                 ended_at=_time(each.get("endsAt")) if status == "resolved" else None,
@@ -367,7 +366,7 @@ def _group(escalation: Escalation, wording: Wording | None, target: str, *, rest
     """The alerts that one call may tell together: for the same people, by the same fields, all at rest or none."""
     fields = escalation.as_json()
     how = None if wording is None else (wording.one, wording.many, wording.between)
-    return _digest([target, fields if how is None else {**fields, "say": None}, how, rests])
+    return digest_of([target, fields if how is None else {**fields, "say": None}, how, rests])
 
 
 def _rest(found: FoundEscalation | None, escalation: Escalation, now: datetime) -> tuple[datetime, str] | None:
@@ -413,10 +412,6 @@ def _recalled(text: str) -> AlarmRecord:
     except ValueError:
         return AlarmRecord()
     return record
-
-
-def _digest(fingerprint: object) -> str:
-    return hashlib.blake2b(canonical_json(fingerprint).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _time(value: object) -> datetime | None:

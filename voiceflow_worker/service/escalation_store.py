@@ -101,11 +101,8 @@ class EscalationStore:
             workers=await Heartbeats(self.store).workers(self.queue.name),
         )
 
-    async def read(self, ids: Iterable[str]) -> dict[str, FoundEscalation]:
-        """The escalations with these ids, open or ended; unknown ones are left out.
-
-        Raises StoreError, and StoreVersionError for one that only a newer version can read.
-        """
+    async def read(self, ids: Iterable[str], *, strict: bool = True) -> dict[str, FoundEscalation]:
+        """The escalations with these ids, open or ended; unknown ones are left out. Raises as `found` does."""
         wanted = [each for each in dict.fromkeys(ids) if queue_of(each) == self.queue.name]
         if not wanted:
             return {}
@@ -114,7 +111,7 @@ class EscalationStore:
         )
         texts = {record.group: record.value for record in records[ENDED_ESCALATION]}
         texts |= {record.member: record.value for record in records[OPEN]}
-        return await self.found(texts, strict=True)
+        return await self.found(texts, strict=strict)
 
     async def get(self, escalation_id: str) -> FoundEscalation:
         """The escalation with this id. Raises EscalationNotFoundError and StoreError."""
@@ -167,19 +164,9 @@ class EscalationStore:
         last = "~" if since is None else _list_key(since, "~")
         members = [record.member for record in records if record.member <= last]
         ids = [member.partition(" ")[2] for member in members]
-        found = await self._readable(ids)
+        found = await self.read(ids, strict=False)
         is_end = len(members) < limit
         return [found[each] for each in ids if each in found], None if is_end or not members else members[-1]
-
-    async def _readable(self, ids: Sequence[str]) -> dict[str, FoundEscalation]:
-        if not ids:
-            return {}
-        name = self.queue.name
-        records = await self.store.records(
-            {OPEN: [(name, each) for each in ids], ENDED_ESCALATION: list(ids)}, now=self.store.clock.now()
-        )
-        texts = {record.group: record.value for record in records[ENDED_ESCALATION]}
-        return await self.found(texts | {record.member: record.value for record in records[OPEN]})
 
     def creation(
         self,

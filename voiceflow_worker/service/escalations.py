@@ -135,7 +135,7 @@ class Escalations:
         if problems := [*key_findings(key), *text_findings({"unique_key": key})]:
             raise CallFlowError(problems)
         escalation_id, now = self.id_of(key), self._store.clock.now()
-        digest = _digest(escalation.as_json() if request is None else request)
+        digest = digest_of(escalation.as_json() if request is None else request)
         record = EscalationRecord.new(escalation, key=key, request_digest=digest, at=now)
         batch = escalation.batch_id or escalation_id.partition(".")[2]
         entry = AuditEntry.of(
@@ -163,7 +163,7 @@ class Escalations:
         the errors of `Escalation.of` and `start`.
         """
         with suppress(EscalationNotFoundError):
-            return await self._started(key, _digest(fields))
+            return await self._started(key, digest_of(fields))
         escalation = Escalation.of(fields, settings=settings, policies=policies)
         return await self.start(escalation, key=key, request=fields, by=by)
 
@@ -365,20 +365,17 @@ class Escalations:
                 return False
             if is_first_of_round:
                 record = replace(record, round_starts_at=now + found.escalation.answer_within)
-            finished = await self._call(found, record)
+            finished, unsent = await self._call(found, record), []
             if finished is None:
                 return True
-            new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=record.step + 1)
-            await self._records.write(found, new)
         else:
-            finished = self._finished_step(found, job, snapshot)
+            finished, unsent = self._finished_step(found, job, snapshot), [job] if job.state in UNSENT else []
             if finished is None:
                 return False
-            if job.state in UNSENT and job.reason_kind is ReasonKind.NUMBER_BUSY:
+            if unsent and job.reason_kind is ReasonKind.NUMBER_BUSY:
                 record = found.owing.record
-            new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=record.step + 1)
-            unsent = [job] if job.state in UNSENT else []
-            await self._records.write(found, new, takes_back=unsent, reason=finished.message)
+        new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=record.step + 1)
+        await self._records.write(found, new, takes_back=unsent, reason=finished.message)
         _log.info(
             "a step of an escalation is over", escalation=found.id, step=finished.step, result=finished.result,
             message=finished.message,
@@ -486,9 +483,10 @@ def _with_blocked(found: FoundEscalation, snapshot: QueueSnapshot) -> FoundEscal
     return replace(found, blocked=why[1])
 
 
-def _digest(request: object) -> str:
+def digest_of(value: object) -> str:
+    """The digest of a request, or of what an alert is known by. Raises InvalidInputError if it is no JSON."""
     try:
-        return hashlib.blake2b(canonical_json(request).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(canonical_json(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"request is no JSON: {error}; give what was requested as JSON values") from None
 
