@@ -322,7 +322,7 @@ class SlotContract(Ground):
         assert await self.allotted(store, 2) == [0, 0.5]
         assert await self.allotted(other, 5) == [1]
         assert await self.slots(store, NOW, ahead=0) == [SendSlot(None, NOW + timedelta(seconds=1.5))]
-        assert await self.allotted(other, 1, now=NOW + MINUTE) == [60]
+        assert await self.allotted(other, 1, now=NOW + MINUTE) == [61], "the latest after a long pause"
 
     async def test_a_write_is_written_with_its_slot_or_not_at_all(self, store: Store) -> None:
         await limit(store, rate=1)
@@ -388,26 +388,46 @@ class SlotContract(Ground):
         assert await self.allotted(store, 1) == [0.4]
 
     @pytest.mark.parametrize(("rate", "burst"), [(10.0, 1), (10.0, 5), (0.5, 1)])
-    async def test_a_clock_that_was_set_back_stops_slots_for_one_interval_only(
+    async def test_a_clock_that_was_set_back_stops_slots_until_all_know(
         self, store: Store, other: Store, rate: float, burst: int
     ) -> None:
         horizon, interval = timedelta(milliseconds=100), timedelta(seconds=1 / rate)
         await limit(store, rate=rate, burst=burst)
         for turn in range(20):
             await self.slots(store, NOW + timedelta(hours=1) + turn * horizon, wanted=10)
-        # After the clock was set back by an hour, `next_at` is still the time of the next free slot.
         (answer,) = await self.slots(other, NOW)
-        assert answer.at is None
-        assert abs(answer.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
-        assert await self.slots(store, NOW) == [answer]
-        got: list[datetime] = []
-        for turn in range(1, 101):
-            found = await self.slots((store, other)[turn % 2], NOW + turn * horizon, wanted=10)
+        assert answer == SendSlot(None, NOW + 10 * SECOND)
+        assert await self.slots(store, NOW + 9 * SECOND) == [answer]
+        start, got = NOW + 10 * SECOND, list[datetime]()
+        for turn in range(101):
+            found = await self.slots((store, other)[turn % 2], start + turn * horizon, wanted=10)
             got += [each.at for each in found if each.at is not None]
-        assert got[0] == answer.next_at
+        assert got[0] <= start + horizon + interval
         gaps = [later - earlier for earlier, later in pairwise(got)]
         assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "the slots follow the rate"
-        assert got[-1] > NOW + 100 * horizon - interval
+        assert got[-1] > start + 100 * horizon - interval
+
+    @pytest.mark.parametrize("step", [-3600, -30, 30, 3600])
+    async def test_the_rate_holds_while_workers_learn_one_after_the_other_that_the_clock_was_set(
+        self, store: Store, other: Store, step: int
+    ) -> None:
+        """The clock is set after two seconds; three workers know it 0.3, 2.6 and 4.9 s later. Then all go on."""
+        await limit(store, rate=20)
+        learns = [2.3, 4.6, 6.9]
+        left: list[float] = []
+        for turn in range(200):
+            time = turn * 0.1
+            for place, learnt in enumerate(learns):
+                ahead = step if time >= learnt else 0
+                now = NOW + timedelta(seconds=time + ahead)
+                for each in await self.slots((store, other)[place % 2], now, wanted=3, ahead=0.15):
+                    at = None if each.at is None else (each.at - NOW).total_seconds() - ahead
+                    if at is not None and (at < learnt) == (time < learnt):  # else the call goes back
+                        left.append(at)
+        left.sort()
+        assert all(later - earlier >= 0.999 for earlier, later in zip(left, left[21:], strict=False))
+        assert left[-1] > 19.8
+        assert len(left) >= 20 * (19.8 - 15.5)
 
     async def test_workers_whose_clocks_differ_by_seconds_share_one_rate_all_the_same(
         self, store: Store, other: Store

@@ -70,7 +70,7 @@ def test_no_more_than_the_burst_leaves_at_once_however_long_the_queue_was_idle(
 ) -> None:
     _, tat = planned([(0.0, 5)], rate=rate, burst=burst)
     times, _ = allotted(tat=tat, wanted=100, rate=rate, burst=burst, now=2000 + idle)
-    assert sum(time < 2000 + idle + ROUNDING for time in times) == burst
+    assert sum(time < 2000 + idle + HORIZON + ROUNDING for time in times) <= burst
 
 
 @given(rate=rates, burst=bursts, now=st.floats(0, 10**6), tat=st.floats(0, 10**6))
@@ -105,8 +105,11 @@ def test_a_clock_that_was_set_back_costs_an_interval_and_the_rate_holds_from_the
 ) -> None:
     now, interval = 1000.0, 1 / rate
     ahead = HORIZON + burst * interval + back + ROUNDING
-    found = allot_slot(tat=now + ahead, rate=rate, burst=burst, after=now, until=now + HORIZON)
-    assert found.at is None
-    assert found.next_at == pytest.approx(now + HORIZON + interval)
+    first = allot_slot(tat=now + ahead, rate=rate, burst=burst, after=now, until=now + HORIZON)
+    assert first == (None, now + ahead, now + CLOCKS_DIFFER, now)
+    then = now + CLOCKS_DIFFER
+    found = allot_slot(tat=then + ahead, rate=rate, burst=burst, after=then, until=then + HORIZON, unreached=now)
+    assert (found.at, found.unreached) == (None, None)
+    assert found.next_at == pytest.approx(then + HORIZON + interval)
     times, _ = planned(plan, rate=rate, burst=burst, tat=found.tat)
     assert most_in_a_second(times) <= rate + burst

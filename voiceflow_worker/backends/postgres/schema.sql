@@ -128,7 +128,8 @@ CREATE TABLE voiceflow.paces (
     rate  double precision,
     burst integer,
     tat   double precision NOT NULL,
-    last  double precision NOT NULL
+    last  double precision NOT NULL,
+    unreached double precision
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500); -- as `totals`
 COMMENT ON TABLE voiceflow.paces IS
     'The rate and the burst by which the last send slots of a queue were taken, and what follows from them';

@@ -287,12 +287,13 @@ CREATE FUNCTION voiceflow.allot(slot jsonb, at timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     of_queue CONSTANT text := slot ->> 'queue';
-    after CONSTANT double precision := slot ->> 'after';
+    after double precision := slot ->> 'after';
     until CONSTANT double precision := slot ->> 'until';
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
     interval_ CONSTANT double precision := 1 / allowed.rate;
     tolerance CONSTANT double precision := (allowed.burst - 1) * interval_;
     furthest CONSTANT double precision := until + allowed.burst * interval_;
+    differ CONSTANT double precision := 10; -- CLOCKS_DIFFER in model.jobs.gcra
     pace voiceflow.paces;
     found double precision;
 BEGIN
@@ -305,16 +306,25 @@ BEGIN
         -- A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
         pace.tat := least(pace.tat, pace.last + allowed.burst / allowed.rate);
     END IF;
-    -- If the pace is further ahead than slots can bring it, a clock was set back.
-    IF pace.tat > furthest + 10 THEN
+    -- If the pace is further ahead than slots can bring it, a clock was set, and some workers do not know it yet.
+    IF pace.tat > furthest + differ THEN
+        pace.unreached := least(pace.unreached, after);
+        IF after < pace.unreached + differ THEN
+            UPDATE voiceflow.paces SET rate = allowed.rate, burst = allowed.burst, tat = pace.tat, unreached = pace.unreached
+            WHERE queue = of_queue;
+            RETURN ARRAY[NULL, (pace.unreached + differ) * 1e6];
+        END IF;
         pace.tat := furthest;
+    ELSIF 0 < pace.tat AND pace.tat < after - differ THEN
+        after := until;
     END IF;
     found := greatest(after, pace.tat - tolerance);
     IF found <= until THEN
         pace.last := found;
         pace.tat := greatest(pace.tat, found) + interval_;
     END IF;
-    UPDATE voiceflow.paces SET rate = allowed.rate, burst = allowed.burst, tat = pace.tat, last = pace.last
+    UPDATE voiceflow.paces
+    SET rate = allowed.rate, burst = allowed.burst, tat = pace.tat, last = pace.last, unreached = NULL
     WHERE queue = of_queue;
     RETURN ARRAY[CASE WHEN found <= until THEN found * 1e6 END, greatest(after, pace.tat - tolerance) * 1e6];
 END;

@@ -68,9 +68,10 @@ SELECT count(*) FROM (
 
 -- name: pace
 -- The rate that a queue was last paced at, and where it has come to.
-SELECT rate, burst, tat, last FROM queues WHERE queue = ?;
+SELECT rate, burst, tat, last, unreached FROM queues WHERE queue = ?;
 
 -- name: set_pace
 -- The pace after send slots were taken.
-INSERT INTO queues (queue, rate, burst, tat, last) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst, tat = excluded.tat, last = excluded.last;
+INSERT INTO queues (queue, rate, burst, tat, last, unreached) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE
+SET rate = excluded.rate, burst = excluded.burst, tat = excluded.tat, last = excluded.last, unreached = excluded.unreached;

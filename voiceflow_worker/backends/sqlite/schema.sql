@@ -92,7 +92,8 @@ CREATE TABLE queues (
     rate    REAL,
     burst   INTEGER,
     tat     REAL NOT NULL DEFAULT 0,
-    last    REAL NOT NULL DEFAULT 0
+    last    REAL NOT NULL DEFAULT 0,
+    unreached REAL
 ) STRICT, WITHOUT ROWID;
 
 -- Records, gates and limits among them. The namespace `tombstone` has what is kept of deleted jobs with a unique key.

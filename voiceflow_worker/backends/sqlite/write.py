@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import overload
 from uuid import uuid4
 
@@ -216,7 +217,7 @@ class Writing:
         pace = Pace(*rows[0]) if rows else Pace()
         after, found = pace.allot(rate=limits.rate, burst=limits.burst, after=slot.after, until=slot.until)
         if after != pace:
-            self._db.run(SQL["set_pace"], (slot.queue, after.rate, after.burst, after.tat, after.last))
+            self._db.run(SQL["set_pace"], (slot.queue, *astuple(after)))
         return found
 
     def _change(self, write: Write) -> None:

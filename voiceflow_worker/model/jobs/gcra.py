@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 CLOCKS_DIFFER = 10.0
-"""The largest difference between the clocks of two workers, in seconds. A larger difference means that a clock was set
-back."""
+"""The largest difference between the clocks of two workers, in seconds. A larger difference means that a clock was set.
+So long, at most, workers do not know it: they measure the clock of a server every five seconds."""
 
 
 class SlotTime(NamedTuple):
-    """A send slot in epoch seconds, the TAT after it, and the time of the next possible slot.
+    """A send slot in epoch seconds, the TAT after it, the time of the next possible slot, and `unreached`.
 
     `at` is None if no slot was free in time.
     """
@@ -20,24 +20,35 @@ class SlotTime(NamedTuple):
     at: float | None
     tat: float
     next_at: float
+    unreached: float | None = None
 
 
-def allot_slot(*, tat: float, rate: float, burst: int, after: float, until: float) -> SlotTime:
+def allot_slot(
+    *, tat: float, rate: float, burst: int, after: float, until: float, unreached: float | None = None
+) -> SlotTime:
     """The next send slot, not before `after` and not later than `until`, at `rate` per second.
 
     `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. Unused time beyond the
     burst is lost, so any sliding second holds at most `rate + burst` slots. All times are in seconds on one clock.
     `until` must be less than `CLOCKS_DIFFER` apart for any two workers, the difference of clocks included.
 
-    A TAT that no worker could have reached was stored before a clock was set back. It is reduced to the furthest TAT
-    that a worker can reach. Otherwise nothing would leave until the clock reached its earlier time again. Store the
-    returned `tat` even if `at` is None.
+    A TAT that no worker could have reached says that a clock was set, and that some workers do not know it yet. Nobody
+    gets a slot then until all know: until nobody has reached the TAT for `CLOCKS_DIFFER`, by the time of the first who
+    could not (`unreached`). If it was set back, the TAT is then reduced to the furthest one that a worker can reach:
+    otherwise nothing would leave until the clock reached its earlier time again. If it was set forward, slots that were
+    allotted before may still be ahead, so the first one after such a gap is the latest. Store the returned `tat` and
+    `unreached` even if `at` is None.
     """
     interval = 1.0 / rate
     tolerance = (burst - 1) * interval
     furthest = until + burst * interval
     if tat > furthest + CLOCKS_DIFFER:
+        since = after if unreached is None else min(unreached, after)
+        if after < since + CLOCKS_DIFFER:
+            return SlotTime(None, tat, since + CLOCKS_DIFFER, since)
         tat = furthest
+    elif 0 < tat < after - CLOCKS_DIFFER:
+        after = until
     slot = max(after, tat - tolerance)
     if slot > until:
         return SlotTime(None, tat, slot)
@@ -56,13 +67,14 @@ class SendSlot(NamedTuple):
 class Pace:
     """What a store keeps of the send slots of a queue: how they were allotted, the TAT, and the last of them.
 
-    Times are in epoch seconds.
+    `unreached` is the time since which nobody has reached the TAT (`allot_slot`). Times are in epoch seconds.
     """
 
     rate: float | None = None
     burst: int | None = None
     tat: float = 0.0
     last: float = 0.0
+    unreached: float | None = None
 
     def allot(self, *, rate: float, burst: int, after: datetime, until: datetime) -> tuple[Pace, SendSlot]:
         """The pace after one more slot at this rate, and the slot."""
@@ -70,9 +82,11 @@ class Pace:
         if (self.rate, self.burst) != (rate, burst):
             # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
             tat = min(tat, self.last + burst / rate)
-        found = allot_slot(tat=tat, rate=rate, burst=burst, after=after.timestamp(), until=until.timestamp())
+        found = allot_slot(
+            tat=tat, rate=rate, burst=burst, after=after.timestamp(), until=until.timestamp(), unreached=self.unreached
+        )
         last = self.last if found.at is None else found.at
-        return Pace(rate, burst, found.tat, last), slot_from(found.at, found.next_at)
+        return Pace(rate, burst, found.tat, last, found.unreached), slot_from(found.at, found.next_at)
 
 
 def slot_from(at: float | None, next_at: float) -> SendSlot:

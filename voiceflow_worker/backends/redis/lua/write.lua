@@ -327,6 +327,7 @@ end
 
 -- The next send slot at the rate of a queue (generic cell rate algorithm), as model.jobs.gcra has it, and the next free time
 -- after it; nil and the next free time if no slot is free in time.
+local CLOCKS_DIFFER = 10.0 -- as in model.jobs.gcra
 local function allot(slot)
     local after, latest = tonumber(slot.after), tonumber(slot.latest)
     local rate, burst = limits_at(slot.queue, now)
@@ -334,7 +335,7 @@ local function allot(slot)
         return slot.after, slot.after
     end
     local key = base_of(slot.queue) .. ':pace'
-    local pace = redis.call('HMGET', key, 'tat', 'last', 'at')
+    local pace = redis.call('HMGET', key, 'tat', 'last', 'at', 'unreached')
     local tat, last, at = tonumber(pace[1] or '0'), pace[2] or '0', rate .. ' ' .. burst
     local interval = 1.0 / tonumber(rate)
     local tolerance, kept = (tonumber(burst) - 1) * interval, tat
@@ -342,10 +343,17 @@ local function allot(slot)
         -- A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
         tat = math.min(tat, tonumber(last) + tonumber(burst) / tonumber(rate))
     end
-    -- If the pace is further ahead than slots can bring it, a clock was set back.
+    -- If the pace is further ahead than slots can bring it, a clock was set, and some workers do not know it yet.
     local furthest = latest + tonumber(burst) * interval
-    if tat > furthest + 10.0 then
+    if tat > furthest + CLOCKS_DIFFER then
+        local unreached = math.min(tonumber(pace[4] or '') or after, after)
+        if after < unreached + CLOCKS_DIFFER then
+            redis.call('HSET', key, 'tat', string.format('%.17g', tat), 'at', at, 'unreached', string.format('%.17g', unreached))
+            return nil, string.format('%.17g', unreached + CLOCKS_DIFFER)
+        end
         tat = furthest
+    elseif 0 < tat and tat < after - CLOCKS_DIFFER then
+        after = latest
     end
     local found = math.max(after, tat - tolerance)
     local next_at, is_free = found, found <= latest
@@ -355,8 +363,8 @@ local function allot(slot)
         tat = math.max(tat, found) + interval
         next_at = math.max(after, tat - tolerance)
     end
-    if tat ~= kept or pace[3] ~= at then
-        redis.call('HSET', key, 'tat', string.format('%.17g', tat), 'last', last, 'at', at)
+    if tat ~= kept or pace[3] ~= at or (pace[4] or '') ~= '' then
+        redis.call('HSET', key, 'tat', string.format('%.17g', tat), 'last', last, 'at', at, 'unreached', '')
     end
     return is_free and last or nil, string.format('%.17g', next_at)
 end
