@@ -396,9 +396,9 @@ class SlotContract(Ground):
         for turn in range(20):
             await self.slots(store, NOW + timedelta(hours=1) + turn * horizon, wanted=10)
         (answer,) = await self.slots(other, NOW)
-        assert answer == SendSlot(None, NOW + 10 * SECOND)
+        assert answer == SendSlot(None, NOW + horizon + 10 * SECOND)
         assert await self.slots(store, NOW + 9 * SECOND) == [answer]
-        start, got = NOW + 10 * SECOND, list[datetime]()
+        start, got = NOW + 11 * SECOND, list[datetime]()
         for turn in range(101):
             found = await self.slots((store, other)[turn % 2], start + turn * horizon, wanted=10)
             got += [each.at for each in found if each.at is not None]

@@ -106,9 +106,11 @@ def test_a_clock_that_was_set_back_costs_an_interval_and_the_rate_holds_from_the
     now, interval = 1000.0, 1 / rate
     ahead = HORIZON + burst * interval + back + ROUNDING
     first = allot_slot(tat=now + ahead, rate=rate, burst=burst, after=now, until=now + HORIZON)
-    assert first == (None, now + ahead, now + CLOCKS_DIFFER, now)
-    then = now + CLOCKS_DIFFER
-    found = allot_slot(tat=then + ahead, rate=rate, burst=burst, after=then, until=then + HORIZON, unreached=now)
+    assert first == (None, now + ahead, now + HORIZON + CLOCKS_DIFFER, now + HORIZON)
+    then = now + CLOCKS_DIFFER + HORIZON
+    found = allot_slot(
+        tat=then + ahead, rate=rate, burst=burst, after=then, until=then + HORIZON, unreached=now + HORIZON
+    )
     assert (found.at, found.unreached) == (None, None)
     assert found.next_at == pytest.approx(then + HORIZON + interval)
     times, _ = planned(plan, rate=rate, burst=burst, tat=found.tat)

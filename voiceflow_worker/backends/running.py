@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 import structlog
@@ -10,6 +13,42 @@ import structlog
 from voiceflow_worker.errors import SettingsError, StoreUnavailableError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.store")
+
+
+class Home:
+    """The process and the event loop in which a store was opened: its connections and locks belong to them."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._pid = os.getpid()
+        self._loop = _running_loop()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process has opened the store, and not the one that it was forked from."""
+        return os.getpid() == self._pid
+
+    def require(self) -> None:
+        """Raise StoreUnavailableError in a process that was forked since, and on another event loop."""
+        if not self.is_here:
+            raise StoreUnavailableError(
+                f"the store {self._shown} was opened before this process was forked, and a fork inherits neither its "
+                "locks nor its connections. Open the store in the process that uses it.",
+                passes=False,
+            )
+        if _running_loop() is not self._loop:
+            raise StoreUnavailableError(
+                f"the store {self._shown} was opened on another event loop. Open the store on the one that uses it.",
+                passes=False,
+            )
+
+
+def _running_loop() -> object:
+    """The event loop of this thread; None on trio, or where none runs."""
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None
+
 
 AGAIN_AFTER = 1.0
 """Seconds until work in the background begins again that has failed."""

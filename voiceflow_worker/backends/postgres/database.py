@@ -17,7 +17,7 @@ from voiceflow_worker.backends.postgres.connection import Connection, Row
 from voiceflow_worker.backends.postgres.faults import ANOTHER_STORE, is_rolled_back, translated
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
-from voiceflow_worker.backends.running import met_running, unanswered
+from voiceflow_worker.backends.running import Home, met_running, unanswered
 from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
@@ -50,6 +50,7 @@ class Database:
         self._leaving: set[asyncio.Task[None]] = set()
         self._aside: Connection | None = None
         self._log_limit = RateLimitedLog(every=FAULT_LOGGED_EVERY)
+        self._home = Home(url.shown)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -96,6 +97,7 @@ class Database:
         await self._done(lambda connection: connection.run(named), within)
 
     async def _done(self, work: Callable[[Connection], Awaitable[T]], within: float | None) -> T:
+        self._home.require()
         for tried in range(1, TRIES + 1):
             try:
                 async with self._taken() as connection:

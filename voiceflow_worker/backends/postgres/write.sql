@@ -308,8 +308,8 @@ BEGIN
     END IF;
     -- If the pace is further ahead than slots can bring it, a clock was set, and some workers do not know it yet.
     IF pace.tat > furthest + differ THEN
-        pace.unreached := least(pace.unreached, after);
-        IF after < pace.unreached + differ THEN
+        pace.unreached := least(pace.unreached, until);
+        IF until < pace.unreached + differ THEN
             UPDATE voiceflow.paces SET rate = allowed.rate, burst = allowed.burst, tat = pace.tat, unreached = pace.unreached
             WHERE queue = of_queue;
             RETURN ARRAY[NULL, (pace.unreached + differ) * 1e6];

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import anyio
 from hiredis import Reader, pack_command
 
-from voiceflow_worker.backends.redis.faults import ReplyError
+from voiceflow_worker.backends.redis.faults import NO_TLS, ReplyError
 
 NAME = "voiceflow-worker"
 CONNECT_TIMEOUT = 2.0
@@ -26,6 +26,9 @@ _KEEPALIVE = {
     if hasattr(socket, name)
 }
 _BUFFER = 64 * 1024  # bytes
+NO_ANSWER = (
+    "the connection was ended before the first answer, as a port with TLS does: then write rediss:// (or tls=yes)"
+)
 _NOTHING: Final = object()
 """What the parser gives when it has no whole answer."""
 
@@ -57,11 +60,19 @@ class Connection(asyncio.BufferedProtocol):
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._has_answered = False
         self._buffer = memoryview(bytearray(_BUFFER))  # TLS writes to slices of it, which must not be copies
 
     @classmethod
     async def opened(cls, node: Node, access: Access) -> Connection:
         """Open a connection. Raises ReplyError or OSError."""
+        try:
+            return await cls._opened(node, access)
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer to TLS; {NO_TLS}") if access.tls else error from error
+
+    @classmethod
+    async def _opened(cls, node: Node, access: Access) -> Connection:
         host, port = node
         with anyio.fail_after(CONNECT_TIMEOUT):
             transport, connection = await asyncio.get_running_loop().create_connection(
@@ -125,6 +136,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read answers. The event loop calls this."""
+        self._has_answered = True
         self._reader.feed(bytes(self._buffer[:nbytes]))
         try:
             while (read := self._reader.gets()) is not _NOTHING:
@@ -142,7 +154,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail all waiting requests. The event loop calls this."""
-        lost = ConnectionError("Connection lost")
+        lost = ConnectionError("Connection lost" if self._has_answered else NO_ANSWER)
         lost.__cause__ = exc
         self._give_up(lost)
 

@@ -19,6 +19,8 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Remedy
 
+NO_TLS = "a port without TLS does so: if this is one, write redis:// (or tls=no) in the store URL, or give its TLS port"
+
 
 class RedisError(Exception):
     """A fault of Redis. A lost connection is an OSError."""
@@ -101,7 +103,9 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return copy(error.why)
         case NotConfirmedError():
             return StoreUnavailableError(
-                f"{where} did not confirm in time that a write is durable ({said}); the write may be lost, so try again"
+                f"{where} did not confirm in time that a write is durable ({said}); the write may be lost, so try "
+                "again. If that goes on, look for a slow disk, and for replicas that are away (INFO replication): "
+                "start them, or lower `replicas` in the store URL"
             )
         case ReplyError() if _REFUSED_USER.search(said):
             return StoreUnavailableError(
@@ -117,7 +121,9 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             cause = str(error.__cause__ or "").strip()
             message = f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})"
             distrusted = _is_distrusted(error)
-            if not distrusted:
+            if isinstance(error, ssl.SSLError) and not distrusted:
+                message += f"; {NO_TLS}"
+            elif not distrusted:
                 message += "; check that it runs, and check the host and the port of the store URL"
             return StoreUnavailableError(message, passes=not distrusted)
         case _:

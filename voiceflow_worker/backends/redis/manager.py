@@ -31,7 +31,7 @@ from voiceflow_worker.backends.redis.faults import (
 )
 from voiceflow_worker.backends.redis.rights import refused_rights
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
-from voiceflow_worker.backends.running import kept, met_running
+from voiceflow_worker.backends.running import Home, kept, met_running
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 
 
@@ -258,6 +258,7 @@ class ConnectionManager:
         self._durability: Durability | None = None
         self._unconfirmed: str | None = None
         self._learnt: set[Node] = set()
+        self._home = Home(url.shown)
 
     @property
     def durability(self) -> Durability:
@@ -346,6 +347,7 @@ class ConnectionManager:
         return found
 
     async def _do(self, work: Callable[[ServerConnections], Awaitable[Any]]) -> Any:
+        self._home.require()
         connections = await self._current()
         try:
             return await work(connections)

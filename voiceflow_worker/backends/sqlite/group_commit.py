@@ -9,7 +9,6 @@ Python's lock (GIL) at each of them. Beside a busy event loop, a batch of 32 mov
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 import time
@@ -28,6 +27,7 @@ import apsw
 import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from voiceflow_worker.backends.running import Home
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     SQL,
@@ -142,17 +142,13 @@ class GroupCommit:
         self._closed = False
         self._locked_since: float | None = None
         self._logged_locked = False
-        self._pid = os.getpid()
+        self._home = Home(str(self._path))
 
     def require_usable(self) -> None:
-        """Raise StoreUnavailableError if the store was closed, or was opened before this process was forked."""
+        """Raise StoreUnavailableError if the store was closed, or belongs to another process or event loop (`Home`)."""
         if self._closed:
             raise StoreUnavailableError(f"the store {self._path} was closed; open it again")
-        if os.getpid() != self._pid:
-            raise StoreUnavailableError(
-                f"the store {self._path} was opened before this process was forked, and a fork does not inherit "
-                "SQLite's locks. Open the store in the process that uses it."
-            )
+        self._home.require()
 
     async def carry_out(self, operation: Operation[T], *, durably: bool = True) -> T:
         """Carry out an operation, and return its result when the change is on the disk.
@@ -184,7 +180,7 @@ class GroupCommit:
     async def close(self) -> None:
         """Carry out the waiting operations, then close the file. Both are finished even if the caller is cancelled."""
         self._closed = True
-        if os.getpid() != self._pid:
+        if not self._home.is_here:
             return  # the thread and the locks belong to the parent process, which closes the file
         closed = anyio.Event()
         with anyio.CancelScope(shield=True):

@@ -43,8 +43,8 @@ def allot_slot(
     tolerance = (burst - 1) * interval
     furthest = until + burst * interval
     if tat > furthest + CLOCKS_DIFFER:
-        since = after if unreached is None else min(unreached, after)
-        if after < since + CLOCKS_DIFFER:
+        since = until if unreached is None else min(unreached, until)
+        if until < since + CLOCKS_DIFFER:
             return SlotTime(None, tat, since + CLOCKS_DIFFER, since)
         tat = furthest
     elif 0 < tat < after - CLOCKS_DIFFER:

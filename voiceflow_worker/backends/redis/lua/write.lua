@@ -346,8 +346,8 @@ local function allot(slot)
     -- If the pace is further ahead than slots can bring it, a clock was set, and some workers do not know it yet.
     local furthest = latest + tonumber(burst) * interval
     if tat > furthest + CLOCKS_DIFFER then
-        local unreached = math.min(tonumber(pace[4] or '') or after, after)
-        if after < unreached + CLOCKS_DIFFER then
+        local unreached = math.min(tonumber(pace[4] or '') or latest, latest)
+        if latest < unreached + CLOCKS_DIFFER then
             redis.call('HSET', key, 'tat', string.format('%.17g', tat), 'at', at, 'unreached', string.format('%.17g', unreached))
             return nil, string.format('%.17g', unreached + CLOCKS_DIFFER)
         end
