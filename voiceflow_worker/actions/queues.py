@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -400,20 +400,34 @@ class RedialBatch(CountedAction):
             ),
             button=f"Redial {phones}",
             version=self.count_version(at, ordered, await self.held(), sorted(left_out), most=(found.redialled,)),
+            state=_digest_of(found.ids),
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
         """Put calls back into the queue: those that were counted."""
-        done = await self._redialled(self.at or self.operator.store.clock.now())
+        at, ids = self.at or self.operator.store.clock.now(), None
+        if state is not None:
+            ids = (await self._redialled(at, dry_run=True)).ids
+            if _digest_of(ids) != state:
+                raise changed_since(self.label)
+        done = await self._redialled(at, among=ids)
         notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
         said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
         return ActionResult(message=said, documents=(done.as_json(),), notes=notes)
 
-    async def _redialled(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
+    async def _redialled(
+        self, at: datetime, *, dry_run: bool = False, among: Container[str] | None = None
+    ) -> RedialledBatch:
         note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
-        done = await self.calls.redial_batch(self.name, on=on, times=self.times, note=note, at=at, dry_run=dry_run)
+        done = await self.calls.redial_batch(
+            self.name, on=on, times=self.times, note=note, at=at, dry_run=dry_run, among=among
+        )
         await self.counted()
         return done
+
+
+def _digest_of(ids: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(sorted(ids)).encode()).hexdigest()
 
 
 def waiting(states: States) -> int:

@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, count_staged, find_pages, starts_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Result, Same, Write
-from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate
@@ -166,10 +166,15 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
             continue  # it has ended, or somebody else discards it
         at = store.clock.now()
         cancel = partial(lifecycle.cancel, at=at, reason=reason, policy=policy)
-        async with aclosing(calls_of_start(store, left, limit=PAGE)) as pages:
-            async for page in pages:
-                ended += await changes.change_all(page, cancel) if page else 0
-        await end_imports(store, queue, [left])
+        for _ in range(ROUNDS):  # a call that somebody else has changed meanwhile, such as an edit, is looked at again
+            found = 0
+            async with aclosing(calls_of_start(store, left, limit=PAGE)) as pages:
+                async for page in pages:
+                    found += len(page)
+                    ended += await changes.change_all(page, cancel) if page else 0
+            if not found:
+                await end_imports(store, queue, [left])
+                break
     return ended
 
 

@@ -357,19 +357,21 @@ class CallQueue:
         times: int = 1,
         at: datetime | None = None,
         dry_run: bool = False,
+        among: Container[str] | None = None,
     ) -> RedialledBatch:
         """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
 
         A call is left out if `redial` would refuse it, if its number is on the suppression list, if a person cancelled
         it, or if people have redialled it as often as `times` allows. Repeating the same order, for example after an
-        interruption, redials nobody twice. A dry run only counts. With `at`, calls that ended after it are left out.
+        interruption, redials nobody twice. A dry run only counts. With `at`, calls that ended after it are left
+        out; with `among`, calls with other ids than these.
         Raises `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
         """
         if times < 1:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
         ordered = partial(
             redial_batch, queue=self.name, batch_id=batch_id, on=read_redial_on(on), at=at or self.store.clock.now(),
-            note=note, times=times, dry_run=dry_run,
+            note=note, times=times, dry_run=dry_run, among=among,
         )  # fmt: skip
         async with self._audited("redial", note=note, batch=batch_id) as store:
             done = await ordered(store.store, changes=Changes(store.store, self.policy))

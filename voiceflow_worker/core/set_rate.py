@@ -65,12 +65,18 @@ class SetRate:
         # First and by itself: whoever writes limits from here on applies it.
         await self._write_over(Write(puts=(ordered,)), check)
         while True:
-            _, current = await self._current()
+            standing, current = await self._current()
             kept = limits_from(current)
-            # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
-            limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
+            # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others. If
+            # somebody has set another rate since, that one holds.
+            limits = self._with_ordered(
+                Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate), standing
+            )
             write = self._limits_write(
-                limits, current, Same(LIMITS, self._queue, None if current is None else current.value)
+                limits,
+                current,
+                Same(LIMITS, self._queue, None if current is None else current.value),
+                Same(NAMESPACE, self._queue, None if standing is None else standing.value),
             )
             if await self._write(write):
                 return limits
@@ -125,11 +131,11 @@ class SetRate:
         found = await self._store.records(wanted, now=self._store.clock.now())
         return next(iter(found[NAMESPACE]), None), next(iter(found[LIMITS]), None)
 
-    def _limits_write(self, limits: Limits, current: Record | None, condition: Same) -> Write:
+    def _limits_write(self, limits: Limits, current: Record | None, *conditions: Same) -> Write:
         put = limits_put(self._queue, limits)
         # The same limits are not put again: the store would take the write for one that was written before.
         puts = () if current is not None and current.value == put.value else (put,)
-        return Write(conditions=(condition,), puts=puts, wakes=self._queue)
+        return Write(conditions=conditions, puts=puts, wakes=self._queue)
 
     async def _write(self, write: Write) -> bool:
         """Whether the write was written; False if what it was decided by has changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -321,6 +321,8 @@ class RedialledBatch:
     batch_id: str
     redialled: int
     left_out: Mapping[str, int]
+    ids: frozenset[str] = frozenset()
+    """Of a dry run: the calls that would be redialled."""
 
     def as_json(self) -> dict[str, object]:
         """The result as JSON, for scripts."""
@@ -338,10 +340,12 @@ async def redial_batch(
     note: str,
     times: int,
     dry_run: bool,
+    among: Container[str] | None = None,
 ) -> RedialledBatch:
     """Redial the calls of a batch that ended with one of these statuses; a dry run only counts them.
 
-    Calls that ended after `at` are left out, and calls that people have redialled `times` times already. Each job
+    Calls that ended after `at` are left out, calls that people have redialled `times` times already, and those whose
+    ids are not `among` these. Each job
     counts its redials, so repeating an interrupted order redials nobody twice. Raises InvalidInputError for a cancelled
     batch, and StoreError.
     """
@@ -355,11 +359,11 @@ async def redial_batch(
     outcomes = frozenset(status.value for status in on)
     over = Listing(queue=queue, states=FINAL_STATES, batch=batch_id, outcomes=outcomes, limit=PAGE)
     suppression = SuppressionList(store)
-    redialled, left_out = 0, Counter[str]()
+    redialled, left_out, ids = 0, Counter[str](), set[str]()
     again = partial(lifecycle.redial, at=at, note=note)
     async with aclosing(find_pages(store, over)) as pages:
         async for page in pages:
-            ended = [job for job in page if job.touched_at <= at]
+            ended = [job for job in page if job.touched_at <= at and (among is None or job.id in among)]
             reasons = [why_not(job, at=at, times=times) for job in ended]
             ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
             listed = await suppression.entries_of([number for job in ready for number in job.parties])
@@ -368,7 +372,8 @@ async def redial_batch(
             left_out[SUPPRESSED] += len(ready) - len(free)
             left_out[SINCE] += len(page) - len(ended)
             redialled += len(free) if dry_run else await changes.change_all(free, again)
-    return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out)
+            ids |= {job.id for job in free} if dry_run else set()
+    return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out, ids=frozenset(ids))
 
 
 def why_not(job: Job, *, at: datetime, times: int) -> str | None:
