@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.numbers.plans import PlannedNumber, only_region, planned
-from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.printable import checked_text
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -111,14 +111,18 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     return (f"is {kind} number in {region or 'its country'}; check that it is meant to be called",) if kind else ()
 
 
-# The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
-@checked
-@lru_cache(maxsize=1024)
 def usual_form(e164: str) -> str:
     """A number in E.164 form as its numbering plan writes it: without a 0 that is dialled only within the country.
 
-    A number that no plan knows is returned unchanged. Never raises.
+    A number that no plan knows is returned unchanged. Raises InvalidInputError for what is no text.
     """
+    # Not by `checked`: the engine calls this several times for each call.
+    return _usual_form(e164) if isinstance(cast("object", e164), str) else checked_text("e164", e164)
+
+
+# The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
+@lru_cache(maxsize=1024)
+def _usual_form(e164: str) -> str:
     if planned(e164) is not None:
         return e164
     import phonenumbers
@@ -283,7 +287,6 @@ def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
     return {spelling: None for number in numbers for spelling in spellings(number)}
 
 
-@checked
 def telephone_of(e164: str) -> str:
     """The text that identifies the telephone of a number in E.164 form: the same for every spelling of the number."""
-    return max(spellings(e164))
+    return max(spellings(e164)) if isinstance(cast("object", e164), str) else checked_text("e164", e164)

@@ -94,9 +94,12 @@ def _checking(function: Callable[..., Any], *, by_type_alone: bool = False) -> C
 
     def look(given: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         known = checks()
-        for name, value in chain(zip(chain(names, *map(repeat, rest)), given, strict=False), options.items()):
-            if (check := known.get(name)) is not None and (problem := check[1](value)) is not None:
-                raise InvalidInputError(_message(name, check, value, problem))
+        for name, value in zip(chain(names, repeat(rest[0])) if rest else names, given, strict=False):
+            if name in known and (problem := known[name][1](value)) is not None:
+                raise InvalidInputError(_message(name, known[name], value, problem))
+        for name, value in options.items():
+            if name in known and (problem := known[name][1](value)) is not None:
+                raise InvalidInputError(_message(name, known[name], value, problem))
 
     if inspect.iscoroutinefunction(function):
 
