@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.contract.suite import ManualClock, sample_job
+from tests.contract.writing import stored
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
@@ -412,3 +413,17 @@ async def test_the_time_is_the_servers_and_a_clock_that_is_handed_in_is_used(
     clock = ManualClock()
     async with open_postgres(url, clock=clock) as store:
         assert store.clock is clock
+
+
+async def test_sequences_that_logical_replication_has_left_behind_are_named_with_the_remedy(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    async with opened(postgres_server.url(schema=schema)) as store:
+        await stored(store, sample_job())
+    postgres_server.ask(f"ALTER SEQUENCE {schema}.additions_number_seq RESTART")
+    error = await refused(postgres_server.url(schema=schema))
+    assert "the sequences of additions" in str(error)
+    for statement in str(error).partition("run: ")[2].split("; "):
+        postgres_server.ask(statement)
+    async with opened(postgres_server.url(schema=schema)) as store:
+        await stored(store, sample_job(2))

@@ -29,6 +29,15 @@ _NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LI
 _STORE = """
 SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
 """
+_COUNTED = {"additions": "number", "changes": "number", "events": "sequence"}
+_IS_BEHIND = """
+SELECT '{table}' WHERE CASE
+    WHEN has_sequence_privilege(pg_get_serial_sequence('voiceflow.{table}', '{column}'), 'USAGE')
+    THEN coalesce(pg_sequence_last_value(pg_get_serial_sequence('voiceflow.{table}', '{column}')), 0)
+    < (SELECT max({column}) FROM voiceflow.{table}) END
+"""
+_BEHIND = "UNION ALL".join(_IS_BEHIND.format(table=table, column=column) for table, column in _COUNTED.items())
+"""The tables whose sequences are behind their rows: logical replication copies rows alone."""
 _WORKS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role};",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};",
@@ -251,6 +260,20 @@ class Survey:
                 f"the store at {self._url.shown} was made by another version of voiceflow-worker: it has schema "
                 f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
                 "its own schema (?schema=)."
+            )
+        behind = [str(table) for (table,) in await connection.rows(self._url.named(_BEHIND))]
+        if behind:
+            of = [(f"voiceflow.{table}", _COUNTED[table]) for table in behind]
+            remedies = "; ".join(
+                f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), (SELECT max({column}) FROM {table}))"  # noqa: S608
+                for table, column in of
+            )
+            raise StoreUnavailableError(
+                f"the sequences of {' and '.join(behind)} in the schema {self._url.schema} of {self._url.shown} are "
+                "behind their tables, perhaps because logical replication has copied the rows alone: nothing could be "
+                "stored. "
+                f"Let the owner of the schema run: {self._url.named(remedies)}",
+                passes=False,
             )
         ((store_id, made_in, server, current),) = await connection.rows(self._url.named(_STORE))
         if self.store_id and not self._is_same(store_id, current):
