@@ -576,8 +576,8 @@ def _key(world: World) -> Hashable:
             return None
         rests = job.state.is_final or job.state is JobState.IN_DOUBT
         due = START if rests else max(job.due_at, moment(world.now))
-        place = {"first_due_at": None, "returned_at": None, "goes_first": False}
-        return replace(job, revision=named(job.revision), due_at=due, reason=None, notes=(), failures=0, **place)
+        job = replace(job, first_due_at=None, returned_at=None, goes_first=False)
+        return replace(job, revision=named(job.revision), due_at=due, reason=None, notes=(), failures=0)
 
     def write_of(write: Write | None) -> Hashable:
         if write is None or not isinstance(write.change, Replace):
