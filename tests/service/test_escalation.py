@@ -465,7 +465,7 @@ async def test_a_stopped_status_calls_nobody_further(store: Store) -> None:
 async def test_who_acknowledged_or_stopped_is_kept_by_the_same_write_in_python_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies(*_: object) -> None:
+    async def dies(*_: object, **__: object) -> None:
         raise DiedError
 
     monkeypatch.setattr(audit, "finish", dies)

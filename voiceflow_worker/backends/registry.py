@@ -14,7 +14,6 @@ import anyio
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
@@ -194,6 +193,8 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
 
 async def _require_writable(store: Store) -> None:
     """Make a write that changes nothing. Raises StoreUnavailableError if the write takes too long."""
+    from voiceflow_worker.core.ports.round_trips import confirm  # loads structlog, which `--help` does not need
+
     # The store of a server has a time limit of its own, and says what it waits for; a file is written in milliseconds.
     with anyio.move_on_after(_LOOK if store.url.startswith(("sqlite:", "file:")) else None):
         await confirm(store)

@@ -28,6 +28,7 @@ LASTING = {
     "{voiceflow}:schema",
     "{voiceflow}:id",
     "{voiceflow}:made",
+    "{voiceflow}:history",
     "{voiceflow}:queue:default:changes",
     "{voiceflow}:queue:default:wake",
     "{voiceflow}:queue:default:sequence",
