@@ -21,7 +21,7 @@ from voiceflow_worker import Job
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.suppression import SuppressionList, number_digest
 from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -228,7 +228,7 @@ async def busy(engine: Engine) -> None:
     """Another call is open to the number."""
     other = await engine.queue.enqueue(flow(MINE), batch_id="others")
     now = engine.store.clock.now()
-    taken = Write(puts=(Put(NUMBER, MINE, other.request_id(1), None),))
+    taken = Write(puts=(Put(NUMBER, number_digest(MINE, store_id=engine.store.id), other.request_id(1), None),))
     await engine.store.write(BulkWrite(writes=(taken,)), now=now)
     await engine.queue.hold(batch_id="others")
 
