@@ -10,7 +10,7 @@ the edit (`writes.journal_entry`), and each call that comes back into the queue 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -69,7 +69,8 @@ class BatchEdit:
         window = self._window(job)
         source, body, posts = job.source, job.body, job.posts
         if self.sources is not None and (source := self.sources.to(job.destination)) != job.source:
-            body = body_from(body, source)
+            with suppress(ValueError):  # a broken body: its call ends when it is to be sent
+                body = body_from(body, source)
             posts = tuple(replace(post, source=job.source_of(post)) for post in posts)
         new = replace(
             job,

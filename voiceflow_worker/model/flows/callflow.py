@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, cast, overload
@@ -462,19 +462,34 @@ class EncodedBody(NamedTuple):
 
 
 def body_to(stored: str, number: str) -> str:
-    """A stored body whose first call is to another number."""
-    body = json.loads(stored)
-    first = next(entry for entry in body["callflow"] if entry.get("action") == "makeCall")
-    first["params"]["destination"] = number
+    """A stored body whose first call is to another number. Raises ValueError for a body without a call."""
+    body, params = _with_first_call(stored)
+    params["destination"] = number
     return _text(body)
 
 
 def body_from(stored: str, source: str) -> str:
-    """A stored body whose first call comes from another number."""
-    body = json.loads(stored)
-    first = next(entry for entry in body["callflow"] if entry.get("action") == "makeCall")
-    first["params"]["source"] = source
+    """A stored body whose first call comes from another number. Raises ValueError for a body without a call."""
+    body, params = _with_first_call(stored)
+    params["source"] = source
     return _text(body)
+
+
+def check_body(stored: str) -> None:
+    """Raise ValueError for a stored text that is not the body of a call: a JSON object with a call to a number."""
+    _with_first_call(stored)
+    if not (stored.startswith("{") and stored.endswith("}")):
+        raise ValueError("it has space around its JSON object")
+
+
+def _with_first_call(stored: str) -> tuple[dict[str, object], dict[str, object]]:
+    """A stored body, and the parameters of its first call in it."""
+    body: Any = orjson.loads(stored)
+    with suppress(AttributeError, LookupError, StopIteration, TypeError):
+        params = next(step for step in body["callflow"] if step.get("action") == "makeCall")["params"]
+        if isinstance(params["destination"], str):
+            return body, params
+    raise ValueError("it is not a JSON object with a call to a number")
 
 
 def body_digest(canonical: str) -> str:

@@ -152,6 +152,8 @@ def _not_placed(
         if verdict.code in MISSED_WINDOW_CODES:
             return _missed_window(after, verdict.code, at=at, policy=policy)
         return ended(after, S.FAILED, at=at, reason=verdict.message, policy=policy)
+    if verdict.cause is NotSentCause.BROKEN_BODY:
+        return ended(after, S.FAILED, at=at, reason=verdict.message, policy=policy)
     if verdict.kind is VerdictKind.TURNED_AWAY:
         after = replace(after, failures=0)
     if verdict.kind is VerdictKind.TURNED_AWAY or verdict.cause in _ON_THIS_SIDE:

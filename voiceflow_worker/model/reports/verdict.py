@@ -17,7 +17,8 @@ class VerdictKind(StrEnum):
     REFUSED = "refused"
     """8x8 answered NOT_CREATED with a code: nobody was called, and the same body would be refused again."""
     NOT_SENT = "not_sent"
-    """It is certain that no byte of the POST was sent (`NotSentCause` says why): nobody was called; try again."""
+    """It is certain that no byte of the POST was sent (`NotSentCause` says why): nobody was called; try again, unless
+    the stored body is broken."""
     TURNED_AWAY = "turned_away"
     """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429, a platform error): nobody was called;
     try again."""
@@ -40,6 +41,8 @@ class NotSentCause(StrEnum):
     """No connection to 8x8: refused, DNS, TLS, no answer to the connection attempt, no free connection."""
     FAULT = "fault"
     """The gateway raised an error before anything was sent."""
+    BROKEN_BODY = "broken_body"
+    """The stored body is not that of a call. Trying again would not help."""
     TOO_LATE = "too_late"
     """The call's `validUntil` had passed before it could be sent: it waited too long for a limiter, or its process was
     suspended."""
