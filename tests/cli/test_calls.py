@@ -317,6 +317,10 @@ def test_many_doubts_are_resolved_at_once_after_a_preview_and_are_counted_where_
     assert "Each of these 2 calls in doubt ends as accepted, and is not called again" in asked.err
     done = voiceflow(*resolve, "--yes", "--json")
     assert (done.code, [line["state"] for line in done.lines]) == (0, ["accepted", "accepted"])
+    entry, *others = voiceflow("audit", "--json", *store).lines
+    assert (entry["action"], entry["call_id"], entry["call_ids"]) == ("resolve", None, [first.id, second.id])
+    assert [other["action"] for other in others] == ["resume", "hold"], "an action on many calls is one entry"
+    assert "2 calls, of which the last: " in voiceflow("audit", *store).out
     none = voiceflow(*resolve, "--yes")
     assert (none.code, "no call is in doubt" in none.err) == (1, True)
     assert voiceflow("calls", "resolve", first.id, "--all", "--placed", *MARY, *store).code == 2

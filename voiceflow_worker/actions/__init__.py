@@ -62,13 +62,14 @@ class Operator:
     login: str | None = None
     key: str | None = None
     request: str | None = None
+    order: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
     open_degraded: Callable[[], AbstractAsyncContextManager[Store]] | None = None
 
     @property
     def actor(self) -> Actor:
         """Who acts, for the audit log."""
-        return Actor(on=self.on, login=self.login, name=self.name, key=self.key, request=self.request)
+        return Actor(on=self.on, login=self.login, name=self.name, key=self.key, request=self.request, order=self.order)
 
     def queue(self, name: str) -> CallQueue:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""

@@ -505,12 +505,13 @@ async def acting(
     """
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
+    from voiceflow_worker.core.ports.identity import new_revision
 
     note = Output().note
     async with opened_store(settings, stops=stops, makes=makes) as store:
         if (place := settings.of_service("store")) is not None:
             note(f"in the store {store.url}, named by {place}")
-        yield Operator(store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
+        yield Operator(store, settings.policy(), who, on=Interface.COMMAND, login=login_name(), order=new_revision())
         if stops and (unsure := health_of(settings.store, store).degraded) is not None:
             note(
                 f"warning: this is stored and in force, but may be lost: {unsure} Then check it, with `voiceflow "

@@ -37,6 +37,7 @@ from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, prob
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import (
@@ -605,7 +606,8 @@ class PageActing:
         except FormRefusedError as error:
             return problem(403, "Nothing was changed", sentence(error))
         try:
-            done = await act.act(form, replace(self._operator, name=session.name), self._process)
+            operator = replace(self._operator, name=session.name, order=new_revision())
+            done = await act.act(form, operator, self._process)
         except _REFUSALS as error:
             _log.info("an action in the console was refused", action=act.name, name=session.name, why=str(error))
             try:

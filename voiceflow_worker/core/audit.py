@@ -10,12 +10,13 @@ call. In each group the newest comes first, so the last entries about anything a
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from getpass import getuser
+from itertools import groupby
 from typing import Any, cast
 
 import structlog
@@ -39,7 +40,7 @@ from voiceflow_worker.errors import RequestInProgressError, StoreError, Voiceflo
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
-from voiceflow_worker.model.text.wording import LONGEST_NAME, in_words, rfc3339
+from voiceflow_worker.model.text.wording import LONGEST_NAME, count_of, in_words, rfc3339
 
 AUDIT, CALL = "audit", "call"
 """The namespace of entries; and the action by which somebody orders a single call."""
@@ -73,7 +74,8 @@ class Actor:
 
     `login` is what the system knows: the login of a user, the name of an API secret, the DAG and its run. `name` is
     what the person said, such as by `--as`. `key` is the Idempotency-Key of the request, and `request` what tells it
-    from others (`core.idempotency`): the action is then stored only if no other has the key.
+    from others (`core.idempotency`): the action is then stored only if no other has the key. Actions on many calls have
+    one `order`, and are one entry to readers.
     """
 
     on: str = Interface.PYTHON
@@ -81,6 +83,7 @@ class Actor:
     name: str | None = None
     key: str | None = None
     request: str | None = None
+    order: str | None = None
 
     @property
     def called(self) -> str:
@@ -125,6 +128,9 @@ class AuditEntry:
     key: str | None = None
     request: str | None = None
     answer: dict[str, Any] | None = None
+    order: str | None = None
+    calls: tuple[str, ...] = ()
+    """All calls of an order on many, for readers; stored is an entry for each, with what was done to it."""
     id: str = ""
 
     @classmethod
@@ -145,7 +151,7 @@ class AuditEntry:
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
             batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), result=result, key=actor.key,
-            request=actor.request, id=f"{newest_first(at)}.{new_revision()}",
+            request=actor.request, order=actor.order, id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -158,6 +164,8 @@ class AuditEntry:
     def in_words(self) -> str:
         """The action in one line."""
         result = self.result or NOT_KNOWN
+        if self.calls:
+            result = f"{count_of(len(self.calls), 'call')}, of which the last: {result} ({', '.join(self.calls)})"
         note = f" ({self.note})" if self.note and self.note not in result else ""
         return f"{in_words(self.at)} {self.action} by {self.who}, {self.on}: {result}{note}"
 
@@ -173,6 +181,7 @@ class AuditEntry:
             "queue": self.queue,
             "batch_id": self.batch,
             "call_id": self.call,
+            "call_ids": list(self.calls),
             "numbers": list(self.numbers),
             "note": self.note,
             "idempotency_key": self.key,
@@ -298,7 +307,19 @@ async def entries_on(
 async def read_page(store: Store, *, group: str = WHOLE, after: str = "", limit: int = PAGE) -> list[AuditEntry]:
     """One page of the log, the newest first; `after` is the id of the last entry of the page before it."""
     found = await _records(store, group).page(after=after, limit=limit)
-    return [replace(entry, id=key) for key, entry in found if entry is not None]
+    return _joined(replace(entry, id=key) for key, entry in found if entry is not None)
+
+
+def _joined(entries: Iterable[AuditEntry]) -> list[AuditEntry]:
+    """The entries, those of one order on many calls as one, with the id of the oldest."""
+    found: list[AuditEntry] = []
+    for _, group in groupby(entries, key=lambda each: (each.order, each.action) if each.order else each.id):
+        newest, *others = each = list(group)
+        calls = tuple(one.call for one in reversed(each) if one.call)
+        numbers = tuple(dict.fromkeys(number for one in each for number in one.numbers))[:MOST_NUMBERS]
+        joined = replace(newest, call=None, calls=calls, numbers=numbers, id=each[-1].id)
+        found.append(joined if others else newest)
+    return found
 
 
 def entries_of(records: Sequence[Record]) -> list[AuditEntry]:
@@ -324,11 +345,11 @@ async def read_log(
     while page := await records.page(after=after, limit=PAGE):
         found = [replace(entry, id=key) for key, entry in page if entry is not None]
         new = [entry for entry in found if since is None or entry.at >= since]
-        yield [
+        yield _joined(
             entry
             for entry in new
             if wanted is None or wanted in {each.casefold() for each in (entry.by, entry.name) if each}
-        ]
+        )
         if len(new) < len(found):
             return
         after = page[-1][0]
