@@ -120,6 +120,16 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
     )
 
 
+async def test_the_durations_are_those_of_every_attempt(store: Store) -> None:
+    attempts = [(SessionStatus.COMPLETED, 30.0), (SessionStatus.BUSY, 2.5), (SessionStatus.COMPLETED, 12.25)]
+    posts = [post(ended(status, seconds=length), number=n) for n, (status, length) in enumerate(attempts, 1)]
+    jobs = [sample_job(n, batch_id="march", posts=tuple(posts[:n])) for n in (1, 2, 3)]
+    await add_jobs(store, jobs)
+    found = (await build_full_report(store, "default", "march")).as_json()
+    assert (found["seconds"], found["answered_seconds"]) == (30 * 3 + 2.5 * 2 + 12.25, 30 * 3 + 12.25)
+    assert found["answered"] == 2
+
+
 async def test_reasons_that_differ_from_call_to_call_are_counted_together(store: Store) -> None:
     """By their kind: what a person writes is never taken for one of them."""
     queue = CallQueue(store)

@@ -126,7 +126,7 @@ class Breakdown:
     `digits` by the pressed keys: of more than 1,000 different ones, the 100 most frequent, and the sum of the others.
     `over_time` has steps of one length from the first attempt to the last, empty ones included, and `failures` the
     calls that reached nobody, by the reason in words, the most frequent first.
-    `answered_seconds` is the total duration of the answered calls. `began_at` is the time of the first POST, and
+    `answered_seconds` is the total duration of the answered sessions. `began_at` is the time of the first POST, and
     `ended_at` the end of the last session.
     """
 
@@ -249,12 +249,12 @@ class BreakdownCount:
             if post.outcome is not None:
                 outcome = post.outcome
                 is_answered = job.status_of(post) in REACHED
+                if is_answered:
+                    self._answered_seconds += outcome.seconds or 0.0
                 if is_attempt:
                     self._add_session(outcome, post.began_at, is_answered=is_answered)
         self._calls[country, outcome is not None, is_answered] += 1
         self._attempts[attempts] += 1
-        if outcome is not None and is_answered:
-            self._answered_seconds += outcome.seconds or 0.0
         if posts and posts[-1].verdict is VerdictKind.REFUSED:
             self._refusals[posts[-1].code] += 1
         self._cancelled.add(counted_reason(job))

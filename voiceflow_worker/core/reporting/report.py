@@ -124,7 +124,7 @@ class Report:
     and `answer_rate` is their share, 0 to 1, of the calls with an outcome; it is None without outcomes. Calls that
     wait, expired, or were refused or cancelled do not lower the rate. `answers` counts calls by the answer that a menu
     names, and `other_keys` counts the calls with key presses, but without such an answer.
-    `seconds` is the total duration of the newest sessions. `cost` is the known price of all sessions, by currency.
+    `seconds` is the total duration of all sessions, and `cost` their known price, by currency.
     `placed` counts the calls that were placed, and `priced` the calls with a known price. `pruned` counts calls of the
     batch that were deleted; the totals still include them. `breakdown` is None if only totals were requested. `print`
     shows a report as tables, and so does the `print` of rich.

@@ -40,13 +40,13 @@ def tally_of(job: Job) -> dict[str, int]:
             pressed = True
         if post.charge is not None:
             tally[PRICED] = 1
+    if microseconds := _whole(_seconds_of(job)):
+        tally[MICROSECONDS] = microseconds
     if (outcome := job.outcome) is not None:
         status = job.outcome_status
         tally[OUTCOME + _outcome_name(outcome, status)] = 1
         if status in REACHED:
             tally[ANSWERED] = 1
-        if outcome.seconds and (microseconds := _whole(outcome.seconds)):
-            tally[MICROSECONDS] = microseconds
     if pressed:
         answer = job.answer
         tally[OTHER_KEYS if answer is None else ANSWER + _named(answer)] = 1
@@ -54,6 +54,10 @@ def tally_of(job: Job) -> dict[str, int]:
         for currency, price in job.cost.items():
             tally[COST + _named(currency)] = _whole(price)
     return tally
+
+
+def _seconds_of(job: Job) -> float:
+    return sum(post.outcome.seconds or 0.0 for post in job.posts if post.outcome is not None)
 
 
 def outcome_name(job: Job) -> str | None:
@@ -121,7 +125,7 @@ class Totals:
 
     @property
     def seconds(self) -> float:
-        """The total duration of the sessions in seconds. A job counts with its newest outcome only."""
+        """The total duration of all sessions in seconds: those of every attempt."""
         return round(self._sum(MICROSECONDS) / 1_000_000, 3)
 
     @property
