@@ -121,6 +121,17 @@ def test_calls_that_were_cancelled_are_counted_and_called_by_a_word(voiceflow: P
     assert [call["state"] for call in calls(voiceflow)] == ["cancelled"] * 2 + ["queued"] * 2
 
 
+@pytest.mark.parametrize("name", ["people", "march.csv", "cancelled", "failed,expired", "yes", "no-one"])
+def test_a_file_after_again_is_the_file(voiceflow: Program, name: str) -> None:
+    written(voiceflow.folder, name, GOOD)
+    for count in (2, 4):
+        batch = ("--batch", f"b{count}")
+        assert voiceflow("enqueue", "--again", name, *SAY, *batch, "--json").document["enqueued"] == 2
+        assert len(calls(voiceflow)) == count
+    missing = voiceflow("enqueue", "--again", "nobody", *SAY)
+    assert (missing.code, "nobody" in missing.err, "state" in missing.err) == (2, True, False)
+
+
 def test_a_bad_row_keeps_the_file_out_unless_it_is_skipped_and_put_aside(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "march.csv", BAD)
     ended = voiceflow("enqueue", path, *SAY, "--json")

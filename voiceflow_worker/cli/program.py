@@ -7,11 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
+from pathlib import Path
 from textwrap import dedent, indent
 from typing import Annotated, Any
 
@@ -38,19 +40,25 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-_STATES = re.compile("[a-z]+(,[a-z]+)*", re.IGNORECASE)
-
-
 def _with_states(arguments: Sequence[str]) -> list[str]:
     """The arguments, with a value for each `--again` that stands alone: the states after it, or else yes."""
     given: list[str] = []
     for each in arguments:
         if given and given[-1] == "--again":
-            has_states = _STATES.fullmatch(each) is not None
-            given[-1:] = [f"--again={each}"] if has_states else ["--again=yes", each]
+            given[-1:] = [f"--again={each}"] if _is_value(each) else ["--again=yes", each]
         else:
             given.append(each)
     return [*given[:-1], "--again=yes"] if given and given[-1] == "--again" else given
+
+
+def _is_value(word: str) -> bool:
+    """Whether a word after `--again` is its value: yes, no, or states. The name of a file that is there is not."""
+    from voiceflow_worker.model.jobs.again import read_again
+
+    with suppress(ValueError):
+        read_again(word)
+        return not Path(word).is_file()
+    return False
 
 
 def _ended(arguments: Sequence[str]) -> int:
