@@ -57,13 +57,14 @@ async def status(
 
     Args:
         all_: List all queues of the store, with their progress. With --json, one per line.
-        watch: Show the queue, or one --batch, live in the terminal. With --json, or without a terminal, a line each
+        watch: Show the queue or the batch live in the terminal. With --json, or without a terminal, a line each
             second.
         escalations: List the open and the recent escalations, with each step. With --json, one per line.
-        batch: With --watch: only this batch.
+        batch: Show the progress of this batch, as `voiceflow batches` does.
 
     Examples:
         voiceflow status
+        voiceflow status --batch march
         voiceflow status --watch --batch march
         voiceflow status --all --json | jq '{queue, done, total}'
         voiceflow status --escalations --since 7d
@@ -72,8 +73,9 @@ async def status(
     asked = [name for name, wanted in ways.items() if wanted]
     if len(asked) > 1:
         raise InvalidInputError(f"{' and '.join(asked)} exclude each other: give one of them")
+    if batch is not None and asked not in ([], ["--watch"]):
+        raise InvalidInputError(f"--batch and {asked[0]} exclude each other: give one of them")
     for option, value, way in (
-        ("--batch", batch, "--watch"),
         ("--as", as_, "--watch"),
         ("--since", since, "--escalations"),
     ):
@@ -85,6 +87,8 @@ async def status(
         await _escalations(common, since=_OF_LATE if since is None else since)
     elif all_:
         await _queues(common)
+    elif batch is not None:
+        await _one_batch(common, batch)
     else:
         await _one_queue(common)
     return ExitCode.DONE
@@ -228,6 +232,15 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
         output.note(f"queue {calls.name} of {url} has no batch with {name!r} in its name")
     elif not found:
         output.note(f"queue {calls.name} of {url} has no batches; `voiceflow enqueue` makes a batch of each file")
+
+
+async def _one_batch(common: QueueOptions, batch: str) -> None:
+    from voiceflow_worker.core.reporting.batches import read_batch
+
+    async with common.opened() as calls:
+        await require_batch(calls, batch)
+        found = await read_batch(calls.store, calls.name, batch)
+    _tell(common.output(), [found], column="batch", name=lambda each: each.batch_id or "")
 
 
 async def _queues(common: QueueOptions) -> None:
