@@ -42,7 +42,7 @@ from voiceflow_worker.model.jobs.policy import (
     reserve_problem,
     write_redial_after,
 )
-from voiceflow_worker.model.text.printable import without_secrets
+from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secrets
 from voiceflow_worker.model.text.secret_text import both_values, why_guessable
 from voiceflow_worker.model.text.web_address import Proxy, read_base_url, read_notify_url, read_proxy
 from voiceflow_worker.model.text.wording import read_rate, table_text, why_unreadable
@@ -77,7 +77,6 @@ _REFUSED = {
     f"your account manager named another address, set {PREFIX}BASE_URL to that address"
 }
 """Settings that some expect but that do not exist, each with a remedy. Loading the settings fails while one is set."""
-_SHORTEST_HIDDEN = 6
 _LARGEST_FILE = 1_000_000
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
 DEFAULT = "the default"
@@ -485,7 +484,7 @@ class Settings(BaseModel):
         texts = [text for each in whole for text in dict.fromkeys((each, *both_values(each)))]
         if self.proxy is not None and (credentials := Proxy.of(self.proxy).credentials) is not None:
             texts.append(credentials[1])
-        return tuple(text for text in texts if len(text) >= _SHORTEST_HIDDEN)
+        return tuple(text for text in texts if len(text) >= SHORTEST_HIDDEN)
 
     def unread_names(self) -> dict[str, tuple[str, ...]]:
         """The variables that say for other programs what a setting without a value says here. They are not followed."""

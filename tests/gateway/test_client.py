@@ -331,6 +331,13 @@ async def test_the_key_is_told_to_8x8_and_to_nobody_else(kind: Kind, caplog: pyt
     assert not [record for record in caplog.records if KEY in record.getMessage()]
 
 
+async def test_a_key_of_one_letter_is_no_part_of_words() -> None:
+    transport = answering(500, b"a fault of a key: k")
+    async with VoiceClient("k", "sub_account", base_url="http://127.0.0.1:1", transport=transport) as client:
+        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
+    assert "a fault of a key: [API key]" in verdict.message
+
+
 async def test_a_key_in_an_address_is_not_told_either() -> None:
     async with client_of(answering(307, b"", location=f"/?key={KEY}")) as client:
         verdict = await client.place(placement(), progress=PostProgress(), now=NOW)

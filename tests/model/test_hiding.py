@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.text.printable import without_secrets, without_secrets_in
+from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secrets, without_secrets_in
 
 
 def test_a_password_is_never_shown() -> None:
@@ -58,3 +58,9 @@ def test_passwords_and_known_secrets_are_hidden_in_a_text() -> None:
     assert without_secrets_in(text, known=["k-1"]) == (
         "cannot reach redis://***@host/0, sqlite:////a@b.db; the key *** was sent by ann@example.com"
     )
+
+
+@given(st.text("abcxyz", min_size=1, max_size=SHORTEST_HIDDEN - 1), st.text("abcxyz", min_size=1, max_size=3))
+def test_a_short_secret_is_hidden_as_a_word_and_not_inside_words(secret: str, part: str) -> None:
+    told = f"{part}{secret} {secret}{part} the key ({secret}), k={secret}."
+    assert without_secrets_in(told, known=[secret]) == f"{part}{secret} {secret}{part} the key (***), k=***."

@@ -9,6 +9,8 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from voiceflow_worker.model.text.printable import without_secret
+
 # Each of these rare requests closes its connection, so that no POST gets a connection that is just being closed.
 _HEADERS = {"User-Agent": "voiceflow-worker", "Connection": "close"}
 
@@ -48,4 +50,4 @@ class RestWire:
 
     def hide(self, text: str) -> str:
         """The text without the key, which a server may have sent back."""
-        return text.replace(self._key, "[API key]")
+        return without_secret(text, self._key, shown="[API key]")

@@ -47,6 +47,8 @@ def shown_in_page(value: object) -> object:
 
 
 HIDDEN = "***"
+SHORTEST_HIDDEN = 6
+"""The fewest characters of a secret that is hidden wherever it stands: a shorter one may be a part of words."""
 
 _FILES = frozenset({"sqlite", "file"})
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}", re.ASCII)
@@ -87,8 +89,15 @@ def without_secrets(url: str, *, options: bool = False) -> str:
 def without_secrets_in(text: str, *, known: Iterable[str] = ()) -> str:
     """A text in which the passwords of URLs, and the secrets in `known`, are hidden."""
     for secret in known:
-        text = text.replace(secret, HIDDEN)
+        text = without_secret(text, secret, shown=HIDDEN)
     return _IN_TEXT.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
+
+
+def without_secret(text: str, secret: str, *, shown: str) -> str:
+    """The text with `shown` in place of the secret. One that is short is hidden only where it is a whole word."""
+    if len(secret) >= SHORTEST_HIDDEN or secret not in text:
+        return text.replace(secret, shown)
+    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", lambda _: shown, text)
 
 
 def _parted(url: str) -> tuple[str, str]:
