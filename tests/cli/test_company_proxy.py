@@ -139,6 +139,12 @@ def test_a_proxy_that_fails_at_each_stage_makes_no_phone_ring_twice(company: Com
     ("settings", "told"),
     [
         ({"PROXY": "", "BASE_URL": "https://voice.invalid"}, "set VOICEFLOW_PROXY and VOICEFLOW_NO_PROXY (HTTPS_PROXY"),
+        ({"PROXY": "", "BASE_URL": "https://voice.invalid"}, "(the name voice.invalid does not resolve: "),
+        (
+            {"PROXY": "", "BASE_URL": "https://voice.invalid"},
+            "; check the network and DNS of this machine; if this host is",
+        ),
+        ({"PROXY": "http://proxy.invalid:3128"}, "(the name proxy.invalid of the proxy does not resolve: "),
         ({"CA_FILE": ""}, "in VOICEFLOW_CA_FILE (SSL_CERT_FILE in the environment is not read)"),
         ({"PROXY": "http://127.0.0.1:{port}"}, "asks for a user name and password"),
         ({"PROXY": "http://me:hunter3@127.0.0.1:{port}"}, "does not accept the user name and password"),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.answers.verdict import certificate_problem, describe
+from voiceflow_worker.gateway.answers.verdict import certificate_problem, describe, is_unresolved
 from voiceflow_worker.model.text.web_address import HostRule, Proxy, is_among, is_this_machine, read_hosts
 
 if TYPE_CHECKING:
@@ -160,6 +160,9 @@ class Network:
     def why(self, error: Exception, url: httpx.URL) -> str:
         """The reason of a failed request to this address, with its proxy."""
         proxy = self.proxy_to(url)
+        if is_unresolved(error):
+            host = url.host if proxy is None else f"{proxy.host} of the proxy"
+            return f"the name {host} does not resolve: {describe(error)}"
         if proxy is None:
             return describe(error)
         match error:
@@ -177,11 +180,13 @@ class Network:
             return f"{company} {PREFIX}CA_FILE{self._not_read('ca_file')}"
         if is_this_machine(str(url)):
             return ""
-        names = ("no_proxy",) if self.proxy_to(url) is not None else ("proxy", "no_proxy")
+        is_direct = self.proxy_to(url) is None
+        names = ("proxy", "no_proxy") if is_direct else ("no_proxy",)
         if not self._unread.get(names[0]):
             return ""
         wanted = [f"{PREFIX}{each.upper()}" for each in names if self._unread.get(each)]
-        return f"set {' and '.join(wanted)}{self._not_read(*names)}"
+        way = "only through a proxy" if is_direct else "without the proxy"
+        return f"if this host is reached {way}, set {' and '.join(wanted)}{self._not_read(*names)}"
 
     def explain(self, error: Exception) -> str:
         """Why a request over a transport of this network failed, and what to set, as a clause."""

@@ -7,11 +7,12 @@ itself, is incomplete or was not foreseen, the verdict is `UNKNOWN`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
+from socket import gaierror
 from ssl import SSLCertVerificationError
 from typing import NamedTuple
 
@@ -351,23 +352,31 @@ def _quoted(answer: HttpAnswer, parsed: _ParsedAnswer | None) -> str:
 
 
 def certificate_problem(error: BaseException) -> str | None:
-    """The reason why a certificate was not trusted; None for other errors.
+    """The reason why a certificate was not trusted; None for other errors."""
+    problem = None
+    for found in _errors_in(error):
+        if isinstance(found, SSLCertVerificationError):
+            problem = quote(getattr(found, "verify_message", "")) or problem or "the check failed"
+    return problem
 
-    The certificate error may be the cause, the context or an argument of `error` (httpcore drops the cause).
-    """
+
+def is_unresolved(error: BaseException) -> bool:
+    """Whether the system found no address for the name of a host."""
+    return any(isinstance(found, gaierror) for found in _errors_in(error))
+
+
+def _errors_in(error: BaseException) -> Iterator[BaseException]:
+    """The error and those that may be its cause: the cause, the context or an argument (httpcore drops the cause)."""
     open_errors: list[BaseException] = [error]
     seen: set[int] = set()
-    problem = None
     while open_errors:
         found = open_errors.pop()
         if id(found) in seen:
             continue
         seen.add(id(found))
-        if isinstance(found, SSLCertVerificationError):
-            problem = quote(getattr(found, "verify_message", "")) or problem or "the check failed"
+        yield found
         nested = (found.__cause__, found.__context__, *found.args)
         open_errors.extend(one for one in nested if isinstance(one, BaseException))
-    return problem
 
 
 def _in_words(duration: timedelta) -> str:

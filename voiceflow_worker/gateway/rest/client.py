@@ -149,7 +149,7 @@ class RestClient:
         checked = "the network and DNS of this machine" if proxy is None else f"the proxy {proxy}"
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
-            remedy=f"{f'{advice}; or ' if advice else ''}check {checked}; check the base URL",
+            remedy="; ".join(filter(None, (f"check {checked}", advice, "check the base URL"))),
         ).remedied(Remedy.CHECK_BASE_URL) from None
 
     def _failed(self, answer: HttpAnswer, host: str, said: str, remedy: str) -> RequestFailedError:
