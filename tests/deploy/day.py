@@ -166,7 +166,13 @@ class Day:
     def key(self) -> Callable[[], None]:
         right = self.host.done("cat", "/etc/voiceflow/8x8")
         self.host.done("sh", "-c", "echo wrong-key > /etc/voiceflow/8x8")
-        return partial(self._does, "sh", "-c", "cat > /etc/voiceflow/8x8", given=right)
+        self.systemctl("restart", *WORKERS)  # a worker reads its key when it starts
+
+        def repaired() -> None:
+            self._does("sh", "-c", "cat > /etc/voiceflow/8x8", given=right)
+            self.systemctl("restart", *WORKERS)
+
+        return repaired
 
     def throttled(self) -> Callable[[], None]:
         return self._8x8(fault="throttle", retry_after=10)
