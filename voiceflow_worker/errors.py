@@ -333,9 +333,13 @@ class StoreReplacedError(StoreCorruptError):
 
 
 class StoreVersionError(StoreError):
-    """Raised when the store was written by a newer version of this library."""
+    """Raised when the store, or a record in it, was written by a newer version of this library."""
 
     in_public: ClassVar[str] = "the store, or a record in it, is of another version of voiceflow-worker"
+
+
+class UnreadableRecordError(StoreVersionError):
+    """Raised for a record that this version cannot read: a newer version wrote it, or it is damaged."""
 
 
 class StoreForgetsError(StoreError):

@@ -43,6 +43,8 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "receiver": False,
         "doubts": 0,
         "overdue_outcomes": 0,
+        "unreadable": 0,
+        "unreadable_is_exact": True,
         "total": 2,
         "escalations": [],
         "schedules": [],

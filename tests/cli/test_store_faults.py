@@ -24,6 +24,8 @@ from tests.cli.stored import enqueued, url_of
 from tests.support import processes
 from tests.support.killed import sent_and_killed
 from tests.support.redis_server import standalone
+from tests.support.workers import damaged, spoilt
+from voiceflow_worker import Job, open_store
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.cli.sending import Crew, crew
@@ -361,3 +363,18 @@ def test_a_locked_store_is_a_quick_503_and_the_same_summary_is_taken_afterwards(
             other.execute("ROLLBACK")
             other.close()
             assert client.post(url, json=SUMMARY).status_code == 200
+
+
+def test_commands_name_what_cannot_be_read(voiceflow: Program, store_url: str) -> None:
+    async def prepare() -> Job:
+        async with open_store(store_url) as store:
+            return await damaged(store, spoilt)
+
+    bad = anyio.run(prepare)
+    cancelled = voiceflow("calls", "cancel", bad.id, "--store", store_url)
+    assert cancelled.code == 1
+    assert "damaged" in cancelled.err
+    assert "1 call cannot be read; see `voiceflow doctor`" in voiceflow("status", "--store", store_url).out
+    told = voiceflow("doctor", "--store", store_url)
+    assert "1 call cannot be read" in told.out
+    assert told.code == 1

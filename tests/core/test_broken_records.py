@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime, timedelta
 
 import anyio
 import pytest
 
 from tests.support.everyday import combinations
-from tests.support.stores import EVERY
+from tests.support.stores import DURABLE, EVERY
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import enqueued, states, worker_for
+from tests.support.workers import damaged, enqueued, spoilt, states, worker_for
 from voiceflow_worker import Job, Store, open_store
-from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write
+from voiceflow_worker.core.ports.reads import Read
+from voiceflow_worker.core.reporting.status import MOST_CHECKED, unreadable_calls
+from voiceflow_worker.errors import UnreadableRecordError
 from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
@@ -35,15 +36,6 @@ async def live_store(request: pytest.FixtureRequest, fresh_url: Callable[[str], 
         yield opened
 
 
-async def damaged(store: Store, change: Callable[[Job], Job], *, calls: int = 3) -> Job:
-    """The second of so many calls, after it was damaged in the store."""
-    await enqueued(store, calls)
-    job = (await find_jobs(store, Listing(queue="default", limit=None)))[1]
-    bad = change(job)
-    await store.write(BulkWrite(writes=(Write(change=Edit(job.revision, bad)),)), now=store.clock.now())
-    return bad
-
-
 @pytest.mark.parametrize(("live_store", "body"), combinations(EVERY, BODIES), indirect=["live_store"])
 async def test_a_call_whose_body_is_broken_ends_with_its_reason_and_the_others_are_sent(
     live_store: Store, body: str
@@ -56,3 +48,36 @@ async def test_a_call_whose_body_is_broken_ends_with_its_reason_and_the_others_a
     queue = await enqueued(live_store, 0)
     assert await states(queue) == {"accepted": 2, "failed": 1}
     assert "its body in the store is broken" in ((await queue.get(bad.id)).reason or "")
+
+
+@pytest.mark.parametrize("live_store", DURABLE, indirect=True)
+async def test_a_call_that_cannot_be_read_is_counted_and_stops_no_drain(live_store: Store) -> None:
+    bad = await damaged(live_store, spoilt)
+    queue = await enqueued(live_store, 0)
+    assert (await unreadable_calls(live_store, "default")).count == 1
+    voice = ScriptedVoice()
+    options = {"lease": timedelta(seconds=2)}
+    with anyio.fail_after(30):
+        await worker_for(live_store, voice, options=options).drain()
+    assert len(voice.placed) == 2
+    status = await queue.status()
+    assert (status.unreadable.count, status.unreadable.is_exact) == (1, True)
+    assert bad.id in status.unreadable.example
+    with pytest.raises(UnreadableRecordError, match="damaged"):
+        await queue.cancel(bad.id)
+
+
+@pytest.mark.parametrize("live_store", DURABLE, indirect=True)
+async def test_what_is_read_to_count_them_is_bounded(live_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await damaged(live_store, spoilt, calls=2 * MOST_CHECKED)
+    asked: list[object] = []
+    read = live_store.jobs
+
+    async def counted(wanted: Read, *, now: datetime) -> Sequence[Job]:
+        found = await read(wanted, now=now)
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(live_store, "jobs", counted)
+    found = await unreadable_calls(live_store, "default")
+    assert (asked, found.in_words()) == ([MOST_CHECKED - 1], "at least 1 call cannot be read")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.support.flows import flow, number
 from tests.support.waiting import once_available, until
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.ports import Limits, Store, Voice
 from voiceflow_worker.core.ports.controls import limits_put
-from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.store import BulkWrite, Write
+from voiceflow_worker.core.ports.reading import count_states, find_jobs
+from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -54,3 +57,17 @@ async def set_limits(store: Store, queue: str, limits: Limits) -> None:
     """Set the limits of a queue as they are, whatever stands."""
     write = Write(puts=(limits_put(queue, limits),), wakes=queue)
     await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
+
+
+async def damaged(store: Store, change: Callable[[Job], Job], *, calls: int = 3) -> Job:
+    """The second of so many new calls (the only one), after it was damaged in the store."""
+    await enqueued(store, calls)
+    job = (await find_jobs(store, Listing(queue="default", limit=None)))[min(1, calls - 1)]
+    bad = change(job)
+    await store.write(BulkWrite(writes=(Write(change=Edit(job.revision, bad)),)), now=store.clock.now())
+    return bad
+
+
+def spoilt(job: Job) -> Job:
+    """A call whose record no version reads."""
+    return replace(job, revision="x", redial=cast("Any", "busy"))

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
-from voiceflow_worker.errors import InvalidInputError, StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, StoreVersionError, UnreadableRecordError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.window import CallWindow
@@ -133,11 +133,11 @@ def event_from(sequence: int, fields: Sequence[Any]) -> Event:
         raise newer(f"event {sequence}", error) from error
 
 
-def newer(what: str, error: Exception) -> StoreVersionError:
+def newer(what: str, error: Exception) -> UnreadableRecordError:
     """The error for an entry of the store that this version cannot read. `what` names the entry."""
-    return StoreVersionError(
-        f"{what} cannot be read by this version of voiceflow-worker ({error}), because a newer version wrote it. "
-        "Nothing was changed. Upgrade this installation."
+    return UnreadableRecordError(
+        f"{what} cannot be read by this version of voiceflow-worker ({error}): a newer version wrote it, or it is "
+        "damaged. Nothing was changed. Upgrade this installation; if no newer version uses the store, restore a backup."
     )
 
 

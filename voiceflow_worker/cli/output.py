@@ -23,6 +23,7 @@ from voiceflow_worker.errors import (
     RequestFailedError,
     StoreError,
     UnknownBackendError,
+    UnreadableRecordError,
     VoiceflowError,
     VoiceUnavailableError,
 )
@@ -310,7 +311,7 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
         case UnknownBackendError() | InvalidInputError():
             return ExitCode.BAD_INPUT, str(error)
-        case StoreError():
+        case StoreError() if not isinstance(error, UnreadableRecordError):
             return ExitCode.OUT_OF_REACH, f"the store cannot be used: {error}"
         case CallNotSentError() | CallLogUnavailableError() | VoiceUnavailableError():
             return ExitCode.OUT_OF_REACH, str(error)

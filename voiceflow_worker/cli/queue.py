@@ -151,6 +151,8 @@ def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
     yield from (f"ordered: {each.in_words()}" for each in found.ordered[:3])
     for task, error in found.failing.items():
         yield f"failing: {task} ({error})"
+    if found.unreadable.count:
+        yield f"unreadable: {found.unreadable.in_words()}; see `voiceflow doctor`"
     if found.doubts:
         yield f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`"
 

@@ -121,9 +121,10 @@ class DrainCheck:
     async def is_done(self) -> bool:
         """Whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary.
 
+        A job whose lease has ended and that no version here can read does not count: no sweep can move it.
         Due jobs behind a hold count only if the hold ends by itself within `SHORT_HOLD`.
         """
-        if _are_under_way(await self._counts()):
+        if await self._are_under_way(await self._counts()):
             return False
         now = self._store.clock.now()
         closed = await self._closed(now)
@@ -136,7 +137,7 @@ class DrainCheck:
             return False
         # Counted again: another worker may have leased a job before the due jobs were counted.
         counts = await self._counts()
-        if _are_under_way(counts):
+        if await self._are_under_way(counts):
             return False
         awaited = counts[JobState.SUBMITTED] and self._policy.outcomes is OutcomeSource.WEBHOOK
         return not (awaited and await self._heartbeats.has_receiver())
@@ -156,6 +157,15 @@ class DrainCheck:
             clock=await clock_behind(self._store, self._queue, allowed=self._policy.clock_skew),
         )
 
+    async def _are_under_way(self, counts: Mapping[JobState, int]) -> bool:
+        for state in (JobState.LEASED, JobState.SENDING):
+            if counts[state]:
+                ended = Due(queue=self._queue, state=state, by=self._store.clock.now(), limit=MOST_NEXT)
+                all_of_queue = await count_states(self._store, self._queue)
+                if await self._store.count(ended) < all_of_queue[state] or await find_jobs(self._store, ended):
+                    return True
+        return False
+
     async def _counts(self) -> Mapping[JobState, int]:
         return await count_states(self._store, self._queue, batch_id=self._batch_id)
 
@@ -166,10 +176,6 @@ class DrainCheck:
 
     async def _held(self, closed: list[Gate], by: datetime) -> int:
         return await held_count(self._store, self._queue, closed, by=by, batch_id=self._batch_id)
-
-
-def _are_under_way(counts: Mapping[JobState, int]) -> bool:
-    return bool(counts[JobState.LEASED] or counts[JobState.SENDING])
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:

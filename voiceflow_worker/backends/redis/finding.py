@@ -55,10 +55,12 @@ async def _by_time(
     asked = {"queue": read.queue, "times": index, "latest": micros(latest)}
     found: dict[str, Job] = {}
     behind: Sequence[str] | None = None
-    while behind != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
+    seen = 0
+    while behind != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - seen)) > 0:
         behind, *rows = await manager.run(
             "jobs", asked | {"most": most} | ({} if behind is None else {"behind": behind})
         )
+        seen += len(rows)
         for job in readable(rows, partial(job_of_row, read.queue)):
             found.setdefault(job.id, job)
     return list(found.values())

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -250,12 +251,24 @@ def newest_first(at: datetime) -> str:
 
 def report_unreadable(record: str, error: Exception) -> None:
     """Log and count, once in this process, that a record was skipped because this version cannot read it."""
+    if (noted := _noted.get()) is not None:
+        noted.add(str(error))
     _report(record, str(error))
 
 
 def unreadable_here() -> int:
     """The number of records that this process has skipped."""
     return _skipped.total()
+
+
+@contextmanager
+def noting_unreadable() -> Generator[set[str]]:
+    """A set that gets the error of each record that is skipped by reads in this block, also of those skipped before."""
+    token = _noted.set(found := set[str]())
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
 
 
 @contextmanager
@@ -270,6 +283,7 @@ def skip_unreadable(record: str) -> Generator[None]:
 
 
 _skipped: Counter[str] = Counter()
+_noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
 
 
 @lru_cache(maxsize=1024)

@@ -13,13 +13,16 @@ from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, he
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.ports.reading import count_states, due_count, find_jobs, gates_of, limits_of
+from voiceflow_worker.core.ports.reading import count_states, due_count, find_jobs, gates_of, limits_of, totals_of
 from voiceflow_worker.core.ports.reads import Due, Waiting
+from voiceflow_worker.core.ports.record_set import noting_unreadable
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
-from voiceflow_worker.model.text.wording import in_words, rfc3339
+from voiceflow_worker.model.jobs.totals import STATE
+from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
 
+_STATE_NAMES = frozenset(state.value for state in JobState)
 _TURN = "for their turn"
 MOST_READ = 500
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
@@ -142,6 +145,47 @@ def _first_of(jobs: Sequence[Job], *, at: datetime) -> NextCall | None:
     return first if first is not None and first.at > at else None
 
 
+MOST_CHECKED = 100
+"""The most calls of a state that are read to count the unreadable ones, by due time."""
+_NOT_OVER = [state for state in JobState if not state.is_final]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableCalls:
+    """Calls that have not ended and whose records cannot be read, so that nothing happens to them.
+
+    Of each state, the first `MOST_CHECKED` by due time are read. If `is_exact` is False, there may be more.
+    """
+
+    count: int = 0
+    is_exact: bool = True
+    example: str = ""
+    """What is wrong with one of them."""
+
+    def in_words(self) -> str:
+        """The count as a clause, such as `at least 2 calls cannot be read`."""
+        return f"{'' if self.is_exact else 'at least '}{count_of(self.count, 'call')} cannot be read"
+
+
+async def unreadable_calls(store: Store, queue: str) -> UnreadableCalls:
+    """Count the calls of a queue that have not ended and cannot be read, in one read for each state that has any."""
+    totals = await totals_of(store, queue)
+    states = totals.states
+    # Of a state that this version lacks: no read finds them, and counters have them.
+    unknown = sum(
+        count
+        for name, count in totals.live.items()
+        if name.startswith(STATE) and name.removeprefix(STATE) not in _STATE_NAMES
+    )
+    with noting_unreadable() as found:
+        for state in _NOT_OVER:
+            if states[state]:
+                await find_jobs(store, Due(queue=queue, state=state, limit=MOST_CHECKED))
+    example = min(found, default="their state is that of a newer version" if unknown else "")
+    is_exact = all(states[state] <= MOST_CHECKED for state in _NOT_OVER)
+    return UnreadableCalls(count=len(found) + unknown, is_exact=is_exact, example=example)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
@@ -168,6 +212,7 @@ class QueueStatus:
     has_receiver: bool = False
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
     clock: ClockBehind | None = None
+    unreadable: UnreadableCalls = field(default_factory=UnreadableCalls)
     imports: tuple[StagedImport, ...] = ()
     """The imports that have not ended, with their staged calls."""
 
@@ -205,6 +250,8 @@ class QueueStatus:
             **({} if self.clock is None else {"clock_behind_seconds": self.clock.by.total_seconds()}),
             "doubts": self.doubts,
             "overdue_outcomes": self.overdue_outcomes,
+            "unreadable": self.unreadable.count,
+            "unreadable_is_exact": self.unreadable.is_exact,
             "total": self.total,
         }
 
@@ -258,4 +305,5 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         has_receiver=await heartbeats.has_receiver(),
         failing=await heartbeats.failing(queue),
         clock=await clock_behind(store, queue, allowed=clock_skew),
+        unreadable=await unreadable_calls(store, queue),
     )

@@ -32,7 +32,7 @@ from voiceflow_worker.core.settling.verdicts import (
 )
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.callflow import body_to, check_body
+from voiceflow_worker.model.flows.callflow import body_problem, body_to
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -48,7 +48,6 @@ from voiceflow_worker.model.reports.verdict import (
 
 _log = structlog.get_logger("voiceflow.submit")
 
-BROKEN_BODY = "nobody was called; enqueue the call again"
 _STOPPED = "its worker was stopped"
 _NO_CAPACITY = "the rate allows no further call yet"
 _NOT_JOURNALLED = "journal entries of calls were not stored, and the calls are not sent now"
@@ -265,10 +264,9 @@ class Submitter:
                 return self._not_sent(NotSentCause.MISSED_SLOT, "the call missed its send slot")
         if (late := self._why_not(dispatch)) is not None:
             return PendingVerdict(late, clock.now())
-        try:
-            check_body(job.body)
-        except ValueError as error:
-            return self._not_sent(NotSentCause.BROKEN_BODY, f"its body in the store is broken ({error}): {BROKEN_BODY}")
+        if (problem := body_problem(job.body)) is not None:
+            why = f"its body in the store is broken ({problem}): nobody was called; enqueue the call again"
+            return self._not_sent(NotSentCause.BROKEN_BODY, why)
         now = clock.now()
         body = body_to(job.body, job.number) if job.place else job.body
         placement = Placement(body=body, client_request_id=post.client_request_id, valid_until=post.valid_until)

@@ -475,11 +475,13 @@ def body_from(stored: str, source: str) -> str:
     return _text(body)
 
 
-def check_body(stored: str) -> None:
-    """Raise ValueError for a stored text that is not the body of a call: a JSON object with a call to a number."""
-    _with_first_call(stored)
-    if not (stored.startswith("{") and stored.endswith("}")):
-        raise ValueError("it has space around its JSON object")
+def body_problem(stored: str) -> str | None:
+    """Why a stored text is not the body of a call: a JSON object with a call to a number; None if it is one."""
+    try:
+        _with_first_call(stored)
+    except ValueError as error:
+        return str(error)
+    return None if stored.startswith("{") and stored.endswith("}") else "it has space around its JSON object"
 
 
 def _with_first_call(stored: str) -> tuple[dict[str, object], dict[str, object]]:

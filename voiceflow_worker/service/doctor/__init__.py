@@ -40,6 +40,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("limits", store.limits),
     ("holds", store.holds),
     ("doubts", store.doubts),
+    ("records", store.records),
     ("schedules", store.schedules),
 )
 

@@ -11,11 +11,12 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.reporting.status import read_status
+from voiceflow_worker.core.reporting.status import read_status, unreadable_calls
 from voiceflow_worker.core.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.core.rollback import JournalCheck, check_journals
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
+from voiceflow_worker.model.flows.callflow import body_problem
 from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
@@ -122,6 +123,31 @@ async def doubts(context: CheckContext) -> Diagnosis:
         remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "
         "--state in_doubt`) by hand with `voiceflow calls resolve`",
     )
+
+
+async def records(context: CheckContext) -> Diagnosis:
+    """Check that the calls that have not ended can be read, and that the bodies of the next ones are whole."""
+    store, queue = context.store, context.settings.queue
+    found = await unreadable_calls(store, queue)
+    if found.count:
+        return failure(
+            f"{found.in_words()}, and nothing happens to them: {found.example}",
+            remedy="if a newer version of voiceflow-worker uses this store, upgrade this installation. Otherwise they "
+            "are damaged: keep a copy of the store, restore a backup (`voiceflow restore` for SQLite), or look for "
+            "them in the log of 8x8 and enqueue those that were not called under another unique key",
+        )
+    broken = [
+        job.id
+        for job in await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_CALLS))
+        if body_problem(job.body) is not None
+    ]
+    if broken:
+        return failure(
+            f"the stored body of {count_of(len(broken), 'waiting call')} is broken, such as of {broken[0]}: each ends "
+            "as failed when it is due, and nobody is called",
+            remedy="cancel them with `voiceflow calls cancel`, and enqueue them again under another unique key",
+        )
+    return ok("the calls that wait or are in progress can be read")
 
 
 async def schedules(context: CheckContext) -> Diagnosis | None:
