@@ -162,9 +162,9 @@ def refuse_number(name: str, value: object) -> None:
     for each in cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,):
         if isinstance(each, int | float):
             raise InvalidInputError(
-                f"{name} is {each!r}, a number and not a text: with render_template_as_native_obj a template that "
-                "renders to digits becomes a number, which has lost its plus and cannot be read with certainty. Put "
-                "quotes around the template, as in \"'{{ params.number }}'\", or give a text"
+                f"{name} is {each!r}, a number and not a text: with render_template_as_native_obj every text of "
+                "digits becomes a number, which has lost its plus and cannot be read with certainty. Put quotes around "
+                "what the text has, as in \"'{{ params.number }}'\" and \"'+4722334455'\""
             )
 
 

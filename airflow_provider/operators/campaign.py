@@ -16,13 +16,14 @@ from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, doubt
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent, count_cancelled
-from airflow_provider.calls.people import DESTINATION, HiddenRows, rows_of_query
+from airflow_provider.calls.people import HiddenRows, rows_of_query
 from airflow_provider.calls.task_record import recorded_batches
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import WaitingTask
 from voiceflow_worker import CallQueue, InvalidInputError, JobState
+from voiceflow_worker.campaigns.files.rows import number_columns, row_name
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
@@ -144,11 +145,14 @@ class VoiceCampaignOperator(WaitingTask):
     def _rendered(self, context: Context) -> Iterator[tuple[str, object]]:
         yield from super()._rendered(context)
         if getattr(context.get("dag"), "render_template_as_native_obj", False):
-            named = self.number_column.split(",") if isinstance(self.number_column, str) else self.number_column
-            columns = [each.strip() for each in named or [DESTINATION]]
-            for place, row in enumerate(cast("Sequence[object]", self.rows or ())):
-                for column in columns if isinstance(row, Mapping) else ():
-                    yield f"rows[{place}].{column}", cast("Mapping[str, object]", row).get(column)
+            given = self.number_column
+            named = number_columns(given) if given is None or isinstance(given, str) else given
+            read = {row_name(name) for name in (*named, "source")}
+            rows = cast("object", self.rows)
+            for place, row in enumerate(cast("Iterable[object]", rows) if isinstance(rows, Iterable) else ()):
+                for column, value in cast("Mapping[object, object]", row).items() if isinstance(row, Mapping) else ():
+                    if row_name(str(column)) in read:
+                        yield f"rows[{place}].{column}", value
 
     def _calls(self, context: Context) -> TaskCalls:
         identity = TaskIdentity.of(context)

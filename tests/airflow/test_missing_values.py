@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -79,10 +80,27 @@ def test_a_field_that_jinja_renders_to_a_number_is_refused(kind: Any, name: str,
         task.execute(context("native", dag=task.dag))
 
 
-def test_a_number_in_a_row_of_a_native_dag_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        ("destination", {}),
+        ("Destination", {}),
+        ("source", {}),
+        ("SOURCE", {}),
+        ("Handy", {"number_column": "mobile, handy"}),
+        ("handy", {"number_column": ["mobile", "Handy"]}),
+    ],
+)
+def test_a_number_in_a_row_of_a_native_dag_is_refused(column: str, options: dict[str, Any]) -> None:
     native = SimpleNamespace(render_template_as_native_obj=True)
-    task = VoiceCampaignOperator(
-        task_id="t", say="Hi.", rows=[{"destination": "+4722334455"}, {"destination": 4722334455}]
-    )
-    with pytest.raises(AirflowFailException, match=r"rows\[1\].destination is 4722334455, a number and not a text"):
+    rows = [{column: "+4722334455"}, {column: 4722334455}]
+    task = VoiceCampaignOperator(task_id="t", say="Hi.", rows=rows, country="US", **options)
+    with pytest.raises(AirflowFailException, match=rf"rows\[1\].{column} is 4722334455, a number and not a text"):
         task.execute(context("native", dag=native))
+
+
+def test_rows_that_native_rendering_makes_a_number_are_refused_as_rows(connect: Callable[..., None]) -> None:
+    connect(password="a-key", extra={"sub_account": "tests", "store": "redis://127.0.0.1:1"})
+    task = VoiceCampaignOperator(task_id="t", say="Hi.", rows=5)
+    with pytest.raises(AirflowFailException, match="rows: they are int; give mappings"):
+        task.execute(context("native", dag=SimpleNamespace(render_template_as_native_obj=True)))
