@@ -69,14 +69,12 @@ def test_a_doubt_fails_the_task_with_the_remedy_and_goes_on_once_it_was_resolved
     assert airflow.posts_to("+6587650015") == 0
     (call,) = airflow.stage.calls("--number", "+6587650015")
     assert call["state"] == "in_doubt"
-    logs = "".join(
-        path.read_text(errors="replace") for path in airflow.home.glob("logs/dag_id=killed_unknowably/**/*.log")
-    )
-    assert f"voiceflow calls resolve {call['id']} --placed|--not-placed --post 1 " in logs
+    said = f"voiceflow calls resolve {call['id']} --placed|--not-placed --post 1 "
+    assert said in logs(airflow, "killed_unknowably", "call")
 
     def resolved() -> bool:
-        said = ("calls", "resolve", call["id"], "--not-placed", "--note", "not in the calls of the account")
-        return voiceflow(*said, env=airflow.stage.env).wait() == 0
+        words = ("calls", "resolve", call["id"], "--not-placed", "--note", "not in the calls of the account")
+        return voiceflow(*words, env=airflow.stage.env).wait() == 0
 
     airflow.wait(resolved, "the POST's validity to pass")
     airflow.cli("tasks", "clear", "killed_unknowably", "--yes")
@@ -94,6 +92,70 @@ def test_a_clear_calls_again_if_the_operator_says_so_and_a_retry_never_does(airf
     airflow.wait(lambda: airflow.tries("cleared", "same") == 2, "the cleared tasks to run")
     assert airflow.wait_for_run("cleared") == "success", airflow.log_tails()
     assert [airflow.posts_to(number) for number in numbers] == [2, 1]
+
+
+def test_a_clear_calls_again_although_lower_retries_make_the_same_sum(airflow: Airflow) -> None:
+    numbers = [f"+658765003{place}" for place in (1, 2, 3)]
+    airflow.trigger("lowered")
+    assert airflow.wait_for_run("lowered") == "success", airflow.log_tails()
+    (airflow.home / "retries").write_text("2")
+    airflow.cli("dags", "reserialize")
+    airflow.cli("tasks", "clear", "lowered", "--yes")
+    airflow.wait(lambda: set(airflow.tasks("lowered").values()) == {"success"}, "the cleared tasks")
+    assert airflow.wait_for_run("lowered") == "success", airflow.log_tails()
+    tried = airflow.rows("SELECT DISTINCT try_number, max_tries FROM task_instance WHERE dag_id = 'lowered'")
+    assert tried == [(2, 3)], "the same max_tries as before the clear"
+    assert [airflow.posts_to(number) for number in numbers] == [2, 2, 2]
+
+
+def test_a_number_that_native_rendering_makes_an_integer_fails_its_task_and_calls_nobody(airflow: Airflow) -> None:
+    called = "+4722334455"
+    airflow.trigger("native", conf={"number": called, "people": [{"destination": 4722334455}]})
+    assert airflow.wait_for_run("native") == "failed", airflow.log_tails()
+    assert airflow.tasks("native") == {
+        "bare": "failed",
+        "from": "failed",
+        "mapped[0]": "failed",
+        "mapped[1]": "success",
+        "people": "failed",
+    }
+    names = {"bare": "destination", "from": "source", "mapped": "destination", "people": "rows[0].destination"}
+    for task_id, name in names.items():
+        assert f"{name} is 4722334455, a number and not a text" in logs(airflow, "native", task_id)
+    ends = [entry["destination"] for entry in airflow.stage.ledger() if "4722334455" in entry["destination"]]
+    assert (ends, airflow.posts_to("+6587650041")) == ([called], 0)
+
+
+def test_the_execution_timeout_of_a_deferred_task_cancels_what_has_not_been_sent(airflow: Airflow) -> None:
+    airflow.stage.order("script", {"destination": "+6587650053", "outcome": "COMPLETED", "drop": True})
+    airflow.trigger("timed_out")
+    assert airflow.wait_for_run("timed_out") == "failed", airflow.log_tails()
+    names = ("call", "people", "ringing", "sensor")
+    assert airflow.tasks("timed_out") == {**dict.fromkeys(names, "failed"), "unsent": "success"}
+    for task_id in names:
+        assert "took longer than its execution_timeout" in logs(airflow, "timed_out", task_id)
+    found = [airflow.stage.calls("--number", f"+658765005{place}")[0]["state"] for place in (1, 2, 3, 4)]
+    assert found == ["cancelled", "cancelled", "submitted", "queued"], "a sensor cancels nothing"
+    assert [airflow.posts_to(f"+658765005{place}") for place in (1, 2, 3, 4)] == [0, 0, 1, 0]
+
+
+def test_a_call_that_fail_on_names_twice_counts_once(airflow: Airflow) -> None:
+    numbers = [f"+65876506{place}{digit}" for place in (0, 1) for digit in range(10)]
+    outcomes = ["BUSY" if number[-1] < "6" else "COMPLETED" for number in numbers]
+    airflow.stage.order(
+        "script", [{"destination": each, "outcome": outcome} for each, outcome in zip(numbers, outcomes, strict=True)]
+    )
+    airflow.trigger("twice_named")
+    assert airflow.wait_for_run("twice_named") == "failed", airflow.log_tails()
+    assert airflow.tasks("twice_named") == {"within_60": "success", "within_50": "failed"}
+    assert "6 of 10 calls ended as unreached, busy" in logs(airflow, "twice_named", "within_50")
+    assert [airflow.posts_to(number) for number in numbers] == [1] * 20
+
+
+def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:
+    """The logs of all tries and instances of a task."""
+    found = airflow.home.glob(f"logs/dag_id={dag_id}/**/task_id={task_id}/**/*.log*")
+    return "".join(path.read_text(errors="replace") for path in found).replace('\\"', '"')
 
 
 @pytest.mark.skipif(airflow_version() < (3, 3), reason="Airflow 3.3 brought it")

@@ -1,4 +1,4 @@
-# dags: whole_way, killed_after, killed_before, killed_unknowably, cleared
+# dags: whole_way, killed_after, killed_before, killed_unknowably, cleared, lowered, native, timed_out, twice_named
 """DAGs of the tests: enqueue, defer, outcome, branch; and tasks that are killed around their POST."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider.operators.voice import VoiceCallOperator
+from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from airflow_provider.sensors.voice import VoiceOutcomeSensor
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 (Airflow reads it as UTC)
@@ -142,3 +142,56 @@ with DAG("cleared", schedule=None, start_date=START, default_args=QUICK):
         on_clear="call_again",
     )
     VoiceCallOperator(task_id="same", destination="+6587650022", say="Hello.", deferrable=False, poll_interval=1)
+
+RETRIES = Path(os.environ["VOICEFLOW_TEST_FOLDER"]) / "retries"
+"""The file with the retries of a DAG that a test changes between two runs of its tasks."""
+
+with DAG(
+    "lowered",
+    schedule=None,
+    start_date=START,
+    default_args={"retries": int(RETRIES.read_text()) if RETRIES.exists() else 3, "on_clear": "call_again"},
+):
+    VoiceCallOperator(task_id="one", destination="+6587650031", say="Hello.", poll_interval=1)
+    VoiceCallOperator.partial(task_id="mapped", say="Hello.", poll_interval=1).expand(
+        destination=["+6587650032", "+6587650033"]
+    )
+
+with DAG("native", schedule=None, start_date=START, render_template_as_native_obj=True):
+    number = "{{ dag_run.conf['number'] }}"
+    VoiceCallOperator(task_id="bare", destination=number, say="Hello.", country="NO", poll_interval=1)
+    VoiceCallOperator(task_id="from", destination="'+6587650041'", source=number, say="Hello.", poll_interval=1)
+    VoiceCallOperator.partial(task_id="mapped", say="Hello.", poll_interval=1).expand(
+        destination=[number, f"'{number}'"]
+    )
+    VoiceCampaignOperator(task_id="people", rows="{{ dag_run.conf['people'] }}", say="Hello.", poll_interval=1)
+
+with DAG(
+    "timed_out",
+    schedule=None,
+    start_date=START,
+    default_args={"execution_timeout": timedelta(seconds=20), "deferrable": True},
+):
+    VoiceCallOperator(task_id="call", destination="+6587650051", say="Hello.", send="worker", poll_interval=1)
+    VoiceCampaignOperator(
+        task_id="people", rows=[{"destination": "+6587650052"}], say="Hello.", send="worker", poll_interval=1
+    )
+    VoiceCallOperator(task_id="ringing", destination="+6587650053", say="Hello.", poll_interval=1)
+    unsent = VoiceCallOperator(
+        task_id="unsent", destination="+6587650054", say="Hello.", send="worker", wait_for=None, poll_interval=1
+    )
+    unsent >> VoiceOutcomeSensor(
+        task_id="sensor", job_id="{{ ti.xcom_pull(task_ids='unsent')['id'] }}", poke_interval=1
+    )
+
+with DAG("twice_named", schedule=None, start_date=START):
+    for place, fail_ratio in enumerate((0.6, 0.5)):
+        VoiceCampaignOperator(
+            task_id=f"within_{fail_ratio:.0%}".strip("%"),
+            rows=[{"destination": f"+65876506{place}{digit}"} for digit in range(10)],
+            say="Hello.",
+            fail_on=("unreached", "busy"),
+            fail_ratio=fail_ratio,
+            deferrable=True,
+            poll_interval=1,
+        )
