@@ -13,8 +13,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.api.clients import CALL, program
-from voiceflow_worker import Store
+from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.api.http_api import OPERATIONS
+from voiceflow_worker.core.ports.record_set import unreadable_here
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
@@ -154,6 +155,68 @@ async def test_every_answer_is_one_that_the_document_has(memory: Store) -> None:
 @pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
 async def test_every_answer_to_thousands_of_requests_is_one_that_the_document_has(store: Store) -> None:
     assert await hold(store, rounds=300) > 3000
+
+
+ODD: list[Any] = [
+    None, True, 5, -1, 0.5, 1e308, 2**70, "", " ", "x", "a\x00b", "a\ud800", "x" * 5000, "{{x}}", "9" * 40, [], [5],
+    ["x"], [[]], {}, {"a": 5}, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "99999999999d",
+]  # fmt: skip
+NEEDED: Json = {
+    "/v1/calls": CALL,
+    "/v1/campaigns": {"rows": [{"destination": "+6587654321"}], "say": "Hello.", "batch": "march"},
+    "/v1/escalations": {"say": "Wake up.", "numbers": ["+6587654321"]},
+    "/v1/calls/{id}/resolve": {"note": "seen", "placed": True},
+    "/v1/queues/{name}/rate": {"rate": 5},
+    "/v1/hooks/alertmanager": {"alerts": []},
+}
+"""A body that is right, of the operations that need one."""
+
+
+def odd_bodies(document: Json) -> Iterator[tuple[str, str, Json]]:
+    """For each field of each body an odd value, beside a body that is right."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            of_type = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if of_type is not None:
+                schema = document["components"]["schemas"][of_type["schema"]["$ref"].rpartition("/")[2]]
+                for name in schema["properties"]:
+                    yield from ((method, path, {**NEEDED.get(path, {}), name: value}) for value in ODD)
+
+
+async def try_odd_bodies(store: Store, *, every: int) -> None:
+    """Send them; no answer is a failure of the server, and all that was stored can be read again."""
+    skipped = unreadable_here()
+    async with program(store) as client:
+        document = cast("Json", (await client.get("/v1/openapi.json")).json())
+        first = await client.post("/v1/calls", json={**CALL, "batch": "march"}, headers={"Idempotency-Key": "first"})
+        named = {"{id}": first.json()["id"], "{name}": "default", "{number}": "%2B6580000001"}
+        for place, (method, path, body) in enumerate(odd_bodies(document)):
+            if place % every:
+                continue
+            url = path.replace("/batches/{id}", "/batches/march")
+            for each, value in named.items():
+                url = url.replace(each, value)
+            headers = {"Idempotency-Key": f"key-{place}", "Content-Type": "application/json"}
+            answer = await client.request(method, url, content=json.dumps(body), headers=headers)
+            told = (method, path, body, answer.status_code, answer.text[:500])
+            assert answer.status_code < 500, told
+            assert str(answer.status_code) in document["paths"][path][method]["responses"], told
+        for path in ("calls", "batches", "escalations", "suppression", "audit", "queues/default"):
+            assert (await client.get(f"/v1/{path}")).status_code == 200, path
+    queue = CallQueue(store)
+    assert len(await queue.find(limit=None)) == (await queue.status()).total
+    assert (unreadable_here(), (await queue.status()).unreadable.count) == (skipped, 0)
+
+
+async def test_an_odd_value_of_a_field_is_answered_and_stored_so_that_it_can_be_read(store: Store) -> None:
+    await try_odd_bodies(store, every=101)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
+async def test_many_odd_values_of_every_field_are_answered_and_stored_so_that_they_can_be_read(store: Store) -> None:
+    await try_odd_bodies(store, every=5)
 
 
 async def test_every_route_is_in_the_document_under_a_name_of_its_own(memory: Store) -> None:

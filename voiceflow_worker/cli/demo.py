@@ -20,7 +20,15 @@ from cyclopts import Parameter
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.cli.opening import log_to_stderr, settings_from, signals_to
-from voiceflow_worker.cli.options import JsonOption, PortOption, QueueOption, SpeedOption, StoreOption, WebAddressOption
+from voiceflow_worker.cli.options import (
+    HostOption,
+    JsonOption,
+    PortOption,
+    QueueOption,
+    SpeedOption,
+    StoreOption,
+    WebAddressOption,
+)
 from voiceflow_worker.cli.output import ExitCode, Output, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -218,7 +226,7 @@ def example_file(name: str) -> Generator[Path]:
 
 async def sandbox(
     *,
-    host: str = "127.0.0.1",
+    host: HostOption = "127.0.0.1",
     port: PortOption = 8088,
     webhook: WebAddressOption = None,
     seed: str = "0",

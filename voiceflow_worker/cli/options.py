@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -72,6 +74,17 @@ def _speed(_type: Any, value: float) -> None:
         raise ValueError(f"{value:g} is not a speed: give a number above 0; at speed 60, a minute takes a second")
 
 
+def _host(_type: Any, value: str | None) -> None:
+    if value is None or re.fullmatch(r"[0-9A-Za-z_.-]{1,253}", value):
+        return
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValueError(
+            f"{value[:60]!r} is not an address to listen on: give one such as 127.0.0.1, 0.0.0.0 or ::1"
+        ) from None
+
+
 def _web_address(_type: Any, value: Any) -> None:
 
     if value is not None:
@@ -104,6 +117,7 @@ SinceOption = Annotated[
     ),
 ]
 PortOption = Annotated[int, Parameter(validator=Number(gte=0, lte=65535), metavar="PORT")]
+HostOption = Annotated[str, Parameter(validator=_host)]
 MetricsPortOption = Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535), metavar="PORT")]
 LimitOption = Annotated[
     int, Parameter(validator=Number(gte=0), metavar="N", help="List at most this many; 0 lists all.")

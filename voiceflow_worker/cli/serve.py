@@ -25,6 +25,7 @@ from voiceflow_worker.cli.opening import (
 )
 from voiceflow_worker.cli.options import (
     Flag,
+    HostOption,
     NotifyOption,
     PortOption,
     StoreOption,
@@ -59,7 +60,7 @@ LINGER = timedelta(seconds=2)
 
 async def serve(
     *,
-    host: str = "127.0.0.1",
+    host: HostOption = "127.0.0.1",
     port: PortOption = 8080,
     register: Annotated[str | None, Parameter(metavar="URL")] = None,
     force: Annotated[bool, Flag] = False,

@@ -21,7 +21,7 @@ from voiceflow_worker.cli.opening import (
     supervised,
     voice_client,
 )
-from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
+from voiceflow_worker.cli.options import Flag, HostOption, MetricsPortOption, NotifyOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout, with_remedies
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.outside import SystemClock
@@ -48,7 +48,7 @@ async def worker(
     drain: Annotated[bool, Flag] = False,
     processes: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     metrics_port: MetricsPortOption = None,
-    metrics_host: str | None = None,
+    metrics_host: HostOption | None = None,
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
     common: QueueOptions = QueueOptions(),
