@@ -224,7 +224,7 @@ BAD: list[tuple[dict[str, Any], str | None]] = [
     ({"to": "87654321"}, "to"), ({"to": None}, "to"), ({"to": ["+6587654321"]}, "to"), ({"to": 6587.5}, "to"),
     ({"to": ""}, "to"), ({"to": "+65 8765 4321, +65 8765 4322"}, "to"), ({"say": ""}, "say"), ({"say": None}, None),
     ({"say": " "}, "say"), ({"say": "x" * 10_001}, "say"), ({"say": "{% for i in range(99999) %}x{% endfor %}"}, "say"),
-    ({"say": "Hello {{name}}."}, "name"), ({"flow": BODY}, None), ({"say": None, "flow": []}, "flow"),
+    ({"say": "Hello {{name}}."}, "data/name"), ({"flow": BODY}, None), ({"say": None, "flow": []}, "flow"),
     ({"say": None, "flow": {"callflow": []}}, None), ({"say": None, "flow": {"callflow": 5}}, None),
     ({"say": None, "flow": "/etc/passwd"}, "flow"), ({"ivr": "confirm"}, None), ({"colour": "red"}, "colour"),
     ({"template": "x.json"}, "template"), ({"file": "/etc/passwd"}, "file"), ({"campaign": "x.toml"}, "campaign"),
@@ -233,6 +233,9 @@ BAD: list[tuple[dict[str, Any], str | None]] = [
     ({"redial_on": "sunday"}, None), ({"redial_max": -1, "redial_on": "busy"}, None), ({"priority": 1e30}, None),
     ({"priority": "high"}, None), ({"data": []}, None), ({"data": {"a": {}}}, None),
     ({"data": {"a": "x" * 9000}}, None),
+    ({"say": "Hello {{name}}.", "data": {}}, "data/name"), ({"say": "{{name}}", "data": {"Name": "Ann"}}, "data/name"),
+    ({"say": "Hello {{name}}.", "data": {"name": ""}}, "data/name"), ({"say": "Hello.", "name": "Ann"}, "name"),
+    ({"say": "On {{day|date}}.", "data": {"day": "soon"}}, "data/day"),
     ({"batch": "b" * 51}, None), ({"country": "Atlantis"}, None), ({"source": "nobody"}, None),
     ({"language": ["en"]}, "language"), ({"data": {"n": 2**70}}, None), ({"source": {"SG": 1}}, None),
 ]  # fmt: skip
@@ -250,6 +253,20 @@ async def test_what_is_wrong_has_a_finding_and_nothing_is_stored(memory: Store) 
             if column is not None:
                 assert f"/{column}" in {each["pointer"] for each in found}, (fields, found)
     assert not await CallQueue(memory).find()
+
+
+async def test_a_missing_field_is_no_name_in_the_data(memory: Store) -> None:
+    """Also if the data has the same name: a program that follows the pointer mends what is wrong."""
+    async with program(memory) as client:
+        for path, data, missing in (
+            ("/v1/calls", {"to": "+6587654321"}, "/to"),
+            ("/v1/escalations", {"numbers": ["+6587654321"]}, "/numbers"),
+        ):
+            body = {"say": "Your order is ready.", "data": data}
+            refused = await client.post(path, json=body, headers={"Idempotency-Key": "1"})
+            found = {each["pointer"] for each in findings_of(refused)}
+            assert missing in found, refused.text
+            assert not {each for each in found if str(each).startswith("/data/")}
 
 
 async def test_settings_complete_a_call_and_what_is_missing_is_told() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -117,6 +118,28 @@ def request_for(dice: Dice, method: str, path: str, operation: Json, ids: list[s
     return httpx.Request(method.upper(), f"http://calls{path}?{urlencode(query)}", headers=headers, content=content)
 
 
+def times_told(schema: Json, value: Any, document: Json, *, at: str = "") -> Iterator[tuple[str, str | None]]:
+    """The place and the format of each time in an answer, where the schema says what is there."""
+    if "$ref" in schema:
+        schema = cast("Json", document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    fits = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(fits) == 1:
+        schema = fits[0]
+    if isinstance(value, dict):
+        for name, each in cast("Json", value).items():
+            if name in schema.get("properties", {}):
+                yield from times_told(schema["properties"][name], each, document, at=f"{at}/{name}")
+    elif isinstance(value, list):
+        for each in value:
+            yield from times_told(schema.get("items", {}), each, document, at=at)
+    elif isinstance(value, str) and (schema.get("format") == "date-time" or re.fullmatch(_RFC_3339, value)):
+        assert re.fullmatch(_RFC_3339, value), (at, value)
+        yield at, schema.get("format")
+
+
+_RFC_3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
+
+
 async def hold(store: Store, *, rounds: int) -> int:
     """Send requests of every kind, and hold each answer against the document."""
     sent = 0
@@ -140,6 +163,8 @@ async def hold(store: Store, *, rounds: int) -> int:
                     schema = {**of_type["schema"], "components": document["components"]}
                     errors = list(Draft202012Validator(schema).iter_errors(answer.json()))
                     assert not errors, (errors[0].message, told)
+                    for at, told_as in times_told(of_type["schema"], answer.json(), document):
+                        assert told_as == "date-time", (at, told)
                     if answer.status_code == 201 and path == "/v1/calls":
                         ids.append(answer.json()["id"])
                     sent += 1
@@ -248,3 +273,23 @@ async def test_generators_of_clients_can_read_every_schema(memory: Store) -> Non
         assert kinds, at
         assert "object" not in kinds or {"properties", "additionalProperties"} & set(schema), at
         assert "array" not in kinds or "items" in schema, at
+
+
+def models_within(schema: Json, name: str) -> Iterator[str]:
+    """The names that generators of clients make for the objects and the choices within a schema, as they nest."""
+    for field, each in schema.get("properties", {}).items():
+        within = name + "".join(f"{part[:1].upper()}{part[1:]}" for part in field.split("_"))
+        for one in (each, each.get("items", {}), *each.get("anyOf", ())):
+            if "$ref" not in one and ("enum" in one or "object" in str(one.get("type"))):
+                yield from (within, f"{within}Item")
+            yield from models_within(one, within)
+
+
+async def test_no_model_of_a_generated_client_has_the_name_of_another(memory: Store) -> None:
+    """openapi-python-client leaves out a model, and all that refers to it, if its name is taken."""
+    async with program(memory) as client:
+        document = cast("Json", (await client.get("/v1/openapi.json")).json())
+    schemas = document["components"]["schemas"]
+    made = {within: name for name, schema in schemas.items() for within in models_within(schema, name)}
+    assert len(made) > 20
+    assert not {within: name for within, name in made.items() if within in schemas}

@@ -219,7 +219,7 @@ async def test_all_that_is_wrong_with_a_request_is_told_at_once_in_the_words_of_
         assert [each["pointer"] for each in findings_of(queue)] == [None, None, "/note", "/for"]
         missing = findings_of(await call(client, say="Hello {{nme}}."))
         assert [(each["pointer"], each["detail"]) for each in missing] == [
-            ("/nme", "has no value, but the text needs it; give nme a value")
+            ("/data/nme", "has no value, but the text needs it; give nme a value")
         ]
         nothing = findings_of(await call(client, to=None))
         assert ("/to", "missing") in {(each["pointer"], each["code"]) for each in nothing}

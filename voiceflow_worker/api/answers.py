@@ -220,9 +220,7 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], flow: str, schema: Mapp
             code = MISSING
         elif not place and column in body and column not in schema.get("properties", {}):
             code = UNKNOWN
-        data = body.get("data")
-        in_data = not place and column not in body and isinstance(data, dict) and column in data
-        place += ["data", column] if in_data else [column]
+        place += [column] if place else _place_of(column, body=body, flow=flow, names=schema.get("properties", {}))
         column = None
     elif found.path is not None and not is_uploaded:
         steps = _INDEX.sub(r".\1", found.path.removeprefix("$")).split(".")
@@ -236,6 +234,14 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], flow: str, schema: Mapp
         row=row,
         column=column if is_uploaded else None,
     )
+
+
+def _place_of(column: str, *, body: Mapping[str, Any], flow: str, names: Mapping[str, Any]) -> Sequence[str]:
+    """The place of a column in a body: a field of it, or a name in one that holds names. Others belong into `data`."""
+    if column in body or column in names or "data" not in names:
+        return [column]
+    flow_given = body.get(flow)
+    return [flow if isinstance(flow_given, dict) and column in flow_given else "data", column]
 
 
 def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:

@@ -13,7 +13,7 @@ from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import AFTER, Json, Note, Operation, PageOf, Preview, Schema, Told, Wait
+from voiceflow_worker.api.operations import AFTER, Json, Note, Operation, PageOf, Preview, Schema, TimeTold, Told, Wait
 from voiceflow_worker.api.queues import Gate, HoldRequest
 from voiceflow_worker.campaigns.fields import EDITED, properties_of
 from voiceflow_worker.campaigns.reading import Of
@@ -57,7 +57,7 @@ class BatchProgress(Told):
     doubts: int
     staged: int = Field(0, description="Calls of an import that has not ended: nobody is called for them.")
     rate_now: float = 0
-    ends_at: str | None = None
+    ends_at: TimeTold | None = None
     hold: Json | None = None
 
 
@@ -102,8 +102,8 @@ class EditedBatch(Told):
     leaving: int = 0
     too_late: int = 0
     dry_run: bool = False
-    first_at: str | None = None
-    last_at: str | None = None
+    first_at: TimeTold | None = None
+    last_at: TimeTold | None = None
 
 
 class ReleasedCalls(Told):

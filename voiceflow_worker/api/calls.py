@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, resource_version
 from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import Body, Json, Note, Operation, PageOf, Schema, Told, Wait
+from voiceflow_worker.api.operations import Body, Json, Note, Operation, PageOf, Schema, TimeTold, Told, Wait
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.ports.identity import queue_of
@@ -73,8 +73,8 @@ class Outcome(Told):
     session_status: str | None
     code: int | None
     message: str | None
-    started_at: str | None
-    ended_at: str | None
+    started_at: TimeTold | None
+    ended_at: TimeTold | None
     seconds: float | None
     digits: str | None = Field(description="The keys that were pressed.")
     answer: str | None = Field(description="What the menu calls them.")
@@ -89,13 +89,13 @@ class Attempt(Told):
     number: int
     destination: str = ""
     client_request_id: str
-    began_at: str | None
-    answered_at: str | None
+    began_at: TimeTold | None
+    answered_at: TimeTold | None
     session_id: str | None
     verdict: str | None
     code: int | None
     message: str | None = None
-    valid_until: str | None = None
+    valid_until: TimeTold | None = None
     outcome: Outcome | None = None
 
 
@@ -112,9 +112,9 @@ class Call(Told):
     destination: str
     further_numbers: list[str] = Field([], description="The person's other numbers, called after it.")
     priority: int = 0
-    created_at: str = ""
-    due_at: str | None = Field(None, description="null once the call has ended.")
-    valid_until: str | None = None
+    created_at: TimeTold
+    due_at: TimeTold | None = Field(None, description="null once the call has ended.")
+    valid_until: TimeTold | None = None
     attempt: int = 0
     session_id: str | None = None
     client_request_id: str | None = None

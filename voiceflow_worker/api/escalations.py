@@ -22,6 +22,7 @@ from voiceflow_worker.api.operations import (
     Query,
     Schema,
     Text,
+    TimeTold,
     Told,
     Wait,
 )
@@ -50,7 +51,7 @@ _ALERT = {
     "properties": {
         "status": {"type": "string", "enum": ["firing", "resolved"]},
         "fingerprint": {"type": ["string", "null"]},
-        "startsAt": {"type": "string"},
+        "startsAt": {"type": "string", "format": "date-time"},
         "labels": {"type": ["object", "null"], "additionalProperties": True},
         "annotations": {"type": ["object", "null"], "additionalProperties": True},
     },
@@ -105,7 +106,7 @@ class EscalationStep(Told):
     result: str = Field(description="The result in one word.")
     message: str
     call_id: str | None
-    at: str | None
+    at: TimeTold | None
 
 
 class Acknowledged(Told):
@@ -115,7 +116,7 @@ class Acknowledged(Told):
     number: str | None
     call_id: str | None
     by: str | None = Field(description="Who acknowledged without a call.")
-    at: str
+    at: TimeTold
 
 
 class Alarm(Told):
@@ -133,12 +134,12 @@ class Escalation(Told):
     state: EscalationState
     unique_key: str
     batch_id: str
-    created_at: str = ""
-    ended_at: str | None = None
+    created_at: TimeTold
+    ended_at: TimeTold | None = None
     reason: str | None = None
     message: str = Field(description="Its state, in a sentence.")
     acknowledged: Acknowledged | None
-    resting_until: str | None = Field(None, description="Until then nobody is called: it was acknowledged before.")
+    resting_until: TimeTold | None = Field(None, description="Until then nobody is called: it was acknowledged before.")
     blocked: str | None = Field(None, description="Why nobody can be called now.")
     may_ring: int = Field(0, description="Calls that had been sent before this order to end it, and may still ring.")
     alarms: list[Alarm] | None = None

@@ -84,8 +84,12 @@ Duration: TypeAlias = Annotated[
     WithJsonSchema({"type": ["string", "null"], "maxLength": LONGEST_TEXT, "description": "A duration, such as 10m."}),
 ]
 Time: TypeAlias = Annotated[
-    datetime | None, BeforeValidator(_time), WithJsonSchema({"type": ["string", "null"], "description": "RFC 3339."})
+    datetime | None,
+    BeforeValidator(_time),
+    WithJsonSchema({"type": ["string", "null"], "format": "date-time", "description": "RFC 3339."}),
 ]
+TimeTold: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""A time in an answer."""
 Rate: TypeAlias = Annotated[
     float | None,
     BeforeValidator(_rate),

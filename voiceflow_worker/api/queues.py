@@ -15,7 +15,19 @@ from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import AFTER, Country, Duration, Json, Note, Operation, PageOf, Rate, Time, Told
+from voiceflow_worker.api.operations import (
+    AFTER,
+    Country,
+    Duration,
+    Json,
+    Note,
+    Operation,
+    PageOf,
+    Rate,
+    Time,
+    TimeTold,
+    Told,
+)
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.core.suppression import SuppressionList
@@ -65,7 +77,7 @@ class Gate(Told):
     scope: str = Field(json_schema_extra={"enum": ["queue", "batch"]})
     name: str
     state: str = ""
-    until: str | None
+    until: TimeTold | None
     reason: str | None
 
 
@@ -85,7 +97,7 @@ class Queue(Told):
     schedules: list[Json] = Field([], description="The last run of each schedule, and when the next one is due.")
 
 
-class QueueRate(Told):
+class RateTold(Told):
     """The rate of a queue."""
 
     queue: str
@@ -97,8 +109,8 @@ class Suppressed(Told):
     """An entry of the suppression list."""
 
     number: str
-    since: str
-    until: str | None
+    since: TimeTold
+    until: TimeTold | None
     reason: str | None
 
 
@@ -120,7 +132,7 @@ class Receipt(Told):
     """What was erased of a person, without the number."""
 
     receipt: str
-    at: str
+    at: TimeTold
     erased: dict[str, int]
     cancelled: int = Field(description="Waiting calls that are never made.")
     kept: Json
@@ -131,7 +143,7 @@ class AuditEntry(Told):
     """Who ordered what."""
 
     id: str
-    at: str
+    at: TimeTold
     action: str
     on: Interface
     by: str | None = Field(description="The login, the name of the API secret, or the DAG and its run.")
@@ -251,7 +263,7 @@ OPERATIONS: Final = (
     Operation(
         method="PUT", path="/v1/queues/{name}/rate", handle=set_rate, body=RateRequest, **_OF_QUEUE,
         summary="Change the rate of a queue, for all its workers.",
-        answers={200: ("The rate that holds from now on.", [QueueRate])},
+        answers={200: ("The rate that holds from now on.", [RateTold])},
     ),
     Operation(
         method="GET", path="/v1/suppression", handle=list_suppressed, query=SuppressedPage,
