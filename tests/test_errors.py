@@ -36,7 +36,9 @@ def _made(kind: type[VoiceflowError]) -> VoiceflowError:
     """An error with all arguments that its constructor takes."""
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     wanted = [each.name for each in parameters if each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}]
-    error = kind(**{name: _GIVEN.get(name, f"its {name}") for name in wanted}) if wanted else kind("it failed")
+    says_it_all = not parameters  # its message is always the same
+    given = () if wanted or says_it_all else ("it failed",)
+    error = kind(*given, **{name: _GIVEN.get(name, f"its {name}") for name in wanted})
     error.add_note("a note")
     return error.remedied(Remedy.NAME_BATCH)
 
