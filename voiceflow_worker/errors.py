@@ -311,6 +311,8 @@ class StoreReadOnlyError(StoreError):
 
     in_public: ClassVar[str] = "the store cannot be written"
 
+    passes = True
+
 
 class JournalFileError(StoreReadOnlyError):
     """Raised when a worker cannot write its journal file, so that it sends nothing."""
@@ -318,8 +320,6 @@ class JournalFileError(StoreReadOnlyError):
     in_public: ClassVar[str] = (
         "a worker sends nothing: free space on the disk of its VOICEFLOW_STATE_DIR, or name a folder on another disk"
     )
-
-    passes = True
 
 
 class StoreCorruptError(StoreError):
