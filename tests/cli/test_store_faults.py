@@ -225,7 +225,7 @@ COMMANDS = [
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],
 ]  # fmt: skip
 """Every command with a `--store` but `doctor`, which tells of it among other things, `demo`, `call` and `restore`."""
-MAKING = {"enqueue", "worker", "serve", "schedule", "suppress import"}
+MAKING = {"enqueue", "worker", "serve", "schedule", "suppress add", "suppress import"}
 """Make a store of a file that is empty."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
+from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import (
     AsOption,
@@ -74,7 +75,9 @@ async def add(
     """
     from voiceflow_worker.actions.suppression import Suppress
 
-    async with acting(common.settings(), as_, stops=True, makes=True) as operator:
+    settings = common.settings()
+    makes = file_of(settings.store) is not None and settings.of_service("store") is None
+    async with acting(settings, as_, stops=True, makes=makes) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 
