@@ -201,9 +201,12 @@ def _part(ordinal: int, namespace: str, each: Sequence[str | tuple[str, str]] | 
         keys = [(key, "", True) if isinstance(key, str) else (*key, False) for key in each]
         groups, members, whole = ([key[column] for key in keys] for column in range(3))
         return _OF_KEYS, (ordinal, groups, members, whole, namespace, now, namespace, now)
-    more, values = "", list[object]()
+    more, values, beyond, after = "", list[object](), ">", each.after
     if each.group is not None:
-        more, values = "AND group_name = %s", [each.group]
-    if each.after is not None:
-        more, values = f"{more} AND (group_name, member) > (%s, %s)", [*values, *each.after]
+        # Without statistics, a planner takes the group of a number for two rows: asked for by `=`, all would be sorted.
+        more, values = "AND group_name <= %s", [each.group]
+        if after is None or after < (each.group, ""):
+            beyond, after = ">=", (each.group, "")
+    if after is not None:
+        more, values = f"{more} AND (group_name, member) {beyond} (%s, %s)", [*values, *after]
     return _PAGE.format(more=more), (ordinal, namespace, now, *values, max(each.limit, 0))
