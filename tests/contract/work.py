@@ -357,7 +357,10 @@ class SlotContract(Ground):
     async def test_a_burst_leaves_at_once_after_each_pause(self, store: Store) -> None:
         await limit(store, rate=1, burst=3)
         assert await self.allotted(store, 5) == [0, 0, 0, 1]
-        assert await self.allotted(store, 5, now=NOW + MINUTE) == [60, 60, 60, 61]
+        assert await self.allotted(store, 5, now=NOW + 5 * SECOND) == [5, 5, 5, 6]
+        # The time of the store may have been set meanwhile, so the burst waits for slots that may still be ahead.
+        assert await self.allotted(store, 5, now=NOW + MINUTE) == [61, 61, 61]
+        assert await self.allotted(store, 5, now=NOW + MINUTE + SECOND) == [62]
 
     async def test_each_queue_has_a_rate_of_its_own(self, store: Store) -> None:
         await limit(store, rate=1)

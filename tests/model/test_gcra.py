@@ -25,7 +25,8 @@ def allotted(*, tat: float, wanted: int, rate: float, burst: int, now: float) ->
     """The slots of so many calls that ask at one time, and the TAT after them."""
     times: list[float] = []
     for _ in range(wanted):
-        found = allot_slot(tat=tat, rate=rate, burst=burst, after=now, until=now + HORIZON)
+        last = times[-1] if times else 0.0
+        found = allot_slot(tat=tat, rate=rate, burst=burst, after=now, until=now + HORIZON, last=last)
         tat = found.tat
         times += [] if found.at is None else [found.at]
     return times, tat
@@ -70,7 +71,8 @@ def test_no_more_than_the_burst_leaves_at_once_however_long_the_queue_was_idle(
 ) -> None:
     _, tat = planned([(0.0, 5)], rate=rate, burst=burst)
     times, _ = allotted(tat=tat, wanted=100, rate=rate, burst=burst, now=2000 + idle)
-    assert sum(time < 2000 + idle + HORIZON + ROUNDING for time in times) <= burst
+    # The burst leaves at the last moment that was asked for, so its last slot may be beyond that by rounding.
+    assert burst - 1 <= sum(time < times[0] + ROUNDING for time in times) <= burst
 
 
 @given(rate=rates, burst=bursts, now=st.floats(0, 10**6), tat=st.floats(0, 10**6))

@@ -318,7 +318,7 @@ BEGIN
     ELSIF 0 < pace.tat AND pace.tat < after - differ THEN
         after := until;
     END IF;
-    found := greatest(after, pace.tat - tolerance);
+    found := greatest(after, least(pace.last, until), pace.tat - tolerance);
     IF found <= until THEN
         pace.last := found;
         pace.tat := greatest(pace.tat, found) + interval_;
@@ -326,7 +326,7 @@ BEGIN
     UPDATE voiceflow.paces
     SET rate = allowed.rate, burst = allowed.burst, tat = pace.tat, last = pace.last, unreached = NULL
     WHERE queue = of_queue;
-    RETURN ARRAY[CASE WHEN found <= until THEN found * 1e6 END, greatest(after, pace.tat - tolerance) * 1e6];
+    RETURN ARRAY[CASE WHEN found <= until THEN found * 1e6 END, greatest(found, pace.tat - tolerance) * 1e6];
 END;
 $$;
 

@@ -24,20 +24,28 @@ class SlotTime(NamedTuple):
 
 
 def allot_slot(
-    *, tat: float, rate: float, burst: int, after: float, until: float, unreached: float | None = None
+    *,
+    tat: float,
+    rate: float,
+    burst: int,
+    after: float,
+    until: float,
+    last: float = 0.0,
+    unreached: float | None = None,
 ) -> SlotTime:
     """The next send slot, not before `after` and not later than `until`, at `rate` per second.
 
-    `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. Unused time beyond the
-    burst is lost, so any sliding second holds at most `rate + burst` slots. All times are in seconds on one clock.
-    `until` must be less than `CLOCKS_DIFFER` apart for any two workers, the difference of clocks included.
+    `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. No slot is before the
+    `last` one. Unused time beyond the burst is lost, so any sliding second holds at most `rate + burst` slots. All
+    times are in seconds on one clock. `until` must be less than `CLOCKS_DIFFER` apart for any two workers, the
+    difference of clocks included.
 
     A TAT that no worker could have reached says that a clock was set, and that some workers do not know it yet. Nobody
     gets a slot then until all know: until nobody has reached the TAT for `CLOCKS_DIFFER`, by the time of the first who
     could not (`unreached`). If it was set back, the TAT is then reduced to the furthest one that a worker can reach:
     otherwise nothing would leave until the clock reached its earlier time again. If it was set forward, slots that were
-    allotted before may still be ahead, so the first one after such a gap is the latest. Store the returned `tat` and
-    `unreached` even if `at` is None.
+    allotted before may still be ahead, so the first one after such a gap is the latest, and a burst leaves with it.
+    Store the returned `tat` and `unreached` even if `at` is None.
     """
     interval = 1.0 / rate
     tolerance = (burst - 1) * interval
@@ -49,11 +57,11 @@ def allot_slot(
         tat = furthest
     elif 0 < tat < after - CLOCKS_DIFFER:
         after = until
-    slot = max(after, tat - tolerance)
+    slot = max(after, min(last, until), tat - tolerance)
     if slot > until:
         return SlotTime(None, tat, slot)
     tat = max(tat, slot) + interval
-    return SlotTime(slot, tat, max(after, tat - tolerance))
+    return SlotTime(slot, tat, max(slot, tat - tolerance))
 
 
 class SendSlot(NamedTuple):
@@ -83,7 +91,13 @@ class Pace:
             # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
             tat = min(tat, self.last + burst / rate)
         found = allot_slot(
-            tat=tat, rate=rate, burst=burst, after=after.timestamp(), until=until.timestamp(), unreached=self.unreached
+            tat=tat,
+            rate=rate,
+            burst=burst,
+            after=after.timestamp(),
+            until=until.timestamp(),
+            last=self.last,
+            unreached=self.unreached,
         )
         last = self.last if found.at is None else found.at
         return Pace(rate, burst, found.tat, last, found.unreached), slot_from(found.at, found.next_at)

@@ -355,13 +355,13 @@ local function allot(slot)
     elseif 0 < tat and tat < after - CLOCKS_DIFFER then
         after = latest
     end
-    local found = math.max(after, tat - tolerance)
+    local found = math.max(after, math.min(tonumber(last), latest), tat - tolerance)
     local next_at, is_free = found, found <= latest
     if is_free then
         -- 17 digits restore a double exactly.
         last = string.format('%.17g', found)
         tat = math.max(tat, found) + interval
-        next_at = math.max(after, tat - tolerance)
+        next_at = math.max(found, tat - tolerance)
     end
     if tat ~= kept or pace[3] ~= at or (pace[4] or '') ~= '' then
         redis.call('HSET', key, 'tat', string.format('%.17g', tat), 'last', last, 'at', at, 'unreached', '')
