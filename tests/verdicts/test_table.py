@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from tests.verdicts.conftest import BACKENDS, ON_TRIO, Ground
@@ -58,16 +60,16 @@ async def test_each_way_a_post_ends_has_its_state_its_hold_and_its_number_of_pos
     assert (last.verdict, last.code) == (row.verdict, row.code)
     assert_hold(gates, row.hold)
     if row.state is JobState.QUEUED:
-        assert_due(job, row.wait, gates)
+        assert_due(job, row.wait, gates, place=enqueued.due_at)
     await and_then(ground, row, job)
 
 
-def assert_due(job: Job, wait: Wait, gates: list[Gate]) -> None:
+def assert_due(job: Job, wait: Wait, gates: list[Gate], *, place: datetime) -> None:
     answered_at = job.posts[-1].answered_at
     assert answered_at is not None
     match wait:
         case Wait.NOW:
-            assert job.due_at == answered_at
+            assert job.due_at == place, "it keeps its place in the queue"
         case Wait.BACKOFF:
             pause = backoff(1, first=POLICY.first_backoff, longest=POLICY.longest_backoff, seed=job.id)
             assert job.due_at - answered_at == pause
