@@ -373,6 +373,8 @@ class CallQueue:
             redial_batch, queue=self.name, batch_id=batch_id, on=read_redial_on(on), at=at or self.store.clock.now(),
             note=note, times=times, dry_run=dry_run, among=among,
         )  # fmt: skip
+        if dry_run:
+            return await ordered(self.store, changes=Changes(self.store, self.policy))
         async with self._audited("redial", note=note, batch=batch_id) as store:
             done = await ordered(store.store, changes=Changes(store.store, self.policy))
             store.result = f"redialled: {count_of(done.redialled, 'call')} of batch {batch_id}"
@@ -448,8 +450,10 @@ class CallQueue:
         InvalidInputError before the first change, and StoreError.
         """
         at = self.store.clock.now()
+        if dry_run:
+            return await edit_batch(self.store, self.name, batch_id, edit, ordered_at=at, note=note, dry_run=True)
         async with self._audited("edit", note=note, batch=batch_id) as store:
-            done = await edit_batch(store.store, self.name, batch_id, edit, ordered_at=at, note=note, dry_run=dry_run)
+            done = await edit_batch(store.store, self.name, batch_id, edit, ordered_at=at, note=note)
             store.result = f"{count_of(done.edited, 'waiting call')} of batch {batch_id} changed"
         return done
 
