@@ -10,7 +10,7 @@ import pytest
 from tests.docs.pages import DOCS, blocks
 
 PAGE = DOCS / "console.md"
-PICTURES = {"overview", "batch", "hold", "suppression", "doubts", "ended", "report"}
+PICTURES = {"overview", "batch", "hold", "suppression", "doubts", "ended"}
 
 
 @pytest.mark.alone

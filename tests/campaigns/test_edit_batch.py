@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Edit
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -304,10 +305,13 @@ async def test_the_preview_says_how_many_would_be_too_late(store: Store) -> None
 async def test_calls_that_come_after_the_question_stay_as_they_are(store: Store) -> None:
     queue = CallQueue(store)
     await campaign(PEOPLE[:3]).start(queue)
-    asked = (await act(store, priority="2").question()).version
+    asked, at = (await act(store, priority="2").question()).version, store.clock.now()
     await store.clock.sleep(0.01)
     await campaign(PEOPLE[3:]).start(queue)
-    done = await act(store, priority="2").do(asked)
+    with pytest.raises(ChangedSinceError, match="batch march of queue default has changed since it was shown"):
+        await act(store, priority="2").do(asked)
+    assert [job.priority for job in await all_of(store)] == [0] * 5
+    done = await replace(act(store, priority="2"), at=at).do()
     assert (done.documents[0]["edited"], done.documents[0]["later"]) == (3, 2)
     assert [job.priority for job in await all_of(store)] == [2, 2, 2, 0, 0]
 

@@ -211,7 +211,7 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
     act = ReleaseStaged(operator=operator, queue="default", batch="people")
     seen = (await act.question()).version
     await queue.cancel((await queue.find(limit=1))[0].id)
-    with pytest.raises(ChangedSinceError, match="has changed since it was shown: now 3 staged calls"):
+    with pytest.raises(ChangedSinceError, match="batch people of queue default has changed since it was shown"):
         await act.do(seen)
     assert await ringing(store) == []
     assert (await act.do((await act.question()).version)).message == "3 staged calls of batch people may ring"

@@ -74,9 +74,11 @@ async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
         shown = await client.post("/ui/campaign", data={**typed, **dict(Form(form).hidden)})
         if dry_run or shown.status_code == 409:
             return shown.text
-        return (
-            await client.post("/ui/campaign", data={**typed, **ticks, **dict(Form(shown.text).hidden), "do": "start"})
-        ).text
+        ordered = {**typed, **ticks, "do": "start"}
+        answer = await client.post("/ui/campaign", data={**ordered, **dict(Form(shown.text).hidden)})
+        if "changed since" in answer.text:  # the choice makes other calls than were shown
+            answer = await client.post("/ui/campaign", data={**ordered, **dict(Form(answer.text).hidden)})
+        return answer.text
 
 
 async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
