@@ -130,7 +130,8 @@ def times_told(schema: Json, value: Any, document: Json, *, at: str = "") -> Ite
             if name in schema.get("properties", {}):
                 yield from times_told(schema["properties"][name], each, document, at=f"{at}/{name}")
     elif isinstance(value, list):
-        for each in value:
+        listed: list[Any] = value
+        for each in listed:
             yield from times_told(schema.get("items", {}), each, document, at=at)
     elif isinstance(value, str) and (schema.get("format") == "date-time" or re.fullmatch(_RFC_3339, value)):
         assert re.fullmatch(_RFC_3339, value), (at, value)
