@@ -270,6 +270,7 @@ async def test_a_request_that_does_not_end_ends_its_connection(begun: bytes, mon
 async def test_the_oldest_connection_without_a_whole_request_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """First those whose request does not end, then those that are idle; never one that waits for its answer."""
     monkeypatch.setattr(server, "connections_that_fit", lambda: 6)
+    monkeypatch.setattr("voiceflow_worker.asgi.connections.JUST_NOW", 0.0)
     go_on = anyio.Event()
 
     async def slow(_request: Request) -> Response:

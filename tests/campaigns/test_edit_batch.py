@@ -242,6 +242,20 @@ async def test_a_call_that_was_on_its_way_takes_the_edits_when_it_comes_back(
 
 
 @EACH_STORE
+async def test_an_edit_that_was_taken_is_not_taken_again_with_a_later_one(store: Store) -> None:
+    """Mondays alone and a priority, then every day: a third edit of the priority leaves the day as it is."""
+    engine = Engine(store, ScriptedVoice())
+    await campaign([PEOPLE[0]], valid_for="9d", window="00:00-24:00", window_time_zone="UTC").start(engine.queue)
+    for changes in ({"days": "mon", "priority": "5"}, {"days": "mon-sun"}):
+        await act(store, **changes).do()
+    (before,) = await engine.queue.find()
+    await act(store, priority="6").do()
+    (after,) = await engine.queue.find()
+    assert (after.priority, after.due_at, after.window) == (6, before.due_at, before.window)
+    assert [note.kind for note in after.notes].count(NoteKind.EDITED) == 3
+
+
+@EACH_STORE
 async def test_no_call_that_a_worker_has_prepared_leaves_with_what_it_had_before(store: Store) -> None:
     """One worker has leased two calls; one of them was read by the edit before, and one is leased after that."""
     engine = Engine(store, ScriptedVoice())

@@ -11,6 +11,9 @@ from uvicorn.server import ServerState
 
 from voiceflow_worker.asgi import time_limits
 
+JUST_NOW = 1.0
+"""Seconds for which a new connection is ended after idle ones alone: its first bytes may not have been read yet."""
+
 
 class Connections(ServerState):
     """The connections of one server, at `most` so many. One without a whole request may be ended to make room.
@@ -22,13 +25,19 @@ class Connections(ServerState):
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
-        self.unfinished: OrderedDict[Connection, None] = OrderedDict()
+        self.unfinished: OrderedDict[Connection, float] = OrderedDict()
         self.idle: OrderedDict[Connection, None] = OrderedDict()
 
     def make_room(self) -> None:
-        """End the oldest connections without a whole request, until there are fewer than `most`."""
-        while len(self.connections) >= self._most and (waiting := self.unfinished or self.idle):
-            next(iter(waiting)).end()
+        """End connections until there are fewer than `most`: the oldest without a whole request, then the idle ones.
+
+        One that was made just now has not been read yet, and goes last.
+        """
+        while len(self.connections) >= self._most and (self.unfinished or self.idle):
+            oldest, since = next(iter(self.unfinished.items()), (None, 0.0))
+            if oldest is None or (self.idle and oldest.loop.time() - since < JUST_NOW):
+                oldest = next(iter(self.idle))
+            oldest.end()
 
 
 class Connection(HttpToolsProtocol):
@@ -71,10 +80,10 @@ class Connection(HttpToolsProtocol):
             self._forget()
         elif has_head:
             self._stop_clock()
-            places.unfinished[self] = None
+            places.unfinished.setdefault(self, self.loop.time())
         elif begins:
             places.idle.pop(self, None)
-            places.unfinished[self] = None
+            places.unfinished.setdefault(self, self.loop.time())
             if self._head_late is None:
                 self._head_late = self.loop.call_later(time_limits.HEAD.total_seconds(), self.end)
         else:

@@ -12,12 +12,13 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from io import StringIO
-from threading import Lock, Timer
+from threading import Timer
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import anyio
@@ -202,13 +203,14 @@ _JOINED_FOR = 0.1
 class _Stderr:
     """A stream to the current `sys.stderr`, with the secrets hidden in every line.
 
-    It reads `sys.stderr` for each text, because a progress bar replaces `sys.stderr` to print texts above the bar.
+    It reads `sys.stderr` for each text, because a progress bar replaces `sys.stderr` to print texts above the bar. It
+    has no lock: a line may be written wherever garbage is collected, also within another one.
     """
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
-        self._lines: list[str] | None = None
-        self._lock = Lock()
+        self._lines: deque[str] | None = None
+        self._is_timed = False
 
     def hide(self, secrets: Collection[str]) -> None:
         """Hide these secrets from now on: each as it is, and as it appears in JSON and in a repr."""
@@ -216,16 +218,19 @@ class _Stderr:
 
     def write(self, text: str) -> None:
         """Write a text. Secrets are hidden."""
-        with self._lock:
-            if self._lines is None:
-                sys.stderr.write(without_secrets_in(text, known=self._secrets))
-                return
-            self._lines.append(text)
-            if len(self._lines) > 1:
-                return
-        timer = Timer(_JOINED_FOR, self._write_lines)
-        timer.daemon = True
-        timer.start()
+        lines = self._lines
+        if lines is None:
+            sys.stderr.write(without_secrets_in(text, known=self._secrets))
+            return
+        lines.append(text)
+        if not self._is_timed:
+            self._is_timed = True
+            timer = Timer(_JOINED_FOR, self._write_lines, [lines])
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:  # this system gives the process no more threads
+                self._write_lines(lines)
 
     def flush(self) -> None:
         """Write the buffered text; lines that are collected follow soon."""
@@ -235,20 +240,22 @@ class _Stderr:
     @contextmanager
     def joined(self) -> Generator[None]:
         """Collect lines for one write, while the block lasts."""
-        self._lines = []
+        self._lines = lines = deque[str]()
         try:
             yield
         finally:
-            self._write_lines()
             self._lines = None
+            self._write_lines(lines)
 
-    def _write_lines(self) -> None:
-        with self._lock:
-            if self._lines:
-                text = "".join(self._lines)
-                self._lines.clear()
-                sys.stderr.write(without_secrets_in(text, known=self._secrets))
-                sys.stderr.flush()
+    def _write_lines(self, lines: deque[str]) -> None:
+        self._is_timed = False
+        taken: list[str] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(lines.popleft())
+        if taken:
+            sys.stderr.write(without_secrets_in("".join(taken), known=self._secrets))
+            sys.stderr.flush()
 
 
 _stderr = _Stderr()

@@ -203,8 +203,8 @@ class BatchEdits:
         token = edits[-1].token if edits else None
         if job.edit == token:
             return job
-        new = job
-        for each in edits:
+        new, tokens = job, [each.token for each in edits]
+        for each in edits[tokens.index(job.edit) + 1 :] if job.edit in tokens else edits:
             if job.created_at <= each.at:
                 try:
                     edited = each.edit.of(new, at=at)

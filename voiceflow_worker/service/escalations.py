@@ -242,7 +242,8 @@ class Escalations:
         """These escalations, for one action of a person: its first write keeps the entry of the audit log too."""
         found, now = await self._records.get(escalation_id), self._store.clock.now()
         entry = AuditEntry.of(
-            Actor.of(by), action, at=now, note=note, queue=self.queue.name, batch=found.batch_id
+            Actor.of(by), action, at=now, note=note, queue=self.queue.name, batch=found.batch_id,
+            numbers=found.escalation.numbers,
         )  # fmt: skip
         async with audited(self._store, entry) as store:
             yield Escalations(CallQueue(store.store, self.queue.name, policy=self.queue.policy))

@@ -391,6 +391,11 @@ class SenderPool:
             else:
                 self._wait(connected)
 
+    def _tell_journalled(self) -> None:
+        """Wake whoever waits until calls have their journal entries."""
+        self._journalled.set()
+        self._journalled = anyio.Event()
+
     async def wait_until_journalled(self) -> None:
         """Wait until the calls that are ready have their journal entries."""
         while self._waiting:
@@ -412,6 +417,7 @@ class SenderPool:
                         left, self._waiting = self._waiting, deque()
                         await self._submitter.requeue(left, "an unexpected error kept the call from being sent")
                         self.drop_leased(len(left))
+                        self._tell_journalled()
                 self._came = anyio.Event()
         finally:
             await self._requeue_unsent(self._waiting)
@@ -443,8 +449,7 @@ class SenderPool:
                 self._idle.pop().set()
             else:
                 group.start_soon(self._send_calls)
-        self._journalled.set()
-        self._journalled = anyio.Event()
+        self._tell_journalled()
 
     def _wait(self, dispatch: Dispatch) -> None:
         if self._pacer.is_paced:

@@ -225,9 +225,9 @@ class Changes:
         if stands:
             await confirm(self._store)
             answers.update(stands)
+        again += await self._take_edits(new_of, tried, changes, todo, bases=bases, answers=answers)
         if not new_of:
             return again
-        await self._take_edits(new_of, tried, changes, todo)
         presses = await self._sessions.presses(_sessions_with_new_outcome(new_of.values()))
         made: list[tuple[Changed, Write]] = []
         redials: dict[str, Span | None] = {}
@@ -255,20 +255,29 @@ class Changes:
         tried: dict[str, dict[int, Exception]],
         changes: Sequence[JobChange],
         todo: Mapping[str, list[int]],
-    ) -> None:
+        *,
+        bases: Mapping[str, Job],
+        answers: dict[int, Changed | BaseException],
+    ) -> list[str]:
         """Make the changes of jobs that come back into the queue again, to these jobs with the edits of their batches.
 
-        So the new window and validity decide whether there is a redial.
+        So the new window and validity decide whether there is a redial. A job that allows none of its changes then
+        stays as it is; returns the ids of those to try again.
         """
         now = self._store.clock.now()
         back = [
             old for old, new in new_of.values() if new.state is JobState.QUEUED and old.state is not JobState.QUEUED
         ]
-        edits = await BatchEdits.of(self._store, back)
+        edits, refused = await BatchEdits.of(self._store, back), list[str]()
         for old in back:
             if (edited := edits.taken(old, at=now)) is not old:
                 new, tried[old.id] = _applied(edited, [(index, changes[index].apply) for index in todo[old.id]])
                 new_of[old.id] = (old, new)
+                if new is edited:
+                    del new_of[old.id]
+                    refused += [old.id] if old.id in bases else []
+                    answers.update({} if old.id in bases else tried[old.id])
+        return refused
 
 
 def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:

@@ -251,7 +251,8 @@ _RESPELT: Mapping[str, tuple[tuple[str, str], ...]] = {
     "+55": ((r"([1-9]{2})([6-9]\d{7})", "{}9{}"),),
     "+84": tuple((rf"{old}(\d{{7}})", f"{new}{{}}") for old, new in (pair.split(":") for pair in _VIETNAM.split())),
     "+225": tuple(
-        (rf"([04-9][{lasts}]\d{{6}})", f"0{operator}{{}}") for operator, lasts in ((1, "123"), (5, "456"), (7, "789"))
+        (rf"({firsts}\d{{6}})", f"0{operator}{{}}")
+        for operator, firsts in ((1, "[04-9][123]"), (1, "[457]0"), (5, "[04-9][456]"), (7, "[04-9][789]"))
     ),
     "+229": ((r"(\d{8})", "01{}"),),
 }
