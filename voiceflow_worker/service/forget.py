@@ -53,6 +53,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
@@ -538,9 +539,9 @@ class _NumberInTexts:
 
     def erased(self, value: Any) -> Any:
         """A JSON value without the number in its texts."""
-        if isinstance(value, dict):
-            return {self.erased(key): self.erased(each) for key, each in value.items()}
-        if isinstance(value, list):
+        if is_object(value):
+            return {self.erased_in(key): self.erased(each) for key, each in value.items()}
+        if is_list(value):
             return [self.erased(each) for each in value]
         return self.erased_in(value) if isinstance(value, str) else value
 

@@ -123,7 +123,7 @@ class RequestReader:
     def __init__(self, gatekeeper: Gatekeeper, *, read_limit: timedelta = time_limits.BODY) -> None:
         self._gatekeeper = gatekeeper
         self._read_limit = read_limit.total_seconds()
-        self.refused = RefusedSenders()
+        self.refused: RefusedSenders = RefusedSenders()
 
     def sender(self, scope: Scope) -> str | None:
         """The address of the sender, as the gatekeeper sees it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import partial
@@ -311,7 +311,9 @@ async def secret(context: CheckContext) -> Diagnosis | None:
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
-    failing = {} if context.opened is None else await Heartbeats(context.opened).failing(context.settings.queue)
+    failing: Mapping[str, str] = {}
+    if context.opened is not None:
+        failing = await Heartbeats(context.opened).failing(context.settings.queue)
     if (refused := failing.get(REFUSED)) is not None:
         return failure(f"{REFUSED}: {refused}", remedy=_REGISTER)
     set_here, set_there = context.settings.webhook_secret is not None, webhook.has_auth_header
