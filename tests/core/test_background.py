@@ -23,7 +23,8 @@ from voiceflow_worker import Worker, open_store
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here
+from voiceflow_worker.core.ports.background import LEASE_LENGTH, BackgroundTasks, LeaderLease, failing_here
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.pacer import Pacer
@@ -273,3 +274,20 @@ async def test_an_idle_worker_forgets_a_fault_of_the_store_that_is_over(clock: M
             await until(lambda: "calls were not taken from the queue" in failing_here())
             await until(lambda: not failing_here())
             worker.stop()
+
+
+async def test_a_lease_that_was_lost_is_not_renewed_and_what_was_found_under_it_is_not_stored() -> None:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        first, second = (LeaderLease(store, "task", note=each) for each in ("first", "second"))
+        assert await first.take()
+        found_under = first.condition
+        assert (await second.take(), second.holder) == (False, "first")
+        clock.advance(LEASE_LENGTH + timedelta(seconds=1))  # it stands still, and another begins and ends meanwhile
+        assert await second.take()
+        await second.release()
+        assert not await first.renew()
+        assert await first.take()
+        write = Write(conditions=(found_under,), puts=(Put("n", "g", "v", None),))
+        (answer,) = await store.write(BulkWrite(writes=(write,)), now=clock.now())
+        assert answer.result is Result.NOT_FREE

@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-import anyio
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.idempotency import Orders
-from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write, WriteResult
+from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.errors import IntakeError, StoreError
+from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, body_to
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -39,14 +37,12 @@ LOOKED_UP = 100
 OTHER_BATCHES = timedelta(days=7)
 """How long a call of another batch counts, from its creation."""
 INTAKES = "intake"
-"""Namespace of the locks of enqueues, by queue: `<token> <since> <batch>`."""
+"""Namespace of the locks of enqueues, by queue."""
 LOCK_LENGTH = timedelta(seconds=15)
 """How long a lock lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
-_RENEW = 5.0  # seconds
 TIMEOUT = timedelta(seconds=30)
 """How long an enqueue waits for the lock. Less than a minute, because a person may sit before it."""
 _LOOK_AGAIN = 0.1  # seconds
-_GIVING_BACK = 2.0  # seconds
 TRIAL = "voiceflow-trial-"
 """The beginning of the unique key of a trial: a call to one's own telephone before a campaign is started."""
 
@@ -287,7 +283,7 @@ def _mark(digest: str) -> bytes:
 class EnqueueLock:
     """The lock of one enqueue on its queue, so that two enqueues that begin at once do not both find nobody called.
 
-    Its record is a condition of each new call. A process that stands still for longer than `LOCK_LENGTH` therefore
+    It is a lease, and a condition of each new call. A process that stands still for longer than `LOCK_LENGTH` therefore
     stores nothing more beside its successor. Calls that are enqueued singly by a program, or under keys of the user,
     need no lock. With `number`, it is the lock among the calls to this number alone. `lease` is a further condition.
     """
@@ -296,20 +292,15 @@ class EnqueueLock:
         self, queue: CallQueue | None, name: str, *, number: str | None = None, lease: Same | None = None
     ) -> None:
         self._queue = queue
-        self._lease = lease
         self._key = "" if queue is None else f"{queue.name}/{telephone_of(number)}" if number else queue.name
-        self._token = new_worker_id()
         self._name = as_stored(name)  # of a batch that is refused for its letters later
-        self._since = ""
-        self._renewals = 0
-        self._value: str | None = None
-        self._renewed = 0.0
+        self._conditions = () if lease is None else (lease,)
+        self._lock: LeaderLease | None = None
 
     @property
     def conditions(self) -> tuple[Same, ...]:
         """The conditions that this enqueue has the lock, if it needs one, and its lease, if it has one."""
-        lock = None if self._queue is None or self._value is None else Same(INTAKES, self._key, self._value)
-        return tuple(each for each in (self._lease, lock) if each is not None)
+        return self._conditions if self._lock is None else (*self._conditions, self._lock.condition)
 
     @asynccontextmanager
     async def held(self, *, needed: bool) -> AsyncGenerator[None]:
@@ -317,51 +308,30 @@ class EnqueueLock:
 
         Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
         """
-        if needed and self._queue is not None:
-            await self._take(self._queue)
-        try:
+        if not needed or self._queue is None:
             yield
-        finally:
-            if self._queue is not None and self._value is not None:
-                drop = Write(drops=(Drop(INTAKES, self._key, self._value),))
-                # If the store fails now, the lock ends by time.
-                with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
-                    await self._write(self._queue, drop)
-
-    async def _take(self, queue: CallQueue) -> None:
-        clock = queue.store.clock
+            return
+        clock = self._queue.store.clock
+        note = f"{self._name}, since {clock.now().isoformat(timespec='seconds')}"
+        lock = LeaderLease(self._queue.store, self._key, namespace=INTAKES, length=LOCK_LENGTH, note=note)
         gives_up = clock.monotonic() + TIMEOUT.total_seconds()
-        while (current := await self._put(queue, None)) is not None:
+        while not await lock.take():
             if clock.monotonic() >= gives_up:
-                _, since, name = current.value.split(" ", 2)
                 raise IntakeError(
-                    f"another enqueue in queue {queue.name} is in progress: {name}, since {since}. Nothing was "
+                    f"another enqueue in queue {self._queue.name} is in progress: {lock.holder}. Nothing was "
                     "enqueued: two at once could call the same people twice. Try again when it has ended"
                 )
             await clock.sleep(_LOOK_AGAIN)
+        self._lock = lock
+        try:
+            yield
+        finally:
+            self._lock = None
+            await lock.release()
 
     async def keep(self) -> None:
         """Renew the lock if it was not renewed for some seconds. Raises IntakeError if it is lost."""
-        queue, value = self._queue, self._value
-        if queue is None or value is None or queue.store.clock.monotonic() - self._renewed < _RENEW:
+        if self._lock is None or self._queue is None or self._lock.is_fresh:
             return
-        if await self._put(queue, value) is not None:
-            raise IntakeError.lost(queue.name)
-
-    async def _put(self, queue: CallQueue, current: str | None) -> Record | None:
-        """Write the next value if `current` is the value now. Returns None, or the record that refused it."""
-        asked, now = queue.store.clock.monotonic(), queue.store.clock.now()
-        self._renewals += 1
-        if current is None:
-            self._since = now.isoformat(timespec="seconds")
-        value = f"{self._token}.{self._renewals} {self._since} {self._name}"
-        put = Put(INTAKES, self._key, value, now + LOCK_LENGTH)
-        answer = await self._write(queue, Write(conditions=(Same(INTAKES, self._key, current),), puts=(put,)))
-        if answer.result is Result.DONE:
-            self._value, self._renewed = value, asked
-            return None
-        return answer.record or Record(self._key, value, None)
-
-    async def _write(self, queue: CallQueue, write: Write) -> WriteResult:
-        now = queue.store.clock.now()
-        return (await queue.store.write(BulkWrite(writes=(write,), durable=False), now=now))[0]
+        if not await self._lock.renew():
+            raise IntakeError.lost(self._queue.name)

@@ -50,7 +50,6 @@ _AGAIN = timedelta(seconds=30)
 """The longest pause before a run that is held is tried again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHILE_OTHERS_WORK = 0.5
-_GIVING_BACK = 2.0
 _LONGEST_NAME = MAX_ID_CHARACTERS - len("-2026-11-20-0900-2")
 _MISSED_AT_ONCE = 10
 _FINDINGS_TOLD = 3
@@ -334,9 +333,7 @@ class Scheduler:
             standing = known.get(member) or run
             return await step(one, standing, claim) if standing.is_open else standing
         finally:
-            # If the store fails now, the claim ends by time.
-            with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
-                await claim.release()
+            await claim.release()
 
     async def _start(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
         """Start the campaign of a run; None if the claim was lost. Raises StoreError."""
@@ -363,11 +360,8 @@ class Scheduler:
         has_it = True
         while has_it:
             await self._clock.sleep(_RENEW)
-            try:
-                # After a standstill, it may be too late for the rest: whoever looks next decides.
-                has_it = not claim.is_over and await claim.take()
-            except StoreError:
-                has_it = not claim.is_over
+            with suppress(StoreError):
+                has_it = await claim.renew()
         scope.cancel()
 
     async def _enqueued(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | StoreError:

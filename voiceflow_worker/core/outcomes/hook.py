@@ -6,7 +6,6 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,7 +23,7 @@ from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.round_trips import Retry
-from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError, StoreError, StoreVersionError
+from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError, StoreVersionError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import backoff
@@ -207,8 +206,6 @@ class Hook:
 
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
-RELEASE_TIMEOUT = 2.0
-"""Seconds for releasing the lease. If it is not released, another process begins only when it has ended."""
 
 _log = structlog.get_logger("voiceflow.hooks")
 
@@ -257,8 +254,7 @@ class HookDelivery:
                 else:
                     await self._sleep(STAND_BY)
         finally:
-            with anyio.move_on_after(RELEASE_TIMEOUT, shield=True), suppress(StoreError):
-                await self._lease.release()
+            await self._lease.release()
 
     def stop(self) -> None:
         """Begin no new delivery; `run` returns when the deliveries in progress have ended."""

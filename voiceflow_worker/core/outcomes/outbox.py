@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,7 +25,6 @@ from voiceflow_worker.core.ports.round_trips import Batcher, Retry
 from voiceflow_worker.errors import (
     JobNotFoundError,
     OutcomeTimeoutError,
-    StoreError,
     StoreUnavailableError,
     StoreVersionError,
 )
@@ -250,8 +248,7 @@ class OutcomeStream:
         """End the stream. The last outcome that the stream returned does not count as processed."""
         self._is_closed = True
         if self._lease is not None:
-            with suppress(StoreError):
-                await self._lease.release()
+            await self._lease.release()
 
     async def _hold_position(self) -> None:
         """Wait for the lease of the consumer's name. If another process has read further, go to its position."""

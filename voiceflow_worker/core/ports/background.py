@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.errors import StoreError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.background")
@@ -162,29 +163,35 @@ def is_answering() -> bool:
 LEASES = "lease"
 LEASE_LENGTH = timedelta(seconds=30)
 """The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""
-RENEWED_EVERY = timedelta(seconds=10)
+_RELEASING = 2.0
 
 
 class LeaderLease:
-    """The claim of one process to a task, by the name of the task.
+    """The claim of one process to a task, by the name of the task; it ends by itself if it is not renewed in `length`.
 
-    A process that is suspended for longer than `length` loses the lease without noticing. Work under a lease must
-    therefore be safe to repeat.
+    `condition` is for the writes of the task: a process that stood still and lost the lease stores nothing more, even
+    if nobody has the lease by then. Work without this condition must be safe to repeat. `note` says to others what the
+    lease is held for.
     """
 
-    def __init__(self, store: Store, name: str, *, namespace: str = LEASES, length: timedelta | None = None) -> None:
+    def __init__(
+        self, store: Store, name: str, *, namespace: str = LEASES, length: timedelta | None = None, note: str = ""
+    ) -> None:
         self._store = store
         self._clock = store.clock
         self._name = name
         self._namespace = namespace
         self._length = length or LEASE_LENGTH
         self._token = new_worker_id()
+        self._note = note
         self._taken_at: float | None = None
+        self.holder: str = ""
+        """The note of the process that had the lease when it was last refused."""
 
     @property
     def is_fresh(self) -> bool:
         """Whether the lease was taken or renewed so recently that it need not be renewed yet."""
-        return self._age < RENEWED_EVERY.total_seconds()
+        return self._age < self._length.total_seconds() / 3
 
     @property
     def is_over(self) -> bool:
@@ -193,8 +200,8 @@ class LeaderLease:
 
     @property
     def condition(self) -> Same:
-        """The condition, for a write, that this process has the lease."""
-        return Same(self._namespace, self._name, self._token)
+        """The condition, for a write, that this process has had the lease since it took it last."""
+        return Same(self._namespace, self._name, self._value)
 
     async def is_free(self) -> bool:
         """Whether no process has the lease, including this one. Raises StoreError."""
@@ -203,21 +210,38 @@ class LeaderLease:
 
     async def take(self) -> bool:
         """Take the lease, or renew it; False while another process has it. Raises StoreError."""
-        asked, now = self._clock.monotonic(), self._clock.now()
-        write = Write(
-            conditions=(Absent(self._namespace, (self._name,), except_owner=self._token),),
-            puts=(Put(self._namespace, self._name, self._token, now + self._length),),
-        )
-        (answer,) = await self._store.write(BulkWrite(writes=(write,), durable=False), now=now)
-        is_ours = answer.result is Result.DONE
-        self._taken_at = asked if is_ours else None
-        return is_ours
+        if not self.is_over and await self.renew():
+            return True
+        if self._taken_at is not None:  # what was found under a lease that was lost does not hold under the next one
+            self._token, self._taken_at = new_worker_id(), None
+        return await self._put(Absent(self._namespace, (self._name,), except_owner=self._token))
+
+    async def renew(self) -> bool:
+        """Renew the lease; False if it was lost, whoever has it now. Raises StoreError."""
+        return await self._put(self.condition)
 
     async def release(self) -> None:
-        """End the lease, if this process has it. Raises StoreError."""
-        self._taken_at = None
-        write = Write(drops=(Drop(self._namespace, self._name, self._token),))
-        await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
+        """End the lease, if this process has it. If the store fails now, the lease ends by time."""
+        write = Write(drops=(Drop(self._namespace, self._name, self._value),))
+        with anyio.move_on_after(_RELEASING, shield=True), suppress(StoreError):
+            await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
+        self._token, self._taken_at = new_worker_id(), None
+
+    async def _put(self, condition: Condition) -> bool:
+        asked, now = self._clock.monotonic(), self._clock.now()
+        put = Put(self._namespace, self._name, self._value, now + self._length)
+        write = Write(conditions=(condition,), puts=(put,))
+        (answer,) = await self._store.write(BulkWrite(writes=(write,), durable=False), now=now)
+        if answer.result is Result.DONE:
+            self._taken_at = asked
+            return True
+        if answer.record is not None:
+            self.holder = answer.record.value.partition(". ")[2]
+        return False
+
+    @property
+    def _value(self) -> str:
+        return f"{self._token}. {self._note}" if self._note else self._token
 
     @property
     def _age(self) -> float:
