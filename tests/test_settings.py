@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import ssl
+import stat
+import subprocess
+import sys
 import traceback
 from contextlib import suppress
 from datetime import timedelta
@@ -15,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from tests.deploy.proxies import DEPLOY
 from tests.support.company_proxy import AUTHORITY
 from tests.support.company_proxy import CERTIFICATE as COMPANY
 from voiceflow_worker.core.worker import WorkerOptions
@@ -22,7 +27,7 @@ from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.web_address import Proxy, is_among, read_hosts
-from voiceflow_worker.settings import load_settings, unknown_variables
+from voiceflow_worker.settings import export_further_variables, load_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -36,20 +41,23 @@ def told(**options: object) -> str:
     return str(caught.value)
 
 
-def test_an_option_beats_the_environment_beats_dotenv(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(".env").write_text("VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\n")
-    monkeypatch.setenv("VOICEFLOW_RATE", "8")
-    monkeypatch.setenv("VOICEFLOW_BURST", "9")
+def test_an_option_beats_the_environment_beats_dotenv_and_what_is_empty_is_not_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path(".env").write_text(
+        "VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\nVOICEFLOW_SOURCE=+6531234567\nVOICEFLOW_QUEUE\n"
+    )
+    for name, value in {"RATE": "8", "BURST": "9", "SOURCE": " ", "API_KEY": "", "REGION": ""}.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     settings = load_settings(rate=10)
     assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 9, 7, None)
-
-
-def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(".env").write_text("VOICEFLOW_SOURCE=+6531234567\n")
-    monkeypatch.setenv("VOICEFLOW_SOURCE", " ")
-    monkeypatch.setenv("VOICEFLOW_API_KEY", "")
-    settings = load_settings()
-    assert (settings.source, settings.api_key) == ("+6531234567", None)
+    assert (settings.source, settings.api_key, settings.queue) == ("+6531234567", None, "default")
+    places = {each.variable: each.place for each in settings.shown()}
+    assert [places[f"VOICEFLOW_{name}"] for name in ("RATE", "BURST", "CONCURRENCY", "LEASE")] == [
+        *("--rate (given directly)", "VOICEFLOW_BURST (the environment)", "VOICEFLOW_CONCURRENCY (.env)", "the default")
+    ]
+    assert "VOICEFLOW_REGION" not in places
+    assert unknown_variables() == ()
 
 
 def test_a_rate_is_a_number_or_unlimited() -> None:
@@ -71,49 +79,31 @@ def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
     assert "--log-level is 'mars' (given directly): it should be 'debug', 'info'" in message
     assert "--concurrency is 'many' (given directly): give a whole number" in told(concurrency="many")
     assert "(given directly): give yes or no" in told(retry_not_created_5xx="perhaps")
+    assert "--colour is not a setting" in told(colour="red")
 
 
-@pytest.mark.parametrize("place", ["environment", "file", ".env", "option"])
-def test_a_region_is_refused_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    options: dict[str, object] = {}
-    match place:
-        case "environment":
-            monkeypatch.setenv("VOICEFLOW_REGION", "eu")
-        case "file":
-            monkeypatch.setenv("VOICEFLOW_REGION_FILE", "/no/such/file")
-        case ".env":
-            Path(".env").write_text("VOICEFLOW_REGION=ap\n")
-        case _:
-            options["region"] = "id"
-    message = told(**options)
-    assert "region" in message.lower()
-    assert "VOICEFLOW_BASE_URL" in message
-    assert "remove this setting" in message
+def test_a_region_is_refused_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_refused(name: str, **options: object) -> None:
+        message = told(**options)
+        assert message.startswith(name)
+        assert "VOICEFLOW_BASE_URL" in message
+        assert "remove this setting" in message
+
+    is_refused("--region is 'id' (given directly)", region="id")
+    Path(".env").write_text("VOICEFLOW_REGION=ap\n")
+    is_refused("VOICEFLOW_REGION is 'ap' (.env)")
+    Path("region").write_text("eu")
+    monkeypatch.setenv("VOICEFLOW_REGION_FILE", "region")
+    is_refused("VOICEFLOW_REGION_FILE (the environment, read from region)")
 
 
-def test_a_region_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_REGION", "")
-    assert load_settings().base_url is None
-    assert unknown_variables() == ()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("QUEUE", "Reminders"),
-        ("SUB_ACCOUNT", "a b"),
-        ("BASE_URL", "voice.8x8.com"),
-        ("LEASE", "0"),
-        ("SHUTDOWN_GRACE", "-1s"),
-        ("MAX_ACTIVE", "0"),
-        ("OUTCOMES", "polling"),
-        ("WEBHOOK_ALLOW", "10.0.0.1/8"),
-        ("LOG_LEVEL", "loud"),
-    ],
-)
-def test_each_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"VOICEFLOW_{name}", value)
-    assert f"VOICEFLOW_{name} is {value!r} (the environment): " in told()
+def test_each_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"QUEUE": "Reminders", "SUB_ACCOUNT": "a b", "BASE_URL": "voice.8x8.com", "LEASE": "0", "LOG_LEVEL": "loud"}
+    wrong |= {"SHUTDOWN_GRACE": "-1s", "MAX_ACTIVE": "0", "OUTCOMES": "polling", "WEBHOOK_ALLOW": "10.0.0.1/8"}
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    message = told()
+    assert all(f"VOICEFLOW_{name} is {value!r} (the environment): " in message for name, value in wrong.items())
 
 
 def test_a_key_within_the_base_url_is_refused_and_not_repeated() -> None:
@@ -129,11 +119,6 @@ def test_networks_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 
 
-def test_levels_and_formats_are_read_in_any_case() -> None:
-    settings = load_settings(log_level="WARNING", log_format="Json")
-    assert (settings.log_level, settings.log_format) == ("warning", "json")
-
-
 def test_a_secret_is_read_from_the_file_that_a_name_ending_in_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("key").write_text("s3cret-key\r\n")
     monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "key")
@@ -142,14 +127,6 @@ def test_a_secret_is_read_from_the_file_that_a_name_ending_in_file_names(monkeyp
     settings = load_settings()
     assert settings.api_key == SecretStr("s3cret-key")
     assert settings.queue == "reminders"
-
-
-def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "/nowhere/key")
-    assert "VOICEFLOW_API_KEY_FILE (the environment) names /nowhere/key" in told()
-    Path("empty").write_text("\n")
-    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "empty")
-    assert "names empty, which is empty" in told()
 
 
 STORE = "sqlite:///calls.db"
@@ -169,6 +146,7 @@ def test_a_value_is_read_from_a_file_as_people_write_it(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        (None, "which cannot be read: No such file"),
         (b"", "which is empty"),
         (b"\xef\xbb\xbf\r\n", "which is empty"),
         (b"VOICEFLOW_STORE=sqlite:///a.db\n", "write the value alone into it"),
@@ -179,20 +157,17 @@ def test_a_value_is_read_from_a_file_as_people_write_it(monkeypatch: pytest.Monk
         (b"sqlite:///a.db\nsqlite:///b.db", "has 2 lines: write the value alone into it"),
         (b"sqlite:///caf\xe9.db", "cannot be read: it is not UTF-8 text"),
         (b"x" * 1_000_001, "is larger than"),
+        (b"sqlite:///a\0b.db", "has a NUL"),
     ],
 )
 def test_a_file_without_one_value_is_named_with_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, text: bytes, why: str
+    monkeypatch: pytest.MonkeyPatch, text: bytes | None, why: str
 ) -> None:
-    Path("store").write_bytes(text)
+    if text is not None:
+        Path("store").write_bytes(text)
     monkeypatch.setenv("VOICEFLOW_STORE_FILE", "store")
     assert "VOICEFLOW_STORE_FILE (the environment) names store, which" in told()
     assert why in told()
-
-
-def test_a_directory_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("VOICEFLOW_STORE_FILE", str(tmp_path))
-    assert f"names {tmp_path}, which is a directory: name a file in it" in told()
 
 
 def test_quotes_that_an_env_file_of_docker_leaves_are_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,15 +184,32 @@ def test_the_files_of_settings_are_read_as_windows_writes_them() -> None:
         assert (settings.store, settings.rate) == (STORE, 7)
 
 
-def test_a_directory_in_place_of_a_file_of_settings_is_named() -> None:
+LINES = {
+    "A=postgresql://v:p%40w@db/calls?a=b&schema=c": "postgresql://v:p%40w@db/calls?a=b&schema=c",
+    "A=pa$HOME${HOME};rm `x` & (y) <z>": "pa$HOME${HOME};rm `x` & (y) <z>",
+    "# c\n\nexport A = b # d": "b",
+    "A='a # b'\r\nB=c\r\n": "a # b",
+    'A="a\nb"': "a\nb",
+    "A=b\nA=c=d": "c=d",
+    "A=Bearer é b": "Bearer é b",
+}
+
+
+def test_a_file_of_settings_is_read_as_dotenv_does_and_a_dollar_means_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for line, value in LINES.items():
+        Path(".env").write_text(line.replace("A", "VOICEFLOW_STORE"), newline="")
+        assert load_settings().store == value, line
+    for text, at in {"C d": 1, "RATE=1\n\n: b\nE=f": 3, "A='b\nB=c": 1, "A='it''s' x": 1}.items():
+        Path(".env").write_text(text)
+        assert f".env has no NAME=value in line {at}: " in told(), text
+    Path(".env").write_bytes(b"VOICEFLOW_SOURCE=\xff\n")
+    assert ".env cannot be read: it is not UTF-8 text" in told()
+    Path(".env").unlink()
     Path(".env").mkdir()  # as Docker mounts a file that does not exist
     assert ".env is a directory" in told()
-
-
-def test_a_name_without_a_value_is_not_set() -> None:
-    Path(".env").write_text("VOICEFLOW_RATE\nVOICEFLOW_SOURCE\n")
-    settings = load_settings()
-    assert (settings.rate, settings.source) == (10, None)
+    Path(".env").rename("folder")
+    monkeypatch.setenv("VOICEFLOW_STORE_FILE", "folder")
+    assert "names folder, which is a directory: name a file in it" in told()
 
 
 def test_a_file_is_not_looked_at_when_a_more_important_place_gives_the_value() -> None:
@@ -272,15 +264,6 @@ def test_names_that_are_not_settings_are_reported_and_do_no_harm(monkeypatch: py
         "VOICEFLOW_RAET": ("the environment", "VOICEFLOW_RATE"),
         "VOICEFLOW_API_KEYS": (".env", "VOICEFLOW_API_KEY"),
     }
-
-
-def test_an_option_that_is_not_a_setting_is_refused() -> None:
-    assert "--colour is not a setting" in told(colour="red")
-
-
-def test_a_broken_settings_file_is_named() -> None:
-    Path(".env").write_bytes(b"VOICEFLOW_SOURCE=\xff\n")
-    assert ".env cannot be read: it is not UTF-8 text" in told()
 
 
 def test_the_policy_has_the_limits_that_were_set() -> None:
@@ -355,6 +338,100 @@ def test_a_limit_per_person_is_attempts_within_a_span() -> None:
     assert load_settings().policy().max_per_person is None
     assert "give a number of attempts and a span of time, such as 3/24h" in told(max_per_person="three a day")
     assert "3/24" in told(max_per_person="3/24")
+
+
+# -- the file of a service --------------------------------------------------------------------------------------------
+
+URL = "postgresql://v:p%40w@db/calls?schema=c&connect_timeout=3"
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a service's settings, and a command's own directory, which is not the service's."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    file = tmp_path / "voiceflow.env"
+    file.write_text(f"VOICEFLOW_STORE={URL}\nVOICEFLOW_API_KEY='a b'\n")
+    monkeypatch.setenv("VOICEFLOW_ENV_FILE", str(file))
+    return file
+
+
+def test_settings_come_from_the_file_of_the_service_and_not_from_the_working_directory(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text(
+        "VOICEFLOW_STORE=sqlite:///other.db\nVOICEFLOW_RATE=1\nVOICEFLOW_BASE_URL=http://evil.example\n"
+    )
+    settings = load_settings()
+    assert (settings.store, settings.rate, settings.base_url) == (URL, 10, None)
+    assert settings.place_of("store") == f"VOICEFLOW_STORE ({service})"
+    monkeypatch.setenv("VOICEFLOW_QUEUE", "mine")
+    assert load_settings().queue == "mine"
+    for name in ("PGPASSWORD", "VOICEFLOW_ODD"):
+        monkeypatch.delenv(name, raising=False)
+        service.write_text(f"{service.read_text()}{name}=p$w\n")
+    export_further_variables()
+    assert os.environ["PGPASSWORD"] == "p$w"
+    assert "VOICEFLOW_ODD" not in os.environ
+    assert [(each.name, each.place) for each in unknown_variables()] == [("VOICEFLOW_ODD", str(service))]
+
+
+def test_the_file_of_a_service_means_the_same_in_every_directory(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(text: str) -> str:
+        service.write_text(text)
+        return told()
+
+    assert "names no store" in refused("VOICEFLOW_RATE=5\n")
+    assert "another file in each directory" in refused("VOICEFLOW_STORE=sqlite:///calls.db\n")
+    assert "another file in each directory" in refused(f"VOICEFLOW_STORE={URL}\nVOICEFLOW_API_KEY_FILE=8x8\n")
+    assert f"names {service}, which has no NAME=value in line 1: " in refused(f"VOICEFLOW_STORE {URL}\n")
+    monkeypatch.setenv("VOICEFLOW_STORE", "sqlite:////tmp/x.db")
+    assert "name two stores" in refused(f"VOICEFLOW_STORE={URL}\n")
+    assert load_settings(store="memory://").store == "memory://"
+    monkeypatch.delenv("VOICEFLOW_STORE")
+    service.unlink()
+    assert f"VOICEFLOW_ENV_FILE names {service}, which cannot be read: No such file" in told()
+    monkeypatch.setenv("VOICEFLOW_ENV_FILE", "voiceflow.env")
+    assert "whole path" in told()
+
+
+def wrapper(folder: Path, file: Path) -> Path:
+    """The shipped command of a deployed machine, with this file for the units' one, and our program."""
+    text = (DEPLOY / "systemd" / "voiceflow").read_text(encoding="utf-8")
+    text = text.replace("/etc/voiceflow/voiceflow.env", str(file)).replace(
+        "/opt/voiceflow/bin/voiceflow", f"{sys.executable} -m voiceflow_worker"
+    )
+    made = folder / "voiceflow"
+    made.write_text(text, encoding="utf-8")
+    made.chmod(made.stat().st_mode | stat.S_IXUSR)
+    return made
+
+
+def test_the_command_of_a_deployed_machine_opens_the_store_of_the_service_and_makes_none(tmp_path: Path) -> None:
+    calls, file = tmp_path / "state" / "the calls & more.db", tmp_path / "voiceflow.env"
+    here = tmp_path / "here"
+    for folder in (here, calls.parent):
+        folder.mkdir()
+    (here / ".env").write_text("VOICEFLOW_STORE=sqlite:///other.db\n")
+    file.write_text(f'VOICEFLOW_STORE="sqlite:///{calls}"\nVOICEFLOW_SOURCE=+6531234567\n')
+    command = wrapper(tmp_path, file)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([command, *words], cwd=here, env=environment, capture_output=True, text=True, check=False)
+
+    done = run("hold")
+    assert done.returncode == 3, done
+    assert str(calls) in done.stderr
+    assert "voiceflow doctor --make" in done.stderr
+    assert not list(tmp_path.rglob("*.db"))
+    assert run("doctor", "--make").returncode == 0
+    done = run("suppress", "add", "+6581234567")
+    assert done.returncode == 0, done
+    assert f"in the store sqlite:///{calls}, named by VOICEFLOW_STORE ({file})" in done.stderr
+    assert sorted(tmp_path.rglob("*.db")) == [calls]
 
 
 # -- the way out -------------------------------------------------------------------------------------------------------

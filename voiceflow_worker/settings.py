@@ -1,9 +1,9 @@
 """The settings, and the only reader of the environment.
 
-A setting is looked for in this order: the options of `load_settings`, the environment (`VOICEFLOW_RATE`), `.env`
-(`VOICEFLOW_RATE`), the default. `.env` is that of the working directory. If `VOICEFLOW_ENV_FILE` names a file, it
-takes its place: that of a service (`env_file.py`). A name that ends in `_FILE` gives the path of a file that holds the
-value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not set.
+A setting is looked for in this order: the options of `load_settings`, the environment (`VOICEFLOW_RATE`), `.env`, the
+default. `.env` is that of the working directory. If `VOICEFLOW_ENV_FILE` names a file, it takes its place: that of a
+service. A name that ends in `_FILE` gives the path of a file that holds the value
+(`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not set.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
+from io import StringIO
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, cast
 
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -30,8 +31,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from voiceflow_worker.env_file import SERVICE_FILE, read_env_file
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import (
     PersonLimit,
@@ -42,62 +44,45 @@ from voiceflow_worker.model.jobs.policy import (
     reserve_problem,
     write_redial_after,
 )
+from voiceflow_worker.model.numbers.reading import read_numbers
 from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secrets
 from voiceflow_worker.model.text.secret_text import both_values, why_guessable
-from voiceflow_worker.model.text.web_address import Proxy, read_base_url, read_notify_url, read_proxy
-from voiceflow_worker.model.text.wording import read_rate, table_text, why_unreadable
-from voiceflow_worker.setting_kinds import (
-    CertificateFile,
-    Count,
-    Duration,
-    Folded,
-    Hosts,
-    LogLevel,
-    Networks,
-    Numbers,
-    PositiveTimeout,
-    Queue,
-    Secret,
-    SubAccount,
-    Text,
-    Timeout,
-    YesNo,
-    text_of,
-    yes_or_no,
+from voiceflow_worker.model.text.web_address import (
+    HostRule,
+    Proxy,
+    read_base_url,
+    read_hosts,
+    read_notify_url,
+    read_proxy,
+)
+from voiceflow_worker.model.text.wording import (
+    QUEUE_NAME,
+    SUB_ACCOUNT_ID,
+    read_duration,
+    read_rate,
+    table_text,
+    why_unreadable,
 )
 from voiceflow_worker.watched_file import WatchedFile
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.policy import CallPolicy
 
+Read = TypeVar("Read")
 PREFIX = "VOICEFLOW_"
 ENV_FILE = ".env"
-_REFUSED = {
-    "region": "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If "
-    f"your account manager named another address, set {PREFIX}BASE_URL to that address"
-}
-"""Settings that some expect but that do not exist, each with a remedy. Loading the settings fails while one is set."""
-_LARGEST_FILE = 1_000_000
-_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
+SERVICE_FILE = "VOICEFLOW_ENV_FILE"
+"""The variable that names the file of a service's settings."""
+ENVIRONMENT = "the environment"
 DEFAULT = "the default"
 """The place of a setting that is not set anywhere."""
+_LARGEST_FILE = 1_000_000
+_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
 _FIRST_ADVANCED = "wait_for_store"
 """The first setting, in the order of the class, that hardly any installation changes."""
 _OPTIONS = {"notify_url": "--notify"}
 """Options whose names differ from those of their settings."""
 _ADDRESSES = frozenset({"store", "base_url", "proxy"})
-_SECRETS = frozenset(
-    {
-        "api_key",
-        "api_secret",
-        "notify_secret",
-        "notify_url",
-        "proxy",
-        "ui_operator_secret",
-        "ui_secret",
-        "webhook_secret",
-    }
-)
 _USUAL_NAMES = {
     "proxy": ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
     "no_proxy": ("NO_PROXY", "no_proxy"),
@@ -116,11 +101,6 @@ class _Given:
     in_file: bool = False
 
     @property
-    def is_here(self) -> bool:
-        """Whether it comes from the file of the working directory."""
-        return self.place == ENV_FILE
-
-    @property
     def path(self) -> Path:
         """The path of its file."""
         return Path(str(self.value).strip()).expanduser()
@@ -130,46 +110,38 @@ class _Given:
         if not self.in_file:
             # Docker's --env-file leaves the quotes of a value in the environment.
             return _without_quotes(self.value) if isinstance(self.value, str) else self.value
-        path = self.path
-        try:
-            may_be_two = self.name.lower().removesuffix("_file").endswith(_CHANGED)
-            return _value_in(_text_of(path), most=2 if may_be_two else 1)
-        except (OSError, ValueError) as error:
-            why = f"which cannot be read: {why_unreadable(error)}" if _is_unreadable(error) else f"which {error}"
-            raise SettingsError(f"{self.name} ({self.place}) names {path}, {why}") from None
+        may_be_two = self.name.lower().removesuffix("_file").endswith(_CHANGED)
+        named = f"{self.name} ({self.place}) names {self.path}, which"
+        return _read(self.path, named, lambda text: _value_in(text, may_be_two=may_be_two))
 
 
-def _is_unreadable(error: Exception) -> bool:
-    return isinstance(error, OSError | UnicodeDecodeError)
-
-
-def _encoding_of(path: Path) -> tuple[bytes, str]:
-    """The content of a small file, and its encoding: UTF-8, UTF-16 or UTF-32. Raises OSError, ValueError."""
-    if path.is_dir():
-        raise ValueError("is a directory: name a file in it")
-    with path.open("rb") as file:
-        content = file.read(_LARGEST_FILE + 1)
-    if len(content) > _LARGEST_FILE:
-        raise ValueError(f"is larger than {_LARGEST_FILE} bytes: name the file that holds the value alone")
-    encoding = json.detect_encoding(content)
-    content.decode(encoding)
-    return content, encoding
-
-
-def _text_of(path: Path) -> str:
-    """The text of a small file, without a byte order mark. Raises OSError, ValueError."""
-    content, encoding = _encoding_of(path)
-    return content.decode(encoding).removeprefix("\ufeff")
+def _read(path: Path, named: str, read: Callable[[str], Read]) -> Read:
+    """What `read` finds in the text of a small file: UTF-8, UTF-16 or UTF-32. Raises SettingsError about `named`."""
+    try:
+        if path.is_dir():
+            raise ValueError("is a directory: name a file in it")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise ValueError(f"is larger than {_LARGEST_FILE} bytes: name the file that holds the value alone")
+        text = content.decode(json.detect_encoding(content)).removeprefix("\ufeff")
+        if "\0" in text:
+            raise ValueError("has a NUL: save it as plain text")
+        return read(text)
+    except (OSError, ValueError) as error:
+        unreadable = isinstance(error, OSError | UnicodeDecodeError)
+        why = f"cannot be read: {why_unreadable(error)}" if unreadable else str(error)
+        raise SettingsError(f"{named} {why}") from None
 
 
 _CHANGED = ("webhook_secret", "ui_secret", "ui_operator_secret", "api_secret")
 """The secrets of which two values may stand at once."""
 
 
-def _value_in(text: str, *, most: int) -> str:
+def _value_in(text: str, *, may_be_two: bool) -> str:
     """The value that is alone in a file, without blanks, line breaks and quotes around it. Raises ValueError.
 
-    If there may be two, they have a line each, and are returned with a comma between them.
+    Two have a line each, and are returned with a comma between them.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
@@ -177,15 +149,14 @@ def _value_in(text: str, *, most: int) -> str:
     named = _ASSIGNMENT.match(lines[0])
     if named is not None and named["name"].lower().removeprefix(PREFIX.lower()) in Settings.model_fields:
         raise ValueError(f"has {named['name']} and a sign before the value: write the value alone into it")
-    if len(lines) > most:
+    if len(lines) > 1 + may_be_two:
         raise ValueError(f"has {len(lines)} lines: write the value alone into it, on one line")
     return ",".join(map(_without_quotes, lines))
 
 
 def _without_quotes(text: str) -> str:
-    inner = text.strip()
-    pair = len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'"
-    return inner[1:-1] if pair else text
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,37 +186,51 @@ class ShownSetting:
     is_advanced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_file`."""
+class _Place(EnvSettingsSource):
+    """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_FILE`.
 
-    values: Mapping[str, str]
-    place: str
+    Raises SettingsError if both are set.
+    """
 
-    def given(self) -> dict[str, _Given]:
-        """The settings in this place, such as `.env`. Raises SettingsError if both NAME and NAME_FILE are set."""
-        given: dict[str, _Given] = {}
-        for name in (*Settings.model_fields, *_REFUSED):
-            key = PREFIX.lower() + name
-            for each in (key, key + "_file"):
-                if not (value := self.values.get(each, "")).strip():
-                    continue
-                if name in given:
-                    names = f"{given[name].name} and {each.upper()}"
-                    raise SettingsError(f"{names} are both set ({self.place}); keep one of them")
-                given[name] = _Given(value, each.upper(), self.place, in_file=each != key)
+    def __init__(self, place: str, variables: Mapping[str, str | None]) -> None:
+        self.place, self._variables = place, variables
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = {name.lower(): value for name, value in self._variables.items() if value and value.strip()}
+        for name in Settings.model_fields:
+            key = (PREFIX + name).lower()
+            if {key, key + "_file"} <= found.keys():
+                names = f"{key.upper()} and {key.upper()}_FILE"
+                raise SettingsError(f"{names} are both set ({self.place}); keep one of them")
+        return found
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """The value of a setting, as `_Given`; None without one."""
+        key = (PREFIX + field_name).lower()
+        given = (
+            _Given(self.env_vars[each], each.upper(), self.place, each != key)
+            for each in (key, key + "_file")
+            if each in self.env_vars
+        )
+        return next(given, None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The settings of this place. Raises SettingsError for a service's that are others in another directory."""
+        given: dict[str, _Given] = super().__call__()
+        if self.place not in {ENVIRONMENT, ENV_FILE}:
+            _check_service(given, self.current_state.get("store"))
         return given
 
     def unknown(self) -> list[UnknownVariable]:
-        prefix = PREFIX.lower()
-        names = list(Settings.model_fields)
-        known = {prefix + name + suffix for name in (*names, *_REFUSED) for suffix in ("", "_file")}
-        known.add(SERVICE_FILE.lower())
+        """The names in this place that are no settings."""
+        prefix, names = PREFIX.lower(), list(Settings.model_fields)
+        known = {prefix + name + suffix for name in names for suffix in ("", "_file")} | {SERVICE_FILE.lower()}
         unknown: list[UnknownVariable] = []
-        for key in self.values:
+        for key in self.env_vars:
             if key.startswith(prefix) and key not in known and not _OF_KUBERNETES.fullmatch(key):
                 # Compared without the prefix, which would make all names similar.
-                close = get_close_matches(key.lower().removeprefix(prefix), names, n=1)
+                close = get_close_matches(key.removeprefix(prefix), names, n=1)
                 meant = f"{prefix}{close[0]}".upper() if close else None
                 unknown.append(UnknownVariable(key.upper(), self.place, suggestion=meant))
         return unknown
@@ -257,16 +242,11 @@ _OF_KUBERNETES = re.compile(
 """What Kubernetes tells each pod about a Service that is called voiceflow, which nobody can leave out."""
 
 
-def _layers() -> tuple[_Layer, ...]:
+def _places() -> tuple[_Place, ...]:
     """The places of settings, the most important first. Raises SettingsError."""
-    environment = _Layer(_lower(os.environ), "the environment")
-    if (service := service_file()) is not None:
-        return environment, _Layer(_lower(_variables_of(service)), str(service))
-    return environment, _Layer(_lower(_variables_here()), ENV_FILE)
-
-
-def _lower(variables: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in variables.items()}
+    service = service_file()
+    variables = _variables_of(service or Path(ENV_FILE)) if service or Path(ENV_FILE).exists() else {}
+    return _Place(ENVIRONMENT, os.environ), _Place(str(service or ENV_FILE), variables)
 
 
 def service_file() -> Path | None:
@@ -278,14 +258,22 @@ def service_file() -> Path | None:
 
 
 def _variables_of(file: Path) -> dict[str, str]:
-    """The variables in the file of a service's settings. Raises SettingsError."""
-    try:
-        if file.is_dir():
-            raise ValueError("is a directory: name a file in it")
-        return read_env_file(file.read_bytes())
-    except (OSError, ValueError) as error:
-        why = f"which cannot be read: {why_unreadable(error)}" if isinstance(error, OSError) else f"which {error}"
-        raise SettingsError(f"{SERVICE_FILE} names {file}, {why}") from None
+    """The variables in a file such as `.env`. A `$` means itself. Raises SettingsError."""
+
+    def read(text: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for each in parse_stream(StringIO(text)):
+            if each.error:
+                written = each.original.string
+                line = each.original.line + written[: len(written) - len(written.lstrip())].count("\n")
+                raise ValueError(
+                    f"has no NAME=value in line {line}: write it so, with quotes around all of the value or none"
+                )
+            if each.key is not None and each.value is not None:
+                found[each.key] = each.value
+        return found
+
+    return _read(file, f"{SERVICE_FILE} names {file}, which" if file.is_absolute() else ENV_FILE, read)
 
 
 def export_further_variables() -> None:
@@ -298,32 +286,141 @@ def export_further_variables() -> None:
         os.environ.update(further)
 
 
-def _variables_here() -> dict[str, str]:
-    """The variables in `.env` of the working directory; none without one. Raises SettingsError."""
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+def read_networks(value: object) -> tuple[Network, ...]:
+    """The networks in a text such as `10.0.0.0/8, 18.140.80.2`, or in a list of texts. Raises ValueError."""
+    parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     try:
-        _, encoding = _encoding_of(Path(ENV_FILE))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        why = f"cannot be read: {why_unreadable(error)}" if _is_unreadable(error) else str(error)
-        raise SettingsError(f"{ENV_FILE} {why}") from None
-    from dotenv import dotenv_values  # a command in another directory does not need it
-
-    return {name: value for name, value in dotenv_values(ENV_FILE, encoding=encoding).items() if value is not None}
+        return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
+    except (TypeError, ValueError) as error:
+        reason = f"{error}; " if isinstance(error, ValueError) else ""
+        raise ValueError(f"{reason}give networks separated by commas, such as 10.0.0.0/8, 18.140.80.2") from None
 
 
-class Settings(BaseModel):
+def _duration(value: object) -> timedelta:
+    return value if isinstance(value, timedelta) else read_duration(str(value))
+
+
+def _timeout(value: object) -> timedelta:
+    return value if isinstance(value, timedelta) else read_duration(str(value), in_seconds=True)
+
+
+def _folded(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _in_form(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    def judged(text: str) -> str:
+        if pattern.fullmatch(text) is None:
+            raise ValueError(expected)
+        return text
+
+    return AfterValidator(judged)
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    # A secret is sent as the value of a header, which cannot hold line breaks (RFC 9110 §5.5).
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("it has a line break or another character that HTTP headers cannot hold; copy it again")
+    return secret
+
+
+_CERTIFICATE = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----.+?-----END (X509 )?CERTIFICATE-----", re.DOTALL)
+_BEGINS = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----")
+_INSTEAD = (
+    ("PRIVATE KEY-----", "it has a private key, and no certificate; give the certificate of the authority that signs"),
+    ("-----BEGIN PKCS7-----", "it is PKCS #7; `openssl pkcs7 -print_certs -in FILE -out FILE.pem` makes PEM of it"),
+    ("CERTIFICATE REQUEST-----", "it has a request for a certificate, and no certificate"),
+)
+"""What files may have instead of certificates, by a mark in them."""
+
+
+def read_certificates(path: Path) -> str:
+    """The certificates in a PEM file, without the texts around them. Raises ValueError, which says what to do."""
+    import ssl  # takes 10 ms to load, and hardly anybody has such a file
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        why = "it is a folder; name one file in it" if path.is_dir() else why_unreadable(error)
+        raise ValueError(f"the file cannot be read: {why}") from None
+    if not data.strip():
+        raise ValueError("the file is empty; give a file of certificates in PEM form")
+    text = data.decode("utf-8-sig", "replace")
+    found = [each[0] for each in _CERTIFICATE.finditer(text)]
+    if not _BEGINS.search(text):
+        is_binary = b"\0" in data or not data[:64].isascii()
+        der = "it is not text; if it is DER, `openssl x509 -inform der -in FILE -out FILE.pem` makes PEM of it"
+        other = der if is_binary else "it has no certificate (-----BEGIN CERTIFICATE-----)"
+        raise ValueError(next((why for mark, why in _INSTEAD if mark in text), other))
+    certificates = "\n".join(found)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
+        is_whole = len(found) == len(_BEGINS.findall(text))
+    except (ssl.SSLError, TypeError, ValueError):  # TypeError: a letter that is not ASCII
+        is_whole = False
+    if not is_whole:
+        raise ValueError("a certificate in the file is damaged; copy the file again")
+    return certificates
+
+
+def _certificates_in(path: Path) -> Path:
+    path = path.expanduser()
+    read_certificates(path)
+    return path
+
+
+def text_of(secret: SecretStr | None) -> str | None:
+    """The text of a secret, if there is one."""
+    return None if secret is None else secret.get_secret_value()
+
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+Folded: Final = BeforeValidator(_folded)
+PositiveTimeout = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_timeout)]
+Timeout = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_timeout)]
+"""A timeout. Unlike other durations, it may be a number of seconds without a unit."""
+Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
+Count = Annotated[int, Field(ge=1)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
+Hosts = Annotated[tuple[HostRule, ...], BeforeValidator(read_hosts)]
+CertificateFile = Annotated[Path, AfterValidator(_certificates_in)]
+Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
+Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -, and do not begin with -")]
+# 8x8 documents this form of a sub-account id.
+SubAccount = Annotated[str, _in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &")]
+
+
+def _refused_region(_: object) -> None:
+    raise ValueError(
+        "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If your account "
+        f"manager named another address, set {PREFIX}BASE_URL to that address"
+    )
+
+
+class Settings(BaseSettings):
     """All settings, read and checked, from `load_settings`. The repr does not show secrets."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=PREFIX,
+        enable_decoding=False,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
 
     # Not in the repr, because it may hold a password (redis://:password@host).
-    store: Text = Field(default="sqlite:///voiceflow.db", repr=False)
+    store: str = Field(default="sqlite:///voiceflow.db", repr=False)
     queue: Queue = "default"
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
-    source: Annotated[Text, BeforeValidator(table_text)] | None = None
-    voice_profile: Text | None = None
+    source: Annotated[str, BeforeValidator(table_text)] | None = None
+    voice_profile: str | None = None
     rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""
     max_active: Count | None = None
@@ -355,7 +452,7 @@ class Settings(BaseModel):
     wait_for_store: Timeout = timedelta(seconds=30)
     """The longest wait of a command for a store that is locked or does not exist yet."""
     base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
-    allow_plain_http: YesNo = "no"
+    allow_plain_http: bool = False
     burst: Count = 1
     concurrency: Count = 50
     shared_numbers: Numbers = ()
@@ -382,21 +479,27 @@ class Settings(BaseModel):
     key_retention: Duration = timedelta(days=400)
     log_format: Annotated[Literal["console", "json"], Folded] = "console"
     log_level: Annotated[LogLevel, Folded] = "info"
+    region: Annotated[None, BeforeValidator(_refused_region)] = Field(default=None, exclude=True, repr=False)
+    """It does not exist, but some expect it."""
 
     _given: dict[str, _Given] = PrivateAttr(default_factory=dict[str, _Given])
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (pydantic gives these by name)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The options, the environment, and `.env` or the file of a service."""
+        return init_settings, *_places()
 
     @model_validator(mode="wrap")
     @classmethod
     def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        given = dict(cast("Mapping[str, _Given]", data))
-        places = [layer.given() for layer in _layers()]
-        if service_file() is not None:
-            _check_service(*places, is_named="store" in given)
-        for place in places:
-            given = place | given
-        refused = [f"{given[name].name} ({given[name].place}): {_REFUSED[name]}" for name in _REFUSED if name in given]
-        if refused:
-            raise SettingsError("; ".join(refused))
+        given = cast("dict[str, _Given]", data)
         try:
             settings = handler({name: value.read() for name, value in given.items()})
         except ValidationError as error:
@@ -406,7 +509,7 @@ class Settings(BaseModel):
         _check_redials(settings)
         if problem := reserve_problem(settings.reserve, settings.max_active):
             raise SettingsError(f"{settings.place_of('reserve')}: {problem}")
-        _check_addresses(given)
+        _check_addresses(settings, given)
         return settings
 
     def policy(self) -> CallPolicy:
@@ -496,7 +599,7 @@ class Settings(BaseModel):
 
     def shown(self) -> tuple[ShownSetting, ...]:
         """Every setting for people, in the order of this class, with secrets hidden."""
-        names = list(type(self).model_fields)
+        names = [name for name, field in type(self).model_fields.items() if not field.exclude]
         return tuple(
             ShownSetting(
                 variable=PREFIX + name.upper(),
@@ -526,7 +629,7 @@ def load_settings(*, options_place: str | None = None, **options: object) -> Set
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
     """The unknown names among the settings in the environment and `.env`."""
-    return tuple(unknown for layer in _layers() for unknown in layer.unknown())
+    return tuple(unknown for place in _places() for unknown in place.unknown())
 
 
 def _shown_value(name: str, value: object) -> str:
@@ -546,7 +649,7 @@ def _shown_value(name: str, value: object) -> str:
         case tuple():
             return ", ".join(map(str, cast("tuple[object, ...]", value)))
         case _:
-            return _shown_text(name, str(value))
+            return without_secrets(str(value), options=True) if name in _ADDRESSES else str(value)
 
 
 def _check_redials(settings: Settings) -> None:
@@ -567,33 +670,28 @@ _LEADS_AWAY = {
 """The settings that say where a secret is sent, and who may read it on the way; each secret in words."""
 
 
-def _check_addresses(given: Mapping[str, _Given]) -> None:
+def _check_addresses(settings: Settings, given: Mapping[str, _Given]) -> None:
     """Raise SettingsError if .env says where a secret is sent that was set elsewhere.
 
     A folder in which somebody runs a command must not lead the key of the environment to another address.
     """
     for secret, (shown, addresses) in _LEADS_AWAY.items():
         own = given.get(secret)
-        if own is None or own.is_here:
+        if own is None or own.place == ENV_FILE:
             continue
         for name in addresses:
             found = given.get(name)
-            if found is None or not found.is_here or (name == "allow_plain_http" and not _allows(found)):
-                continue
-            raise SettingsError(
-                f"{found.name} ({found.place}) does not apply to {shown} from another place ({own.place}): set both "
-                "in the same place"
-            )
+            if found is not None and found.place == ENV_FILE and getattr(settings, name):
+                raise SettingsError(
+                    f"{found.name} ({found.place}) does not apply to {shown} from another place ({own.place}): set "
+                    "both in the same place"
+                )
 
 
-def _allows(given: _Given) -> bool:
-    return yes_or_no(given.read()) == "yes"
+def _check_service(service: Mapping[str, _Given], other: _Given | None) -> None:
+    """Raise SettingsError unless a service's file means one store and the same secrets in every directory.
 
-
-def _check_service(environment: Mapping[str, _Given], service: Mapping[str, _Given], *, is_named: bool) -> None:
-    """Raise SettingsError unless a service's file means the same store and the same secrets in every directory.
-
-    `is_named` is True if an option names the store.
+    `other` is the store that an option or the environment names.
     """
     for found in service.values():
         if found.in_file and not str(found.value).strip().startswith(("/", "~")):
@@ -601,35 +699,25 @@ def _check_service(environment: Mapping[str, _Given], service: Mapping[str, _Giv
                 f"{found.name} ({found.place}) is {found.value!r}, which is another file in each directory: name its "
                 "whole path"
             )
-    if not is_named:
-        _check_one_store(environment, service)
-
-
-def _check_one_store(environment: Mapping[str, _Given], service: Mapping[str, _Given]) -> None:
-    """Raise SettingsError unless the environment and a service's file name one store."""
-    here, theirs = environment.get("store"), service.get("store")
-    if theirs is None:
-        if here is not None:
-            return
+    own = service.get("store")
+    if own is None and other is None:
         raise SettingsError(
             f"{service_file()} names no store, and each command would open one in its own directory: set {PREFIX}STORE "
             f"in it, such as sqlite:////var/lib/voiceflow/calls.db, or {PREFIX}STORE_FILE"
         )
-    url = str(theirs.read())
-    if url.partition(":")[0].lower() in {"sqlite", "file"} and not url.partition(":")[2].startswith("////"):
+    if own is None or (other is not None and other.place != ENVIRONMENT):
+        return
+    scheme, _, path = (url := str(own.read())).partition(":")
+    if scheme.lower() in {"sqlite", "file"} and not path.startswith("////"):
         raise SettingsError(
-            f"{theirs.name} ({theirs.place}) is {without_secrets(url)}, which is another file in each directory: name "
+            f"{own.name} ({own.place}) is {without_secrets(url)}, which is another file in each directory: name "
             "its whole path, such as sqlite:////var/lib/voiceflow/calls.db"
         )
-    if here is not None and here.read() != theirs.read():
+    if other is not None and other.read() != url:
         raise SettingsError(
-            f"{here.name} ({here.place}) and {theirs.name} ({theirs.place}) name two stores: take one of them out, or "
+            f"{other.name} ({other.place}) and {own.name} ({own.place}) name two stores: take one of them out, or "
             "name the store with --store"
         )
-
-
-def _shown_text(name: str, text: str) -> str:
-    return without_secrets(text, options=True) if name in _ADDRESSES else text
 
 
 _WORDS = {
@@ -649,8 +737,10 @@ def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
             continue
         message = problem["msg"].removeprefix("Value error, ")
         reason = _WORDS.get(problem["type"], message.replace("Input should be", "it should be"))
-        hidden = name in _SECRETS or found.in_file
-        said = "" if hidden else f" is {_shown_text(name, str(found.value))!r}"
+        is_hidden = found.in_file or name in {"notify_url", "proxy"} or name.endswith(("_key", "_secret"))
+        text = str(found.value)
+        said = without_secrets(text, options=True) if name in _ADDRESSES else text
+        value = "" if is_hidden else f" is {said!r}"
         source = f"{found.place}, read from {found.value}" if found.in_file else found.place
-        lines.append(f"{found.name}{said} ({source}): {reason}")
+        lines.append(f"{found.name}{value} ({source}): {reason}")
     return "; ".join(lines)

@@ -22,8 +22,8 @@ from tests.docs.pages import blocks
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
+from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service import metrics
-from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import PREFIX, Settings
 
 KUBERNETES = sorted(path.name for path in DEPLOY.glob("kubernetes*.yaml"))
@@ -178,7 +178,7 @@ def test_every_command_in_the_files_can_be_read() -> None:
 
 def test_each_process_has_longer_to_end_than_its_calls() -> None:
     services = [service for service in COMPOSE["services"].values() if "command" in service]
-    graces: list[float] = [parse_duration(service["stop_grace_period"]).total_seconds() for service in services]
+    graces: list[float] = [read_duration(service["stop_grace_period"]).total_seconds() for service in services]
     pods = [each["spec"]["template"]["spec"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
     graces += [pod["terminationGracePeriodSeconds"] for pod in pods]
     for unit in UNITS:

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 from tests.docs.pages import DOCS
-from voiceflow_worker.setting_kinds import parse_duration
+from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.settings import PREFIX, Settings
 
 PAGE = DOCS / "settings.md"
@@ -17,7 +17,9 @@ def documented() -> list[tuple[str, str]]:
 
 
 def test_the_page_lists_every_setting_once_in_the_order_of_the_class() -> None:
-    assert [name for name, _ in documented()] == [PREFIX + name.upper() for name in Settings.model_fields]
+    assert [name for name, _ in documented()] == [
+        PREFIX + name.upper() for name, field in Settings.model_fields.items() if not field.exclude
+    ]
 
 
 def test_the_default_on_the_page_is_the_default() -> None:
@@ -29,7 +31,7 @@ def test_the_default_on_the_page_is_the_default() -> None:
             case bool():
                 assert said == ("yes" if default else "no")
             case timedelta():
-                assert parse_duration(said) == default
+                assert read_duration(said) == default
             case float():
                 assert float(said) == default
             case _:

@@ -257,7 +257,7 @@ async def sandbox(
 
     from voiceflow_worker.gateway.network import Network
     from voiceflow_worker.sandbox import Sandbox
-    from voiceflow_worker.setting_kinds import text_of
+    from voiceflow_worker.settings import text_of
 
     numbers = None if sources is None else _listed("--sources", sources)
     for number in numbers or ():

@@ -16,9 +16,9 @@ from cyclopts.validators import Number
 
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.errors import InvalidInputError, SettingsError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.web_address import read_notify_url
-from voiceflow_worker.model.text.wording import read_name, read_rate
+from voiceflow_worker.model.text.wording import read_duration, read_name, read_rate
 from voiceflow_worker.model.times import read_since, read_time
 
 if TYPE_CHECKING:
@@ -53,12 +53,10 @@ REST_GROUP = Group("More options", sort_key=80, help_formatter=REST)
 
 
 def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
-    from voiceflow_worker.setting_kinds import parse_duration
-
     try:
-        return parse_duration(tokens[0].value)
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
+        return read_duration(tokens[0].value)
+    except ValueError as error:
+        raise ValueError(f"{tokens[0].value!r} is not a duration: {error}") from None
 
 
 def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:

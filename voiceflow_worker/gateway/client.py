@@ -167,7 +167,7 @@ class VoiceClient(api.AccountApi):
             limiter=limiter,
             retry_not_created_5xx=settings.retry_not_created_5xx,
             concurrency=settings.concurrency,
-            allow_plain_http=settings.allow_plain_http == "yes",
+            allow_plain_http=settings.allow_plain_http,
         )
         if transport is None:
             client._network = Network.of(settings)

@@ -269,7 +269,7 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
         settings.notify_url,
         secret=settings.notify_secret.get_secret_value(),
         network=Network.of(settings),
-        allow_plain_http=settings.allow_plain_http == "yes",
+        allow_plain_http=settings.allow_plain_http,
     )
 
 
