@@ -112,12 +112,13 @@ def test_a_store_that_a_frozen_process_has_locked_is_waited_for(voiceflow: Progr
             assert waiting.stop().code == 0
 
 
-def test_an_order_waits_for_the_lock_too(voiceflow: Program) -> None:
+@pytest.mark.parametrize("command", [["hold"], ["suppress", "add", "+6587654321"]], ids=" ".join)
+def test_an_order_waits_for_the_lock_too(voiceflow: Program, command: list[str]) -> None:
     folder = voiceflow.folder
     enqueued(folder, 1)
-    options = ["hold", "--store", url_of(folder), "--wait-for-store", "60s"]
+    options = [*command, "--store", url_of(folder), "--wait-for-store", "60s"]
     with frozen_writer(folder / "calls.db") as frozen, Spawned(options, folder) as waiting:
-        waiting.wait_for("the store is locked by another process; waiting")
+        assert "up_to=60" in waiting.wait_for("the store is locked by another process; waiting")
         frozen.kill()
         assert waiting.end().code == 0
 

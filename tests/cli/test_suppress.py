@@ -9,6 +9,7 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import enqueued
 from tests.cli.test_enqueue import written
+from tests.support.postgres import PostgresServer
 
 
 def on_the_list(voiceflow: Program) -> list[object]:
@@ -125,7 +126,15 @@ def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 2
 
 
-def test_the_first_opt_out_makes_the_store(voiceflow: Program) -> None:
-    added = voiceflow("suppress", "add", "+6587654321")
-    assert added.code == 0, added.err
-    assert on_the_list(voiceflow) == ["+6587654321"]
+def test_the_first_opt_out_makes_a_file_but_no_store_on_a_server(
+    voiceflow: Program, postgres_server: PostgresServer
+) -> None:
+    numbers = written(voiceflow.folder, "numbers.csv", "number\n+6587654321\n")
+    for command in (("suppress", "add", "+6587654321"), ("suppress", "import", numbers)):
+        done = voiceflow(*command)
+        assert done.code == 0, done.err
+        assert on_the_list(voiceflow) == ["+6587654321"]
+        (voiceflow.folder / "voiceflow.db").unlink()
+        missing = voiceflow(*command, "--store", postgres_server.url(schema="never_made"))
+        assert (missing.code, "`voiceflow doctor --make`" in missing.err) == (3, True), (command, missing)
+        assert postgres_server.ask("SELECT to_regnamespace('never_made')") == [(None,)]

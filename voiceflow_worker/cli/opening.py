@@ -428,7 +428,8 @@ async def opened_store(
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
-        # A command that makes no store has one step, which may wait for a lock as long as the opening may.
+    if stops or not makes:
+        # Such a command has one step, which may wait for a lock as long as the opening may.
         lock_timeout = lock_timeout or max(settings.wait_for_store, _LEAST_TIMEOUT)
     options: dict[str, Any] = {}
     if lock_timeout is not None and file_of(settings.store) is not None:
@@ -504,19 +505,23 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 
 @asynccontextmanager
 async def acting(
-    settings: Settings, who: str | None, *, stops: bool = False, makes: bool = False
+    settings: Settings, who: str | None, *, stops: bool = False, makes_file: bool = False
 ) -> AsyncGenerator[Operator]:
     """Open the store of these settings for the actions of a person. Raises StoreError.
 
     On a machine of a service, the store is named, and its place. If what `stops` calls may be lost, a line says so.
+    With `makes_file`, a SQLite file that is missing is made: before the first campaign there is none yet. The store of
+    a service or a server is there, or its name is wrong.
     """
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
     from voiceflow_worker.core.ports.identity import new_revision
 
     note = Output().note
+    place = settings.of_service("store")
+    makes = makes_file and place is None and file_of(settings.store) is not None
     async with opened_store(settings, stops=stops, makes=makes) as store:
-        if (place := settings.of_service("store")) is not None:
+        if place is not None:
             note(f"in the store {store.url}, named by {place}")
         yield Operator(store, settings.policy(), who, on=Interface.COMMAND, login=login_name(), order=new_revision())
         if stops and (unsure := health_of(settings.store, store).degraded) is not None:

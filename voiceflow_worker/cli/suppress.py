@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import (
     AsOption,
@@ -75,9 +74,7 @@ async def add(
     """
     from voiceflow_worker.actions.suppression import Suppress
 
-    settings = common.settings()
-    makes = file_of(settings.store) is not None and settings.of_service("store") is None
-    async with acting(settings, as_, stops=True, makes=makes) as operator:
+    async with acting(common.settings(), as_, stops=True, makes_file=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 
@@ -207,10 +204,7 @@ async def import_file(
             output.note(each.in_words())
     else:
         output.note(f"{file}: {found.in_words}")
-        settings = common.settings()
-        # Before the first campaign there is no store yet. That of a service is there, or its name is wrong.
-        makes = settings.of_service("store") is None
-        async with acting(settings, as_, stops=True, makes=makes) as operator:
+        async with acting(common.settings(), as_, stops=True, makes_file=True) as operator:
             act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])

@@ -24,6 +24,8 @@ TransportOf: TypeAlias = Callable[[Scope], asyncio.Transport | None]
 
 def reset(transport: asyncio.Transport) -> None:
     """End a connection with a TCP reset, so that the client's next read fails."""
+    if transport.is_closing():  # the client has hung up first
+        return
     # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
     transport.abort()
