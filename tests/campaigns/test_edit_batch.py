@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.campaigns.conftest import EACH_STORE
+from tests.campaigns.conftest import EACH_STORE, StillClock
 from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
 from tests.support.voices import ScriptedVoice, created, not_sent, refused, turned_away, unknown
@@ -239,6 +239,93 @@ async def test_a_call_that_was_on_its_way_takes_the_edits_when_it_comes_back(
     (begun,), _ = await Journal(store, engine.policy, lease=LEASE).begin([leased])
     assert begun.job.posts[-1].number == 2, "it has taken all of them, so it leaves"
     assert json.loads(begun.job.body)["callflow"][0]["params"]["source"] == "+6539999999"
+
+
+async def _ends_too_late_at_8x8(engine: Engine, job: Job, clock: StillClock) -> None:
+    clock.advance(timedelta(hours=3))
+    await engine.verdict(job, 1, refused(-1015))
+
+
+async def _ends_busy_before_its_redial(engine: Engine, job: Job, _: StillClock) -> None:
+    await engine.verdict(job, 1, created())
+    await engine.summarise(job, SessionStatus.BUSY)
+
+
+@pytest.mark.parametrize("ends", [_ends_too_late_at_8x8, _ends_busy_before_its_redial])
+@pytest.mark.parametrize("is_longer", [True, False])
+@EACH_STORE
+async def test_a_call_on_its_way_that_would_end_goes_on_if_an_edit_lets_it(
+    store: Store, clock: StillClock, ends: Callable[[Engine, Job, StillClock], Awaitable[None]], *, is_longer: bool
+) -> None:
+    """It was valid for two hours, until three days hence by an edit that was ordered and then cut."""
+    engine = Engine(store, ScriptedVoice())
+    redial = {"redial_on": "busy", "redial_max": 1, "redial_after": "3h"}
+    await campaign([PEOPLE[0]], valid_for="2h", window="00:00-24:00", **redial).start(engine.queue)
+    (sending,) = await engine.journal()
+    dies, until = FaultyStore(store), store.clock.now() + timedelta(days=3)
+    dies.lose(Loss.BEFORE, "totals", times=9)
+    changes = {"valid_until": rfc3339(until)} if is_longer else {"priority": 3}
+    with pytest.raises(StoreUnavailableError):
+        await CallQueue(dies).edit_batch("march", read_edit(changes, now=store.clock.now()))
+    await ends(engine, sending, clock)
+    job = await engine.queue.get(sending.id)
+    assert job.state is JobState.QUEUED or not is_longer, job.reason
+    assert is_longer or job.state in {JobState.EXPIRED, JobState.UNREACHED}
+    assert (job.valid_until == until, job.priority) == (is_longer, 0)
+
+
+@EACH_STORE
+async def test_the_sweep_ends_no_waiting_call_to_which_an_edit_that_was_cut_gave_time(
+    store: Store, clock: StillClock
+) -> None:
+    engine, dies = Engine(store, ScriptedVoice()), FaultyStore(store)
+    await campaign(PEOPLE[:2], valid_for="2h").start(engine.queue)
+    dies.lose(Loss.BEFORE, "totals", times=9)
+    with pytest.raises(StoreUnavailableError):
+        await CallQueue(dies).edit_batch("march", read_edit({"valid_for": "3d"}, now=store.clock.now()))
+    clock.advance(timedelta(hours=3))
+    await engine.sweeper.sweep()
+    assert {job.state for job in await all_of(store)} == {JobState.QUEUED}
+    assert len(await engine.journal()) == 2
+
+
+@EACH_STORE
+async def test_a_call_that_cannot_take_an_edit_waits_with_the_reason_until_another_one(
+    store: Store, clock: StillClock
+) -> None:
+    """A call without a certain time zone is added while the edit, which needs one, is on its way."""
+    engine, far = Engine(store, ScriptedVoice()), "+18005550199"
+    await campaign([PEOPLE[0]], valid_for="9d").start(engine.queue)
+
+    async def add(call: StoreCall) -> None:
+        if call.name == "write" and edits.EDITS in {put.namespace for put in call.arguments[0].writes[0].puts}:
+            await campaign([far], valid_for="9d").start(engine.queue)
+
+    ordered = replace(act(FaultyStore(store, before=add), window="00:00-24:00"), at=store.clock.now() + timedelta(1))
+    await ordered.do()
+    for leaving in ([PEOPLE[0]], [], []):
+        assert [each.job.number for each in await engine.submitter.begin(await engine.prepare())] == leaving
+        job = next(each for each in await all_of(store) if each.number == far)
+        assert (job.state, job.window, job.edit) == (JobState.QUEUED, None, None)
+        assert (job.reason or "").startswith("it cannot take an edit of its batch: ")
+        assert (job.reason or "").endswith("Edit the batch again, or cancel the call")
+        assert job.due_at >= clock.now() + timedelta(seconds=59)
+        clock.advance(timedelta(seconds=61))
+    await act(store, window="00:00-24:00", window_time_zone="UTC").do()
+    assert far in {job.number for job in await engine.journal()}
+
+
+@EACH_STORE
+async def test_a_call_that_is_added_after_an_edit_gets_its_journal_entry_at_once(
+    store: Store, clock: StillClock
+) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await campaign(PEOPLE[:1], priority="1").start(engine.queue)
+    await act(store, priority="5").do()
+    clock.advance(timedelta(seconds=1))
+    await campaign(PEOPLE[1:3], priority="1").start(engine.queue)
+    await engine.enqueue(PEOPLE[3], batch_id="march")
+    assert {job.number: job.priority for job in await engine.journal()} == dict(zip(PEOPLE, (5, 1, 1, 0), strict=False))
 
 
 @EACH_STORE

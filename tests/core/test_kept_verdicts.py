@@ -10,8 +10,9 @@ import pytest
 from tests.contract.suite import ManualClock
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
+from tests.support.flows import flow, number
 from tests.support.manual_time import passing
-from tests.support.voices import ScriptedVoice, created, turned_away
+from tests.support.voices import ScriptedVoice, created, turned_away, unknown
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Placement
@@ -54,6 +55,42 @@ def placed(placement: Placement) -> Verdict:
 
 def held(placement: Placement) -> Verdict:
     return turned_away(403, placement.client_request_id, until_opened=True)
+
+
+async def test_a_verdict_that_waits_for_the_store_keeps_no_call_from_being_sent(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    """After a doubt, one call at a time has no answer. The verdict of the doubt itself cannot be stored."""
+    doubted: list[str] = []
+
+    async def fails(call: StoreCall) -> None:
+        if doubted and call.name == "write" and any(
+            getattr(write.change, "job", None) and write.change.job.id == doubted[0]
+            for write in call.arguments[0].writes
+        ):  # fmt: skip
+            raise StoreUnavailableError("away")
+
+    def answers(placement: Placement) -> Verdict:
+        doubted.extend([] if doubted else [placement.client_request_id.rpartition(".")[0]])
+        is_first = placement.client_request_id.startswith(doubted[0])
+        return unknown() if is_first else created(placement.client_request_id)
+
+    voice = ScriptedVoice(answer=answers)
+    queue = await enqueued(store, 1)
+    worker = worker_for(store, voice)
+
+    async def work() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await clock.sleep(3)
+            await queue.enqueue(flow(number(7)))
+            await clock.sleep(5)
+            assert len(voice.placed) > 1, "the others are sent"
+            store.before = nothing
+            worker.stop()
+
+    store.before = fails
+    await passing(clock, work)
 
 
 @pytest.mark.parametrize(("error", "answer"), combinations(ANYTHING, [placed, held]))

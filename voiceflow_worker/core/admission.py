@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from voiceflow_worker.core import tracing
+from voiceflow_worker.core.edits import EDITS, BatchEdits
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
@@ -321,7 +322,8 @@ class Admitter:
         Both are by the indexes of the jobs. A job whose key is taken is not refused, even if the person has opted out
         since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
-        await self.require_open({job.batch_id for job in jobs})
+        edits = await self.require_open({job.batch_id for job in jobs})
+        jobs[:] = [edits.taken(job, at=now) for job in jobs]  # else each would be leased once in vain
         with tracing.enqueueing(jobs) as others:
             owners, suppressed = await self._store_all(
                 jobs, now, together=together, conditions=conditions, staging=staging, over=over or {}, puts=puts
@@ -417,16 +419,16 @@ class Admitter:
         owned = await owners_of(self._store, self._queue, keys)
         return {index: number for index, number in refused.items() if jobs[index].unique_key not in owned}
 
-    async def require_open(self, batch_ids: Collection[str | None]) -> None:
-        """Raise InvalidInputError if one of these batches was cancelled."""
-        batches = [batch_id for batch_id in batch_ids if batch_id is not None]
-        if not batches:
-            return
-        keys = [(self._queue, batch_id) for batch_id in batches]
-        found = await self._store.records({CANCELLED: keys, BATCH: keys}, now=self._store.clock.now())
+    async def require_open(self, batch_ids: Collection[str | None]) -> BatchEdits:
+        """The edits of these batches. Raises InvalidInputError if one of them was cancelled."""
+        keys = [(self._queue, batch_id) for batch_id in batch_ids if batch_id is not None]
+        if not keys:
+            return BatchEdits()
+        found = await self._store.records({CANCELLED: keys, BATCH: keys, EDITS: keys}, now=self._store.clock.now())
         self._named |= {record.member for record in found[BATCH]}
         for record in found[CANCELLED]:
             raise _was_cancelled(record.member)
+        return BatchEdits.read(keys, found[EDITS])
 
 
 def _not_cancelled(job: Job) -> Same | None:

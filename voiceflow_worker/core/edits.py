@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from msgspec import Struct
@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import count_states, find_pages
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
@@ -39,6 +39,7 @@ from voiceflow_worker.model.window import CallWindow
 PAGE = 200
 """The most calls that are edited in one bulk write."""
 _CHECK_AGAIN = 0.2
+_TRY_AGAIN = timedelta(minutes=1)
 EDITS = "batch-edit"
 """Namespace of the edits of batches that calls may still have to take: in the group of the queue, by batch."""
 _WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -92,10 +93,7 @@ class BatchEdit:
         # One that opens too late leaves the call to its validity, which ends it.
         problem = opening.problem
         if problem is not None and problem.code != VALIDITY_EXPIRED:
-            remedies = () if problem.remedy is None else (problem.remedy,)
-            raise InvalidInputError(
-                f"nothing was changed: call {job.id} to {job.destination}: {problem.message}"
-            ).remedied(*remedies)
+            raise InvalidInputError(problem.message).remedied(*filter(None, (problem.remedy,)))
         return replace(
             new,
             due_at=opening.at,
@@ -180,12 +178,14 @@ class BatchEdits:
     @classmethod
     async def of(cls, store: Store, jobs: Iterable[Job]) -> BatchEdits:
         """The edits of the batches of these jobs. Raises StoreError."""
-        wanted = {(job.queue, job.batch_id): None for job in jobs if job.batch_id is not None}
-        if not wanted:
-            return cls()
-        found = dict[tuple[str, str | None], tuple[OrderedEdit, ...]](dict.fromkeys(wanted, ()))
-        keys = [(queue, batch or "") for queue, batch in wanted]
-        for record in (await store.records({EDITS: keys}, now=store.clock.now()))[EDITS]:
+        keys = list(dict.fromkeys((job.queue, job.batch_id) for job in jobs if job.batch_id is not None))
+        return cls.read(keys, (await store.records({EDITS: keys}, now=store.clock.now()))[EDITS]) if keys else cls()
+
+    @classmethod
+    def read(cls, keys: Iterable[tuple[str, str]], records: Iterable[Record]) -> BatchEdits:
+        """The edits of the batches with these keys, from their records."""
+        found = dict[tuple[str, str | None], tuple[OrderedEdit, ...]](dict.fromkeys(keys, ()))
+        for record in records:
             try:
                 found[record.group, record.member] = _codec.value(record.value)
             except (StoreVersionError, ValueError) as error:
@@ -196,7 +196,8 @@ class BatchEdits:
     def taken(self, job: Job, *, at: datetime) -> Job:
         """The job after the edits of its batch; the same object if it has taken all of them.
 
-        Those that it has taken before change nothing. A call that cannot take one keeps what it has, and is logged.
+        Those that it has taken before change nothing. A call that cannot take one takes none after it, so that it gets
+        no journal entry. While it waits, it has the reason, and is tried again in a minute.
         """
         if (edits := self.ordered.get((job.queue, job.batch_id))) is None:
             return job
@@ -209,10 +210,25 @@ class BatchEdits:
                 try:
                     edited = each.edit.of(new, at=at)
                 except InvalidInputError as error:
-                    _log.error("a call could not take the edit of its batch", job=job.id, error=str(error))
-                    continue
+                    return _without_the_edit(new, error, at=at)
                 new = new if edited is new else noted(edited, NoteKind.EDITED, each.note, at=at)
+            new = replace(new, edit=each.token)
         return replace(new, edit=token)
+
+    def unchanged(self, job: Job) -> tuple[Same, ...]:
+        """The condition that the batch of the job gets no other edit; none if this version cannot read its edits."""
+        edits = self.ordered.get((job.queue, job.batch_id))
+        return () if edits is None else writes.edits_taken(replace(job, edit=edits[-1].token if edits else None))
+
+
+def _without_the_edit(job: Job, error: InvalidInputError, *, at: datetime) -> Job:
+    """A call that cannot take an edit of its batch: it waits, and is not called by the values that the edit removed."""
+    if job.state is not JobState.QUEUED:
+        return job
+    why = f"it cannot take an edit of its batch: {error}. Edit the batch again, or cancel the call"
+    if job.reason != why:
+        _log.error("a call is not called: it cannot take an edit of its batch", job=job.id, error=str(error))
+    return replace(job, reason=why, reason_kind=None, due_at=max(job.due_at, at + _TRY_AGAIN))
 
 
 async def edit_state(store: Store, queue: str, batch_id: str) -> str:
@@ -301,7 +317,8 @@ async def edit_batch(
                 now = store.clock.now()
                 changed: list[tuple[Job, Job]] = []
                 for job in page:
-                    made = edit.of(job, at=now) if dry_run else job
+                    if dry_run:
+                        _require_possible(edit, job, at=now)
                     if job.state not in _WAITING:
                         continue
                     base = release(job, at=now) if job.state is JobState.LEASED else job
@@ -323,6 +340,14 @@ async def edit_batch(
     if found.leaving:
         await until_left(store, [queue], batch_id=batch_id)
     return found
+
+
+def _require_possible(edit: BatchEdit, job: Job, *, at: datetime) -> None:
+    try:
+        edit.of(job, at=at)
+    except InvalidInputError as error:
+        which = f"nothing was changed: call {job.id} to {job.destination}"
+        raise InvalidInputError(f"{which}: {error}").remedied(*error.remedies) from error
 
 
 async def _store(store: Store, changed: list[tuple[Job, Job]], *, now: datetime) -> list[tuple[Job, Job]]:

@@ -262,7 +262,11 @@ class Sweeper:
     async def _expire(self, one: _Pass, now: datetime) -> int:
         """End queued jobs whose validity has passed, even behind a closed gate."""
         late = await find_jobs(self._store, Expired(queue=self._queue, at=now, limit=PAGE))
-        return await self._move(one, late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
+
+        def expire(job: Job) -> Job:  # an edit that the job takes first may have lengthened its validity
+            return lifecycle.expire(job, at=now, policy=self._policy) if job.is_expired(at=now) else job
+
+        return await self._move(one, late, expire)
 
     async def _cancel(self, one: _Pass, now: datetime) -> int:
         """End the queued jobs of cancelled batches. The gate of a batch goes when it has no open job.

@@ -347,7 +347,7 @@ class Worker:
             await self._nap(until=self._pause_until)
             return 0
         most = self._most_in_flight
-        if self.in_flight >= most:
+        if self._senders.on_their_way >= most:
             await self._rest()
             return 0
         journalling = self._senders.journalling
@@ -356,12 +356,12 @@ class Worker:
         if capacity == 0:
             await self._rest(until=self._pacer.next_capacity_at(waiting, journalling=journalling))
             return 0
-        free = min(self._concurrency - busy, most - self.in_flight)
+        free = min(self._concurrency - busy, most - self._senders.on_their_way)
         return free if capacity is None else min(free, capacity)
 
     @property
     def _most_in_flight(self) -> int:
-        """How many calls may be in flight, as 8x8 answers; the others keep their position in the queue.
+        """How many calls may have no answer, as 8x8 answers; the others keep their position in the queue.
 
         One call at a time tests whether 8x8 can be reached again, or answers clearly again.
         """

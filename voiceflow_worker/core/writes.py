@@ -101,7 +101,7 @@ def journal_entry(
         Absent(SUPPRESSED, listed_groups(job.parties, store_id=store_id)),
         OpenGate(job.queue, job.batch_id),
         *_not_cancelled(job),
-        *(() if job.batch_id is None else (Same(EDITED, job.queue, job.edit, job.batch_id),)),
+        *edits_taken(job),
         Absent(NUMBER, numbers, job.id),
         Absent(SECOND_PARTY, numbers, job.id),
         Absent(BRIDGE, numbers, job.id),
@@ -118,6 +118,11 @@ def journal_entry(
         posted = Put(POSTED, local_journal_worker, new.revision, at + LONG_KEPT)
         write = replace(write, puts=(*write.puts, posted))
     return new, write if slot is None else replace(write, slot=slot)
+
+
+def edits_taken(job: Job) -> tuple[Same, ...]:
+    """The condition that the job has taken all edits of its batch."""
+    return () if job.batch_id is None else (Same(EDITED, job.queue, job.edit, job.batch_id),)
 
 
 def escalation_of(job: Job) -> str | None:

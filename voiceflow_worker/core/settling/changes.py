@@ -31,6 +31,7 @@ from voiceflow_worker.errors import (
     StaleJobError,
     StoreError,
 )
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import session_of, with_press
@@ -124,9 +125,10 @@ class Changes:
     """Applies pure functions to the stored jobs, many changes in one round trip.
 
     All that a change requires is stored with it (`writes.settled`): the sessions of POSTs, opt-outs, the person's
-    attempts, and the release of the numbers of calls that are over. A call that comes back into the queue takes the
-    edits of its batch before what brings it back. With an outcome, a POST gets the keys that were
-    pressed in its session before anybody knew whose session it was.
+    attempts, and the release of the numbers of calls that are over. A call that comes back into the queue, or would
+    come back with the edits of its batch, takes them before what brings it back: that it has them is a condition of the
+    write, and they are read when it fails. With an outcome, a POST gets the keys that were pressed in its session
+    before anybody knew whose session it was.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -174,6 +176,7 @@ class Changes:
         for index, change in enumerate(changes):
             todo.setdefault(change.job_id, []).append(index)
         bases = {change.job_id: change.base for change in changes if change.base is not None}
+        unedited: set[str] = set()
         for _ in range(ROUNDS):
             if not todo:
                 break
@@ -181,7 +184,7 @@ class Changes:
                 read = await read_each(self._store, [job_id for job_id in todo if job_id not in bases])
                 for job_id, error in read.unreadable.items():
                     answers.update(dict.fromkeys(todo.pop(job_id), error))
-                left = await self._round(changes, todo, bases, read.jobs, answers)
+                left = await self._round(changes, todo, bases, read.jobs, answers, unedited=unedited)
             except StoreError as away:
                 # What earlier rounds have stored is returned, whatever comes after them.
                 for index in (index for indexes in todo.values() for index in indexes):
@@ -201,19 +204,26 @@ class Changes:
         bases: Mapping[str, Job],
         read: Mapping[str, Job],
         answers: dict[int, Changed | BaseException],
+        *,
+        unedited: set[str],
     ) -> list[str]:
-        """Try all remaining changes once; returns the ids of the jobs to try again."""
+        """Try all remaining changes once; returns the ids of the jobs to try again.
+
+        `unedited` gets those that have not taken an edit of their batch, for the next time.
+        """
         new_of: dict[str, tuple[Job, Job]] = {}
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         stands: dict[int, Changed] = {}
         now = self._store.clock.now()
+        edits = await BatchEdits.of(self._store, [job for job_id, job in read.items() if job_id in unedited])
         for job_id, indexes in todo.items():
             old = bases.get(job_id) or read.get(job_id)
             if old is None:
                 answers.update(dict.fromkeys(indexes, JobNotFoundError(job_id)))
                 continue
-            new, errors = _applied(old, [(index, changes[index].apply) for index in indexes])
+            applies = [(index, changes[index].apply) for index in indexes]
+            new, errors = _applied_with_edits(old, edits.taken(old, at=now), applies)
             if new is not old:
                 new_of[job_id], tried[job_id] = (old, new), errors
             elif job_id in bases:
@@ -225,7 +235,6 @@ class Changes:
         if stands:
             await confirm(self._store)
             answers.update(stands)
-        again += await self._take_edits(new_of, tried, changes, todo, bases=bases, answers=answers)
         if not new_of:
             return again
         presses = await self._sessions.presses(_sessions_with_new_outcome(new_of.values()))
@@ -234,7 +243,10 @@ class Changes:
         for job_id, (old, new) in new_of.items():
             after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses))
             fresh, write = writes.settled(old, after, at=now, policy=self._policy, store_id=self._store.id)
-            made.append((Changed(old, fresh), write))
+            taken = edits.unchanged(old) if job_id in unedited else writes.edits_taken(after)
+            made.append(
+                (Changed(old, fresh), replace(write, conditions=taken) if _may_come_back(old, after) else write)
+            )
         written = await write_each(self._store, BulkWrite(writes=tuple(write for _, write in made)), now=now)
         for (changed, _), answer in zip(made, written, strict=True):
             job_id = changed.new.id
@@ -242,42 +254,13 @@ class Changes:
                 answers.update(dict.fromkeys(todo[job_id], answer))
                 continue
             if answer.result is not Result.DONE:
+                unedited.update([job_id] if answer.result is Result.NOT_FREE else [])
                 again.append(job_id)
                 continue
             for index in todo[job_id]:
                 answers[index] = tried[job_id].get(index) or changed
             tracing.end(redials[job_id])
         return again
-
-    async def _take_edits(
-        self,
-        new_of: dict[str, tuple[Job, Job]],
-        tried: dict[str, dict[int, Exception]],
-        changes: Sequence[JobChange],
-        todo: Mapping[str, list[int]],
-        *,
-        bases: Mapping[str, Job],
-        answers: dict[int, Changed | BaseException],
-    ) -> list[str]:
-        """Make the changes of jobs that come back into the queue again, to these jobs with the edits of their batches.
-
-        So the new window and validity decide whether there is a redial. A job that allows none of its changes then
-        stays as it is; returns the ids of those to try again.
-        """
-        now = self._store.clock.now()
-        back = [
-            old for old, new in new_of.values() if new.state is JobState.QUEUED and old.state is not JobState.QUEUED
-        ]
-        edits, refused = await BatchEdits.of(self._store, back), list[str]()
-        for old in back:
-            if (edited := edits.taken(old, at=now)) is not old:
-                new, tried[old.id] = _applied(edited, [(index, changes[index].apply) for index in todo[old.id]])
-                new_of[old.id] = (old, new)
-                if new is edited:
-                    del new_of[old.id]
-                    refused += [old.id] if old.id in bases else []
-                    answers.update({} if old.id in bases else tried[old.id])
-        return refused
 
 
 def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:
@@ -310,6 +293,31 @@ def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> t
         except Exception as error:  # noqa: BLE001 - an error in one change is for its caller, not for the whole batch
             errors[index] = error
     return job, errors
+
+
+def _applied_with_edits(
+    old: Job, base: Job, applies: Sequence[tuple[int, Callable[[Job], Job]]]
+) -> tuple[Job, dict[int, Exception]]:
+    """The job after these changes to `base`, the job with the edits of its batch, if it waits then or would without.
+
+    A job on its way that allows none of the changes then stays as it is. One that ends all the same takes no edit.
+    """
+    new, errors = _applied(old, applies)
+    if base is old:
+        return new, errors
+    edited, its_errors = _applied(base, applies)
+    if edited is base and old.state is not JobState.QUEUED:
+        edited = old
+    return (edited, its_errors) if JobState.QUEUED in {new.state, edited.state} else (new, errors)
+
+
+_HAS_ITS_END = frozenset({JobState.COMPLETED, JobState.CANCELLED})
+
+
+def _may_come_back(old: Job, new: Job) -> bool:
+    """Whether a change brings a call back into the queue, or ends it so that another validity might bring it back."""
+    is_over = new.state is JobState.QUEUED or (new.state.is_final and new.state not in _HAS_ITS_END)
+    return is_over and new.state is not old.state
 
 
 PAGE = 200
