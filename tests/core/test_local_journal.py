@@ -27,6 +27,7 @@ from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import rollback
 from voiceflow_worker.core.gates import order_gate
+from voiceflow_worker.core.histories import Histories
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
@@ -483,6 +484,20 @@ async def test_after_a_failover_a_person_must_resume_each_queue_unless_failovers
         assert len(await other.send()) == held
     async with Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) is None, "what a person has settled is settled for all workers"
+
+
+async def test_a_queue_with_many_failovers_is_held_once_for_each_also_if_a_journal_has_seen_them_all(
+    clock: ManualClock,
+) -> None:
+    store = MemoryStore(clock=clock)
+    hold, held = Gate.of("default", None, GateState.HELD, since=clock.now(), reason=HELD), list[int]()
+    for place in [*range(60), 59]:
+        store.memory.history = History(str(place), made_in="0")
+        histories = Histories(store, "default")
+        for seen in range(place + 1):
+            histories.note(str(seen))
+        held += [] if await histories.follow(hold) is None else [place]
+    assert held == [*range(1, 60)]
 
 
 @pytest.mark.parametrize("trusted", [False, True])

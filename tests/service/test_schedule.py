@@ -511,6 +511,17 @@ async def test_a_clock_that_was_ahead_stops_no_later_run(host: Host) -> None:
     assert await host.look(NINE + DAY) == [RunState.STARTED]
 
 
+async def test_a_schedule_that_was_first_seen_by_a_clock_that_was_ahead_starts_no_run_of_before(
+    host: Host, daily: Path
+) -> None:
+    written(daily.with_name("other.toml"), DAILY)
+    other = Host(host.queue, host.clock, (daily.with_name("other.toml"),))
+    assert await other.look(NINE + DAY - MINUTE) == []
+    host.clock.jump(-DAY + 2 * MINUTE)
+    assert await other.look() == [], "it was not there at nine"
+    assert await other.look(NINE + DAY) == [RunState.STARTED]
+
+
 async def test_a_file_that_was_written_by_a_clock_that_is_ahead_counts_from_when_it_is_seen(
     host: Host, daily: Path
 ) -> None:

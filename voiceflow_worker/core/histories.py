@@ -22,8 +22,9 @@ _log = structlog.get_logger("voiceflow.rollback")
 HISTORIES = "history"
 """The namespace of the histories that the workers of each queue have followed: `<token> <name>…`, the newest last. The
 token is new with each write."""
-_MOST = 32
-"""The most names that a record keeps."""
+_MOST = 1000
+"""The most names that a record keeps: more than the journal files of a machine have while they are kept. One that
+were dropped, and that a file still has, would be taken for a new one."""
 
 
 class Histories:

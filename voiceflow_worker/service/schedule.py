@@ -269,7 +269,9 @@ class Scheduler:
             _log.error("a schedule cannot be read", file=str(one.path), error=one.problem)
         if (recurrence := one.recurrence) is None:
             return False
-        known = {each.at: each for each in await self._runs(one)} or await self._first_seen(one, recurrence)
+        known = {each.at: each for each in await self._runs(one)}
+        if all(each.state is RunState.SEEN and at > self._clock.now() for at, each in known.items()):
+            known = await self._first_seen(one, recurrence, among=known)
         await self._announce(one, recurrence, max(known.values(), key=lambda each: each.at))
         to_start, over = _due(recurrence, known, self._clock.now(), changed_at=one.changed_at)
         others_work = False
@@ -288,12 +290,18 @@ class Scheduler:
                 self._tell(done)
         return others_work
 
-    async def _first_seen(self, one: _File, recurrence: Recurrence) -> dict[datetime, ScheduledRun]:
-        """Note when a schedule was first seen, by whichever process: no run before that starts."""
+    async def _first_seen(
+        self, one: _File, recurrence: Recurrence, *, among: Collection[datetime]
+    ) -> dict[datetime, ScheduledRun]:
+        """Note when a schedule was first seen, by whichever process: no run before that starts.
+
+        If it was seen `among` later times alone, by a clock that was ahead, this is the first one.
+        """
         now = self._clock.now()
         seen = replace(self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="")
         (group, member), ends_at = seen.key, (seen.next_at or now) + KEPT
-        put = Put(RUNS, group, run_records(self._store).text(seen), ends_at, Mode.KEEP, member)
+        mode = Mode.ALWAYS if among else Mode.KEEP
+        put = Put(RUNS, group, run_records(self._store).text(seen), ends_at, mode, member)
         await self._store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=now)
         return {each.at: each for each in await self._runs(one)}
 
