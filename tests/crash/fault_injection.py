@@ -63,8 +63,7 @@ class FaultInjection:
             SandboxOrder(webhook=webhook, speed=self.speed, retries=self.retries), log=self.log("sandbox")
         )
         self.url: str = self.sandbox.wait_for("ready")["url"]
-        # As the command line has it: a server may come back with an older state without anybody's doing.
-        self.journals = None if self.store.startswith("sqlite") else self.folder / "journals"
+        self.journals = self.folder / "journals"
         self.order = WorkerOrder(
             store=self.store,
             base_url=self.url,

@@ -35,7 +35,7 @@ class Person:
             "VOICEFLOW_SUBMIT_WINDOW": f"{policy.submit_window.total_seconds():g}s",
             "VOICEFLOW_CLOCK_SKEW": f"{policy.clock_skew.total_seconds():g}s",
             "VOICEFLOW_SUMMARY_DEADLINE": f"{policy.summary_deadline.total_seconds():g}s",
-            **({} if lab.journals is None else {"VOICEFLOW_STATE_DIR": str(lab.journals)}),
+            "VOICEFLOW_STATE_DIR": str(lab.journals),
         }
 
     def does(self, *command: str) -> Process:

@@ -1,4 +1,4 @@
-"""Two records of one job, from two copies of a store, or from a store and the journal files of workers."""
+"""Two records of one job: from a store that was rolled back, and from the journal files of workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
-from voiceflow_worker.model.jobs.rollback import is_forgotten, longer, with_lost_posts
+from voiceflow_worker.model.jobs.rollback import is_forgotten, with_lost_posts
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -44,92 +44,9 @@ def not_placed(job: Job) -> Job:
     )
 
 
-def both(one: Job, two: Job) -> Job:
-    """The record of both copies: the state is the same whichever of them is the backup."""
-    found, turned = (longer(*pair, at=NOW + 60 * MINUTE, policy=POLICY) for pair in ((one, two), (two, one)))
-    assert (found.state, found.open_post) == (turned.state, turned.open_post)
-    return found
-
-
-# -- one history: the further record is taken whole --------------------------------------------------------------------
-
-WAITS = after(begun(a_job()), TURNED_AWAY)
-DOUBTED = after(begun(a_job()), UNKNOWN)
-PLACED = after(begun(a_job(redial=REDIAL)), CREATED)
-
-
-def test_the_further_of_two_records_is_taken_whole() -> None:
-    for earlier, later in [
-        (a_job(), begun(a_job())),
-        (begun(a_job()), WAITS),
-        (begun(a_job()), DOUBTED),
-        (DOUBTED, after(DOUBTED, CREATED)),
-        (DOUBTED, not_placed(DOUBTED)),
-        (PLACED, ended(PLACED, BUSY)),
-        (PLACED, ended(PLACED, COMPLETED)),
-        (WAITS, begun(WAITS, at=NOW + MINUTE)),
-        (WAITS, lifecycle.expire(WAITS, at=NOW, policy=POLICY)),
-        (a_job(), lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)),
-    ]:
-        assert longer(earlier, later, at=NOW, policy=POLICY) is later
-        assert longer(later, earlier, at=NOW, policy=POLICY) is later
-        assert longer(later, replace(later), at=NOW, policy=POLICY) is later
-
-
-def test_posts_that_sent_nothing_and_were_dropped_since_are_not_missed() -> None:
-    job = WAITS
-    while len(job.posts) == job.post_count:
-        job = after(begun(job), TURNED_AWAY, job.post_count + 1)
-    assert longer(WAITS, job, at=NOW, policy=POLICY) is job
-    assert longer(job, WAITS, at=NOW, policy=POLICY) is job
-
-
-# -- two histories: the longer one, in doubt or at its end -------------------------------------------------------------
-
-
-def test_a_call_that_both_copies_sent_is_in_doubt_and_says_that_it_may_have_rung_twice() -> None:
-    ours = after(begun(a_job()), CREATED)
-    theirs = after(begun(a_job(), at=NOW + MINUTE), UNKNOWN)
-    job = both(ours, theirs)
-    assert (job.state, [note.kind for note in job.notes]) == (S.IN_DOUBT, [NoteKind.RANG_TWICE])
-    assert longer(job, theirs, at=NOW, policy=POLICY) is job
-    assert not_placed(job).state is S.ACCEPTED, "it may have rung by the other POST"
-
-
-@pytest.mark.parametrize("numbers", [(), ("+6581111112",)])
-def test_no_further_call_is_made_while_a_post_that_the_longer_record_lacks_may_ring(numbers: tuple[str, ...]) -> None:
-    asked = a_job(redial=REDIAL, further_numbers=numbers)
-    waits = ended(after(begun(asked, at=NOW + MINUTE), CREATED), BUSY)
-    assert waits.state is S.QUEUED
-    job = both(waits, begun(asked))
-    assert (job.state, [note.kind for note in job.notes]) == (S.UNREACHED, [NoteKind.RANG_TWICE])
-    assert both(WAITS, begun(a_job(), at=NOW + MINUTE)).state is S.ACCEPTED
-
-
-def test_a_call_that_was_cancelled_in_one_copy_is_not_sent_by_the_other() -> None:
-    cancelled = lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)
-    job = both(cancelled, WAITS)
-    assert (job.state, [note.kind for note in job.notes]) == (S.CANCELLED, [NoteKind.CANCELLED])
-    doubted = both(cancelled, DOUBTED)
-    assert (doubted.state, not_placed(doubted).state) == (S.IN_DOUBT, S.CANCELLED)
-
-
-@pytest.mark.parametrize("asked_again", [False, True])
-def test_whoever_answered_in_one_copy_is_not_called_again_after_the_doubt_of_the_other(asked_again: bool) -> None:
-    first = after(begun(a_job()), CREATED)
-    reached = ended(first, COMPLETED)
-    busy = ended(first, BUSY)
-    later = lifecycle.redial(busy, at=NOW + MINUTE, note="again") if asked_again else not_placed(begun(a_job()))
-    job = both(reached, after(begun(later, at=NOW + 2 * MINUTE), UNKNOWN, 2))
-    assert job.state is S.IN_DOUBT
-    assert not_placed(job).state is S.COMPLETED
-
-
-def test_whoever_answered_the_other_post_of_one_number_is_not_called_again() -> None:
-    reached = ended(after(begun(a_job(redial=REDIAL)), CREATED), COMPLETED)
-    for theirs in (UNKNOWN, CREATED, TURNED_AWAY):
-        assert both(reached, after(begun(a_job(redial=REDIAL), at=NOW + MINUTE), theirs)).state is S.COMPLETED
-    assert both(reached, ended(begun(a_job(redial=REDIAL), at=NOW + MINUTE), BUSY)).state is S.COMPLETED
+def known(stored: Job, journalled: Job) -> Job:
+    """The stored job with what the journal file knows."""
+    return with_lost_posts(stored, journalled, at=NOW + 60 * MINUTE, policy=POLICY)
 
 
 STEPS = st.lists(
@@ -153,26 +70,28 @@ def lived(job: Job, steps: list[str], *, at: datetime) -> Job:
 
 
 @given(shared=STEPS, ours=STEPS, theirs=STEPS, apart=st.booleans())
-def test_no_call_that_either_copy_may_have_made_is_made_again_without_a_person(
+def test_no_call_that_the_store_or_a_worker_may_have_made_is_made_again_without_a_person(
     shared: list[str], ours: list[str], theirs: list[str], apart: bool
 ) -> None:
     start = lived(a_job(redial=REDIAL), shared, at=NOW)
-    kept = lived(start, ours, at=NOW)
-    other = lived(start, theirs, at=NOW + MINUTE / 2 if apart else NOW)
-    at = NOW + 60 * MINUTE
-    job = longer(kept, other, at=at, policy=POLICY)
-    assert job.post_count == max(kept.post_count, other.post_count)
-    for record in (kept, other):
+    stored = lived(start, ours, at=NOW)
+    before = lived(start, theirs, at=NOW + MINUTE / 2 if apart else NOW)
+    if before.state is not S.QUEUED:
+        return
+    journalled = begun(before, at=(NOW + MINUTE / 2 if apart else NOW) + before.post_count * MINUTE)
+    job = known(stored, journalled)
+    if not is_forgotten(journalled, stored):
+        assert job is stored
+        return
+    assert job.post_count == max(stored.post_count, journalled.post_count)
+    assert job.state not in {S.QUEUED, S.LEASED, S.SENDING, S.SUBMITTED}
+    for record in (stored, journalled):
         for post in record.posts:
             stands = job.post(post.number)
-            assert stands is not None
             is_reported = any(post.began_at.isoformat() in note.text for note in job.notes)
-            assert not post.was_placed or stands.may_have_rung or is_reported
+            assert not post.was_placed or is_reported or (stands is not None and stands.may_have_rung)
         assert set(record.notes) <= set(job.notes)
-    assert longer(job, other, at=at, policy=POLICY) is job
-    assert longer(job, kept, at=at, policy=POLICY) is job
-    assert job.state not in {S.SENDING, S.SUBMITTED, S.IN_DOUBT} or job.open_post is not None
-    assert not (job.state is S.QUEUED and any(post.is_open and post.redial == job.redials for post in job.posts))
+    assert known(job, journalled) is job
     if any("lost it" in note.text for note in job.notes):
         granted = job.redials
         for post in job.posts:
@@ -180,7 +99,21 @@ def test_no_call_that_either_copy_may_have_made_is_made_again_without_a_person(
         assert job.state not in {S.QUEUED, S.LEASED} or job.redials > granted
 
 
-# -- a store and the journal files -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("end", ["reached", "waits"])
+def test_a_call_that_the_store_sent_again_ends_or_is_in_doubt_and_says_that_it_may_have_rung_twice(end: str) -> None:
+    journalled = begun(a_job(redial=REDIAL))
+    again = after(begun(a_job(redial=REDIAL), at=NOW + MINUTE), CREATED)
+    assert known(again, journalled).state is S.IN_DOUBT
+    job = known(ended(again, COMPLETED if end == "reached" else BUSY), journalled)
+    assert job.state is (S.COMPLETED if end == "reached" else S.UNREACHED)
+    assert [note.kind for note in job.notes] == [NoteKind.RANG_TWICE]
+
+
+def test_a_call_that_the_store_has_cancelled_is_in_doubt_and_stays_cancelled() -> None:
+    cancelled = lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)
+    job = known(cancelled, begun(a_job()))
+    assert (job.state, [note.kind for note in job.notes]) == (S.IN_DOUBT, [NoteKind.CANCELLED])
+    assert not_placed(job).state is S.CANCELLED
 
 
 def begun_after(seconds: int) -> Job:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
+from voiceflow_worker.backends.local_journal import journal_files
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.settings import load_settings
+
+
+def at_work(store: Store, url: str) -> AbstractAsyncContextManager[Engine]:
+    """A worker with the journal files that the settings give it."""
+    return Engine(store, ScriptedVoice(), local_journal=journal_files(load_settings(store=url), store)).at_work()
 
 
 def sent_and_killed(path: Path, count: int) -> None:
@@ -17,8 +26,8 @@ def sent_and_killed(path: Path, count: int) -> None:
     files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
 
     async def sent(kept: Path) -> None:
-        async with open_store(f"sqlite:///{path}") as store:
-            engine = Engine(store, ScriptedVoice())
+        url = f"sqlite:///{path}"
+        async with open_store(url) as store, at_work(store, url) as engine:
             leased_at = store.clock.monotonic()
             for dispatch in await engine.submitter.prepare(await engine.lease(count), leased_at=leased_at):
                 await engine.finish(dispatch)

@@ -30,7 +30,7 @@ import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.backends.store_url import identity_of
+from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.backends.waiting import DiskSpeed
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
@@ -70,15 +70,17 @@ def _folder_name(name: str) -> str:
 def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
-    A store on a server always has journal files, because a server may come back by itself with an older state: after a
-    restart, or instead of another one. A SQLite store returns to an older state only if a person replaces its
-    file, so it has journal files only if `state_dir` is set. Journal files have a disadvantage there: if a person
-    deletes the store to start anew, a worker holds the queue. A store in memory has no journal files.
+    They are in the state directory. Without one, those of a SQLite store are beside its file, in `<file>.journals`, and
+    others are in the user's state folder. A store in memory has none.
     """
-    scheme = settings.store.partition(":")[0].lower()
-    if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):
+    if settings.store.partition(":")[0].lower() == "memory":
         return None
-    return JournalFiles(journal_folder(store, settings.store, settings.state_folder()), shares=True)
+    path = file_of(settings.store)
+    if path is None or settings.state_dir is not None:
+        root = settings.state_folder()
+    else:
+        root = path.resolve().with_name(f"{path.resolve().name}.journals")
+    return JournalFiles(journal_folder(store, settings.store, root), shares=True)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,6 @@ from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups import BackedUp, Restored
-    from voiceflow_worker.backends.sqlite.takeover import TakenOver
     from voiceflow_worker.settings import Settings
 
 
@@ -115,7 +113,7 @@ def restore(
     """Replace a SQLite store with a backup.
 
     Afterwards every queue is held, until `voiceflow resume`. Refused while a process uses the store. The old file is
-    moved aside. So that no call is made twice and none is lost, the calls of the old file are taken over.
+    moved aside. The next worker puts in doubt what was sent after the backup, as its journal files show.
 
     Examples:
         voiceflow restore calls-monday.db
@@ -124,7 +122,7 @@ def restore(
     settings = common.settings()
     path = path_of_store(settings, to="restore")
     try:
-        done = _restored(path, file.absolute(), settings)
+        done = _restored(path, file.absolute())
     except OSError as error:
         raise StoreReadOnlyError(
             f"the backup cannot replace {path}: {error.strerror or error}; either the store "
@@ -133,39 +131,25 @@ def restore(
     common.output().result(_as_json(done, file.absolute()), *_lines(done))
 
 
-def _restored(path: Path, file: Path, settings: Settings) -> Restored:
+_REASON = (
+    "opt-outs, outcomes and new calls since then are missing. Add the opt-outs (`voiceflow suppress add`). Start a "
+    "worker: it puts in doubt what its journal files show as sent. Run `voiceflow reconcile`, resolve the rest "
+    "(`voiceflow calls resolve ID`), enqueue the files since then again, then run `voiceflow resume`"
+)
+"""What a person must do before the queue is resumed, for the reason of the holds."""
+
+
+def _restored(path: Path, file: Path) -> Restored:
     from voiceflow_worker.backends.sqlite.backups import restore
 
     with meter("restoring") as shown:
         return restore(
             path,
             file,
-            clock=lambda: datetime.now(UTC),
-            policy=settings.policy(),
+            now=datetime.now(UTC),
             progress=lambda done, total: shown(done, total, f"{done} of {total}"),
-            reason=_reason,
+            reason=_REASON,
         )
-
-
-def _reason(made_at: datetime | None, taken: TakenOver | None) -> str:
-    """The reason of the holds: what a person must look at, and type."""
-    made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
-    if taken is not None and taken.was_read:
-        doubts = (
-            f"; {count_of(taken.in_doubt, 'call')} in doubt, because the two copies have different histories: look for "
-            "them in the log of 8x8 (`voiceflow calls list --state in_doubt`), and resolve them (`voiceflow calls "
-            "resolve ID`)"
-        )
-        return (
-            f"{made}; the calls of the replaced file were taken over{doubts if taken.in_doubt else ''}. Check the "
-            "calls that wait (`voiceflow calls list --state queued`), then run `voiceflow resume`"
-        )
-    why = "there was no store to compare it with" if taken is None else "the replaced file could not be read"
-    return (
-        f"{made}; {why}, so some queued calls may have been made already, and later opt-outs are not known. Compare "
-        "the queued calls (`voiceflow calls list --state queued`) with the logs of 8x8, cancel those that were made "
-        "(`voiceflow calls cancel ID`), add the opt-outs (`voiceflow suppress add`), then run `voiceflow resume`"
-    )
 
 
 def _as_json(done: Restored, file: Path) -> dict[str, object]:
@@ -175,7 +159,6 @@ def _as_json(done: Restored, file: Path) -> dict[str, object]:
         "made_at": rfc3339(done.made_at),
         "calls": done.calls,
         "waiting": done.waiting,
-        "taken_over": asdict(done.taken),
         "replaced": done.replaced,
         "held": list(done.held),
         "moved": [str(each) for each in done.moved],
@@ -187,14 +170,6 @@ def _lines(done: Restored) -> Iterator[str]:
     yield f"{done.path} now holds the backup{made}: {count_of(done.calls, 'call')}"
     if done.moved:
         yield f"the old files are kept as: {', '.join(map(str, done.moved))}"
-    taken = done.taken
-    if sent := taken.advanced + taken.added:
-        yield f"taken over from the old file: {count_of(sent, 'call')} enqueued, sent or ended after the backup"
-    if taken.cancelled:
-        yield (
-            f"cancelled: {count_of(taken.cancelled, 'waiting call')} that the other file had deleted after their end, "
-            "or has under another id"
-        )
     if not done.replaced:
         yield (
             f"there was no store {done.path} before: if it has another path, remove {done.path} and restore to that "
@@ -202,4 +177,4 @@ def _lines(done: Restored) -> Iterator[str]:
         )
     if done.held:
         yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
-        yield _reason(done.made_at, taken if done.replaced else None)
+        yield _REASON

@@ -1,7 +1,7 @@
 """Backups of a store: making one while the store is in use, and restoring one.
 
-A backup is a checked copy of one state of the store. Restoring one replaces a store that no process uses, and keeps the
-evidence in the old store.
+A backup is a checked copy of one state of the store. Restoring one replaces a store that no process uses, and holds its
+queues.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import apsw
 
 from voiceflow_worker.backends.record import from_micros, to_micros
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, translated, translating
+from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.opening import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
     index_of_log,
     log_of,
     open_file,
@@ -28,28 +27,30 @@ from voiceflow_worker.backends.sqlite.opening import (
     require_sound,
     require_store,
 )
-from voiceflow_worker.backends.sqlite.takeover import (
-    Progress,
-    TakenOver,
-    hold_queues,
-    skip_sequences,
-    take_over,
-    waiting_jobs,
-)
+from voiceflow_worker.backends.sqlite.reading import current_record
+from voiceflow_worker.backends.sqlite.write import Writing
+from voiceflow_worker.core.gates import write_of_order
+from voiceflow_worker.core.ports.controls import GATES
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
-    StoreError,
     StoreUnavailableError,
-    StoreVersionError,
 )
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
+from voiceflow_worker.model.text.wording import in_words
+
+Progress = Callable[[int, int], None]
+"""A function that is called with the amount of work done so far, and the total amount."""
 
 NAMESPACE, MADE = "backup", "made"
 """The namespace and the key of the record that marks a backup. Its value is when the backup was made, in microseconds
 since 1970 UTC. A store in use does not have it."""
 
+SKIPPED_SEQUENCES = 1_000_000_000
+"""The gap that a restore leaves in the sequence of events. New events then come after the cursor of every reader of the
+replaced file, so that none is missed."""
 _PAGES = 500
 """The number of pages that are copied between two calls of `progress`, in a few milliseconds."""
 _CHUNK = 4 * 1024 * 1024
@@ -154,65 +155,58 @@ class Restored:
     waiting: int
     moved: tuple[Path, ...]
     held: tuple[str, ...]
-    taken: TakenOver
     replaced: bool
 
 
-@dataclass(slots=True)
-class _Replaced:
-    """The locked file that will be replaced. `db` is None if SQLite cannot read it. `sound`: the file is undamaged."""
-
-    db: Connection | None
-    sound: bool
-
-
-def restore(
-    path: Path,
-    source: Path,
-    *,
-    clock: Callable[[], datetime],
-    policy: CallPolicy,
-    progress: Progress,
-    reason: Callable[[datetime | None, TakenOver | None], str],
-) -> Restored:
+def restore(path: Path, source: Path, *, now: datetime, progress: Progress, reason: str) -> Restored:
     """Replace the store at `path` with a copy of the backup `source`. Blocks; the store is locked meanwhile.
 
-    The copy gets the calls that are further in the store, and all its queues are held. The old files are moved aside,
-    not deleted. The store is unchanged until the last step, a rename. `reason` makes the reason of the holds from the
-    time of the backup and what was taken over (None without a store). Raises StoreUnavailableError while a process uses
-    the store, StoreCorruptError or StoreVersionError for a backup that cannot be used, and OSError.
+    All queues of the copy are held for `reason`: which calls were sent after the backup, only the journal files of the
+    workers know (`core/rollback.py`). The old files are moved aside, not deleted. The store is unchanged until the last
+    steps, which rename files. Raises StoreUnavailableError while a process uses the store, StoreCorruptError or
+    StoreVersionError for a backup that cannot be used, and OSError.
     """
     path, source = path.resolve(), source.resolve()
     _require_other_file(path, source)
     with unfinished(path) as temporary:
         _copy(source, temporary, progress)
         made_at = _checked(temporary, source)
-        with _replaced(path) as replaced:
+        with _locked(path):
             db = open_file(temporary, lock_timeout=timedelta(0))[0]
             try:
-                taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")
                 db.run(SQL["drop_backup_mark"])  # a store in use does not have the mark
-                held = hold_queues(db, reason=reason(made_at, taken if replaced is not None else None), at=clock())
+                _skip_sequences(db)
+                made = in_words(made_at) if made_at else "an unknown time"
+                held = _hold_queues(db, reason=f"restored from a backup of {made}; {reason}", at=now)
                 db.run("COMMIT")
                 require_sound(db, temporary)
-                calls: int = db.rows(SQL["count_jobs"])[0][0]
-                waiting = waiting_jobs(db)
+                [(calls, waiting)] = db.rows(SQL["count_jobs"])
                 db.pragma("journal_mode", "delete")
             finally:
                 db.close()
             sync(temporary)
-            moved = _swap(temporary, path, replaced, at=clock())
-    return Restored(
-        path=path,
-        made_at=made_at,
-        calls=calls,
-        waiting=waiting,
-        moved=moved,
-        held=tuple(held),
-        taken=taken,
-        replaced=replaced is not None,
-    )
+            replaced = path.exists()
+            moved = _swap(temporary, path, at=now)
+    return Restored(path=path, made_at=made_at, calls=calls, waiting=waiting, moved=moved, held=held, replaced=replaced)
+
+
+def _skip_sequences(db: Connection) -> None:
+    """Skip sequence numbers: the next event gets one above all that a reader of the replaced file may have seen."""
+    [(last,)] = db.rows(SQL["last_sequence"])
+    db.run(SQL["begin_sequences"])
+    db.run(SQL["skip_sequences"], (last + SKIPPED_SEQUENCES,))
+
+
+def _hold_queues(db: Connection, *, reason: str, at: datetime) -> tuple[str, ...]:
+    """Hold every queue until a person resumes it, and return the names of the queues."""
+    writing = Writing(Transaction(db), to_micros(at))
+    names = sorted(row[0] for row in db.rows(SQL["all_queues"]))
+    for name in names:
+        standing = current_record(db, GATES, name, to_micros(at))
+        hold = Gate.of(name, None, GateState.HELD, since=at, reason=reason, kinds=frozenset({GateKind.MAY_LACK}))
+        writing.answer(write_of_order(standing, hold, token=new_revision())[1])
+    return tuple(names)
 
 
 def _require_other_file(path: Path, source: Path) -> None:
@@ -263,42 +257,29 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
 
 
 @contextmanager
-def _replaced(path: Path) -> Generator[_Replaced | None]:
-    """A context in which the store at `path` is locked against other processes. It gives None if there is no store."""
+def _locked(path: Path) -> Generator[None]:
+    """A context in which no other process has the store at `path`. Raises StoreUnavailableError for one in use."""
     if not path.exists():
-        yield None
+        yield
         return
-    db: Connection | None = None
-    try:
-        db = _locked(path)
-        if holders(path):
-            raise _in_use(path)
-        yield _Replaced(db, sound=db is not None and _is_sound(db, path))
-    finally:
-        if db is not None:
-            db.close()
-
-
-def _locked(path: Path) -> Connection | None:
-    """A connection with an exclusive lock; None if SQLite cannot read the file. Raises an error for a file in use."""
     db = Connection(path)
     try:
         # The WAL is evidence, so SQLite must not move it into the file.
         db.keep_log()
-        db.run("PRAGMA locking_mode = EXCLUSIVE")
-        db.run("BEGIN EXCLUSIVE")
-        db.rows("SELECT count(*) FROM sqlite_schema")
-        db.run("COMMIT")
-        ours = db.pragma("application_id") == APPLICATION_ID and db.pragma("user_version") == SCHEMA_VERSION
-    except BUSY as error:
+        try:
+            db.run("PRAGMA locking_mode = EXCLUSIVE")
+            db.run("BEGIN EXCLUSIVE")
+            db.rows("SELECT count(*) FROM sqlite_schema")
+            db.run("COMMIT")
+        except BUSY as error:
+            raise _in_use(path) from error
+        except apsw.Error:
+            pass  # a damaged file is replaced too
+        if holders(path):
+            raise _in_use(path)
+        yield
+    finally:
         db.close()
-        raise _in_use(path) from error
-    except apsw.Error:
-        ours = False
-    if not ours:
-        db.close()
-        return None
-    return db
 
 
 def _in_use(path: Path) -> StoreUnavailableError:
@@ -310,76 +291,33 @@ def _in_use(path: Path) -> StoreUnavailableError:
     )
 
 
-def _take(
-    replaced: _Replaced | None,
-    db: Connection,
-    *,
-    at: datetime,
-    policy: CallPolicy,
-    progress: Progress,
-) -> TakenOver:
-    if replaced is None:
-        return TakenOver(was_read=False)
-    if replaced.db is not None and replaced.sound:
-        try:
-            return take_over(replaced.db, db, at=at, policy=policy, progress=progress)
-        except StoreVersionError:
-            db.run("ROLLBACK")  # a row cannot be read, so the file counts as unread
-    skip_sequences(db)
-    return TakenOver(was_read=False)
+def _swap(temporary: Path, path: Path, *, at: datetime) -> tuple[Path, ...]:
+    """Move the old files aside, and give the restored file their name.
 
-
-def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
-    """Move the old files aside, and rename the restored file.
-
-    The WAL of a sound file is first moved into it (a checkpoint), and the file keeps its name until the rename. A
-    damaged file is moved aside before its -wal file: without the -wal file, it could look like a sound but older store.
+    The file is moved before its -wal file: without it, it would look like a sound but older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
-    moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
     if aside.exists():
         raise StoreUnavailableError(
             f"the replaced file would be kept as {aside}, which exists already. Nothing was changed. Wait a second, "
             "then restore again."
         )
-    moved: list[Path] = []
-    if replaced is not None:
+    if path.exists():
         _like(temporary, path)
-        if replaced.db is not None and replaced.sound:
-            replaced.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the file is then complete without its WAL
-            os.link(path, aside)
-        else:
-            path.rename(aside)
-        sync(path.parent)
-        moved.append(aside)
-    for old, new in moves:
+    moved: list[Path] = []
+    for old, new in ((path, aside), (log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))):
         with suppress(FileNotFoundError):
             old.rename(new)
             moved.append(new)
-    sync(path.parent)
-    _name(temporary, path, over=replaced is not None and replaced.sound)
-    sync(path.parent)
-    return tuple(moved)
-
-
-def _is_sound(db: Connection, path: Path) -> bool:
-    try:
-        require_sound(db, path)
-    except (apsw.Error, StoreError):
-        return False
-    return True
-
-
-def _name(temporary: Path, path: Path, *, over: bool) -> None:
-    if over:
-        temporary.rename(path)
-        return
+            sync(path.parent)
     try:
         os.link(temporary, path)  # fails if another process has made a store meanwhile
     except FileExistsError:
         raise StoreUnavailableError(
             f"another process has made a new store {path} meanwhile. Stop that process, and restore again"
         ) from None
+    sync(path.parent)
+    return tuple(moved)
 
 
 def _like(temporary: Path, path: Path) -> None:

@@ -230,7 +230,6 @@ LONGEST_REASON = 100
 _COUNTED = {
     ReasonKind.SUPPRESSED: "one of its numbers, or that of a second party, is on the suppression list",
     ReasonKind.SENT_AS_ANOTHER: "the same call may have been placed before the store was rolled back",
-    ReasonKind.KEPT_AS_ANOTHER: "the other copy of the store has this call under another id",
 }
 """What is counted in place of reasons that differ from call to call by ids, numbers and times."""
 

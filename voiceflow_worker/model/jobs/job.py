@@ -168,8 +168,6 @@ class ReasonKind(StrEnum):
     """The job has ended because one of its numbers, or that of a second party, is on the suppression list."""
     SENT_AS_ANOTHER = "sent_as_another"
     """The job has ended because the same call may have been sent under another id, before the store was rolled back."""
-    KEPT_AS_ANOTHER = "kept_as_another"
-    """The job has ended because the other copy of a restore has the same call under another id."""
 
 
 class Note(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

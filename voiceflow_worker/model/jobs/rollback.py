@@ -1,8 +1,8 @@
-"""Two records of one job: from a store and a journal file, or from a backup and the file that it replaces.
+"""Two records of one job: that of a store that was rolled back, and that of a journal file.
 
-The longer record of the job is taken whole. If the shorter one has something that the longer one lacks, the store was
-used before and after a rollback: the job is in doubt, or ends. A POST is identified by its number and the time at which
-it began. A journal file has the job as it was just before its newest POST was sent.
+A journal file has the job as it was just before its newest POST was sent. If the store has fewer POSTs, that record is
+taken, with what only the store knows. Else the store was also used after the rollback: the job stays in doubt, or ends.
+A POST is identified by its number and the time at which it began.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 REASON = "the store was rolled back; this POST may have been placed"
-PARTED = "two copies of the store have different histories of this call, so it may have been placed"
-
-_WAITS = frozenset({JobState.QUEUED, JobState.LEASED})
 _WEIGHT = {None: 0, VerdictKind.UNKNOWN: 1, VerdictKind.NOT_PLACED: 2, VerdictKind.PLACED: 3, VerdictKind.CREATED: 5}
 """The weight of each verdict; 4 if it is not here. An answer to the POST outweighs the log and people."""
 
@@ -41,9 +38,18 @@ def with_lost_posts(job: Job, journalled: Job, *, at: datetime, policy: CallPoli
     """
     if not is_forgotten(journalled, job):
         return job
-    known = longer(job, journalled, at=at, policy=policy, reason=REASON)
+    long, short = (journalled, job) if journalled.post_count > job.post_count else (job, journalled)
+    lost = [post for post in short.posts if _is_lost(post, long)]
+    posts = tuple(_stronger(post, short.post(post.number), at=at) for post in long.posts)
+    notes = [*long.notes, *(note for note in short.notes if note not in long.notes)]
+    notes = sorted([*notes, *(_rang_twice(post, at=at) for post in lost)], key=lambda note: note.at)
     # The same call may have been enqueued again since, and then has the unique key.
-    return replace(restored(known, at=at, policy=policy), unique_key=job.unique_key)
+    known = replace(long, posts=posts, notes=tuple(notes), unique_key=job.unique_key)
+    if known.open_post is not None:
+        return into_doubt(known, at=at, reason=REASON, policy=policy)
+    if any(known.status_of(post) in REACHED for post in (*posts, *lost)):
+        return ended(known, JobState.COMPLETED, at=at, reason=None, policy=policy)
+    return ended(known, unless_placed(known, JobState.ACCEPTED), at=at, reason=REASON, policy=policy)
 
 
 def restored(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
@@ -51,37 +57,6 @@ def restored(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)
-
-
-def longer(kept: Job, other: Job, *, at: datetime, policy: CallPolicy, reason: str = PARTED) -> Job:
-    """The longer record of a job, unchanged; `kept` if neither is longer.
-
-    If the shorter record has evidence, a note or a POST that the longer one lacks, the evidence and the notes are
-    added, and a note reports the POST. The job is then in doubt for `reason`. If no POST is open, it ends, unless it
-    waits in both records, and no POST is lost.
-    """
-    long, short = (other, kept) if _length(other) > _length(kept) else (kept, other)
-    lost = [post for post in short.posts if _is_lost(post, long)]
-    posts = tuple(_stronger(post, short.post(post.number), at=at) for post in long.posts)
-    notes = [note for note in short.notes if note not in long.notes]
-    if posts == long.posts and not notes and not lost:
-        return long
-    notes += [_rang_twice(post, at=at) for post in lost]
-    job = replace(long, posts=posts, notes=tuple(sorted((*long.notes, *notes), key=lambda note: note.at)))
-    if job.open_post is not None:
-        return into_doubt(job, at=at, reason=reason, policy=policy)
-    if any(job.status_of(post) in REACHED for post in (*posts, *lost)):
-        return ended(job, JobState.COMPLETED, at=at, reason=None, policy=policy)
-    if {long.state, short.state} <= _WAITS and not lost:
-        return job
-    state = next((each.state for each in (long, short) if each.state.is_final and not lost), JobState.ACCEPTED)
-    return ended(job, unless_placed(job, state), at=at, reason=reason, policy=policy)
-
-
-def _length(job: Job) -> tuple[object, ...]:
-    """Orders two records of one job. If they have the same POSTs, an ended job is longer than an open one."""
-    distance = 0 if job.state in _WAITS else 2 if job.state.is_final else 1
-    return job.post_count, job.redials, len(job.notes), [_strength(post) for post in job.posts], distance
 
 
 def _strength(post: Post) -> tuple[int, ...]:
