@@ -1,4 +1,4 @@
-"""The description of the provider, in the format of Airflow's `provider_info.schema.json` (2.11 and 3.x).
+"""The description of the provider, in the format of Airflow's `provider_info.schema.json`.
 
 Every Airflow process imports this module, so it does not import the rest of the provider.
 """

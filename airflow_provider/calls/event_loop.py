@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.sdk import conf
 
 from voiceflow_worker import InvalidInputError
 
@@ -58,7 +58,7 @@ def run_in_thread(work: Callable[[], Coroutine[Any, Any, T]], *, seconds: float 
 
 log = logging.getLogger(__name__)
 
-ONE_HOST = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
+ONE_HOST = frozenset({"LocalExecutor"})
 """Executors that run all tasks on one host. Others (Celery, Kubernetes, Edge, batch services) may use several hosts."""
 
 _FILES = ("sqlite:", "file:")

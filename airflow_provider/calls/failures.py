@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import cast
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from voiceflow_worker import CallFlowError, InvalidInputError, Job, JobState, VoiceflowError
 from voiceflow_worker.errors import (

@@ -77,7 +77,7 @@ class TaskIdentity:
             map_index=-1 if map_index is None else map_index,
             max_tries=max_tries,
             tries_before=max_tries - (getattr(context.get("task"), "retries", 0) or 0),
-            clear_number=_clear_number(context, is_mapped=map_index is not None and map_index >= 0),
+            clear_number=getattr(context.get("dag_run"), "clear_number", 0) or 0,
             loop_index=index if isinstance(index, int) else None,
             loop_trajectory=trajectory if isinstance(trajectory, int) else 1,
             loop_region="" if region is None else str(region),
@@ -215,21 +215,6 @@ def _part(loop: object, name: str) -> object:
     if isinstance(loop, Mapping):
         return cast("Mapping[str, object]", loop).get(name)
     return getattr(loop, name, None)
-
-
-def _clear_number(context: Mapping[str, Any], *, is_mapped: bool) -> int:
-    """Return the number of clears of this DAG run. It grows with each clear, and only then.
-
-    Airflow 2 counts only the clears of runs that have ended. But any clear raises the `max_tries` of a task instance
-    above the retries of its task.
-    """
-    dag_run, dag = context.get("dag_run"), context.get("dag")
-    counted = getattr(dag_run, "clear_number", 0) or 0
-    if is_mapped and hasattr(dag_run, "get_task_instances") and dag is not None:  # Airflow 2
-        for ti in cast("Any", dag_run).get_task_instances():
-            if dag.has_task(ti.task_id):
-                counted += max((ti.max_tries or 0) - dag.get_task(ti.task_id).retries, 0)
-    return counted
 
 
 def digest(*parts: object) -> str:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException
 
 from voiceflow_worker import InvalidInputError
 

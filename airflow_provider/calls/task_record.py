@@ -47,17 +47,6 @@ async def bad_ends(queue: CallQueue, identity: TaskIdentity, *, is_bad: bool, to
     return sum(int(each) < total for each, _ in await records.all())
 
 
-def instances_of(context: Mapping[str, Any], identity: TaskIdentity) -> int:
-    """Return the number of instances of a mapped task in its run; 1 if it is not known."""
-    ti: Any = context["ti"]
-    if hasattr(ti, "get_ti_count"):
-        return int(ti.get_ti_count(dag_id=identity.dag_id, task_ids=[identity.task_id], run_ids=[identity.run_id]))
-    dag_run: Any = context.get("dag_run")
-    if hasattr(dag_run, "get_task_instances"):  # Airflow 2
-        return sum(each.task_id == identity.task_id for each in dag_run.get_task_instances())
-    return 1
-
-
 log = logging.getLogger(__name__)
 
 KEY = "voiceflow_calls"

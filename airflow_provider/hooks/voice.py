@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.sdk import BaseHook
 from anyio import to_thread
 
 from voiceflow_worker import CallQueue, load_settings, open_store
@@ -15,7 +15,7 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.json_text import read_strict_json
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow.sdk import Connection
 
     from voiceflow_worker import Settings, Store, VoiceClient
 
@@ -173,37 +173,6 @@ class VoiceFlowHook(BaseHook):
             return (
                 f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}{webhook}"
             )
-
-    # Airflow 2 builds the connection form from these two methods. Airflow 3 reads `provider_info` instead.
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the fields of the connection's `extra` for the connection form of Airflow 2."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import StringField
-
-        from airflow_provider.provider_info import PROVIDER_INFO
-
-        fields = PROVIDER_INFO["connection-types"][0]["conn-fields"]
-        return {
-            name: StringField(
-                lazy_gettext(field["label"]), description=field.get("description", ""), widget=BS3TextFieldWidget()
-            )
-            for name, field in fields.items()
-        }
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the hidden fields and labels for the connection form of Airflow 2."""
-        from airflow_provider.provider_info import PROVIDER_INFO
-
-        behaviour = PROVIDER_INFO["connection-types"][0]["ui-field-behaviour"]
-        return {
-            "hidden_fields": behaviour["hidden-fields"],
-            "relabeling": behaviour["relabeling"],
-            "placeholders": behaviour["placeholders"],
-        }
 
 
 def _shown(settings: Settings, name: str) -> str:

@@ -8,7 +8,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseNotifier
+from airflow.sdk import BaseNotifier
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
@@ -20,7 +21,7 @@ from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from voiceflow_worker import Escalation
     from voiceflow_worker.types import Alert, EscalationStatus, Wording
@@ -32,7 +33,7 @@ class VoiceCallNotifier(BaseNotifier):
     """A notifier that phones `numbers` in order, in `rounds`, until somebody presses `key`.
 
     It can be the `on_failure_callback` of tasks and DAGs, one of the `notifiers` of an `ApprovalOperator`, or the
-    callback of a deadline (Airflow 3): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
+    callback of a deadline: `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
 
     Its arguments are the fields of an escalation, with their names and meanings. `policy` names a policy of the file in
     the setting `escalations` instead of numbers; what is given here overrides it. The next number is called when the
@@ -65,7 +66,7 @@ class VoiceCallNotifier(BaseNotifier):
         super().__init__()
         if send not in {"here", "worker"}:
             raise ValueError(f"send={send!r}: use 'here' (the callback's process sends) or 'worker'")
-        self.context = context or {}  # the context of `await notifier` (Airflow 3)
+        self.context = context or {}  # the context of `await notifier`
         self.gather = gather
         self.send = send
         self.voiceflow_conn_id = voiceflow_conn_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
@@ -13,7 +13,7 @@ from airflow_provider.calls.failures import as_airflow_errors, ended, judge, ref
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import refuse_cancelled
 from airflow_provider.calls.single_call import RequestedCall, read_flow
-from airflow_provider.calls.task_record import bad_ends, instances_of
+from airflow_provider.calls.task_record import bad_ends
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.operators.voice_task import OneCallTask, WaitingTask, call_result
@@ -21,7 +21,7 @@ from voiceflow_worker import InvalidInputError
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 
 class VoiceCallOperator(WaitingTask, OneCallTask):
@@ -154,7 +154,9 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
         identity = TaskIdentity.of(context)
         if not identity.is_mapped or not self.fail_ratio:
             return False
-        total = instances_of(context, identity)
+        total: int = context["ti"].get_ti_count(
+            dag_id=identity.dag_id, task_ids=[identity.task_id], run_ids=[identity.run_id]
+        )
 
         async def counted() -> int:
             async with self.hook.opened_queue() as queue:

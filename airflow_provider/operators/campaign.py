@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.campaign_calls import NOBODY, EnqueuedRows, enqueue_campaign
@@ -27,7 +27,7 @@ from voiceflow_worker.campaigns.files.rows import number_columns, row_name
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from voiceflow_worker import Campaign, Job
     from voiceflow_worker.types import Report

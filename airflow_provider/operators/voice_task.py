@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTimeout, BaseOperator, conf
+from airflow.sdk import BaseOperator, conf
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from airflow_provider.calls.event_loop import require_lasting_store, run, run_in_thread
 from airflow_provider.calls.failures import checked_fail_on, refuse_number
@@ -34,7 +35,7 @@ from voiceflow_worker.model.jobs.again import CallAgain, read_again
 from voiceflow_worker.model.times import read_time, read_zone
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from voiceflow_worker import Job
 

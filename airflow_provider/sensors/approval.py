@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowSkipException,
-    PokeReturnValue,
-)
+from airflow.sdk import PokeReturnValue
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
@@ -26,7 +22,7 @@ from voiceflow_worker import InvalidInputError, Job, JobState
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 MENU = "approval"
 """The built-in menu for approvals. `voiceflow serve` answers its key presses."""

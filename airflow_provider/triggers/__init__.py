@@ -1,1 +1,1 @@
-"""Triggers that watch calls for deferred tasks and asset watchers."""
+"""Triggers that watch calls for deferred tasks."""

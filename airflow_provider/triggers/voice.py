@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.identity import TaskIdentity
@@ -207,7 +207,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
 def safe_after() -> float:
     """Return the seconds for which a task must not be queued again after a deferral or a poke.
 
-    In Airflow 3, the supervisor of a task may notice the end of the task's process only after the interval `[workers]
+    The supervisor of a task may notice the end of the task's process only after the interval `[workers]
     min_heartbeat_interval` (5 s). If the task is queued again before that, the scheduler mistakes the end of the
     process for the end of the task, and fails the task. This was seen on 3.3.2, with an event after 3.6 s and with a
     poke after 1 s.

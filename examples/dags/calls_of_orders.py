@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, BaseHook, task
+from airflow.sdk import DAG, BaseHook, task
 
 READY = """
 UPDATE orders SET told_at = now() WHERE id IN (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -25,13 +26,6 @@ DAGS = Path(__file__).parent / "dags"
 ENDED = {"success", "failed"}
 LIMIT = 400.0
 """Seconds that anything may take in an Airflow: a failing test ends, and a busy machine fails none."""
-
-
-def airflow_version() -> tuple[int, int]:
-    from airflow import __version__
-
-    major, minor = __version__.split(".")[:2]
-    return int(major), int(minor)
 
 
 @dataclass
@@ -77,11 +71,7 @@ class Airflow:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
-        self._end_orphans()
-
-    def _end_orphans(self) -> None:
-        """End processes with sessions of their own (the DAG processor of Airflow 2), found by their home."""
-        mark = f"AIRFLOW_HOME={self.home}\0".encode()
+        mark = f"AIRFLOW_HOME={self.home}\0".encode()  # tasks have sessions of their own
         for environment in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 if mark in environment.read_bytes():
@@ -163,7 +153,7 @@ def airflow_beside(
     on: Stage,
     home: Path,
     *,
-    components: tuple[str, ...] | None = None,
+    components: tuple[str, ...] = ("standalone",),
     config: Mapping[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
     connections: Mapping[str, str] | None = None,
@@ -173,7 +163,6 @@ def airflow_beside(
     `connections` are further connections, with a store of their own each: its URL by the name of the connection.
     """
     home.mkdir(parents=True, exist_ok=True)
-    modern = airflow_version() >= (3, 0)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "VOICEFLOW_"))}
     connection: dict[str, Any] = {
         "conn_type": "voiceflow",
@@ -202,7 +191,7 @@ def airflow_beside(
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__PARALLELISM": "6",
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor" if modern else "SequentialExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__API__PORT": str(_free_port()),
         "AIRFLOW__API__WORKERS": "1",
@@ -210,7 +199,6 @@ def airflow_beside(
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # else a task fails if a busy machine takes 5 s to begin it
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_VOICEFLOW_DEFAULT": json.dumps(connection),
@@ -225,16 +213,15 @@ def airflow_beside(
     airflow = Airflow(home, env, on)
     airflow.cli("db", "migrate")
     try:
-        if components is None:
-            components = ("standalone",) if modern else ("scheduler", "triggerer")
         for component in components:
             airflow.start(component)
-        wanted = {dag_id for path in DAGS.glob("*.py") for dag_id in _dags_in(path)}
-        table = "SELECT dag_id FROM dag WHERE NOT is_paused" if modern else "SELECT dag_id FROM dag WHERE is_active"
-        airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(table)}, f"{wanted} to be parsed")
+        wanted = {
+            dag_id for path in DAGS.glob("*.py") for dag_id in re.findall(r'DAG\(\s*"(\w+)"', path.read_text("utf-8"))
+        }
+        parsed = "SELECT dag_id FROM dag WHERE NOT is_paused"
+        airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(parsed)}, f"{wanted} to be parsed")
         airflow.wait(lambda: _alive(airflow) >= {"SchedulerJob", "TriggererJob"}, "the components")
-        if modern:
-            airflow.wait(lambda: _listens(int(env["AIRFLOW__API__PORT"])), "the API server")
+        airflow.wait(lambda: _listens(int(env["AIRFLOW__API__PORT"])), "the API server")
         yield airflow
     finally:
         airflow.end()
@@ -245,7 +232,7 @@ def whole_stack(
     folder: Path,
     *,
     speed: float = 20,
-    components: tuple[str, ...] | None = None,
+    components: tuple[str, ...] = ("standalone",),
     config: Mapping[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
     connections: Mapping[str, str] | None = None,
@@ -266,14 +253,6 @@ def _alive(airflow: Airflow) -> set[str]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _dags_in(path: Path) -> Iterator[str]:
-    """The ids that a DAG file announces in its first lines: `# dags: a, b` (`# dags 3: c` for Airflow 3 alone)."""
-    for line in path.read_text(encoding="utf-8").splitlines()[:5]:
-        mark, _, names = line.partition(": ")
-        if mark == "# dags" or (mark == "# dags 3" and airflow_version() >= (3, 0)):
-            yield from (name.strip() for name in names.split(","))
 
 
 def _free_port() -> int:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from tests.airflow.scene import context, surroundings

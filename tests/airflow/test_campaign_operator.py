@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import API_KEY, LASTING, connect, context, end_call, surroundings

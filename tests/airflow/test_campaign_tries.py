@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.calls.campaign_calls import enqueue_campaign
 from airflow_provider.operators.voice import VoiceCampaignOperator

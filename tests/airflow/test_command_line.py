@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.stack import airflow_version
 from tests.support.processes import running
 from tests.support.stage import stage
 
@@ -22,7 +21,7 @@ KEY = "a-key-that-nobody-may-see"
 HELLO = """
 from datetime import datetime
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.sdk import DAG
 from airflow_provider.operators.voice import VoiceCallOperator
 
 with DAG("hello", schedule=None, start_date=datetime(2026, 1, 1)):
@@ -109,8 +108,7 @@ def test_a_deferred_task_of_dags_test_reads_a_connection_of_the_database(env: di
         airflow(env, "connections", "add", "voiceflow_added", "--conn-type", "voiceflow", *named)
         (tmp_path / "hello.py").write_text(HELLO, encoding="utf-8")
         dags = {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path)}
-        if airflow_version() >= (3, 0):
-            airflow({**env, **dags}, "dags", "reserialize")
+        airflow({**env, **dags}, "dags", "reserialize")
         said = airflow({**env, **dags}, "dags", "test", "hello")
         assert "isn't defined" not in said, said
         assert [call["state"] for call in on.calls()] in (["completed"], ["unreached"]), said

@@ -35,7 +35,7 @@ print("RESULT", json.dumps({"state": str(dag_run.state), "tasks": states}))
 
 PARSED = """
 import time
-from airflow.providers.common.compat.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, task
+from airflow.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, task
 import airflow.triggers.base, airflow_provider, runpy, sys
 began = time.process_time()
 runpy.run_path(sys.argv[1])

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.stack import Airflow, airflow_version, whole_stack
+from tests.airflow.stack import Airflow, whole_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(3000)]
 
-MODERN = airflow_version() >= (3, 0)
-# Airflow 2 on SQLite runs one task at a time, at three seconds each.
-CALLS = int(os.environ.get("VOICEFLOW_TEST_CALLS", "100" if MODERN else "12"))
-AT_ONCE = 6 if MODERN else 1
+CALLS = int(os.environ.get("VOICEFLOW_TEST_CALLS", "100"))
+AT_ONCE = 6
 """The tasks that run at once, and that are killed with a scheduler."""
 
 SOON_NOTICED = {
@@ -23,8 +21,6 @@ SOON_NOTICED = {
     "AIRFLOW__CORE__PARALLELISM": str(AT_ONCE),
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
-    "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
@@ -38,7 +34,7 @@ def ended(airflow: Airflow) -> int:
 
 
 def test_every_number_is_called_once_whatever_is_killed(tmp_path: Path) -> None:
-    components = ("api-server", "scheduler", "triggerer", "dag-processor") if MODERN else ("scheduler", "triggerer")
+    components = ("api-server", "scheduler", "triggerer", "dag-processor")
     with whole_stack(tmp_path, speed=40, components=components, config=SOON_NOTICED) as airflow:
         airflow.stage.order("script", {"outcome": "COMPLETED"})
         airflow.trigger("many")

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider.notifications.voice import VoiceCallNotifier, announcement, occasion_of
 from tests.airflow.scene import context, surroundings
@@ -105,15 +106,10 @@ def test_the_announcement_names_what_failed(given: dict[str, Any], said: str) ->
 
 def question(on: Stage, number: str) -> Any:
     """A task that asks people, with a notifier that phones this number."""
-    hitl = pytest.importorskip("airflow.providers.standard.operators.hitl", exc_type=ImportError)
-    try:
-        task = hitl.ApprovalOperator(
-            task_id="approve", subject="Shall the 42 invoices be sent?", notifiers=VoiceCallNotifier(numbers=[number])
-        )
-    except Exception as error:  # noqa: BLE001 (Airflow 2 ships the module and refuses the class)
-        pytest.skip(str(error))
     answers(on, number, ["1"])
-    return task
+    return ApprovalOperator(
+        task_id="approve", subject="Shall the 42 invoices be sent?", notifiers=[VoiceCallNotifier(numbers=[number])]
+    )
 
 
 def test_who_is_phoned_because_an_approval_waits_hears_its_question_and_is_phoned_once_a_try(on: Stage) -> None:

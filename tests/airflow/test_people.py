@@ -12,8 +12,9 @@ from typing import Any
 
 import anyio
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import context

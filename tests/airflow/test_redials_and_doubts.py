@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from tests.airflow.scene import LASTING, TaskState, change, connect, context, end_call, jobs_to, surroundings

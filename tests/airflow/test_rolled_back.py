@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.stack import airflow_version, whole_stack
+from tests.airflow.stack import whole_stack
 from tests.support.redis_server import standalone
 
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.slow,
-    pytest.mark.skipif(airflow_version() < (3, 3), reason="Airflow 3.3 brought the task state"),
-]
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 
 def test_a_task_whose_store_was_rolled_back_before_its_post_fails_and_calls_nobody_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCallOperator
 from airflow_provider.sensors.voice import VoiceOutcomeSensor

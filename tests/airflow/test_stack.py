@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.airflow.stack import Airflow, airflow_version, whole_stack
+from tests.airflow.stack import Airflow, whole_stack
 from tests.support.processes import voiceflow
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
-modern = pytest.mark.skipif(airflow_version() < (3, 1), reason="Airflow 3.1 brought it")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +157,6 @@ def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:
     return "".join(path.read_text(errors="replace") for path in found).replace('\\"', '"')
 
 
-@pytest.mark.skipif(airflow_version() < (3, 3), reason="Airflow 3.3 brought it")
 def test_airflow_itself_stores_the_call_of_a_task(airflow: Airflow) -> None:
     stored = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
     assert len(stored) == 2
@@ -182,7 +180,6 @@ def test_a_failing_dag_phones_one_after_the_other_until_somebody_acknowledges(ai
     assert [airflow.posts_to(f"+658765010{place}") for place in (1, 2, 3)] == [1, 1, 0]
 
 
-@modern
 def test_a_missed_deadline_phones_while_the_dag_still_runs(airflow: Airflow) -> None:
     airflow.stage.order("script", {"destination": "+6587650401", "outcome": "COMPLETED", "keys": ["1"]})
     airflow.trigger("deadline")
@@ -194,7 +191,6 @@ def test_a_missed_deadline_phones_while_the_dag_still_runs(airflow: Airflow) -> 
     assert airflow.posts_to("+6587650401") == 1
 
 
-@modern
 def test_people_are_phoned_when_an_approval_waits(airflow: Airflow) -> None:
     airflow.stage.order("script", {"destination": "+6587650411", "outcome": "COMPLETED", "keys": [None]})
     airflow.stage.order("script", {"destination": "+6587650412", "outcome": "COMPLETED", "keys": ["1"]})
@@ -205,25 +201,3 @@ def test_people_are_phoned_when_an_approval_waits(airflow: Airflow) -> None:
     assert [airflow.posts_to(f"+658765041{place}") for place in (1, 2)] == [1, 1]
     (entry,) = (each for each in airflow.stage.ledger() if each["destination"] == "+6587650412")
     assert "Shall the 42 invoices be sent?" in json.dumps(entry)
-
-
-@pytest.mark.skipif(airflow_version() < (3, 3), reason="Airflow 3.3 brought it")
-def test_an_answer_starts_a_dag_once(airflow: Airflow) -> None:
-    noted = airflow.home / "answers.jsonl"
-
-    def answers() -> list[str]:
-        """The answers that started the DAG; people who were phoned by other tests acknowledged by `yes` too."""
-        found = [json.loads(line) for line in noted.read_text(encoding="utf-8").splitlines()] if noted.exists() else []
-        return [each["answer"] for each in found if each["batch_id"].startswith("asked.")]
-
-    for place, key in enumerate(("1", "2", "1")):
-        number = f"+658765042{place}"
-        airflow.stage.order("script", {"destination": number, "outcome": "COMPLETED", "keys": [key]})
-        airflow.trigger("asked", run_id=f"asked-{place}", conf={"number": number})
-    for place in range(3):
-        assert airflow.wait_for_run("asked", f"asked-{place}") == "success", airflow.log_tails()
-    airflow.wait(lambda: len(answers()) >= 2, "both answers to start the DAG")
-    assert answers() == ["yes", "yes"]
-    stored = [str(row) for row in airflow.rows("SELECT extra FROM asset_event")]
-    assert len(stored) >= 2
-    assert not [row for row in stored if "+6587650" in row]

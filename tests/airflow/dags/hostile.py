@@ -1,4 +1,3 @@
-# dags: hostile, hostile_once, hostile_mapped, hostile_running
 """DAGs of the tests: campaigns and mapped calls whose lists change between tries, and whose tries are killed."""
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 

@@ -1,12 +1,14 @@
-# dags: alarm, many
-"""DAGs of the tests: a notifier, and many mapped calls."""
+"""DAGs of the tests: notifiers, and many mapped calls."""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import DAG, task
+from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
 
 from airflow_provider.notifications.voice import VoiceCallNotifier
 from airflow_provider.operators.voice import VoiceCallOperator
@@ -28,6 +30,34 @@ with DAG(
         raise ValueError("on purpose")
 
     break_down()
+
+with DAG(
+    "deadline",
+    schedule=None,
+    start_date=START,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(seconds=3),
+        callback=AsyncCallback(VoiceCallNotifier, kwargs={"numbers": ["+6587650401"], "answer_within": 30}),
+    ),
+):
+
+    @task
+    def be_slow() -> None:
+        """Run until the test has seen the call."""
+        from tests.support.waiting import wait_until
+
+        end = Path(os.environ["VOICEFLOW_TEST_FOLDER"]) / "deadline.end"
+        wait_until(end.exists, "the call of the deadline", within=400, every=0.5)
+
+    be_slow()
+
+with DAG("approval", schedule=None, start_date=START):
+    ApprovalOperator(
+        task_id="approve",
+        subject="Shall the 42 invoices be sent?",
+        notifiers=[VoiceCallNotifier(numbers=["+6587650411", "+6587650412"], answer_within=30)],
+    )
 
 MANY = int(os.environ.get("VOICEFLOW_TEST_CALLS", "100"))
 PATIENT = {"retries": 8, "retry_delay": timedelta(seconds=1)}

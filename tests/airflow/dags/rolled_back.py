@@ -1,4 +1,3 @@
-# dags 3: rolled_back
 """A DAG of the tests: a store is put back to a copy from just before the POST, and the task is tried again."""
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.sdk import DAG
 
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 

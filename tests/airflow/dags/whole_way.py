@@ -1,4 +1,3 @@
-# dags: whole_way, killed_after, killed_before, killed_unknowably, cleared, lowered, native, timed_out, twice_named
 """DAGs of the tests: enqueue, defer, outcome, branch; and tasks that are killed around their POST."""
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from airflow_provider.sensors.voice import VoiceOutcomeSensor

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
+from airflow.sdk import BaseNotifier, BaseOperator
 
 class ApprovalOperator(BaseOperator):
     notifiers: Sequence[BaseNotifier]

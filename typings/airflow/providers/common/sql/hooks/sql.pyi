@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.sdk import BaseHook
 
 class DbApiHook(BaseHook):
     def __init__(self, **kwargs: Any) -> None: ...

@@ -1,6 +1,0 @@
-from typing import Any
-
-from airflow.providers.common.compat.sdk import BaseHook, Connection
-
-async def get_async_connection(conn_id: str, hook: BaseHook | type[BaseHook] | None = None) -> Connection: ...
-async def get_async_extra_dejson(conn: Connection) -> dict[str, Any]: ...
