@@ -75,7 +75,7 @@ async def test_a_campaign_is_started_once_under_its_key(memory: Store) -> None:
         assert (report["batch_id"], report["enqueued"], report["duplicates"]) == ("march", 0, 2)
         other = await start(client, {**CAMPAIGN, "say": "Bye {{name}}."})
         assert other.status_code == 422
-        assert "belongs to another campaign, batch march" in findings_of(other)[0]["detail"]  # type: ignore[operator]
+        assert "belongs to another request" in findings_of(other)[0]["detail"]  # type: ignore[operator]
         assert await called(memory) == ["+6587654301", "+6587654302"]
         assert (await client.get("/v1/batches/march")).json()["ordered"][0]["by"] == "api"
 

@@ -14,12 +14,12 @@ from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.fields import CHANGES, EDITED, EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.imports import Claim
 from voiceflow_worker.campaigns.options_file import OF_RUNS, ONLY_SCHEDULED, merged, recurrence_of, unknown_options
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.edits import BatchEdit
+from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Same

@@ -22,12 +22,13 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows
-from voiceflow_worker.campaigns.imports import Claim, Import
+from voiceflow_worker.campaigns.imports import Import
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry
+from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue

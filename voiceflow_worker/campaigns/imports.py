@@ -6,16 +6,16 @@ import shlex
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 
 from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, EnqueueLock
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.audit import AuditEntry, finish
+from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.imports import Staging, ending, record_of
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -40,18 +40,6 @@ class LeftOver:
             f"{Remedy.DECIDE_STAGED}"
         )
         return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.DECIDE_STAGED)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What must stand in the store for an import to begin, and what it stores in the same write.
-
-    An import that continues a cut one has the time of that one in `since`.
-    """
-
-    conditions: Same
-    puts: Put
-    since: datetime | None = None
 
 
 class Import:
@@ -88,8 +76,8 @@ class Import:
         self._starts = {each: self._start(each, calls) for each in sorted(set(batch_ids))}
         await self._queue.admitter.require_open(self._starts.keys())
         claim = self._claim
-        conditions = () if claim is None else (claim.conditions,)
-        puts = (*map(start_put, self._starts.values()), *(() if claim is None else (claim.puts,)))
+        conditions = () if claim is None else (claim.condition,)
+        puts = (*map(start_put, self._starts.values()), *(() if claim is None else (claim.put,)))
         await self._write(Write(conditions=conditions, puts=(*puts, *self._entry.puts())))
 
     async def tell(self, result: str) -> None:

@@ -3,6 +3,8 @@
 The call that has a unique key is the one that is asked for, and nothing is added; or it has ended and is to be made
 again, and then a new call takes the key from it in the write that stores it; or it is another call.
 
+What is more than one call, and is begun once under a name, has a record of its own (`NamedStart`).
+
 An action of people that is asked for with a key has it in its entry of the audit log, which is stored with what the
 action changes. Asked for again, it has the same answer.
 """
@@ -10,30 +12,148 @@ action changes. Asked for again, it has the same answer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, Self
 
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import AUDIT, Actor, AuditEntry, key_group
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import keyed_digest
+from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.round_trips import confirm
-from voiceflow_worker.core.ports.store import BulkWrite, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import (
     CallFlowError,
+    IntakeError,
     KeyConflict,
     KeyConflictError,
     OtherRequestError,
     StoreUnavailableError,
+    StoreVersionError,
     SuppressedNumberError,
 )
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.wording import in_words
+
+NAMED_STARTS: Final = "named-start"
+"""Namespace of what was begun under names, by group and name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What must stand in the store for something to begin, and what is stored in the same write.
+
+    What goes on with a cut start has the time of that one in `since`.
+    """
+
+    condition: Same
+    put: Put
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """What is kept of a start: see `NamedStart`. `token` is new with each one that begins."""
+
+    digest: str
+    at: datetime
+    taken: dict[str, Any]
+    result: dict[str, Any] | None = None
+    token: str = field(default_factory=new_revision)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedStart:
+    """What is begun under a name, once and whole, however often it is asked for: its record, as it is to be written.
+
+    Its record is stored in the write of the first thing that it stores (`claim`), under the condition that no other
+    start has the name. Asked for again, it has its `result`; or it was cut, and goes on: as of the time at which it
+    first began (`at`), and with what it took from elsewhere then (`taken`). Something else that is asked for under the
+    name is refused.
+    """
+
+    group: str
+    name: str
+    keep_for: timedelta
+    standing: str | None
+    """The record in the store, as text."""
+    begun: _Begun
+
+    @classmethod
+    async def of(cls, store: Store, name: str, *, group: str, digest: str, keep_for: timedelta, **taken: Any) -> Self:
+        """The start under this name, as it stands or as it begins now; `digest` is that of what is asked for.
+
+        Raises OtherRequestError if the name belongs to something else, and StoreError.
+        """
+        now, begun = store.clock.now(), None
+        records = (await store.records({NAMED_STARTS: [(group, name)]}, now=now))[NAMED_STARTS]
+        if records:
+            try:
+                begun = json_codec(_Begun).value(records[0].value)
+            except ValueError:
+                raise StoreVersionError(
+                    f"the record of the key {name[:100]!r} cannot be read, perhaps because a newer version of "
+                    "voiceflow-worker wrote it. Nothing was done. Send the request to a server of that version"
+                ) from None
+        if begun is not None and begun.digest != digest:
+            raise OtherRequestError(
+                f"the key {name[:100]!r} belongs to another request, of {in_words(begun.at)}. Nothing was done; give "
+                "this request a key of its own"
+            )
+        own = replace(begun, token=new_revision()) if begun else _Begun(digest=digest, at=now, taken=taken)
+        standing = records[0].value if records else None
+        return cls(group=group, name=name, keep_for=keep_for, standing=standing, begun=own)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has begun under this name."""
+        return self.standing is None
+
+    @property
+    def at(self) -> datetime:
+        """When it was first asked for."""
+        return self.begun.at
+
+    @property
+    def taken(self) -> Mapping[str, Any]:
+        """What it took from elsewhere then."""
+        return self.begun.taken
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """Its result; None if it is not whole."""
+        return self.begun.result
+
+    @property
+    def claim(self) -> Claim:
+        """The condition of the first thing that it stores, and the record that is stored with that."""
+        since = None if self.is_new else self.at
+        return Claim(condition=self._is(self.standing), put=self._put(self.begun), since=since)
+
+    async def finish(self, store: Store, result: Mapping[str, Any]) -> None:
+        """Store that it is whole, whether there was anything to store or not. Raises IntakeError, StoreError."""
+        put = self._put(replace(self.begun, result=dict(result)))
+        stands = (self._is(self._put(self.begun).value), self._is(self.standing))
+        writes = tuple(Write(conditions=(each,), puts=(put,)) for each in stands)
+        answers = await store.write(BulkWrite(writes=writes), now=store.clock.now())
+        if not any(each.result is Result.DONE for each in answers):
+            raise IntakeError(
+                f"another request with the key {self.name[:100]!r} began this at the same time. Repeat the request: "
+                "nothing is added twice"
+            )
+
+    def _is(self, text: str | None) -> Same:
+        return Same(NAMED_STARTS, self.group, text, self.name)
+
+    def _put(self, begun: _Begun) -> Put:
+        text = json_codec(_Begun).text(begun)
+        return Put(NAMED_STARTS, self.group, text, self.at + self.keep_for, member=self.name)
 
 
 def request_of(store: Store, key: str, *parts: object) -> str:

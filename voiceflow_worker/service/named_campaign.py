@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anyio import to_thread
 
-from voiceflow_worker.actions import ActionRefusedError
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.campaigns.imports import Claim
 from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.record_set import json_codec
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, IntakeError, OtherRequestError
+from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, IntakeError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -34,27 +30,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
-NAMED_CAMPAIGNS: Final = "named-campaign"
-"""Namespace of campaigns that were started under a key, by queue and key."""
 _PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID_CHARACTERS - 1}}}")
 _TRIES = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartedCampaign:
-    """What is kept of a campaign under its key: a digest of what was asked for, and the time at which it was.
-
-    `start` is a token of the last start that began. `source` and `voice_profile` are those of the settings at that
-    time. `counts` are those of the rows, once all calls are stored.
-    """
-
-    digest: str
-    at: datetime
-    batch_id: str
-    start: str
-    source: str | None = None
-    voice_profile: str | None = None
-    counts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,54 +67,46 @@ class NamedCampaign:
     ) -> tuple[EnqueueReport, bool]:
         """Start the campaign, and say whether this was its first start: all of its calls are stored, or none.
 
-        Asked for again, it adds nothing, or what is missing after a start that was cut. What depends on the time, such
-        as `tomorrow`, means what it meant at first, and so do the source and the voice of the settings. The record of
-        the key is written with the first call, in one write with the condition that no other campaign has the key. With
-        the `version` of a preview, its first start does what that showed, or nothing (ChangedSinceError).
+        Asked for again, it adds nothing, or what is missing after a start that was cut (`NamedStart`). What depends on
+        the time, such as `tomorrow`, means what it meant at first, and so do the source and the voice of the settings:
+        others would make other calls of the rows, and ring the same people again. With the `version` of a preview, its
+        first start does what that showed, or nothing (ChangedSinceError).
 
         Raises OtherRequestError if the key belongs to another campaign, CampaignFileError with the findings of bad
         rows, and the errors of `Campaign.of` and `Campaign.start`.
         """
         digest, shown = await to_thread.run_sync(self._digest), None
+        named = partial(
+            NamedStart.of, queue.store, key, group=queue.name, digest=digest, keep_for=settings.key_retention,
+            batch=str(self.fields.get("batch") or batch_of_key(key)), source=settings.source,
+            voice_profile=settings.voice_profile,
+        )  # fmt: skip
         for left in reversed(range(_TRIES)):
-            standing, text = await _read(queue, key)
-            if standing is not None and standing.digest != digest:
-                raise OtherRequestError(
-                    f"the key {key[:100]!r} belongs to another campaign, batch {standing.batch_id}. Nothing was "
-                    "enqueued; give this campaign a key of its own"
-                )
-            if standing is not None and standing.counts is not None:
-                return _repeated(standing, standing.counts), False
-            if standing is None and expected_version is not None:
+            start = await named()
+            if start.result is not None:
+                return _repeated(start.taken["batch"], start.result), False
+            if start.is_new and expected_version is not None:
                 of, _, shown = expected_version.partition(".")
                 if of != digest:
                     raise ChangedSinceError(
                         "nothing was enqueued: the preview was of another campaign. Make a preview of this one, and "
                         "start from it"
                     )
-            first = standing or StartedCampaign(
-                digest=digest,
-                at=queue.store.clock.now(),
-                batch_id=str(self.fields.get("batch") or batch_of_key(key)),
-                start="",
-                source=settings.source,
-                voice_profile=settings.voice_profile,
-            )
-            # Another source or voice would make other calls of the rows, and ring the same people again.
-            as_then = settings.model_copy(update={"source": first.source, "voice_profile": first.voice_profile})
-            campaign = await self._campaign(first.batch_id, settings=as_then, menus=menus, now=first.at)
+            then = dict(start.taken)
+            batch, as_then = then.pop("batch"), settings.model_copy(update=then)
+            campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.at)
             failed: IntakeError | CampaignFileError
             try:
                 report = await process.run(
-                    _started, campaign, queue.name, settings.policy(), key=key, first=first, standing=text, by=by,
-                    expected_version=shown if standing is None else None,
+                    _started, campaign, queue.name, settings.policy(), start, by=by,
+                    expected_version=shown if start.is_new else None,
                 )  # fmt: skip
                 if not report.refused:
-                    return report, standing is None
+                    return report, start.is_new
                 failed = CampaignFileError(_why_refused(report), report.findings)
             except IntakeError as error:
                 failed = error
-            if not left or (await _read(queue, key))[1] == text:
+            if not left or (await named()).standing == start.standing:
                 raise failed
             # Another request with this key was quicker: look at what it left.
         raise AssertionError("the last try raises or returns")
@@ -167,10 +136,10 @@ def _why_refused(report: EnqueueReport) -> str:
     return f"nothing was enqueued: {' and '.join(filter(None, [bad, again])) or 'the findings say why'}"
 
 
-def _repeated(standing: StartedCampaign, counts: Mapping[str, int]) -> EnqueueReport:
+def _repeated(batch: str, counts: Mapping[str, int]) -> EnqueueReport:
     """The report of a start that has nothing to do: each call that was stored is known."""
     return EnqueueReport(
-        batch_id=standing.batch_id,
+        batch_id=batch,
         duplicates=counts["enqueued"] + counts["duplicates"],
         suppressed=counts["suppressed"],
         rejected=counts["rejected"],
@@ -178,27 +147,6 @@ def _repeated(standing: StartedCampaign, counts: Mapping[str, int]) -> EnqueueRe
         dry_run=False,
         refused=False,
     )
-
-
-async def _read(queue: CallQueue, key: str) -> tuple[StartedCampaign | None, str | None]:
-    """What stands under a key, and its text. Raises StoreError."""
-    store = queue.store
-    records = (await store.records({NAMED_CAMPAIGNS: [(queue.name, key)]}, now=store.clock.now()))[NAMED_CAMPAIGNS]
-    if not records:
-        return None, None
-    found = records[0]
-    try:
-        return json_codec(StartedCampaign).value(found.value), found.value
-    except ValueError:
-        raise ActionRefusedError(
-            f"the record of the key {key[:100]!r} cannot be read, perhaps because a newer version of voiceflow-worker "
-            "wrote it. Nothing was enqueued. Send the request to a server of that version"
-        ) from None
-
-
-def _put(queue: str, key: str, started: StartedCampaign, policy: CallPolicy) -> Put:
-    text = json_codec(StartedCampaign).text(started)
-    return Put(NAMED_CAMPAIGNS, queue, text, started.at + policy.key_retention, member=key)
 
 
 async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallPolicy) -> EnqueueReport:
@@ -210,31 +158,16 @@ async def _started(
     campaign: Campaign,
     queue: str,
     policy: CallPolicy,
+    start: NamedStart,
     *,
-    key: str,
-    first: StartedCampaign,
-    standing: str | None,
     by: Actor,
     expected_version: str | None,
 ) -> EnqueueReport:
-    """Start a campaign, under the condition that `standing` is the record of its key; and note that it is whole."""
-    # With a token of its own, so that the write of this start is never taken for the repeat of an earlier one.
-    begun = _put(queue, key, replace(first, start=new_revision()), policy)
-    claim = Claim(Same(NAMED_CAMPAIGNS, queue, standing, key), begun, since=None if standing is None else first.at)
+    """Start a campaign under its name, and note that it is whole."""
     calls = CallQueue(store, queue, policy=policy)
-    report = await campaign.start(calls, by=by, now=first.at, claim=claim, expected_version=expected_version)
+    report = await campaign.start(calls, by=by, now=start.at, claim=start.claim, expected_version=expected_version)
     if not report.refused:
-        counts = {name: getattr(report, name) for name in _COUNTS}
-        whole = _put(queue, key, replace(first, counts=counts), policy)
-        for value in (begun.value, standing):  # a start without new calls has not begun
-            write = Write(conditions=(Same(NAMED_CAMPAIGNS, queue, value, key),), puts=(whole,))
-            (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
-            if answer.result is Result.DONE:
-                return report
-        raise IntakeError(
-            f"another request with the key {key[:100]!r} began this campaign at the same time. Repeat the request: no "
-            "call is added twice"
-        )
+        await start.finish(store, {name: getattr(report, name) for name in _COUNTS})
     return report
 
 
