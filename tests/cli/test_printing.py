@@ -249,11 +249,3 @@ def test_what_is_below_the_level_is_left_out_and_stdout_is_free(capsys: pytest.C
     structlog.get_logger().error("an error of ours")
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines()), "an error of ours" in err) == ("", 1, True)
-
-
-@pytest.mark.parametrize("form", ["console", "json"])
-def test_every_line_names_its_process_where_there_are_several(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    log_to_stderr(form=form, level="info", process=4711)
-    structlog.get_logger("voiceflow.worker").info("ours")
-    logging.getLogger("somebody").warning("theirs")
-    assert ["4711" in line for line in capsys.readouterr().err.splitlines()] == [True, True]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import shutil
 import signal
@@ -18,18 +17,14 @@ import apsw
 import httpx
 import pytest
 
-from tests.cli.eight_by_eight import running
-from tests.cli.running import TIMEOUT, Program, Spawned
+from tests.cli.running import Program, Spawned
 from tests.cli.stored import enqueued, url_of
 from tests.support import processes
 from tests.support.killed import sent_and_killed
 from tests.support.redis_server import standalone
 from tests.support.workers import damaged, spoilt
 from voiceflow_worker import Job, open_store
-from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.cli.sending import Crew, crew
-from voiceflow_worker.sandbox import Sandbox
 
 LOOKING = [
     ["status"], ["report"], ["hold"], ["resume"], ["reconcile"], ["calls", "list"], ["calls", "show", "default.1"],
@@ -174,30 +169,6 @@ def test_a_wrong_password_ends_at_once(voiceflow: Program, tmp_path: Path) -> No
             assert time.monotonic() - began < 30
     finally:
         server.kill()
-
-
-COUNT = 40
-
-
-@pytest.mark.slow
-def test_a_process_that_starts_later_sends_nothing_from_the_copy(voiceflow: Program) -> None:
-    folder, store = voiceflow.folder, url_of(voiceflow.folder)
-    enqueued(folder, COUNT)
-    assert voiceflow("backup", "copy.db", "--store", store).code == 0
-
-    async def replaced_before_they_open_it() -> Crew:
-        async with open_sqlite(store) as opened:
-            (folder / "copy.db").rename(folder / "calls.db")
-            async with crew(2, options={"store": store, "rate": "10"}, drain=False, files=opened.files) as workers:
-                with anyio.fail_after(TIMEOUT):
-                    await workers.ended()
-        return workers
-
-    with running(Sandbox(api_key="key-1")) as eight, pytest.MonkeyPatch.context() as environment:
-        eight.settings(environment)
-        workers = asyncio.run(replaced_before_they_open_it())
-        assert workers.exit_code == 3
-        assert len(eight.sandbox.ledger) == 0
 
 
 @pytest.mark.slow

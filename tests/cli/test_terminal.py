@@ -35,13 +35,12 @@ def wait_for_posts(eight: EightByEight, count: int = 1) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("drain", [False, True])
 def test_a_worker_whose_window_is_closed_finishes_the_calls_in_flight(
-    folder: Path, eight: EightByEight, processes: int, drain: bool
+    folder: Path, eight: EightByEight, drain: bool
 ) -> None:
     enqueued(folder, CALLS)
-    arguments = ["worker", "--processes", str(processes), "--rate", "2", "--store", url_of(folder)]
+    arguments = ["worker", "--rate", "2", "--store", url_of(folder)]
     window = Terminal([*arguments, *(["--drain"] if drain else [])], folder)
     wait_for_posts(eight)
     window.close()
@@ -53,10 +52,9 @@ def test_a_worker_whose_window_is_closed_finishes_the_calls_in_flight(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_under_nohup_a_worker_goes_on_at_a_dead_terminal(folder: Path, eight: EightByEight, processes: int) -> None:
+def test_under_nohup_a_worker_goes_on_at_a_dead_terminal(folder: Path, eight: EightByEight) -> None:
     enqueued(folder, CALLS)
-    arguments = ["worker", "--drain", "--processes", str(processes), "--rate", "2", "--store", url_of(folder)]
+    arguments = ["worker", "--drain", "--rate", "2", "--store", url_of(folder)]
     window = Terminal(arguments, folder, nohup=True)
     wait_for_posts(eight)
     window.close()
@@ -88,10 +86,9 @@ def test_a_single_call_whose_window_is_closed_is_settled(folder: Path, eight: Ei
     "arguments",
     [
         ["worker", "--drain", "--rate", "2"],
-        ["worker", "--drain", "--rate", "2", "--processes", "2"],
         ["call", "+6587654321", "--say", "Hello."],
     ],
-    ids=["worker", "processes", "call"],
+    ids=["worker", "call"],
 )
 def test_readers_that_go_away_cut_no_call(
     folder: Path, eight: EightByEight, arguments: list[str], closed: tuple[str, ...]

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -35,19 +33,6 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
 
 def wait_until_posted(eight: EightByEight, count: int) -> None:
     wait_until(lambda: len(eight.sandbox.ledger) >= count, f"{count} POSTs")
-
-
-def children_of(pid: int) -> list[int]:
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in listing.splitlines() if int(line.split()[1]) == pid]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 # -- draining ----------------------------------------------------------------------------------------------------------
@@ -163,12 +148,6 @@ def test_what_is_missing_is_reported_before_anything_is_opened(
     assert list(voiceflow.folder.iterdir()) == []
 
 
-def test_memory_is_not_shared_by_processes(voiceflow: Program, eight: EightByEight) -> None:
-    ended = voiceflow("worker", "--processes", "2", "--store", "memory://")
-    assert ended.code == 2
-    assert "one process" in ended.err
-
-
 def test_a_worker_warns_at_its_start_of_menus_that_no_receiver_serves(voiceflow: Program, eight: EightByEight) -> None:
     store = url_of(voiceflow.folder)
     place = 0
@@ -242,75 +221,9 @@ def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) 
         found = json.loads(worker.wait_for("8x8 cannot be reached"))
         ended = worker.stop()
     assert {"event", "level", "timestamp", "error"} <= set(found)
-    assert "process" not in found
     assert found["level"] == "warning"
     assert ended.code == 0
     assert states(folder) == {"queued": 1}
-
-
-# -- several processes -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_several_processes_send_every_call_once(folder: Path, eight: EightByEight) -> None:
-    jobs = enqueued(folder, 40)
-    arguments = ["worker", "--drain", "--processes", "2", "--rate", "unlimited", "--json", "--store", url_of(folder)]
-    with Spawned(arguments, folder) as leader:
-        ended = leader.end()
-    assert ended.code == 0, ended.err
-    assert (ended.document["total"], ended.document["states"]["accepted"]) == (40, 40)
-    assert eight.rang == [job.destination for job in jobs]
-
-
-@pytest.mark.alone
-def test_a_process_that_dies_is_reported_and_exits_1(folder: Path, eight: EightByEight) -> None:
-    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
-        leader.wait_for("voiceflow worker sends")
-        wait_for_workers(folder, 2)
-        os.kill(children_of(leader.running.pid)[0], signal.SIGKILL)
-        assert "was killed by SIGKILL" in leader.wait_for("the worker in process")
-        ended = leader.stop()
-    assert ended.code == 1
-    assert ended.err.endswith("stopped\n")
-
-
-@pytest.mark.alone
-def test_processes_are_stopped_in_order_with_their_leader(folder: Path, eight: EightByEight) -> None:
-    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
-        wait_for_workers(folder, 2)
-        children = children_of(leader.running.pid)
-        ended = leader.stop(signal.SIGINT)
-    assert ended.code == 0, ended.err
-    assert len(children) == 2
-    assert not any(map(is_running, children))
-    assert workers_of(folder) == 0  # each said goodbye
-
-
-@pytest.mark.slow
-def test_ctrl_c_at_a_terminal_lets_every_process_finish(folder: Path, eight: EightByEight) -> None:
-    eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=1))
-    (job,) = enqueued(folder, 1)
-    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
-        wait_until_in_flight(folder, job)
-        leader.press(signal.SIGINT)
-        ended = leader.end()
-    assert ended.code == 0, ended.err
-    assert states(folder) == {"accepted": 1}
-    assert "Traceback" not in ended.err
-
-
-@pytest.mark.slow
-def test_processes_whose_leader_is_killed_stop_by_themselves(folder: Path, eight: EightByEight) -> None:
-    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
-        wait_for_workers(folder, 2)
-        children = children_of(leader.running.pid)
-        leader.tell(signal.SIGKILL)
-        try:
-            wait_until(lambda: not any(map(is_running, children)), "the end of workers that have no leader")
-        finally:
-            for child in filter(is_running, children):
-                os.kill(child, signal.SIGKILL)  # nobody else will
-    assert workers_of(folder) == 0  # each said goodbye
 
 
 def workers_of(folder: Path) -> int:
@@ -364,21 +277,3 @@ def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) 
     assert 'voiceflow_queue_limit_calls_per_second{queue="default"} 7.0' in text
     assert 'voiceflow_queue_workers{queue="default"} 1.0' in text
     assert 'voiceflow_queue_holds{queue="default"} 1.0' in text
-
-
-@pytest.mark.slow
-def test_the_metrics_of_several_processes_are_those_of_one_worker(folder: Path, eight: EightByEight) -> None:
-    enqueued(folder, 40)
-    command = ["worker", "--processes", "2", "--metrics-port", "0", "--rate", "unlimited", "--store", url_of(folder)]
-    with Spawned(command, folder) as leader:
-        url = leader.wait_for("metrics are on").split()[-1]
-
-        def all_told() -> bool:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-                return 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 40.0' in answer.read().decode()
-
-        wait_until(all_told, "all verdicts")
-        os.kill(children_of(leader.running.pid)[0], signal.SIGKILL)
-        leader.wait_for("the worker in process")
-        assert all_told()
-        assert leader.stop().code == 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,7 +18,7 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker, open_store
-from voiceflow_worker.core.heartbeats import BOUNDS, WorkCounts
+from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.pacer import Pacer
@@ -47,9 +45,9 @@ async def store(clock: ManualClock) -> AsyncIterator[Store]:
         yield opened
 
 
-def told(*counts: WorkCounts) -> list[str]:
+def told(counts: WorkCounts) -> list[str]:
     registry = CollectorRegistry()
-    registry.register(WorkMetrics([partial(replace, each) for each in counts]))
+    registry.register(WorkMetrics(lambda: counts))
     return generate_latest(registry).decode().splitlines()
 
 
@@ -97,21 +95,6 @@ async def test_a_slot_that_has_passed_is_counted_and_so_is_its_call(clock: Manua
     assert 'voiceflow_worker_verdicts_total{detail="missed_slot",verdict="not_sent"} 1.0' in lines
 
 
-def test_the_counts_of_several_workers_are_added() -> None:
-    one, other = WorkCounts(), WorkCounts(in_flight=2, slots_missed=1)
-    for seconds in (0.05, 100.0):
-        one.took(created(), seconds)
-        other.took(created(), seconds)
-        other.count_verdict(created())
-    lines = told(one, other)
-    assert f'voiceflow_worker_post_seconds_bucket{{le="{BOUNDS[0]}"}} 2.0' in lines
-    assert f'voiceflow_worker_post_seconds_bucket{{le="{BOUNDS[-1]}"}} 2.0' in lines
-    assert 'voiceflow_worker_post_seconds_bucket{le="+Inf"} 4.0' in lines
-    assert "voiceflow_worker_post_seconds_sum 200.1" in lines
-    assert "voiceflow_worker_in_flight 2.0" in lines
-    assert 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 2.0' in lines
-
-
 def test_a_process_tells_its_start_its_version_and_the_room_on_its_disk(tmp_path: Path) -> None:
     lines = metrics_text(None, more=[ProcessMetrics(tmp_path)]).decode().splitlines()
     values = {line.split("{")[0].split(" ")[0]: float(line.split(" ")[-1]) for line in lines if line[0] != "#"}
@@ -132,7 +115,7 @@ async def test_the_metrics_of_the_process_are_served_within_a_second_while_the_s
 
     faulty = FaultyStore(store)
     counts = WorkCounts(in_flight=3, verdicts_waiting=2)
-    app = metrics_app(CallQueue(faulty), WorkMetrics([lambda: counts]), EscalationMetrics())
+    app = metrics_app(CallQueue(faulty), WorkMetrics(lambda: counts), EscalationMetrics())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as prometheus:
         there = (await prometheus.get("/metrics")).text
         assert "voiceflow_store_up 1.0" in there

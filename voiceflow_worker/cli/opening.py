@@ -37,18 +37,16 @@ if TYPE_CHECKING:
     from structlog.typing import ExcInfo, Processor
 
     from voiceflow_worker.actions import Operator, OperatorAction, Question
-    from voiceflow_worker.backends.sqlite.opening import Identities
     from voiceflow_worker.core.ports import Store
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
 
 
-def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets: Collection[str] = ()) -> None:
+def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = ()) -> None:
     """Write the logs of this library and of its dependencies to stderr, as text, or as JSON lines if `form` is json.
 
-    If `process` is given, every line names it, because several processes may share one stderr. No line shows one of
-    `secrets`, or a password in a URL.
+    No line shows one of `secrets`, or a password in a URL.
     """
     import structlog
 
@@ -58,7 +56,6 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
         structlog.stdlib.add_log_level,
         _TimeStamper(),
         _once_a_fault(),
-        *([] if process is None else [lambda _logger, _method, event: {**event, "process": process}]),
     ]
     if form == "json":
         ending: list[Processor] = [structlog.processors.format_exc_info, _json_line]
@@ -397,12 +394,11 @@ async def opened_queue(
     *,
     makes: bool = False,
     lock_timeout: timedelta | None = None,
-    files: Identities | None = None,
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings as `opened_store` does, and yield the queue. Raises StoreError."""
     from voiceflow_worker.core.queue import CallQueue
 
-    async with opened_store(settings, makes=makes, lock_timeout=lock_timeout, files=files) as store:
+    async with opened_store(settings, makes=makes, lock_timeout=lock_timeout) as store:
         yield CallQueue(store, settings.queue, policy=settings.policy())
 
 
@@ -413,7 +409,6 @@ async def opened_store(
     makes: bool = False,
     stops: bool = False,
     lock_timeout: timedelta | None = None,
-    files: Identities | None = None,
 ) -> AsyncGenerator[Store]:
     """Open the store of these settings, and yield it. Raises StoreError.
 
@@ -423,7 +418,7 @@ async def opened_store(
 
     The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
-    `lock_timeout` at most. With `files`, a store in other files is refused (StoreReplacedError).
+    `lock_timeout` at most.
     """
     wait = store_wait(settings)
     if not makes:
@@ -434,8 +429,6 @@ async def opened_store(
     options: dict[str, Any] = {}
     if lock_timeout is not None and file_of(settings.store) is not None:
         options["lock_timeout"] = lock_timeout
-    if files is not None:
-        options["files"] = files
     if is_server(settings.store):
         options |= {"makes": makes, "allow_degraded": stops}
     async with opened_in_time(settings.store, wait=wait, writes=makes and not stops, advises=makes, **options) as store:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from voiceflow_worker.cli.opening import (
     DESCRIPTORS,
@@ -16,7 +15,6 @@ from voiceflow_worker.cli.opening import (
     collect_less,
     opened_queue,
     raise_limit,
-    settings_from,
     signals_to,
     supervised,
     voice_client,
@@ -31,9 +29,9 @@ from voiceflow_worker.model.text.wording import rate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.drain import DrainResult
-    from voiceflow_worker.core.heartbeats import WorkCounts
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
     from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.settings import Settings
 
 
@@ -46,7 +44,6 @@ async def worker(
     reserve: int | None = None,
     max_per_person: Annotated[str | None, Parameter(metavar="N/SPAN")] = None,
     drain: Annotated[bool, Flag] = False,
-    processes: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     metrics_port: MetricsPortOption = None,
     metrics_host: HostOption | None = None,
     retry_not_created_5xx: Annotated[bool, Flag] = False,
@@ -61,13 +58,12 @@ async def worker(
     Args:
         rate: Calls per second of all workers of the queue together, or unlimited. [VOICEFLOW_RATE, else 10]
         burst: The largest number of calls that are sent at once after a pause. [VOICEFLOW_BURST, else 1]
-        concurrency: The largest number of POSTs in flight, per process. [VOICEFLOW_CONCURRENCY, else 50]
+        concurrency: The largest number of POSTs in flight, per worker. [VOICEFLOW_CONCURRENCY, else 50]
         max_active: The largest number of open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
         reserve: How many of the open calls are kept for calls of a priority above 0. [VOICEFLOW_RESERVE, else 0]
         max_per_person: The most attempts to call one person in a span of time, such as 3/24h.
             [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.
-        processes: The number of worker processes.
         metrics_port: Serve GET /metrics for Prometheus, and GET /healthz, on this port; 0 for any free port.
         metrics_host: The address of --metrics-port, such as 0.0.0.0 in a container. [127.0.0.1]
         retry_not_created_5xx: Send a call again if 8x8 answers NOT_CREATED with a 5xx status. Only if 8x8 has confirmed
@@ -76,31 +72,27 @@ async def worker(
     Examples:
         voiceflow worker --rate 10 --concurrency 50
         voiceflow worker --drain --json
-        voiceflow worker --rate unlimited --processes 2 --metrics-port 9464
+        voiceflow worker --rate unlimited --metrics-port 9464
     """
-    options: dict[str, object] = {
-        "store": common.store,
-        "queue": common.queue,
-        "wait_for_store": None if common.wait_for_store is None else f"{common.wait_for_store.total_seconds()}s",
-        "rate": rate,
-        "burst": burst,
-        "concurrency": concurrency,
-        "max_active": max_active,
-        "reserve": reserve,
-        "max_per_person": max_per_person,
-        "retry_not_created_5xx": retry_not_created_5xx or None,
-    }
     from voiceflow_worker.cli.sending import tell_the_rest
     from voiceflow_worker.notify.webhook import notifier_of, notifying
     from voiceflow_worker.service.escalations import advancing
+    from voiceflow_worker.service.worker import worker_of
 
-    settings = settings_from(**options, notify_url=notify)
-    voice_client(settings)  # reports missing settings before anything is opened
+    settings = common.settings(
+        rate=rate,
+        burst=burst,
+        concurrency=concurrency,
+        max_active=max_active,
+        reserve=reserve,
+        max_per_person=max_per_person,
+        retry_not_created_5xx=retry_not_created_5xx or None,
+        notify_url=notify,
+    )
+    voice = voice_client(settings)  # reports missing settings before anything is opened
     notifier = notifier_of(settings)
     if metrics_host is not None and metrics_port is None:
         raise InvalidInputError("--metrics-host works only together with --metrics-port")
-    if processes > 1 and settings.store.startswith("memory:"):
-        raise InvalidInputError("memory:// is limited to one process: give --processes 1, or another --store")
     keep_stdout()
     raise_limit(least=DESCRIPTORS + settings.concurrency)
     output = common.output()
@@ -108,89 +100,47 @@ async def worker(
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
         advancing(calls.store, queue=calls.name, policy=settings.policy()),
-        _metrics(calls, hooks, settings, host=metrics_host or "127.0.0.1", port=metrics_port) as tells,
+        voice,
     ):
-        if processes > 1:
-            code = await _send_in_processes(
-                output, calls, settings, tells, options=options, count=processes, drain=drain
-            )
-        else:
-            code = await _send(output, calls, settings, tells, drain=drain)
-        if drain:
-            await tell_the_rest(hooks, output)
+        sender = worker_of(settings, calls.store, voice)
+        async with _metrics(calls, sender, hooks, settings, host=metrics_host or "127.0.0.1", port=metrics_port):
+            code = await _send(output, calls, settings, sender, drain=drain)
+            if drain:
+                await tell_the_rest(hooks, output)
         return code
 
 
 _REFUSED = frozenset({401, 403})
 """Statuses by which 8x8 says that it accepts no request with this key."""
-_Tells = Callable[[Callable[[], "WorkCounts"]], object]
-"""A function that is given a reader of what the worker has done, for its metrics."""
 
 
-async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Tells, *, drain: bool) -> ExitCode:
+async def _send(output: Output, calls: CallQueue, settings: Settings, sender: Worker, *, drain: bool) -> ExitCode:
     from voiceflow_worker.cli.sending import tell_drained
-    from voiceflow_worker.service.worker import worker_of
 
-    async with voice_client(settings) as voice:
-        sender = worker_of(settings, calls.store, voice)
-        tells(lambda: sender.counts)
-        collect_less()
-        stopped = False
+    collect_less()
+    stopped = False
 
-        def stop(count: int) -> None:
-            nonlocal stopped
-            stopped = True
-            if count == 1:
-                output.note(_stopping(f"the calls in flight ({sender.in_flight})", settings))
-            sender.stop()
+    def stop(count: int) -> None:
+        nonlocal stopped
+        stopped = True
+        if count == 1:
+            output.note(
+                f"stopping: the calls in flight ({sender.in_flight}) are being finished, for "
+                f"{settings.shutdown_grace.total_seconds():g} s at most; a second signal stops at once"
+            )
+        sender.stop()
 
-        result: DrainResult | None = None
-        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings), supervised():
-            await _tell_start(output, calls, settings)
-            with calls_logged():
-                if drain:
-                    result = await sender.drain()
-                else:
-                    await sender.run()
+    result: DrainResult | None = None
+    async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings), supervised():
+        await _tell_start(output, calls, settings)
+        with calls_logged():
+            if drain:
+                result = await sender.drain()
+            else:
+                await sender.run()
     if stopped:
         output.note("stopped")
     return ExitCode.DONE if result is None else await tell_drained(output, calls, result, stopped=stopped)
-
-
-async def _send_in_processes(
-    output: Output,
-    calls: CallQueue,
-    settings: Settings,
-    tells: _Tells,
-    *,
-    options: dict[str, object],
-    count: int,
-    drain: bool,
-) -> ExitCode:
-    from voiceflow_worker.backends.sqlite import SqliteStore
-    from voiceflow_worker.cli.sending import crew, tell_drained
-    from voiceflow_worker.core.drain import DrainCheck
-
-    # A process that starts after the file was replaced would send the calls of a copy again.
-    files = calls.store.files if isinstance(calls.store, SqliteStore) else None
-    async with crew(count, options=options, drain=drain, files=files) as workers:
-        tells(lambda: workers.counts)
-
-        def stop(times: int) -> None:
-            if times == 1:
-                output.note(_stopping(f"the calls in flight of {count} processes", settings))
-            workers.stop()
-
-        async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings), supervised():
-            await _tell_start(output, calls, settings, processes=count)
-            await workers.ended()
-    if workers.stopping:
-        output.note("stopped")
-    if drain:
-        check = DrainCheck(calls.store, queue=calls.name, batch_id=None, policy=settings.policy())
-        drained = await tell_drained(output, calls, await check.result(), stopped=workers.stopping)
-        return max(workers.exit_code, drained)
-    return workers.exit_code
 
 
 def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncContextManager[None]:
@@ -200,16 +150,15 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
     return drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
 
 
-async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
+async def _tell_start(output: Output, calls: CallQueue, settings: Settings) -> None:
     from voiceflow_worker.core.set_rate import SetRate
     from voiceflow_worker.service.doctor.store import waiting_menus
 
     wanted = settings.rate
     held = (await SetRate(calls.store, calls.name).over(Limits(rate=wanted))).rate
-    crew = "" if processes == 1 else f" in each of {processes} processes"
     output.note(
         f"voiceflow worker sends queue {calls.name} of {calls.store.url}: rate {rate_in_words(held)}, "
-        f"at most {settings.concurrency} POSTs in flight{crew}"
+        f"at most {settings.concurrency} POSTs in flight"
     )
     if held != wanted:
         output.note(
@@ -252,18 +201,12 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
         group.cancel_scope.cancel()
 
 
-def _stopping(what: str, settings: Settings) -> str:
-    grace = settings.shutdown_grace.total_seconds()
-    return f"stopping: {what} are being finished, for {grace:g} s at most; a second signal stops at once"
-
-
 @asynccontextmanager
 async def _metrics(
-    calls: CallQueue, hooks: OutcomeHooks | None, settings: Settings, *, host: str, port: int | None
-) -> AsyncGenerator[_Tells]:
-    told: list[Callable[[], WorkCounts]] = []
+    calls: CallQueue, sender: Worker, hooks: OutcomeHooks | None, settings: Settings, *, host: str, port: int | None
+) -> AsyncGenerator[None]:
     if port is None:
-        yield told.append
+        yield
         return
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.service.metrics import (
@@ -276,11 +219,11 @@ async def _metrics(
 
     app = metrics_app(
         calls,
-        WorkMetrics(told),
+        WorkMetrics(lambda: sender.counts),
         ProcessMetrics(settings.state_dir),
         EscalationMetrics(),
         *([] if hooks is None else [HookMetrics(hooks)]),
     )
     async with serving(app, host=host, port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")
-        yield told.append
+        yield

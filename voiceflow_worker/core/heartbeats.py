@@ -289,14 +289,3 @@ class WorkCounts:
         if verdict.kind is not VerdictKind.NOT_SENT:
             self.posts[bisect_left(BOUNDS, seconds)] += 1
             self.post_seconds += seconds
-
-    def add(self, other: WorkCounts) -> None:
-        """Add the work of another process."""
-        self.verdicts += other.verdicts
-        self.posts = [mine + theirs for mine, theirs in zip(self.posts, other.posts, strict=True)]
-        self.post_seconds += other.post_seconds
-        self.slots_missed += other.slots_missed
-        self.in_flight += other.in_flight
-        self.verdicts_waiting += other.verdicts_waiting
-        self.task_failures += other.task_failures
-        self.failing += other.failing

@@ -280,16 +280,14 @@ class EscalationMetrics:
 
 
 class WorkMetrics:
-    """The metrics of the work of this process. Each of `readers` returns the counts of a worker, or of several."""
+    """The metrics of the work of this process's worker, of which `read` returns the counts."""
 
-    def __init__(self, readers: Iterable[Callable[[], WorkCounts]]) -> None:
-        self._readers = readers
+    def __init__(self, read: Callable[[], WorkCounts]) -> None:
+        self._read = read
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
-        counts = WorkCounts()
-        for read in self._readers:
-            counts.add(read())
+        counts = self._read()
         up_to = zip((*map(str, BOUNDS), "+Inf"), accumulate(counts.posts), strict=True)
         yield VERDICTS.of({tuple(key.split(" ")): count for key, count in sorted(counts.verdicts.items())})
         yield HistogramMetricFamily(

@@ -18,7 +18,6 @@ from tests.support.flows import flow, number
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Worker, WorkerOptions
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.opening import GLANCE_EVERY
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
@@ -142,16 +141,3 @@ async def enqueue(store: Store, count: int) -> None:
     await engine.queue.enqueue_many(
         [CallRequest(flow=flow(number(place)), unique_key=f"key-{place}") for place in range(count)]
     )
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_another_process_opens_the_same_files_or_none(path: Path, way: Callable[[Path], None]) -> None:
-    async with open_sqlite(f"sqlite:///{path}") as store:
-        async with open_sqlite(f"sqlite:///{path}", files=store.files) as same:
-            assert same.files == store.files
-        way(path)
-        left = {file: file.stat().st_ino for file in path.parent.iterdir()}
-        with pytest.raises(StoreReplacedError, match="restore a backup"):
-            async with open_sqlite(f"sqlite:///{path}", files=store.files):
-                raise AssertionError("another file was opened")
-        assert {file: file.stat().st_ino for file in path.parent.iterdir()} == left  # no file was made

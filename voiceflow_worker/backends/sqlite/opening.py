@@ -52,15 +52,14 @@ class SameFiles:
     """The identities of the store's file, its -wal file and its -shm file, at the time when the store was opened.
 
     If one of these files is replaced or removed, there are two stores: this process and other processes do not see each
-    other's writes. So each transaction that writes checks the files first. `files` are the files that another process
-    has open at this path, and that this process must open too.
+    other's writes. So each transaction that writes checks the files first.
     """
 
-    def __init__(self, path: Path, files: Identities | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         real = path.resolve()  # SQLite keeps the -wal file beside the file itself, not beside a link to it
         self._log, self._index = log_of(real), index_of_log(real)
-        self._files = Identities(identity(path), None, None) if files is None else files
+        self._files = Identities(identity(path), None, None)
         self._glanced_at = float("-inf")
 
     def opened(self) -> bool:
@@ -68,11 +67,6 @@ class SameFiles:
         known, now = self._files, Identities(identity(self.path), identity(self._log), identity(self._index))
         self._files = Identities(known.file, known.wal or now.wal, known.shm or now.shm)
         return self._files == now
-
-    @property
-    def identities(self) -> Identities:
-        """The files that are open. To open the same ones in another process, give them to `open_sqlite`."""
-        return self._files
 
     def require(self) -> None:
         """Raise StoreReplacedError if one of the files was removed or replaced."""
@@ -162,10 +156,8 @@ _MOUNTS = Path("/proc/self/mountinfo")
 T = TypeVar("T")
 
 
-def open_file(path: Path, *, lock_timeout: timedelta, files: Identities | None = None) -> tuple[Connection, SameFiles]:
+def open_file(path: Path, *, lock_timeout: timedelta) -> tuple[Connection, SameFiles]:
     """Open a store for writing. Returns the connection and the identity of the store's files.
-
-    With `files`, no other files than these are opened or made: raises StoreReplacedError.
 
     A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
     `lock_timeout` while another process has the file locked. Raises a StoreError, which names the file and a remedy.
@@ -177,11 +169,8 @@ def open_file(path: Path, *, lock_timeout: timedelta, files: Identities | None =
     try:
         with translating(path):
             for _ in range(_TRIES):
-                if files is None:
-                    _create(path)
-                same = SameFiles(path, files)
-                if files is not None:
-                    same.require()
+                _create(path)
+                same = SameFiles(path)
                 db = _opened(path, lock_timeout)
                 if same.opened():
                     return db, same

@@ -17,7 +17,7 @@ from anyio import to_thread
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
-from voiceflow_worker.backends.sqlite.opening import Identities, SameFiles, open_file, open_reader, parts
+from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
     find,
@@ -63,7 +63,6 @@ class SqliteStore:
         writer: GroupCommit,
         reader: Reader,
         wakeups: Wakeups,
-        files: Identities,
     ) -> None:
         self.url = url
         self.id: str = store_id
@@ -71,7 +70,6 @@ class SqliteStore:
         self.writer = writer
         self.reader = reader
         self.wakeups = wakeups
-        self.files = files
         self.server = ""
         self.history: None = None
 
@@ -150,17 +148,16 @@ def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Tra
 
 @asynccontextmanager
 async def open_sqlite(
-    url: str, *, clock: Clock | None = None, lock_timeout: timedelta = _TIMEOUT, files: Identities | None = None
+    url: str, *, clock: Clock | None = None, lock_timeout: timedelta = _TIMEOUT
 ) -> AsyncGenerator[SqliteStore]:
     """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. A new file can be read only by its owner.
 
     An operation fails if other processes keep the file locked for longer than `lock_timeout`. Raises SettingsError for
-    a URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged. Raises
-    StoreReplacedError if the files are not `files`, which another process has open.
+    a URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged.
     """
     path = path_of(url)
     parts()  # reads the schema
-    db, same = await _opened(path, lock_timeout, files)
+    db, same = await _opened(path, lock_timeout)
     wakeups = Wakeups()
     writer = GroupCommit(db, same, lock_timeout=lock_timeout, wake=wakeups.wake)
     try:
@@ -177,7 +174,6 @@ async def open_sqlite(
                 writer=writer,
                 reader=reader,
                 wakeups=wakeups,
-                files=same.identities,
             )
             yield store
         finally:
@@ -187,12 +183,12 @@ async def open_sqlite(
         await writer.close()
 
 
-async def _opened(path: Path, lock_timeout: timedelta, files: Identities | None) -> tuple[Connection, SameFiles]:
+async def _opened(path: Path, lock_timeout: timedelta) -> tuple[Connection, SameFiles]:
     """Call `open_file` until the file is not locked. The waits are on the event loop, so they can be cancelled."""
     until = time.monotonic() + lock_timeout.total_seconds()
     while True:
         try:
-            return await to_thread.run_sync(partial(open_file, path, lock_timeout=timedelta(0), files=files))
+            return await to_thread.run_sync(partial(open_file, path, lock_timeout=timedelta(0)))
         except StoreUnavailableError as error:
             if not isinstance(error.__cause__, BUSY) or time.monotonic() > until:
                 raise
