@@ -32,7 +32,7 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.worker import WorkerOptions
 from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.transport.transports import open_transport
+from voiceflow_worker.gateway.transports import open_transport
 from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -34,9 +35,11 @@ from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import CallQueue, VoiceClient, open_store
 from voiceflow_worker.core import gates
+from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.sending import submit
 from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.gateway.transport.transports import MISSED_IN_A_ROW
+from voiceflow_worker.gateway import transports
+from voiceflow_worker.model.reports.verdict import PostProgress
 
 pytestmark = pytest.mark.anyio
 
@@ -195,17 +198,17 @@ async def test_where_connecting_always_takes_too_long_each_call_rings_once(
 
 
 @either_loop
-async def test_where_httpx_always_takes_too_long_to_connect_the_queue_is_held_with_a_sentence(
-    tmp_path: Path,
+async def test_where_httpx_takes_too_long_to_connect_nothing_is_sent_and_the_service_counts_as_away(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(transports, "LEFT_WITHIN", WITHIN)
     with httpx_pool(takes_too_long) as (server, client):
-        async with open_store(url_for("sqlite", tmp_path)) as store, client:
-            queue = await enqueued(store, CALLS)
-            with anyio.fail_after(LONGEST):
-                result = await worker_for(store, client).drain()
-            (gate,) = result.holds
-            assert f"127.0.0.1 takes too long: {MISSED_IN_A_ROW} times in a row" in gate.reason
-            assert await states(queue) == {"queued": CALLS}
+        async with client:
+            until = datetime.now(UTC) + timedelta(hours=1)
+            placement = Placement(body='{"callflow":[]}', client_request_id="default.1.1", valid_until=until)
+            verdict = await client.place(placement, progress=PostProgress(), now=datetime.now(UTC))
+            assert verdict.is_outage
+            assert "ConnectTimeout" in verdict.message
         assert server.posts == []
 
 

@@ -28,7 +28,7 @@ DRIVERS = (
     "voiceflow_worker.backends.postgres",
     "voiceflow_worker.backends.redis",
     "voiceflow_worker.backends.sqlite",
-    "voiceflow_worker.gateway.transport.connections",
+    "voiceflow_worker.gateway.connections",
 )
 """Loaded when first used, by a child each time anew, unless they are loaded before it is forked."""
 

@@ -38,7 +38,7 @@ class Stranger(httpx.AsyncBaseTransport):
 
 @dataclass(frozen=True)
 class Kind:
-    """One transport on one event loop. `tells`: its progress can prove that nothing left."""
+    """One transport on one event loop. `tells`: its errors of connecting prove that nothing left."""
 
     name: str
     backend: str

@@ -182,8 +182,9 @@ def answers(status: int, body: bytes = b"", *headers: str) -> Behaviour:
 
     def behave(connection: Connection) -> None:
         while head := connection.read_request():
-            connection.send(answer(status, body, *headers))
-            if connection.wants_to_end(head):
+            is_last = connection.wants_to_end(head)
+            connection.send(answer(status, body, *headers, *(["Connection: close"] if is_last else [])))
+            if is_last:
                 break
 
     return behave

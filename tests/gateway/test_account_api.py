@@ -19,8 +19,8 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.gateway.account import LONGEST_PAUSE, TRIES, AccountApi
 from voiceflow_worker.gateway.network import Network
-from voiceflow_worker.gateway.rest.client import RestClient
-from voiceflow_worker.gateway.rest.wire import RestWire
+from voiceflow_worker.gateway.rest import RestClient
+from voiceflow_worker.gateway.wire import RestWire
 
 pytestmark = pytest.mark.anyio
 

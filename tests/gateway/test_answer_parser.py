@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.gateway.misbehaving import CREATED
-from voiceflow_worker.gateway.answers.answer import LONGEST_HEAD, AnswerParser, UnreadableAnswerError
+from voiceflow_worker.gateway.answer import LONGEST_HEAD, AnswerParser, UnreadableAnswerError
 
 HEAD = b"HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 09:00:00 GMT\r\nContent-Type: application/json\r\n"
 LENGTH = b"Content-Length: %d\r\n\r\n" % len(CREATED)

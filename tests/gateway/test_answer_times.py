@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.gateway.transport.transports import LATE, REMEMBERED, SHORTEST, AnswerTimes, RecentSessions
+from voiceflow_worker.gateway.transports import LATE, REMEMBERED, SHORTEST, AnswerTimes, RecentSessions
 
 DAY = 86400.0
 

@@ -27,7 +27,7 @@ from voiceflow_worker.errors import (
     SettingsError,
 )
 from voiceflow_worker.gateway.client import PlacedCall, VoiceClient
-from voiceflow_worker.gateway.transport.transports import is_known
+from voiceflow_worker.gateway.transports import is_known
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, VerdictKind
 
@@ -253,29 +253,6 @@ async def test_a_transport_that_speaks_http_2_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(transport._pool, "_http2", True)  # what http2=True sets; it needs a package that is not here
     with pytest.raises(SettingsError, match=r"HTTP/1\.1"):
         client_of(transport)
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.make is httpx.AsyncHTTPTransport], ids=named)
-async def test_a_pool_that_did_not_report_a_post_is_trusted_no_more(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another version of it might not report any more: then its silence must not mean that nothing left."""
-    sends = httpx.AsyncHTTPTransport.handle_async_request
-
-    async def silently(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        del request.extensions["trace"]
-        return await sends(self, request)
-
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", silently)
-    first, second = PostProgress(), PostProgress()
-    with MisbehavingServer(places) as server:
-        async with kind.client(server.url) as client:
-            verdict = await client.place(placement(), progress=first, now=NOW)
-            server.__exit__()
-            doubt = await client.place(placement(), progress=second, now=NOW)
-    assert verdict.kind is VerdictKind.CREATED
-    assert first.may_have_been_sent
-    assert doubt.kind is VerdictKind.UNKNOWN
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.make is None], ids=named)

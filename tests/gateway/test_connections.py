@@ -16,8 +16,8 @@ import pytest
 from tests.gateway.conftest import BODY, OURS
 from tests.gateway.misbehaving import CREATED, LONGEST, Connection, MisbehavingServer, answer
 from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.gateway import connections
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.transport import connections
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.reports.verdict import VerdictKind as K
 

@@ -19,9 +19,8 @@ from tests.gateway.misbehaving import Connection, MisbehavingServer, answer
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.log_export import LONGEST_PAUSE, TIMEOUT, TRIES, LogExport, read_rows
 from voiceflow_worker.gateway.network import Network
-from voiceflow_worker.gateway.rest.client import RestClient
-from voiceflow_worker.gateway.rest.wire import RestWire
-from voiceflow_worker.gateway.wire import EXPORT_URL
+from voiceflow_worker.gateway.rest import RestClient
+from voiceflow_worker.gateway.wire import EXPORT_URL, RestWire
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus

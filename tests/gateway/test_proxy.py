@@ -84,15 +84,12 @@ async def place(client: VoiceClient, progress: PostProgress) -> Verdict:
     return await client.place(placement(), progress=progress, now=NOW)
 
 
-@both
 @pytest.mark.parametrize("story", NOTHING_LEFT)
-async def test_until_the_tunnel_stands_nothing_has_left(
-    kind: Kind, story: str, trusting_company: ssl.SSLContext
-) -> None:
+async def test_until_the_tunnel_stands_nothing_has_left(story: str, trusting_company: ssl.SSLContext) -> None:
     behaviour, told = NOTHING_LEFT[story]
     progress = PostProgress()
     with MisbehavingServer(behaviour) as proxy:
-        async with client_of(kind, proxy, trusting_company) as client:
+        async with client_of(OURS, proxy, trusting_company) as client:
             verdict = await place(client, progress)
     assert (verdict.kind, verdict.cause, verdict.hold) == (K.NOT_SENT, NotSentCause.UNREACHABLE, None), verdict
     assert not progress.may_have_been_sent
@@ -101,13 +98,25 @@ async def test_until_the_tunnel_stands_nothing_has_left(
     assert not proxy.posts
 
 
-@both
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Kind("default", "trio", None)], ids=named)
+async def test_with_httpx_a_proxy_that_refuses_a_tunnel_leaves_a_doubt_that_names_it(
+    kind: Kind, trusting_company: ssl.SSLContext
+) -> None:
+    with MisbehavingServer(refuses("403 Forbidden")) as proxy:
+        async with client_of(kind, proxy, trusting_company) as client:
+            verdict = await place(client, PostProgress())
+    assert verdict.kind is K.UNKNOWN
+    assert "refuses a tunnel to this host (403 Forbidden)" in verdict.message
+    assert not proxy.posts
+
+
 @pytest.mark.parametrize("story", ["CONNECT", "TLS"])
-async def test_a_proxy_that_hangs_has_sent_nothing(kind: Kind, story: str, trusting_company: ssl.SSLContext) -> None:
+async def test_a_proxy_that_hangs_has_sent_nothing(story: str, trusting_company: ssl.SSLContext) -> None:
     behaviour = stalls if story == "CONNECT" else in_tunnel(stalls_there, tls=False)
     progress = PostProgress()
     with MisbehavingServer(behaviour) as proxy:
-        async with client_of(kind, proxy, trusting_company, connect=0.3, read=0.3) as client:
+        async with client_of(OURS, proxy, trusting_company, connect=0.3, read=0.3) as client:
             verdict = await place(client, progress)
     assert (verdict.kind, verdict.hold) == (K.NOT_SENT, None)
     assert not progress.may_have_been_sent

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.gateway.answers.verdict import LONGEST_WAIT, read_date, read_retry_after
+from voiceflow_worker.gateway.verdict import LONGEST_WAIT, read_date, read_retry_after
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 DATE = "Fri, 20 Nov 2026 09:00:00 GMT"  # an hour off `NOW`: one of the two clocks is wrong

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.gateway.answers.answer import HttpAnswer
-from voiceflow_worker.gateway.answers.verdict import verdict_on_answer
+from voiceflow_worker.gateway.answer import HttpAnswer
+from voiceflow_worker.gateway.verdict import verdict_on_answer
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 K = VerdictKind

@@ -31,7 +31,7 @@ from tests.gateway.misbehaving import (
 )
 from tests.support.loops import either_loop
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.transport.transports import LONGEST_WAIT, SHORTEST
+from voiceflow_worker.gateway.transports import LONGEST_WAIT, SHORTEST
 from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio

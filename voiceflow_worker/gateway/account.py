@@ -22,7 +22,7 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import checked_text
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.rest.client import RestClient
+    from voiceflow_worker.gateway.rest import RestClient
 
 
 # ruff: noqa: RUF009 (`read_field` makes the field of a dataclass)

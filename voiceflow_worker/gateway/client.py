@@ -18,22 +18,22 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
-from voiceflow_worker.gateway.answers.answer import AnswerReader
-from voiceflow_worker.gateway.answers.verdict import (
-    read_date,
-    verdict_on_answer,
-    verdict_on_failure,
-    verdict_on_lateness,
-)
+from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.rest.wire import RestWire
-from voiceflow_worker.gateway.transport.transports import (
+from voiceflow_worker.gateway.transports import (
     AnswerProof,
     Transport,
     check_transport,
     open_transport,
     wrap_transport,
 )
+from voiceflow_worker.gateway.verdict import (
+    read_date,
+    verdict_on_answer,
+    verdict_on_failure,
+    verdict_on_lateness,
+)
+from voiceflow_worker.gateway.wire import RestWire
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import (
@@ -48,7 +48,7 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.rest.client import RestClient
+    from voiceflow_worker.gateway.rest import RestClient
     from voiceflow_worker.settings import Settings
 
 
@@ -82,8 +82,9 @@ class VoiceClient(api.AccountApi):
     Without a `transport`, the client keeps connections of its own on asyncio, and uses httpx's pool on trio. They go
     through the `proxy` (`http://user:password@host:port`; it must know CONNECT), except to this machine and to the
     hosts and networks in `no_proxy`. None of these and no `ssl_context` can be given together with a `transport`.
-    Nothing is read from the environment. A given `transport` must speak HTTP/1.1, and is closed with the client. If it
-    is not `httpx.AsyncHTTPTransport` itself, each of its errors leaves the call in doubt.
+    Nothing is read from the environment. A given `transport` must speak HTTP/1.1, and is closed with the client. Over
+    httpx's pool, only an error of connecting proves that nothing was sent. If a given transport is not
+    `httpx.AsyncHTTPTransport` itself, each of its errors leaves the call in doubt.
 
     The API key does not appear in any repr, log or error. Over http:// it is sent only to this machine (a sandbox),
     unless `allow_plain_http` is set. Raises SettingsError for invalid settings, and InvalidInputError for a timeout
@@ -302,7 +303,7 @@ class VoiceClient(api.AccountApi):
         return self._rest(self._account_wire, tries=api.TRIES, longest_pause=api.LONGEST_PAUSE)
 
     def _rest(self, rest_wire: RestWire, *, tries: int, longest_pause: timedelta) -> RestClient:
-        from voiceflow_worker.gateway.rest.client import RestClient
+        from voiceflow_worker.gateway.rest import RestClient
 
         return RestClient(
             self._opened().transport,

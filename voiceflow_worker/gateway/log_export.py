@@ -18,7 +18,7 @@ import httpx
 from anyio import to_thread
 
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError, RequestFailedError, VoiceUnavailableError
-from voiceflow_worker.gateway.rest.client import RestClient, Sleep
+from voiceflow_worker.gateway.rest import RestClient, Sleep
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.reports.events import Direction, fold_name

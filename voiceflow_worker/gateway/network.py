@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.answers.verdict import certificate_problem, describe, is_unresolved
+from voiceflow_worker.gateway.verdict import certificate_problem, describe, is_unresolved
 from voiceflow_worker.model.text.web_address import HostRule, Proxy, is_among, is_this_machine, read_hosts
 
 if TYPE_CHECKING:

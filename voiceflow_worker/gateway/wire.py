@@ -1,9 +1,11 @@
-"""The requests of calls on the wire: addresses, headers and bodies (8x8 callflows reference)."""
+"""Requests on the wire: addresses, headers and bodies (8x8 callflows reference, 8x8 voice API reference)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -13,7 +15,7 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.rules import write_valid_until
-from voiceflow_worker.model.text.printable import without_secrets
+from voiceflow_worker.model.text.printable import without_secret, without_secrets
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 
@@ -64,6 +66,48 @@ class Wire:
 
     def __repr__(self) -> str:
         return f"<Wire {self.calls}>"
+
+
+# Each of these rare requests closes its connection, so that no POST gets a connection that is just being closed.
+_HEADERS = {"User-Agent": "voiceflow-worker", "Connection": "close"}
+
+
+class RestWire:
+    """A builder of requests about one sub-account. Its repr does not show the key.
+
+    Such a request places no call. It does not check its arguments, because the client has made a `Wire` with them.
+    """
+
+    __slots__ = ("_headers", "_key", "_root", "sub_account")
+
+    def __init__(self, api_key: str, sub_account: str, *, base_url: str) -> None:
+        self.sub_account: str = sub_account
+        self._root = f"{base_url.rstrip('/')}/api/v1/subaccounts/{quote(sub_account, safe='')}"
+        self._key = api_key.strip()
+        self._headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", **_HEADERS}
+
+    def __repr__(self) -> str:
+        return f"<RestWire {self._root}>"
+
+    def url(self, *path: str) -> httpx.URL:
+        """The URL of the resource at `path`, with the segments of the path quoted."""
+        return httpx.URL("/".join((self._root, *(quote(segment, safe="") for segment in path))))
+
+    def request(
+        self, method: str, *path: str, body: Mapping[str, object] | None = None, extensions: Mapping[str, Any]
+    ) -> httpx.Request:
+        """A request about the resource at `path`."""
+        content = None if body is None else orjson.dumps(body)
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        return httpx.Request(method, self.url(*path), headers=headers, content=content, extensions=dict(extensions))
+
+    def download(self, url: httpx.URL, *, extensions: Mapping[str, Any]) -> httpx.Request:
+        """A request for a file behind a signed link. It does not contain the API key, because the link needs none."""
+        return httpx.Request("GET", url, headers={"Accept": "text/csv, */*", **_HEADERS}, extensions=dict(extensions))
+
+    def hide(self, text: str) -> str:
+        """The text without the key, which a server may have sent back."""
+        return without_secret(text, self._key, shown="[API key]")
 
 
 def body_of(placement: Placement) -> bytes:

@@ -19,9 +19,9 @@ import orjson
 
 from voiceflow_worker.errors import HookGoneError, NotificationError, RetryLaterError, SettingsError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.gateway.answers.answer import AnswerReader
-from voiceflow_worker.gateway.answers.verdict import read_retry_after
+from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.network import Network
+from voiceflow_worker.gateway.verdict import read_retry_after
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.web_address import is_plain_and_remote

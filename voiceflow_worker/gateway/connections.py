@@ -17,9 +17,9 @@ from typing import Any, cast
 import anyio
 import httpx
 
-from voiceflow_worker.gateway.answers.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
-from voiceflow_worker.gateway.answers.verdict import quote
+from voiceflow_worker.gateway.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
 from voiceflow_worker.gateway.network import Network, ProxyError, Timeouts, giving_up
+from voiceflow_worker.gateway.verdict import quote
 from voiceflow_worker.model.reports.verdict import PostProgress, SendStoppedError
 from voiceflow_worker.model.text.web_address import Proxy
 

@@ -16,7 +16,7 @@ from socket import gaierror
 from ssl import SSLCertVerificationError
 from typing import NamedTuple
 
-from voiceflow_worker.gateway.answers.answer import HttpAnswer, RawHeaders
+from voiceflow_worker.gateway.answer import HttpAnswer, RawHeaders
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.status import UNKNOWN_ERROR
 from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind

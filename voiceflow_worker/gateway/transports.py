@@ -1,8 +1,8 @@
 """The two transports for POSTs, the choice between them, and the proof that an answer belongs to its POST.
 
 On asyncio, `connections` carries the POSTs. Everything else goes over httpx: POSTs on trio or over a transport of the
-user, and all requests that place no call. There the `trace` extension of httpcore is the evidence, and each request
-asks the server to close its connection.
+user, and all requests that place no call. There only an error of connecting proves that nothing was sent, and each
+request asks the server to close its connection.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,17 +19,13 @@ import anyio
 import httpx
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.answers.answer import AnswerReader, HttpAnswer
-from voiceflow_worker.gateway.answers.verdict import verdict_on_unmatched
-from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.transport.connections import ConnectionPosts
-from voiceflow_worker.model.copying import replace
+from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
+from voiceflow_worker.gateway.connections import ConnectionPosts
+from voiceflow_worker.gateway.network import LEFT_WITHIN, Network, Timeouts
+from voiceflow_worker.gateway.verdict import verdict_on_unmatched
 from voiceflow_worker.model.reports.verdict import (
-    NotSentCause,
     PostProgress,
-    QueueHold,
     Reservation,
-    SendStoppedError,
     Verdict,
     VerdictKind,
 )
@@ -238,7 +234,7 @@ def check_transport(transport: httpx.AsyncBaseTransport) -> None:
 
 
 def is_known(transport: httpx.AsyncBaseTransport) -> bool:
-    """Whether the transport is httpx's own pool, whose `trace` events prove what was sent.
+    """Whether the transport is httpx's own pool, whose errors of connecting prove that nothing was sent.
 
     Subclasses and wrappers are unknown, because they may send a request twice or late.
     """
@@ -249,8 +245,8 @@ class HttpxPosts:
     """POSTs over a transport of httpx. Each POST asks the server to close its connection.
 
     If an answer is left over on a kept connection, httpcore takes it for the answer to the next POST, and data after an
-    answer cannot be seen. Each error of an unknown transport leaves the call in doubt. A known one is trusted no more
-    after an answer to a POST that it did not report: a newer version of its library may be the cause.
+    answer cannot be seen. httpx's own pool proves by ConnectError and ConnectTimeout that nothing was sent. Every other
+    error, and each error of an unknown transport, leaves the call in doubt.
     """
 
     def __init__(
@@ -259,9 +255,10 @@ class HttpxPosts:
         self._transport = transport
         self._url = url
         self._headers = {**headers, "Connection": "close"}
-        self._timeouts = timeouts
-        self._is_trusted = is_known(transport)
-        self._missed = MissedConnects(url.host)
+        self._deadline = timeouts.deadline
+        # A POST that has no connection within this time must not be sent any more.
+        self._timeouts = {**timeouts.of_httpx, "connect": min(timeouts.connect, LEFT_WITHIN)}
+        self._is_known = is_known(transport)
 
     async def connect(self, *, waits: bool = True) -> Reservation | None:  # noqa: ARG002 (it never waits)
         """Nothing: httpx connects when the POST begins."""
@@ -269,35 +266,35 @@ class HttpxPosts:
 
     async def post(self, body: bytes, *, progress: PostProgress) -> HttpxExchange:
         """POST a body once, and return its exchange. An error counts as `progress` says."""
-        progress.may_have_been_sent = False
-        if not self._is_trusted:
+        is_new = False
+
+        async def trace(name: str, info: Mapping[str, Any]) -> None:
+            nonlocal is_new
+            is_new = is_new or name.startswith("connection.connect_")
+            request = info.get("request")  # a CONNECT to a proxy is not the POST
+            if name.endswith(".send_request_headers.started") and getattr(request, "method", None) != b"CONNECT":
+                progress.begin_sending()  # what it raises keeps httpcore from the first byte
+
+        progress.may_have_been_sent = True
+        if not self._is_known:
             progress.begin_sending()
-        began = time.monotonic()
-        trace = _Trace(progress)
-        extensions = {"timeout": self._timeouts.of_httpx, "trace": trace}
+        extensions = {"timeout": self._timeouts, "trace": trace}
         headers = {**self._headers, "Content-Length": str(len(body))}
-        request = httpx.Request("POST", self._url, headers=headers, stream=_Body(body), extensions=extensions)
-        request.read()
-        reader: AnswerReader | None = None
-        with anyio.move_on_after(self._timeouts.deadline):
+        request = httpx.Request("POST", self._url, headers=headers, content=body, extensions=extensions)
+        request.stream = _Body(body)
+        with anyio.move_on_after(self._deadline):
             try:
                 response = await self._transport.handle_async_request(request)
-            except SendStoppedError as error:
-                raise SendStoppedError(self._missed.record(error.verdict, began=began)) from None
-            except httpx.TransportError:
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                progress.may_have_been_sent = not self._is_known
                 raise
-            except Exception:
-                progress.may_have_been_sent = True  # an error that is not understood proves nothing
-                raise
-            self._is_trusted = self._is_trusted and progress.may_have_been_sent
-            progress.may_have_been_sent = True
-            self._missed.end()
             reader = AnswerReader(response)
             await reader.read()
-        if reader is None:
-            raise TimeoutError(f"no answer within {self._timeouts.deadline:g} s")
-        answer = reader.answer(post_was_cut=self._is_trusted and trace.post_was_cut)
-        return HttpxExchange(answer, trace.has_own_connection(answer))
+            answer = reader.answer(post_was_cut=False)
+            # A stranger can keep the connection only if the server keeps it too, although the POST asks for its end.
+            is_closed = answer.came_with_content or answer.closes_its_connection
+            return HttpxExchange(answer, has_own_connection=is_new if self._is_known else is_closed)
+        raise TimeoutError(f"no answer within {self._deadline:g} s")
 
     async def aclose(self) -> None:
         """Do nothing: the connections are those of the transport."""
@@ -310,43 +307,6 @@ class NoReservation:
 
     def release(self) -> None:
         """Do nothing."""
-
-
-MISSED_IN_A_ROW = 5
-"""The number of times in a row that connecting may take too long before the queue is held. POSTs that were on their way
-at the same time count once."""
-
-
-class MissedConnects:
-    """Counts how often in a row a POST could not be sent, because httpx took too long to connect.
-
-    httpx connects only when the POST has its journal entry, and a call that was late connects anew. Where connecting
-    always takes too long, no call would ever be sent. So the queue is then held until a person resumes it.
-    """
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._count = 0
-        self._at = float("-inf")
-
-    def record(self, verdict: Verdict, *, began: float) -> Verdict:
-        """Note that a POST that began at `began` could not be sent; returns its verdict, with a hold if it is time."""
-        if verdict.cause is not NotSentCause.MISSED_SLOT or began < self._at:
-            return verdict
-        self._count += 1
-        self._at = time.monotonic()
-        if self._count < MISSED_IN_A_ROW:
-            return verdict
-        self._count = 0
-        reason = (
-            f"connecting to {self._host} takes too long: {MISSED_IN_A_ROW} times in a row, the connection came too late"
-            " for a call to be sent. Nothing was sent. Check the network, DNS and the proxy, then resume the queue"
-        )
-        return replace(verdict, hold=QueueHold(reason=reason, until_opened=True))
-
-    def end(self) -> None:
-        """Note that a POST was sent."""
-        self._count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,63 +324,19 @@ class HttpxExchange:
         """Do nothing, because no connection is kept."""
 
 
-class _Body(httpx.ByteStream):
+class _Body(httpx.AsyncByteStream):
     """A body in one piece, as a plain iterator: httpx's async generator would stay open after a failed write."""
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Pieces(iter(self))
-
-
-class _Pieces:
-    __slots__ = ("_pieces",)
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        for piece in self._pieces:
-            return piece
-        raise StopAsyncIteration
-
-
-class _Trace:
-    """The `trace` extension of one POST: httpcore reports each connection, and each head before it is written.
-
-    A CONNECT to a proxy is reported in the same way, but is not the POST. If a write fails, a part of the POST was not
-    sent. The pool then still reads an answer, because a server may answer early.
-    """
-
-    __slots__ = ("_connections", "_posts", "_progress", "post_was_cut")
-
-    def __init__(self, progress: PostProgress) -> None:
-        self._progress = progress
-        self._posts = 0
-        self._connections = 0
-        self.post_was_cut = False
-
-    async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
-        step = name.partition(".")[2]
-        if name in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
-            self._connections += 1
-        elif step == "send_request_headers.started" and getattr(info.get("request"), "method", None) != b"CONNECT":
-            self._progress.begin_sending()  # what it raises keeps httpcore from the first byte
-            self._posts += 1
-        elif step in ("send_request_headers.failed", "send_request_body.failed") and self._posts:
-            self.post_was_cut = True
-
-    def has_own_connection(self, answer: HttpAnswer) -> bool:
-        """Whether one POST was reported, on one new connection.
-
-        Without a report: whether the answer used no connection, or announces that the server closes the connection. A
-        transport that ignores that a POST asks for the end of its connection can keep the connection only if the server
-        keeps it too. A response that was made with its content (httpx.MockTransport) used no connection.
-        """
-        if self._posts:
-            return self._posts == self._connections == 1
-        return answer.came_with_content or answer.closes_its_connection
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def runs_on_asyncio() -> bool:

@@ -13,10 +13,10 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.gateway.answers.answer import AnswerReader, HttpAnswer
-from voiceflow_worker.gateway.answers.verdict import quote, read_retry_after
+from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
 from voiceflow_worker.gateway.network import Network
-from voiceflow_worker.gateway.rest.wire import RestWire
+from voiceflow_worker.gateway.verdict import quote, read_retry_after
+from voiceflow_worker.gateway.wire import RestWire
 
 LONGEST_ANSWER = 8 * 1024 * 1024
 """The most bytes of a JSON answer. A list of all voices has about 50 KB, and a list of 10,000 numbers about 2 MB."""

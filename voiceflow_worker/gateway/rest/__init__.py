@@ -1,1 +1,0 @@
-"""Requests to the 8x8 API that place no call."""
