@@ -87,8 +87,9 @@ class Found:
     fault: str
     pages: dict[str, float] = field(default_factory=dict[str, float])
     status: list[str] = field(default_factory=list[str])
-    commands: int = 0
+    commands: list[str] = field(default_factory=list[str])
     cleared: float | None = None
+    last: list[str] = field(default_factory=list[str])
     wrong: list[str] = field(default_factory=list[str])
 
 
@@ -237,7 +238,7 @@ class Day:
     # -- the person on call ------------------------------------------------------------------------------------------
 
     def carried_out(self, found: Found, alert: str, *, diagnosis: bool) -> None:
-        """Type what the runbook of an alert says: what looks, or all of it."""
+        """Type what the runbook of an alert says: what looks, or the rest of it."""
         rules = (DEPLOY / "alerts.yml").read_text("utf-8")
         (anchor,) = re.findall(rf"alert: {alert}\n(?:.*\n)*?.*runbooks\.md#(\S+)", rules)[:1] or [""]
         page = (DOCS / "runbooks.md").read_text("utf-8")
@@ -250,8 +251,10 @@ class Day:
             looks = re.match(r"voiceflow (status|doctor|audit|account|rate)|journalctl|df|du|timedatectl", command)
             if "01JB" in command or command.startswith("timedatectl") or (diagnosis and not looks):
                 continue
+            if command in found.commands:
+                continue
             done = self.host.run("sh", "-c", command, user="voiceflow" if command.startswith("voiceflow") else "root")
-            found.commands += 1
+            found.commands.append(command)
             # The doctor says by 1 that something is wrong; while the store is away, by 3.
             if done.returncode not in {0, 1, *({3} if diagnosis else ())}:
                 found.wrong.append(f"{command}: exit {done.returncode}: {done.stderr[-300:]}")
@@ -278,6 +281,7 @@ class Day:
             line
             for line in (told.stdout + told.stderr).splitlines()
             if re.search("failing|held|cannot|away|clock|no receiver|by 0 workers|waiting", line)
+            and not line.startswith("ordered")
         ]
         first = next(iter(new_pages()), None)
         if first is not None:
@@ -290,8 +294,11 @@ class Day:
             self.voiceflow("reconcile", "--submitted")
             self.voiceflow("resume", "--note", "repaired")
             self.voiceflow("resume", "--batch", self.batch, "--note", "repaired")
+        if fault in {"key", "lost_primary"}:  # held until somebody resumes it: a part of the repair
+            repaired = time.monotonic()
         until = repaired + 240
         while (now := self.firing()) and time.monotonic() < until:
+            found.last = sorted(now)
             if fault == "lost_primary" and "VoiceflowQueueHeld" in now:  # by workers, once they have met the new server
                 self.voiceflow("resume", "--note", "opt-outs and doubts are done")
                 repaired = time.monotonic()
@@ -509,7 +516,9 @@ def say(text: str) -> None:
 
 def in_words(found: Mapping[str, Any]) -> str:
     pages = ", ".join(f"{name} after {seconds:.0f} s" for name, seconds in found["pages"].items()) or "no page"
-    lines = [f"{found['fault']}: {pages}; cleared {found['cleared']} s after the repair; {found['commands']} commands"]
+    last = f" (last {', '.join(found['last'])})" if found["last"] else ""
+    cleared = f"cleared {found['cleared']} s after the repair{last}"
+    lines = [f"{found['fault']}: {pages}; {cleared}; {len(found['commands'])} commands"]
     return "\n".join(
         [
             *lines,

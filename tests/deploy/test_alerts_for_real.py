@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 @contextmanager
 def prometheus(folder: Path, *, worker: int, receiver: int) -> Iterator[str]:
     """Prometheus as it is shipped, but that it looks each second, and that no alert waits. Yields its address."""
-    config = (DEPLOY / "prometheus.yml").read_text("utf-8").replace("15s", "1s")
+    config = (DEPLOY / "prometheus.yml").read_text("utf-8").replace("10s", "1s")
     config = config.replace("127.0.0.1:9464", f"127.0.0.1:{worker}").replace("127.0.0.1:8080", f"127.0.0.1:{receiver}")
     (folder / "prometheus.yml").write_text(config, encoding="utf-8")
     alerts = re.sub(r"for: \w+", "for: 1s", (DEPLOY / "alerts.yml").read_text("utf-8"))
