@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 from tests.crash.children import Children
 from tests.crash.fault_injection import FaultInjection
+from tests.support.postgres import connected
+from voiceflow_worker.backends.store_url import path_of
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
@@ -42,15 +45,16 @@ def test_files_that_may_not_grow_let_nothing_ring_twice_and_the_worker_goes_on_w
         assert judgement.rang == CALLS - len(judgement.open_doubts)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_full_disk_under_the_journal_files_costs_the_store_nothing_and_no_call(
-    children: Children, tmp_path: Path
+    children: Children, tmp_path: Path, kind: str, fresh_url: Callable[[str], str]
 ) -> None:
-    room, store = tmp_path / "state", tmp_path / "calls.db"
+    room, store = tmp_path / "state", fresh_url(kind)
     room.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", room], check=False).returncode:
         pytest.skip("this user may not mount a file system")
     try:
-        with FaultInjection(children, f"sqlite:///{store}", tmp_path).running() as lab:
+        with FaultInjection(children, store, tmp_path).running() as lab:
             lab.enqueue(CALLS)
             lab.faults({"fault": "delay", "seconds": 0.02, "times": None})
             worker = lab.worker(drain=True, concurrency=4, lease=timedelta(seconds=2), state_dir=room)
@@ -59,14 +63,30 @@ def test_a_full_disk_under_the_journal_files_costs_the_store_nothing_and_no_call
                 while True:
                     file.write(bytes(4096))
             lab.wait_until(lambda: "the journal file was not written" in worker.log, "a worker that tells it")
-            before = sum(each.stat().st_size for each in tmp_path.glob("calls.db*"))
+            before, dead = written(store)
             time.sleep(10)  # what it does meanwhile is counted, not how long it takes
-            assert sum(each.stat().st_size for each in tmp_path.glob("calls.db*")) < before + 500_000
+            after, dead_after = written(store)
+            assert after < before + 500_000
+            assert dead_after < dead + 100
             (room / "full").unlink()
             assert worker.wait() == 0, worker.log
             assert lab.accept().rang == CALLS
     finally:
         subprocess.run(["umount", room], check=True)
+
+
+def written(store: str) -> tuple[int, int]:
+    """The bytes that a store has written into its files or its log, and the rows that it left dead."""
+    if store.startswith("sqlite"):
+        path = path_of(store)
+        return sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*")), 0
+    with connected(store) as connection:
+        found = connection.execute(
+            "SELECT (pg_current_wal_lsn() - '0/0')::bigint, coalesce(sum(n_tup_upd + n_tup_del), 0)::bigint "
+            "FROM pg_stat_user_tables"
+        ).fetchone()
+    assert found is not None
+    return found
 
 
 def _limit(pid: int, longest_file: int) -> None:
