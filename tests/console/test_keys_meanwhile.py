@@ -22,7 +22,7 @@ import httpx
 import pytest
 import xlsxwriter
 
-from tests.bench.scale import calls
+from bench.scale import calls
 from tests.console.signing_in import OPERATORS, READERS, Form
 from tests.contract.samples import add_jobs
 from tests.support.keys import KeyTimes

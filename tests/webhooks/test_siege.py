@@ -23,8 +23,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.bench.webhook_load import BODY, request
-from tests.bench.webhooks import Posts, seed, settled
+from bench.webhook_load import BODY, request
+from bench.webhooks import Posts, seed, settled
 from tests.deploy.proxies import nginx
 from tests.support.processes import running, waited_for_a_processor
 from voiceflow_worker.webhooks import PATH

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import room
+from bench import room
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone, system_server
 
@@ -108,7 +108,7 @@ def environment() -> dict[str, str]:
 def measured(rung: Rung, *, port: int, calls: int) -> dict[str, float]:
     """The rates of one rung, from a process of its own."""
     with store(rung.store) as url:
-        command = [sys.executable, "-m", "tests.bench.rung", rung.kind, "--port", str(port)]
+        command = [sys.executable, "-m", "bench.rung", rung.kind, "--port", str(port)]
         command += ["--calls", str(calls), "--store", url, *(["--guard"] if rung.guard else [])]
         return rates_of(command)
 

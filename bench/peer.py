@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from tests.bench.rung import AT_ONCE, BODY, WARM_UP, OwnConnections, Stopwatch
+from bench.rung import AT_ONCE, BODY, WARM_UP, OwnConnections, Stopwatch
 
 PAGE = 1000
 

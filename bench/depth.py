@@ -1,7 +1,7 @@
 """Depth: what a lease costs beside a few and beside many waiting calls, and the room that a waiting call takes.
 
-    python -m tests.bench.depth                               both stores, beside 1,000 and 1,000,000 due calls
-    python -m tests.bench.depth --store redis --counts 1000 100000 --later
+    python -m bench.depth                               both stores, beside 1,000 and 1,000,000 due calls
+    python -m bench.depth --store redis --counts 1000 100000 --later
 
 Each store is a new one: SQLite with synchronous=FULL, Redis with appendfsync always. Each lease takes 50 calls, and as
 many are enqueued after it. The figures are for the caller; the median of the last count is compared with the first.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.bench.rung import AT_ONCE, request
+from bench.rung import AT_ONCE, request
 from tests.support.redis_server import ask, standalone, system_server
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.ports import Store

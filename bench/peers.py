@@ -16,10 +16,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.bench.throughput import Rung, measured, rates_of, running_redis, sink, summary
+from bench.throughput import Rung, measured, rates_of, running_redis, sink, summary
 from tests.support.redis_server import RedisServer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("taskiq, streams and results", "taskiq, list", "streaq")
 TRANSPORTS = ("fast", "shipped")
 OURS = {
@@ -39,7 +39,7 @@ def peer_command(name: str, what: str) -> list[str]:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[redis,bench]"], check=True)
-    return [str(python), "-m", "tests.bench.peer", name, what]
+    return [str(python), "-m", "bench.peer", name, what]
 
 
 def of_peer(name: str, what: str, *, port: int, transport: str, calls: int) -> Rates:

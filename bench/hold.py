@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from tests.bench.throughput import store
+from bench.throughput import store
 from tests.support.processes import running, voiceflow
 from tests.support.stage import stage
 from tests.support.waiting import wait_until

@@ -1,7 +1,7 @@
 """What time does to a PostgreSQL store: an old open transaction, and many lives of calls.
 
-python -m tests.bench.old_rows held [--minutes 30] [--rate 50]    the time of a lease while a transaction stays open
-python -m tests.bench.old_rows lives [--jobs 1000000]             the size of the tables, by autovacuum alone
+python -m bench.old_rows held [--minutes 30] [--rate 50]    the time of a lease while a transaction stays open
+python -m bench.old_rows lives [--jobs 1000000]             the size of the tables, by autovacuum alone
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tests.bench.rung import client_of, request
-from tests.bench.throughput import sink
+from bench.rung import client_of, request
+from bench.throughput import sink
 from tests.contract.samples import HOUR, NOW, add_jobs, commit, moved, new_job, sample_job
 from tests.support.postgres import PostgresServer, connected
 from voiceflow_worker import CallPolicy, CallQueue, JobState, Worker, open_store

@@ -29,8 +29,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench import webhooks
-from tests.bench.throughput import environment, sink
+from bench import webhooks
+from bench.throughput import environment, sink
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone, system_server
 from tests.support.stage import stage
@@ -175,7 +175,7 @@ FROM pg_locks WHERE locktype = 'advisory'
 """
 SEED = """
 import anyio, json, sys
-from tests.bench.webhooks import seed
+from bench.webhooks import seed
 print(json.dumps(anyio.run(seed, sys.argv[1], int(sys.argv[2]))))
 """
 
@@ -228,7 +228,7 @@ def beside_a_receiver(build: Path, *, calls: int, port: int) -> dict[str, object
         worker = [
             python,
             "-m",
-            "tests.bench.rung",
+            "bench.rung",
             "worker",
             "--port",
             str(port),

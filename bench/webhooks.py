@@ -25,7 +25,7 @@ from typing import Any
 
 import anyio
 
-from tests.bench.throughput import environment, store
+from bench.throughput import environment, store
 from tests.contract.samples import add_jobs
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import open_store
@@ -136,7 +136,7 @@ class Receiver:
 def generator(core: int | None) -> Iterator[subprocess.Popen[str]]:
     """The process that sends."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.webhook_load"],
+        [sys.executable, "-m", "bench.webhook_load"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -23,7 +23,7 @@ from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 
-from tests.bench.rung import request
+from bench.rung import request
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import standalone, system_server
 from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, open_store
