@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
@@ -13,7 +13,19 @@ from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import AFTER, Json, Note, Operation, PageOf, Preview, Schema, TimeTold, Told, Wait
+from voiceflow_worker.api.operations import (
+    AFTER,
+    Answers,
+    Fields,
+    Json,
+    Note,
+    PageOf,
+    Preview,
+    Routes,
+    TimeTold,
+    Told,
+    Wait,
+)
 from voiceflow_worker.api.queues import Gate, HoldRequest
 from voiceflow_worker.campaigns.fields import EDITED, properties_of
 from voiceflow_worker.campaigns.reading import Of
@@ -21,15 +33,18 @@ from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.reporting.batches import read_batch, read_batches
 
-BATCH_EDIT: Final = Schema(
-    "BatchEdit",
-    {
-        "type": "object",
-        "description": "Fields as of a campaign. What is left out stays.",
-        "additionalProperties": False,
-        "properties": {"note": {"type": ["string", "null"]}, **properties_of(Of.CAMPAIGN, EDITED)},
-    },
-)
+routes = Routes()
+
+
+_EDIT = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"note": {"type": ["string", "null"]}, **properties_of(Of.CAMPAIGN, EDITED)},
+}
+
+
+class BatchEdit(Fields, table=_EDIT):
+    """Fields as of a campaign. What is left out stays."""
 
 
 class BatchPage(PageOf):
@@ -127,55 +142,66 @@ class CancelledBatch(Told):
     cancelled: int
 
 
-async def find(asked: Asked) -> Answer:
-    """`GET /v1/batches`, page by page."""
-    query, queue = asked.query(BatchPage), asked.desk.queue
+@routes.on("GET", "/v1/batches", Batches)
+async def find(asked: Asked, query: BatchPage) -> Answer:
+    """Batches of the queue, the newest first."""
+    queue = asked.desk.queue
     page = await read_batches(queue.store, [queue.name], after=query.after or "", limit=query.limit)
     return Answer({"batches": [each.as_json() for each in page.batches], "after": page.after})
 
 
-async def show(asked: Asked) -> Answer:
-    """`GET /v1/batches/{id}`, which may wait for its end."""
-    queue, batch, wait = asked.desk.queue, await _known(asked), asked.query(Wait).wait
-    if wait and await is_open(queue.store, queue.name, batch):
-        await asked.until(partial(queue.wait_for_batch, batch), within=wait)
+@routes.on("GET", "/v1/batches/{id}", Batch)
+async def show(asked: Asked, query: Wait) -> Answer:
+    """A batch: its calls by state, outcomes, answers and costs.
+
+    It may wait for its end.
+    """
+    queue, batch = asked.desk.queue, await _known(asked)
+    if query.wait and await is_open(queue.store, queue.name, batch):
+        await asked.until(partial(queue.wait_for_batch, batch), within=query.wait)
     version = await Hold(**_of(asked)).resource_version()  # before the rest, which may be newer, and never older
     progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch, totals_only=True)
     ended = not await is_open(queue.store, queue.name, batch)
     return Answer({**report.as_json(), **progress.as_json(), "ended": ended}, headers=etag(version))
 
 
+@routes.on("GET", "/v1/batches/{id}/report", BatchReport)
 async def report(asked: Asked) -> Answer:
-    """`GET /v1/batches/{id}/report`."""
+    """The report of a batch: also by hour, country and attempts."""
     return Answer((await asked.desk.queue.report(await _known(asked))).as_json())
 
 
-async def hold(asked: Asked) -> Answer:
-    """`POST /v1/batches/{id}/hold`."""
-    given = asked.body(HoldRequest)
-    return await asked.done(Hold(**_of(asked), note=given.note, lasts=given.lasts))
+@routes.on("POST", "/v1/batches/{id}/hold", Gate, matched=True)
+async def hold(asked: Asked, body: HoldRequest) -> Answer:
+    """Send no more calls of a batch."""
+    return await asked.done(Hold(**_of(asked), note=body.note, lasts=body.lasts))
 
 
-async def resume(asked: Asked) -> Answer:
-    """`POST /v1/batches/{id}/resume`. With `staged`, it lets the staged calls of the batch ring instead."""
-    given = asked.body(StagedRequest)
-    return await asked.done((ReleaseStaged if given.staged else Resume)(**_of(asked), note=given.note))
+_RESUMED: Answers = {200: ("The hold of the batch, as it is now; or what was released.", [Gate, ReleasedCalls])}
+_CANCELLED: Answers = {200: ("The calls that were cancelled.", [CancelledBatch, DiscardedCalls])}
 
 
-async def cancel(asked: Asked) -> Answer:
-    """`POST /v1/batches/{id}/cancel`. With `staged`, only the staged calls of the batch."""
-    given = asked.body(StagedRequest)
-    return await asked.done((DiscardStaged if given.staged else CancelBatch)(**_of(asked), note=given.note))
+@routes.on("POST", "/v1/batches/{id}/resume", _RESUMED, matched=True)
+async def resume(asked: Asked, body: StagedRequest) -> Answer:
+    """End the hold of a batch; or let its staged calls ring."""
+    return await asked.done((ReleaseStaged if body.staged else Resume)(**_of(asked), note=body.note))
 
 
-async def edit(asked: Asked) -> Answer:
-    """`PATCH /v1/batches/{id}`. With `dry_run`, what the calls would become."""
-    changes = dict(asked.document)
+@routes.on("POST", "/v1/batches/{id}/cancel", _CANCELLED, matched=True)
+async def cancel(asked: Asked, body: StagedRequest) -> Answer:
+    """Cancel a batch for good: its waiting calls, and what is added to it later."""
+    return await asked.done((DiscardStaged if body.staged else CancelBatch)(**_of(asked), note=body.note))
+
+
+@routes.on("PATCH", "/v1/batches/{id}", EditedBatch, matched=True)
+async def edit(asked: Asked, query: Preview, body: BatchEdit) -> Answer:
+    """Change the waiting calls of a batch. Calls that were sent stay as they are."""
+    changes = dict(body.root)
     note = changes.pop("note", None)
     if note is not None and not (isinstance(note, str) and len(note) <= 1000):
         raise unfit("note is not a text of at most 1000 characters")
     act = EditBatch(**_of(asked), note=note, changes=changes)
-    if not asked.query(Preview).dry_run:
+    if not query.dry_run:
         return await asked.done(act)
     found = await act.preview()
     return Answer(found.as_json(), headers=etag(found.version))
@@ -191,40 +217,3 @@ async def _known(asked: Asked) -> str:
 
 def _of(asked: Asked) -> dict[str, Any]:
     return {"operator": asked.operator, "queue": asked.desk.queue.name, "batch": asked.parts["id"]}
-
-
-_ORDER: dict[str, Any] = {"method": "POST", "body_required": False, "matched": True, "problems": [409]}
-OPERATIONS: Final = (
-    Operation(
-        method="GET", path="/v1/batches", handle=find, summary="Batches of the queue, the newest first.",
-        query=BatchPage, answers={200: ("A page of batches.", [Batches])},
-    ),
-    Operation(
-        method="GET", path="/v1/batches/{id}", handle=show, query=Wait, answers={200: ("The batch.", [Batch])},
-        summary="A batch: its calls by state, outcomes, answers and costs.",
-    ),
-    Operation(
-        method="GET", path="/v1/batches/{id}/report", handle=report,
-        summary="The report of a batch: also by hour, country and attempts.",
-        answers={200: ("The report.", [BatchReport])},
-    ),
-    Operation(
-        method="PATCH", path="/v1/batches/{id}", handle=edit, query=Preview, body=BATCH_EDIT, matched=True,
-        summary="Change the waiting calls of a batch. Calls that were sent stay as they are.", problems=[409],
-        answers={200: ("What became of the waiting calls.", [EditedBatch])},
-    ),
-    Operation(
-        path="/v1/batches/{id}/hold", handle=hold, summary="Send no more calls of a batch.", body=HoldRequest,
-        answers={200: ("The hold of the batch, as it is now.", [Gate])}, **_ORDER,
-    ),
-    Operation(
-        path="/v1/batches/{id}/resume", handle=resume, body=StagedRequest, **_ORDER,
-        summary="End the hold of a batch; or let its staged calls ring.",
-        answers={200: ("The hold of the batch, as it is now; or the calls that were released.", [Gate, ReleasedCalls])},
-    ),
-    Operation(
-        path="/v1/batches/{id}/cancel", handle=cancel, body=StagedRequest, **_ORDER,
-        summary="Cancel a batch for good: its waiting calls, and what is added to it later.",
-        answers={200: ("The calls that were cancelled.", [CancelledBatch, DiscardedCalls])},
-    ),
-)  # fmt: skip

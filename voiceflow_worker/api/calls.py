@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, resource_version
 from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import Body, Json, Note, Operation, PageOf, Schema, TimeTold, Told, Wait
+from voiceflow_worker.api.operations import Body, Fields, Json, Note, PageOf, Routes, TimeTold, Told, Wait
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.ports.identity import queue_of
@@ -22,6 +22,8 @@ from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.service.call_filter import STATES
 from voiceflow_worker.service.named_call import NamedCall
+
+routes = Routes()
 
 
 def _state(name: str) -> str:
@@ -43,13 +45,8 @@ class Find(PageOf):
     after: CallId | None = Field(None, description="Continue behind the call with this id: the `after` of a page.")
 
 
-CALL_REQUEST: Final = Schema(
-    "CallRequest",
-    {
-        **schema_of(Of.CALL, required=("to",)),
-        "description": "Give one of say, flow and ivr. What is left out comes from the settings of the server.",
-    },
-)
+class CallRequest(Fields, table=schema_of(Of.CALL, required=("to",))):
+    """Give one of say, flow and ivr. What is left out comes from the settings of the server."""
 
 
 class RedialRequest(Note):
@@ -132,33 +129,45 @@ class Calls(Told):
     after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
 
 
-async def ask(asked: Asked) -> Answer:
-    """`POST /v1/calls`."""
+async def check(asked: Asked, body: CallRequest) -> None:
+    """Raise the errors of a call that is not asked for, because something else of the request is wrong."""
     desk = asked.desk
-    call = await asked.aside(NamedCall, asked.document, key=asked.key)
+    call = await asked.aside(NamedCall, body.root, key=asked.key or "-")
+    await asked.aside(call.checked, settings=desk.settings, menus=desk.menus, now=desk.store.clock.now())
+
+
+_ORDERED = {
+    200: ("The call that was already created with this key, as it is now.", [Call]),
+    201: ("The new call.", [Call]),
+}
+
+
+@routes.on("POST", "/v1/calls", _ORDERED, keyed=True, check=check)
+async def ask(asked: Asked, body: CallRequest) -> Answer:
+    """Call a number."""
+    desk = asked.desk
+    call = await asked.aside(NamedCall, body.root, key=asked.key)
     with asked.alone():
         async with desk.queue.ordered(asked.operator.actor) as queue:
             job, is_new = await call.enqueue(queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
     return Answer(call_as_json(job), 201 if is_new else 200, location=f"/v1/calls/{job.id}")
 
 
-async def check(asked: Asked) -> None:
-    """Raise the errors of a call that is not asked for, because something else of the request is wrong."""
-    desk = asked.desk
-    call = await asked.aside(NamedCall, asked.document, key=asked.key or "-")
-    await asked.aside(call.checked, settings=desk.settings, menus=desk.menus, now=desk.store.clock.now())
+@routes.on("GET", "/v1/calls/{id}", Call)
+async def show(asked: Asked, query: Wait) -> Answer:
+    """One call, and its outcome if it has ended.
 
-
-async def show(asked: Asked) -> Answer:
-    """`GET /v1/calls/{id}`, which may wait for the outcome."""
+    It may wait for the outcome.
+    """
     _, job = await asked.operator.call(asked.parts["id"])
-    job = await asked.ended(job, within=asked.query(Wait).wait)
+    job = await asked.ended(job, within=query.wait)
     return Answer(call_as_json(job), headers=etag(resource_version(job)))
 
 
-async def find(asked: Asked) -> Answer:
-    """`GET /v1/calls`, page by page."""
-    query, queue = asked.query(Find), asked.desk.queue
+@routes.on("GET", "/v1/calls", Calls)
+async def find(asked: Asked, query: Find) -> Answer:
+    """Calls of the queue, the oldest first."""
+    queue = asked.desk.queue
     if query.after is not None and queue_of(query.after) != queue.name:
         raise unfit("is the id of a call of another queue", parameter="after")
     number = query.number
@@ -173,11 +182,12 @@ async def find(asked: Asked) -> Answer:
     return Answer({"calls": [call_as_json(job) for job in found], "after": after})
 
 
-async def cancel(asked: Asked) -> Answer:
-    """`POST /v1/calls/{id}/cancel`."""
+@routes.on("POST", "/v1/calls/{id}/cancel", Call, matched=True)
+async def cancel(asked: Asked, body: Note) -> Answer:
+    """Cancel a call that was not sent."""
     operator, call = asked.operator, asked.parts["id"]
     try:
-        return await asked.done(CancelCall(operator=operator, call=call, note=asked.body(Note).note))
+        return await asked.done(CancelCall(operator=operator, call=call, note=body.note))
     except IllegalMoveError:
         _, job = await operator.call(call)
         if job.state is not JobState.CANCELLED:
@@ -186,49 +196,17 @@ async def cancel(asked: Asked) -> Answer:
         return Answer(call_as_json(job))  # asked again, because the answer was lost
 
 
-async def redial(asked: Asked) -> Answer:
-    """`POST /v1/calls/{id}/redial`."""
-    given, call = asked.body(RedialRequest), asked.parts["id"]
-    return await asked.done(Redial(operator=asked.operator, call=call, note=given.note, force=given.force))
+@routes.on("POST", "/v1/calls/{id}/redial", Call, keyed=True, matched=True)
+async def redial(asked: Asked, body: RedialRequest) -> Answer:
+    """Call again, after a call that has ended."""
+    call = asked.parts["id"]
+    return await asked.done(Redial(operator=asked.operator, call=call, note=body.note, force=body.force))
 
 
-async def resolve(asked: Asked) -> Answer:
-    """`POST /v1/calls/{id}/resolve`."""
-    given, call = asked.body(ResolveRequest), asked.parts["id"]
-    at = None if given.placed else await time_at_8x8(asked.desk.settings)
+@routes.on("POST", "/v1/calls/{id}/resolve", Call, keyed=True, matched=True)
+async def resolve(asked: Asked, body: ResolveRequest) -> Answer:
+    """Decide whether a call in doubt was placed."""
+    at = None if body.placed else await time_at_8x8(asked.desk.settings)
     return await asked.done(
-        Resolve(operator=asked.operator, call=call, note=given.note, placed=given.placed, recorded_at=at)
+        Resolve(operator=asked.operator, call=asked.parts["id"], note=body.note, placed=body.placed, recorded_at=at)
     )
-
-
-_CALL = {200: ("The call, as it is now.", [Call])}
-OPERATIONS: Final = (
-    Operation(
-        method="POST", path="/v1/calls", handle=ask, summary="Call a number.", keyed=True, body=CALL_REQUEST,
-        check=check, problems=[409],
-        answers={
-            200: ("The call that was already created with this key, as it is now.", [Call]),
-            201: ("The new call.", [Call]),
-        },
-    ),
-    Operation(
-        method="GET", path="/v1/calls", handle=find, summary="Calls of the queue, the oldest first.", query=Find,
-        answers={200: ("A page of calls.", [Calls])},
-    ),
-    Operation(
-        method="GET", path="/v1/calls/{id}", handle=show, summary="One call, and its outcome if it has ended.",
-        query=Wait, answers={200: ("The call.", [Call])},
-    ),
-    Operation(
-        method="POST", path="/v1/calls/{id}/cancel", handle=cancel, summary="Cancel a call that was not sent.",
-        body=Note, body_required=False, matched=True, problems=[409], answers=_CALL,
-    ),
-    Operation(
-        method="POST", path="/v1/calls/{id}/redial", handle=redial, summary="Call again, after a call that has ended.",
-        keyed=True, body=RedialRequest, body_required=False, matched=True, problems=[409], answers=_CALL,
-    ),
-    Operation(
-        method="POST", path="/v1/calls/{id}/resolve", handle=resolve, keyed=True, body=ResolveRequest, matched=True,
-        summary="Decide whether a call in doubt was placed.", problems=[409], answers=_CALL,
-    ),
-)  # fmt: skip

@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 
 from voiceflow_worker.api.answers import Answer, ProblemError, etag, shortened, unfit
 from voiceflow_worker.api.exchange import LONGEST_FILE, MOST_CAMPAIGNS, Asked, among
-from voiceflow_worker.api.operations import FindingTold, Json, Operation, Preview, Schema, Told
+from voiceflow_worker.api.operations import Fields, FindingTold, Json, Preview, Routes, Told
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
@@ -31,14 +31,17 @@ _FILES: Final = {
     "prices": "A CSV with prices, for the cost in the preview.",
 }
 _ENDING = re.compile(r"(?:\.[a-z0-9]{1,8})?(?:\.gz)?$")
-CAMPAIGN: Final = Schema(
-    "Campaign",
-    {
-        **schema_of(Of.CAMPAIGN, without=("campaign", "file", "prices", "rejects")),
-        "description": "The fields of a campaign: texts as one types them, or numbers, true and false, lists, and "
-        "objects of names. What is left out comes from the settings of the server. Without `rows`, upload a file.",
-    },
-)
+routes = Routes()
+
+
+_CAMPAIGN = schema_of(Of.CAMPAIGN, without=("campaign", "file", "prices", "rejects"))
+
+
+class Campaign(Fields, table=_CAMPAIGN, flow="template"):
+    """The fields of a campaign: texts as one types them, or numbers, true and false, lists, and objects of names.
+
+    What is left out comes from the settings of the server. Without `rows`, upload a file.
+    """
 
 
 class Enqueued(Told):
@@ -58,9 +61,16 @@ class Enqueued(Told):
     preview: Json | None = None
 
 
-async def begin(asked: Asked) -> Answer:
-    """`POST /v1/campaigns`: start a campaign, or preview it."""
-    is_preview, desk = asked.query(Preview).dry_run, asked.desk
+_STARTED = {
+    200: ("The preview; or the campaign of this key, to which at most what was missing was added.", [Enqueued]),
+    201: ("The campaign was started.", [Enqueued]),
+}
+
+
+@routes.on("POST", "/v1/campaigns", _STARTED, files=_FILES, keyed=None, matched=True)
+async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
+    """Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called."""
+    desk = asked.desk
     how: dict[str, Any] = {"settings": desk.settings, "menus": desk.menus}
     crowded = f"{MOST_CAMPAIGNS} campaigns are being read; try again in a moment"
     with (
@@ -68,9 +78,9 @@ async def begin(asked: Asked) -> Answer:
         uploading() as folder,
         anyio.move_on_after(time_limits.WORK.total_seconds()),
     ):
-        campaign = await _received(asked, folder)
+        campaign = await _received(asked, body, folder)
         await asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
-        if is_preview:
+        if query.dry_run:
             report = await campaign.preview(desk.queue, desk.process, key=asked.key or None, **how)
             return Answer(_told(asked, report), headers=etag(report.version))
         by = asked.operator.actor
@@ -95,12 +105,12 @@ def _told(asked: Asked, report: EnqueueReport) -> dict[str, object]:
     return replace(report, findings=()).as_json() | {"findings": [each.as_json() for each in shortened(found)]}
 
 
-async def _received(asked: Asked, folder: Path) -> NamedCampaign:
+async def _received(asked: Asked, body: Campaign, folder: Path) -> NamedCampaign:
     """The campaign in the body of a request, with its files in a folder. Raises ProblemError."""
     files: dict[str, InputFile] = {}
     digests: dict[str, str] = {}
-    for name in _FILES if asked.form is not None else ():
-        parts = [] if asked.form is None else asked.form.getlist(name)
+    for name in _FILES if asked.upload is not None else ():
+        parts = [] if asked.upload is None else asked.upload.getlist(name)
         if not parts:
             continue
         if len(parts) > 1 or not isinstance(parts[0], UploadFile):
@@ -113,7 +123,7 @@ async def _received(asked: Asked, folder: Path) -> NamedCampaign:
         path = folder / shown
         digests[name] = f"{shown} {await run_sync(_kept, parts[0].file, path)}"
         files[name] = InputFile(path, shown=shown)
-    return NamedCampaign(fields=asked.document, files=files, digests=digests)
+    return NamedCampaign(fields=body.root, files=files, digests=digests)
 
 
 def _kept(sent: IO[bytes], path: Path) -> str:
@@ -123,16 +133,3 @@ def _kept(sent: IO[bytes], path: Path) -> str:
         copyfileobj(sent, file)
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-OPERATIONS: Final = (
-    Operation(
-        method="POST", path="/v1/campaigns", handle=begin, query=Preview, body=CAMPAIGN, files=_FILES, keyed=None,
-        matched=True, problems=[409], flow="template",
-        summary="Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called.",
-        answers={
-            200: ("The preview; or the campaign of this key, to which at most what was missing was added.", [Enqueued]),
-            201: ("The campaign was started.", [Enqueued]),
-        },
-    ),
-)  # fmt: skip

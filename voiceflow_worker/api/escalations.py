@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, create_model
 
@@ -15,12 +15,13 @@ from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import (
     AFTER,
+    Answers,
     Body,
+    Fields,
     Note,
-    Operation,
     PageOf,
     Query,
-    Schema,
+    Routes,
     Text,
     TimeTold,
     Told,
@@ -34,17 +35,18 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import warnings_for
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.service.alarms import REMEMBERED, Alarms, Alerts
+from voiceflow_worker.service.alarms import REMEMBERED, Alarms
+from voiceflow_worker.service.alarms import Alerts as AlertsHeard
 from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 
-ESCALATION_REQUEST: Final = Schema(
-    "EscalationRequest",
-    {
-        **schema_of(Of.ESCALATION, required=("say",)),
-        "description": "What is left out comes from the settings of the server.",
-    },
-)
+routes = Routes()
+
+
+class EscalationRequest(Fields, table=schema_of(Of.ESCALATION, required=("say",))):
+    """What is left out comes from the settings of the server."""
+
+
 _ALERT = {
     "type": "object",
     "required": ["startsAt"],
@@ -56,19 +58,23 @@ _ALERT = {
         "annotations": {"type": ["object", "null"], "additionalProperties": True},
     },
 }
-ALERTS: Final = Schema(
-    "Alerts",
-    {
-        "type": "object",
-        "description": "The body of a webhook of Alertmanager (version 4) or of Grafana.",
-        "required": ["alerts"],
-        "properties": {
-            "groupKey": {"type": ["string", "null"]},
-            "status": {"type": "string", "enum": ["firing", "resolved"]},
-            "alerts": {"type": "array", "minItems": 1, "items": _ALERT},
-        },
+
+
+_ALERTS = {
+    "type": "object",
+    "required": ["alerts"],
+    "properties": {
+        "groupKey": {"type": ["string", "null"]},
+        "status": {"type": "string", "enum": ["firing", "resolved"]},
+        "alerts": {"type": "array", "minItems": 1, "items": _ALERT},
     },
-)
+}
+
+
+class Alerts(Fields, table=_ALERTS):
+    """The body of a webhook of Alertmanager (version 4) or of Grafana."""
+
+
 _IN_QUERY: dict[str, Any] = {
     name: (
         str | None,
@@ -153,37 +159,53 @@ class EscalationsTold(Told):
     after: str | None
 
 
-async def ask(asked: Asked) -> Answer:
-    """`POST /v1/escalations`."""
+_ORDERED = {
+    200: ("The escalation that was already created with this key, as it is now.", [Escalation]),
+    201: ("The new escalation.", [Escalation]),
+}
+_HEARD: Answers = {
+    200: ("Nothing new: the escalations of these alerts, or a message that they are resolved.", []),
+    201: ("The new escalation, or one that begins another round.", [Escalation]),
+}
+
+
+@routes.on("POST", "/v1/escalations", _ORDERED, keyed=True)
+async def ask(asked: Asked, body: EscalationRequest) -> Answer:
+    """Call numbers one after the other, until somebody presses a key."""
     desk, policies = asked.desk, await asked.desk.policies.current()
     with asked.alone():
         started = await Escalations(desk.queue).order(
-            asked.document, key=asked.key, settings=desk.settings, policies=policies, by=asked.operator.actor
+            body.root, key=asked.key, settings=desk.settings, policies=policies, by=asked.operator.actor
         )
     status = started.status
     return Answer(status.as_json(), 201 if started.created else 200, location=_place(status))
 
 
-async def show(asked: Asked) -> Answer:
-    """`GET /v1/escalations/{id}`, which may wait for the end."""
-    within, escalations, escalation_id = asked.query(Wait).wait, Escalations(asked.desk.queue), asked.parts["id"]
+@routes.on("GET", "/v1/escalations/{id}", Escalation)
+async def show(asked: Asked, query: Wait) -> Answer:
+    """One escalation: what happened at each step, and who has acknowledged.
+
+    It may wait for the end.
+    """
+    escalations, escalation_id = Escalations(asked.desk.queue), asked.parts["id"]
     status = await escalations.get(escalation_id)
-    if status.is_open and within:
-        wait = partial(escalations.wait, escalation_id, timeout=timedelta(seconds=within))
-        status = await asked.until(wait, within=within) or await escalations.get(escalation_id)
+    if status.is_open and query.wait:
+        wait = partial(escalations.wait, escalation_id, timeout=timedelta(seconds=query.wait))
+        status = await asked.until(wait, within=query.wait) or await escalations.get(escalation_id)
     return Answer(status.as_json())
 
 
-async def find(asked: Asked) -> Answer:
-    """`GET /v1/escalations`, page by page."""
-    query = asked.query(EscalationPage)
+@routes.on("GET", "/v1/escalations", EscalationsTold)
+async def find(asked: Asked, query: EscalationPage) -> Answer:
+    """Escalations of the queue, the newest first."""
     found, after = await Escalations(asked.desk.queue).page(after=query.after or "", limit=query.limit)
     return Answer({"escalations": [each.as_json() for each in found], "after": after})
 
 
-async def acknowledge(asked: Asked) -> Answer:
-    """`POST /v1/escalations/{id}/acknowledge`."""
-    escalations, name = Escalations(asked.desk.queue), asked.body(AcknowledgeRequest).by or "a program"
+@routes.on("POST", "/v1/escalations/{id}/acknowledge", Escalation)
+async def acknowledge(asked: Asked, body: AcknowledgeRequest) -> Answer:
+    """Acknowledge an escalation, as its key does: nobody further is called."""
+    escalations, name = Escalations(asked.desk.queue), body.by or "a program"
 
     async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
         return (await escalations.acknowledge(asked.parts["id"], by=replace(by, name=name))).as_json()
@@ -191,9 +213,10 @@ async def acknowledge(asked: Asked) -> Answer:
     return await asked.once(order, order)
 
 
-async def stop(asked: Asked) -> Answer:
-    """`POST /v1/escalations/{id}/stop`."""
-    escalations, reason = Escalations(asked.desk.queue), asked.body(Note).note or "a program has stopped it"
+@routes.on("POST", "/v1/escalations/{id}/stop", Escalation)
+async def stop(asked: Asked, body: Note) -> Answer:
+    """Stop an escalation that nobody has acknowledged: nobody further is called."""
+    escalations, reason = Escalations(asked.desk.queue), body.note or "a program has stopped it"
 
     async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
         return (await escalations.stop(asked.parts["id"], reason=reason, by=by)).as_json()
@@ -201,18 +224,19 @@ async def stop(asked: Asked) -> Answer:
     return await asked.once(order, order)
 
 
-async def alerts(asked: Asked) -> Answer:
-    """`POST /v1/hooks/alertmanager`.
+@routes.on("POST", "/v1/hooks/alertmanager", _HEARD, query=AlertQuery)
+async def alerts(asked: Asked, query: Query, body: Alerts) -> Answer:
+    """The webhook of Alertmanager, and of Grafana: alerts that fire have an escalation.
 
     Whatever is resolved ends first. While nobody can be called for an alert that fires, the answer is one after which
     the sender asks again, and tells its own people that it has to: the alert is stored all the same. So is the answer
     for an alert that began before the end that was just told: if it is no delayed notification, it is told on and on.
     """
-    given: dict[str, object] = asked.query(AlertQuery).model_dump(exclude_unset=True)
+    given: dict[str, object] = query.model_dump(exclude_unset=True)
     if isinstance(numbers := given.get("numbers"), str):
         given["numbers"] = ",".join(_with_plus(each, given.get("country")) for each in numbers.split(","))
     desk = asked.desk
-    told, alarms = Alerts.of(asked.document), Alarms(Escalations(desk.queue))
+    told, alarms = AlertsHeard.of(body.root), Alarms(Escalations(desk.queue))
     await alarms.resolve(told.resolved)
     if not told.firing:
         return Answer({"message": "the alerts are resolved; nobody is called"})
@@ -259,43 +283,3 @@ def _read(text: str, country: str | None) -> str | None:
 
 def _place(status: EscalationStatus) -> str:
     return f"/v1/escalations/{status.id}"
-
-
-OPERATIONS: Final = (
-    Operation(
-        method="POST", path="/v1/escalations", handle=ask, keyed=True, body=ESCALATION_REQUEST, problems=[409],
-        summary="Call numbers one after the other, until somebody presses a key.",
-        answers={
-            200: ("The escalation that was already created with this key, as it is now.", [Escalation]),
-            201: ("The new escalation.", [Escalation]),
-        },
-    ),
-    Operation(
-        method="GET", path="/v1/escalations/{id}", handle=show, query=Wait, answers={200: ("It.", [Escalation])},
-        summary="One escalation: what happened at each step, and who has acknowledged.",
-    ),
-    Operation(
-        method="GET", path="/v1/escalations", handle=find, query=EscalationPage,
-        summary="Escalations of the queue, the newest first.",
-        answers={200: ("A page of escalations.", [EscalationsTold])},
-    ),
-    Operation(
-        method="POST", path="/v1/escalations/{id}/acknowledge", handle=acknowledge, body=AcknowledgeRequest,
-        body_required=False, summary="Acknowledge an escalation, as its key does: nobody further is called.",
-        answers={200: ("The escalation; unchanged if it had been acknowledged or stopped before.", [Escalation])},
-    ),
-    Operation(
-        method="POST", path="/v1/escalations/{id}/stop", handle=stop, body=Note, body_required=False,
-        summary="Stop an escalation that nobody has acknowledged: nobody further is called.",
-        answers={200: ("The escalation; unchanged if it had ended before.", [Escalation])},
-    ),
-    Operation(
-        method="POST", path="/v1/hooks/alertmanager", handle=alerts, query=AlertQuery, body=ALERTS,
-        told_as_503=frozenset({404, 408, 409, 429}),  # Alertmanager gives a notification up after a 4xx
-        summary="The webhook of Alertmanager, and of Grafana: alerts that fire have an escalation.",
-        answers={
-            200: ("Nothing new: the escalations of these alerts, or a message that they are resolved.", []),
-            201: ("The new escalation, or one that begins another round.", [Escalation]),
-        },
-    ),
-)  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache, partial
@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import structlog
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, Headers
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
@@ -39,7 +39,7 @@ from voiceflow_worker.api.answers import (
     refused,
     unfit,
 )
-from voiceflow_worker.api.operations import MULTIPART, Operation, Schema
+from voiceflow_worker.api.operations import MULTIPART, Fields, NoFields, Operation
 from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.backends.registry import open_degraded
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
 
 LONGEST_BODY = 1_000_000
 LONGEST_FILE = 20_000_000
@@ -149,11 +148,12 @@ def among(limiter: anyio.CapacityLimiter, who: object, *, told: str, after: str 
         limiter.release_on_behalf_of(who)
 
 
-class Asked:
+class Asked(Request):
     """One request that was admitted. `parts` are the values in its path, and `key` is its Idempotency-Key.
 
     `expected_version` is the ETag in `If-Match`, of what the program was shown; None without one, and for `*`.
-    `document` is the JSON object in its body, and `form` has the files beside it.
+    `upload` is a form with files beside the JSON object in it. `prefix` stands before /v1 in the address that the
+    program knows.
     """
 
     def __init__(
@@ -167,23 +167,19 @@ class Asked:
         program: str,
         prefix: str,
     ) -> None:
-        self._scope = scope
-        self._receive = receive
+        super().__init__(scope, receive)
         self._operation = operation
         self._program = program
-        self._query: BaseModel = operation.query.model_construct()
-        self._body: BaseModel | None = None
         self._place = AsyncExitStack()
         self._faults: list[Fault] = []
+        self._query: BaseModel = operation.query.model_construct()
+        self._document: Mapping[str, Any] = {}
         self.desk: Desk = desk
         self.parts: Mapping[str, str] = parts
         self.prefix: str = prefix
-        """What stands before /v1 in the address that the program knows."""
-        self.headers: Headers = Headers(scope=scope)
         self.key: str = ""
         self.expected_version: str | None = None
-        self.document: Mapping[str, Any] = {}
-        self.form: FormData | None = None
+        self.upload: FormData | None = None
         self.threads: anyio.CapacityLimiter | None = None
         """Where the work on a large body is done, so that 8x8 does not wait for it; None for a small one."""
 
@@ -195,22 +191,12 @@ class Asked:
         if self.key and self._operation.acts:
             query = self._query.model_dump(mode="json")
             request = request_of(
-                self.desk.store, self.key, self._operation.name, dict(self.parts), query, dict(self.document)
+                self.desk.store, self.key, self._operation.name, dict(self.parts), query, dict(self._document)
             )
         return Operator(
             self.desk.store, policy, name, on=Interface.API, login=name, key=self.key or None, request=request,
             open_degraded=reopen,
         )  # fmt: skip
-
-    def query(self, kind: type[M]) -> M:
-        """The query, as the operation has it."""
-        assert isinstance(self._query, kind)  # noqa: S101 - the operation names it
-        return self._query
-
-    def body(self, kind: type[M]) -> M:
-        """The body, as the operation has it."""
-        assert isinstance(self._body, kind)  # noqa: S101 - the operation names it
-        return self._body
 
     async def answer(self) -> Answer:
         """Read the request, wait in line, and handle it. Raises ProblemError, with all that is wrong."""
@@ -219,19 +205,11 @@ class Asked:
             self._refuse_other_answers()
             self._place.enter_context(among(self.desk.line, self, told=_CROWDED))
             self._read_head()
-            content: bytes | None = None
-            if operation.files is not None and self._media_type == MULTIPART:
-                self.form = await whole.enter_async_context(self._sent_form())
-            elif operation.body is not None:
-                content = await self._sent()
+            content = None if operation.body is None else await self._sent(whole)
             await self._take_turn()
-            if self.form is not None:
-                content = await _definition(self.form, operation.files or {})
-            elif content:
-                content = _unpacked(content)
             try:
-                await self._read_body(content)
-                return await operation.handle(self)
+                given = {"query": self._query, "body": await self._read_body(content)}
+                return await operation.handle(self, **{name: given[name] for name in operation.reads})
             except InvalidInputError as error:
                 raise problem_of(error, self.faults_of(error.findings)) from error
 
@@ -258,7 +236,7 @@ class Asked:
     def _read_head(self) -> None:
         """Read the query and the headers, and keep what is wrong with them."""
         try:
-            text = self._scope["query_string"].decode("ascii")
+            text = self.scope["query_string"].decode("ascii")
             pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
             told = "the query is not in UTF-8, with %XX for each byte that is not ASCII"
@@ -292,42 +270,42 @@ class Asked:
             self._faults += problem.faults
             return None
 
-    async def _read_body(self, content: bytes | None) -> None:
+    async def _read_body(self, content: bytes | None) -> BaseModel | None:
         """Read the JSON in the body. Raises ProblemError with all that is wrong with the request."""
-        operation, shape = self._operation, self._operation.body
-        if shape is not None and (content or operation.body_required):
+        operation, found = self._operation, None
+        if self.upload is not None:
+            content = await _definition(self.upload, operation.files or {})
+        elif content:
+            content = _unpacked(content)
+        if content or operation.needs_body:
             self.threads = _one_at_a_time() if len(content or b"") >= _IN_THREAD else None
             try:
-                document = await self.aside(strict_json, content or b"")
+                self._document = await self.aside(strict_json, content or b"")
             except ProblemError as problem:
                 raise refused([*self._faults, *problem.faults]) from None
-            if not isinstance(document, dict):
-                raise refused([*self._faults, Fault(detail="the body is not a JSON object", pointer="")])
-            self.document = cast("dict[str, Any]", document)
-        if shape is not None and not isinstance(shape, Schema):
+        if operation.body is not None:
             try:
-                self._body = shape.model_validate(self.document)
+                found = operation.body.model_validate(self._document)
             except ValidationError as error:
                 self._faults += faults_of(error)
-        if not self._faults:
-            return
-        if isinstance(shape, Schema):
+        if self._faults:
             try:
                 if operation.check is not None:
-                    await operation.check(self)
+                    await operation.check(self, found)
             except InvalidInputError as error:
                 self._faults += self.faults_of(error.findings)
-        raise refused(self._faults)
+            raise refused(self._faults)
+        return found
 
     def faults_of(self, findings: Sequence[Finding]) -> list[Fault]:
         """Findings as faults of this request."""
-        operation = self._operation
-        schema: Mapping[str, Any] = operation.body.schema if isinstance(operation.body, Schema) else {}
-        faults = [fault_of(each, body=self.document, flow=operation.flow, schema=schema) for each in findings]
+        operation, document = self._operation, self._document
+        fields = operation.body if operation.body is not None and issubclass(operation.body, Fields) else NoFields
+        faults = [fault_of(each, body=document, flow=fields.flow, schema=fields.table) for each in findings]
         names = operation.query.model_fields
         return [
             replace(fault, pointer=None, parameter=found.column)
-            if found.row is None and found.column in names and found.column not in self.document
+            if found.row is None and found.column in names and found.column not in document
             else fault
             for found, fault in zip(findings, faults, strict=True)
         ]
@@ -344,40 +322,23 @@ class Asked:
         finally:
             self.desk.keys.discard(held)
 
-    async def _sent(self) -> bytes:
-        """The body of the request. Raises ProblemError, before anything is read if the headers say enough."""
-        given = self._media_type or JSON
-        if given != JSON:
+    async def _sent(self, whole: AsyncExitStack) -> bytes | None:
+        """The body of the request; None for a form, whose large files are written to temporary ones as they come in.
+
+        `whole` closes them. Raises ProblemError, before anything is read if the headers say enough.
+        """
+        given = self.headers.get("content-type", "").partition(";")[0].strip().lower() or JSON
+        is_form = self._operation.files is not None and given == MULTIPART
+        if not is_form and given != JSON:
             raise ProblemError(415, f"the body is {given[:60]!r}; send {JSON}")
-        too_long = self._refuse_long(LONGEST_BODY, readable=("identity", "gzip", "x-gzip", "deflate"))
-        content = bytearray()
-        async with _arriving(time_limits.BODY):
-            async for chunk in Request(self._scope, self._receive).stream():
-                content += chunk
-                if len(content) > LONGEST_BODY:
-                    raise too_long
-        return bytes(content)
-
-    @property
-    def _media_type(self) -> str:
-        """The media type of the body, without its parameters; empty if none is given."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-    def _refuse_long(self, longest: int, *, readable: Sequence[str] = ("identity",)) -> ProblemError:
-        """Raise ProblemError if the headers say that the body cannot be read. Returns the problem of one too long."""
+        readable = ("identity",) if is_form else ("identity", "gzip", "x-gzip", "deflate")
         if self.headers.get("content-encoding", "identity").strip().lower() not in readable:
             raise ProblemError(415, f"the body has an encoding that is not read here; read is {' or '.join(readable)}")
+        left = LONGEST_FILE + LONGEST_BODY if is_form else LONGEST_BODY
         length = self.headers.get("content-length", "0")
-        too_long = ProblemError(413, f"the body is longer than {longest} bytes")
-        if not length.isdigit() or int(length[:18]) > longest:
+        too_long = ProblemError(413, f"the body is longer than {left} bytes")
+        if not length.isdigit() or int(length[:18]) > left:
             raise too_long
-        return too_long
-
-    @asynccontextmanager
-    async def _sent_form(self) -> AsyncGenerator[FormData]:
-        """The parts of a multipart body. Large files are written to temporary ones as they come in."""
-        left = LONGEST_FILE + LONGEST_BODY
-        too_long = self._refuse_long(left)
 
         async def limited() -> Message:
             nonlocal left
@@ -387,19 +348,23 @@ class Asked:
                 raise too_long
             return message
 
+        request, limit = Request(self.scope, limited), time_limits.UPLOAD if is_form else time_limits.BODY
         try:
-            async with _arriving(time_limits.UPLOAD):
-                request = Request(self._scope, limited)
-                form = await request.form(max_part_size=LONGEST_BODY, max_files=10, max_fields=10)
+            with anyio.fail_after(limit.total_seconds()):
+                if not is_form:
+                    return await request.body()
+                form = request.form(max_part_size=LONGEST_BODY, max_files=10, max_fields=10)
+                self.upload = await whole.enter_async_context(form)
+        except TimeoutError:
+            raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise bad("the body did not arrive") from None
         except (HTTPException, MultiPartException, ValueError) as error:  # also of an odd charset
             why = str(getattr(error, "detail", error))
             if "maximum size" in why:
                 raise ProblemError(413, f"a part that is no file is longer than {LONGEST_BODY} bytes") from None
             raise bad(f"the form cannot be read: {why[:200]}") from None
-        try:
-            yield form
-        finally:
-            await form.close()
+        return None
 
     async def done(self, act: OperatorAction) -> Answer:
         """Carry out an action, on the version of `If-Match`, and answer with its document.
@@ -487,18 +452,6 @@ _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:[ \t]*;.*)?')
 _one_at_a_time = cache(lambda: anyio.CapacityLimiter(1))
 
 
-@asynccontextmanager
-async def _arriving(limit: timedelta) -> AsyncGenerator[None]:
-    """A block in which a body arrives. Raises ProblemError if it does not, or takes too long."""
-    try:
-        with anyio.fail_after(limit.total_seconds()):
-            yield
-    except TimeoutError:
-        raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
-    except ClientDisconnect:
-        raise bad("the body did not arrive") from None
-
-
 def _key_in(values: list[str]) -> str:
     """The `Idempotency-Key`. Raises ProblemError if it is missing, or cannot be a unique key."""
     if len(values) != 1 or not values[0].strip():
@@ -559,8 +512,8 @@ def _unpacked(content: bytes) -> bytes:
     return whole
 
 
-def strict_json(content: bytes) -> object:
-    """The JSON document in UTF-8. Raises ProblemError for all that readers may read differently.
+def strict_json(content: bytes) -> dict[str, Any]:
+    """The JSON object in UTF-8. Raises ProblemError for all that readers may read differently.
 
     These are names that stand twice, NaN and infinite numbers, halves of characters, and U+0000. Deep nesting is
     refused too.
@@ -569,8 +522,6 @@ def strict_json(content: bytes) -> object:
         document = json.loads(
             content.decode().removeprefix("\ufeff"), object_pairs_hook=distinct, parse_constant=_constant
         )
-    except ProblemError:
-        raise
     except RepeatedNameError as error:
         raise bad(f"the name {error.name!a} is twice in one object of the body") from None
     except UnicodeDecodeError:
@@ -580,7 +531,9 @@ def strict_json(content: bytes) -> object:
     except ValueError as error:
         raise bad(f"the body is not JSON: {str(error)[:200]}") from None
     _check(document)
-    return document
+    if not isinstance(document, dict):
+        raise refused([Fault(detail="the body is not a JSON object", pointer="")])
+    return cast("dict[str, Any]", document)
 
 
 def _constant(name: str) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.api import batches, calls, campaigns, escalations, queues
 from voiceflow_worker.api.answers import Answer, ProblemError, problem_of
 from voiceflow_worker.api.exchange import Asked, Desk
-from voiceflow_worker.api.operations import Operation, document
+from voiceflow_worker.api.operations import Operation, Routes, document
 from voiceflow_worker.api.secrets import ApiSecrets, Program
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSecrets
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
@@ -38,28 +38,31 @@ if TYPE_CHECKING:
 
 _REALM = 'Bearer realm="voiceflow"'
 _BEARER = re.compile(rb"\s*bearer\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_ENDS_A_HOOK = frozenset({404, 408, 409, 429})
+"""The statuses that a hook answers as 503: Alertmanager gives a notification up after a 4xx."""
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~%-]+)*")
 """What a proxy may have taken away from the beginning of a path."""
 
 _log = structlog.get_logger("voiceflow.api")
 
 
-async def _show_document(_: Asked) -> Answer:
-    raise NotImplementedError  # its document is that of `HttpApi`, which knows the prefix
+_OWN = Routes()
 
 
-_DOCUMENT = Operation(
-    method="GET", path="/v1/openapi.json", handle=_show_document, summary="This document.",
-    answers={200: ("The document.", [])},
-)  # fmt: skip
+@_OWN.on("GET", "/v1/openapi.json", {200: ("The document.", [])})
+async def show_document(asked: Asked) -> Answer:
+    """This document."""
+    return Answer({**_document(), "servers": [{"url": asked.prefix or "/"}]})
+
+
 OPERATIONS: Sequence[Operation] = (
-    *calls.OPERATIONS,
-    *campaigns.OPERATIONS,
-    *batches.OPERATIONS,
-    *escalations.OPERATIONS,
-    *queues.OPERATIONS,
-    _DOCUMENT,
-)
+    *calls.routes, *campaigns.routes, *batches.routes, *escalations.routes, *queues.routes, *_OWN,
+)  # fmt: skip
+
+
+@cache
+def _document() -> Mapping[str, Any]:
+    return document(OPERATIONS, version=version("voiceflow-worker"))
 
 
 class HttpApi:
@@ -126,8 +129,6 @@ class HttpApi:
             operation, parts = self._find(scope)
             name = operation.name
             _require(program, operation)
-            if operation is _DOCUMENT:
-                return Answer({**self._document, "servers": [{"url": prefix or "/"}]}), name
             asked = Asked(
                 scope, receive, desk=self.desk, operation=operation, parts=parts, program=program.name, prefix=prefix
             )
@@ -142,10 +143,6 @@ class HttpApi:
         except Exception:  # noqa: BLE001 - after any error, the answer must be a problem
             _log.exception("a request failed", route=name)
             return ProblemError(500, "the server failed; its log has the reason").answer(), name
-
-    @cached_property
-    def _document(self) -> Mapping[str, Any]:
-        return document(OPERATIONS, version=version("voiceflow-worker"))
 
     def _admit(self, scope: Scope) -> Program:
         """The program that asks. Raises ProblemError for a wrong network, and for a secret that is missing or wrong."""
@@ -216,7 +213,7 @@ def _require(program: Program, operation: Operation) -> None:
 
 def _asked_again(problem: ProblemError, operation: Operation | None) -> ProblemError:
     """The problem, as the sender asks again after it, where asking again may help."""
-    if operation is not None and problem.status in operation.told_as_503:
+    if operation is not None and operation.is_hook and problem.status in _ENDS_A_HOOK:
         problem.status = 503
     return problem
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints, WithJsonSchema
 from pydantic.json_schema import models_json_schema
 
 from voiceflow_worker.api.answers import JSON, KINDS, LONGEST_TEXT, PROBLEM, Answer
@@ -138,18 +138,35 @@ class Note(Body):
     note: Text | None = Field(None, description="Why; kept with what was done.")
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """A schema that is defined elsewhere: the body of a request is then read there, and given as it came."""
+class Fields(RootModel[dict[str, Any]]):
+    """The JSON object in the body of a request that is read elsewhere, as a rule by the table of fields.
 
-    name: str
-    schema: Mapping[str, object]
+    `table` is its schema, whose description is the docstring, and `flow` its field that is a call flow.
+    """
+
+    table: ClassVar[Mapping[str, Any]]
+    flow: ClassVar[str]
+
+    def __init_subclass__(cls, *, table: Mapping[str, Any], flow: str = "flow") -> None:
+        cast("Any", super()).__init_subclass__()
+        cls.table, cls.flow = {**table, "description": " ".join((cls.__doc__ or "").split())}, flow
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _core: object, _handler: object) -> dict[str, Any]:
+        return dict(cls.table)
 
 
-Shape: TypeAlias = type[BaseModel] | Schema
-Handler: TypeAlias = Callable[[Any], Awaitable[Answer]]
-"""A function of an `Asked`, which knows its operation."""
-_RINGS = ("/v1/campaigns", "/v1/escalations", "/v1/hooks/")
+class NoFields(Fields, table={}):
+    """An object whose fields are not in a table."""
+
+
+Answers: TypeAlias = Mapping[int, tuple[str, Sequence[type[BaseModel]]]]
+"""The meaning of an answer and its document, one of these, by status."""
+Handler: TypeAlias = Callable[..., Awaitable[Answer]]
+"""A function of an `Asked`, and of the `query` and the `body` of its request, by their names."""
+H = TypeVar("H", bound=Handler)
+_HOOKS = "/v1/hooks/"
+_RINGS = ("/v1/campaigns", "/v1/escalations", _HOOKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,25 +176,19 @@ class Operation:
     method: str
     path: str
     handle: Handler
-    summary: str
-    answers: Mapping[int, tuple[str, Sequence[Shape]]]
-    """The meaning of an answer and its document, one of these, by status."""
+    answers: Answers
     query: type[Query] = Nothing
-    body: Shape | None = None
-    body_required: bool = True
+    body: type[BaseModel] | None = None
+    reads: frozenset[str] = frozenset()
+    """Which of `query` and `body` the handler is given."""
     files: Mapping[str, str] | None = None
     """The files that may be uploaded beside the body, with what they are."""
     keyed: bool | None = False
     """Whether an Idempotency-Key is needed; None if a preview needs none."""
     matched: bool = False
     """Whether If-Match is read."""
-    problems: Sequence[int] = ()
-    told_as_503: frozenset[int] = frozenset()
-    """The statuses that are answered as 503, because the senders ask again after nothing else."""
-    flow: str = "flow"
-    """The field of the body that is a call flow."""
-    check: Callable[[Any], Awaitable[object]] | None = None
-    """Reads a body of a `Schema`, so that what is wrong with it is told beside what is wrong with the rest."""
+    check: Callable[..., Awaitable[object]] | None = None
+    """Reads the fields of a body, so that what is wrong with them is told beside what is wrong with the rest."""
 
     @property
     def name(self) -> str:
@@ -185,9 +196,14 @@ class Operation:
         return f"{self.method} {self.path}"
 
     @property
+    def is_hook(self) -> bool:
+        """Whether this is the webhook of another system."""
+        return self.path.startswith(_HOOKS)
+
+    @property
     def acts(self) -> bool:
         """Whether this is an action on what exists, which may have an Idempotency-Key."""
-        return self.method != "GET" and not self.path.startswith("/v1/hooks/") and "{" in self.path
+        return self.method != "GET" and not self.is_hook and "{" in self.path
 
     @property
     def right(self) -> Right:
@@ -197,16 +213,15 @@ class Operation:
         rings = self.path.startswith(_RINGS) or self.path in {"/v1/calls", "/v1/calls/{id}/redial"}
         return Right.CALL if rings else Right.STEER
 
-    def shapes(self) -> Iterable[Shape]:
-        """The shapes of its body and its answers."""
-        if self.body is not None:
-            yield self.body
-        for _, shapes in self.answers.values():
-            yield from shapes
+    @property
+    def needs_body(self) -> bool:
+        """Whether there must be a body."""
+        body = self.body
+        return body is not None and any(each.is_required() for each in body.model_fields.values())
 
     def documented(self) -> dict[str, Any]:
         """The operation in the document."""
-        told = {*self.problems, *_ALWAYS, *((*_OF_BODIES, 400, 422) if self.body is not None else ())}
+        told = {*_ALWAYS, *((*_OF_BODIES, 400, 422) if self.body is not None else ())}
         parameters: list[Mapping[str, object]] = [
             {"name": part[1:-1], "in": "path", "required": True, "description": _IN_PATH[part],
              "schema": {"type": "string", "minLength": 1}}
@@ -216,20 +231,15 @@ class Operation:
             told.add(404)
         if self.keyed is not False or self.acts:
             parameters.append({**_KEY, "required": bool(self.keyed)})
+            told.add(409)
         if self.matched:
             parameters.append(_IF_MATCH)
             told.add(412)
         for query, schema in self.query.model_json_schema().get("properties", {}).items():
             left_out = {"title", "description", *(["default"] if "enum" in schema else [])}
             described = {key: value for key, value in schema.items() if key not in left_out}
-            parameters.append(
-                {
-                    "name": query,
-                    "in": "query",
-                    "description": schema.get("description", ""),
-                    "schema": _plain(described),
-                }
-            )
+            described_as = schema.get("description", "")
+            parameters.append({"name": query, "in": "query", "description": described_as, "schema": _plain(described)})
         if parameters:
             told |= {400, 422}
         responses: dict[str, object] = {
@@ -239,7 +249,8 @@ class Operation:
         responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(told)}
         parts = (part.strip("{}").replace(".", "_") for part in self.path.split("/")[2:])
         name = "_".join([self.method.lower(), *parts])
-        made: dict[str, Any] = {"operationId": name, "summary": self.summary, "responses": responses}
+        summary = (self.handle.__doc__ or "").partition("\n\n")[0]
+        made: dict[str, Any] = {"operationId": name, "summary": summary, "responses": responses}
         if parameters:
             made["parameters"] = parameters
         if self.body is not None:
@@ -256,8 +267,31 @@ class Operation:
                     },
                     "encoding": {"definition": {"contentType": JSON}},
                 }
-            made["requestBody"] = {"required": self.body_required, "content": content}
+            made["requestBody"] = {"required": self.needs_body, "content": content}
         return made
+
+
+class Routes(list[Operation]):
+    """The operations of one subject, in the order of their handlers."""
+
+    def on(self, method: str, path: str, answers: type[BaseModel] | Answers, **rules: Any) -> Callable[[H], H]:
+        """Make an operation of a handler. The docstring of the handler is the summary in the document.
+
+        The types of its parameters `query` and `body` say what is read, if no rule does. One model has status 200.
+        """
+
+        def add(handle: H) -> H:
+            reads = {name: kind for name, kind in get_type_hints(handle).items() if name in {"query", "body"}}
+            told: Answers = answers if isinstance(answers, Mapping) else {200: (_said(answers), [answers])}
+            made: dict[str, Any] = {"method": method, "path": path, "handle": handle, **reads, **rules}
+            self.append(Operation(answers=told, reads=frozenset(reads), **made))
+            return handle
+
+        return add
+
+
+def _said(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").partition("\n\n")[0]
 
 
 def _plain(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -269,12 +303,11 @@ def _plain(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _ref(shape: Shape) -> dict[str, object]:
-    name = shape.name if isinstance(shape, Schema) else shape.__name__
-    return {"$ref": f"#/components/schemas/{name}"}
+def _ref(shape: type[BaseModel]) -> dict[str, object]:
+    return {"$ref": f"#/components/schemas/{shape.__name__}"}
 
 
-def _either(shapes: Sequence[Shape]) -> Mapping[str, object]:
+def _either(shapes: Sequence[type[BaseModel]]) -> Mapping[str, object]:
     """The schema of one of these shapes; of any JSON object if there are none."""
     if not shapes:
         return {"type": "object", "additionalProperties": True}
@@ -332,11 +365,11 @@ _IF_MATCH: dict[str, object] = {
 
 def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     """The whole document, but for its `servers`."""
-    shapes = {shape: None for each in operations for shape in each.shapes() if not isinstance(shape, Schema)}
-    models = [(model, "validation") for model in (*shapes, Problem)]
-    _, made = models_json_schema(cast("Any", models), ref_template="#/components/schemas/{model}")
-    schemas: dict[str, object] = {name: _untitled(schema) for name, schema in made["$defs"].items()}
-    schemas |= {each.name: each.schema for op in operations for each in op.shapes() if isinstance(each, Schema)}
+    models: list[type[BaseModel]] = [each.body for each in operations if each.body is not None]
+    models += [shape for each in operations for _, shapes in each.answers.values() for shape in shapes]
+    models.append(Problem)
+    named, where = dict.fromkeys(models), "#/components/schemas/{model}"
+    _, made = models_json_schema([(model, "validation") for model in named], ref_template=where)
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
         paths.setdefault(each.path, {})[each.method.lower()] = each.documented()
@@ -352,7 +385,7 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
         "paths": paths,
         "components": {
             "securitySchemes": {"secret": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas,
+            "schemas": _untitled(made["$defs"]),
             "responses": {
                 str(status): {
                     "description": meaning,

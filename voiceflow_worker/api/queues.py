@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
@@ -21,9 +21,9 @@ from voiceflow_worker.api.operations import (
     Duration,
     Json,
     Note,
-    Operation,
     PageOf,
     Rate,
+    Routes,
     Time,
     TimeTold,
     Told,
@@ -34,6 +34,8 @@ from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue
+
+routes = Routes()
 
 
 class HoldRequest(Note):
@@ -164,47 +166,46 @@ class Audit(Told):
     after: str | None
 
 
+@routes.on("GET", "/v1/queues/{name}", Queue)
 async def show_queue(asked: Asked) -> Answer:
-    """`GET /v1/queues/{name}`."""
-    operator, name = asked.operator, asked.parts["name"]
-    queue = operator.queue(name)
-    version = await HoldAction(operator=operator, queue=name).resource_version()
+    """A queue: its calls by state, rate, holds and doubts."""
+    queue = asked.operator.queue(asked.parts["name"])
+    version = await HoldAction(**_of_queue(asked)).resource_version()
     return Answer((await read_queue(queue)).as_json(), headers=etag(version))
 
 
-async def hold_queue(asked: Asked) -> Answer:
-    """`POST /v1/queues/{name}/hold`."""
-    given = asked.body(HoldRequest)
-    act = HoldAction(operator=asked.operator, queue=asked.parts["name"], note=given.note, lasts=given.lasts)
-    return await asked.done(act)
+@routes.on("POST", "/v1/queues/{name}/hold", Gate, matched=True)
+async def hold_queue(asked: Asked, body: HoldRequest) -> Answer:
+    """Send no more calls of a queue."""
+    return await asked.done(HoldAction(**_of_queue(asked), note=body.note, lasts=body.lasts))
 
 
-async def resume_queue(asked: Asked) -> Answer:
-    """`POST /v1/queues/{name}/resume`."""
-    act = Resume(operator=asked.operator, queue=asked.parts["name"], note=asked.body(Note).note)
-    return await asked.done(act)
+@routes.on("POST", "/v1/queues/{name}/resume", Gate, matched=True)
+async def resume_queue(asked: Asked, body: Note) -> Answer:
+    """End the hold of a queue."""
+    return await asked.done(Resume(**_of_queue(asked), note=body.note))
 
 
-async def set_rate(asked: Asked) -> Answer:
-    """`PUT /v1/queues/{name}/rate`."""
-    given = asked.body(RateRequest)
-    act = RateAction(operator=asked.operator, queue=asked.parts["name"], note=given.note, rate=given.rate)
-    return await asked.done(act)
+@routes.on("PUT", "/v1/queues/{name}/rate", RateTold, matched=True)
+async def set_rate(asked: Asked, body: RateRequest) -> Answer:
+    """Change the rate of a queue, for all its workers."""
+    return await asked.done(RateAction(**_of_queue(asked), note=body.note, rate=body.rate))
 
 
-async def suppress(asked: Asked) -> Answer:
-    """`PUT /v1/suppression/{number}`."""
-    given, of = asked.body(SuppressionRequest), _of_number(asked)
-    act = Suppress(**of, note=given.note, until=given.until, lasts=given.lasts)
+@routes.on("PUT", "/v1/suppression/{number}", Suppressed, matched=True)
+async def suppress(asked: Asked, query: Country, body: SuppressionRequest) -> Answer:
+    """Stop calling a number, in every queue."""
+    act = Suppress(**_of_number(asked, query), note=body.note, until=body.until, lasts=body.lasts)
     answer = await asked.done(act)
     with contextlib.suppress(StoreForgetsError):  # it was stored all the same
         return replace(answer, headers=etag(await act.resource_version()))
     return answer
 
 
-async def show_suppressed(asked: Asked) -> Answer:
-    """`GET /v1/suppression/{number}`."""
-    act, number = Suppress(**_of_number(asked)), asked.parts["number"]
+@routes.on("GET", "/v1/suppression/{number}", Suppressed)
+async def show_suppressed(asked: Asked, query: Country) -> Answer:
+    """The entry of a number on the suppression list."""
+    act, number = Suppress(**_of_number(asked, query)), asked.parts["number"]
     version = await act.resource_version()
     found = list((await act.listed.find(number, country=act.country)).values())
     if not found:
@@ -212,85 +213,40 @@ async def show_suppressed(asked: Asked) -> Answer:
     return Answer(found[0].as_json(), headers=etag(version))
 
 
-async def unsuppress(asked: Asked) -> Answer:
-    """`DELETE /v1/suppression/{number}`."""
-    return await asked.done(Unsuppress(**_of_number(asked)))
+@routes.on("DELETE", "/v1/suppression/{number}", Unsuppressed, matched=True)
+async def unsuppress(asked: Asked, query: Country) -> Answer:
+    """Take a number off the suppression list."""
+    return await asked.done(Unsuppress(**_of_number(asked, query)))
 
 
-async def list_suppressed(asked: Asked) -> Answer:
-    """`GET /v1/suppression`, page by page."""
-    query = asked.query(SuppressedPage)
+@routes.on("GET", "/v1/suppression", SuppressedNumbers)
+async def list_suppressed(asked: Asked, query: SuppressedPage) -> Answer:
+    """The suppression list, by number."""
     found = await SuppressionList(asked.desk.store).scan(after=query.after or "", limit=query.limit)
     after = found[-1].number if len(found) == query.limit else None
     return Answer({"numbers": [entry.as_json() for entry in found], "after": after})
 
 
-async def forget(asked: Asked) -> Answer:
-    """`DELETE /v1/people/{number}`."""
-    desk, country = asked.desk, asked.query(Country).country
+@routes.on("DELETE", "/v1/people/{number}", Receipt)
+async def forget(asked: Asked, query: Country) -> Answer:
+    """Erase a person, in every queue."""
+    desk = asked.desk
     files = journal_files(desk.settings, desk.store)
-    return await asked.done(Forget(operator=asked.operator, number=asked.parts["number"], country=country, files=files))
+    act = Forget(operator=asked.operator, number=asked.parts["number"], country=query.country, files=files)
+    return await asked.done(act)
 
 
-async def show_audit(asked: Asked) -> Answer:
-    """`GET /v1/audit`, page by page."""
-    query = asked.query(AuditPage)
+@routes.on("GET", "/v1/audit", Audit)
+async def show_audit(asked: Asked, query: AuditPage) -> Answer:
+    """Who ordered what, the newest first."""
     found = await read_page(asked.desk.store, after=query.after or "", limit=query.limit)
     after = found[-1].id if len(found) == query.limit else None
     return Answer({"entries": [entry.as_json() for entry in found], "after": after})
 
 
-def _of_number(asked: Asked) -> dict[str, Any]:
-    country = asked.query(Country).country
-    return {"operator": asked.operator, "numbers": [asked.parts["number"]], "country": country}
+def _of_queue(asked: Asked) -> dict[str, Any]:
+    return {"operator": asked.operator, "queue": asked.parts["name"]}
 
 
-_GATE = {200: ("The hold of the queue, as it is now.", [Gate])}
-_OF_QUEUE: dict[str, Any] = {"matched": True, "problems": [404, 409]}
-OPERATIONS: Final = (
-    Operation(
-        method="GET", path="/v1/queues/{name}", handle=show_queue,
-        summary="A queue: its calls by state, rate, holds and doubts.", answers={200: ("The queue.", [Queue])},
-    ),
-    Operation(
-        method="POST", path="/v1/queues/{name}/hold", handle=hold_queue, summary="Send no more calls of a queue.",
-        body=HoldRequest, body_required=False, answers=_GATE, **_OF_QUEUE,
-    ),
-    Operation(
-        method="POST", path="/v1/queues/{name}/resume", handle=resume_queue, summary="End the hold of a queue.",
-        body=Note, body_required=False, answers=_GATE, **_OF_QUEUE,
-    ),
-    Operation(
-        method="PUT", path="/v1/queues/{name}/rate", handle=set_rate, body=RateRequest, **_OF_QUEUE,
-        summary="Change the rate of a queue, for all its workers.",
-        answers={200: ("The rate that holds from now on.", [RateTold])},
-    ),
-    Operation(
-        method="GET", path="/v1/suppression", handle=list_suppressed, query=SuppressedPage,
-        summary="The suppression list, by number.", answers={200: ("A page of the list.", [SuppressedNumbers])},
-    ),
-    Operation(
-        method="GET", path="/v1/suppression/{number}", handle=show_suppressed, query=Country,
-        summary="The entry of a number on the suppression list.",
-        answers={200: ("The entry, with the ETag that If-Match takes.", [Suppressed])},
-    ),
-    Operation(
-        method="PUT", path="/v1/suppression/{number}", handle=suppress, query=Country, matched=True,
-        summary="Stop calling a number, in every queue.", body=SuppressionRequest, body_required=False,
-        answers={200: ("The entry of the suppression list.", [Suppressed])},
-    ),
-    Operation(
-        method="DELETE", path="/v1/suppression/{number}", handle=unsuppress, query=Country, matched=True,
-        summary="Take a number off the suppression list.",
-        answers={200: ("Whether it was on the list.", [Unsuppressed])},
-    ),
-    Operation(
-        method="DELETE", path="/v1/people/{number}", handle=forget, query=Country, problems=[409],
-        summary="Erase a person, in every queue.",
-        answers={200: ("What was erased, without the number.", [Receipt])},
-    ),
-    Operation(
-        method="GET", path="/v1/audit", handle=show_audit, query=AuditPage,
-        summary="Who ordered what, the newest first.", answers={200: ("A page of the audit log.", [Audit])},
-    ),
-)  # fmt: skip
+def _of_number(asked: Asked, query: Country) -> dict[str, Any]:
+    return {"operator": asked.operator, "numbers": [asked.parts["number"]], "country": query.country}
