@@ -1,4 +1,4 @@
-"""What the doctor and the metrics say of a PostgreSQL: open transactions, connections, dead rows, failover."""
+"""What the doctor and the metrics say of a PostgreSQL: open transactions, connections, failover."""
 
 from __future__ import annotations
 
@@ -54,11 +54,9 @@ def connected(url: str, *, autocommit: bool = True, **parameters: str) -> Iterat
 async def test_all_is_well_on_a_new_store(postgres_server: PostgresServer, schema: str) -> None:
     async with looked_at(postgres_server.url(schema=schema)) as of:
         levels = {name: (await found(of, name)).level for name in of.checks()}
-        assert levels == dict.fromkeys(
-            ("durability", "failover", "transactions", "connections", "dead rows", "server clock"), Level.OK
-        )
+        assert levels == dict.fromkeys(("durability", "failover", "transactions", "server clock"), Level.OK)
         told = await figures(of)
-        assert sorted(told) == ["connections_left", "dead_rows", "oldest_transaction_seconds"]
+        assert sorted(told) == ["connections_left", "oldest_transaction_seconds"]
         assert told["connections_left"] > 8
 
 
@@ -89,33 +87,13 @@ async def test_a_role_that_may_not_see_the_transactions_of_others_is_told_so(
             unseen = f'cannot be seen (GRANT pg_read_all_stats TO "{owner}")'
             assert unseen in (await found(of, "transactions")).message
             assert (await figures(of))["connections_left"] == 2
-            line = await found(of, "connections")
-            assert (line.level, line.message[:18]) == (Level.WARNING, "2 connections left")
             postgres_server.ask(f"GRANT pg_read_all_stats TO {owner}")
             assert unseen not in (await found(of, "transactions")).message
             with connected(postgres_server.url(user=owner)), connected(postgres_server.url(user=owner)):
-                assert (await found(of, "connections")).level is Level.FAILURE
+                assert (await figures(of))["connections_left"] == 0
     finally:
         postgres_server.ask(f"DROP OWNED BY {owner} CASCADE")
         postgres_server.ask(f"DROP ROLE {owner}")
-
-
-async def test_dead_rows_are_counted_and_reported_when_they_outnumber_the_others(
-    postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(health, "MANY_DEAD", 10)
-    async with looked_at(postgres_server.url(schema=schema)) as of:
-        with connected(postgres_server.url()) as other:
-            table = f"{schema}.voiceflow_schema"
-            other.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
-            for _ in range(11):
-                other.execute(f"UPDATE {table} SET number = number".encode())
-        # The statistics come when the session has ended.
-        line = await found_at_last(of, "dead rows", Level.WARNING)
-        assert "voiceflow_schema has 11 dead rows and" in line.message
-        assert "vacuumed never" in line.message
-        assert f'VACUUM (ANALYZE) "{schema}".voiceflow_schema' in (line.remedy or "")
-        assert (await figures(of))["dead_rows"] >= 11
 
 
 @pytest.mark.slow

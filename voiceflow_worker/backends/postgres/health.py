@@ -1,4 +1,4 @@
-"""The health of a store in a PostgreSQL: durability, failover, open transactions, connections, dead rows."""
+"""The health of a store in a PostgreSQL: durability, failover, open transactions, connections."""
 
 from __future__ import annotations
 
@@ -16,34 +16,27 @@ from voiceflow_worker.backends.health import (
     failover_diagnosis,
     server_clock_diagnosis,
 )
-from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Database
+from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.survey import Guarantee, quoted
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
-from voiceflow_worker.model.text.wording import count_of, duration_in_words
+from voiceflow_worker.model.text.wording import duration_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.postgres.store import PostgresStore
 
 OLD = timedelta(minutes=5)
 """The age at which an open transaction is reported."""
-OF_A_PROCESS = MOST_CONNECTIONS + 1
-"""The most connections of one process: one of them listens."""
-MANY_DEAD = 50_000
-"""Dead rows of a table that may wait for autovacuum, however small the table is."""
-
-
 FIGURES: Mapping[str, str] = {
     "oldest_transaction_seconds": "The age of the database's oldest open transaction, which keeps dead rows from being "
     "removed.",
     "connections_left": "Connections that the role of the store may still open.",
-    "dead_rows": "Rows of the store's tables that wait for a vacuum.",
 }
 """The figures of a store, by their names, with their meanings."""
 
 
 class PostgresHealth(Health):
-    """The checks and figures of a server and of the tables of a store. They need an open store."""
+    """The checks and figures of a server. They need an open store."""
 
     def __init__(self, url: str, store: Store | None) -> None:
         self._url = url
@@ -71,8 +64,6 @@ class PostgresHealth(Health):
             "durability": partial(durability, self._store),
             "failover": partial(failover, self._store),
             "transactions": partial(transactions, database),
-            "connections": partial(connections, database),
-            "dead rows": partial(dead_rows, database),
             "server clock": partial(server_clock_diagnosis, self._store.clock),
         }
 
@@ -80,11 +71,10 @@ class PostgresHealth(Health):
         if self._store is None:
             return ()
         database = self._store.database
-        oldest, tables = await _oldest(database), await _tables(database)
+        oldest = await _oldest(database)
         values = {
             "oldest_transaction_seconds": 0.0 if oldest is None else oldest.age.total_seconds(),
             "connections_left": await _connections_left(database),
-            "dead_rows": sum(table.dead for table in tables),
         }
         return [Figure(name=name, meaning=meaning, value=values[name]) for name, meaning in FIGURES.items()]
 
@@ -193,61 +183,3 @@ async def _connections_left(database: Database) -> int:
     """Connections that the limits of the server, of the database and of the role leave."""
     ((left,),) = await database.rows(_CONNECTIONS)
     return max(int(left), 0)
-
-
-async def connections(database: Database) -> Diagnosis:
-    """Check that more processes can connect."""
-    left = await _connections_left(database)
-    found = f"{count_of(left, 'connection')} left; each worker, receiver and command takes up to {OF_A_PROCESS}"
-    if left >= 2 * OF_A_PROCESS:
-        return ok(found)
-    remedy = (
-        "let the processes connect through a pooler (pgbouncer, in transaction mode), or raise max_connections, or the "
-        "limit of the role or of the database"
-    )
-    return warning(found, remedy=remedy) if left else failure(f"{found}: the next one cannot connect", remedy=remedy)
-
-
-# -- dead rows ---------------------------------------------------------------------------------------------------------
-
-_TABLES = """
-SELECT relname::text, n_live_tup, n_dead_tup,
-    extract(epoch FROM clock_timestamp() - greatest(last_autovacuum, last_vacuum))::float8
-FROM pg_stat_user_tables WHERE schemaname = %s ORDER BY n_dead_tup DESC
-"""
-_AUTOVACUUM = "SELECT current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean"
-
-
-class _Table(NamedTuple):
-    """The rows of a table, about, and the seconds since its last vacuum."""
-
-    name: str
-    live: int
-    dead: int
-    vacuumed: float | None
-
-
-async def _tables(database: Database) -> list[_Table]:
-    return [_Table(*row) for row in await database.rows(_TABLES, database.schema)]
-
-
-async def dead_rows(database: Database) -> Diagnosis:
-    """Check that autovacuum removes the dead rows of the store's tables."""
-    tables = await _tables(database)
-    ((is_on,),) = await database.rows(_AUTOVACUUM)
-    if not is_on:
-        return failure(
-            "autovacuum or track_counts is off: each change of a call leaves a dead row, and nothing removes them",
-            remedy="turn both on (ALTER SYSTEM SET autovacuum = on, then SELECT pg_reload_conf())",
-        )
-    bloated = [table for table in tables if table.dead > max(MANY_DEAD, table.live)]
-    if not bloated:
-        return ok(f"{count_of(sum(table.dead for table in tables), 'dead row')}, which autovacuum removes")
-    worst = bloated[0]
-    when = "never" if worst.vacuumed is None else f"{duration_in_words(timedelta(seconds=worst.vacuumed))} ago"
-    return warning(
-        f"{worst.name} has {worst.dead} dead rows and {worst.live} live ones, and was vacuumed {when}: the store "
-        "becomes slower",
-        remedy="end old transactions (the check `transactions`); then let the owner of the table run "
-        f"VACUUM (ANALYZE) {quoted(database.schema)}.{worst.name}",
-    )
