@@ -29,7 +29,7 @@ from tests.support.redis_server import standalone, system_server
 from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.postgres import PostgresStore
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import QueueNames, batch_puts
+from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
 from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.suppression import Suppression, SuppressionList, entry_puts

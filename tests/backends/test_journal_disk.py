@@ -6,91 +6,33 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from tests.contract.suite import sample_job
-from voiceflow_worker.backends import local_journal
-from voiceflow_worker.backends import waiting as disk_speed
 from voiceflow_worker.backends.local_journal import JournalFiles
-from voiceflow_worker.errors import StoreReadOnlyError
 
 pytestmark = pytest.mark.anyio
 
 
-HERE, THREAD = True, False
-QUICK = [0.0005] * 10
+THREAD = False
 
 
-@pytest.mark.parametrize(
-    ("takes", "written"),
-    [
-        (QUICK, [HERE] * 10),
-        ([*QUICK, 0.005, *QUICK], [HERE] * 21),  # a single hitch
-        ([0.3, *QUICK], [HERE, *[THREAD] * 10]),
-        ([0.02, *QUICK], [HERE, *[THREAD] * 10]),
-        ([0.004] * 10, [*[HERE] * 6, *[THREAD] * 4]),
-    ],
-)
-@pytest.mark.parametrize("fails", [False, True])
-async def test_a_slow_disk_does_not_hold_up_the_event_loop_again(
-    takes: Sequence[float], written: Sequence[bool], fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here, synced, looked = threading.get_ident(), list[bool](), list[bool]()
-    sync, same, now = os.fdatasync, os.path.samestat, 1000.0
+async def test_the_event_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, synced, sync = threading.get_ident(), list[bool](), os.fdatasync
 
     def noted(fd: int) -> None:
-        nonlocal now
-        now += takes[len(synced)]
-        synced.append(threading.get_ident() == here)
-        if fails:
-            raise OSError("Input/output error")
-        sync(fd)
-
-    def noted_look(one: os.stat_result, other: os.stat_result) -> bool:
-        looked.append(threading.get_ident() == here)
-        return same(one, other)
-
-    monkeypatch.setattr(os.path, "samestat", noted_look)
-    monkeypatch.setattr(os, "fdatasync", noted)
-    for timed in (local_journal, disk_speed):
-        monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
-    file = await JournalFiles(tmp_path).begin("reminders", "worker")
-    for _ in takes:
-        with pytest.raises(StoreReadOnlyError) if fails else nullcontext():
-            await file.append([sample_job()])
-    file.close()
-    if fails:  # each time, a new file begins, which takes longer than an entry
-        assert synced == [HERE, *[THREAD] * (len(takes) - 1)]
-        assert looked == [HERE]
-    else:
-        assert synced == looked == written
-
-
-async def test_a_disk_that_was_slow_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, synced, now = threading.get_ident(), list[bool](), 1000.0
-    sync = os.fdatasync
-
-    def noted(fd: int) -> None:
-        nonlocal now
-        now += 0.0005 if synced else 0.02
         synced.append(threading.get_ident() == here)
         sync(fd)
 
     monkeypatch.setattr(os, "fdatasync", noted)
-    for timed in (local_journal, disk_speed):
-        monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
     file = await JournalFiles(tmp_path).begin("reminders", "worker")
-    for pause in [0, 0, 0, disk_speed.SLOW_FOR, 0]:
-        now += pause
-        await file.append([sample_job()])
+    await file.append([sample_job()])
     file.close()
-    assert synced == [HERE, THREAD, THREAD, HERE, HERE]
+    assert synced == [THREAD]
 
 
 def deleted(folder: Path) -> None:

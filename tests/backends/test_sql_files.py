@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from voiceflow_worker.backends import sql_files, sqlite
-from voiceflow_worker.backends.sql_files import statements
+from voiceflow_worker.backends import registry, sqlite
+from voiceflow_worker.backends.registry import statements
 from voiceflow_worker.backends.sqlite.connection import SQL
 
 FOLDER = Path(sqlite.__file__).parent
@@ -45,7 +45,7 @@ def test_a_statement_comes_without_comments_and_semicolon(monkeypatch: pytest.Mo
         "-- name: two\n-- Of two\n-- lines.\nSELECT 2;\n",
         "b.sql": "-- name: two\n-- Again.\nSELECT 3;\n",
     }
-    monkeypatch.setattr(sql_files, "sql_file", lambda _, name: texts[name])
+    monkeypatch.setattr(registry, "sql_file", lambda _, name: texts[name])
     assert statements("here", "a.sql") == {"one": "SELECT 1\nLIMIT 1", "two": "SELECT 2"}
     with pytest.raises(ValueError, match=r"b\.sql has a second statement with the name two"):
         statements("here", "a.sql", "b.sql")

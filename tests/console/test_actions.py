@@ -22,7 +22,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.copying import replace

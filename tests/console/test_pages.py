@@ -31,7 +31,7 @@ from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import QueueNames, batch_puts
+from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.writes import changed

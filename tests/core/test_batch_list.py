@@ -15,7 +15,7 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import gate_put, start_put
-from voiceflow_worker.core.ports.names import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
+from voiceflow_worker.core.ports.identity import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
 from voiceflow_worker.core.writes import inserted

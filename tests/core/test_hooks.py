@@ -22,7 +22,7 @@ from voiceflow_worker.core.outcomes.hook import HookBacklog, HookOptions, Pendin
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LEASE_LENGTH
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 

@@ -17,7 +17,7 @@ from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, VoiceClient, Worker, open_store
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.sending.journal import Journal, Requeue
 from voiceflow_worker.core.suppression import SuppressionList

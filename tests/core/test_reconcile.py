@@ -19,7 +19,7 @@ from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, LogRequest, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult

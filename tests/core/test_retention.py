@@ -16,7 +16,7 @@ from voiceflow_worker import CallPolicy, CallQueue, JobState
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.retention import EVERY, Retention
 from voiceflow_worker.core.settling.reconcile import TIMEOUT

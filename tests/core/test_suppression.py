@@ -14,7 +14,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult

@@ -22,7 +22,7 @@ from voiceflow_worker.actions import (
 )
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
-from voiceflow_worker.core.ports.names import BatchNames
+from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json, gate_in_words
 from voiceflow_worker.errors import InvalidInputError

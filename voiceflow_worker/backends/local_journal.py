@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import re
-import time
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,8 +29,7 @@ import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.backends.store_url import file_of, identity_of
-from voiceflow_worker.backends.waiting import DiskSpeed
+from voiceflow_worker.backends.registry import file_of, identity_of
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
@@ -211,11 +209,7 @@ class JournalFiles(LocalJournal):
 
 
 class JournalFile(LocalJournalFile):
-    """The journal of one worker: a locked file, followed by a new one when it is full.
-
-    While the disk is quick, entries are written on the thread of the event loop, which waits for the disk. Another
-    thread would take longer to begin than the disk takes to write.
-    """
+    """The journal of one worker: a locked file, followed by a new one when it is full."""
 
     def __init__(self, folder: Path, name: str, *, full: int, history: str = "") -> None:
         self._folder = folder
@@ -228,7 +222,6 @@ class JournalFile(LocalJournalFile):
         self._size = 0
         self._number = 0
         self._first = 1
-        self._disk = DiskSpeed()
         self._is_recorded = True
         self._has_failed = False
         self._writing = anyio.Lock()
@@ -271,10 +264,7 @@ class JournalFile(LocalJournalFile):
         async with self._writing:
             self._is_recorded, self._has_failed = False, True
             with self._reporting():
-                if self._disk.is_quick and self._size < self._full and not self._is_gone():
-                    self._append(jobs)
-                else:
-                    await to_thread.run_sync(self._append_slowly, jobs)
+                await to_thread.run_sync(self._append, jobs)
             self._has_failed = False
 
     async def recover(self) -> None:
@@ -311,13 +301,10 @@ class JournalFile(LocalJournalFile):
             os.close(self._fd)
             self._fd = None
 
-    def _append_slowly(self, jobs: Sequence[Job]) -> None:
+    def _append(self, jobs: Sequence[Job]) -> None:
         """Append entries, to a new file if this one is full or gone. This blocks."""
         if self._size >= self._full or self._is_gone():
             self.open()
-        self._append(jobs)
-
-    def _append(self, jobs: Sequence[Job]) -> None:
         self._first = self._number + 1
         lines: list[str] = []
         for job in jobs:
@@ -340,12 +327,8 @@ class JournalFile(LocalJournalFile):
         return True
 
     def _write_durably(self, lines: Sequence[str]) -> None:
-        began = time.monotonic()
-        try:
-            self._write(lines)
-            os.fdatasync(self._descriptor)
-        finally:  # a disk that fails may be slow too
-            self._disk.note(began=began)
+        self._write(lines)
+        os.fdatasync(self._descriptor)
 
     def _write(self, lines: Sequence[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode()

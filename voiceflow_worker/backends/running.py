@@ -1,16 +1,21 @@
-"""What holds for the stores of servers while they are open: their errors, and their work in the background."""
+"""What stores share while they are open: errors, work in the background, the server's clock, waiting for changes."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.errors import SettingsError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.store")
 
@@ -77,3 +82,109 @@ async def kept(work: Callable[[], Awaitable[object]]) -> None:
         except Exception:  # noqa: BLE001 - what goes on in the background ends neither the store nor its callers
             _log.exception("work of a store in the background failed; it begins again")
         await anyio.sleep(AGAIN_AFTER)
+
+
+_log = structlog.get_logger("voiceflow.store")
+
+RESYNC_EVERY = 5.0
+SAMPLES = 3
+
+
+class ServerClock(SystemClock):
+    """The clock of the server, kept as an offset to this machine's clock of durations, and measured every few seconds.
+
+    That clock counts the time in which the machine was suspended, so that the time is right at once afterwards.
+
+    Of several samples, the sample with the shortest round trip counts: its error is at most half the round trip. A new
+    offset replaces the old one if it is more exact, or if the old one is certainly wrong. `ask` asks the server for its
+    time, in seconds since the epoch.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[float]]) -> None:
+        self._ask = ask
+        self._offset = time.time() - self.monotonic()
+        self._error = float("inf")
+
+    def now(self) -> datetime:
+        """The time of the server, in UTC."""
+        return datetime.fromtimestamp(self._offset + self.monotonic(), UTC)
+
+    async def synchronise(self) -> None:
+        """Measure the offset. Raises StoreError."""
+        best: tuple[float, float] | None = None
+        for _ in range(SAMPLES):
+            asked = self.monotonic()
+            server_time = await self._ask()
+            answered = self.monotonic()
+            error = (answered - asked) / 2
+            if best is None or error < best[0]:
+                best = error, server_time - (asked + answered) / 2
+        if best is not None and (best[0] <= self._error or abs(best[1] - self._offset) > best[0]):
+            self._error, self._offset = best
+        # Two clocks drift apart by up to about 50 ppm, so the error grows until the next measurement.
+        self._error += RESYNC_EVERY * 50e-6
+
+    async def keep(self, *, failed: Callable[[], object] | None = None) -> None:
+        """Measure the offset every few seconds, forever; `failed` is called when the server does not give its time."""
+        while True:
+            await anyio.sleep(RESYNC_EVERY)
+            try:
+                await self.synchronise()
+            except Exception as error:  # noqa: BLE001 - it is measured again
+                if not isinstance(error, StoreError):
+                    _log.exception("the time of the store's server could not be measured; it is measured again")
+                if failed is not None:
+                    failed()
+
+
+class NextChange:
+    """The next change of a queue, for which tasks can wait. Time limits go by a clock, which a test may set by hand."""
+
+    __slots__ = ("_happened", "_waits")
+
+    def __init__(self) -> None:
+        self._happened = False
+        self._waits: set[anyio.CancelScope] = set()
+
+    def happen(self) -> None:
+        """Wake all tasks that wait for this change."""
+        self._happened = True
+        for wait in self._waits:
+            wait.cancel()
+
+    async def wait(self, clock: Clock, *, within: float) -> None:
+        """Wait for the change, but at most `within` seconds by `clock`."""
+        if self._happened:
+            await checkpoint()
+            return
+        # A sleep that is cut short wakes its task in one step. A task for the sleep, beside an event, took 0.2 ms more.
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                await clock.sleep(within)
+            finally:
+                self._waits.discard(scope)
+
+
+class Wakeups:
+    """The next changes of all queues. One is made when a task begins to wait, and is dropped when the change happens.
+
+    Get the next change before you read the store, so that a change after the reading wakes you.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[str, NextChange] = {}
+
+    def next(self, queue: str) -> NextChange:
+        """The next change of the queue."""
+        return self._next.setdefault(queue, NextChange())
+
+    def wake(self, queue: str) -> None:
+        """Wake all tasks that wait for this queue."""
+        if (change := self._next.pop(queue, None)) is not None:
+            change.happen()
+
+    def wake_all(self) -> None:
+        """Wake all tasks that wait for any queue."""
+        for queue in list(self._next):
+            self.wake(queue)

@@ -25,8 +25,7 @@ import anyio
 import orjson
 from anyio import sleep
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time
-from voiceflow_worker.backends.store_url import file_of, is_server
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, file_of, health_of, is_server, opened_in_time
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
@@ -490,7 +489,7 @@ def voice_client(settings: Settings) -> VoiceClient:
 
 async def require_batch(calls: CallQueue, batch: str | None) -> None:
     """Raise UndoneError if a batch is named that has no calls."""
-    from voiceflow_worker.core.ports.names import BatchNames
+    from voiceflow_worker.core.ports.identity import BatchNames
 
     if (unknown := await BatchNames(calls.store, calls.name).why_unknown(batch)) is not None:
         raise UndoneError(unknown)

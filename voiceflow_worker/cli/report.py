@@ -61,7 +61,7 @@ async def report(
         voiceflow report --batch people --totals --json | jq .answer_rate
     """
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-    from voiceflow_worker.core.ports.names import BatchNames
+    from voiceflow_worker.core.ports.identity import BatchNames
     from voiceflow_worker.core.reporting.report import build_report, reports_as_rich
     from voiceflow_worker.model.times import read_zone
 

@@ -30,7 +30,7 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import PageSession
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import BatchNames
+from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.service.other_process import OtherProcess

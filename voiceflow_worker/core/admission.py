@@ -13,8 +13,7 @@ from voiceflow_worker.core.edits import EDITS, BatchEdits
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
-from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
-from voiceflow_worker.core.ports.names import BATCH
+from voiceflow_worker.core.ports.identity import BATCH, new_job_ids, new_revisions
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,

@@ -22,8 +22,7 @@ from voiceflow_worker.core.ports.controls import (
     not_cancelled,
     orders_in,
 )
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.names import queue_put
+from voiceflow_worker.core.ports.identity import new_revision, queue_put
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Record, Result, Same, Write

@@ -17,7 +17,7 @@ from voiceflow_worker.core.erasures import Erasures
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks, LeaderLease
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.reconcile import TIMEOUT

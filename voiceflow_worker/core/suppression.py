@@ -12,8 +12,7 @@ from msgspec import Meta
 
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames, keyed_digest, new_revision
 from voiceflow_worker.core.ports.record_set import json_codec, json_records, report_unreadable
 from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Put, Record, Result, Same, Write

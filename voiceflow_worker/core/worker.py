@@ -20,8 +20,7 @@ from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, ServiceHealth, WorkCounts
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.background import SHOWN, BackgroundTasks
-from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.reads import Due

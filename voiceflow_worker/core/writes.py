@@ -21,8 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports.controls import not_cancelled
-from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
-from voiceflow_worker.core.ports.names import batch_puts, queue_put
+from voiceflow_worker.core.ports.identity import batch_puts, keyed_digest, new_revision, queue_put
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,

@@ -27,8 +27,7 @@ from voiceflow_worker.core.erasures import TOMBSTONES, Erasures, erased_call_put
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames, new_revision
 from voiceflow_worker.core.ports.reading import find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (

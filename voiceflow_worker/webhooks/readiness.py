@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeats
-from voiceflow_worker.core.ports.background import BackgroundTasks, answering
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.probe import Probe
 from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
@@ -58,7 +58,7 @@ class Readiness:
 async def present(
     heartbeats: Heartbeats, *, name: str, failing: Callable[[], Mapping[str, str]], every: timedelta = EVERY
 ) -> AsyncGenerator[None]:
-    """Send heartbeats of the receiver `name`, now and at every interval, and keep the event loop free, to the end.
+    """Send heartbeats of the receiver `name`, now and at every interval, to the end.
 
     `failing` says what fails beside the background tasks of the process.
     """
@@ -71,19 +71,18 @@ async def present(
         await anyio.sleep(every.total_seconds())
         await background.run_periodically(task, beat, every=every.total_seconds())
 
-    with answering():
+    try:
+        await beat()
+    except Exception as error:  # noqa: BLE001 - the next beat may be stored
+        background.failed(task, error)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_beating)
         try:
-            await beat()
-        except Exception as error:  # noqa: BLE001 - the next beat may be stored
-            background.failed(task, error)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_beating)
-            try:
-                yield
-            finally:
-                tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    try:
-                        await heartbeats.receiver_left(name)
-                    except Exception as error:  # noqa: BLE001 - nothing depends on it
-                        _log.warning("the heartbeat of this receiver was not deleted; it expires", error=str(error))
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                try:
+                    await heartbeats.receiver_left(name)
+                except Exception as error:  # noqa: BLE001 - nothing depends on it
+                    _log.warning("the heartbeat of this receiver was not deleted; it expires", error=str(error))

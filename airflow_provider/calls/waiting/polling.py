@@ -11,7 +11,7 @@ import anyio
 
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus, doubted_until
 from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, Job, JobState, VoiceflowError
-from voiceflow_worker.core.ports.names import BatchNames
+from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import StoreUnavailableError
 

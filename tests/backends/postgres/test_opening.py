@@ -403,7 +403,7 @@ async def test_a_standby_is_refused_and_of_several_hosts_the_primary_is_used() -
 async def test_the_time_is_the_servers_and_a_clock_that_is_handed_in_is_used(
     postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.server_clock.RESYNC_EVERY", 0.02)
+    monkeypatch.setattr("voiceflow_worker.backends.running.RESYNC_EVERY", 0.02)
     url = postgres_server.url(schema=schema)
     async with opened(url) as store:
         assert abs(store.clock.now() - datetime.now(UTC)) < timedelta(seconds=1)

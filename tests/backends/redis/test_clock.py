@@ -32,7 +32,7 @@ async def test_the_time_is_the_servers(scripted: ScriptedRedis) -> None:
 
 
 async def test_a_clock_that_is_set_is_followed(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.server_clock.RESYNC_EVERY", 0.05)
+    monkeypatch.setattr("voiceflow_worker.backends.running.RESYNC_EVERY", 0.05)
     scripted.scripts["clock"] = '["2000000000", "0"]'
     async with open_store(scripted.url) as store:
         scripted.scripts["clock"] = '["1900000000", "0"]'
@@ -52,7 +52,7 @@ async def test_the_time_is_right_at_once_after_the_machine_was_suspended(
 
 
 async def test_one_odd_reply_does_not_end_the_store(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.server_clock.RESYNC_EVERY", 0.05)
+    monkeypatch.setattr("voiceflow_worker.backends.running.RESYNC_EVERY", 0.05)
     async with open_store(scripted.url) as store:
         scripted.asked.clear()
         scripted.scripts["clock"] = 7

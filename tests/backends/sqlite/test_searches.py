@@ -14,7 +14,7 @@ import pytest
 from tests.contract.find import FOUND
 from tests.contract.samples import add_jobs, delete
 from tests.contract.suite import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.sql_files import statements
+from voiceflow_worker.backends.registry import statements
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader

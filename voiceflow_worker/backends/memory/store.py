@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.waiting import Wakeups
+from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.outside import SystemClock

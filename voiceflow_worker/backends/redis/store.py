@@ -31,8 +31,7 @@ from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import find, index_of
 from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import Promise, parse_url
-from voiceflow_worker.backends.server_clock import ServerClock
-from voiceflow_worker.backends.waiting import Wakeups
+from voiceflow_worker.backends.running import ServerClock, Wakeups
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (

@@ -1,9 +1,8 @@
 """Group commit: all waiting operations are written in one transaction, and return when it is on the disk.
 
-The statements run on the thread of the event loop, a few microseconds each. So do small commits while the disk is
-quick, unless the process answers requests, because a disk may stall at any time. Other commits with an fsync are in a
-second thread, and so are waits for other processes. If the statements ran there too, the second thread would wait for
-Python's lock (GIL) at each of them. Beside a busy event loop, a batch of 32 moves then took from 4 ms to 3.4 s.
+The statements run on the thread of the event loop, a few microseconds each. Commits with an fsync are in a second
+thread, and so are waits for other processes. If the statements ran there too, the second thread would wait for Python's
+lock (GIL) at each of them. Beside a busy event loop, a batch of 32 moves then took from 4 ms to 3.4 s.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ from voiceflow_worker.backends.sqlite.connection import (
     translated,
 )
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles
-from voiceflow_worker.backends.waiting import DiskSpeed
-from voiceflow_worker.core.ports.background import is_answering
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.totals import STATE
 
@@ -123,7 +120,6 @@ class GroupCommit:
     ) -> None:
         self._db = db
         self._db.leave_log()
-        self._disk = DiskSpeed()
         self._files = files
         self._path = files.path
         self._lock_timeout = lock_timeout.total_seconds()
@@ -134,7 +130,6 @@ class GroupCommit:
         self._group: list[_Ticket[Any]] = []
         self._transaction = Transaction(db)
         self._durably = True
-        self._is_large = False
         self._flush_failed = False
         self._steps: Generator[None] = self._carry_out()
         self._resting = anyio.Event()
@@ -231,7 +226,6 @@ class GroupCommit:
         self._group = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_TOGETHER))]
         self._transaction = Transaction(self._db)
         self._steps = self._carry_out()
-        self._is_large = False
         self._go_on()
 
     def _empty_log(self) -> None:
@@ -284,13 +278,13 @@ class GroupCommit:
         try:
             for _ in self._steps:
                 if time.perf_counter() > until:
-                    self._is_large = True
                     self._calls.soon(self._go_on)
                     return
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._finish(error)
             return
-        if self._group and not self._can_commit_here:
+        # A long WAL is moved into the file there. Without durable commits too: it would fill the disk.
+        if self._group and (self._durably or self._db.is_log_long):
             self._thread.do(self._commit_in_thread, self._finish)
             return
         try:
@@ -301,30 +295,17 @@ class GroupCommit:
         else:
             self._finish(None)
 
-    @property
-    def _can_commit_here(self) -> bool:
-        """Whether a commit keeps the event loop waiting only briefly, so that it needs no other thread.
-
-        A long WAL is moved into the file there. Without durable commits too: it would fill the disk.
-        """
-        is_quick = not self._durably or (self._disk.is_quick and not is_answering() and not self._is_large)
-        return is_quick and not self._db.is_log_long
-
     def _commit_in_thread(self) -> None:
         self._commit()
         if self._db.is_log_long:
             self._db.move_log()
 
     def _commit(self) -> None:
-        began = time.monotonic()
         try:
             self._db.run("COMMIT")
         except apsw.IOError as error:
             self._flush_failed = is_failed_flush(error)
             raise
-        finally:
-            if self._durably:
-                self._disk.note(began=began)
         # If the file was replaced meanwhile, other processes do not see the change, so the caller gets an error.
         self._files.require_file()
 

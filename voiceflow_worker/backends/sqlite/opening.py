@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
-from voiceflow_worker.backends.sql_files import sql_file
+from voiceflow_worker.backends.registry import sql_file
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     Connection,

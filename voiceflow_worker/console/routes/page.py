@@ -13,8 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import job_of, queue_of
-from voiceflow_worker.core.ports.names import BatchNames, QueueNames
+from voiceflow_worker.core.ports.identity import BatchNames, QueueNames, job_of, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import ByKey, Listing, OfNumber, Read
 from voiceflow_worker.errors import PhoneNumberError, StoreVersionError

@@ -26,8 +26,7 @@ from voiceflow_worker.core.outcomes.hook import (
 from voiceflow_worker.core.outcomes.outbox import last_sequence, positions
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks
-from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames, checked_queue, checked_reader
 from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.ports.round_trips import Retry
 from voiceflow_worker.errors import InvalidInputError

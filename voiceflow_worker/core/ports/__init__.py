@@ -21,9 +21,8 @@ tests it.
 | `outside` | the ports of a gateway, a call log and journal files; the system's clock |
 | `reading` | what is usually read of a store |
 | `record_set` | sets of records with a codec |
-| `names` | names of queues and batches |
 | `round_trips` | round trips to a store: several in one, and retries |
-| `identity` | ids and revisions; rules for names |
+| `identity` | ids and revisions; rules for names; the names of queues and batches |
 | `background` | background tasks of a process, and the lease of a task that only one process may do |
 | `probe` | whether a store can be written |
 """

@@ -141,24 +141,6 @@ def health(failing: Mapping[str, str]) -> dict[str, object]:
 LOG_LOST = Counter[str]()
 """How often this process could not write into its log, by the error: a full disk, a pipe that nobody reads."""
 
-_ANSWERING: list[object] = []
-
-
-@contextmanager
-def answering() -> Generator[None]:
-    """While the block lasts, this process answers requests: nothing keeps its event loop waiting, not even a disk."""
-    token = object()
-    _ANSWERING.append(token)
-    try:
-        yield
-    finally:
-        _ANSWERING.remove(token)
-
-
-def is_answering() -> bool:
-    """Whether this process answers requests."""
-    return bool(_ANSWERING)
-
 
 LEASES = "lease"
 LEASE_LENGTH = timedelta(seconds=30)

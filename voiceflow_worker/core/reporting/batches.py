@@ -12,7 +12,7 @@ from voiceflow_worker.core.drain import held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import (
+from voiceflow_worker.core.ports.identity import (
     CAMPAIGNS,
     MOST_READ,
     NAMES_AT_ONCE,

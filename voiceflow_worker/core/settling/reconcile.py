@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import CallLog, Store
 from voiceflow_worker.core.ports.background import LeaderLease
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
 from voiceflow_worker.core.ports.round_trips import gather

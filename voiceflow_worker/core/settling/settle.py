@@ -13,8 +13,7 @@ import structlog
 
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.identity import QueueNames, job_of
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.record_set import report_unreadable, skip_unreadable
