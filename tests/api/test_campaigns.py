@@ -19,7 +19,7 @@ from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.api import answers, exchange
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.errors import StoreUnavailableError
@@ -275,7 +275,7 @@ async def test_only_so_many_are_read_at_once(memory: Store, monkeypatch: pytest.
 
 
 async def test_a_campaign_that_takes_too_long_says_so(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_limits, "WORK", timedelta())
+    monkeypatch.setattr(limits, "WORK", timedelta())
     async with program(memory) as client:
         answer = await start(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

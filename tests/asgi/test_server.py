@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.asgi import server, time_limits
+from voiceflow_worker.asgi import limits, server
 from voiceflow_worker.asgi.connections import Connection
 from voiceflow_worker.asgi.server import Address, connections_that_fit, serving
 
@@ -249,7 +249,7 @@ BODY = b"POST /stored HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
 )
 async def test_a_request_that_does_not_end_ends_its_connection(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes a byte at a time, without an end; the app has its own limit for bodies that it reads."""
-    monkeypatch.setattr(time_limits, "HEAD", timedelta(seconds=0.4))
+    monkeypatch.setattr(limits, "HEAD", timedelta(seconds=0.4))
     async with (
         serving(app_of(Route("/slow", hello))) as address,
         await anyio.connect_tcp(address.host, address.port) as slow,

@@ -17,7 +17,7 @@ from tests.cli.running import Spawned
 from tests.support.redis_server import free_port, standalone
 from tests.support.waiting import wait_until
 from tests.webhooks.receiving import summary
-from voiceflow_worker.asgi.access_log import shown_path
+from voiceflow_worker.asgi.gatekeeper import shown_path
 from voiceflow_worker.cli.opening import log_to_stderr
 
 NUMBER, SECRET = "+6581234567", "Bearer of-news-of-calls-1"

@@ -39,13 +39,12 @@ async def test_a_reader_cannot_act(memory: Store) -> None:
         app = receiver(memory, operators=operators)
         async with signed_in(app, READERS) as client:
             shown = Page((await client.get("/ui/batches/march")).text)
-            assert ("voiceflow hold" in shown.text, shown.links("/act/")) == (True, [])
+            assert shown.links("/act/") == []
             token = dict(Form((await client.get("/ui")).text).hidden)["token"]
             for route in acting_routes():
                 answer = await client.post(route, data={**subject, "token": token, "note": "x", "verdict": "placed"})
                 assert answer.status_code == 403, route
-                asked = await client.get(route, params=subject)
-                assert (asked.status_code, "voiceflow " in asked.text) == (403, True), f"{route} tells the command"
+                assert (await client.get(route, params=subject)).status_code == 403, route
     assert await CallQueue(memory).get(job.id) == job
     assert not await gates_of(memory, "default")
     assert not await SuppressionList(memory).scan()

@@ -19,7 +19,7 @@ import yaml
 from tests.deploy.machine import UNITS
 from tests.deploy.proxies import DEPLOY, tool
 from tests.docs.pages import blocks
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.model.text.wording import read_duration
@@ -114,7 +114,7 @@ def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_pat
 
 
 def test_every_proxy_closes_a_connection_before_the_receiver_does() -> None:
-    kept = time_limits.CONNECTION.total_seconds()
+    kept = limits.CONNECTION.total_seconds()
     assert kept == 75
     for name in ("nginx.conf", "nginx-prefix.conf"):
         upstream = re.findall(r"upstream \w+ \{(.*?)\n\}", (DEPLOY / name).read_text("utf-8"), re.DOTALL)
@@ -134,12 +134,12 @@ def test_every_proxy_closes_a_connection_before_the_receiver_does() -> None:
 def test_the_time_limits_are_one_table_and_no_proxy_waits_shorter() -> None:
     page = (DEPLOY / "README.md").read_text("utf-8")
     told = sorted(int(each) for each in re.findall(r"^\| [^|]+ \| (\d+) s \|$", page, re.MULTILINE))
-    limits = [value for value in vars(time_limits).values() if isinstance(value, timedelta)]
-    assert told == sorted(int(each.total_seconds()) for each in limits)
+    known = [value for value in vars(limits).values() if isinstance(value, timedelta)]
+    assert told == sorted(int(each.total_seconds()) for each in known)
     text = "".join(path.read_text("utf-8") for path in DEPLOY.rglob("*.*"))
     waits = [int(each) for each in re.findall(r'proxy[_-]read[_-]timeout:? "?(\d+)', text)]
     assert len(waits) >= 3
-    assert min(waits) > max(limits).total_seconds()
+    assert min(waits) > max(known).total_seconds()
 
 
 # -- settings, commands and times --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from tests.webhooks.payload_forms import Call, whole
 from voiceflow_worker import Store, load_settings
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -95,7 +95,7 @@ def events_app(
     secret: str = SECRET,
     allow: Sequence[Network] = (),
     trusted_proxies: Sequence[Network] = (),
-    read_limit: timedelta = time_limits.BODY,
+    read_limit: timedelta = limits.BODY,
     registry: CollectorRegistry | None = None,
     **more: Any,
 ) -> Starlette:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.webhooks.payload_forms import whole
 from tests.webhooks.receiving import SECRET, Settling, other, posting, receiver_of, receiving, summary
 from tests.webhooks.test_payload_forms import named, now, submitted
-from voiceflow_worker.asgi.compression import decompressed
+from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -18,7 +18,7 @@ from starlette.datastructures import UploadFile
 from voiceflow_worker.api.answers import Answer, ProblemError, etag, shortened, unfit
 from voiceflow_worker.api.exchange import LONGEST_FILE, MOST_CAMPAIGNS, Asked, among
 from voiceflow_worker.api.operations import Fields, FindingTold, Json, Preview, Routes, Told
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -76,7 +76,7 @@ async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
     with (
         among(desk.campaigns, asked, told=crowded, after="5"),
         uploading() as folder,
-        anyio.move_on_after(time_limits.WORK.total_seconds()),
+        anyio.move_on_after(limits.WORK.total_seconds()),
     ):
         campaign = await _received(asked, body, folder)
         await asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
@@ -90,7 +90,7 @@ async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
             )
         where = f"/v1/batches/{quote(report.batch_id, safe='')}"
         return Answer(_told(asked, report), 201 if is_new else 200, location=where)
-    seconds = time_limits.WORK.total_seconds()
+    seconds = limits.WORK.total_seconds()
     raise ProblemError(
         503,
         f"the campaign took longer than {seconds:.0f} seconds, and nobody is called before its last call is stored. "

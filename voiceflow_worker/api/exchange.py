@@ -40,8 +40,8 @@ from voiceflow_worker.api.answers import (
     unfit,
 )
 from voiceflow_worker.api.operations import MULTIPART, Fields, NoFields, Operation
-from voiceflow_worker.asgi import time_limits
-from voiceflow_worker.asgi.compression import decompressed
+from voiceflow_worker.asgi import limits
+from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.backends.registry import open_degraded
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.idempotency import asked_before, keep_answer, request_of
@@ -348,7 +348,7 @@ class Asked(Request):
                 raise too_long
             return message
 
-        request, limit = Request(self.scope, limited), time_limits.UPLOAD if is_form else time_limits.BODY
+        request, limit = Request(self.scope, limited), limits.UPLOAD if is_form else limits.BODY
         try:
             with anyio.fail_after(limit.total_seconds()):
                 if not is_form:

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from voiceflow_worker.api.answers import JSON, KINDS, LONGEST_TEXT, PROBLEM, Answer
 from voiceflow_worker.api.secrets import Right
-from voiceflow_worker.asgi.time_limits import WAIT
+from voiceflow_worker.asgi.limits import WAIT
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.text.wording import read_duration, read_rate
 from voiceflow_worker.model.times import read_time

@@ -9,7 +9,7 @@ from typing import cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 
 JUST_NOW = 1.0
 """Seconds for which a new connection is ended after idle ones alone: its first bytes may not have been read yet."""
@@ -85,7 +85,7 @@ class Connection(HttpToolsProtocol):
             places.idle.pop(self, None)
             places.unfinished.setdefault(self, self.loop.time())
             if self._head_late is None:
-                self._head_late = self.loop.call_later(time_limits.HEAD.total_seconds(), self.end)
+                self._head_late = self.loop.call_later(limits.HEAD.total_seconds(), self.end)
         else:
             places.idle[self] = None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import uvicorn
 
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.connections import Connection, Connections
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def serving(
     port: int = 0,
     grace: timedelta = timedelta(seconds=5),
     linger: timedelta = timedelta(),
-    kept: timedelta = time_limits.CONNECTION,
+    kept: timedelta = limits.CONNECTION,
     date_header: bool = True,
 ) -> AsyncGenerator[Address]:
     """Serve `app` on `host` and `port` (0: any free port) until the block ends, on the running asyncio event loop.

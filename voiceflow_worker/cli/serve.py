@@ -145,8 +145,7 @@ async def serve(
 
 
 def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:
-    from voiceflow_worker.asgi.access_log import AccessLog
-    from voiceflow_worker.asgi.gatekeeper import Gatekeeper
+    from voiceflow_worker.asgi.gatekeeper import AccessLog, Gatekeeper
 
     return AccessLog(app, sender=Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
@@ -197,27 +196,15 @@ _COUNTRY_COLUMN = FormField(
 class PageAction:
     """An action on the pages: its `name`, which is the last part of its address, and the fields that people fill in.
 
-    `words` and `options` are the words of the command that does the same, before and after the `argument`, a field of
-    the form that the command names without an option. The form sends the `hidden` fields on. `back_page` is the page
-    under /ui for people who do not confirm, if the form names neither a call nor a batch. Methods raise StoreError, and
-    the errors of actions, which the pages show.
+    The form sends the `hidden` fields on. `back_page` is the page under /ui for people who do not confirm, if the form
+    names neither a call nor a batch. Methods raise StoreError, and the errors of actions, which the pages show.
     """
 
     name: str
     kind: type[OperatorAction]
-    words: str
     shown: tuple[FormField, ...] = ()
-    options: str = ""
-    argument: str = ""
     hidden: tuple[str, ...] = ("queue", "batch", "call")
     back_page: str = ""
-
-    def command(self, subject: PageForm) -> str:
-        """The `voiceflow` command that does the same as the action."""
-        argument = subject.one(self.argument) if self.argument else ""
-        named = [word for name in ("queue", "batch") if (text := subject.exactly(name)) for word in (f"--{name}", text)]
-        options = self.options.format(outcome=shlex.quote(",".join(subject.all("outcome")) or "no_answer"))
-        return " ".join(filter(None, ["voiceflow", self.words, shlex.join(filter(None, [argument, *named])), options]))
 
     def made(self, form: PageForm, operator: Operator) -> Any:
         """The action, with what the form says in the fields of the action."""
@@ -325,10 +312,11 @@ class _Resolve(PageAction):
 class _OfBatch(PageAction):
     """An action on calls of a batch. A person first says what to do, and then sees how many calls it is about.
 
-    `undone` is the message of an action that took too long.
+    `undone` is the message of an action that took too long, and `instead` the command for a batch that is too large.
     """
 
     undone: ClassVar[str] = ""
+    instead: ClassVar[str] = ""
 
     async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
         """The question what to do, and its fields; None if the form says so already."""
@@ -339,7 +327,7 @@ class _OfBatch(PageAction):
         if (step := await self.first_step(form, operator)) is not None:
             subject = tuple(form.some("queue", "batch"))
             return Confirmation(question=step[0], fields=step[1], subject=subject, back=page_of(form), is_step=True)
-        too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(form)}"
+        too_long = f"the batch has too many calls to be counted here; use `voiceflow {self.instead}` instead"
         async with _within(COUNTING_LIMIT, too_long):
             return await PageAction.confirmation(self, form, operator)
 
@@ -353,6 +341,7 @@ class _RedialBatch(_OfBatch):
     """The redial of a batch by outcome."""
 
     undone = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
+    instead = "calls redial --batch"
 
     async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
         if form.all("outcome"):
@@ -385,14 +374,7 @@ class _EditBatch(_OfBatch):
     """The edit of a batch."""
 
     undone = "not all calls were edited in time: edit the batch again, which changes what is left"
-
-    def command(self, subject: PageForm) -> str:
-        given = [
-            word for name in EDITED if (text := subject.one(name)) for word in (f"--{name.replace('_', '-')}", text)
-        ]
-        batch = subject.exactly("batch") or "ID"
-        queue = ["--queue", subject.one("queue")] if subject.one("queue") else []
-        return shlex.join(["voiceflow", "batches", "edit", batch, *queue, *(given or ["--window", "HOURS"])])
+    instead = "batches edit"
 
     async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
         if any(form.one(name) for name in EDITED):
@@ -470,103 +452,45 @@ async def _within(limit: timedelta, otherwise: str) -> AsyncGenerator[None]:
         raise InvalidInputError(otherwise)
 
 
+_NOTED = (_NOTE,)
+_HELD_FOR = FormField(
+    "for", "Resume automatically after", help="Such as 10m or 2h. Leave this empty to hold until somebody resumes."
+)
+_VERDICT = FormField(
+    "verdict",
+    "What happened",
+    "choice",
+    required=True,
+    options=((_PLACED, "It was placed"), (_NOT_PLACED, "It was not placed")),
+)
+_TYPED = FormField("numbers", "Numbers, one on each line", "lines", required=True)
+_IN_FILE = (
+    *(_NUMBER_FILE, _NUMBER_COLUMNS, *_LIST, _COUNTRY_COLUMN),
+    FormField("skip", "Skip lines that are not numbers", "tick"),
+    FormField("show", "Only show what the file holds, and store nothing", "tick"),
+)
+_OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN)
+_OUTCOME = ("queue", "batch", "outcome", "times")
 ACTS = (
-    PageAction(
-        "hold",
-        Hold,
-        "hold",
-        (
-            _NOTE,
-            FormField(
-                "for",
-                "Resume automatically after",
-                help="Such as 10m or 2h. Leave this empty to hold until somebody resumes.",
-            ),
-        ),
-        "--note …",
-    ),
-    PageAction("resume", Resume, "resume", (_NOTE,), "--note …"),
-    _EditBatch("edit-batch", EditBatch, "batches edit", (_NOTE,), hidden=("queue", "batch", *EDITED)),
-    PageAction("release-staged", ReleaseStaged, "resume", (_NOTE,), "--staged --note …"),
-    PageAction("discard-staged", DiscardStaged, "calls cancel", (_NOTE,), "--staged --note …"),
-    PageAction("cancel-batch", CancelBatch, "calls cancel", (_NOTE,), "--note …"),
-    PageAction("cancel-call", CancelCall, "calls cancel", (_NOTE,), "--note …", argument="call"),
-    _Redial("redial", Redial, "calls redial", (_NOTE,), "--note …", argument="call"),
-    _RedialBatch(
-        "redial-batch",
-        RedialBatch,
-        "calls redial",
-        (_NOTE,),
-        "--outcome {outcome} --note …",
-        hidden=("queue", "batch", "outcome", "times"),
-    ),
-    _Resolve(
-        "resolve",
-        Resolve,
-        "calls resolve",
-        (
-            FormField(
-                "verdict",
-                "What happened",
-                "choice",
-                required=True,
-                options=((_PLACED, "It was placed"), (_NOT_PLACED, "It was not placed")),
-            ),
-            FormField("note", "How you know", required=True),
-        ),
-        "--placed|--not-placed --note …",
-        argument="call",
-        back_page=DOUBTS,
-    ),
-    _Suppress(
-        "suppress",
-        Suppress,
-        "suppress add NUMBER",
-        (FormField("numbers", "Numbers, one on each line", "lines", required=True), *_LIST),
-        "--note …",
-        hidden=(),
-        back_page=SUPPRESSION,
-    ),
-    PageAction(
-        "unsuppress",
-        Unsuppress,
-        "suppress remove",
-        (_NOTE,),
-        "--note …",
-        argument="number",
-        hidden=("number",),
-        back_page=SUPPRESSION,
-    ),
-    _NumbersOfFile(
-        "import-numbers",
-        ImportNumbers,
-        "suppress import FILE",
-        (
-            _NUMBER_FILE,
-            _NUMBER_COLUMNS,
-            *_LIST,
-            _COUNTRY_COLUMN,
-            FormField("skip", "Skip lines that are not numbers", "tick"),
-            FormField("show", "Only show what the file holds, and store nothing", "tick"),
-        ),
-        "--note …",
-        hidden=(),
-        back_page=SUPPRESSION,
-    ),
-    _NumbersOfFile(
-        "take-back-numbers",
-        TakeBackFile,
-        "suppress remove --file FILE",
-        (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN),
-        "--note …",
-        hidden=(),
-        back_page=SUPPRESSION,
-    ),
+    PageAction("hold", Hold, (_NOTE, _HELD_FOR)),
+    PageAction("resume", Resume, _NOTED),
+    _EditBatch("edit-batch", EditBatch, _NOTED, hidden=("queue", "batch", *EDITED)),
+    PageAction("release-staged", ReleaseStaged, _NOTED),
+    PageAction("discard-staged", DiscardStaged, _NOTED),
+    PageAction("cancel-batch", CancelBatch, _NOTED),
+    PageAction("cancel-call", CancelCall, _NOTED),
+    _Redial("redial", Redial, _NOTED),
+    _RedialBatch("redial-batch", RedialBatch, _NOTED, hidden=_OUTCOME),
+    _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
+    _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
+    PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
+    _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),
+    _NumbersOfFile("take-back-numbers", TakeBackFile, _OFF_LIST, hidden=(), back_page=SUPPRESSION),
 )
 
 
 class PageActing:
-    """The actions of operators, each with its question. Other people see the command to type instead.
+    """The actions of operators, each with its question.
 
     Work that takes long is done in another `process`.
     """
@@ -577,10 +501,6 @@ class PageActing:
         self._acts = {each.name: each for each in ACTS}
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
-    def commands(self, name: str, subject: Mapping[str, str]) -> str:
-        """The command line that does the same as an action."""
-        return self._acts[name].command(PageForm(subject.items()))
-
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
         """The question before an action. Raises StoreError."""
         act = self._acts.get(asked.name)
@@ -588,7 +508,7 @@ class PageActing:
             return _no_such_action()
         form = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
         if not session.may_act:
-            return only_operators(act.command(form))
+            return only_operators()
         try:
             return _question(act, await act.confirmation(form, self._operator), session)
         except _REFUSALS as error:
@@ -600,7 +520,7 @@ class PageActing:
         if act is None:
             return _no_such_action()
         if not session.may_act:
-            return only_operators(None)
+            return only_operators()
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
@@ -651,7 +571,6 @@ def _no_such_action() -> Page:
     return problem(404, "No such action", "All actions can be reached by the buttons on the pages.")
 
 
-def only_operators(command: str | None) -> Page:
-    """The page for people who may not act: the command to type instead."""
-    how = f" Or run this command on a machine with the store: {command}" if command else ""
-    return problem(403, "Only operators may do this", f"Sign in with VOICEFLOW_UI_OPERATOR_SECRET.{how}")
+def only_operators() -> Page:
+    """The page for people who may not act."""
+    return problem(403, "Only operators may do this", "Sign in with VOICEFLOW_UI_OPERATOR_SECRET.")

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.actions import Operator
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess
@@ -125,7 +125,7 @@ _UNSURE = "The action may or may not have been carried out. Before you repeat it
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
 _log = structlog.get_logger("voiceflow.console")
 
-_SLOW = {SECTION: time_limits.ACTION, campaigns.SECTION: time_limits.WORK, exports.SECTION: time_limits.WORK}
+_SLOW = {SECTION: limits.ACTION, campaigns.SECTION: limits.WORK, exports.SECTION: limits.WORK}
 LIVE = b"x-voiceflow-live"
 """The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
 _HEADERS = {
@@ -155,7 +155,7 @@ class Pages:
         settings: Settings,
         *,
         menus: Sequence[Menu] = (),
-        store_limit: timedelta = time_limits.PAGE,
+        store_limit: timedelta = limits.PAGE,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
@@ -208,7 +208,7 @@ class Pages:
             file = self._static.answer(asked.name, version=asked.query.get("v"))
             if file is not None:
                 return file
-        limit = self._store_limit if reads else time_limits.ACTION.total_seconds()
+        limit = self._store_limit if reads else limits.ACTION.total_seconds()
         if asked.section in _SLOW:
             limit = _SLOW[asked.section].total_seconds()
         try:
@@ -270,7 +270,7 @@ class Pages:
 
     async def _campaign(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         if not session.may_act:
-            return only_operators("voiceflow enqueue people.csv --dry-run")
+            return only_operators()
         if scope["method"] != "POST":
             return await self._campaigns.open(session)
         result = await self._campaigns.answer(scope, receive, session)
@@ -289,9 +289,7 @@ class Pages:
             page = await route(self._store, replace(asked, is_poll=True))
             if isinstance(page, Response) or not page.is_live:
                 return None
-            return self._renderer.draw(
-                page, asked, live_only=True, may_act=session.may_act, command=self.acting.commands
-            )
+            return self._renderer.draw(page, asked, live_only=True, may_act=session.may_act)
 
         part = await self._live.get((session.role, asked.path, *sorted(asked.query.items()), asked.home), make)
         if part is None:  # the page has no live part, or does not exist any more
@@ -306,7 +304,5 @@ class Pages:
         if isinstance(page, Response):
             return page
         may_act = session is not None and session.may_act
-        html = self._renderer.draw(
-            page, asked, session=session, may_act=may_act, told=said, command=self.acting.commands
-        )
+        html = self._renderer.draw(page, asked, session=session, may_act=may_act, told=said)
         return Response(html, page.status, page.headers)

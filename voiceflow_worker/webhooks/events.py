@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StaleJobError, StoreError
@@ -84,8 +84,8 @@ class EventEndpoint:
     metrics: Metrics
     progress: CallProgress | None = None
     on_event: AnswersEvents | None = None
-    store_limit: timedelta = time_limits.EVENT
-    event_limit: timedelta = time_limits.KEY_PRESS
+    store_limit: timedelta = limits.EVENT
+    event_limit: timedelta = limits.KEY_PRESS
     first: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)

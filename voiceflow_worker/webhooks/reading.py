@@ -18,9 +18,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.asgi import time_limits
-from voiceflow_worker.asgi.compression import DEFLATE, GZIP, READABLE, decompressed
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, RefusedSenders
+from voiceflow_worker.asgi.limits import DEFLATE, GZIP, READABLE, decompressed
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import (
@@ -120,7 +120,7 @@ class WebhookAnswer:
 class RequestReader:
     """The reader of bodies from admitted senders. Each body must arrive within the `read_limit`."""
 
-    def __init__(self, gatekeeper: Gatekeeper, *, read_limit: timedelta = time_limits.BODY) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, *, read_limit: timedelta = limits.BODY) -> None:
         self._gatekeeper = gatekeeper
         self._read_limit = read_limit.total_seconds()
         self.refused: RefusedSenders = RefusedSenders()

@@ -1,0 +1,58 @@
+"""What each request may take: the time limits of all that a receiver serves, and the length of an unpacked body.
+
+`docs/deploy/README.md` has the time limits as a table, for proxies too.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from datetime import timedelta
+from io import BytesIO
+from typing import Final
+
+CONNECTION: Final = timedelta(seconds=75)
+"""How long a connection without a request is kept after an answer: longer than proxies and senders keep theirs (60 s,
+as a rule). Whoever sends an event on a connection that is closed in this moment has lost it."""
+HEAD: Final = timedelta(seconds=10)
+"""The headers of a request end within it, or their connection is ended."""
+BODY: Final = timedelta(seconds=10)
+"""The body of an event, or of a request to /v1, arrives within it."""
+UPLOAD: Final = timedelta(seconds=60)
+"""An uploaded file arrives within it."""
+EVENT: Final = timedelta(seconds=4)
+"""An event is stored and answered within it, or answered with 503."""
+KEY_PRESS: Final = timedelta(seconds=10)
+"""A key press in a menu is answered within it."""
+PAGE: Final = timedelta(seconds=10)
+"""A page of the console is read within it."""
+ACTION: Final = timedelta(seconds=60)
+"""An action in the console, and the question before it."""
+WAIT: Final = timedelta(seconds=60)
+"""The longest `?wait=` of /v1."""
+WORK: Final = timedelta(minutes=10)
+"""A campaign is previewed or started, or a report is exported, within it: a million calls take some minutes."""
+
+GZIP, DEFLATE = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_LAYERS = 2
+"""The most times that a body is decompressed: once by its sender, once by a proxy."""
+READABLE = frozenset({"gzip", "x-gzip", "identity", ""})
+"""The values of Content-Encoding whose bodies, if they cannot be read, are no fault of their encoding."""
+
+
+def decompressed(content: bytes, *, longest: int) -> bytes:
+    """The body without its compression by gzip or deflate. If it is too long, its first `longest` + 1 bytes.
+
+    Its bytes decide, and not Content-Encoding, because a proxy may change one and not the other: JSON begins neither as
+    gzip nor as deflate does. A damaged body is returned as it is.
+    """
+    for _ in range(_LAYERS):
+        try:
+            if content.startswith(GZIP):
+                with gzip.GzipFile(fileobj=BytesIO(content)) as packed:
+                    content = packed.read(longest + 1)
+            elif content.startswith(DEFLATE):
+                content = zlib.decompressobj().decompress(content, longest + 1)
+        except (OSError, EOFError, zlib.error):
+            return content
+    return content
