@@ -28,9 +28,8 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.service.alarms import Alarms, Alert, Alerts, HeardAlerts
 from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_menu import OVER, TAKEN, acknowledge
 from voiceflow_worker.service.escalation_state import EscalationStatus, Wording
-from voiceflow_worker.service.escalations import Escalations, advance_all, blocked_here
+from voiceflow_worker.service.escalations import OVER, TAKEN, Escalations, acknowledge, advance_all, blocked_here
 
 __all__ = ["store"]
 pytestmark = pytest.mark.anyio

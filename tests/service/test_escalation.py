@@ -30,10 +30,9 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.jobs.job import KeyPress, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_menu import acknowledge
 from voiceflow_worker.service.escalation_state import EscalationRecord, EscalationStatus
 from voiceflow_worker.service.escalation_store import OPEN
-from voiceflow_worker.service.escalations import Escalations, advance_all, advancing
+from voiceflow_worker.service.escalations import Escalations, acknowledge, advance_all, advancing
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
@@ -741,7 +740,9 @@ async def test_open_escalations_are_listed_in_their_order_and_ended_ones_from_a_
     of_another_version = {"default.escalation-1": '{"a": 1}'}
     for name, value in ("louder", True), ("window", "later"):
         fields = {**escalation().as_json(), name: value}
-        newer = replace(EscalationRecord.new(escalation(), key="4", request_digest="", at=begun), escalation=fields)
+        newer = replace(
+            EscalationRecord.new(escalation(), unique_key="4", request_digest="", at=begun), escalation=fields
+        )
         of_another_version[f"default.escalation-{name}"] = newer.text()
     await text_records(store, OPEN).within("default").put(of_another_version)
     for key in ("3", "1"):

@@ -3,14 +3,16 @@
 An alert is known by its fingerprint; who tells it, and in which group, make no other of it. For each fingerprint there
 is a record: when it was over, and for each who is to be called, its newest escalation with the start of which that
 tells. An acknowledgement holds for this start: one that is later has an escalation again, after the `rest`. What fires
-anew for the same people joins the escalation that waits for their phone, until its call leaves. Every change is a
-compare-and-swap of these records, in one write with the escalation. So of two notifications at once, one begins the
-escalation, and the other finds it; and nothing is lost if the process dies, or its answer.
+anew for the same people joins the escalation that waits for their phone, until its call leaves: what one call may tell
+together has such a record too. Every change is a compare-and-swap of these records, in one write with the escalation.
+So of two notifications at once, one begins the escalation, and the other finds it; and nothing is lost if the process
+dies, or its answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -40,9 +42,6 @@ from voiceflow_worker.service.escalations import Escalations, digest_of
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-GROUPS = "alarm-group"
-"""Namespace, in the group of the queue: the newest escalation of alerts for the same people with the same fields, by
-their digest."""
 REMEMBERED = timedelta(minutes=5)
 """For so long, a firing of an alert that was over before it began is a delayed one, and calls nobody."""
 _OVER_KEPT = timedelta(days=7)
@@ -167,7 +166,7 @@ class _Judged(Enum):
 
 
 _Known = Mapping[str, tuple[str | None, AlarmRecord]]
-"""The text of each record, None if there is none, and what it says, by the mark of the alert."""
+"""The text of each record, None if there is none, and what it says, by the mark of the alert or the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,6 @@ class _Told:
 
     firing: Mapping[str, Alert]
     known: _Known
-    newest: Mapping[str, str]
     escalation: Escalation
     wording: Wording | None
     target: str
@@ -233,7 +231,7 @@ class Alarms:
                 break
             conditions = [Same(ALARMS, self._queue, text, mark) for mark, text in over.items()]
             new = replace(found, record=found.record.with_alarms(dict.fromkeys(over, True)))
-            if new.record.state is EscalationState.OPEN and new.record.has_ended_alarms:
+            if new.record.is_open and new.record.has_ended_alarms:
                 await self._escalations.end(new, EscalationState.STOPPED, reason=RESOLVED, conditions=conditions)
             else:
                 await self._records.write(found, new.record, conditions=conditions)
@@ -259,10 +257,10 @@ class Alarms:
         target, begun = key or escalation.target(), dict[str, None]()
         plain, resting = (_group(escalation, wording, target, rests=rests) for rests in (False, True))
         while True:
-            known, newest = await self._read(alerts.firing), await self._newest([plain, resting])
-            told = _Told(alerts.firing, known, newest, escalation, wording, target)
-            ids = {mark: heard.escalation for mark in alerts.firing if (heard := told.heard(mark)) is not None}
-            found = await self._records.read([*ids.values(), *newest.values()])
+            known = await self._read([*alerts.firing, plain, resting])
+            told = _Told(alerts.firing, known, escalation, wording, target)
+            ids = {mark: heard.escalation for mark in known if (heard := told.heard(mark)) is not None}
+            found = await self._records.read(ids.values())
             now, judged = self._store.clock.now(), dict[_Judged, list[str]]()
             writes: list[tuple[str | None, Write]] = []
             again: dict[str, list[str]] = {}
@@ -282,12 +280,12 @@ class Alarms:
                     writes.append((None, Write(conditions=(*conditions, *unchanged), puts=tuple(puts))))
             for group, marks in new.items():
                 if marks:
-                    writes.append(self._joined(told, group, marks, found.get(newest.get(group, ""))))
-            for escalation_id, some in again.items():
-                each = found[escalation_id]
+                    writes.append(self._joined(told, group, marks, found.get(ids.get(group, ""))))
+            for standing_id, some in again.items():
+                each = found[standing_id]
                 on = each.record.with_alarms(dict.fromkeys(some, False)).restarted(each.size, escalation.rounds, at=now)
-                conditions, puts = self._firing(told, some, escalation_id)
-                writes.append((escalation_id, self._records.replacement(each, on, conditions=conditions, puts=puts)))
+                conditions, puts = self._firing(told, some, each.id)
+                writes.append((each.id, self._records.change(each.id, each, on, conditions=conditions, puts=puts)))
             done = await self._written(write for _, write in writes)
             begun |= {each: None for (each, _), was in zip(writes, done, strict=True) if was and each is not None}
             if all(done):
@@ -312,23 +310,22 @@ class Alarms:
             left_out = 0 if wording is None else wording.left_out
             return found.id, self._records.joining(found, alarms, left_out=left_out, conditions=conditions, puts=puts)
         escalation_id = f"{self._queue}.alarm-{new_revision()}"
-        conditions, puts = self._firing(told, marks, escalation_id)
-        conditions.append(Same(GROUPS, self._queue, told.newest.get(group), group))
-        puts.append(Put(GROUPS, self._queue, escalation_id, now + LONG_KEPT, member=group))
+        conditions, puts = self._firing(told, [*marks, group], escalation_id)
         record = EscalationRecord.new(
             told.escalation if wording is None else replace(told.escalation, say=wording.of(alarms)),
-            key=escalation_id.partition(".")[2], request_digest="", at=now, alarms=alarms, wording=wording,
+            unique_key=escalation_id.partition(".")[2], request_digest="", at=now, alarms=alarms, wording=wording,
             not_before=until, not_before_reason=why or "others like it may follow",
         )  # fmt: skip
-        return escalation_id, self._records.creation(escalation_id, record, conditions=conditions, puts=puts)
+        return escalation_id, self._records.change(escalation_id, None, record, conditions=conditions, puts=puts)
 
     def _firing(self, told: _Told, marks: Iterable[str], escalation_id: str) -> tuple[list[Condition], list[Put]]:
-        """The conditions and the records of alerts that fire, and have this escalation now."""
+        """The conditions and the records of alerts that fire, and of their group, which have this escalation now."""
         conditions: list[Condition] = []
         puts: list[Put] = []
         for mark in marks:
             text, record = told.known[mark]
-            heard = Heard(escalation=escalation_id, started_at=told.firing[mark].started_at)
+            alert = told.firing.get(mark)
+            heard = Heard(escalation=escalation_id, started_at=None if alert is None else alert.started_at)
             new = AlarmRecord(heard={**record.heard, told.target: heard})
             condition, put = self._swapped(mark, text, new, self._store.clock.now() + LONG_KEPT)
             conditions.append(condition)
@@ -347,18 +344,15 @@ class Alarms:
         answers = await self._store.write(BulkWrite(writes=all_of), now=self._store.clock.now())
         return [answer.result is Result.DONE for answer in answers]
 
-    async def _newest(self, groups: Sequence[str]) -> dict[str, str]:
-        """The newest escalations of these groups."""
-        keys = {GROUPS: [(self._queue, each) for each in groups]}
-        records = (await self._store.records(keys, now=self._store.clock.now()))[GROUPS]
-        return {record.member: record.value for record in records}
-
     async def _read(self, marks: Iterable[str]) -> dict[str, tuple[str | None, AlarmRecord]]:
         read: dict[str, tuple[str | None, AlarmRecord]] = {mark: (None, AlarmRecord()) for mark in marks}
         if read:
             keys = {ALARMS: [(self._queue, mark) for mark in read]}
             for each in (await self._store.records(keys, now=self._store.clock.now()))[ALARMS]:
-                read[each.member] = (each.value, _recalled(each.value))
+                record = AlarmRecord()
+                with suppress(ValueError):  # that of another version is replaced
+                    record = json_codec(AlarmRecord).value(each.value)
+                read[each.member] = (each.value, record)
         return read
 
 
@@ -388,7 +382,7 @@ def _judged(
         return _Judged.LATE
     if found is None:
         return _Judged.NEW
-    if found.record.state is EscalationState.OPEN:
+    if found.record.is_open:
         has_ended = any(each.ended for each in found.record.alarms if each.mark == alert.mark)
         return _Judged.NEW if has_ended else _Judged.KNOWN
     if record.over_at is not None or found.record.is_resolved or _is_news(alert, heard, found):
@@ -403,15 +397,6 @@ def _is_news(alert: Alert, heard: Heard | None, found: FoundEscalation | None) -
     if began is None or told is None or found is None:
         return began is not told
     return began > told or (began < told and found.record.ended_at is not None and told > found.record.ended_at)
-
-
-def _recalled(text: str) -> AlarmRecord:
-    """What a record says; an empty one for another version, which is replaced."""
-    try:
-        record: AlarmRecord = json_codec(AlarmRecord).value(text)
-    except ValueError:
-        return AlarmRecord()
-    return record
 
 
 def _time(value: object) -> datetime | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Self
 
 from voiceflow_worker.core.ports.identity import new_revision, queue_of
 from voiceflow_worker.core.ports.record_set import json_codec
@@ -194,28 +195,9 @@ class EscalationStatus:
             "resting_until": rfc3339(self.resting_until),
             "blocked": self.blocked,
             "may_ring": self.may_ring,
-            "acknowledged": None
-            if done is None
-            else {
-                "step": done.step,
-                "number": done.number,
-                "call_id": done.call_id,
-                "by": done.by,
-                "at": rfc3339(done.at),
-            },
+            "acknowledged": None if done is None else {**asdict(done), "at": rfc3339(done.at)},
             "alarms": [{"text": each.text, "ended": each.ended} for each in self.alarms],
-            "steps": [
-                {
-                    "step": each.step,
-                    "round": each.round,
-                    "number": each.number,
-                    "result": each.result,
-                    "message": each.message,
-                    "call_id": each.call_id,
-                    "at": rfc3339(each.at),
-                }
-                for each in self.steps
-            ],
+            "steps": [{**asdict(each), "at": rfc3339(each.at)} for each in self.steps],
             **{name: each for name, each in self.escalation.as_json().items() if name not in {"numbers", "batch"}},
         }
 
@@ -253,33 +235,13 @@ class EscalationRecord:
     token: str = field(default_factory=new_revision)
 
     @classmethod
-    def new(
-        cls,
-        escalation: Escalation,
-        *,
-        key: str,
-        request_digest: str,
-        at: datetime,
-        alarms: Sequence[Alarm] = (),
-        wording: Wording | None = None,
-        not_before: datetime | None = None,
-        not_before_reason: str | None = None,
-    ) -> EscalationRecord:
-        """The record of an escalation that begins now. With `not_before`, nobody is called earlier."""
-        rounds = escalation.rounds
+    def new(cls, escalation: Escalation, *, at: datetime, alarms: Sequence[Alarm] = (), **fields: Any) -> Self:
+        """The record of an escalation that begins now."""
+        last = None if escalation.rounds is None else escalation.rounds * len(escalation.numbers)
         return cls(
-            unique_key=key,
-            request_digest=request_digest,
-            escalation=escalation.as_json(),
-            created_at=at,
-            begun_at=at,
-            round_starts_at=at,
-            last=None if rounds is None else rounds * len(escalation.numbers),
-            alarms=as_stored_alarms(alarms),
-            wording=wording,
-            not_before=not_before,
-            not_before_reason=not_before_reason,
-        )
+            escalation=escalation.as_json(), created_at=at, begun_at=at, round_starts_at=at, last=last,
+            alarms=as_stored_alarms(alarms), **fields,
+        )  # fmt: skip
 
     def restarted(self, size: int, rounds: int | None, *, at: datetime) -> EscalationRecord:
         """The record of an escalation that had ended, for further rounds of `size` steps."""
@@ -299,6 +261,11 @@ class EscalationRecord:
         """The text of the record, with a new token."""
         renewed = replace(self, token=new_revision())
         return json_codec(EscalationRecord).text(renewed)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether further numbers may be called."""
+        return self.state is EscalationState.OPEN
 
     @property
     def listed_at(self) -> datetime:
@@ -336,7 +303,6 @@ class FoundEscalation:
     text: str
     escalation: Escalation
     jobs: Mapping[int, Job]
-    blocked: str | None = None
 
     @property
     def queue(self) -> str:
@@ -382,11 +348,7 @@ class FoundEscalation:
     def can_be_joined(self) -> bool:
         """Whether further alarms can be told by its first call, because that has not left."""
         job = self.jobs.get(1)
-        return (
-            self.record.state is EscalationState.OPEN
-            and self.record.step == 1
-            and (job is None or job.state is JobState.QUEUED)
-        )
+        return self.record.is_open and self.record.step == 1 and (job is None or job.state is JobState.QUEUED)
 
     @property
     def spoken(self) -> Escalation:
@@ -433,8 +395,8 @@ class FoundEscalation:
         if done is not None and done.call_id == job.id:
             return f"acknowledged with key {self.escalation.key}"
         if job.answer == "yes":
-            late = self.record.state is not EscalationState.OPEN
-            return f"pressed {self.escalation.key} after it had ended" if late else f"pressed {self.escalation.key}"
+            late = "" if self.record.is_open else " after it had ended"
+            return f"pressed {self.escalation.key}{late}"
         if (known := _WORDS.get(result_of(job))) is not None:
             return known.format(key=self.escalation.key)
         reason = f": {job.reason}" if job.reason else ""
@@ -469,10 +431,10 @@ class FoundEscalation:
             message=f"was not called: {why}", at=at,
         )  # fmt: skip
 
-    def shown(self) -> EscalationStatus:
+    def shown(self, *, blocked: str | None = None, may_ring: int = 0) -> EscalationStatus:
         """The escalation with what its calls say now."""
         record = self.record
-        quiet_until = record.not_before if record.state is EscalationState.OPEN and record.step == 1 else None
+        quiet_until = record.not_before if record.is_open and record.step == 1 else None
         return EscalationStatus(
             id=self.id,
             queue=self.queue,
@@ -488,7 +450,8 @@ class FoundEscalation:
             alarms=record.alarms,
             resting_until=quiet_until if not self.jobs else None,
             not_before_reason=record.not_before_reason,
-            blocked=self.blocked,
+            blocked=blocked,
+            may_ring=may_ring,
         )
 
     def _shown_steps(self) -> Iterator[EscalationStep]:
@@ -500,8 +463,11 @@ class FoundEscalation:
             if job is not None and job.body and job.state is not JobState.CANCELLED:
                 is_newer = job.answer == "yes" or job.state.is_final
             yield self.of_call(finished.step, job) if job is not None and is_newer else finished
-        is_open = record.state is EscalationState.OPEN
-        last = self.round_of(record.step) * self.size if is_open or (record.step - 1) % self.size else record.step - 1
+        last = (
+            self.round_of(record.step) * self.size
+            if record.is_open or (record.step - 1) % self.size
+            else record.step - 1
+        )
         if record.last is not None and last >= record.last:
             last = record.last + len(record.owed)
         for step in range(record.step, last + 1):
@@ -510,7 +476,7 @@ class FoundEscalation:
                 yield self.of_call(step, job)
                 continue
             done = record.acknowledged
-            why = "earlier numbers come first" if is_open else record.reason or "the escalation has ended"
+            why = "earlier numbers come first" if record.is_open else record.reason or "the escalation has ended"
             why = why if done is None else f"{done.who} acknowledged before"
             yield EscalationStep(
                 step=step, round=self.round_of(step), number=self.number(step), result="not_called",

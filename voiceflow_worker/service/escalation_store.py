@@ -43,7 +43,7 @@ from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_state import UNSENT, Alarm, EscalationRecord, EscalationState, FoundEscalation
+from voiceflow_worker.service.escalation_state import UNSENT, Alarm, EscalationRecord, FoundEscalation
 
 OPEN: Final = "escalation"
 LISTED: Final = "escalation-list"
@@ -69,10 +69,11 @@ class QueueSnapshot:
         return gate if gate is not None and gate.state is GateState.CANCELLED else None
 
     def blocked(self, found: FoundEscalation) -> tuple[str, str] | None:
-        """Why nothing can call for an open escalation, in one word and as a clause; None if something can."""
+        """Why nothing can call for an escalation, as a word and a clause; None if something can, or if it has ended."""
         job = found.jobs.get(found.record.step)
         is_resting = found.record.not_before is not None and self.at < found.record.not_before
-        if (job is not None and job.state not in UNSENT) or found.is_over or is_resting:
+        is_under_way = job is not None and job.state not in UNSENT
+        if not found.record.is_open or is_under_way or found.is_over or is_resting:
             return None
         within = found.escalation.answer_within
         for gate in self.gates.values():
@@ -168,55 +169,30 @@ class EscalationStore:
         is_end = len(members) < limit
         return [found[each] for each in ids if each in found], None if is_end or not members else members[-1]
 
-    def creation(
+    def change(
         self,
         escalation_id: str,
-        record: EscalationRecord,
-        *,
-        conditions: Iterable[Condition] = (),
-        puts: Iterable[Put] = (),
-    ) -> Write:
-        """The write of a new escalation."""
-        name = self.queue.name
-        return Write(
-            conditions=(
-                Same(OPEN, name, None, escalation_id),
-                Same(ENDED_ESCALATION, escalation_id, None),
-                *conditions,
-            ),
-            puts=(
-                Put(OPEN, name, record.text(), None, member=escalation_id),
-                Put(LISTED, name, "", None, member=_list_key(record.listed_at, escalation_id)),
-                *puts,
-            ),
-        )
-
-    def replacement(
-        self,
-        found: FoundEscalation,
+        was: FoundEscalation | None,
         new: EscalationRecord,
         *,
         conditions: Iterable[Condition] = (),
         puts: Iterable[Put] = (),
     ) -> Write:
-        """The write that replaces the record of an escalation, if it is still the one that was read."""
-        name, now = self.queue.name, self.store.clock.now()
-        stored: list[Put] = []
-        drops: list[Drop] = []
-        if new.state is EscalationState.OPEN:
-            stored.append(Put(OPEN, name, new.text(), None, member=found.id))
-        else:
-            stored.append(Put(ENDED_ESCALATION, found.id, new.text(), now + LONG_KEPT))
-        if _is_open(found) != (new.state is EscalationState.OPEN):
-            was_open = _is_open(found)
-            group, member = (name, found.id) if was_open else (found.id, "")
-            drops.append(Drop(OPEN if was_open else ENDED_ESCALATION, group, found.text, member))
-        was, at = _list_key(found.record.listed_at, found.id), _list_key(new.listed_at, found.id)
-        if was != at:
-            drops.append(Drop(LISTED, name, None, was))
-            ends_at = None if new.state is EscalationState.OPEN else now + LONG_KEPT
+        """The write that begins an escalation, or replaces its record if that is still as it `was` read."""
+        ends_at = None if new.is_open else self.store.clock.now() + LONG_KEPT
+        stored, drops = [self.put(escalation_id, new)], list[Drop]()
+        before, at = None, _list_key(new.listed_at, escalation_id)
+        name = self.queue.name
+        as_was = [Same(OPEN, name, None, escalation_id), Same(ENDED_ESCALATION, escalation_id, None)]
+        if was is not None:
+            as_was, before = [self.unchanged(was)], _list_key(was.record.listed_at, escalation_id)
+            if was.record.is_open != new.is_open:
+                namespace, group, member = _place(escalation_id, is_open=was.record.is_open)
+                drops.append(Drop(namespace, group, was.text, member))
+        if before != at:
+            drops += [] if before is None else [Drop(LISTED, name, None, before)]
             stored.append(Put(LISTED, name, "", ends_at, member=at))
-        return Write(conditions=(self.unchanged(found), *conditions), puts=(*stored, *puts), drops=tuple(drops))
+        return Write(conditions=(*as_was, *conditions), puts=(*stored, *puts), drops=tuple(drops))
 
     def joining(
         self,
@@ -229,7 +205,7 @@ class EscalationStore:
     ) -> Write:
         """The write by which the first call of an escalation tells further alarms, if it has not left."""
         new = found.record.joined(alarms, left_out=left_out)
-        write = self.replacement(found, new, conditions=conditions, puts=puts)
+        write = self.change(found.id, found, new, conditions=conditions, puts=puts)
         if (job := found.jobs.get(new.step)) is None:
             return write
         told = replace(found, record=new)
@@ -239,13 +215,14 @@ class EscalationStore:
 
     def unchanged(self, found: FoundEscalation) -> Same:
         """That nobody has changed the escalation since it was read."""
-        if _is_open(found):
-            return Same(OPEN, found.queue, found.text, found.id)
-        return Same(ENDED_ESCALATION, found.id, found.text)
+        namespace, group, member = _place(found.id, is_open=found.record.is_open)
+        return Same(namespace, group, found.text, member)
 
-    def open_put(self, found: FoundEscalation, record: EscalationRecord) -> Put:
-        """The next record of an open escalation, with a token of its own, as a compare-and-swap wants it."""
-        return Put(OPEN, found.queue, record.text(), None, member=found.id)
+    def put(self, escalation_id: str, record: EscalationRecord) -> Put:
+        """The next record of an escalation, with a token of its own, as a compare-and-swap wants it."""
+        namespace, group, member = _place(escalation_id, is_open=record.is_open)
+        ends_at = None if record.is_open else self.store.clock.now() + LONG_KEPT
+        return Put(namespace, group, record.text(), ends_at, member=member)
 
     async def write(
         self,
@@ -261,7 +238,7 @@ class EscalationStore:
         Returns False if something has changed since it was read. Raises StoreError.
         """
         now = self.store.clock.now()
-        writes = [self.replacement(found, new, conditions=conditions)]
+        writes = [self.change(found.id, found, new, conditions=conditions)]
         for job in takes_back:
             ended = lifecycle.cancel(job, at=now, reason=reason, policy=self.queue.policy)
             writes.append(changed(job, ended, at=now)[1])
@@ -288,8 +265,9 @@ def key_of(escalation_id: str, step: int) -> str:
     return f"{escalation_id}/{step}"
 
 
-def _is_open(found: FoundEscalation) -> bool:
-    return found.record.state is EscalationState.OPEN
+def _place(escalation_id: str, *, is_open: bool) -> tuple[str, str, str]:
+    """The namespace, group and member of an escalation that is open, or has ended."""
+    return (OPEN, queue_of(escalation_id), escalation_id) if is_open else (ENDED_ESCALATION, escalation_id, "")
 
 
 def _list_key(at: datetime, escalation_id: str) -> str:

@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import structlog
@@ -40,7 +40,7 @@ from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Result
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.reporting.story import closed_in_words
-from voiceflow_worker.core.writes import ESCALATION
+from voiceflow_worker.core.writes import ESCALATION, escalation_of
 from voiceflow_worker.errors import (
     CallFlowError,
     EscalationNotFoundError,
@@ -52,6 +52,9 @@ from voiceflow_worker.errors import (
     StoreVersionError,
     SuppressedNumberError,
 )
+from voiceflow_worker.ivr.approval import ApprovalMenu, confirmed
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.menu import Again, End, Menu
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.admission import key_findings, text_findings
@@ -94,7 +97,8 @@ _RESULT_BY_WAIT: Mapping[ReasonKind | None, str] = {
     ReasonKind.MAX_PER_PERSON: "number_busy",
     ReasonKind.WINDOW: "outside_window",
 }
-_DONE = {"acknowledge": "acknowledged", "stop": "stopped"}
+_ACTIONS = {EscalationState.ACKNOWLEDGED: "acknowledge", EscalationState.STOPPED: "stop"}
+_MAY_END = frozenset({EscalationState.OPEN, EscalationState.UNANSWERED})
 _ENDED: Counter[EscalationState] = Counter()
 _BLOCKED: dict[tuple[str, str], int] = {}
 
@@ -136,13 +140,13 @@ class Escalations:
             raise CallFlowError(problems)
         escalation_id, now = self.id_of(key), self._store.clock.now()
         digest = digest_of(escalation.as_json() if request is None else request)
-        record = EscalationRecord.new(escalation, key=key, request_digest=digest, at=now)
+        record = EscalationRecord.new(escalation, unique_key=key, request_digest=digest, at=now)
         batch = escalation.batch_id or escalation_id.partition(".")[2]
         entry = AuditEntry.of(
             Actor.of(by), "escalate", at=now, queue=self.queue.name, batch=batch, numbers=escalation.numbers,
             result=f"began escalation {escalation_id}",
         )  # fmt: skip
-        write = self._records.creation(escalation_id, record, puts=() if by is None else entry.puts())
+        write = self._records.change(escalation_id, None, record, puts=() if by is None else entry.puts())
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return StartedEscalation(await self.advance(escalation_id), created=True)
@@ -184,9 +188,9 @@ class Escalations:
     async def get(self, escalation_id: str) -> EscalationStatus:
         """The escalation as it is now. Raises `EscalationNotFoundError` and StoreError."""
         found = await self._records.get(escalation_id)
-        if found.record.state is not EscalationState.OPEN:
+        if not found.record.is_open:
             return found.shown()
-        return _with_blocked(found, await self._records.snapshot([found.batch_id])).shown()
+        return _shown(found, await self._records.snapshot([found.batch_id]))
 
     async def recent(self, *, since: datetime | None = None) -> list[EscalationStatus]:
         """The open escalations, and those that have ended since a time, by their start. Raises StoreError.
@@ -199,7 +203,7 @@ class Escalations:
             page, after = await self._records.listed(after=after, limit=200, since=since)
             found |= {each.id: each for each in page}
         snapshot = await self._records.snapshot({each.batch_id for each in found.values()})
-        shown = [_with_blocked(each, snapshot).shown() for each in found.values()]
+        shown = [_shown(each, snapshot) for each in found.values()]
         return sorted(shown, key=lambda each: (each.created_at, each.id))
 
     async def page(self, *, after: str = "", limit: int = 100) -> tuple[list[EscalationStatus], str | None]:
@@ -232,35 +236,41 @@ class Escalations:
         """
         if findings := text_findings({"reason": reason}):
             raise CallFlowError(findings)
-        async with self._audited(escalation_id, "stop", by=by, note=reason) as audited:
-            return await audited._stop(escalation_id, reason)  # noqa: SLF001 - the same class
+        return await self._order(escalation_id, EscalationState.STOPPED, by=by, reason=reason)
 
-    @asynccontextmanager
-    async def _audited(
-        self, escalation_id: str, action: str, *, by: str | Actor | None, note: str | None = None
-    ) -> AsyncGenerator[Escalations]:
-        """These escalations, for one action of a person: its first write keeps the entry of the audit log too."""
+    async def _order(
+        self, escalation_id: str, state: EscalationState, *, by: str | Actor | None, **how: Any
+    ) -> EscalationStatus:
+        """End an escalation for a person; its first write keeps the entry of the audit log too."""
         found, now = await self._records.get(escalation_id), self._store.clock.now()
         entry = AuditEntry.of(
-            Actor.of(by), action, at=now, note=note, queue=self.queue.name, batch=found.batch_id,
+            Actor.of(by), _ACTIONS[state], at=now, note=how.get("reason"), queue=self.queue.name, batch=found.batch_id,
             numbers=found.escalation.numbers,
         )  # fmt: skip
         async with audited(self._store, entry) as store:
-            yield Escalations(CallQueue(store.store, self.queue.name, policy=self.queue.policy))
-            store.result = f"{_DONE[action]} escalation {escalation_id}"
+            queue = CallQueue(store.store, self.queue.name, policy=self.queue.policy)
+            status = await Escalations(queue)._ended(escalation_id, state, **how)  # noqa: SLF001 - the same class
+            store.result = f"{state.value} escalation {escalation_id}"
+        return status
 
-    async def _stop(self, escalation_id: str, reason: str) -> EscalationStatus:
-        while True:
-            found = await self._records.get(escalation_id)
-            match found.record.state:
-                case EscalationState.OPEN:
-                    await self.end(found, EscalationState.STOPPED, reason=reason)
-                case EscalationState.UNANSWERED:
-                    now = self._store.clock.now()
-                    stopped = replace(found.record, state=EscalationState.STOPPED, reason=reason, ended_at=now)
-                    await self._records.write(found, stopped)
-                case _:
-                    return await self.until_left(found)
+    async def _ended(
+        self,
+        escalation_id: str,
+        state: EscalationState,
+        *,
+        reason: str | None = None,
+        name: str | None = None,
+        call: Job | None = None,
+    ) -> EscalationStatus:
+        """End an escalation that is open or unanswered, for somebody with a name, or for who pressed the key."""
+        while (found := await self._records.get(escalation_id)).record.state in _MAY_END:
+            done = None
+            if state is EscalationState.ACKNOWLEDGED:
+                done = Acknowledgement(at=self._store.clock.now(), by=name)
+                if call is not None:
+                    done = replace(done, step=found.step_of(call), number=call.number, call_id=call.id)
+            await self.end(found, state, reason=reason, done=done)
+        return await self.until_left(found, but=call)
 
     async def until_left(self, found: FoundEscalation, *, but: Job | None = None) -> EscalationStatus:
         """Wait until the calls of an escalation that were about to leave have left or gone back; returns it, ended.
@@ -272,7 +282,7 @@ class Escalations:
         if any(job.state is JobState.SENDING for job in found.jobs.values()):
             but_id = None if but is None else but.id
             left = await until_left(self._store, [self.queue.name], batch_id=found.batch_id, but=but_id)
-        return replace(found.shown(), may_ring=left)
+        return found.shown(may_ring=left)
 
     async def acknowledge(
         self, escalation_id: str, *, by: str | Actor | None = None, call: Job | None = None
@@ -287,26 +297,8 @@ class Escalations:
         if findings := text_findings({"by": name}):
             raise CallFlowError(findings)
         if call is not None:
-            return await self._acknowledge(escalation_id, None, call)
-        async with self._audited(escalation_id, "acknowledge", by=by) as audited:
-            return await audited._acknowledge(escalation_id, name, None)  # noqa: SLF001 - the same class
-
-    async def _acknowledge(self, escalation_id: str, by: str | None, call: Job | None) -> EscalationStatus:
-        while True:
-            found = await self._records.get(escalation_id)
-            record, now = found.record, self._store.clock.now()
-            done = Acknowledgement(at=now, by=by)
-            if call is not None:
-                done = Acknowledgement(at=now, step=found.step_of(call), number=call.number, call_id=call.id)
-            match record.state:
-                case EscalationState.OPEN:
-                    await self.end(found, EscalationState.ACKNOWLEDGED, done=done)
-                case EscalationState.UNANSWERED:
-                    late = replace(record, state=EscalationState.ACKNOWLEDGED, acknowledged=done, ended_at=now)
-                    if await self._records.write(found, late):
-                        _ENDED[EscalationState.ACKNOWLEDGED] += 1
-                case _:
-                    return await self.until_left(found, but=call)
+            return await self._ended(escalation_id, EscalationState.ACKNOWLEDGED, call=call)
+        return await self._order(escalation_id, EscalationState.ACKNOWLEDGED, by=by, name=name)
 
     async def advance(self, escalation_id: str) -> EscalationStatus:
         """Carry on with an escalation as far as it goes now, and return it.
@@ -315,11 +307,11 @@ class Escalations:
         """
         while True:
             found = await self._records.get(escalation_id)
-            if found.record.state is not EscalationState.OPEN:
+            if not found.record.is_open:
                 return found.shown()
             snapshot = await self._records.snapshot([found.batch_id])
             if not await self._take_step(found, snapshot):
-                return _with_blocked(found, snapshot).shown()
+                return _shown(found, snapshot)
 
     async def look(self, texts: Mapping[str, str]) -> Counter[str]:
         """Carry on with open escalations, by their records. Returns how many are blocked, by the reason.
@@ -404,7 +396,7 @@ class Escalations:
                 data=found.data(),
                 menu=ESCALATION,
             )
-            unchanged, put = self._records.unchanged(found), self._records.open_put(found, record)
+            unchanged, put = self._records.unchanged(found), self._records.put(found.id, record)
             await self.queue.admitter.admit_all([request], conditions=[unchanged], puts=[put])
         except (IntakeError, KeyConflictError):
             return None  # somebody else has carried on with it
@@ -443,7 +435,7 @@ class Escalations:
         done: Acknowledgement | None = None,
         conditions: Iterable[Condition] = (),
     ) -> bool:
-        """End an open escalation, if its record is still the one that was read. Its unsent calls are cancelled with it.
+        """End an escalation, if its record is still the one that was read. Its unsent calls are cancelled with it.
 
         Returns False if something has changed since it was read. Raises StoreError.
         """
@@ -478,10 +470,9 @@ def _kept_steps(found: FoundEscalation, now: datetime) -> tuple[EscalationStep, 
     return tuple(filter(is_kept, found.record.finished_steps))
 
 
-def _with_blocked(found: FoundEscalation, snapshot: QueueSnapshot) -> FoundEscalation:
-    if found.record.state is not EscalationState.OPEN or (why := snapshot.blocked(found)) is None:
-        return found
-    return replace(found, blocked=why[1])
+def _shown(found: FoundEscalation, snapshot: QueueSnapshot) -> EscalationStatus:
+    why = snapshot.blocked(found)
+    return found.shown(blocked=None if why is None else why[1])
 
 
 def digest_of(value: object) -> str:
@@ -534,3 +525,33 @@ async def advancing(
             yield
         finally:
             group.cancel_scope.cancel()
+
+
+OVER = "Thank you. This alarm is over already. There is nothing left to do."
+TAKEN = "Thank you. Somebody has acknowledged this alarm already."
+
+escalation_menu: Menu = ApprovalMenu(ESCALATION)
+"""The menu of the calls of escalations, served by every receiver: who presses the key has acknowledged."""
+
+
+@escalation_menu.capture(max_digits=1, complete_on_hash=False)
+async def acknowledge(caller: Caller) -> End | Again:
+    """Acknowledge the escalation of this call before the person hears so; say so if it has ended meanwhile.
+
+    When the person hears the confirmation, nobody else is called any more.
+    """
+    confirmation = confirmed(caller)
+    if confirmation is None:
+        return Again()
+    job, store = caller.job, caller.store
+    escalation = None if job is None else escalation_of(job)
+    if job is None or store is None or escalation is None:
+        return confirmation
+    try:
+        status = await Escalations(CallQueue(store, job.queue)).acknowledge(escalation, call=job)
+    except EscalationNotFoundError:
+        return End(OVER)
+    if status.state is EscalationState.STOPPED:
+        return End(OVER)
+    done = status.acknowledged
+    return confirmation if done is not None and done.call_id == job.id else End(TAKEN)

@@ -29,7 +29,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
-from voiceflow_worker.service.escalation_menu import escalation_menu
+from voiceflow_worker.service.escalations import escalation_menu
 from voiceflow_worker.service.metrics import IVR_ANSWERS, IVR_SECONDS
 from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
