@@ -189,6 +189,13 @@ async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(post
         (postgres_server.url(), "SELECT nothing()", StoreCorruptError, False, "doctor --make"),
         (postgres_server.url(), "SELECT 1/0", StoreError, False, "report this"),
         (
+            postgres_server.url(),
+            "DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$",
+            StoreReadOnlyError,
+            True,
+            "give it a larger one",
+        ),
+        (
             postgres_server.url(options="-c%20default_transaction_read_only%3Don"),
             "CREATE TABLE x ()",
             StoreReadOnlyError,

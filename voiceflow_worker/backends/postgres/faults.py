@@ -17,7 +17,6 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.text.printable import printable_line, without_secrets_in
 
 _ROLLED_BACK = frozenset({"40P01", "40001"})
@@ -42,10 +41,6 @@ def _for_good(message: str) -> StoreUnavailableError:
     return StoreUnavailableError(message, passes=False)
 
 
-def _disk_full(message: str) -> StoreError:
-    return StoreReadOnlyError(message).remedied(Remedy.SHORTEN_RETENTION)
-
-
 def _denied(message: str) -> StoreError:
     error = StoreReadOnlyError(message)
     error.passes = False
@@ -61,7 +56,8 @@ _KINDS_BY_STATE = (
         "leads to another store now than the one that this process has opened, so nothing is stored or sent; find out "
         "where the pooler leads to",
     ),
-    _Kind("53100", f"has no room on its disk; free space on that disk, or {Remedy.SHORTEN_RETENTION}", _disk_full),
+    # Without room, nothing can be deleted either.
+    _Kind("53100", "has no room on its disk; free space on that disk, or give it a larger one", StoreReadOnlyError),
     _Kind("53200", "is out of memory for this; raise its max_locks_per_transaction, or its memory"),
     _Kind("53300|53400", "has no connection left; raise its max_connections, or put pgbouncer before it"),
     _Kind("40P01|40001", "could not order this change among others in several tries; try again in a moment"),
