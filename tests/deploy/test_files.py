@@ -8,17 +8,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from tests.deploy.machine import UNITS
 from tests.deploy.proxies import DEPLOY, tool
 from tests.docs.pages import blocks
+from tests.support.redis_server import free_port
+from tests.support.waiting import wait_until
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
@@ -108,6 +112,62 @@ def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_pat
     dashboard = [{"record": f"query:{number}", "expr": each} for number, each in enumerate(queries_of_dashboard())]
     (tmp_path / "dashboard.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": dashboard}]}))
     done(promtool, "check", "rules", "dashboard.yml", folder=tmp_path)
+
+
+# What fires, and what of it is sent to nobody.
+TOGETHER = (
+    ("StoreAway NoReceiver TaskFails QueueHeld:default", "NoReceiver TaskFails QueueHeld:default"),
+    ("QueueHeld:default BatchHeld:default Late:default", "BatchHeld:default Late:default"),
+    ("QueueHeld:default BatchHeld:night Late:night EscalationsBlocked:night", ""),
+    ("QueueHeld:default Throttled", "Throttled"),
+    ("Throttled Late:default SlotsMissed", "Late:default SlotsMissed"),
+    ("NoWorker FewerProcesses CrashLoop Doubts:default", "FewerProcesses CrashLoop"),
+    ("NoReceiver FewerProcesses NotReached", "FewerProcesses NotReached"),
+    ("DiskFull JournalNotWritten Late:default", "JournalNotWritten Late:default"),
+    ("JournalNotWritten TaskFails", "TaskFails"),
+    ("NoAnswers SlowAnswers Doubts:default QueueHeld:default", "SlowAnswers Doubts:default"),
+    ("Clock WrongSecret Late:default", ""),
+)
+
+
+def test_one_cause_is_one_page_and_a_hold_keeps_back_no_page_of_another_queue(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    command = [tool("prometheus-alertmanager", "prometheus-alertmanager"), "--cluster.listen-address="]
+    files = [f"--config.file={DEPLOY / 'alertmanager.yml'}", f"--storage.path={tmp_path / 'data'}"]
+    with ExitStack() as stack:
+        log = stack.enter_context((tmp_path / "log").open("wb"))
+        process = subprocess.Popen([*command, *files, f"--web.listen-address={address}"], stdout=log, stderr=log)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        client = stack.enter_context(httpx.Client(base_url=f"http://{address}/api/v2", trust_env=False))
+
+        def is_ready() -> bool:
+            with suppress(httpx.TransportError):
+                return client.get("/status").is_success
+            return False
+
+        def tell(names: str, *, ends: timedelta) -> None:
+            at = (datetime.now(UTC) + ends).isoformat()
+            told = [name.partition(":") for name in names.split()]
+            labels = [
+                {"alertname": f"Voiceflow{name}"} | ({"queue": queue} if queue else {}) for name, _, queue in told
+            ]
+            assert client.post("/alerts", json=[{"labels": each, "endsAt": at} for each in labels]).is_success
+
+        def known(**which: str) -> set[str]:
+            found = [each["labels"] for each in client.get("/alerts", params=which).json()]
+            names = [each["alertname"].removeprefix("Voiceflow") for each in found]
+            return {
+                f"{name}:{each['queue']}" if "queue" in each else name for name, each in zip(names, found, strict=True)
+            }
+
+        wait_until(is_ready, "Alertmanager", within=30)
+        for fires, kept_back in TOGETHER:
+            tell(fires, ends=timedelta(hours=1))
+            wait_until(lambda: known() == set(fires.split()), "the alerts", within=30)  # noqa: B023
+            assert known(active="false") == set(kept_back.split()), fires
+            tell(fires, ends=timedelta(seconds=-1))
+            wait_until(lambda: known() == set(), "their end", within=30)
 
 
 # -- connections -------------------------------------------------------------------------------------------------------
