@@ -153,14 +153,15 @@ class Day:
     def receivers(self) -> Callable[[], None]:
         return self._stopped(*RECEIVERS)
 
-    def crash_loop(self) -> Callable[[], None]:
+    def _again(self, *command: str, every: float) -> Callable[[], None]:
+        """Run a command again and again, until the repair."""
         ends = threading.Event()
 
-        def kill() -> None:
-            while not ends.wait(12):
-                self.host.run("systemctl", "kill", "--signal=SIGKILL", WORKERS[0])
+        def run() -> None:
+            while not ends.wait(every):
+                self.host.run(*command)
 
-        thread = threading.Thread(target=kill)
+        thread = threading.Thread(target=run)
         thread.start()
 
         def repair() -> None:
@@ -168,6 +169,9 @@ class Day:
             thread.join()
 
         return repair
+
+    def crash_loop(self) -> Callable[[], None]:
+        return self._again("systemctl", "kill", "--signal=SIGKILL", WORKERS[0], every=12)
 
     def key(self) -> Callable[[], None]:
         right = self.host.done("cat", "/etc/voiceflow/8x8")
@@ -179,6 +183,10 @@ class Day:
             self.systemctl("restart", *WORKERS)
 
         return repaired
+
+    def wrong_secret(self) -> Callable[[], None]:
+        to = "https://localhost/webhooks/8x8"
+        return self._again("curl", "-kso", "/dev/null", "-H", "Authorization: Bearer wrong", "-d", "{}", to, every=2)
 
     def throttled(self) -> Callable[[], None]:
         return self._8x8(fault="throttle", retry_after=10)
@@ -343,8 +351,8 @@ class Day:
 
 
 FAULTS = (
-    "database", "worker", "one_worker", "crash_loop", "receivers", "key", "throttled", "unavailable", "slow", "silent",
-    "disk", "clock", "dns", "proxy", "wrong_list", "lost_primary",
+    "database", "worker", "one_worker", "crash_loop", "receivers", "key", "wrong_secret", "throttled", "unavailable",
+    "slow", "silent", "disk", "clock", "dns", "proxy", "wrong_list", "lost_primary",
 )  # fmt: skip
 
 
