@@ -18,13 +18,15 @@ from tests.support.waiting import until
 from tests.support.workers import enqueued, in_state, worker_for
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.postgres import connection
-from voiceflow_worker.backends.postgres.health import OF_A_PROCESS
+from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS
 from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 _OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'voiceflow-worker'"
 PROCESSES = 2
+OF_A_PROCESS = MOST_CONNECTIONS + 1
+"""One of them listens."""
 
 
 @contextmanager
