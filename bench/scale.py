@@ -31,7 +31,6 @@ from voiceflow_worker.backends.postgres import PostgresStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
-from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.suppression import Suppression, SuppressionList, entry_puts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import inserted, journal_entry, settled
@@ -39,6 +38,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.reporting.batches import read_batches, read_newest, read_queues
 
 WAITING = 20
 """One call of so many waits for its turn."""

@@ -12,8 +12,6 @@ from .core.admission import CallRequest as CallRequest
 from .core.heartbeats import Heartbeats as Heartbeats
 from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
 from .core.ports import Store as Store
-from .core.queue import CallQueue as CallQueue
-from .core.reporting.report import build_report as build_report
 from .core.suppression import SuppressionList as SuppressionList
 from .core.sweep import Sweeper as Sweeper
 from .core.worker import Worker as Worker
@@ -44,6 +42,8 @@ from .model.numbers.phone import usual_form as usual_form
 from .model.numbers.reading import read_number as read_number
 from .model.reports.status import SessionStatus as SessionStatus
 from .model.window import CallWindow as CallWindow
+from .queue import CallQueue as CallQueue
+from .reporting.report import build_report as build_report
 from .sandbox import Sandbox as Sandbox
 from .service.escalation import Escalation as Escalation
 from .service.escalations import Escalations as Escalations

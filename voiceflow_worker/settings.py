@@ -46,7 +46,6 @@ from voiceflow_worker.model.jobs.policy import (
 )
 from voiceflow_worker.model.numbers.reading import read_numbers
 from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secrets
-from voiceflow_worker.model.text.secret_text import both_values, why_guessable
 from voiceflow_worker.model.text.web_address import (
     HostRule,
     Proxy,
@@ -63,6 +62,7 @@ from voiceflow_worker.model.text.wording import (
     table_text,
     why_unreadable,
 )
+from voiceflow_worker.secret_text import both_values, why_guessable
 from voiceflow_worker.watched_file import WatchedFile
 
 if TYPE_CHECKING:

@@ -15,9 +15,6 @@ from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.reporting.batches import BatchProgress
-from voiceflow_worker.core.reporting.report import Report
-from voiceflow_worker.core.reporting.status import QueueStatus
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.finding import Severity
@@ -28,6 +25,9 @@ from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.policy import Outcomes
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+from voiceflow_worker.reporting.batches import BatchProgress
+from voiceflow_worker.reporting.report import Report
+from voiceflow_worker.reporting.status import QueueStatus
 from voiceflow_worker.service.alarms import Alarms, Alert, Alerts
 from voiceflow_worker.service.escalation_state import EscalationStatus, Wording
 from voiceflow_worker.service.escalations import StartedEscalation

@@ -32,9 +32,9 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.reporting.batches import read_batch, read_batches
 from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError, JobError, PhoneNumberError
 from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 pytestmark = pytest.mark.anyio
 

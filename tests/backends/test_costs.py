@@ -29,9 +29,9 @@ from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
 from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import MOST_TOGETHER, Absent, BulkWrite, Result, Store, Write
-from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.reporting.batches import read_batches, read_newest, read_queues
 
 pytestmark = pytest.mark.anyio
 

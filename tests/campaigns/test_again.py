@@ -11,13 +11,13 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper
+from voiceflow_worker.campaigns.again import read_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Insert
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.again import read_again
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 

@@ -20,11 +20,11 @@ from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.reporting.batches import read_batch, read_batches
 from voiceflow_worker.errors import ChangedSinceError, IntakeError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 pytestmark = pytest.mark.anyio
 

@@ -14,12 +14,12 @@ from tests.contract.samples import add_jobs
 from voiceflow_worker.campaigns.reports.report_csv import COLUMNS, harmless, report_line
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.reporting.report import build_report
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.reporting.report import build_report
 
 pytestmark = pytest.mark.anyio
 

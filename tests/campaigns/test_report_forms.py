@@ -17,17 +17,17 @@ from tests.campaigns.test_report import ended, fill, job, written
 from voiceflow_worker import Store
 from voiceflow_worker.campaigns.reports import report_xlsx
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-from voiceflow_worker.core.reporting.breakdown import PAGE
-from voiceflow_worker.core.reporting.report import (
-    Report,
-    build_full_report,
-    build_report,
-)
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.reporting.breakdown import PAGE
+from voiceflow_worker.reporting.report import (
+    Report,
+    build_full_report,
+    build_report,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.model.flows.speech_filters import money
+from voiceflow_worker.ivr.speech_filters import money
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
 

@@ -24,7 +24,7 @@ from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.speech import spoken
-from voiceflow_worker.model.flows.speech_filters import ZONE
+from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.numbers.zones import PersonZone
 from voiceflow_worker.service.named_call import NamedCall
 

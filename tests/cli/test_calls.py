@@ -15,12 +15,12 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, Job
 from voiceflow_worker.cli import opening
-from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 
 @pytest.fixture

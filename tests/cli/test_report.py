@@ -106,7 +106,7 @@ def test_totals_alone_look_at_no_call(voiceflow: Program, monkeypatch: pytest.Mo
     store = filled(voiceflow)
     full = voiceflow("report", "--batch", "march", "--json", *store).document
     assert (full["attempts"], full["by_country"][0]["country"]) == ({"0": 2, "1": 1}, "SG")
-    monkeypatch.setattr("voiceflow_worker.core.reporting.report.read_breakdown", None)
+    monkeypatch.setattr("voiceflow_worker.reporting.report.read_breakdown", None)
     totals = voiceflow("report", "--batch", "march", "--totals", "--json", *store).document
     assert totals == {name: full[name] for name in totals}
     assert "by_hour" not in totals

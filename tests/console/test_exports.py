@@ -24,7 +24,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Store, load_settings
 from voiceflow_worker.console.site import Pages
-from voiceflow_worker.core.reporting.breakdown import PAGE
+from voiceflow_worker.reporting.breakdown import PAGE
 
 pytestmark = pytest.mark.anyio
 

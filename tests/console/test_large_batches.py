@@ -19,9 +19,9 @@ from voiceflow_worker import Store, open_store
 from voiceflow_worker.console.routes import batches as batch
 from voiceflow_worker.core.ports.background import failing_here
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.reporting import breakdown
-from voiceflow_worker.core.reporting.breakdown import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.reporting import breakdown
+from voiceflow_worker.reporting.breakdown import COUNTED_AGAIN, LargeBreakdowns
 
 pytestmark = pytest.mark.anyio
 

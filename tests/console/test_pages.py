@@ -29,7 +29,6 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, Receiver, 
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
-from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Write
@@ -43,6 +42,7 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, run_records
+from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 

@@ -17,11 +17,11 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import gate_put, start_put
 from voiceflow_worker.core.ports.identity import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Write
-from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
 
 pytestmark = pytest.mark.anyio
 

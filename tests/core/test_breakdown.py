@@ -13,21 +13,21 @@ from tests.contract.suite import NOW, sample_job
 from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.drain import clock_behind
-from voiceflow_worker.core.reporting import breakdown
-from voiceflow_worker.core.reporting.breakdown import (
-    Breakdown,
-    CancelledCalls,
-    CountryFigures,
-    HourFigures,
-    RefusedCalls,
-)
-from voiceflow_worker.core.reporting.report import build_full_report
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.reporting import breakdown
+from voiceflow_worker.reporting.breakdown import (
+    Breakdown,
+    CancelledCalls,
+    CountryFigures,
+    HourFigures,
+    RefusedCalls,
+)
+from voiceflow_worker.reporting.report import build_full_report
 
 pytestmark = pytest.mark.anyio
 

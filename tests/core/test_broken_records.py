@@ -14,9 +14,9 @@ from tests.support.voices import ScriptedVoice
 from tests.support.workers import damaged, enqueued, spoilt, states, worker_for
 from voiceflow_worker import Job, Store, open_store
 from voiceflow_worker.core.ports.reads import Read
-from voiceflow_worker.core.reporting.status import MOST_CHECKED, unreadable_calls
 from voiceflow_worker.errors import UnreadableRecordError
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.reporting.status import MOST_CHECKED, unreadable_calls
 
 pytestmark = pytest.mark.anyio
 

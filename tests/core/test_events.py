@@ -12,7 +12,6 @@ from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Store
-from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.record_set import text_records
@@ -33,6 +32,7 @@ from voiceflow_worker.model.reports.events import (
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.types import KeyPress
+from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 

@@ -16,12 +16,12 @@ from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.campaigns.reports.report_csv import report_line
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.reporting.report import build_report
 from voiceflow_worker.core.settling.reconcile import Prices, Reconciler
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedSession
 from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.reporting.report import build_report
 
 pytestmark = pytest.mark.anyio
 

@@ -162,7 +162,7 @@ class TestSweep:
             await engine.sweeper.sweep()
             return kept
 
-        monkeypatch.setattr("voiceflow_worker.core.queue.order_gate", swept_at_once)
+        monkeypatch.setattr("voiceflow_worker.queue.order_gate", swept_at_once)
         assert await engine.queue.cancel_batch("spring") == 3
 
 

@@ -16,11 +16,11 @@ from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, SuppressedNumberError
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
+from voiceflow_worker.queue import CallQueue
 
 pytestmark = pytest.mark.anyio
 

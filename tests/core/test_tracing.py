@@ -19,12 +19,12 @@ from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, JobState, RedialPolicy, SessionStatus
-from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, SuppressedNumberError
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 

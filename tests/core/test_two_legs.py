@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.plain_jobs import NOW, POLICY, sending
-from voiceflow_worker.core.reporting.story import story
 from voiceflow_worker.core.settling.settle import SummaryResult, outcome_of
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.evidence import summarised
@@ -18,6 +17,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.reports.events import Leg, SessionSummary, parse_event
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.reporting.story import story
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_member
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
-from voiceflow_worker.core.reporting.batches import read_batches, read_queue
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.reporting.batches import read_batches, read_queue
 
 pytestmark = pytest.mark.anyio
 

@@ -20,12 +20,12 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.reporting import status as module
-from voiceflow_worker.core.reporting.batches import read_batch, read_batches, read_queue
-from voiceflow_worker.core.reporting.status import WaitingCounts
 from voiceflow_worker.model.jobs.job import JobState, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.reporting import status as module
+from voiceflow_worker.reporting.batches import read_batch, read_batches, read_queue
+from voiceflow_worker.reporting.status import WaitingCounts
 
 pytestmark = pytest.mark.anyio
 

@@ -13,13 +13,13 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, not_sent, refused
 from voiceflow_worker import CallFlowError, Job, JobState
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.queue import CallQueue
 
 pytestmark = pytest.mark.anyio
 

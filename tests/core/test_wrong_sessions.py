@@ -8,10 +8,10 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallPolicy
-from voiceflow_worker.core.menu_calls import MenuCalls
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import CallAction, Direction, Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.webhooks.menu_calls import MenuCalls
 
 pytestmark = pytest.mark.anyio
 

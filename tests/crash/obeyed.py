@@ -38,7 +38,7 @@ from tests.support.flows import flow, number
 from tests.support.processes import Process
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, VoiceClient, Worker, WorkerOptions, open_store
-from voiceflow_worker.core import queue as queue_module
+from voiceflow_worker import queue as queue_module
 from voiceflow_worker.core import suppression as suppression_module
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.store import OpenGate

@@ -8,7 +8,6 @@ from typing import Any
 
 from tests.contract.samples import delete
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.menu_calls import MenuCalls
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult, is_owned_by
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Journal
@@ -17,6 +16,7 @@ from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.webhooks.menu_calls import MenuCalls
 
 
 def _break(owner: object, name: str, how: Callable[..., object]) -> None:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 
-from voiceflow_worker.model.recurrence import Recurrence, read_cron
+from voiceflow_worker.campaigns.recurrence import Recurrence, read_cron
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 ZONES = {

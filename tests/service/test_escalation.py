@@ -20,7 +20,6 @@ from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.core import audit
 from voiceflow_worker.core.heartbeats import Heartbeat
-from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
@@ -34,6 +33,7 @@ from voiceflow_worker.service.escalation_state import EscalationRecord, Escalati
 from voiceflow_worker.service.escalation_store import OPEN
 from voiceflow_worker.service.escalations import Escalations, acknowledge, advance_all, advancing
 from voiceflow_worker.settings import load_settings
+from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 

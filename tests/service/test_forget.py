@@ -41,7 +41,6 @@ from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.outcomes.batch_ends import ended_batches
 from voiceflow_worker.core.outcomes.hook import HookBacklog, PendingOutcome
 from voiceflow_worker.core.progress import CallProgress, IncomingCalls
@@ -59,6 +58,7 @@ from voiceflow_worker.service.escalation_state import EscalationState
 from voiceflow_worker.service.escalation_store import EscalationStore
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import Forget, Trail
+from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy()

@@ -24,9 +24,9 @@ from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Record, Wanted
-from voiceflow_worker.core.reporting.batches import read_batch
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.reporting.batches import read_batch
 from voiceflow_worker.service.schedule import CLAIM, Scheduler
 from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, last_runs, run_records
 

@@ -16,9 +16,9 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.processes import Process
 from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.model.recurrence import Recurrence
 from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

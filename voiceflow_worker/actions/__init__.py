@@ -22,14 +22,14 @@ from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited, f
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.reporting.story import gate_in_words
 from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundError, StoreForgetsError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.reporting.story import gate_in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.queue import CallQueue
 
 LONGEST_NAMED = 100
 """The most characters of a text that a refusal repeats."""
@@ -75,7 +75,7 @@ class Operator:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
         require_name(name)
         # Not above: a hold needs none of what a queue can do beside, and every part of a second counts for it.
-        from voiceflow_worker.core.queue import CallQueue
+        from voiceflow_worker.queue import CallQueue
 
         return CallQueue(self.store, name, policy=self.policy)
 

@@ -17,8 +17,6 @@ from voiceflow_worker.actions import (
     changed_since,
 )
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.queue import CheckJob
-from voiceflow_worker.core.reporting.story import one_line
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
@@ -26,6 +24,8 @@ from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
+from voiceflow_worker.queue import CheckJob
+from voiceflow_worker.reporting.story import one_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

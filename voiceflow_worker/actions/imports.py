@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, active_holds, changed_since
 from voiceflow_worker.actions.queues import BatchAction
 from voiceflow_worker.core.imports import StagedImport, with_repeats
-from voiceflow_worker.core.reporting.story import gate_in_words
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import by_person, count_of
+from voiceflow_worker.reporting.story import gate_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

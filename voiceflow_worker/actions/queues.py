@@ -24,15 +24,15 @@ from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
 from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of, totals_of
-from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json, gate_in_words
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import by_person, count_of, rate_in_words
+from voiceflow_worker.reporting.story import closed_in_words, gate_as_json, gate_in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.settling.changes import RedialledBatch
+    from voiceflow_worker.queue import CallQueue
 
 COUNT_HOLDS = timedelta(minutes=15)
 """The time for which a count of calls is valid. After that, the calls must be counted again."""

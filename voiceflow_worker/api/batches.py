@@ -31,7 +31,7 @@ from voiceflow_worker.campaigns.fields import EDITED, properties_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.core.ports.identity import BatchNames
-from voiceflow_worker.core.reporting.batches import read_batch, read_batches
+from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 routes = Routes()
 

@@ -47,13 +47,13 @@ from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.idempotency import asked_before, keep_answer, request_of
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
 from voiceflow_worker.model.text.printable import storing_problem
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.escalation import PolicyFile
 from voiceflow_worker.service.other_process import OtherProcess
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.text.secret_text import why_guessable
 from voiceflow_worker.model.text.wording import why_unreadable
+from voiceflow_worker.secret_text import why_guessable
 from voiceflow_worker.settings import text_of
 from voiceflow_worker.watched_file import WatchedFile
 

@@ -25,8 +25,8 @@ from voiceflow_worker.core.heartbeats import REFUSED
 from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.gcra import allot_slot
-from voiceflow_worker.model.text.secret_text import SecretSource, is_one_of, values_of
 from voiceflow_worker.model.text.wording import count_of, write_duration
+from voiceflow_worker.secret_text import SecretSource, is_one_of, values_of
 
 _LOG = structlog.get_logger("voiceflow.webhooks")
 _ACCESS = structlog.get_logger("voiceflow.access")

@@ -20,7 +20,6 @@ from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.ports.store import Same
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -29,6 +28,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import count_of, duration_in_words
+from voiceflow_worker.queue import CallQueue
 
 PAGE = 1000
 """The number of calls that are read in one trip to the store."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from voiceflow_worker.campaigns.again import CallAgain
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign_rows import batch_of
@@ -17,22 +18,21 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import OF_RUNS, ONLY_SCHEDULED, merged, recurrence_of, unknown_options
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
+from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Same
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.country_windows import CountryWindows
-from voiceflow_worker.model.jobs.again import CallAgain
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, redial_policy
 from voiceflow_worker.model.numbers.sources import read_sources
-from voiceflow_worker.model.recurrence import Recurrence
 from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.queue import CallQueue
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

@@ -40,9 +40,9 @@ from voiceflow_worker.campaigns.sources.cells import GivenRows
 from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number

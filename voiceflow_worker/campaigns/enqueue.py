@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from anyio import to_thread
 
+from voiceflow_worker.campaigns.again import CallAgain, ended_finding, states_of
 from voiceflow_worker.campaigns.called_before import EarlierCalls, EnqueueLock, RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions, Purpose, may_leave_out
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -31,15 +32,14 @@ from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Same
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.flows.template_text import is_template
+from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
-from voiceflow_worker.model.jobs.again import CallAgain, ended_finding, states_of
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.queue import CallQueue
 
 """A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
 _NO_COUNTS = frozenset({"file", "findings", "preview", "called_before"})

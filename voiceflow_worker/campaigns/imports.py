@@ -16,12 +16,12 @@ from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.queue import CallQueue
 
 
 @dataclass(frozen=True, slots=True)

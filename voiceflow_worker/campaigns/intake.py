@@ -13,13 +13,13 @@ from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState
 from voiceflow_worker.model.jobs.policy import StopRules
+from voiceflow_worker.queue import CallQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

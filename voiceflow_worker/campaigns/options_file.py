@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from voiceflow_worker.campaigns import field_values as values
+from voiceflow_worker.campaigns.again import CallAgain
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse, text_of, unknown
+from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.again import CallAgain
-from voiceflow_worker.model.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.model.times import read_zone
 
 ONLY_SCHEDULED: Final = tuple(name for name in fields_of(Of.SCHEDULE) if name not in fields_of(Of.CAMPAIGN))

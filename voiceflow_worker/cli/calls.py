@@ -149,7 +149,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
     """
     from voiceflow_worker.core.audit import entries_on
     from voiceflow_worker.core.progress import CallProgress
-    from voiceflow_worker.core.reporting.story import progress_as_json, story
+    from voiceflow_worker.reporting.story import progress_as_json, story
 
     output = common.output()
     async with common.opened() as calls:
@@ -345,7 +345,7 @@ async def redial(
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
-    from voiceflow_worker.core.reporting.story import ending
+    from voiceflow_worker.reporting.story import ending
 
     rows = [
         {

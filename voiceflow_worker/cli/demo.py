@@ -40,7 +40,7 @@ from voiceflow_worker.model.text.wording import count_of
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import EnqueueReport
     from voiceflow_worker.core.drain import DrainResult
-    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.queue import CallQueue
 
 
 SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
@@ -77,7 +77,7 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
         voiceflow demo
         voiceflow demo --store sqlite:///demo.db && voiceflow report --store sqlite:///demo.db --batch reminder-campaign
     """
-    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.queue import CallQueue
 
     log_to_stderr(form="console", level="warning")
     output = Output(as_json=json)
@@ -155,7 +155,7 @@ def _as_json(shown: _Result) -> dict[str, object]:
 
 
 def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
-    from voiceflow_worker.core.reporting.story import ending
+    from voiceflow_worker.reporting.story import ending
 
     output.table(
         ("destination", "state", "outcome", "reason"),

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from voiceflow_worker.actions import Operator, OperatorAction, Question
     from voiceflow_worker.core.ports import Store
-    from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
 
@@ -395,7 +395,7 @@ async def opened_queue(
     lock_timeout: timedelta | None = None,
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings as `opened_store` does, and yield the queue. Raises StoreError."""
-    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.queue import CallQueue
 
     async with opened_store(settings, makes=makes, lock_timeout=lock_timeout) as store:
         yield CallQueue(store, settings.queue, policy=settings.policy())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
-    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
 

@@ -30,9 +30,9 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rate_in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.reporting.batches import BatchProgress
-    from voiceflow_worker.core.reporting.status import QueueStatus
     from voiceflow_worker.finding import Diagnosis
+    from voiceflow_worker.reporting.batches import BatchProgress
+    from voiceflow_worker.reporting.status import QueueStatus
     from voiceflow_worker.service.whole_queue import WholeQueue
 
 _OF_LATE = timedelta(days=1)
@@ -132,8 +132,8 @@ async def _one_queue(common: QueueOptions) -> None:
 def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
     """A line for each thing that somebody should know, such as a hold, an action of a person, or a fault."""
     from voiceflow_worker.core.heartbeats import NO_RECEIVER
-    from voiceflow_worker.core.reporting.story import closed_in_words
     from voiceflow_worker.finding import Level
+    from voiceflow_worker.reporting.story import closed_in_words
 
     submitted = found.states[JobState.SUBMITTED]
     if submitted and not found.has_receiver:
@@ -215,7 +215,7 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
         voiceflow batches --name march --limit 0
         voiceflow batches --queue reminders --json | jq -r 'select(.doubts > 0).batch_id'
     """
-    from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches
+    from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches
 
     output = common.output()
     found: list[BatchProgress] = []
@@ -237,7 +237,7 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
 
 
 async def _one_batch(common: QueueOptions, batch: str) -> None:
-    from voiceflow_worker.core.reporting.batches import read_batch
+    from voiceflow_worker.reporting.batches import read_batch
 
     async with common.opened() as calls:
         await require_batch(calls, batch)
@@ -246,7 +246,7 @@ async def _one_batch(common: QueueOptions, batch: str) -> None:
 
 
 async def _queues(common: QueueOptions) -> None:
-    from voiceflow_worker.core.reporting.batches import read_queues
+    from voiceflow_worker.reporting.batches import read_queues
 
     output = common.output()
     async with common.opened() as calls:
@@ -255,7 +255,7 @@ async def _queues(common: QueueOptions) -> None:
 
 
 def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: Callable[[BatchProgress], str]) -> None:
-    from voiceflow_worker.core.reporting.story import closed_in_words
+    from voiceflow_worker.reporting.story import closed_in_words
 
     for each in found:
         output.document(each.as_json())

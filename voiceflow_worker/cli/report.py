@@ -20,9 +20,9 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.core.reporting.report import Report
     from voiceflow_worker.core.settling.reconcile import LogRequest, Reconciled
+    from voiceflow_worker.queue import CallQueue
+    from voiceflow_worker.reporting.report import Report
     from voiceflow_worker.settings import Settings
 
 
@@ -62,8 +62,8 @@ async def report(
     """
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.ports.identity import BatchNames
-    from voiceflow_worker.core.reporting.report import build_report, reports_as_rich
     from voiceflow_worker.model.times import read_zone
+    from voiceflow_worker.reporting.report import build_report, reports_as_rich
 
     try:
         zone = None if time_zone is None else read_zone(time_zone)

@@ -15,7 +15,7 @@ from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.service.schedule import Scheduler, ScheduleStatus
     from voiceflow_worker.service.scheduled_run import ScheduledRun
     from voiceflow_worker.settings import Settings

@@ -23,12 +23,12 @@ from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json, resume_of
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.queue import CallQueue
+from voiceflow_worker.reporting.story import closed_in_words, gate_as_json, resume_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks

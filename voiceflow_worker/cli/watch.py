@@ -21,14 +21,14 @@ from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of, totals_of
-from voiceflow_worker.core.reporting.batches import BatchProgress, read_batch, read_queue
-from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, rfc3339
+from voiceflow_worker.reporting.batches import BatchProgress, read_batch, read_queue
+from voiceflow_worker.reporting.story import closed_in_words, gate_as_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from voiceflow_worker.actions import Operator, Question
     from voiceflow_worker.actions.queues import Hold
-    from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.call_json import CallOutcome
+    from voiceflow_worker.queue import CallQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

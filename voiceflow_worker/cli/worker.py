@@ -30,8 +30,8 @@ from voiceflow_worker.model.text.wording import rate_in_words
 if TYPE_CHECKING:
     from voiceflow_worker.core.drain import DrainResult
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
-    from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.worker import Worker
+    from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
 

@@ -35,7 +35,6 @@ from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
@@ -45,6 +44,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, plain_name, uploading
 

@@ -12,11 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
-from voiceflow_worker.core.reporting.story import ending
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.model.text.wording import duration_in_words, in_words, name_column
+from voiceflow_worker.reporting.story import ending
 
 
 class PageRenderer:

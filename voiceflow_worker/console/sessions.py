@@ -25,8 +25,8 @@ from starlette.types import Message, Receive, Scope
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.model.text.secret_text import SecretSource, is_one_of, values_of
 from voiceflow_worker.model.text.wording import LONGEST_NAME
+from voiceflow_worker.secret_text import SecretSource, is_one_of, values_of
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)

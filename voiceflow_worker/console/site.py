@@ -38,10 +38,10 @@ from voiceflow_worker.console.routes.page import (
 from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.reporting.breakdown import LargeBreakdowns
 from voiceflow_worker.errors import StoreError, StoreForgetsError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.reporting.breakdown import LargeBreakdowns
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:

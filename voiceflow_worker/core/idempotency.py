@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Final, Protocol, Self
 
-from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.admission import Admitter, CheckedCall
 from voiceflow_worker.core.audit import AUDIT, Actor, AuditEntry, key_group
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
@@ -25,7 +25,6 @@ from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -229,11 +228,19 @@ class Orders(Protocol):
         ...
 
 
+class _Queue(Protocol):
+    """What is asked of a queue here."""
+
+    store: Store
+    name: str
+    admitter: Admitter
+
+
 Judge = Callable[[Job], KeyMatch]
 """What the call that has a key is to an order. It may raise an error that says more."""
 
 
-async def existing_call(queue: CallQueue, key: str, judge: Judge) -> Job | None:
+async def existing_call(queue: _Queue, key: str, judge: Judge) -> Job | None:
     """The call that this key names already; None if there is none. Raises KeyConflictError for another call."""
     owner, match = await _looked_up(queue, key, judge)
     if match is not KeyMatch.SAME:
@@ -242,7 +249,7 @@ async def existing_call(queue: CallQueue, key: str, judge: Judge) -> Job | None:
     return owner
 
 
-async def _looked_up(queue: CallQueue, key: str, judge: Judge) -> tuple[Job | None, KeyMatch | None]:
+async def _looked_up(queue: _Queue, key: str, judge: Judge) -> tuple[Job | None, KeyMatch | None]:
     owner = (await owners_of(queue.store, queue.name, [key])).get(key)
     match = None if owner is None else judge(owner)
     if owner is not None and match is KeyMatch.OTHER:
@@ -251,7 +258,7 @@ async def _looked_up(queue: CallQueue, key: str, judge: Judge) -> tuple[Job | No
 
 
 async def enqueue_idempotent(
-    queue: CallQueue,
+    queue: _Queue,
     key: str,
     make: Callable[[], Awaitable[CheckedCall]],
     judge: Judge,

@@ -13,8 +13,8 @@ from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller
 from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
+from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.speech_filters import ZONE
 from voiceflow_worker.model.flows.values import language_in
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.arguments import checked

@@ -9,8 +9,8 @@ from typing import TypeAlias, TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.model.flows.speech_filters import ZONE, SpecimenText
-from voiceflow_worker.model.flows.template_text import (
+from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
+from voiceflow_worker.ivr.template_text import (
     TemplateSyntaxProblemError,
     TemplateText,
     UnfitValueError,

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from voiceflow_worker.core.ports.identity import new_revision, queue_of
 from voiceflow_worker.core.ports.record_set import json_codec
-from voiceflow_worker.core.reporting.story import ending
 from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
+from voiceflow_worker.reporting.story import ending
 from voiceflow_worker.service.escalation import Escalation
 
 UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})

@@ -32,8 +32,6 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
-from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.reporting.story import closed_in_words
 from voiceflow_worker.core.writes import ENDED_ESCALATION, LONG_KEPT, changed
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import replace
@@ -42,6 +40,8 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.queue import CallQueue
+from voiceflow_worker.reporting.story import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import UNSENT, Alarm, EscalationRecord, FoundEscalation
 

@@ -38,8 +38,6 @@ from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Result
-from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.reporting.story import closed_in_words
 from voiceflow_worker.core.writes import ESCALATION, escalation_of
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -64,6 +62,8 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words, write_duration
+from voiceflow_worker.queue import CallQueue
+from voiceflow_worker.reporting.story import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
     UNSENT,

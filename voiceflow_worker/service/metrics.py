@@ -41,9 +41,9 @@ from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports.background import LOG_LOST, failing_here, health
 from voiceflow_worker.core.ports.record_set import unreadable_here
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.escalations import blocked_here, ended_here
 from voiceflow_worker.service.whole_queue import WholeQueue, read_queue
 

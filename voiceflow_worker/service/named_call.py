@@ -19,12 +19,12 @@ from voiceflow_worker.campaigns.files.rows import DESTINATION
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CallFlowError, OtherRequestError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.queue import CallQueue
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

@@ -17,12 +17,12 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, IntakeError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.progress import CallProgress, SessionProgress
-from voiceflow_worker.core.reporting.story import closed_in_words, ending, progress_in_words, resume_of
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -29,13 +28,14 @@ from voiceflow_worker.model.reports.status import api_code, session_error, sessi
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
+from voiceflow_worker.reporting.story import closed_in_words, ending, progress_in_words, resume_of
 from voiceflow_worker.service.doctor.account import summaries
 from voiceflow_worker.service.worker import with_limits_of_queue, worker_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
 

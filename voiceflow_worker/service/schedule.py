@@ -22,18 +22,18 @@ from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
+from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
 from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Result, Write
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.recurrence import Recurrence
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun, run_records
 from voiceflow_worker.settings import Settings
 

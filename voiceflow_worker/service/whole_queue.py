@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.reporting.status import QueueStatus
 from voiceflow_worker.model.text.wording import rfc3339
+from voiceflow_worker.queue import CallQueue
+from voiceflow_worker.reporting.status import QueueStatus
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.scheduled_run import ScheduledRun, last_runs

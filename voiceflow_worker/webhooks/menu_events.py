@@ -15,7 +15,6 @@ import anyio
 import structlog
 from prometheus_client import CollectorRegistry
 
-from voiceflow_worker.core.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.round_trips import Batcher, gather
@@ -31,6 +30,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 from voiceflow_worker.service.escalations import escalation_menu
 from voiceflow_worker.service.metrics import IVR_ANSWERS, IVR_SECONDS
+from voiceflow_worker.webhooks.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
 ANSWERS = "ivr-answer"

@@ -15,11 +15,11 @@ from voiceflow_worker.backends.postgres.callers import CallersConnection, caller
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, record_from_fields
 from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, check_bulk_write
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.queue import CallQueue
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports.reads import ByKey

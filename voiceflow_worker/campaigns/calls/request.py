@@ -17,12 +17,12 @@ from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow,
 from voiceflow_worker.core.admission import CallRequest, CheckedCall, call_digest, further_numbers
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
-from voiceflow_worker.model.flows.speech_filters import ZONE
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data

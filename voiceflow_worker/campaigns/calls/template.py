@@ -17,9 +17,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, heard_in
-from voiceflow_worker.model.flows.rules import find_problems
-from voiceflow_worker.model.flows.template_text import (
+from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
     TemplateProblem,
     TemplateSyntaxProblemError,
@@ -28,6 +26,8 @@ from voiceflow_worker.model.flows.template_text import (
     is_template,
     require_filled_in,
 )
+from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, heard_in
+from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.times import doubtful_date, spoken_date

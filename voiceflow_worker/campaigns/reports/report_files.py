@@ -14,9 +14,9 @@ from anyio import to_thread
 from voiceflow_worker.campaigns.reports.report_csv import LineSpool, write_csv_report
 from voiceflow_worker.campaigns.reports.report_xlsx import needs_xlsxwriter, write_xlsx_report
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.reporting.report import Report, build_full_report
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.reporting.report import Report, build_full_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

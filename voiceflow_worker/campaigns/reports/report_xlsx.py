@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.files.rows import whole_file
 from voiceflow_worker.campaigns.reports.report_csv import LineSpool, ReportColumn
-from voiceflow_worker.core.reporting.report import Report, ReportTable, Share, tables_of, totals_table
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import in_words, zone_words
+from voiceflow_worker.reporting.report import Report, ReportTable, Share, tables_of, totals_table
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook

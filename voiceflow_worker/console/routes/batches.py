@@ -22,17 +22,17 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of, totals_of
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.reporting.batches import (
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.reporting.batches import (
     BatchProgress,
     read_batch,
     read_batches,
     read_newest,
     read_queue,
 )
-from voiceflow_worker.core.reporting.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
-from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.reporting.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
 from voiceflow_worker.service.call_filter import OTHER_KEYS
 from voiceflow_worker.service.scheduled_run import last_runs
 

@@ -31,8 +31,6 @@ from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, totals_of
 from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.reporting.batches import read_queues
-from voiceflow_worker.core.reporting.story import Story, story
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -40,6 +38,8 @@ from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.times import read_time, zone_named
+from voiceflow_worker.reporting.batches import read_queues
+from voiceflow_worker.reporting.story import Story, story
 from voiceflow_worker.service.call_filter import STATES, CallFilter, person_of
 
 MOST_RELATED = 10

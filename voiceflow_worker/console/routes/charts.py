@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from voiceflow_worker.core.reporting.breakdown import TimeFigures
 from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
+from voiceflow_worker.reporting.breakdown import TimeFigures
 
 
 @dataclass(frozen=True, slots=True)

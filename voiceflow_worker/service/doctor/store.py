@@ -11,8 +11,6 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.reporting.status import read_status, unreadable_calls
-from voiceflow_worker.core.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.core.rollback import JournalCheck, check_journals
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
@@ -21,6 +19,8 @@ from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 from voiceflow_worker.model.text.wording import in_words as at_time
+from voiceflow_worker.reporting.status import read_status, unreadable_calls
+from voiceflow_worker.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.service.doctor.context import CheckContext
 from voiceflow_worker.service.scheduled_run import RunState, last_runs
 

@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.reporting.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words
+from voiceflow_worker.reporting.breakdown import Breakdown, rate_of, read_breakdown
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

@@ -28,9 +28,6 @@ from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
 from voiceflow_worker.core.ports.store import Joinable
-from voiceflow_worker.core.reporting.report import Report, build_full_report, build_report
-from voiceflow_worker.core.reporting.status import QueueStatus, read_status
-from voiceflow_worker.core.reporting.story import closed_in_words, gate_in_words
 from voiceflow_worker.core.set_rate import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
@@ -47,6 +44,9 @@ from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.reporting.report import Report, build_full_report, build_report
+from voiceflow_worker.reporting.status import QueueStatus, read_status
+from voiceflow_worker.reporting.story import closed_in_words, gate_in_words
 
 _PAGE = 500
 _TOGETHER = 200

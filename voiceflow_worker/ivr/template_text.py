@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from voiceflow_worker.model.flows.actions import Param, ParamKind
-from voiceflow_worker.model.flows.speech_filters import (
+from voiceflow_worker.ivr.speech_filters import (
     VOICE,
     ZONE,
     FilterError,
@@ -22,6 +21,7 @@ from voiceflow_worker.model.flows.speech_filters import (
     speech_filters,
     unknown_filter,
 )
+from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
     UnspeakableError,
     exact_number,
