@@ -13,35 +13,32 @@ from tests.support.voices import ScriptedVoice, not_sent, unknown
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker.core.heartbeats import (
     CALM,
-    FAILING,
     FORGOTTEN,
-    OUT_OF_REACH,
-    SILENT,
     SLOW,
-    SLOW_ANSWERS,
     Heartbeats,
     ServiceHealth,
 )
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
 GOOD = Verdict(kind=VerdictKind.CREATED, message="Created", http_status=200)
 BAD = {
-    OUT_OF_REACH: Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.UNREACHABLE, message="connection refused"),
-    SILENT: Verdict(kind=VerdictKind.UNKNOWN, message="ReadTimeout"),
-    FAILING: Verdict(kind=VerdictKind.UNKNOWN, message="503", http_status=503),
-    SLOW_ANSWERS: GOOD,
+    Task.UNREACHABLE: Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.UNREACHABLE, message="connection refused"),
+    Task.SILENT: Verdict(kind=VerdictKind.UNKNOWN, message="ReadTimeout"),
+    Task.ERRORS: Verdict(kind=VerdictKind.UNKNOWN, message="503", http_status=503),
+    Task.SLOW: GOOD,
 }
 
 
 @pytest.mark.parametrize("trouble", BAD)
-def test_a_trouble_has_its_beginning_and_is_over_when_later_posts_succeed(trouble: str) -> None:
+def test_a_trouble_has_its_beginning_and_is_over_when_later_posts_succeed(trouble: Task) -> None:
     clock = ManualClock()
     health = ServiceHealth(clock)
     began = clock.now()
-    takes = SLOW + 1 if trouble is SLOW_ANSWERS else 0.0
+    takes = SLOW + 1 if trouble is Task.SLOW else 0.0
     for _ in range(3):
         sent_at = clock.monotonic()
         clock.advance(timedelta(seconds=takes))
@@ -61,15 +58,15 @@ def test_a_trouble_has_its_beginning_and_is_over_when_later_posts_succeed(troubl
 def test_what_nobody_meets_any_more_is_forgotten_and_what_says_nothing_of_8x8_counts_as_nothing() -> None:
     clock = ManualClock()
     health = ServiceHealth(clock)
-    health.note(BAD[SILENT], clock.monotonic())
+    health.note(BAD[Task.SILENT], clock.monotonic())
     clock.advance(timedelta(seconds=FORGOTTEN - 1))
     health.note(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message="held"), clock.monotonic())
-    assert list(health.failing) == [SILENT]
+    assert list(health.failing) == [Task.SILENT]
     clock.advance(timedelta(seconds=2))
     assert not health.failing
 
 
-@pytest.mark.parametrize(("answer", "trouble"), [(not_sent(), OUT_OF_REACH), (unknown("ReadTimeout"), SILENT)])
+@pytest.mark.parametrize(("answer", "trouble"), [(not_sent(), Task.UNREACHABLE), (unknown("ReadTimeout"), Task.SILENT)])
 async def test_the_heartbeat_says_it_to_status_and_a_doubt_has_its_reason_in_the_log(
     store: Store, clock: ManualClock, answer: Verdict, trouble: str
 ) -> None:

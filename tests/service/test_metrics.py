@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker, open_store
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.errors import StoreUnavailableError
@@ -93,6 +96,15 @@ async def test_a_slot_that_has_passed_is_counted_and_so_is_its_call(clock: Manua
     lines = told(counts)
     assert "voiceflow_worker_slots_missed_total 1.0" in lines
     assert 'voiceflow_worker_verdicts_total{detail="missed_slot",verdict="not_sent"} 1.0' in lines
+
+
+def test_what_fails_has_one_word_as_its_label() -> None:
+    for task in Task:
+        counts = WorkCounts(task_failures=Counter({task: 2}), failing=Counter({task: 1}))
+        (word,) = re.findall(
+            r'^voiceflow_worker_failing\{task="([a-z_]+)"\} 1.0$', "\n".join(told(counts)), re.MULTILINE
+        )
+        assert f'voiceflow_worker_task_failures_total{{task="{word}"}} 2.0' in told(counts)
 
 
 def test_a_process_tells_its_start_its_version_and_the_room_on_its_disk(tmp_path: Path) -> None:

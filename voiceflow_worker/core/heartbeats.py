@@ -12,7 +12,7 @@ from types import MappingProxyType
 import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.background import failing_here
+from voiceflow_worker.core.ports.background import Task, failing_here
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
@@ -200,10 +200,6 @@ CALM = 15.0
 """Seconds after which a trouble with 8x8 is over, once POSTs succeed that were sent later than what met it."""
 FORGOTTEN = 60.0
 """Seconds after which a trouble with 8x8 is over if no POST meets it, because none is sent."""
-OUT_OF_REACH = "8x8 is out of reach"
-SILENT = "8x8 does not answer"
-FAILING = "8x8 answers with errors"
-SLOW_ANSWERS = "8x8 is slow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,18 +222,18 @@ class ServiceHealth:
         """Note the verdict on a POST that was sent at this monotonic time."""
         now = self._clock.monotonic()
         if verdict.kind is VerdictKind.UNKNOWN:
-            trouble = SILENT if verdict.http_status is None else FAILING
+            trouble = Task.SILENT if verdict.http_status is None else Task.ERRORS
         elif verdict.is_outage:
-            trouble = OUT_OF_REACH
+            trouble = Task.UNREACHABLE
         elif verdict.http_status is None:
             return
         elif now - sent_at <= SLOW:
             self._good = max(self._good, sent_at)
             return
         else:
-            trouble = SLOW_ANSWERS
+            trouble = Task.SLOW
         known = self._now().get(trouble)
-        error = f"its last answer took {now - sent_at:.0f} s" if trouble is SLOW_ANSWERS else verdict.message
+        error = f"its last answer took {now - sent_at:.0f} s" if trouble is Task.SLOW else verdict.message
         since = self._clock.now() - timedelta(seconds=now - sent_at) if known is None else known.since
         self._troubles[trouble] = _Trouble(since, max(sent_at, known.sent_at if known else sent_at), now, error)
 

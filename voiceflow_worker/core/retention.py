@@ -16,7 +16,7 @@ import anyio
 from voiceflow_worker.core.erasures import Erasures
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks, LeaderLease
+from voiceflow_worker.core.ports.background import BackgroundTasks, LeaderLease, Task
 from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import LEAST_KEPT
@@ -26,7 +26,6 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 EVERY = timedelta(seconds=60)
 FILES_EVERY = timedelta(hours=1)
-TASK = "old calls were not deleted"
 _LEASE = timedelta(seconds=55)
 """Shorter than `EVERY`, so that a process that goes on finds its own lease ended, and others take turns with it."""
 
@@ -96,7 +95,7 @@ async def retained(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
     """Run the retention of a store while a block runs."""
     repeat, run = BackgroundTasks(store.clock).run_periodically, Retention(store, policy).run
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(repeat, TASK, run, every=EVERY.total_seconds()))
+        group.start_soon(partial(repeat, Task.RETENTION, run, every=EVERY.total_seconds()))
         try:
             yield
         finally:

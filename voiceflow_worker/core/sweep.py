@@ -12,7 +12,7 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, position_at
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks
+from voiceflow_worker.core.ports.background import BackgroundTasks, Task
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
@@ -84,7 +84,7 @@ class Sweeper:
     ) -> None:
         self._store = store
         self._background = background
-        self._failed: dict[str, Exception] = {}
+        self._failed: dict[Task, Exception] = {}
         self._queue = queue
         self._policy = policy
         self._log_timeout = log_timeout
@@ -99,7 +99,7 @@ class Sweeper:
         one is raised at the end.
         """
         self._failed = {}
-        async with self._duty("summaries that came before their answers were not applied"):
+        async with self._duty(Task.EARLY_SUMMARIES):
             self._early_page = await self._settler.apply_all_early(after=self._early_page)
         swept = Swept()
         while True:
@@ -111,17 +111,17 @@ class Sweeper:
         return swept
 
     @asynccontextmanager
-    async def _duty(self, failed: str) -> AsyncGenerator[None]:
-        """One duty, by what has not happened if it fails."""
+    async def _duty(self, task: Task) -> AsyncGenerator[None]:
+        """One duty, which reports its own failure."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - it is reported, or raised at the end; the other duties are done
-            self._failed.setdefault(failed, error)
+            self._failed.setdefault(task, error)
             if self._background is not None:
-                self._background.failed(failed, error)
+                self._background.failed(task, error)
         else:
-            if self._background is not None and failed not in self._failed:
-                self._background.mark_healthy(failed)
+            if self._background is not None and task not in self._failed:
+                self._background.mark_healthy(task)
 
     def _raise_failed(self) -> None:
         failed, self._failed = self._failed, {}
@@ -147,14 +147,14 @@ class Sweeper:
         """Delete jobs after their retention, and old events, gates and records; returns the number of jobs."""
         now = self._store.clock.now()
         self._failed = {}
-        async with self._duty("old doubts were not ended"):
+        async with self._duty(Task.RETENTION):
             await self._end_old_doubts(now)
         deleted = 0
         for state in FINAL_STATES:
-            async with self._duty(f"old calls that are {state} were not deleted"):
+            async with self._duty(Task.RETENTION):
                 deleted += await self._prune_jobs(state, now)
         before = now - self._policy.retention
-        async with self._duty("old events and records were not deleted"):
+        async with self._duty(Task.RETENTION):
             oldest = await self._store.events(self._queue, limit=1)
             if oldest and oldest[0].at < before:
                 # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
@@ -164,7 +164,7 @@ class Sweeper:
             prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
             while await prune() >= PRUNED:
                 pass
-        async with self._duty("imports that are over were not forgotten"):
+        async with self._duty(Task.RETENTION):
             await self._forget_imports(before)
         self._raise_failed()
         return deleted
@@ -208,22 +208,22 @@ class Sweeper:
         now, policy = self._store.clock.now(), self._policy
         timeout = self._log_timeout
         requeued = doubted = gave_up = looked = expired = cancelled = 0
-        async with self._duty("calls whose lease has ended were not queued again"):
+        async with self._duty(Task.ENDED_LEASES):
             requeued = await self._requeue(one, now)
-        async with self._duty("calls whose worker stopped while sending them were not put in doubt"):
+        async with self._duty(Task.STOPPED_WORKERS):
             sending = await self._overdue(JobState.SENDING, now)
             doubt = partial(lifecycle.doubt, at=now, reason="its worker stopped while sending it", policy=policy)
             doubted = await self._move(one, sending, doubt)
-        async with self._duty("calls with an overdue summary were not ended"):
+        async with self._duty(Task.OVERDUE_SUMMARIES):
             silent = await self._overdue(JobState.SUBMITTED, now - (timeout or timedelta(0)))
             gave_up = await self._give_up_waiting(one, silent, now)
         if timeout is None:
-            async with self._duty("calls in doubt were not checked again"):
+            async with self._duty(Task.DOUBTS):
                 doubtful = await self._overdue(JobState.IN_DOUBT, now)
                 looked = await self._move(one, doubtful, partial(lifecycle.check_again, at=now, policy=policy))
-        async with self._duty("calls that are no longer valid were not ended"):
+        async with self._duty(Task.EXPIRED):
             expired = await self._expire(one, now)
-        async with self._duty("calls of cancelled batches were not ended"):
+        async with self._duty(Task.CANCELLED):
             cancelled = await self._cancel(one, now)
         return Swept(
             requeued=requeued,

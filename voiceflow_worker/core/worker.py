@@ -19,13 +19,12 @@ from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, ServiceHealth, WorkCounts
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
-from voiceflow_worker.core.ports.background import SHOWN, BackgroundTasks
+from voiceflow_worker.core.ports.background import SHOWN, BackgroundTasks, Task
 from voiceflow_worker.core.ports.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
-from voiceflow_worker.core.retention import TASK as RETENTION_TASK
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.pacer import Pacer
@@ -63,11 +62,8 @@ MOST_UNANSWERED = 5
 all end in doubt. After a doubt, it is one call at a time."""
 CLEAR_FOR = 1.0
 _PASSING = (StaleJobError, OSError, ImportError)
-_NOT_JOURNALLED = "the journal file was not written"
 LONGEST_PAUSE = timedelta(seconds=30)
 """The longest wait of a worker before it tries its journal file again."""
-_NOT_LEASED = "calls were not taken from the queue"
-_NOT_PREPARED = "leased calls were not prepared, and are not sent"
 
 
 @checked
@@ -251,18 +247,16 @@ class Worker:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
-            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
-            background.start_soon(self._repeat, self._stops.check, SWEEP_EVERY, "stop rules were not checked")
-            background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), RETENTION_TASK)
-            background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, "the clock was not checked")
-            background.start_soon(
-                self._repeat, self._heartbeat.beat, EVERY.total_seconds(), "the heartbeat was not stored"
-            )
+            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, Task.SWEEP)
+            background.start_soon(self._repeat, self._stops.check, SWEEP_EVERY, Task.STOP_RULES)
+            background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
+            background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
+            background.start_soon(self._repeat, self._heartbeat.beat, EVERY.total_seconds(), Task.HEARTBEAT)
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
-                background.start_soon(self._repeat, reconcile, POLL_EVERY, "the log of 8x8 was not read")
+                background.start_soon(self._repeat, reconcile, POLL_EVERY, Task.CALL_LOG)
             if self._guard is not None:
-                background.start_soon(self._tasks.run, "the store was not checked for lost calls", self._guard.watch)
+                background.start_soon(self._tasks.run, Task.ROLLBACK, self._guard.watch)
             async with anyio.create_task_group() as storing:
                 storing.start_soon(self._verdicts.run)
                 async with anyio.create_task_group() as dispatches:
@@ -305,8 +299,8 @@ class Worker:
                 else:
                     until = await self._next_check()
                 failures = 0
-                self._tasks.mark_healthy(_NOT_JOURNALLED)
-                self._tasks.mark_healthy(_NOT_LEASED)  # before a wait, which may be long
+                self._tasks.mark_healthy(Task.JOURNAL_FILE)
+                self._tasks.mark_healthy(Task.LEASE)  # before a wait, which may be long
                 if until is not None:
                     with self._pause():
                         seen = await self._wait(seen, until)
@@ -319,15 +313,15 @@ class Worker:
                 await self._nap(until=self._clock.now() + self._not_leased(error, failures))
             except Exception as error:  # noqa: BLE001 - its POSTs in flight must not be cut
                 failures += 1
-                pause = self._tasks.failed(_NOT_LEASED, error, failures=failures)
+                pause = self._tasks.failed(Task.LEASE, error, failures=failures)
                 await self._nap(until=self._clock.now() + max(STORE_AWAY, timedelta(seconds=pause)))
 
     def _not_leased(self, error: StoreError, failures: int) -> timedelta:
         """Note why no calls are leased, and return the wait before the next try."""
         if isinstance(error, JournalFileError):  # each call that is leased in vain would cost the store three writes
-            self._tasks.failed(_NOT_JOURNALLED, error, failures=failures)
+            self._tasks.failed(Task.JOURNAL_FILE, error, failures=failures)
             return backoff(failures, first=STORE_AWAY, longest=LONGEST_PAUSE, seed=self.id)
-        self._tasks.failed(_NOT_LEASED, error, failures=failures)
+        self._tasks.failed(Task.LEASE, error, failures=failures)
         return STORE_AWAY
 
     async def _capacity(self) -> int:
@@ -410,10 +404,10 @@ class Worker:
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the calls are requeued when their leases end
-            self._tasks.failed(_NOT_PREPARED, error, shown_for=SHOWN)
+            self._tasks.failed(Task.PREPARE, error, shown_for=SHOWN)
             self._end_drain_for(error)
         else:
-            self._tasks.mark_healthy(_NOT_PREPARED)
+            self._tasks.mark_healthy(Task.PREPARE)
         finally:
             self._senders.drop_leased(len(jobs) - len(ready))
         await self._senders.add(ready, dispatches)

@@ -39,7 +39,7 @@ from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
-from voiceflow_worker.core.ports.background import LOG_LOST, failing_here, health
+from voiceflow_worker.core.ports.background import LOG_LOST, Task, failing_here, health
 from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
@@ -159,7 +159,7 @@ VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that w
 TASK_FAILURES = CounterOf("voiceflow_worker_task_failures_total", "Failures of background tasks.", ("task",))
 TASK_FAILING = GaugeOf(
     "voiceflow_worker_failing",
-    "Workers for which a background task, or 8x8, fails now, in the words of status.",
+    "Workers for which a background task, or 8x8, fails now.",
     ("task",),
 )
 BUILD = GaugeOf("voiceflow_build_info", "1, with the version of this program.", ("version",))
@@ -296,8 +296,12 @@ class WorkMetrics:
         yield SLOTS_MISSED.of({(): counts.slots_missed})
         yield IN_FLIGHT.of({(): counts.in_flight})
         yield VERDICTS_WAITING.of({(): counts.verdicts_waiting})
-        yield TASK_FAILURES.of({(task,): count for task, count in sorted(counts.task_failures.items())})
-        yield TASK_FAILING.of({(task,): count for task, count in sorted(counts.failing.items())})
+        yield TASK_FAILURES.of(_by_task(counts.task_failures))
+        yield TASK_FAILING.of(_by_task(counts.failing))
+
+
+def _by_task(counts: Mapping[str, int]) -> Values:
+    return {(Task(task).name.lower(),): count for task, count in sorted(counts.items())}
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:

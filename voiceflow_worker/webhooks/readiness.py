@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeats
-from voiceflow_worker.core.ports.background import BackgroundTasks
+from voiceflow_worker.core.ports.background import BackgroundTasks, Task
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.probe import Probe
 from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
@@ -62,19 +62,19 @@ async def present(
 
     `failing` says what fails beside the background tasks of the process.
     """
-    background, task = BackgroundTasks(SystemClock()), "a heartbeat of the receiver could not be stored"
+    background = BackgroundTasks(SystemClock())
 
     async def beat() -> None:
         await heartbeats.receiver(name, failing=failing())
 
     async def keep_beating() -> None:
         await anyio.sleep(every.total_seconds())
-        await background.run_periodically(task, beat, every=every.total_seconds())
+        await background.run_periodically(Task.HEARTBEAT, beat, every=every.total_seconds())
 
     try:
         await beat()
     except Exception as error:  # noqa: BLE001 - the next beat may be stored
-        background.failed(task, error)
+        background.failed(Task.HEARTBEAT, error)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keep_beating)
         try:

@@ -15,12 +15,12 @@ from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.durability import Durability, Survey
 from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import SettingsError, StoreError
 from voiceflow_worker.model.reports.verdict import Verdict
 
 pytestmark = pytest.mark.anyio
-NOT_STORED = "the verdict of a POST was not stored"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ async def test_a_setting_that_changes_under_a_worker_drops_no_verdict(
         await enqueued(store, 1)
         worker = worker_for(store, voice)
         group.start_soon(worker.run)
-        await until(lambda: worker.counts.task_failures[NOT_STORED] >= 3)
+        await until(lambda: worker.counts.task_failures[Task.VERDICT] >= 3)
         with pytest.raises(StoreError):
             await CallQueue(store).status()
         async with open_store(own_server.url, advises=False, allow_degraded=True) as in_a_hurry:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 import anyio
 import structlog
@@ -26,6 +27,40 @@ LONGEST_PAUSE = 30.0
 """The longest pause, in seconds, before a task that fails again and again begins again. It grows from 1 s."""
 SHOWN = 60.0
 """Seconds for which the failure of a task is shown that has begun again and gives no other sign of its health."""
+
+
+class Task(StrEnum):
+    """What a worker does: its value is what has not happened when it fails, its name the label of metrics.
+
+    The last four are what 8x8 does.
+    """
+
+    CALL_LOG = "the log of 8x8 was not read"
+    CANCELLED = "calls of cancelled batches were not ended"
+    CLOCK = "the clock was not checked"
+    DOUBTS = "calls in doubt were not checked again"
+    EARLY_SUMMARIES = "summaries that came before their answers were not applied"
+    ENDED_LEASES = "calls whose lease has ended were not queued again"
+    EXPIRED = "calls that are no longer valid were not ended"
+    HEARTBEAT = "the heartbeat was not stored"
+    HOLD = "a hold that an answer of 8x8 asks for was not stored"
+    JOURNAL = "journal entries of calls were not stored, and the calls are not sent now"
+    JOURNAL_FILE = "the journal file was not written"
+    LEASE = "calls were not taken from the queue"
+    OVERDUE_SUMMARIES = "calls with an overdue summary were not ended"
+    PREPARE = "leased calls were not prepared, and are not sent"
+    REQUEUE = "calls were not requeued before their leases end"
+    RETENTION = "old calls were not deleted"
+    ROLLBACK = "the store was not checked for lost calls"
+    SEND = "a call was not sent, or its answer not read"
+    STOPPED_WORKERS = "calls whose worker stopped while sending them were not put in doubt"
+    STOP_RULES = "stop rules were not checked"
+    SWEEP = "overdue calls were not settled"
+    VERDICT = "the verdict of a POST was not stored"
+    UNREACHABLE = "8x8 is out of reach"
+    SILENT = "8x8 does not answer"
+    ERRORS = "8x8 answers with errors"
+    SLOW = "8x8 is slow"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
+from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.ports.outside import ConnectsAhead
 from voiceflow_worker.core.ports.store import Result
 from voiceflow_worker.core.rollback import RollbackGuard
@@ -50,10 +51,6 @@ _log = structlog.get_logger("voiceflow.submit")
 
 _STOPPED = "its worker was stopped"
 _NO_CAPACITY = "the rate allows no further call yet"
-_NOT_JOURNALLED = "journal entries of calls were not stored, and the calls are not sent now"
-_NOT_HELD = "a hold that an answer of 8x8 asks for was not stored"
-_NOT_REQUEUED = "calls were not requeued before their leases end"
-_NOT_SENT = "a call was not sent, or its answer not read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +164,7 @@ class Submitter:
             with anyio.CancelScope(shield=True):
                 going = await self._begin(dispatches)
         except Exception as error:  # noqa: BLE001 - nothing is sent, whatever was raised
-            self.on_fault(_NOT_JOURNALLED, error)
+            self.on_fault(Task.JOURNAL, error)
         finally:
             kept = {dispatch.job.id for dispatch in going if dispatch.unsent is None}
             for dispatch in dispatches:
@@ -241,7 +238,7 @@ class Submitter:
         try:
             await self._holds.order(closed[0])
         except Exception as error:  # noqa: BLE001 - the answer is classified, whatever the store raises
-            self.on_fault(_NOT_HELD, error)
+            self.on_fault(Task.HOLD, error)
 
     async def requeue_unsent(self, dispatches: Collection[Dispatch]) -> None:
         """When the worker stops, requeue the calls that were not sent, if the store answers in time."""
@@ -335,7 +332,7 @@ class Submitter:
             self._not_requeued(jobs, error)
 
     def _not_requeued(self, jobs: Sequence[Job], error: Exception) -> None:
-        self.on_fault(_NOT_REQUEUED, error)
+        self.on_fault(Task.REQUEUE, error)
         _log.warning(
             "calls could not be requeued; they are queued again when their leases end",
             jobs=[job.id for job in jobs],
@@ -413,7 +410,7 @@ class SenderPool:
                     try:
                         await self._journal_next(group)
                     except Exception as error:  # noqa: BLE001 - a fault of ours must cut no POST
-                        self._submitter.on_fault(_NOT_JOURNALLED, error)
+                        self._submitter.on_fault(Task.JOURNAL, error)
                         left, self._waiting = self._waiting, deque()
                         await self._submitter.requeue(left, "an unexpected error kept the call from being sent")
                         self.drop_leased(len(left))
@@ -491,7 +488,7 @@ class SenderPool:
         try:
             await self._submitter.send(dispatch)
         except Exception as error:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
-            self._submitter.on_fault(_NOT_SENT, error)
+            self._submitter.on_fault(Task.SEND, error)
             _log.exception(
                 "an unexpected error stopped the sending of a call, or the reading of its answer; when its lease ends, "
                 "the call is queued again or in doubt",

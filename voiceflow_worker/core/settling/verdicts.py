@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.errors import (
     IllegalMoveError,
@@ -30,7 +31,6 @@ _log = structlog.get_logger("voiceflow.verdicts")
 
 Fault = Callable[[str, Exception], None]
 """Called with what failed, and the error because of which."""
-NOT_STORED = "the verdict of a POST was not stored"
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 
@@ -167,7 +167,7 @@ class Verdicts:
                 )
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the worker, and cut its POSTs
-            self._on_fault(NOT_STORED, error)
+            self._on_fault(Task.VERDICT, error)
             _log.exception(
                 "an unexpected error kept the verdict of a POST from being stored; when the lease ends, the call is in "
                 "doubt",
@@ -206,7 +206,7 @@ class Verdicts:
                         error=str(error),
                     )
                     return
-                self._on_fault(NOT_STORED, error)
+                self._on_fault(Task.VERDICT, error)
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
             else:
@@ -232,7 +232,7 @@ class Verdicts:
             except StoreCorruptError:
                 return False
             except Exception as error:  # noqa: BLE001 - as above: the verdict waits
-                self._on_fault(NOT_STORED, error)
+                self._on_fault(Task.VERDICT, error)
                 await self._clock.sleep(1.0)
 
     async def _order(self, pending: PendingVerdict) -> None:
