@@ -13,7 +13,7 @@ gets nothing of a trace. Whatever a provider raises is logged, and the call goes
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -23,7 +23,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 
 from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, Verdict, VerdictKind
 
@@ -33,18 +33,17 @@ _seldom = RateLimitedLog()
 
 
 class _Lines:
-    log: structlog.typing.FilteringBoundLogger | None = None
-    """The logger of the lines, bound once: to bind it for each line takes longer than the line."""
+    tell: Callable[[str, Mapping[str, object]], object] | None = None
 
 
 @contextmanager
-def logged() -> Generator[None]:
-    """Log the calls of this process while the block lasts."""
-    _Lines.log = _calls.bind()
+def logged(tell: Callable[[str, Mapping[str, object]], object]) -> Generator[None]:
+    """Tell the steps of the calls of this process while the block lasts, each by its name and its fields."""
+    _Lines.tell = tell
     try:
         yield
     finally:
-        _Lines.log = None
+        _Lines.tell = None
 
 
 @lru_cache(maxsize=1)
@@ -98,8 +97,8 @@ def enqueueing(jobs: list[Job]) -> Generator[dict[int, str]]:
 
 def post_begun(job: Job) -> Span | None:
     """The newest POST of a job is handed to the gateway. Pass the result to `post_ended`."""
-    if _Lines.log is not None:
-        _Lines.log.info("a call is sent", **_ids(job, job.posts[-1].number))
+    if _Lines.tell is not None:
+        _Lines.tell("a call is sent", _ids(job, job.posts[-1]))
     if job.trace is not None and (tracer := _tracer()) is not None:
         with _guarded():
             attributes = {**_of(job), "http.request.method": "POST", "voiceflow.post": job.post_count}
@@ -111,19 +110,16 @@ def post_begun(job: Job) -> Span | None:
 def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
     """8x8 has answered the newest POST of a job, or nothing was sent, or nobody knows. None: the POST was cut short."""
     in_doubt = verdict is not None and verdict.kind is VerdictKind.UNKNOWN
-    if verdict is not None and (in_doubt or _Lines.log is not None):
-        found = {
-            "http_status": verdict.http_status,
-            "code": verdict.code,
-            "session": verdict.session_id,
-            "cause": verdict.cause,
-        }
-        fields = _present(found)
-        ids = _ids(job, job.posts[-1].number)
+    if verdict is not None and (in_doubt or _Lines.tell is not None):
+        fields = _ids(job, job.posts[-1])
+        fields["verdict"] = verdict.kind.value
+        for name in ("http_status", "code", "session_id", "cause"):
+            if (value := getattr(verdict, name)) is not None:
+                fields[name.removesuffix("_id")] = value
         if in_doubt:
-            _calls.warning("the call is in doubt", **ids, verdict=verdict.kind.value, **fields, error=verdict.message)
-        elif _Lines.log is not None:
-            _Lines.log.info("8x8 answered", **ids, verdict=verdict.kind.value, **fields)
+            _calls.warning("the call is in doubt", **fields, error=verdict.message)
+        elif _Lines.tell is not None:
+            _Lines.tell("8x8 answered", fields)
     if span is None:
         return
     with _guarded():
@@ -173,10 +169,10 @@ def began() -> int:
 
 def summarised(old: Job, new: Job, number: int, outcome: Outcome, *, since: int) -> None:
     """A summary has settled the POST with this number. The answers in its menu are events of its span."""
-    if _Lines.log is not None:
+    if _Lines.tell is not None:
         status = outcome.status.value if outcome.status is not None else outcome.status_text
         told = {"outcome": status, "state": new.state.value, "seconds": outcome.seconds}
-        _Lines.log.info("an outcome came", **_ids(new, number), session=outcome.session_id, **told)
+        _Lines.tell("an outcome came", {**_ids(new, new.post(number)), "session": outcome.session_id, **told})
     post = old.post(number)
     # After a redial was granted, the trace of an older POST is no longer known.
     if old.trace is None or post is None or post.redial != old.redials or (tracer := _tracer()) is None:
@@ -210,11 +206,12 @@ def _of(job: Job) -> dict[str, str | int]:
     }
 
 
-def _ids(job: Job, number: int) -> dict[str, object]:
+def _ids(job: Job, post: Post | None) -> dict[str, object]:
     """The fields by which the lines of a call are found."""
-    post = job.post(number)
-    batch = {} if job.batch_id is None else {"batch": job.batch_id}
-    return {"job": job.id, "post": None if post is None else post.client_request_id, **batch}
+    fields: dict[str, object] = {"job": job.id, "post": None if post is None else post.client_request_id}
+    if job.batch_id is not None:
+        fields["batch"] = job.batch_id
+    return fields
 
 
 def _present(fields: Mapping[str, str | int | None]) -> dict[str, str | int]:
