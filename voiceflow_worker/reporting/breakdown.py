@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -377,22 +377,18 @@ async def read_breakdown(
     return count.result(zone)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LargeBreakdown:
     """The breakdown of a large batch, and the time of its count (`at`); both are None until a count has ended.
 
-    `share` is the part of the calls, 0 to 1, that a running count has read so far; None without a running count.
+    `share` is the part of the calls, 0 to 1, that a running count has read so far; None without a running count. Of
+    `totals`, those that were last asked for, `counted` have been counted; the next count is at `again_at`.
     """
 
     breakdown: Breakdown | None = None
     at: datetime | None = None
     share: float | None = None
-
-
-@dataclass(slots=True)
-class _Entry:
-    totals: Totals
-    shown: LargeBreakdown
+    totals: Totals = field(default_factory=Totals)
     counted: Totals | None = None
     again_at: float = 0.0
 
@@ -406,7 +402,7 @@ class LargeBreakdowns:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._clock = store.clock
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], LargeBreakdown] = OrderedDict()
         self._due: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._wanted = anyio.Event()
         self._is_running = False
@@ -419,7 +415,7 @@ class LargeBreakdowns:
         if not self._is_running:
             return None
         key = queue, batch_id
-        entry = self._entries.setdefault(key, _Entry(totals, LargeBreakdown(share=0.0)))
+        entry = self._entries.setdefault(key, LargeBreakdown(share=0.0))
         self._entries.move_to_end(key)
         while len(self._entries) > MOST_KEPT:
             self._due.pop(self._entries.popitem(last=False)[0], None)
@@ -427,7 +423,7 @@ class LargeBreakdowns:
         if entry.counted != totals and self._clock.monotonic() >= entry.again_at and key not in self._due:
             self._due[key] = None
             self._wanted.set()
-        return entry.shown
+        return entry
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -454,7 +450,7 @@ class LargeBreakdowns:
             await self._wanted.wait()
             self._wanted = anyio.Event()
 
-    async def _count(self, key: tuple[str, str], entry: _Entry) -> None:
+    async def _count(self, key: tuple[str, str], entry: LargeBreakdown) -> None:
         clock, counted = self._clock, entry.totals
         began = since = clock.monotonic()
         at, of, read = clock.now(), sum(counted.states.values()) or 1, 0
@@ -462,11 +458,11 @@ class LargeBreakdowns:
         async def rest(page: Sequence[Job]) -> None:
             nonlocal read, since
             read += len(page)
-            entry.shown = replace(entry.shown, share=min(read / of, 1.0))
+            entry.share = min(read / of, 1.0)
             await clock.sleep(REST * (clock.monotonic() - since))
             since = clock.monotonic()
 
         breakdown = await read_breakdown(self._store, *key, also=rest)
-        entry.shown, entry.counted = LargeBreakdown(breakdown=breakdown, at=at), counted
+        entry.breakdown, entry.at, entry.share, entry.counted = breakdown, at, None, counted
         took = clock.monotonic() - began
         entry.again_at = began + took + max(COUNTED_AGAIN.total_seconds(), 20 * took)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,11 @@ from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
 
 _STATE_NAMES = frozenset(state.value for state in JobState)
-_TURN = "for their turn"
+_WHY = {
+    "number_busy": "for a busy number", "window": "for their calling window", "redial": "for a redial",
+    "max_per_person": "for the limit per person", "rate": "for their turn", "hold": "behind a hold",
+}  # fmt: skip
+"""Why calls wait, in the fields of `WaitingCounts` and in words."""
 MOST_READ = 500
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
 
@@ -47,22 +51,13 @@ class WaitingCounts:
 
     def as_json(self) -> dict[str, int]:
         """The counts as JSON, for scripts."""
-        return {name: count for name, count in asdict(self).items() if name != "is_exact"}
+        return {why: getattr(self, why) for why in _WHY}
 
     def in_words(self) -> str:
         """The counts as a clause, such as `2 for a busy number, 10 for a redial`; empty when nothing waits."""
-        counts = (
-            (self.number_busy, "for a busy number"),
-            (self.window, "for their calling window"),
-            (self.redial, "for a redial"),
-            (self.max_per_person, "for the limit per person"),
-            (self.rate, _TURN),
-            (self.hold, "behind a hold"),
-        )
         least = "" if self.is_exact else "at least "
-        return ", ".join(
-            f"{count if why in {_TURN, 'behind a hold'} else f'{least}{count}'} {why}" for count, why in counts if count
-        )
+        counts = [(why, count) for why, count in self.as_json().items() if count]
+        return ", ".join(f"{'' if why in {'rate', 'hold'} else least}{count} {_WHY[why]}" for why, count in counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +94,7 @@ async def _waiting(
             seen[why] += 1
             explained += job.due_at <= at
     rate = max(due - hold - explained, 0) if limited else 0
-    return WaitingCounts(
-        number_busy=seen["number_busy"],
-        window=seen["window"],
-        redial=seen["redial"],
-        rate=rate,
-        hold=hold,
-        max_per_person=seen["max_per_person"],
-        is_exact=len(jobs) < MOST_READ,
-    )
+    return WaitingCounts(**seen, rate=rate, hold=hold, is_exact=len(jobs) < MOST_READ)
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
