@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from itertools import count
@@ -19,8 +20,9 @@ from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallQueue, SessionStatus, Store, SuppressionList, open_store
-from voiceflow_worker.core.audit import entries_on, read_page
+from voiceflow_worker import CallQueue, SessionStatus, Store, SuppressionList, open_store, read_edit
+from voiceflow_worker.core.audit import AUDIT, entries_on, read_page
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalations import Escalations
 
@@ -212,9 +214,20 @@ async def test_of_two_servers_with_one_request_at_once_one_carries_it_out(any_st
     assert [each.key for each in await entries_on(any_store)].count("k") == 1
 
 
-async def test_a_resume_whose_answer_was_lost_does_not_open_a_later_hold(store: Store) -> None:
-    await held(store)
-    clock = store.clock
+NEWER: Mapping[str, tuple[Callable[[CallQueue], Awaitable[object]], Mapping[str, object]]] = {
+    "resume": (lambda queue: queue.hold(reason="the text is wrong"), {"state": "held"}),
+    "hold": (CallQueue.resume, {"state": "open"}),
+    "rate": (lambda queue: queue.set_rate(1), {"rate": 1.0}),
+    "edit": (lambda queue: queue.edit_batch("march", read_edit({"priority": 9}, now=queue.store.clock.now())), {}),
+    "suppress": (lambda queue: SuppressionList(queue.store).remove(ANA), {"status": 409}),
+}
+"""What somebody orders after a request whose answer was lost, and some of the answer when it comes again."""
+
+
+@pytest.mark.parametrize("name", NEWER)
+async def test_a_request_whose_answer_was_lost_changes_nothing_that_was_ordered_later(store: Store, name: str) -> None:
+    await ACTIONS[name][0](store)
+    clock, newer, call = store.clock, NEWER[name], CallQueue(store)
     assert isinstance(clock, ManualClock)
 
     async def lost(call: StoreCall) -> None:
@@ -222,12 +235,40 @@ async def test_a_resume_whose_answer_was_lost_does_not_open_a_later_hold(store: 
             raise ConnectionError
 
     async with program(FaultyStore(store, after=lost)) as client:
-        assert (await order(client, "resume", "")).status_code == 500
+        assert (await order(client, name, "")).status_code == 500
     clock.advance(timedelta(seconds=1))
-    await CallQueue(store).hold(reason="the text is wrong")
+    await newer[0](call)
+    clock.advance(timedelta(seconds=1))
     async with program(store) as client:
-        again = await order(client, "resume", "")
-        assert (again.status_code, again.json()["state"]) == (200, "held"), "as it is now"
+        again = await order(client, name, "")
+        assert again.status_code == newer[1].get("status", 200)
+        assert again.json().items() >= newer[1].items(), "as it is now"
+    assert {job.priority for job in await call.find()} <= {0, 9}, "the later edit stands"
+    assert ANA not in await SuppressionList(store).find(ANA)
+
+
+@EACH
+async def test_nothing_of_a_person_is_kept_with_the_answer_to_a_key(store: Store, name: str) -> None:
+    """Also if the request changes nothing, and has no entry in the audit log that an erasure would find."""
+    subject = await ACTIONS[name][0](store)
+    async with program(store) as client:
+        for key in ("one", "two"):
+            await order(client, name, subject, key)
+    records = (await store.records({AUDIT: Page(limit=500)}, now=store.clock.now()))[AUDIT]
+    kept = [json.loads(each.value)["answer"] for each in records if each.group.startswith("key=")]
+    assert kept
+    assert ANA.lstrip("+") not in json.dumps(kept)
+    assert not subject or subject not in json.dumps(kept)
+
+
+async def test_the_key_of_an_erasure_says_nothing_of_the_person(store: Store) -> None:
+    await waiting(store)
+    async with program(store) as client:
+        for _ in range(2):
+            assert (await order(client, "forget", "", f"erase {ANA}")).status_code == 200
+    assert "87654321" not in str(await store.records({AUDIT: Page(limit=500)}, now=store.clock.now()))
+    (entry,) = [each for each in await read_page(store) if each.action == "forget"]
+    assert (entry.key, (entry.result or "").split(":")[0]) == ("erase erased", "a person was erased")
 
 
 async def test_a_refused_request_leaves_its_key_free(store: Store) -> None:

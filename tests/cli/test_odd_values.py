@@ -31,6 +31,8 @@ ENDS = {
     "call": ["--store", "nowhere://"],
 }
 """What makes a command end that would go on, or call somebody."""
+LISTENS = {("sandbox", "--host", value) for value in ("", "0", "::")}
+"""What is right, and goes on for ever."""
 BARE = ("Traceback", "TypeError", "AttributeError", "KeyError", "IndexError", "NoneType", "UnicodeEncodeError")
 
 
@@ -59,7 +61,8 @@ def cases() -> list[list[str]]:
             ]
             ending = ENDS.get(words[0], [])
             given = [] if name in ending[:1] else ending
-            for value in VALUES if odd.hint is not bool else ():
+            values = [value for value in VALUES if (words[0], name, value) not in LISTENS]
+            for value in values if odd.hint is not bool else ():
                 option = [f"{name}={value}"] if name.startswith("-") else ["--", value]
                 found.append([*words, *given, *needed, *option])
     return found
@@ -85,12 +88,12 @@ def tried(voiceflow: Program, some: list[list[str]]) -> list[str]:
 
 
 def test_an_odd_value_of_an_option_is_told_in_a_sentence(voiceflow: Program) -> None:
-    wrong = tried(voiceflow, cases()[:: 32 * len(VALUES) + 1])
+    wrong = tried(voiceflow, cases()[:: 64 * len(VALUES) + 1])
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("part", range(8))
 def test_every_odd_value_of_every_option_is_told_in_a_sentence(voiceflow: Program, part: int) -> None:
     wrong = tried(voiceflow, cases()[part::8])

@@ -222,7 +222,7 @@ class OperatorAction(ABC):
             state = (await act._asked_again(expected_version)).state  # noqa: SLF001 - the same action
         about, at = self.about(), who.store.clock.now()
         entry = AuditEntry.of(
-            who.actor, self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
+            self.actor(), self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
         )  # fmt: skip
         async with audited(who.store, entry) as store:
@@ -246,6 +246,10 @@ class OperatorAction(ABC):
         """
         return (await self.do()).documents[0] if answer is None else answer
 
+    def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is kept of an answer, for longer than calls: nothing of a person, for `answer_again` to complete."""
+        return answer
+
     @abstractmethod
     async def carry_out(self, state: str | None) -> ActionResult:
         """Do what `do` orders, over this `state` of the question alone; None is any."""
@@ -253,6 +257,10 @@ class OperatorAction(ABC):
     def about(self) -> Mapping[str, str | None]:
         """The `queue`, `batch` and `call` that the action is about, as far as there are any."""
         return {}
+
+    def actor(self) -> Actor:
+        """Who acts, as the audit log keeps it."""
+        return self.operator.actor
 
     def stored_note(self) -> str | None:
         """The reason that the audit log keeps."""

@@ -50,6 +50,9 @@ class CallAction(OperatorAction):
         """The call, as it is now."""
         return {**(answer or {}), **call_as_json((await self.operator.call(self.call))[1])}
 
+    def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: value for name, value in answer.items() if name == "judged_post"}
+
 
 class CancelCall(CallAction):
     """The cancellation of a call that was not sent."""

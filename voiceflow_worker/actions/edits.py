@@ -117,8 +117,15 @@ class EditBatch(CountedAction):
             state=found.state,
         )
 
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The answer. A request that was cut has ordered the edit: its calls take the edits of now."""
+        return (await self._carried_out(None, goes_on=True)).documents[0] if answer is None else answer
+
     async def carry_out(self, state: str | None) -> ActionResult:
         """Edit the calls: those that were counted."""
+        return await self._carried_out(state)
+
+    async def _carried_out(self, state: str | None, *, goes_on: bool = False) -> ActionResult:
         now = self.operator.store.clock.now()
         late = set[str]()
 
@@ -127,7 +134,7 @@ class EditBatch(CountedAction):
             is_late = opens is None or (job.valid_until is not None and opens >= job.valid_until)
             (late.add if is_late else late.discard)(job.id)
 
-        found = await self._edited(self.at or now, look=look, state=state)
+        found = await self._edited(self.at or now, look=look, state=state, goes_on=goes_on)
         said = f"edited: {count_of(found.edited, 'call')} of batch {self.batch}, which get {self._new_values()}"
         notes = [
             f"{count_of(count, 'call')} {why}"
@@ -152,13 +159,14 @@ class EditBatch(CountedAction):
         dry_run: bool = False,
         look: Callable[[Job], None] | None = None,
         state: str | None = None,
+        goes_on: bool = False,
     ) -> EditedCalls:
         name, _ = self.name, await self.counted()
         note = by_person(self.operator.name, self.note, self._new_values())
         edit = self._edit()
         return await edit_batch(
             self.operator.store, self.calls.name, name, edit, ordered_at=at, note=note, dry_run=dry_run, on_call=look,
-            state=state,
+            state=state, goes_on=goes_on,
         )  # fmt: skip
 
     def _edit(self) -> BatchEdit:

@@ -21,7 +21,7 @@ from voiceflow_worker.actions import (
     require_name,
 )
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
+from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate, until_left
 from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.errors import InvalidInputError
@@ -176,7 +176,10 @@ class Hold(QueueAction):
         return ActionResult(message=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
 
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        return (await self.do()).documents[0] if answer is None else await self.gate_now()
+        """The gate as it is now. A request that was cut has ordered the hold, and somebody may have resumed since."""
+        if answer is None:
+            await until_left(self.operator.store, [self.queue], batch_id=self.batch)
+        return await self.gate_now()
 
 
 class Resume(QueueAction):
@@ -281,15 +284,22 @@ class Rate(QueueAction):
         if not self.resets:
             await calls.set_rate(self.rate, check=check)
         was_set = await calls.reset_rate(check=check) if self.resets else False
-        limits = await limits_of(self.operator.store, calls.name)
-        rate = None if limits is None else limits.rate
-        said = f"the rate of queue {calls.name} is {rate_in_words(rate)} for all its workers"
+        document = await self._rate_now()
+        said = f"the rate of queue {calls.name} is {rate_in_words(document['rate'])} for all its workers"
         if self.resets:
             done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
             said = f"queue {calls.name} {done}"
-        return ActionResult(
-            message=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},)
-        )
+        return ActionResult(message=said, documents=(document,))
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The rate as it is now. A request that was cut has set it, and somebody may have set another since."""
+        return await self._rate_now() if answer is None else answer
+
+    async def _rate_now(self) -> Mapping[str, Any]:
+        limits = await limits_of(self.operator.store, self.calls.name)
+        return {
+            "queue": self.calls.name, "rate": None if limits is None else limits.rate, "is_set": limits is not None
+        }  # fmt: skip
 
 
 class BatchAction(QueueAction):

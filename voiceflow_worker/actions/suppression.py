@@ -122,6 +122,16 @@ class Suppress(ListAction):
             notes=tuple(f"warning: {text}" for text in doubts),
         )
 
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The entry of the one number of a request, as it is now. Raises ActionRefusedError if it was removed since."""
+        found = await self.listed.find(*self.numbers, country=self.country)
+        if not found:
+            raise ActionRefusedError(f"{self.label} was added before, and taken off since; nothing was done")
+        return next(iter(found.values())).as_json()
+
+    def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {}
+
 
 class Unsuppress(ListAction):
     """The removal of numbers from the list."""
@@ -164,9 +174,10 @@ class Unsuppress(ListAction):
 
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """The removal of the one number of a request."""
-        return (
-            {"number": read_number(self.numbers[0], self.country).e164, "removed": True} if answer is None else answer
-        )
+        return {"number": read_number(self.numbers[0], self.country).e164, "removed": True, **(answer or {})}
+
+    def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"removed": answer["removed"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -384,17 +384,19 @@ class Asked(Request):
         async def again(by: Actor, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
             return await act.by(by).answer_again(answer)
 
-        return await self.once(first, again)
+        return await self.once(first, again, kept=act.kept_answer)
 
     async def once(
         self,
         first: Callable[[Actor], Awaitable[Mapping[str, Any]]],
         again: Callable[[Actor, Mapping[str, Any] | None], Awaitable[Mapping[str, Any]]],
+        *,
+        kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {},
     ) -> Answer:
         """The answer to a request for an action, which is carried out once under its key.
 
-        `first` carries it out for its actor. `again` gets the answer that was given then, if one was. Raises
-        RequestInProgressError, OtherRequestError.
+        `first` carries it out for its actor. `again` gets what was `kept` of the answer that was given then, if one
+        was. Raises RequestInProgressError, OtherRequestError.
         """
         actor, store = self.operator.actor, self.desk.store
         if actor.request is None:
@@ -404,7 +406,7 @@ class Asked(Request):
                 return Answer(await again(replace(actor, key=None, request=None), before.answer))
             answer = await (first(actor) if before is None else again(replace(actor, key=None, request=None), None))
             try:
-                await keep_answer(store, actor, answer)
+                await keep_answer(store, actor, kept(answer))
             except StoreError as error:  # the action itself is done
                 _log.warning("the answer to a request with a key was not stored", error=str(error))
         return Answer(answer)

@@ -263,6 +263,8 @@ async def sandbox(
     for number in numbers or ():
         if not phone.is_e164(number):
             raise InvalidInputError(f"--sources {number}: give numbers with their country code, such as +6531234567")
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise InvalidInputError("--api-key has a character that HTTP headers cannot hold; give ASCII characters")
     settings = settings_from()
     stand_in = Sandbox(
         seed=seed,

@@ -9,7 +9,7 @@ the edit (`writes.journal_entry`), and each call that comes back into the queue 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -179,7 +179,12 @@ class BatchEdits:
     async def of(cls, store: Store, jobs: Iterable[Job]) -> BatchEdits:
         """The edits of the batches of these jobs. Raises StoreError."""
         keys = list(dict.fromkeys((job.queue, job.batch_id) for job in jobs if job.batch_id is not None))
-        return cls.read(keys, (await store.records({EDITS: keys}, now=store.clock.now()))[EDITS]) if keys else cls()
+        return await cls.at(store, keys) if keys else cls()
+
+    @classmethod
+    async def at(cls, store: Store, keys: Sequence[tuple[str, str]]) -> BatchEdits:
+        """The edits of the batches with these keys: their queues, and their ids. Raises StoreError."""
+        return cls.read(keys, (await store.records({EDITS: keys}, now=store.clock.now()))[EDITS])
 
     @classmethod
     def read(cls, keys: Iterable[tuple[str, str]], records: Iterable[Record]) -> BatchEdits:
@@ -240,8 +245,10 @@ async def edit_state(store: Store, queue: str, batch_id: str) -> str:
 async def _order(store: Store, queue: str, batch_id: str, ordered: OrderedEdit, *, state: str | None) -> BatchEdits:
     """Store an edit for all calls of the batch that have not left; returns the edits of the batch.
 
-    With a `state`, only over that (`edit_state`): else this raises ChangedSinceError.
+    With a `state`, only over that (`edit_state`): else this raises ChangedSinceError. A call which cannot get the edit
+    refuses all (InvalidInputError).
     """
+    await edit_batch(store, queue, batch_id, ordered.edit, ordered_at=ordered.at, note=ordered.note, dry_run=True)
     while True:
         now = store.clock.now()
         found = (await store.records({EDITS: [(queue, batch_id)]}, now=now))[EDITS]
@@ -293,21 +300,26 @@ async def edit_batch(
     dry_run: bool = False,
     on_call: Callable[[Job], None] | None = None,
     state: str | None = None,
+    goes_on: bool = False,
 ) -> EditedCalls:
     """Edit the waiting calls of a batch that were enqueued by `ordered_at`, with a note in each; a dry run only counts.
 
     `on_call` gets each of these calls as it is afterwards. When this returns, no call leaves any more with what it had
     before; that takes two seconds at most. Raises InvalidInputError before the first change if a call that has not
     ended cannot get what the edit says, ChangedSinceError if the batch has another `state` (`edit_state`), and
-    StoreError; the same edit again then goes on.
+    StoreError; the same edit again then goes on. With `goes_on`, it was ordered before: nothing is ordered, and the
+    calls take the edits of the batch as they stand.
     """
     ordered = OrderedEdit.of(edit, at=ordered_at, note=note)
     edits, found = BatchEdits({(queue, batch_id): (ordered,)}), EditedCalls()
     states = _WAITING | _MAY_COME_BACK if dry_run else _WAITING
     every = Listing(queue=queue, batch=batch_id, states=states, limit=PAGE)
-    if not dry_run:  # so that a call which cannot get it refuses all
-        await edit_batch(store, queue, batch_id, edit, ordered_at=ordered_at, note=note, dry_run=True)
-        edits = await _order(store, queue, batch_id, ordered, state=state)
+    if not dry_run:
+        edits = await (
+            BatchEdits.at(store, [(queue, batch_id)])
+            if goes_on
+            else _order(store, queue, batch_id, ordered, state=state)
+        )
         found.leaving = (await count_states(store, queue, batch_id=batch_id))[JobState.SENDING]
     gives_up, is_first = store.clock.monotonic() + SENT_WITHIN, True
     while True:

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.audit import AUDIT, WHOLE, AuditEntry, Interface, entries_of, login_name
+from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, AuditEntry, Interface, entries_of, login_name
 from voiceflow_worker.core.erasures import TOMBSTONES, Erasures, erased_call_put
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
@@ -151,6 +151,11 @@ class Forget(OperatorAction):
     def stored_note(self) -> str | None:
         """The reason, without the number."""
         return self.note and _NumberInTexts(self._number).erased_in(self.note)
+
+    def actor(self) -> Actor:
+        """Who acts, without the number."""
+        texts, who = _NumberInTexts(self._number), self.operator.actor
+        return replace(who, key=who.key and texts.erased_in(who.key), name=who.name and texts.erased_in(who.name))
 
     async def question(self) -> Question:
         """The question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
