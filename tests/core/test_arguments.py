@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +50,7 @@ from voiceflow_worker import (
     Worker,
     WorkerOptions,
 )
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.ivr import Rehearsal
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY
@@ -60,14 +64,26 @@ def anything(*_: object) -> str:
     return "x"
 
 
+class Integral:
+    """A whole number of another package, such as numpy."""
+
+    def __index__(self) -> int:
+        return 5
+
+    __int__ = __index__
+
+    def __str__(self) -> str:
+        return "5"
+
+
 NAIVE = datetime(2030, 1, 1, 9)  # noqa: DTZ001 - what is refused
 LATER = datetime(2030, 1, 1, 9, tzinfo=UTC)
 POLICY = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 VALUES: Sequence[Any] = (
     None, 5, -1, 1.5, math.nan, True, "", "x", "busy", "a\0b", "a\ud800", "x" * 2800, "9" * 40, b"x", [], [5], ["x"],
     (5,), {}, {"a": 5}, {5: 5}, {"x"}, object(), anything, NAIVE, LATER, datetime.max.replace(tzinfo=UTC),
-    timedelta.max, timedelta(seconds=-1), timedelta(days=1), 10**30, Path("x"), JobState.QUEUED, POLICY, CallPolicy(),
-    flow(), CallWindow.parse("09:00-10:00"),
+    timedelta.max, timedelta.min, timedelta(seconds=-1), timedelta(days=1), 10**30, Path("x"), JobState.QUEUED, POLICY,
+    CallPolicy(), flow(), CallWindow.parse("09:00-10:00"), Decimal(5), Fraction(1, 2), Integral(),
 )  # fmt: skip
 NEEDED: Mapping[str, Any] = {
     "flow": flow(), "job_id": "default.01KE6SJT80BP8JMYJBFZK4XMW8", "job_ids": ["default.x"], "batch_id": "b",
@@ -86,7 +102,7 @@ NEEDED: Mapping[str, Any] = {
     "values": {"a": 1}, "limit": 5, "attempts": 3, "texts": {}, "window": CallWindow.parse("09:00-10:00"),
     "time_zone": "Asia/Singapore", "keys": "1", "status": None, "file": "x", "kind": WebhookType.SESSION_SUMMARY,
     "msisdn": number(1), "session_id": "s", "spans": CallWindow.parse("09:00-10:00").spans, "after": timedelta(1),
-    "mark": "a", "names": frozenset({"priority"}), "job": None,
+    "mark": "a", "names": frozenset({"priority"}), "job": None, "by": Actor(),
 }  # fmt: skip
 """A right value for each argument that must be given, by its name."""
 ENGINE = {
@@ -215,6 +231,19 @@ async def test_a_redial_policy_of_another_type_is_refused_where_it_is_given(any_
     assert await stored(any_store) == 0
 
 
+async def test_a_number_of_another_type_is_refused_with_its_type_and_the_way_to_give_it(any_store: Store) -> None:
+    queue = CallQueue(any_store)
+    wrong: Any
+    for wrong, kind in ((Integral(), "Integral"), (Decimal(5), "Decimal")):
+        said = f"limit is '5' of type {kind}, which is not a whole number; give a whole number, such as int(…)"
+        with pytest.raises(InvalidInputError, match=re.escape(said)):
+            await queue.find(limit=wrong)
+        with pytest.raises(InvalidInputError, match=f"'5' of type {kind} is not a priority; give a whole number"):
+            await queue.enqueue(flow(), priority=wrong)
+        with pytest.raises(InvalidInputError, match=f"rate is '5' of type {kind}, .* such as float"):
+            await queue.set_rate(wrong)
+
+
 async def test_a_key_that_no_index_can_hold_is_refused_on_every_store(any_store: Store) -> None:
     queue = CallQueue(any_store)
     longest = "\U0001f4de" * LONGEST_KEY
@@ -232,6 +261,7 @@ async def test_a_key_that_no_index_can_hold_is_refused_on_every_store(any_store:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 async def test_whatever_is_handed_in_anywhere_is_refused_by_the_library(any_store: Store) -> None:
     problems: list[str] = []
     async with VoiceClient("key", "acme", transport=httpx.MockTransport(refused)) as voice:

@@ -273,12 +273,12 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
         yield within
     except VoiceflowError as error:
         if within.is_kept:
-            await finish(store, entry, f"failed: {error}", is_kept=True)
+            await finish(store, within.entry, f"failed: {error}", is_kept=True)
         raise
     if not within.is_kept:
         await confirm(store)  # it has found what it would have written
     elif within.result is not None:
-        await finish(store, entry, within.result, is_kept=True)
+        await finish(store, within.entry, within.result, is_kept=True)
 
 
 async def finish(store: Store, entry: AuditEntry, result: str, *, is_kept: bool = False) -> None:

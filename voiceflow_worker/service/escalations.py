@@ -31,7 +31,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.audit import Actor, AuditEntry, audited
+from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks
@@ -244,8 +244,7 @@ class Escalations:
         """End an escalation for a person; its first write keeps the entry of the audit log too."""
         found, now = await self._records.get(escalation_id), self._store.clock.now()
         entry = AuditEntry.of(
-            Actor.of(by), _ACTIONS[state], at=now, note=how.get("reason"), queue=self.queue.name, batch=found.batch_id,
-            numbers=found.escalation.numbers,
+            Actor.of(by), _ACTIONS[state], at=now, note=how.get("reason"), queue=self.queue.name, batch=found.batch_id
         )  # fmt: skip
         async with audited(self._store, entry) as store:
             queue = CallQueue(store.store, self.queue.name, policy=self.queue.policy)
@@ -265,6 +264,8 @@ class Escalations:
         """End an escalation that is open or unanswered, for somebody with a name, or for who pressed the key."""
         while (found := await self._records.get(escalation_id)).record.state in _MAY_END:
             done = None
+            if isinstance(self._store, AuditedStore):  # without a person who was erased meanwhile
+                self._store.entry = replace(self._store.entry, numbers=tuple(found.escalation.numbers))
             if state is EscalationState.ACKNOWLEDGED:
                 done = Acknowledgement(at=self._store.clock.now(), by=name)
                 if call is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.text.arguments import AtMost, checked_time, time_problem
+from voiceflow_worker.model.text.arguments import AtMost, checked_time, shown, time_problem
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import checked_duration, in_words
 
@@ -30,7 +30,7 @@ def priority_problem(priority: object) -> str | None:
     if type(priority) is int and priority in PRIORITIES:
         return None
     return (
-        f"{str(priority)[:40]!r} is not a priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
+        f"{shown(priority)} is not a priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
         "such as 0 or 10: the larger goes first"
     )
 

@@ -22,7 +22,11 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """The end of the valid times. Until then, a floating-point number of seconds is exact to the microsecond, and a time
 can be written in every time zone."""
 _MOST = 2**63 - 1
-_EXAMPLES = {"a timedelta": ", such as timedelta(seconds=30)"}
+_EXAMPLES = {
+    "a timedelta": ", such as timedelta(seconds=30)",
+    "a whole number": ", such as int(…)",
+    "a number": ", such as float(…)",
+}
 Public = TypeVar("Public")
 Problem = Callable[[Any], "str | None"]
 """A function that gives what is wrong with a value, as a clause: None for nothing, empty for one of another type."""
@@ -124,8 +128,14 @@ def _message(name: str, check: _Check, value: Any, problem: str) -> str:
 
 
 def _is_not(value: object, right: str) -> str:
-    shown = str(value)[:40] if right == "a text" else repr(str(value)[:40])
-    return f"is {shown}, which is not {right}; give {right}{_EXAMPLES.get(right, '')}"
+    told = str(value)[:40] if right == "a text" else shown(value)
+    return f"is {told}, which is not {right}; give {right}{_EXAMPLES.get(right, '')}"
+
+
+def shown(value: object) -> str:
+    """A wrong value in an error message, with its type if its text may be that of a right one."""
+    of_type = f" of type {type(value).__name__}" if type(value).__module__ != "builtins" else ""
+    return f"{str(value)[:40]!r}{of_type}"
 
 
 def _checks_of(typed: Any, *, by_type_alone: bool = False) -> Mapping[str, _Check]:
@@ -195,7 +205,7 @@ def _time(value: Any) -> str | None:
 def _duration(value: Any) -> str | None:
     if not isinstance(value, timedelta):
         return ""
-    return None if abs(value) <= LONGEST else f"is {value}; give a duration from 0 to {LONGEST.days} days"
+    return None if -LONGEST <= value <= LONGEST else f"is {value}; give a duration from 0 to {LONGEST.days} days"
 
 
 def _whole(value: Any) -> str | None:
