@@ -22,6 +22,7 @@ from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited, f
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.store import Claim
 from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundError, StoreForgetsError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -51,8 +52,8 @@ class Operator:
     """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
 
     Each action is kept in the audit log with the interface that it was ordered `on`, the `login` of the person, and the
-    name beside it; and with the `key` of its `request`, as in `Actor`. `open_degraded` opens the store again for what
-    stops calls, where the server may lose what it confirms.
+    name beside it; and with the `key` of its request and the `claim` to that, as in `Actor`. `open_degraded` opens the
+    store again for what stops calls, where the server may lose what it confirms.
     """
 
     store: Store
@@ -61,7 +62,7 @@ class Operator:
     on: Interface = Interface.PYTHON
     login: str | None = None
     key: str | None = None
-    request: str | None = None
+    claim: Claim | None = None
     order: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
     open_degraded: Callable[[], AbstractAsyncContextManager[Store]] | None = None
@@ -69,7 +70,7 @@ class Operator:
     @property
     def actor(self) -> Actor:
         """Who acts, for the audit log."""
-        return Actor(on=self.on, login=self.login, name=self.name, key=self.key, request=self.request, order=self.order)
+        return Actor(on=self.on, login=self.login, name=self.name, key=self.key, claim=self.claim, order=self.order)
 
     def queue(self, name: str) -> CallQueue:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
@@ -225,12 +226,12 @@ class OperatorAction(ABC):
             self.actor(), self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
         )  # fmt: skip
-        async with audited(who.store, entry) as store:
+        async with audited(who.store, entry, who.claim) as store:
             within = cast("OperatorAction", replace(cast("Any", act), operator=replace(who, store=store.store)))
             done = await within.carry_out(state)
             store.result = done.message
         if not (store.is_kept or done.not_done):
-            await finish(who.store, entry, done.message)
+            await finish(who.store, entry, done.message, claim=who.claim)
         return done
 
     def by(self, actor: Actor) -> Self:

@@ -44,10 +44,10 @@ from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.backends.registry import open_degraded
 from voiceflow_worker.core.audit import Actor, Interface
-from voiceflow_worker.core.idempotency import asked_before, keep_answer, request_of
+from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
+from voiceflow_worker.errors import IntakeError, InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.jobs.job import Job
@@ -186,17 +186,11 @@ class Asked(Request):
     @property
     def operator(self) -> Operator:
         """The program that asks, by the name of its secret, with the key of its request."""
-        policy, name, request = self.desk.settings.policy(), self._program, None
+        policy, name = self.desk.settings.policy(), self._program
         reopen = partial(open_degraded, self.desk.settings.store)
-        if self.key and self._operation.acts:
-            query = self._query.model_dump(mode="json")
-            request = request_of(
-                self.desk.store, self.key, self._operation.name, dict(self.parts), query, dict(self._document)
-            )
         return Operator(
-            self.desk.store, policy, name, on=Interface.API, login=name, key=self.key or None, request=request,
-            open_degraded=reopen,
-        )  # fmt: skip
+            self.desk.store, policy, name, on=Interface.API, login=name, key=self.key or None, open_degraded=reopen
+        )
 
     async def answer(self) -> Answer:
         """Read the request, wait in line, and handle it. Raises ProblemError, with all that is wrong."""
@@ -372,14 +366,14 @@ class Asked(Request):
         That is the version of what the action is about, or of its preview.
         """
 
-        async def first(_: Actor) -> Mapping[str, Any]:
+        async def first(by: Actor) -> Mapping[str, Any]:
             expected = self.expected_version
             if expected is not None and await act.resource_version() == expected:
                 question = await act.question()
                 if await act.resource_version() != expected:
                     raise changed_since(act.label)
                 expected = question.version
-            return (await act.do(expected)).documents[0]
+            return (await act.by(by).do(expected)).documents[0]
 
         async def again(by: Actor, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
             return await act.by(by).answer_again(answer)
@@ -399,15 +393,18 @@ class Asked(Request):
         was. Raises RequestInProgressError, OtherRequestError.
         """
         actor, store = self.operator.actor, self.desk.store
-        if actor.request is None:
+        if not self.key:
             return Answer(await first(actor))
+        query = self._query.model_dump(mode="json")
+        asked = self._operation.name, dict(self.parts), query, dict(self._document)
         with self.alone():
-            if (before := await asked_before(store, actor.request)) is not None and before.answer is not None:
-                return Answer(await again(replace(actor, key=None, request=None), before.answer))
-            answer = await (first(actor) if before is None else again(replace(actor, key=None, request=None), None))
+            start, as_nobody = await NamedStart.of_request(store, self.key, *asked), replace(actor, key=None)
+            if start.result is not None:
+                return Answer(await again(as_nobody, start.result))
+            answer = await (first(replace(actor, claim=start.claim)) if start.is_new else again(as_nobody, None))
             try:
-                await keep_answer(store, actor, kept(answer))
-            except StoreError as error:  # the action itself is done
+                await start.finish(store, kept(answer))
+            except (StoreError, IntakeError) as error:  # the action itself is done
                 _log.warning("the answer to a request with a key was not stored", error=str(error))
         return Answer(answer)
 

@@ -21,10 +21,9 @@ from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_o
 from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.edits import BatchEdit
-from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
-from voiceflow_worker.core.ports.store import Same
+from voiceflow_worker.core.ports.store import Claim, Same
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.country_windows import CountryWindows

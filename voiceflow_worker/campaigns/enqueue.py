@@ -29,9 +29,8 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOpt
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry
-from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.ports.reading import starts_of
-from voiceflow_worker.core.ports.store import Same
+from voiceflow_worker.core.ports.store import Claim, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, EnqueueLock
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.audit import AuditEntry, finish
-from voiceflow_worker.core.idempotency import Claim
 from voiceflow_worker.core.imports import Staging, ending, record_of
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
-from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Claim, Result, Same, Write
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace

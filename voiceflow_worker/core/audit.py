@@ -26,6 +26,7 @@ from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_r
 from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
+    Claim,
     Insert,
     Mode,
     Put,
@@ -73,16 +74,15 @@ class Actor:
     """Who orders something, `on` which interface.
 
     `login` is what the system knows: the login of a user, the name of an API secret, the DAG and its run. `name` is
-    what the person said, such as by `--as`. `key` is the Idempotency-Key of the request, and `request` what tells it
-    from others (`core.idempotency`): the action is then stored only if no other has the key. Actions on many calls have
-    one `order`, and are one entry to readers.
+    what the person said, such as by `--as`. `key` is the Idempotency-Key of the request, and with its `claim` the
+    action is stored only if no other has the key. Actions on many calls have one `order`, and are one entry to readers.
     """
 
     on: str = Interface.PYTHON
     login: str | None = None
     name: str | None = None
     key: str | None = None
-    request: str | None = None
+    claim: Claim | None = None
     order: str | None = None
 
     @property
@@ -111,7 +111,7 @@ class AuditEntry:
     """One action of a person. `by` is the login, and `name` what the person said (`Actor`).
 
     `queue`, `batch`, `call` and `numbers` say what it was about. Without a `result`, the process died before it knew.
-    `key` and `request` are those of the actor. The `answer` to the request is kept in the group of its key alone.
+    `key` is that of the actor.
     """
 
     at: datetime
@@ -126,8 +126,6 @@ class AuditEntry:
     note: str | None = None
     result: str | None = None
     key: str | None = None
-    request: str | None = None
-    answer: dict[str, Any] | None = None
     order: str | None = None
     calls: tuple[str, ...] = ()
     """All calls of an order on many, for readers; stored is an entry for each, with what was done to it."""
@@ -151,7 +149,7 @@ class AuditEntry:
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
             batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), result=result, key=actor.key,
-            request=actor.request, order=actor.order, id=f"{newest_first(at)}.{new_revision()}",
+            order=actor.order, id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -195,17 +193,9 @@ class AuditEntry:
         return tuple(dict.fromkeys(each for each in subjects if each is not None))
 
     def puts(self, *, mode: Mode = Mode.ALWAYS) -> tuple[Put, ...]:
-        """The records of the entry. That of its key is the last one, and alone in its group."""
-        text = json_codec(AuditEntry).text(replace(self, answer=None))
-        puts = [Put(AUDIT, group, text, self.at + KEPT, mode, self.id) for group in self.groups]
-        if self.request is not None:
-            puts.append(Put(AUDIT, key_group(self.request), json_codec(AuditEntry).text(self), self.at + KEPT, mode))
-        return tuple(puts)
-
-
-def key_group(request: str) -> str:
-    """The group of the one entry with the key of a request. No queue has this name."""
-    return f"key={request.partition(' ')[0]}"
+        """The records of the entry."""
+        text = json_codec(AuditEntry).text(self)
+        return tuple(Put(AUDIT, group, text, self.at + KEPT, mode, self.id) for group in self.groups)
 
 
 def _group_of(queue: str | None, batch: str | None) -> str | None:
@@ -216,12 +206,13 @@ class AuditedStore:
     """A store for one action: its first write that changes anything keeps the entry of the action too.
 
     In all else it is the store itself. The entry is written with each part of a bulk write until one of them is stored,
-    because each may be refused alone. The record of its key is written with the first part, if there is none: else this
+    because each may be refused alone. The first part has the `claim` to its key: if another request has made that, this
     raises RequestInProgressError.
     """
 
-    def __init__(self, store: Store, entry: AuditEntry) -> None:
+    def __init__(self, store: Store, entry: AuditEntry, claim: Claim | None = None) -> None:
         self._store = store
+        self._claim = claim
         self.entry: AuditEntry = entry
         self.is_kept: bool = False
         """Whether the entry is stored."""
@@ -241,15 +232,14 @@ class AuditedStore:
         made = [write.change.job for write in bulk.writes if isinstance(write.change, Insert)]
         if self.entry.action == CALL and len(made) == 1:
             self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
-        puts, request = self.entry.puts(mode=Mode.KEEP), self.entry.request
-        free = () if request is None else (Same(AUDIT, key_group(request), None),)
-        writes = list(bulk.writes)
+        writes, claim = list(bulk.writes), self._claim
         for place in kept:
-            some, conditions = (puts, free) if place == kept[0] else (puts[: len(puts) - len(free)], ())
-            write = writes[place]
-            writes[place] = replace(write, puts=(*write.puts, *some), conditions=(*write.conditions, *conditions))
+            write = writes[place] = replace(writes[place], puts=(*writes[place].puts, *self.entry.puts(mode=Mode.KEEP)))
+            if claim is not None and place == kept[0]:
+                conditions, puts = (*write.conditions, claim.condition), (*write.puts, claim.put)
+                writes[place] = replace(write, conditions=conditions, puts=puts)
         answers = await self._store.write(replace(bulk, writes=tuple(writes), durable=True), now=now)
-        if free and kept and answers[kept[0]].condition == free[0]:
+        if claim is not None and kept and answers[kept[0]].condition == claim.condition:
             raise RequestInProgressError
         self.is_kept = any(answers[place].result is Result.DONE for place in kept)
         return answers
@@ -259,8 +249,8 @@ class AuditedStore:
 
 
 @asynccontextmanager
-async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStore]:
-    """A store for one action: its first write keeps the entry, and the `result` that the block sets follows.
+async def audited(store: Store, entry: AuditEntry, claim: Claim | None = None) -> AsyncGenerator[AuditedStore]:
+    """A store for one action: its first write keeps the entry and the `claim`, and the `result` of the block follows.
 
     An action within another one belongs to that: it gets the same store. An error is the result, if anything was
     stored before it.
@@ -268,7 +258,7 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
     if isinstance(store, AuditedStore):
         yield store
         return
-    within = AuditedStore(store, entry)
+    within = AuditedStore(store, entry, claim)
     try:
         yield within
     except VoiceflowError as error:
@@ -281,15 +271,19 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
         await finish(store, within.entry, within.result, is_kept=True)
 
 
-async def finish(store: Store, entry: AuditEntry, result: str, *, is_kept: bool = False) -> None:
+async def finish(
+    store: Store, entry: AuditEntry, result: str, *, is_kept: bool = False, claim: Claim | None = None
+) -> None:
     """Keep the result of an action with its entry. If the store fails, this is logged: the action itself is done.
 
-    An entry that `is_kept` already, and from which a person was erased since, stays as it is. Another one takes no key
-    from a request that was quicker.
+    An entry that `is_kept` already, and from which a person was erased since, stays as it is. Another one is kept with
+    its `claim` alone.
     """
-    as_kept = (Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id),)
-    free = () if entry.request is None else (Same(AUDIT, key_group(entry.request), None),)
-    write = Write(conditions=as_kept if is_kept else free, puts=replace(entry, result=result).puts())
+    write = Write(puts=replace(entry, result=result).puts())
+    if is_kept:
+        write = replace(write, conditions=(Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id),))
+    elif claim is not None:
+        write = replace(write, conditions=(claim.condition,), puts=(*write.puts, claim.put))
     try:
         await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     except StoreError as error:

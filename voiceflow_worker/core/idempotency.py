@@ -3,10 +3,7 @@
 The call that has a unique key is the one that is asked for, and nothing is added; or it has ended and is to be made
 again, and then a new call takes the key from it in the write that stores it; or it is another call.
 
-What is more than one call, and is begun once under a name, has a record of its own (`NamedStart`).
-
-An action of people that is asked for with a key has it in its entry of the audit log, which is stored with what the
-action changes. Asked for again, it has the same answer.
+What else is begun once under a name, such as a campaign or an action of people, has a record of its own (`NamedStart`).
 """
 
 from __future__ import annotations
@@ -18,13 +15,12 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol, Self
 
 from voiceflow_worker.core.admission import Admitter, CheckedCall
-from voiceflow_worker.core.audit import AUDIT, Actor, AuditEntry, key_group
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.round_trips import confirm
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -42,18 +38,7 @@ from voiceflow_worker.model.text.wording import in_words
 
 NAMED_STARTS: Final = "named-start"
 """Namespace of what was begun under names, by group and name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What must stand in the store for something to begin, and what is stored in the same write.
-
-    What goes on with a cut start has the time of that one in `since`.
-    """
-
-    condition: Same
-    put: Put
-    since: datetime | None = None
+ACTIONS_KEPT: Final = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +82,26 @@ class NamedStart:
                 begun = json_codec(_Begun).value(records[0].value)
             except ValueError:
                 raise StoreVersionError(
-                    f"the record of the key {name[:100]!r} cannot be read, perhaps because a newer version of "
+                    "the record of the Idempotency-Key cannot be read, perhaps because a newer version of "
                     "voiceflow-worker wrote it. Nothing was done. Send the request to a server of that version"
                 ) from None
         if begun is not None and begun.digest != digest:
             raise OtherRequestError(
-                f"the key {name[:100]!r} belongs to another request, of {in_words(begun.at)}. Nothing was done; give "
-                "this request a key of its own"
+                f"the Idempotency-Key belongs to another request, of {in_words(begun.at)}. Nothing was done; give this "
+                "request a key of its own"
             )
         own = replace(begun, token=new_revision()) if begun else _Begun(digest=digest, at=now, taken=taken)
         standing = records[0].value if records else None
         return cls(group=group, name=name, keep_for=keep_for, standing=standing, begun=own)
+
+    @classmethod
+    async def of_request(cls, store: Store, key: str, *parts: object) -> Self:
+        """The action that is asked for with this key. What is stored of it reveals neither the key nor the parts."""
+        name, digest = (keyed_digest(store.id, canonical_json(each)) for each in (key, list(parts)))
+        start = await cls.of(store, name, group="", digest=digest, keep_for=ACTIONS_KEPT)
+        if start.result is not None:
+            await confirm(store)
+        return start
 
     @property
     def is_new(self) -> bool:
@@ -143,7 +137,7 @@ class NamedStart:
         answers = await store.write(BulkWrite(writes=writes), now=store.clock.now())
         if not any(each.result is Result.DONE for each in answers):
             raise IntakeError(
-                f"another request with the key {self.name[:100]!r} began this at the same time. Repeat the request: "
+                "another request with the same Idempotency-Key began this at the same time. Repeat the request: "
                 "nothing is added twice"
             )
 
@@ -153,40 +147,6 @@ class NamedStart:
     def _put(self, begun: _Begun) -> Put:
         text = json_codec(_Begun).text(begun)
         return Put(NAMED_STARTS, self.group, text, self.at + self.keep_for, member=self.name)
-
-
-def request_of(store: Store, key: str, *parts: object) -> str:
-    """What tells a request with this key from others, for `Actor.request`. It reveals neither the key nor the parts."""
-    return " ".join(keyed_digest(store.id, canonical_json(each)) for each in (key, list(parts)))
-
-
-async def asked_before(store: Store, request: str) -> AuditEntry | None:
-    """The action that was asked for by the same request; None if nothing was. Raises OtherRequestError, StoreError."""
-    entry = await _entry_of(store, request)
-    if entry is not None and entry.request != request:
-        raise OtherRequestError(
-            f"the Idempotency-Key belongs to another request, of {in_words(entry.at)}. Nothing was done; give this "
-            "request a key of its own"
-        )
-    if entry is not None:
-        await confirm(store)
-    return entry
-
-
-async def keep_answer(store: Store, actor: Actor, answer: Mapping[str, Any]) -> None:
-    """Keep the answer to a request with a key, for who asks again. Raises StoreError."""
-    assert actor.request is not None  # noqa: S101 - it has a key
-    entry = await _entry_of(store, actor.request)
-    before = None if entry is None else entry.puts()[-1].value
-    entry = entry or AuditEntry.of(actor, "none", at=store.clock.now())  # what changes nothing has no other record
-    *_, put = replace(entry, answer=dict(answer)).puts()
-    write = Write(conditions=(Same(put.namespace, put.group, before),), puts=(put,))
-    await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
-
-
-async def _entry_of(store: Store, request: str) -> AuditEntry | None:
-    found = (await store.records({AUDIT: [key_group(request)]}, now=store.clock.now()))[AUDIT]
-    return json_codec(AuditEntry).value(found[0].value) if found else None
 
 
 class KeyMatch(Enum):

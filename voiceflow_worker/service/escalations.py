@@ -243,10 +243,11 @@ class Escalations:
     ) -> EscalationStatus:
         """End an escalation for a person; its first write keeps the entry of the audit log too."""
         found, now = await self._records.get(escalation_id), self._store.clock.now()
+        actor = Actor.of(by)
         entry = AuditEntry.of(
-            Actor.of(by), _ACTIONS[state], at=now, note=how.get("reason"), queue=self.queue.name, batch=found.batch_id
+            actor, _ACTIONS[state], at=now, note=how.get("reason"), queue=self.queue.name, batch=found.batch_id
         )  # fmt: skip
-        async with audited(self._store, entry) as store:
+        async with audited(self._store, entry, actor.claim) as store:
             queue = CallQueue(store.store, self.queue.name, policy=self.queue.policy)
             status = await Escalations(queue)._ended(escalation_id, state, **how)  # noqa: SLF001 - the same class
             store.result = f"{state.value} escalation {escalation_id}"

@@ -162,6 +162,17 @@ class Same(Struct, frozen=True):
     member: str = ""
 
 
+class Claim(Struct, frozen=True, kw_only=True):
+    """What must stand in the store for something to begin, and what is stored in the same write.
+
+    What goes on with a cut start has the time of that one in `since`.
+    """
+
+    condition: Same
+    put: Put
+    since: datetime | None = None
+
+
 class OpenGate(Struct, frozen=True):
     """Neither the gate of the queue nor that of the batch is closed. A refusal has the record of the closed gate."""
 
