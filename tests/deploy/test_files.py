@@ -26,6 +26,7 @@ from tests.support.waiting import wait_until
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
+from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service import metrics
 from voiceflow_worker.settings import PREFIX, Settings
@@ -88,6 +89,14 @@ def test_every_metric_of_the_alerts_and_of_the_dashboard_exists() -> None:
     queries = [*(rule["expr"] for rule in rules()), *queries_of_dashboard()]
     unknown = {name for query in queries for name in names_in(query)} - known()
     assert not unknown
+
+
+def test_every_task_and_every_job_of_the_alerts_exists() -> None:
+    text = (DEPLOY / "alerts.yml").read_text("utf-8")
+    tasks = {task for named in re.findall(r'task[!=~]+"([^"]+)"', text) for task in named.split("|")}
+    assert tasks <= {task.name.lower() for task in Task}
+    scraped = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    assert set(re.findall(r'job="([^"]+)"', text)) == {each["job_name"] for each in scraped}
 
 
 def test_every_alert_says_what_to_do() -> None:

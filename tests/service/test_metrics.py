@@ -168,6 +168,7 @@ async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: St
         text = metrics_text(QueueFigures(queue=await read_queue(queue))).decode()
         return 'voiceflow_queue_holds{queue="default"} 1.0' in text, 'held{queue="default"} 1.0' in text
 
+    assert await told() == (False, False)
     await queue.hold(batch_id="march")
     assert await told() == (True, False)
     await queue.resume(batch_id="march")
