@@ -16,7 +16,14 @@ from voiceflow_worker.backends.registry import file_of, health_of, is_server, op
 from voiceflow_worker.backends.sqlite.opening import stores_near
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.probe import store_probe
-from voiceflow_worker.errors import NoStoreError, SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
+from voiceflow_worker.errors import (
+    NoStoreError,
+    RequestFailedError,
+    SettingsError,
+    StoreError,
+    VoiceflowError,
+    VoiceUnavailableError,
+)
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
@@ -51,8 +58,10 @@ async def carried_out(
     except CannotLookError as error:
         remedy = f"correct `{error.cause}` first"
         found = Diagnosis(Level.WARNING, f"skipped: {error}", remedy, waits_for=error.cause)
+    except RequestFailedError as error:
+        found = failure(error.message, remedy=error.remedy or "try again later", remedies=error.remedies)
     except VoiceflowError as error:
-        found = failure(str(error), remedy="see the message")
+        found = failure(str(error), remedy="see the message", remedies=error.remedies)
     except Exception as error:  # noqa: BLE001 - a traceback here would end the other checks too
         found = failure(
             f"this check itself failed: {type(error).__name__}: {error}", remedy="report this line as a bug"
