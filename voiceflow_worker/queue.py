@@ -8,8 +8,9 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Unpack
 
-from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
+from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
@@ -33,17 +34,15 @@ from voiceflow_worker.core.settling.changes import Changes, JobChange, Redialled
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, TooLateError
-from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.admission import Key, end_of
+from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
-from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.reporting.report import Report, build_full_report, build_report
 from voiceflow_worker.reporting.status import QueueStatus, read_status
 from voiceflow_worker.reporting.story import closed_in_words, gate_in_words
@@ -106,24 +105,12 @@ class CallQueue:
         self,
         flow: CallFlow | Mapping[str, object],
         *,
-        unique_key: str | None = None,
-        batch_id: str | None = None,
-        priority: int = 0,
-        not_before: datetime | None = None,
-        valid_until: datetime | None = None,
-        valid_for: timedelta | None = None,
-        time_zone: str | None = None,
-        redial: RedialPolicy | None = None,
-        window: CallWindow | CountryWindows | None = None,
-        window_time_zone: str | None = None,
-        data: Mapping[str, object] | None = None,
-        menu: str | None = None,
-        further_numbers: Sequence[str] = (),
         connection: object = None,
+        **options: Unpack[CallOptions],
     ) -> Job:
         """Enqueue one call; returns its job, or the job that already owns the `unique_key`.
 
-        `valid_for` counts from now and replaces `valid_until`; the other parameters are those of `CallRequest`.
+        The options are those of every call: `CallOptions`.
 
         With a store in PostgreSQL, `connection` enqueues the call in a transaction of yours: a connection of psycopg 3,
         or a connection or session of SQLAlchemy over psycopg. The returned job is valid once that transaction has
@@ -136,23 +123,7 @@ class CallQueue:
         JSON, and `KeyConflictError` when the key belongs to another body. After `StoreUnavailableError` it is safe to
         try again with the same unique key.
         """
-        if valid_for is not None:
-            valid_until = end_of(valid_for, at=self.store.clock.now())
-        request = CallRequest(
-            flow=CallFlow.parse(flow) if isinstance(flow, Mapping) else flow,
-            unique_key=unique_key,
-            batch_id=batch_id,
-            priority=priority,
-            not_before=not_before,
-            valid_until=valid_until,
-            time_zone=time_zone,
-            redial=redial,
-            window=window,
-            window_time_zone=window_time_zone,
-            data=data,
-            menu=menu,
-            further_numbers=further_numbers,
-        )
+        request = CallRequest(CallFlow.parse(flow) if isinstance(flow, Mapping) else flow, **options)
         return (await self.enqueue_many([request], connection=connection))[0].job
 
     async def enqueue_many(self, requests: Iterable[CallRequest], *, connection: object = None) -> Sequence[Enqueued]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import StrEnum
@@ -134,9 +133,12 @@ class Reason(StrEnum):
 @pytest.mark.parametrize("field", ["unique_key", "batch_id", "menu", "time_zone"])
 @pytest.mark.parametrize("text", [Marked("Asia/Singapore"), Reason.ASKED, 7, True, ZoneInfo("UTC"), ["a"], b"a"])
 def test_what_a_program_hands_in_is_refused_or_read_again(field: str, text: Any) -> None:
-    request: Any = replace(CallRequest(flow=flow(number(1))), **{field: text})
+    options: Any = {field: text}
+    call = CallRequest(flow(number(1)), **options)
     try:
-        job = new_job(CheckedCall.of(request), job_id="default.1", revision="r", queue="default", at=NOW, redial=None)
+        job = new_job(
+            CheckedCall.of(call, at=NOW), job_id="default.1", revision="r", queue="default", at=NOW, redial=None
+        )
     except CallFlowError as error:
         assert not isinstance(text, str)
         assert f"{field}: {field} is" in str(error)  # noqa: PT017 - whether it is refused depends on the case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.core.admission import CallRequest
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.model.flows.callflow import CallFlow
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SAY = FlowTemplate.speaking("Hello {{name}}.")
@@ -34,8 +36,12 @@ def read_codes(path: Path, options: CampaignOptions = WITH_CODES) -> list[ReadRo
     return read(path, options)
 
 
-def requests(rows: Iterable[ReadRow]) -> list[CallRequest]:
-    return [row.request for row in rows if row.request is not None]
+def calls_of(rows: Iterable[ReadRow]) -> list[CheckedCall]:
+    return [row.call for row in rows if row.call is not None]
+
+
+def flow_of(call: CheckedCall) -> CallFlow:
+    return CallFlow.parse(json.loads(call.body))
 
 
 def told(rows: Iterable[ReadRow]) -> list[tuple[int | None, str | None, int | None, str]]:
@@ -45,7 +51,7 @@ def told(rows: Iterable[ReadRow]) -> list[tuple[int | None, str | None, int | No
     ]
 
 
-def text_of(request: CallRequest) -> object:
-    params = request.flow.actions[1]["params"]
+def text_of(call: CheckedCall) -> object:
+    params = flow_of(call).actions[1]["params"]
     assert isinstance(params, dict)
     return params["text"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -60,7 +60,7 @@ READERS: tuple[Reader, ...] = (from_csv, *TYPED)
 
 def spoken(rows: list[ReadRow]) -> list[object]:
     assert told(rows) == []
-    return list(map(text_of, requests(rows)))
+    return list(map(text_of, calls_of(rows)))
 
 
 def test_a_number_is_spoken_as_from_a_workbook(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
@@ -29,12 +29,12 @@ def test_delimiters_line_ends_and_byte_order_marks_make_no_difference(tmp_path: 
     for end, delimiter, encoding in product(["\n", "\r\n", "\r"], [",", ";", "\t", "|"], ["utf-8", "utf-8-sig"]):
         lines = [["destination", "name"], ["+6587654321", "Zoë"], ["+6587654322", '"a,b;c"'], []]
         content = end.join(delimiter.join(line) for line in lines).encode(encoding)
-        assert list(map(text_of, requests(read(file_of(tmp_path, content))))) == ["Hello Zoë.", "Hello a,b;c."]
+        assert list(map(text_of, calls_of(read(file_of(tmp_path, content))))) == ["Hello Zoë.", "Hello a,b;c."]
 
 
 def test_a_cell_with_line_breaks_counts_from_the_line_where_its_row_begins(tmp_path: Path) -> None:
     rows = read(file_of(tmp_path, 'destination,name\n+6587654321,"Ana\nand\nBen"\nnone,Cleo\n'))
-    assert text_of(requests(rows)[0]) == "Hello Ana\nand\nBen."
+    assert text_of(calls_of(rows)[0]) == "Hello Ana\nand\nBen."
     assert [row.raw.number for row in rows] == [2, 5]
     assert told(rows)[0][:3] == (5, "destination", -1017)
 
@@ -49,7 +49,7 @@ def test_a_cell_with_line_breaks_counts_from_the_line_where_its_row_begins(tmp_p
 )
 def test_lines_that_are_not_rows_are_passed_over_and_counted(tmp_path: Path, content: str, number: int) -> None:
     rows = read(file_of(tmp_path, content))
-    assert [(row.raw.number, text_of(request)) for row, request in zip(rows, requests(rows), strict=True)] == [
+    assert [(row.raw.number, text_of(request)) for row, request in zip(rows, calls_of(rows), strict=True)] == [
         (number, "Hello Ana.")
     ]
 
@@ -170,25 +170,25 @@ def test_a_row_with_too_few_or_too_many_cells_or_one_that_cannot_be_is_bad_alone
     rows = read(file_of(tmp_path, f"destination,name\n{row}\n+6587654322,Ben\n"))
     assert [(number, column) for number, column, _, _ in told(rows)] == [(2, None)]
     assert told(rows)[0][3].startswith(sentence)
-    assert len(requests(rows)) == 1
+    assert len(calls_of(rows)) == 1
 
 
 @pytest.mark.parametrize("following", ["+6587654322,Ben", '+6587654322,"Ben"', '"+6587654322","Ben"'])
 def test_a_quote_that_is_not_closed_spoils_its_own_line_and_no_other(tmp_path: Path, following: str) -> None:
     rows = read(file_of(tmp_path, f'destination,name\n+6587654321,"Ana\n{following}\n+6587654323,Cleo\n'))
     assert [number for number, *_ in told(rows)] == [2]
-    assert list(map(text_of, requests(rows))) == ["Hello Ben.", "Hello Cleo."]
+    assert list(map(text_of, calls_of(rows))) == ["Hello Ben.", "Hello Cleo."]
 
 
 def test_a_quote_that_is_not_closed_does_not_read_the_whole_file_as_one_cell(tmp_path: Path) -> None:
     content = 'destination,name\n+6587654321,"Ana\n' + "".join(f"+65{80000000 + n},Ben\n" for n in range(2000))
     rows = read(file_of(tmp_path, content))
     assert [number for number, *_ in told(rows)] == [2]
-    assert len(requests(rows)) == 2000
+    assert len(calls_of(rows)) == 2000
 
 
 def test_a_quote_within_a_cell_is_a_character(tmp_path: Path) -> None:
-    assert list(map(text_of, requests(read(file_of(tmp_path, 'destination,name\n+6587654321,5" pipe\n'))))) == [
+    assert list(map(text_of, calls_of(read(file_of(tmp_path, 'destination,name\n+6587654321,5" pipe\n'))))) == [
         'Hello 5" pipe.'
     ]
 

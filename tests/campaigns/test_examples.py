@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.reading import read, requests
+from tests.campaigns.reading import calls_of, flow_of, read
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import check_file
@@ -25,9 +25,9 @@ def options() -> CampaignOptions:
 
 
 def test_the_example_campaign_has_good_rows_in_five_countries(options: CampaignOptions) -> None:
-    good = requests(read(CAMPAIGN, options))
+    good = calls_of(read(CAMPAIGN, options))
     assert len(good) == 26
-    countries = {country_of(request.flow.destination or "") for request in good}
+    countries = {country_of(flow_of(request).destination or "") for request in good}
     assert countries == {"SG", "PH", "ID", "GB", "US"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.damaged_texts import misread
@@ -160,7 +160,7 @@ def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:
             path = file_of(tmp_path, content, name)
             (warning,) = warnings(path)
             assert (encoding in warning, warning.endswith("1 more row is like it.")) == (True, True)
-            assert len(requests(read(path))) == 3
+            assert len(calls_of(read(path))) == 3
 
 
 def test_a_header_and_a_request_body_are_looked_at_too(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_header_and_a_request_body_are_looked_at_too(tmp_path: Path) -> None:
 
 def test_a_template_that_names_a_misread_column_is_no_reason_to_refuse(tmp_path: Path) -> None:
     options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{name}}."))
-    assert len(requests(read(file_of(tmp_path, "destination,name\n+6587654321,JÃ¶rg\n"), options))) == 1
+    assert len(calls_of(read(file_of(tmp_path, "destination,name\n+6587654321,JÃ¶rg\n"), options))) == 1
 
 
 # -- words that people use for matters of their own --------------------------------------------------------------------

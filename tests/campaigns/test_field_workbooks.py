@@ -15,7 +15,7 @@ import pytest
 from openpyxl import Workbook
 from xlsxwriter import Workbook as Written
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
@@ -143,7 +143,7 @@ def test_an_error_is_no_value_in_any_format(tmp_path: Path) -> None:
 def test_other_texts_with_such_signs_are_values(tmp_path: Path) -> None:
     for text in ["#1", "#5-01 Lim", "#", "# 12", "#Ana!", "No. #3", "Err: none", "Erri:502", "E"]:
         rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{text}\n"))
-        assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
+        assert list(map(text_of, calls_of(rows))) == [f"Hello {text}."]
 
 
 @pytest.mark.anyio
@@ -222,7 +222,7 @@ def test_a_code_is_the_character_that_it_stands_for(tmp_path: Path) -> None:
         shared = workbook(tmp_path, [("destination", "name"), ("+6587654321", coded)], "shared.xlsx")
         stored = f'<c t="str"><f>B9</f><v>{coded}</v></c>'
         for path in (shared, *(sheet_file(tmp_path, HEADER + row("+6587654321", each)) for each in (coded, stored))):
-            assert list(map(text_of, requests(read(path)))) == [f"Hello {text}."], path
+            assert list(map(text_of, calls_of(read(path)))) == [f"Hello {text}."], path
 
 
 @pytest.mark.parametrize("code", ["_x0007_", "_x0000_", "_xD83D_", "_xDE00__xD83D_"])
@@ -236,12 +236,12 @@ def test_a_header_has_such_codes_too(tmp_path: Path) -> None:
 
     options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{first_name}}."))
     path = sheet_file(tmp_path, row("destination", "First_x000D_\nName") + row("+6587654321", "Ana"))
-    assert list(map(text_of, requests(read(path, options)))) == ["Hello Ana."]
+    assert list(map(text_of, calls_of(read(path, options)))) == ["Hello Ana."]
 
 
 def test_hints_for_the_pronunciation_of_a_text_are_not_part_of_it(tmp_path: Path) -> None:
     cell = "<c t='inlineStr'><is><r><t>東</t></r><r><t>京</t></r><rPh sb='0' eb='2'><t>トウキョウ</t></rPh></is></c>"
-    assert list(map(text_of, requests(read(sheet_file(tmp_path, HEADER + row("+6587654321", cell)))))) == [
+    assert list(map(text_of, calls_of(read(sheet_file(tmp_path, HEADER + row("+6587654321", cell)))))) == [
         "Hello 東京."
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, flow_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -43,8 +43,8 @@ def test_a_file_with_one_body_is_one_call_with_comments_and_trailing_commas_too(
     assert "// the end" in text
     rows = read(file_of(tmp_path, text, "call.json"), NONE)
     assert [(row.raw.number, row.is_bad) for row in rows] == [(1, False)]
-    request = requests(rows)[0]
-    assert request.flow == CallFlow.parse(BODY)
+    request = calls_of(rows)[0]
+    assert flow_of(request) == CallFlow.parse(BODY)
     assert (request.batch_id, request.valid_until, request.not_before) == ("call", None, None)
 
 
@@ -73,7 +73,9 @@ def test_each_json_line_is_a_call(tmp_path: Path) -> None:
     second = json.loads(json.dumps(BODY).replace("87654321", "87654322"))
     path = file_of(tmp_path, "// two calls\n" + lines(BODY) + "\n" + lines(second), "calls.jsonl")
     rows = read(path, NONE)
-    assert [(row.raw.number, request.flow.destination) for row, request in zip(rows, requests(rows), strict=True)] == [
+    assert [
+        (row.raw.number, flow_of(request).destination) for row, request in zip(rows, calls_of(rows), strict=True)
+    ] == [
         (2, "+6587654321"),
         (4, "+6587654322"),
     ]
@@ -92,27 +94,27 @@ def test_the_reserved_columns_are_further_keys_of_a_body(tmp_path: Path) -> None
     }
     rows = read(file_of(tmp_path, lines({**BODY, **more}), "calls.jsonl"), NONE)
     assert rows[0].findings == ()
-    request = requests(rows)[0]
+    request = calls_of(rows)[0]
     assert (request.unique_key, request.batch_id, request.priority) == ("order-42", "orders", 7)
     assert str(request.not_before) == "2026-03-02 10:00:00+00:00"
     assert str(request.valid_until) == "2026-03-02 12:00:00+00:00"
     assert request.time_zone == "Asia/Singapore"
-    assert request.flow.source == "+6531234568"
-    assert set(request.flow.to_body()) == {"callflow"}
+    assert flow_of(request).source == "+6531234568"
+    assert set(flow_of(request).to_body()) == {"callflow"}
 
 
 def test_what_the_body_itself_says_is_used_and_columns_win(tmp_path: Path) -> None:
     own = {**BODY, "clientRequestId": "own-key", "clientBatchId": "own-batch", "validUntil": "2026-03-02T12:00:00.000Z"}
     path = file_of(tmp_path, lines(own, {**own, "unique_key": "k", "batch_id": "b"}), "calls.jsonl")
-    first, second = requests(read(path, NONE))
+    first, second = calls_of(read(path, NONE))
     assert (first.unique_key, first.batch_id, str(first.valid_until)) == (
         "own-key",
         "own-batch",
         "2026-03-02 12:00:00+00:00",
     )
     assert (second.unique_key, second.batch_id) == ("k", "b")
-    assert requests(read(path, CampaignOptions(batch_id="given")))[0].batch_id == "given"
-    assert requests(read(path, CampaignOptions(batch_id="given")))[1].batch_id == "b"
+    assert calls_of(read(path, CampaignOptions(batch_id="given")))[0].batch_id == "given"
+    assert calls_of(read(path, CampaignOptions(batch_id="given")))[1].batch_id == "b"
 
 
 def test_a_number_with_a_fraction_calls_nobody_by_its_digits(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
         "calls.jsonl",
     )
     rows = read(path)
-    assert list(map(text_of, requests(rows))) == ["Hello Ana.", "Hello 17."]
+    assert list(map(text_of, calls_of(rows))) == ["Hello Ana.", "Hello 17."]
     assert [(found.row, found.column, found.is_error) for row in rows for found in row.findings] == [(2, "hue", False)]
 
 
@@ -148,7 +150,7 @@ def test_a_bad_line_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
         rows = read(file_of(tmp_path, f"{line}\n{good}\n", "calls.jsonl"))
         assert [(row, where, told_code) for row, where, told_code, _ in told(rows)] == [(1, column, code)]
         assert told(rows)[0][3].startswith(sentence)
-        assert len(requests(rows)) == 1
+        assert len(calls_of(rows)) == 1
 
 
 def test_a_body_that_breaks_rules_has_every_finding_with_its_path(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_options_fill_in_what_a_body_leaves_out(tmp_path: Path) -> None:
         ]
     }
     options = CampaignOptions(source="+6531234567", voice_profile="en-IE-EmilyNeural", country="ID")
-    flow = requests(read(file_of(tmp_path, lines(body), "calls.jsonl"), options))[0].flow
+    flow = flow_of(calls_of(read(file_of(tmp_path, lines(body), "calls.jsonl"), options))[0])
     assert (flow.source, flow.destination) == ("+6531234567", "+6281200000001")
     assert flow.actions[1]["params"] == {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from tests.campaigns.reading import NOW, OPTIONS, read, requests, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, read, text_of, told
 from tests.campaigns.workbooks import parquet
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -44,14 +44,14 @@ def test_a_cell_that_shows_midnight_is_midnight(tmp_path: Path, shown: str) -> N
     for column, options in (("valid_until", saying("Hello.")), ("not_before", saying("Hello."))):
         rows = read(dated(tmp_path, column, MIDNIGHT, shown), options)
         assert told(rows) == []
-        assert getattr(requests(rows)[0], column) == datetime(2030, 1, 31, 16, tzinfo=UTC)
+        assert getattr(calls_of(rows)[0], column) == datetime(2030, 1, 31, 16, tzinfo=UTC)
     for say, heard in [
         ("{{visit|time}}", "12:00 AM"),
         ("{{visit|date}} at {{visit|time}}", "February 1, 2030 at 12:00 AM"),
         ("{{visit}}", "2030-02-01"),
     ]:
         (row,) = read(dated(tmp_path, "visit", MIDNIGHT, shown), saying(say))
-        assert [text_of(request) for request in requests([row])] == [heard]
+        assert [text_of(request) for request in calls_of([row])] == [heard]
     menu = Menu("ask", prompt="Press 1.", voice_profile="en-US-JennyNeural")
     menu.on("1", goto="At {{visit|time}}.")
     options = CampaignOptions(menu=menu, source="+6531234567", batch_id="b")
@@ -68,7 +68,7 @@ def test_a_cell_that_shows_a_day_alone_is_no_time(tmp_path: Path, shown: str) ->
         ((_, column, _, message),) = told(read(dated(tmp_path, "visit", value, shown), saying("{{visit|time}}")))
         assert "'2030-02-01' is not a time of day" in message
     (row,) = read(dated(tmp_path, "visit", MIDNIGHT.replace(hour=9), shown), saying("{{visit|time}}"))
-    assert [text_of(request) for request in requests([row])] == ["9:00 AM"], "a time that is there is not hidden"
+    assert [text_of(request) for request in calls_of([row])] == ["9:00 AM"], "a time that is there is not hidden"
 
 
 def test_midnight_of_a_typed_time_is_a_time_where_one_is_asked_for(tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_midnight_of_a_typed_time_is_a_time_where_one_is_asked_for(tmp_path: Pat
     options = saying("{{visit|date}} at {{visit|time}}")
     for found in [*read(path, options), *CampaignRows([row], options, now=NOW)]:
         assert told([found]) == []
-        (request,) = requests([found])
+        (request,) = calls_of([found])
         assert text_of(request) == "February 1, 2030 at 12:00 AM"
         assert request.valid_until == datetime(2030, 1, 31, 16, tzinfo=UTC)
     for found in [*read(path, saying("{{visit}}")), *CampaignRows([row], saying("{{visit}}"), now=NOW)]:
-        assert text_of(requests([found])[0]) == "2030-02-01"
+        assert text_of(calls_of([found])[0]) == "2030-02-01"
 
 
 def merged(folder: Path, rows: Sequence[Sequence[object]], *ranges: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.campaigns.reading import NOW, file_of, requests, text_of, told
+from tests.campaigns.reading import NOW, calls_of, file_of, text_of, told
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import parquet, workbook
@@ -54,7 +54,7 @@ def test_a_typed_column_is_the_text_that_people_would_have_typed(tmp_path: Path)
         (pa.array([b"Ana"]), "Ana"),
     ]:
         rows = read(parquet(tmp_path, {"destination": ["+6587654321"], "name": values}))
-        assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
+        assert list(map(text_of, calls_of(rows))) == [f"Hello {text}."]
 
 
 def test_numbers_that_a_data_frame_made_floats_are_read(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_numbers_that_a_data_frame_made_floats_are_read(tmp_path: Path) -> None:
 def test_a_decimal_with_a_fraction_is_no_phone_number(tmp_path: Path) -> None:
     values = [Decimal("6587654321.00"), Decimal("8765432.10"), Decimal("6587650000.00")]
     rows = read(parquet(tmp_path, {"destination": values, "name": ["Ana", "Ben", "Cy"]}))
-    assert len(requests(rows)) == 1
+    assert len(calls_of(rows)) == 1
     assert [(row, column) for row, column, *_ in told(rows)] == [(2, "destination"), (3, "destination")]
 
 
@@ -86,7 +86,7 @@ def test_a_packed_file_is_read_with_its_rows_and_its_batch(tmp_path: Path, name:
     campaign = open_campaign(file_of(tmp_path, gzip.compress(content.encode()), name), OPTIONS, now=NOW)
     rows = list(campaign)
     assert campaign.batch_id == "visits"
-    assert list(map(text_of, requests(rows))) == ["Hello Ana."]
+    assert list(map(text_of, calls_of(rows))) == ["Hello Ana."]
     assert [(row, column) for row, column, *_ in told(rows)] == [(rows[1].raw.number, "destination")]
 
 
@@ -126,7 +126,7 @@ def test_standard_input_is_read_in_any_format(tmp_path: Path, kind: FileKind) ->
             batch_id="b",
         )
         rows = list(open_campaign(file, options, now=NOW))
-    assert text_of(requests(rows)[0]) == "Hello Ana."
+    assert text_of(calls_of(rows)[0]) == "Hello Ana."
 
 
 def test_standard_input_needs_a_batch(tmp_path: Path) -> None:

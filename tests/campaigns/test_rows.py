@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, flow_of, read, told
 from voiceflow_worker import CallFlow, Menu
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -50,7 +50,7 @@ def test_a_destination_that_cannot_be_called_is_reported_with_the_code_of_8x8(tm
 def test_national_numbers_are_read_where_the_country_is_given(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\n0812 0000 0001,Ana\n+6587654321,Ben\n00447911123456,Cleo\n")
     rows = read(path, replace(OPTIONS, country="ID"))
-    assert [request.flow.destination for request in requests(rows)] == [
+    assert [flow_of(request).destination for request in calls_of(rows)] == [
         "+6281200000001",
         "+6587654321",
         "+447911123456",
@@ -99,7 +99,7 @@ def test_what_a_numbering_plan_doubts_is_a_warning_and_the_row_is_called(tmp_pat
     rows = read(one(tmp_path, "destination,name", "+6512345678,Ana"))
     assert [(found.column, found.is_error) for found in rows[0].findings] == [("destination", False)]
     assert rows[0].findings[0].message.startswith("+6512345678 is not assigned")
-    assert len(requests(rows)) == 1
+    assert len(calls_of(rows)) == 1
 
 
 def test_everything_that_is_wrong_with_a_row_is_reported_at_once(tmp_path: Path) -> None:
@@ -129,24 +129,24 @@ def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path) -> No
         path = one(tmp_path, "destination,name,priority", f"+6587654321,Ana,{cell}")
         rows = read(path, replace(OPTIONS, priority=3))
         assert [column for _, column, _, _ in told(rows)] == (["priority"] if priority is None else [])
-        assert [request.priority for request in requests(rows)] == ([] if priority is None else [priority])
+        assert [request.priority for request in calls_of(rows)] == ([] if priority is None else [priority])
 
 
 def test_the_batch_is_that_of_the_column_then_of_the_option_then_the_name_of_the_file(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,batch_id\n+6587654321,Ana,own\n+6587654322,Ben,\n", "March visits.csv")
-    assert [request.batch_id for request in requests(read(path))] == ["own", "March visits"]
-    assert [r.batch_id for r in requests(read(path, replace(OPTIONS, batch_id="given")))] == ["own", "given"]
+    assert [request.batch_id for request in calls_of(read(path))] == ["own", "March visits"]
+    assert [r.batch_id for r in calls_of(read(path, replace(OPTIONS, batch_id="given")))] == ["own", "given"]
 
 
 def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_path: Path) -> None:
     def keys(content: str, **changes: object) -> list[str | None]:
         path = file_of(tmp_path, content)
-        return [r.unique_key for r in requests(read(path, replace(OPTIONS, **changes)))]  # type: ignore[arg-type]
+        return [r.unique_key for r in calls_of(read(path, replace(OPTIONS, **changes)))]  # type: ignore[arg-type]
 
     table = "destination,name,valid_until\n+6587654321,Ana,{}\n"
     first = keys(table.format("2030-01-31T09:00:00Z"))
-    request = requests(read(tmp_path / "visits.csv"))[0]
-    assert first == [row_key("visits", EncodedBody.of(request.flow).canonical)]
+    request = calls_of(read(tmp_path / "visits.csv"))[0]
+    assert first == [row_key("visits", EncodedBody.of(flow_of(request)).canonical)]
     assert keys(table.format("2031-01-31T09:00:00Z")) == first
     assert keys(table.format(""), valid_for=timedelta(hours=2)) == first
     assert keys(table.format("").replace("+6587654321", "0065 8765 4321")) == first, "another way to write it"
@@ -160,7 +160,7 @@ def test_a_row_that_is_there_twice_is_called_once_and_both_lines_are_named(tmp_p
     assert [(f.row, f.is_error, f.message) for f in rows[2].findings] == [
         (4, False, "row 4 requests the same call as row 2; the call is made once")
     ]
-    assert len(requests(rows)) == 2
+    assert len(calls_of(rows)) == 2
 
 
 REPEATED = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n(+65) 8765 4321,Anna\n+6587654322,B\n+6587654321,Ana\n"
@@ -168,7 +168,7 @@ REPEATED = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n(+65) 8765 4321,
 
 def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warning(tmp_path: Path) -> None:
     campaign = open_campaign(file_of(tmp_path, REPEATED), OPTIONS, now=NOW)
-    assert len(requests(campaign)) == 4
+    assert len(calls_of(campaign)) == 4
     (found,) = campaign.closing_findings()
     assert (found.row, found.column, found.is_error) == (4, "destination", False)
     assert found.message.startswith(
@@ -180,7 +180,7 @@ def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warni
 def test_another_spelling_of_a_number_is_a_repetition_too(tmp_path: Path) -> None:
     table = "destination,name\n+525512345678,Ana\n+5215512345678,Ana\n"
     campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
-    assert len(requests(campaign)) == 2
+    assert len(calls_of(campaign)) == 2
     assert "row 3 has the number of row 2" in campaign.closing_findings()[0].message
 
 
@@ -227,7 +227,7 @@ def test_no_file_whatever_is_in_it_makes_anything_but_rows_or_a_sentence(
             rows = read(path, OPTIONS)
         except CampaignFileError:
             continue
-        assert all(row.findings or row.request for row in rows)
+        assert all(row.findings or row.call for row in rows)
 
 
 @given(cells=st.lists(st.text(max_size=20), min_size=2, max_size=2), delimiter=st.sampled_from(",;\t|"))

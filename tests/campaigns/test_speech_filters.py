@@ -12,7 +12,7 @@ from babel.localedata import locale_identifiers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import OPTIONS, calls_of, file_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.ivr.speech_filters import money
 
@@ -44,7 +44,7 @@ def test_values_are_spoken_in_the_language_of_the_voice(tmp_path: Path) -> None:
         row = f"+6587654321,2030-01-31,14:05,1250.5,3,{voice}"
         rows = read(file_of(tmp_path, f"destination,day,at,amount,place,voice_profile\n{row}\n"), options)
         assert told(rows) == []
-        assert list(map(text_of, requests(rows))) == [spoken]
+        assert list(map(text_of, calls_of(rows))) == [spoken]
 
 
 def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
@@ -118,7 +118,7 @@ def test_the_row_and_the_column_at_fault_are_named(tmp_path: Path) -> None:
     table = "destination,name,first,last\n+6587654321,Ana,2030-01-31,soon\n+6587654322,Ben,2030-01-31,2030-02-01\n"
     rows = read(file_of(tmp_path, table), options)
     assert told(rows) == [(2, "last", -1009, "'soon' is not a date; write it as 2030-01-31 (filter date)")]
-    assert len(requests(rows)) == 1
+    assert len(calls_of(rows)) == 1
 
 
 def test_an_empty_cell_is_missing_also_for_a_filter(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_an_empty_cell_is_missing_also_for_a_filter(tmp_path: Path) -> None:
         ("name", "is empty, bu"),
     ]
     spare = FlowTemplate.speaking("{{ (first or '2030-01-31')|date }}")
-    (request,) = requests(
+    (request,) = calls_of(
         read(file_of(tmp_path, "destination,first\n+6587654321,\n"), replace(OPTIONS, template=spare))
     )
     assert text_of(request) == "31 January 2030"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import NOW, read, requests, text_of, told
+from tests.campaigns.reading import NOW, calls_of, read, text_of, told
 from tests.campaigns.test_cell_values import ANA, READERS, Reader, from_csv, from_json, saying
 from tests.campaigns.workbooks import parquet
 from voiceflow_worker import CallQueue, Menu, load_settings
@@ -43,7 +43,7 @@ def english(say: str = VISIT, *, time_zone: str | None = None) -> CampaignOption
 def heard(reader: Reader, folder: Path, row: Mapping[str, object], *, time_zone: str | None = None) -> object:
     (read_row,) = reader(folder, row, english(time_zone=time_zone))
     assert told([read_row]) == []
-    (request,) = requests([read_row])
+    (request,) = calls_of([read_row])
     return text_of(request)
 
 
@@ -122,7 +122,7 @@ def test_typed_times_have_their_zone(tmp_path: Path, zone: Any) -> None:
     moment = datetime(2030, 1, 30, 23, tzinfo=UTC).astimezone(zone)
     path = parquet(tmp_path, {"destination": [ANA], "visit": [moment]})
     rows = [*read(path, english()), *open_campaign([{"destination": ANA, "visit": moment}], english(), now=NOW)]
-    assert list(map(text_of, requests(rows))) == [SINGAPORE] * 2
+    assert list(map(text_of, calls_of(rows))) == [SINGAPORE] * 2
 
 
 @given(

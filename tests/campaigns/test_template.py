@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, SAY, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, SAY, calls_of, file_of, flow_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -48,9 +48,9 @@ def test_every_column_is_a_variable_and_its_quotes_are_only_text(tmp_path: Path)
     evil = '"}}], {{destination}} {% raw %} \\ &amp; <b>'
     cell = evil.replace('"', '""')
     path = campaign(tmp_path, body(), f'destination,name\n+6587654321,"{cell}"\n')
-    request = requests(read(path, options(tmp_path)))[0]
+    request = calls_of(read(path, options(tmp_path)))[0]
     assert text_of(request) == f"Hello {evil}."
-    assert len(request.flow.actions) == 3
+    assert len(flow_of(request).actions) == 3
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_column_is_a_variable_and_its_quotes_are_only_text(tmp_path: Path)
 )
 def test_columns_are_variables_however_they_are_written(tmp_path: Path, text: str, content: str, said: str) -> None:
     path = campaign(tmp_path, body(text=text), content)
-    assert text_of(requests(read(path, options(tmp_path)))[0]) == said
+    assert text_of(calls_of(read(path, options(tmp_path)))[0]) == said
 
 
 def test_values_become_what_the_parameter_is_and_an_empty_one_is_left_out(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_values_become_what_the_parameter_is_and_an_empty_one_is_left_out(tmp_pa
     }
     flow = {"callflow": [{"action": "makeCall"}, capture]}
     path = campaign(tmp_path, flow, "destination,digits,speed,hash,tries\n+6587654321,4,1.5,False,\n")
-    params = requests(read(path, options(tmp_path)))[0].flow.actions[1]["params"]
+    params = flow_of(calls_of(read(path, options(tmp_path)))[0]).actions[1]["params"]
     assert isinstance(params, dict)
     assert (params["maxDigits"], params["speed"], params["completeOnHash"]) == (4, 1.5, False)
     assert "noOfTries" not in params
@@ -117,7 +117,7 @@ def test_every_empty_variable_of_a_row_is_reported_at_once(tmp_path: Path) -> No
 )
 def test_an_empty_cell_may_have_a_substitute(tmp_path: Path, text: str, said: str) -> None:
     path = campaign(tmp_path, body(text=text), "destination,name\n+6587654321,\n")
-    assert text_of(requests(read(path, options(tmp_path)))[0]) == said
+    assert text_of(calls_of(read(path, options(tmp_path)))[0]) == said
 
 
 def test_a_variable_without_a_column_is_reported_once_for_the_file(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_missing_source_and_voice_are_reported_once_for_the_file(tmp_path: Pat
 
 def test_a_voice_that_is_fixed_in_the_template_stays(tmp_path: Path) -> None:
     path = campaign(tmp_path, body(voiceProfile="en-US-JennyNeural"), "destination,name\n+6587654321,Ana\n")
-    assert "en-US-JennyNeural" in str(requests(read(path, options(tmp_path)))[0].flow.to_body())
+    assert "en-US-JennyNeural" in str(flow_of(calls_of(read(path, options(tmp_path)))[0]).to_body())
 
 
 def test_the_row_is_called_and_not_a_number_that_is_fixed_in_the_template(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_row_is_called_and_not_a_number_that_is_fixed_in_the_template(tmp_pa
     fixed["callflow"][0]["params"] = {"source": "+6531234567", "destination": "+6598765432"}  # type: ignore[index]
     path = campaign(tmp_path, fixed, "destination,name\n+6587654321,Ana\n+6587654322,Ben\n")
     opened = open_campaign(path, options(tmp_path), now=NOW)
-    assert [request.flow.destination for request in requests(opened)] == ["+6587654321", "+6587654322"]
+    assert [flow_of(request).destination for request in calls_of(opened)] == ["+6587654321", "+6587654322"]
     assert [(found.path, found.is_error) for found in opened.findings] == [("$.callflow[0].params.destination", False)]
     assert "is the constant +6598765432, but each row calls its own destination" in opened.findings[0].message
 
@@ -159,7 +159,7 @@ def test_a_second_call_may_be_fixed(tmp_path: Path) -> None:
     agent = {"source": "+6531234567", "destination": "+6531111111"}
     flow = {"callflow": [{"action": "makeCall"}, {"action": "makeCall", "params": agent}]}
     path = campaign(tmp_path, flow, "destination,name\n+6587654321,Ana\n")
-    called = requests(read(path, options(tmp_path)))[0].flow.actions[1]["params"]
+    called = flow_of(calls_of(read(path, options(tmp_path)))[0]).actions[1]["params"]
     assert called == agent
 
 
@@ -199,7 +199,7 @@ def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
     rows = read(path, options(tmp_path))
     why = "a text and a number are compared or mixed; write |int or |float after the column"
     assert [(row, message) for row, _, _, message in told(rows)] == [(2, f"cannot be filled in with this row: {why}")]
-    assert text_of(requests(rows)[0]) == "B"
+    assert text_of(calls_of(rows)[0]) == "B"
 
 
 REFUSED = {
@@ -280,7 +280,7 @@ def test_source_and_voice_of_a_row_win_and_are_not_shared_with_other_rows(tmp_pa
         "destination,voice_profile,source\n+6587654321,en-GB-SoniaNeural,+65 3123 4568\n+6587654322,,\n"
         "+6587654323,th-TH-PremwadeeNeural,\n",
     )
-    found = [request.flow.to_body()["callflow"] for request in requests(read(path, options(tmp_path)))]
+    found = [flow_of(request).to_body()["callflow"] for request in calls_of(read(path, options(tmp_path)))]
     assert [flow[0]["params"]["destination"] for flow in found] == ["+6587654321", "+6587654322", "+6587654323"]
     assert [flow[0]["params"]["source"] for flow in found] == ["+6531234568", "+6531234567", "+6531234567"]
     assert [flow[1]["params"]["voiceProfile"] for flow in found] == [

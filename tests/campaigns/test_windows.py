@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.conftest import StillClock
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import Purpose
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -25,11 +25,11 @@ HEADER = "destination,name,time_zone,not_before,valid_until\n"
 
 def test_a_row_has_the_zone_of_its_column_else_of_its_number_whatever_times_are_read_in(tmp_path: Path) -> None:
     path = file_of(tmp_path, HEADER + "+6587654321,Ana,Europe/Berlin,,\n+6587654322,Ben,,,\n+12025550123,Cleo,,,\n")
-    assert [each.time_zone for each in requests(read(path, DAYTIME))] == [
+    assert [each.time_zone for each in calls_of(read(path, DAYTIME))] == [
         "Europe/Berlin", "Asia/Singapore", "America/New_York",
     ]  # fmt: skip
     london = replace(DAYTIME, time_zone="Europe/London")
-    assert [each.time_zone for each in requests(read(path, london))] == [
+    assert [each.time_zone for each in calls_of(read(path, london))] == [
         "Europe/Berlin", "Asia/Singapore", "America/New_York",
     ]  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_a_number_that_may_be_anywhere_is_a_bad_row(tmp_path: Path) -> None:
     assert (row, column, code) == (2, "time_zone", None)
     assert message.startswith("+18005551234 may be in several time zones (America/Adak, ")
     assert "give the person a time zone, or the window one" in message
-    assert [each.time_zone for each in requests(rows)] == ["America/Chicago"]
+    assert [each.time_zone for each in calls_of(rows)] == ["America/Chicago"]
 
 
 @pytest.mark.parametrize("purpose", [Purpose.ENQUEUE, Purpose.CHECK])
@@ -53,7 +53,7 @@ def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_pat
         "its calling window (09:00-20:00 mon-sun) opens in America/New_York at 2026-03-02 14:00:00 UTC, but its "
         "validity ends at 2026-03-02 14:00:00 UTC; give a later end of validity, or a wider window"
     )
-    assert len(requests(rows)) == 1
+    assert len(calls_of(rows)) == 1
 
 
 @pytest.mark.anyio

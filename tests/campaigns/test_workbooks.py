@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
 
-from tests.campaigns.reading import NOW, file_of, requests, text_of, told
+from tests.campaigns.reading import NOW, calls_of, file_of, flow_of, text_of, told
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import workbook
@@ -41,7 +41,7 @@ def spoken(path: Path, sheet: str | None = None) -> list[object]:
     )
     rows = read(path, options)
     assert told(rows) == []
-    return [(request.flow.destination, text_of(request)) for request in requests(rows)]
+    return [(flow_of(request).destination, text_of(request)) for request in calls_of(rows)]
 
 
 def refused(path: Path, options: CampaignOptions = OPTIONS) -> str:
@@ -76,7 +76,7 @@ def test_a_typed_cell_is_the_text_that_people_would_have_typed(tmp_path: Path) -
 
 def test_the_times_of_a_workbook_are_times_of_the_rows_zone(tmp_path: Path) -> None:
     rows = [(*HEADER, "not_before", "time_zone"), ("+6587654321", "Ana", local("2030-01-31 09:00"), "Asia/Singapore")]
-    (request,) = requests(read(workbook(tmp_path, rows)))
+    (request,) = calls_of(read(workbook(tmp_path, rows)))
     assert request.not_before is not None
     assert request.not_before.isoformat() == "2030-01-31T01:00:00+00:00"
 
@@ -98,7 +98,7 @@ def test_a_damaged_number_is_one_bad_row(tmp_path: Path) -> None:
         ((row, column, _, message),) = told(rows)
         assert (row, column) == (2, "destination")
         assert sentence in message
-        assert len(requests(rows)) == 1
+        assert len(calls_of(rows)) == 1
 
 
 def test_findings_name_the_row_of_the_sheet(tmp_path: Path) -> None:

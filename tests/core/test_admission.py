@@ -184,7 +184,7 @@ async def test_a_call_with_it_is_refused_and_the_sentence_names_the_field_and_th
 
 async def test_the_other_calls_of_a_campaign_are_enqueued(queue: CallQueue) -> None:
     calls = [
-        CheckedCall.of(CallRequest(flow=flow(number(place)), unique_key=key))
+        CheckedCall.of(CallRequest(flow=flow(number(place)), unique_key=key), at=SOON)
         for place, key in enumerate(("one", HALF, "three"))
     ]
     first, bad, third = await queue.admitter.admit(calls)

@@ -7,7 +7,6 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -50,6 +49,7 @@ from voiceflow_worker import (
     Worker,
     WorkerOptions,
 )
+from voiceflow_worker.core.admission import CallOptions
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.ivr import Rehearsal
@@ -201,7 +201,7 @@ async def stored(store: Store) -> int:
     return counted
 
 
-@pytest.mark.parametrize("name", [each.name for each in fields(CallRequest)])
+@pytest.mark.parametrize("name", ["flow", *CallOptions.__annotations__])
 async def test_no_field_of_a_call_is_stored_that_cannot_be_read_again(any_store: Store, name: str) -> None:
     queue = CallQueue(any_store)
     for place, value in enumerate(VALUES):

@@ -43,21 +43,22 @@ class Asked:
 
     @property
     def key(self) -> str:
-        assert self.request.unique_key is not None
-        return self.request.unique_key
+        key = self.request.options.get("unique_key")
+        assert key is not None
+        return key
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers of the person, in the order in which they are called."""
-        return self.destination, *self.request.further_numbers
+        return self.destination, *self.request.options.get("further_numbers", ())
 
     @property
     def redial(self) -> RedialPolicy | None:
-        return self.request.redial
+        return self.request.options.get("redial")
 
     @property
     def valid_until(self) -> datetime | None:
-        return self.request.valid_until
+        return self.request.options.get("valid_until")
 
 
 class Register:

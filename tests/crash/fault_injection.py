@@ -123,7 +123,7 @@ class FaultInjection:
 
     def task(self, rows: Sequence[Asked], *, stays: bool) -> Child:
         """Start a task that hands these rows in."""
-        batch_id = rows[0].request.batch_id
+        batch_id = rows[0].request.options.get("batch_id")
         assert self.register is not None
         assert batch_id is not None
         self.register.ask(rows)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from babel.core import get_global
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -141,7 +141,7 @@ def test_times_of_a_row_are_in_its_own_zone_or_that_of_the_options(tmp_path: Pat
     options = CampaignOptions(
         template=OPTIONS.template, source="+6531234567", voice_profile="v", time_zone="Asia/Singapore"
     )
-    first, second = requests(read(path, options))
+    first, second = calls_of(read(path, options))
     assert (first.time_zone, str(first.not_before)) == ("Asia/Jakarta", "2030-01-31 02:00:00+00:00")
     assert (second.time_zone, str(second.not_before)) == (None, "2030-01-31 01:00:00+00:00")
 
@@ -150,7 +150,7 @@ def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_whe
     path = rows(tmp_path, "valid_until", "2026-03-02T09:00:00Z")
     bad = read(path)[0]
     assert [(found.column, found.code, found.is_error) for found in bad.findings] == [("valid_until", -1015, True)]
-    assert bad.request is None
+    assert bad.call is None
     looked_at = read(path, purpose=Purpose.CHECK)[0]
     assert [(found.column, found.code, found.is_error) for found in looked_at.findings] == [
         ("valid_until", -1015, False)
@@ -165,7 +165,7 @@ def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_whe
 def test_an_option_gives_a_validity_and_never_makes_one_longer(
     tmp_path: Path, given: dict[str, Any], own: str, hours: int
 ) -> None:
-    (request,) = requests(read(rows(tmp_path, "valid_until", own), replace(OPTIONS, **given)))
+    (request,) = calls_of(read(rows(tmp_path, "valid_until", own), replace(OPTIONS, **given)))
     assert request.valid_until == NOW + timedelta(hours=hours)
 
 
@@ -178,7 +178,7 @@ def test_a_row_whose_validity_has_passed_has_a_warning_though_an_option_replaces
     lines = [f"+658765432{index},Ana,{end}\n" for index, end in enumerate(ends)]
     path = file_of(tmp_path, f"destination,name,valid_until\n{''.join(lines)}")
     read_rows = read(path, replace(OPTIONS, **given), purpose=purpose)
-    assert all(row.request is not None for row in read_rows)
+    assert all(row.call is not None for row in read_rows)
     (name,) = given
     said = [(each.row, each.column, each.code, each.is_error) for row in read_rows for each in row.findings]
     assert said == [(2, "valid_until", -1015, False), (5, "valid_until", -1015, False)]
@@ -195,7 +195,7 @@ def test_valid_for_counts_from_when_a_row_may_first_be_called(tmp_path: Path) ->
         valid_for=timedelta(hours=2),
         not_before=later,
     )
-    request = requests(read(rows(tmp_path, "day", "x"), options))[0]
+    request = calls_of(read(rows(tmp_path, "day", "x"), options))[0]
     assert (request.not_before, request.valid_until) == (later, later + timedelta(hours=2))
 
 
@@ -256,7 +256,7 @@ def test_dates_in_the_order_of_the_option_are_read_in_time_columns_and_texts(
         OPTIONS, template=FlowTemplate.speaking("On {{day|date}}."), time_zone="Asia/Singapore", date_order=order
     )
     rows = read(path, options)
-    (request,) = requests(rows)
+    (request,) = calls_of(rows)
     assert (request.not_before, request.valid_until) == (
         datetime(2026, 3, 9, 1, 30, tzinfo=UTC),
         datetime(2026, 3, 10, 10, tzinfo=UTC),

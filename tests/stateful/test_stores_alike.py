@@ -245,7 +245,9 @@ class EngineOnEveryStore(RuleBasedStateMachine):
             )
             # Not random: the order of jobs and the jitter of their backoff come from their ids.
             job_id = f"{QUEUE}.{next(self.numbers):026d}"
-            made.append(new_job(CheckedCall.of(request), job_id=job_id, revision=new_revision(), queue=QUEUE, at=now))
+            made.append(
+                new_job(CheckedCall.of(request, at=now), job_id=job_id, revision=new_revision(), queue=QUEUE, at=now)
+            )
         step = BulkWrite(writes=tuple(map(inserted, made)), together=True)
 
         async def written(side: Side) -> object:

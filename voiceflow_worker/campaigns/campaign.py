@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from voiceflow_worker.campaigns.again import CallAgain
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign_rows import batch_of
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, EnqueueReport, OnProgress, StartOptions
 from voiceflow_worker.campaigns.fields import CHANGES, EDITED, EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import OF_RUNS, ONLY_SCHEDULED, merged, recurrence_of, unknown_options
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.campaigns.recurrence import Recurrence
-from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
-from voiceflow_worker.core.ports.store import Claim, Same
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -130,36 +128,13 @@ class Campaign:
         """
         return await self._run(queue, dry_run=True, assumptions=await self.assumed(queue), progress=progress)
 
-    async def start(
-        self,
-        queue: CallQueue,
-        *,
-        by: str | Actor | None = None,
-        now: datetime | None = None,
-        claim: Claim | None = None,
-        progress: OnProgress | None = None,
-        warn: Callable[[Sequence[Finding]], None] | None = None,
-        lease: Same | None = None,
-        expected_version: str | None = None,
-    ) -> EnqueueReport:
+    async def start(self, queue: CallQueue, **how: Unpack[StartOptions]) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
-        Nobody rings before the last row is stored. `by` is the person who starts it; the audit log keeps this. `warn`
-        gets what concerns all rows of a file before the first call is stored. Durations such as `valid_for` count from
-        `now`, by default the time of the store's clock. With a `claim`, the first call is stored only if that holds,
-        and with a `lease` each call. With the `version` of a preview, it does what that showed, or nothing. Raises
-        CampaignFileError, InvalidInputError, ChangedSinceError, IntakeError, StoreError.
+        Nobody rings before the last row is stored. Raises CampaignFileError, InvalidInputError, ChangedSinceError,
+        IntakeError, StoreError.
         """
-        return await self._run(
-            queue,
-            by=by,
-            now=now,
-            claim=claim,
-            lease=lease,
-            expected_version=expected_version,
-            progress=progress,
-            warn=warn,
-        )
+        return await self._run(queue, **how)
 
     async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
         """The assumptions of a preview in this queue. Raises StoreError."""
@@ -169,32 +144,13 @@ class Campaign:
         rate = self.assumptions.rate if self.assumes_rate else limits.rate
         return replace(self.assumptions, rate=rate, max_active=_open_to(limits, self.options.priority))
 
-    async def _run(
-        self,
-        queue: CallQueue | None,
-        *,
-        dry_run: bool = False,
-        assumptions: PreviewOptions | None = None,
-        by: str | Actor | None = None,
-        now: datetime | None = None,
-        claim: Claim | None = None,
-        progress: OnProgress | None = None,
-        warn: Callable[[Sequence[Finding]], None] | None = None,
-        lease: Same | None = None,
-        expected_version: str | None = None,
-    ) -> EnqueueReport:
-        how: dict[str, Any] = {
-            "skip_bad": self.skip_bad, "again": self.again, "dry_run": dry_run, "assumptions": assumptions,
-            "by": by, "now": now, "claim": claim, "lease": lease, "expected_version": expected_version,
-        }  # fmt: skip
-        if self.rows is not None:
-            report = await enqueue_rows(queue, self.rows, self.options, **how)
-        elif self.file is None:
+    async def _run(self, queue: CallQueue | None, **how: Unpack[EnqueueOptions]) -> EnqueueReport:
+        people = self.file if self.rows is None else self.rows
+        if people is None:
             raise InvalidInputError("the campaign has no people: give a file or rows")
-        else:
-            how |= {"rejects": self.rejects, "progress": progress, "warn": warn}
-            report = await enqueue_file(queue, self.file, self.options, **how)
-        if self.recurrence is None or lease is not None:
+        how |= {"skip_bad": self.skip_bad, "again": self.again, "rejects": self.rejects}
+        report = await Enqueueing(queue, people, self.options, **how).run()
+        if self.recurrence is None or how.get("lease") is not None:
             return report
         return replace(report, findings=(*report.findings, _NOT_SCHEDULED))
 

@@ -158,14 +158,36 @@ class CampaignRows:
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""
-        found_any = False
-        for raws in in_parts(self.source, _AT_ONCE):
-            found_any = True
-            yield from self.read(raws)
-        self.refuse_empty(found_any=found_any)
+        for part in self.parts(_AT_ONCE):
+            yield from self.read(part)
+
+    def parts(self, size: int) -> Iterator[list[RawRow]]:
+        """The rows of the source in lists of 1 to `size`, for `read`.
+
+        If the rest of the file cannot be read, the rows before it come first, and then the error is raised. Raises
+        CampaignFileError for a file without rows. A program may give no rows: nobody is called then.
+        """
+        part: list[RawRow] = []
+        failed: CampaignFileError | None = None
+        is_empty = True
+        try:
+            for raw in self.source:
+                is_empty = False
+                part.append(raw)
+                if len(part) == size:
+                    yield part
+                    part = []
+        except CampaignFileError as error:
+            failed = error
+        if part:
+            yield part
+        if failed is not None:
+            raise failed
+        if self.input is not None and is_empty:
+            raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
-        """The next rows of the source, read: see `__iter__`."""
+        """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
         for first in range(0, len(raws), _AT_ONCE):
             part = [self._without_rows_within(raw) for raw in raws[first : first + _AT_ONCE]]
@@ -174,11 +196,6 @@ class CampaignRows:
             read = [self._against_earlier(row) for row in read]
             rows += read if self._ordered is None else [self._ordered.named(row, self.keys) for row in read]
         return rows
-
-    def refuse_empty(self, *, found_any: bool) -> None:
-        """Raise CampaignFileError for a file without rows. A program may give no rows: nobody is called then."""
-        if self.input is not None and not found_any:
-            raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
@@ -556,27 +573,6 @@ def _refuse_errors(values: RowValues, numbers: str) -> None:
 def _own_names(names: Iterable[str]) -> Mapping[str, str]:
     """The names of columns as they are written, by their names in rows."""
     return {row_name(name): name.strip() for name in names if name.strip()}
-
-
-def in_parts(source: Iterable[RawRow], size: int) -> Iterator[list[RawRow]]:
-    """Lists of 1 to `size` rows; never an empty list.
-
-    If the rest of the file cannot be read, the rows before it come first, and then the error is raised.
-    """
-    part: list[RawRow] = []
-    failed: CampaignFileError | None = None
-    try:
-        for raw in source:
-            part.append(raw)
-            if len(part) == size:
-                yield part
-                part = []
-    except CampaignFileError as error:
-        failed = error
-    if part:
-        yield part
-    if failed is not None:
-        raise failed
 
 
 class _OrderedRows:

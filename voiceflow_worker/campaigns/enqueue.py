@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
@@ -20,7 +20,7 @@ from voiceflow_worker.campaigns.called_before import EarlierCalls, EnqueueLock, 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions, Purpose, may_leave_out
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows
 from voiceflow_worker.campaigns.imports import Import
@@ -40,7 +40,6 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
-"""A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
 _NO_COUNTS = frozenset({"file", "findings", "preview", "called_before"})
 
 
@@ -73,7 +72,6 @@ class EnqueueReport:
     """The preview of a dry run, if it was asked for."""
     repeated_calls: Sequence[RepeatedCalls] = ()
     """What was found of the rows counted in `again`."""
-    """Of a check: the URL of every audio file to be played, with the line of the first row that plays it."""
 
     @property
     def calls_nobody(self) -> bool:
@@ -207,33 +205,55 @@ class OnProgress(Protocol):
         ...
 
 
+class StartOptions(TypedDict, total=False):
+    """Who starts a campaign, and on which conditions. All of it may be left out.
+
+    `by` is the person who starts it; the audit log keeps this. Durations such as `valid_for` count from `now`, by
+    default the time of the store's clock. With a `claim` (of the import) the first call is stored only if it still
+    holds, with a `lease` each call; otherwise IntakeError is raised. With the `version` of a preview as the
+    `expected_version`, nothing is stored if the rows would not do what that showed: ChangedSinceError. `warn` gets what
+    concerns the rows as a whole, such as hidden ones, before the first call is stored.
+    """
+
+    by: str | Actor | None
+    now: datetime | None
+    claim: Claim | None
+    lease: Same | None
+    expected_version: str | None
+    progress: OnProgress | None
+    warn: Callable[[Sequence[Finding]], None] | None
+
+
+class EnqueueOptions(StartOptions, total=False):
+    """How the rows are enqueued. All of it may be left out.
+
+    With `skip_bad` the good rows are enqueued although others are bad, with a limit only if no more are bad than that.
+    With `again`, people who were called before are called again: see `enqueue_file`. `rejects` gets the bad and the
+    suppressed rows of a file in their original form, each with a reason. `dry_run` stores nothing, and without a queue
+    it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
+    """
+
+    skip_bad: bool | BadRowLimit
+    again: CallAgain
+    rejects: Path | None
+    dry_run: bool
+    assumptions: PreviewOptions | None
+
+
 @checked
 async def enqueue_file(
     queue: CallQueue | None,
     path: Path | InputFile,
     options: CampaignOptions | None = None,
-    *,
-    now: datetime | None = None,
-    skip_bad: bool | BadRowLimit = False,
-    rejects: Path | None = None,
-    dry_run: bool = False,
-    assumptions: PreviewOptions | None = None,
-    again: CallAgain = False,
-    by: str | Actor | None = None,
-    claim: Claim | None = None,
-    lease: Same | None = None,
-    expected_version: str | None = None,
-    progress: OnProgress | None = None,
-    warn: Callable[[Sequence[Finding]], None] | None = None,
+    **how: Unpack[EnqueueOptions],
 ) -> EnqueueReport:
     """Make jobs of the rows of a file, and report the result.
 
-    If a row is bad, nothing is enqueued, and the report names every bad row; with `skip_bad` the good rows are
-    enqueued, with a limit only if no more rows are bad than that. A row is bad if it breaks a rule, or if its unique
-    key belongs to a different call in the store or earlier in the file. A row whose call exists already, in the store
-    or earlier in the file, is a duplicate and makes no job. A file whose enqueue was interrupted can therefore be
-    enqueued again. No call is sent before the last one is stored; if the enqueue is interrupted, its calls stay staged:
-    stored, but not sent. The audit log keeps who ordered it (`by`).
+    If a row is bad, nothing is enqueued, and the report names every bad row, unless `skip_bad` allows it. A row is bad
+    if it breaks a rule, or if its unique key belongs to a different call in the store or earlier in the file. A row
+    whose call exists already, in the store or earlier in the file, is a duplicate and makes no job. A file whose
+    enqueue was interrupted can therefore be enqueued again. No call is sent before the last one is stored; if the
+    enqueue is interrupted, its calls stay staged: stored, but not sent.
 
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
     enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
@@ -242,37 +262,27 @@ async def enqueue_file(
     the states cancelled, expired and failed: then a row whose own call has ended in one of them gets a new call, as the
     row says now, which takes over the unique key. Without it, such rows are duplicates, and a finding counts them.
 
-    `rejects` gets the bad and the suppressed rows in their original form, each with a reason. `dry_run` stores nothing,
-    and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
-    `warn` gets what concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the
-    time of the store's clock by default. With a `claim` (of the import) the first call is stored only if the claim
-    still holds, with a `lease` each call; otherwise IntakeError is raised. With the `version` of a preview, nothing is
-    stored if the rows would not do what it showed: ChangedSinceError. Raises CampaignFileError for a file that cannot
-    be read, and InvalidInputError for a wrong option; nothing is stored then. Raises StoreError if the store fails; it
-    is then safe to enqueue the file again.
+    Raises CampaignFileError for a file that cannot be read, and InvalidInputError for a wrong option; nothing is stored
+    then. Raises StoreError if the store fails; it is then safe to enqueue the file again.
     """
-    now = _now(queue, now)
-    campaign, report = _opened(path, options, now=now, purpose=Purpose.ENQUEUE, progress=progress)
-    with ExitStack() as stack:
-        rejected = None
-        if rejects is not None and campaign.input is not None:
-            RejectsFile.refuse_name(rejects, campaign.input, campaign.source)
-            rejected = stack.enter_context(RejectsFile(rejects, campaign.source))
-        enqueueing = _Enqueueing(
-            queue,
-            campaign,
-            options or CampaignOptions(),
-            skip_bad=skip_bad,
-            again=again,
-            warn=warn,
-            by=Actor.of(by),
-            claim=claim,
-            lease=lease,
-            expected_version=expected_version,
-        )
-        return await enqueueing.run(
-            dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
-        )
+    return await Enqueueing(queue, path, options or CampaignOptions(), **how).run()
+
+
+@checked
+async def enqueue_rows(
+    queue: CallQueue | None,
+    rows: Iterable[Mapping[str, object]],
+    options: CampaignOptions | None = None,
+    **how: Unpack[EnqueueOptions],
+) -> EnqueueReport:
+    """Make jobs of rows that a program has, such as the records of a query, and report the result.
+
+    Each row is a mapping from columns to values, as in a file: `enqueue_file` explains bad rows, duplicates, keys and
+    errors. Without a template, each row is a request body. Findings count the rows from 1. The rows may come from a
+    generator: they are read once, in the caller's thread, and never all at the same time. The options must name the
+    batch. Without rows, nobody is called.
+    """
+    return await Enqueueing(queue, rows, options or CampaignOptions(), **how).run()
 
 
 async def check_file(
@@ -299,14 +309,13 @@ async def check_file(
             counts.valid = 1 - counts.rejected
             counts.findings.add(template.findings)
             return counts.report(refused=False, now=now)
-        campaign, report = _opened(path, chosen, now=now, purpose=Purpose.CHECK, progress=progress)
+        check = Enqueueing(
+            None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
+        )
     except CampaignFileError as error:
         counts.unreadable(error)
         return counts.report(refused=True, now=now)
-    if campaign.has_numbers_only or campaign.source.kind is FileKind.JSON:
-        assumptions = None
-    enqueueing = _Enqueueing(None, campaign, chosen, skip_bad=False, again=False, checks=True)
-    return await enqueueing.run(dry_run=True, now=now, assumptions=assumptions, progress=report)
+    return await check.run()
 
 
 def _template_in(path: Path | InputFile, options: CampaignOptions) -> FlowTemplate | None:
@@ -326,120 +335,55 @@ def _is_template(value: object) -> bool:
     return is_list(value) and any(_is_template(item) for item in value)
 
 
-@checked
-async def enqueue_rows(
-    queue: CallQueue | None,
-    rows: Iterable[Mapping[str, object]],
-    options: CampaignOptions | None = None,
-    *,
-    now: datetime | None = None,
-    skip_bad: bool | BadRowLimit = False,
-    dry_run: bool = False,
-    assumptions: PreviewOptions | None = None,
-    again: CallAgain = False,
-    by: str | Actor | None = None,
-    claim: Claim | None = None,
-    lease: Same | None = None,
-    expected_version: str | None = None,
-) -> EnqueueReport:
-    """Make jobs of rows that a program has, such as the records of a query, and report the result.
-
-    Each row is a mapping from columns to values, as in a file: `enqueue_file` explains bad rows, duplicates, keys and
-    errors. Without a template, each row is a request body. Findings count the rows from 1. The rows may come from a
-    generator: they are read once, in the caller's thread, and never all at the same time. The options must name the
-    batch. Without rows, nobody is called.
-    """
-    now = _now(queue, now)
-    campaign = open_campaign(rows, options, now=now)
-    chosen = options or CampaignOptions()
-    enqueueing = _Enqueueing(
-        queue,
-        campaign,
-        chosen,
-        skip_bad=skip_bad,
-        again=again,
-        by=Actor.of(by),
-        claim=claim,
-        lease=lease,
-        expected_version=expected_version,
-    )
-    return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
-
-
-OnRows = Callable[[Phase, int, int, int], None]
-
-
-def _opened(
-    path: Path | InputFile,
-    options: CampaignOptions | None,
-    *,
-    now: datetime,
-    purpose: Purpose,
-    progress: OnProgress | None,
-) -> tuple[CampaignRows, OnRows]:
-    """The opened campaign, and the function that reports its progress. Raises CampaignFileError, InvalidInputError."""
-    read_bytes = 0
-
-    def on_bytes(count: int) -> None:
-        nonlocal read_bytes
-        read_bytes = count  # reported with the next chunk, in the caller's own thread
-
-    def report(phase: Phase, done: int, total: int, rows: int) -> None:
-        if progress is not None and phase is Phase.ENQUEUEING:
-            progress(phase, done=done, total=total, rows=rows)
-        elif progress is not None:
-            size = campaign.input.size if campaign.input is not None else 0
-            progress(phase, done=read_bytes, total=max(size, read_bytes), rows=rows)
-
-    campaign = open_campaign(path, options, now=now, purpose=purpose, on_bytes=on_bytes)
-    return campaign, report
-
-
-def _now(queue: CallQueue | None, now: datetime | None) -> datetime:
-    if now is not None:
-        return now
-    return datetime.now(UTC) if queue is None else queue.store.clock.now()
-
-
 @dataclass(slots=True)
-class _Enqueueing:
-    """The enqueuing of the rows of one campaign."""
+class Enqueueing:
+    """The enqueuing of the rows of one campaign, which are `given` as a file or as mappings. It is `run` once."""
 
     queue: CallQueue | None
-    campaign: CampaignRows
+    given: Path | InputFile | Iterable[Mapping[str, object]]
     options: CampaignOptions
     _: KW_ONLY
-    skip_bad: bool | BadRowLimit
-    again: CallAgain
-    checks: bool = False
-    """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
-    warn: Callable[[Sequence[Finding]], None] | None = None
-    """Gets the findings about all rows together before anything is stored."""
-    by: Actor = Actor()  # noqa: RUF009 - frozen
+    by: str | Actor | None = None
+    now: datetime | None = None
     claim: Claim | None = None
     lease: Same | None = None
-    """A condition under which every call is stored."""
     expected_version: str | None = None
-    """What a preview has shown; with anything else, nothing is stored."""
+    progress: OnProgress | None = None
+    warn: Callable[[Sequence[Finding]], None] | None = None
+    skip_bad: bool | BadRowLimit = False
+    again: CallAgain = False
+    rejects: Path | None = None
+    dry_run: bool = False
+    assumptions: PreviewOptions | None = None
+    checks: bool = False
+    """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
+    campaign: CampaignRows = field(init=False)
+    _bytes: int = field(default=0, init=False)
+    """How much of a file was read. It is told with the next chunk, in the caller's own thread."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
 
-    async def run(
-        self,
-        *,
-        dry_run: bool,
-        now: datetime,
-        assumptions: PreviewOptions | None,
-        rejected: RejectsFile | None = None,
-        progress: OnRows | None = None,
-    ) -> EnqueueReport:
-        """Enqueue the rows: see `enqueue_file`. `progress` gets the phase, rows done, their total, and rows read."""
-        queue, campaign = self.queue, self.campaign
-        if queue is None and not dry_run:
+    def __post_init__(self) -> None:
+        self.now = self.now or (datetime.now(UTC) if self.queue is None else self.queue.store.clock.now())
+        purpose = Purpose.CHECK if self.checks else Purpose.ENQUEUE
+        self.campaign = CampaignRows(
+            self.given,
+            self.options,
+            now=self.now,
+            purpose=purpose,
+            on_bytes=lambda count: setattr(self, "_bytes", count),
+        )
+        if self.checks and (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON):
+            self.assumptions = None  # there is nothing to preview
+
+    async def run(self) -> EnqueueReport:
+        """Enqueue the rows: see `enqueue_file`."""
+        queue, campaign, now = self.queue, self.campaign, self.now or datetime.now(UTC)
+        if queue is None and not self.dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        counts = RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
-        if dry_run and assumptions is not None:
-            counts.preview = PreviewMaker(assumptions, campaign.later_texts, asks_store=queue is not None)
+        counts = RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run)
+        if self.dry_run and self.assumptions is not None:
+            counts.preview = PreviewMaker(self.assumptions, campaign.later_texts, asks_store=queue is not None)
         counts.findings.add(campaign.findings)
         lock = EnqueueLock(queue, f"batch {campaign.batch_id}", lease=self.lease)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
@@ -447,46 +391,69 @@ class _Enqueueing:
         enqueuer = RowEnqueuer(
             queue, campaign.file, self.options, lock, campaign.number_column, states_of(self.again), unfinished
         )
-        earlier_calls = self._calls_before(lock, unfinished, dry_run=dry_run)
-        with TemporaryFile() as file:
-            spooled, needs_lock = SpooledRows(file), False
-            try:
-                async with aclosing(self._classified(enqueuer, counts, rejected)) as chunks:
-                    async for new in chunks:
-                        if earlier_calls is not None:
-                            earlier_calls.add(new)
-                        needs_lock = needs_lock or any(row.has_made_key for row in new)
-                        _spool(new, spooled)
-                        if progress is not None:
-                            progress(Phase.READING, 0, 0, counts.rows)
-                campaign.refuse_empty(found_any=counts.rows > 0)
-            except CampaignFileError as error:
-                if not self.checks:
-                    raise
-                counts.unreadable(error)
+        earlier_calls = self._calls_before(lock, unfinished)
+        with ExitStack() as stack:
+            spooled = SpooledRows(stack.enter_context(TemporaryFile()))
+            rejected = None
+            if self.rejects is not None and campaign.input is not None:
+                RejectsFile.refuse_name(self.rejects, campaign.input, campaign.source)
+                rejected = stack.enter_context(RejectsFile(self.rejects, campaign.source))
+            needs_lock = await self._read(enqueuer, counts, spooled, earlier_calls, rejected)
             closing = campaign.closing_findings()
             counts.findings.add(closing)
             if self.warn is not None and closing:
                 self.warn(closing)
             refused = not may_leave_out(counts.rejected, rows=counts.rows, limit=self.skip_bad)
-            if queue is not None and not (dry_run or refused or needs_lock):
+            if queue is not None and not (self.dry_run or refused or needs_lock):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
-            async with lock.held(needed=(needs_lock or self.expected_version is not None) and not (dry_run or refused)):
+            needs_lock = (needs_lock or self.expected_version is not None) and not (self.dry_run or refused)
+            async with lock.held(needed=needs_lock):
                 refused = await self._compare(earlier_calls, spooled, counts) or refused
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
                     await self._require_shown(shown, spooled, enqueuer)
                 imported = None
-                if queue is not None and not (dry_run or refused):
-                    ordered = f", ordered by {self.by.called}, {self.by.on}"
-                    entry = AuditEntry.of(self.by, "start", at=now, queue=queue.name, batch=campaign.batch_id)
+                if queue is not None and not (self.dry_run or refused):
+                    by = Actor.of(self.by)
+                    ordered = f", ordered by {by.called}, {by.on}"
+                    entry = AuditEntry.of(by, "start", at=now, queue=queue.name, batch=campaign.batch_id)
                     imported = Import(queue, lock, ordered=ordered, entry=entry, claim=self.claim)
-                await self._enqueue_all(
-                    spooled, enqueuer, imported, counts=counts, rejected=rejected, progress=progress
-                )
+                await self._enqueue_all(spooled, enqueuer, imported, counts=counts, rejected=rejected)
                 counts.version = f"{shown}.{counts.suppressed}"
         return counts.report(refused=refused, now=now)
+
+    async def _read(
+        self,
+        enqueuer: RowEnqueuer,
+        counts: RowCounts,
+        spooled: SpooledRows,
+        earlier_calls: EarlierCalls | None,
+        rejected: RejectsFile | None,
+    ) -> bool:
+        """Read all rows, count them, and spool the new ones; returns whether one of these has no key of its own."""
+        campaign, has_made_key = self.campaign, False
+        # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
+        take, in_thread = partial(next, campaign.parts(CHUNK), None), campaign.input is not None
+        try:
+            # Only the end of the rows is None: a failure is raised, and ends the loop too.
+            while (part := await to_thread.run_sync(take) if in_thread else take()) is not None:
+                # In a thread, because a worker may share this event loop.
+                classified = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
+                self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
+                counts.add_classified(classified, rejected)
+                if earlier_calls is not None:
+                    earlier_calls.add(classified.new)
+                has_made_key = has_made_key or any(row.has_made_key for row in classified.new)
+                _spool(classified.new, spooled)
+                if self.progress is not None:
+                    size = campaign.input.size if campaign.input is not None else 0
+                    self.progress(Phase.READING, done=self._bytes, total=max(size, self._bytes), rows=counts.rows)
+        except CampaignFileError as error:
+            if not self.checks:
+                raise
+            counts.unreadable(error)
+        return has_made_key
 
     async def _compare(self, earlier_calls: EarlierCalls | None, spooled: SpooledRows, counts: RowCounts) -> bool:
         """Count the rows that would call people again; whether nothing may be enqueued because of them."""
@@ -494,9 +461,9 @@ class _Enqueueing:
         counts.called_before = sum(each.count for each in found)
         if not self._calls_all_again:
             counts.add_repeated(found, column=self.campaign.number_column)
-        elif counts.dry_run:
+        elif self.dry_run:
             counts.again = counts.called_before
-        return counts.again > 0 and not counts.dry_run
+        return counts.again > 0 and not self.dry_run
 
     async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer) -> None:
         """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed."""
@@ -514,13 +481,11 @@ class _Enqueueing:
         """Whether people who were called before are called again, but for those whom this campaign has called."""
         return self.again is True and (self.claim is None or self.claim.since is None)
 
-    def _calls_before(
-        self, lock: EnqueueLock, unfinished: Collection[str | None], *, dry_run: bool
-    ) -> EarlierCalls | None:
+    def _calls_before(self, lock: EnqueueLock, unfinished: Collection[str | None]) -> EarlierCalls | None:
         """The comparison with earlier calls; None if there is none to make."""
         # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
         since = self.claim.since if self.claim is not None and self.again is True else None
-        is_shown = dry_run or self.expected_version is not None  # how many are called again
+        is_shown = self.dry_run or self.expected_version is not None  # how many are called again
         if self.queue is None or (self._calls_all_again and not is_shown):
             return None
         options = self.options
@@ -543,7 +508,6 @@ class _Enqueueing:
         *,
         counts: RowCounts,
         rejected: RejectsFile | None,
-        progress: OnRows | None,
     ) -> None:
         """Enqueue all rows. Their calls are staged until the last one is stored; without an import, none is stored."""
         keys, done = self.campaign.keys, 0
@@ -559,32 +523,12 @@ class _Enqueueing:
                     await imported.end((), keys)  # no call was stored
                 raise
             done += len(rows)
-            if imported is not None and progress is not None:
-                progress(Phase.ENQUEUEING, done, len(spooled), counts.rows)
+            if imported is not None and self.progress is not None:
+                self.progress(Phase.ENQUEUEING, done=done, total=len(spooled), rows=counts.rows)
         if imported is not None and self.queue is not None:
             left = await imported.end(self._batches, keys)
             counts.findings.add(each.finding(file=self.campaign.file) for each in left)
             await imported.tell(f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued")
-
-    async def _classified(
-        self, enqueuer: RowEnqueuer, counts: RowCounts, rejected: RejectsFile | None
-    ) -> AsyncGenerator[Sequence[ReadRow]]:
-        """The new rows of the campaign, chunk by chunk. All rows are counted, and the bad ones written down."""
-        async with aclosing(self._chunks()) as chunks:
-            async for rows in chunks:
-                classified = await enqueuer.classify(rows)
-                self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
-                counts.add_classified(classified, rejected)
-                yield classified.new
-
-    async def _chunks(self) -> AsyncGenerator[list[ReadRow]]:
-        """The rows of the campaign. They are read in a thread, because a worker may share this event loop."""
-        # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
-        take = partial(next, in_parts(self.campaign.source, CHUNK), None)
-        in_thread = self.campaign.input is not None
-        # Only the end of the rows is None: a failure is raised, and ends the loop too.
-        while (part := await to_thread.run_sync(take) if in_thread else take()) is not None:
-            yield await to_thread.run_sync(self.campaign.read, part)
 
 
 def _spool(rows: Sequence[ReadRow], spooled: SpooledRows) -> None:

@@ -307,10 +307,11 @@ class CampaignPage:
         body = orjson.loads(call.body)
         body["callflow"][0]["params"]["destination"] = number.e164
         body.pop("validUntil", None)
+        batch_id = f"{(call.batch_id or kept.file.stem or 'campaign')[:40]}-trial"
         request = CallRequest(
-            flow=CallFlow.parse(body),
+            CallFlow.parse(body),
             unique_key=f"{TRIAL}{token_urlsafe(9)}",
-            batch_id=f"{(call.batch_id or kept.file.stem or 'campaign')[:40]}-trial",
+            batch_id=batch_id,
             valid_until=now + _TRIAL_LASTS,
             time_zone=call.time_zone or zone_of_number(call.destination).zone,  # as the first row's person hears it
             data=call.data,
@@ -319,7 +320,7 @@ class CampaignPage:
         async with self._operator.queue(queue_name).ordered(self._operator.actor) as queue:
             await queue.enqueue_many([request])
         told = f"{number.e164} is called with the text of the first row, within ten minutes if a worker runs."
-        return " ".join([told, *await active_holds(self._operator.store, queue_name, request.batch_id)])
+        return " ".join([told, *await active_holds(self._operator.store, queue_name, batch_id)])
 
     async def _page(
         self,

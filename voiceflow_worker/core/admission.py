@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.edits import EDITS, BatchEdits
@@ -43,48 +42,62 @@ from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.flows.rules import second_parties
-from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
+from voiceflow_worker.model.jobs.admission import Key, admission_findings, end_of, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import checked, field_problems
+from voiceflow_worker.model.text.arguments import checked, option_problems
 from voiceflow_worker.model.window import CallWindow, read_window_zone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRequest:
-    """One call to be enqueued.
+class CallOptions(TypedDict, total=False):
+    """What may be said of one call beside its flow. All of it may be left out.
 
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
-    `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data` is
-    for your program: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of the
-    call. The phone rings only within `window`, whose hours are local time at the number. `time_zone` is the zone of
-    the person, which a `window` needs if the digits of the number do not determine it. `window_time_zone` moves the
-    window: its hours are then those of this zone, for every number. `redial` None means the policy of the queue.
+    `clientBatchId`, `validUntil`). `valid_for` counts from the enqueuing, and replaces `valid_until`. Times are aware.
+    A larger `priority` (-1,000,000 to 1,000,000) goes first; by default it is 0. `data` is for your program: menu
+    handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of the call. The phone rings
+    only within `window`, whose hours are local time at the number. `time_zone` is the zone of the person, which a
+    `window` needs if the digits of the number do not determine it. `window_time_zone` moves the window: its hours are
+    then those of this zone, for every number. `redial` None means the policy of the queue.
 
     `further_numbers` are other numbers of the same person, in E.164 form. After a number that was busy or did not
     answer, the next one is called; a redial begins with the first again. The person is left out if any number is on the
     suppression list.
     """
 
+    unique_key: Key | None
+    batch_id: str | None
+    priority: int
+    not_before: datetime | None
+    valid_until: datetime | None
+    valid_for: timedelta | None
+    time_zone: str | None
+    redial: RedialPolicy | None
+    window: CallWindow | CountryWindows | None
+    window_time_zone: str | None
+    data: Mapping[str, object] | None
+    menu: str | None
+    further_numbers: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class CallRequest:
+    """One call to be enqueued: `CallRequest(flow, unique_key="order-42", batch_id="march")`."""
+
     flow: CallFlow
-    unique_key: Key | None = None
-    batch_id: str | None = None
-    priority: int = 0
-    not_before: datetime | None = None
-    valid_until: datetime | None = None
-    time_zone: str | None = None
-    redial: RedialPolicy | None = None
-    window: CallWindow | CountryWindows | None = None
-    window_time_zone: str | None = None
-    data: Mapping[str, object] | None = None
-    menu: str | None = None
-    further_numbers: Sequence[str] = ()
+    options: CallOptions
+
+    def __init__(self, flow: CallFlow, **options: Unpack[CallOptions]) -> None:
+        if unknown := sorted(options.keys() - CallOptions.__annotations__.keys()):
+            raise TypeError(f"a call has no option {unknown[0]!r}")
+        object.__setattr__(self, "flow", flow)
+        object.__setattr__(self, "options", options)
 
 
-_JUDGED_AS_JOB = frozenset({"priority", "not_before", "valid_until"})
-"""What `admission_findings` reports."""
+_JUDGED_LATER = frozenset({"priority", "not_before", "valid_until", "valid_for"})
+"""What `admission_findings` and `end_of` report."""
 
 
 class CheckedCall(NamedTuple):
@@ -92,7 +105,7 @@ class CheckedCall(NamedTuple):
 
     `body` is the text that is stored and sent, and `digest` is the digest of the canonical body. `destination` is in
     the usual form of its numbering plan, as are `further_numbers`. `window` is that of this person, with its zone if it
-    was moved. The other fields are those of `CallRequest`. This is a tuple, because files have millions of calls, and a
+    was moved. The other fields are those of `CallOptions`. This is a tuple, because files have millions of calls, and a
     dataclass takes longer to make.
     """
 
@@ -113,55 +126,44 @@ class CheckedCall(NamedTuple):
     further_numbers: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, request: CallRequest) -> Self:
+    def of(cls, request: CallRequest, *, at: datetime) -> Self:
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
+        flow, options = request.flow, request.options
         # With an empty key, the call would be made again each time that it is enqueued again.
+        wrong = {**option_problems(CallRequest, {"flow": flow}), **option_problems(CallOptions, options)}
         problems = [
-            Finding(message=message, column=name)
-            for name, message in field_problems(request).items()
-            if name not in _JUDGED_AS_JOB
+            Finding(message=message, column=name) for name, message in wrong.items() if name not in _JUDGED_LATER
         ]
-        if problems := problems or key_findings(request.unique_key):
+        if problems := problems or key_findings(options.get("unique_key")):
             raise CallFlowError(problems)
-        flow = request.flow
         if flow.validated().destination is None:
             raise InvalidInputError("a call needs a source and a destination")
         encoded = EncodedBody.of(flow)
-        further = further_numbers(encoded, request.further_numbers)
-        return cls(
-            source=encoded.source,
-            # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
-            destination=encoded.destination,
-            body=encoded.stored,
-            digest=call_digest(encoded.canonical, further),
-            unique_key=request.unique_key or flow.client_request_id,
-            batch_id=request.batch_id or flow.client_batch_id,
-            priority=request.priority,
-            not_before=request.not_before,
-            valid_until=request.valid_until or flow.valid_until,
-            time_zone=request.time_zone,
-            redial=request.redial,
-            window=_window_of(request, (encoded.destination, *further)),
-            data=checked_data(request.data),
-            menu=request.menu,
-            further_numbers=further,
-        )
+        further = further_numbers(encoded, options.get("further_numbers", ()))
+        valid_for = options.get("valid_for")
+        valid_until = options.get("valid_until") if valid_for is None else end_of(valid_for, at=at)
+        own: dict[str, Any] = {
+            **{name: value for name, value in options.items() if name in cls._fields},
+            "unique_key": options.get("unique_key") or flow.client_request_id,
+            "batch_id": options.get("batch_id") or flow.client_batch_id,
+            "valid_until": valid_until or flow.valid_until,
+            "window": _window_of(options, (encoded.destination, *further)),
+            "data": checked_data(options.get("data")),
+            "further_numbers": further,
+        }
+        # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
+        digest = call_digest(encoded.canonical, further)
+        return cls(source=encoded.source, destination=encoded.destination, body=encoded.stored, digest=digest, **own)
 
     @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers of the person, in the order in which they are called."""
         return self.destination, *self.further_numbers
 
-    def request(self) -> CallRequest:
-        """The request for this call, with its flow read from `body`."""
-        own = {"flow", "window_time_zone"}
-        shared = {each.name: getattr(self, each.name) for each in fields(CallRequest) if each.name not in own}
-        return CallRequest(flow=CallFlow(json.loads(self.body)), **shared)
 
-
-def _window_of(request: CallRequest, numbers: Sequence[str]) -> CallWindow | None:
+def _window_of(options: CallOptions, numbers: Sequence[str]) -> CallWindow | None:
     """The window of the person, with its zone if it was moved. Raises InvalidInputError."""
-    window, zone = request.window, request.window_time_zone
+    window, zone = options.get("window"), options.get("window_time_zone")
     if window is None:
         if zone is not None:
             raise InvalidInputError("window_time_zone is the zone of a window, and there is none: give a window")
@@ -222,7 +224,7 @@ class Admitter:
         errors: dict[int, InvalidInputError] = {}
         for index, request in enumerate(requests):
             try:
-                calls[index] = CheckedCall.of(request)
+                calls[index] = CheckedCall.of(request, at=now)
             except InvalidInputError as error:
                 errors[index] = error
         made, refused = self._jobs(calls, now)

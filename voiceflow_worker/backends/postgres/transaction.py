@@ -5,8 +5,8 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 import orjson
 from anyio import CancelScope
@@ -14,11 +14,10 @@ from anyio import CancelScope
 from voiceflow_worker.backends.postgres.callers import CallersConnection, callers_connection, refused, why_refused
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, record_from_fields
 from voiceflow_worker.backends.record import readable, tombstone_job
+from voiceflow_worker.core.admission import CallOptions
 from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, check_bulk_write
-from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.jobs.job import Job, RedialPolicy
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.queue import CallQueue
 
 if TYPE_CHECKING:
@@ -37,19 +36,7 @@ def enqueue_in(
     *,
     queue: str = "default",
     schema: str = "voiceflow",
-    unique_key: str | None = None,
-    batch_id: str | None = None,
-    priority: int = 0,
-    not_before: datetime | None = None,
-    valid_until: datetime | None = None,
-    valid_for: timedelta | None = None,
-    time_zone: str | None = None,
-    redial: RedialPolicy | None = None,
-    window: CallWindow | CountryWindows | None = None,
-    window_time_zone: str | None = None,
-    data: Mapping[str, object] | None = None,
-    menu: str | None = None,
-    further_numbers: Sequence[str] = (),
+    **options: Unpack[CallOptions],
 ) -> Job:
     """Enqueue one call in the transaction of `connection`, from a program without an event loop; returns its job.
 
@@ -57,27 +44,12 @@ def enqueue_in(
     that of another driver, with cursors as PEP 249 has them. The store is in `schema` of its database, and need not be
     open here. The job is valid once the transaction has committed; after a rollback, the call never was in the queue.
 
-    All else is as `CallQueue.enqueue` says of its own `connection`: the other parameters and the errors too.
+    All else is as `CallQueue.enqueue` says of its own `connection`: the options and the errors too.
     """
 
     async def enqueue() -> Job:
         async with joined(connection, schema=schema, blocks=True) as store:
-            return await CallQueue(store, queue).enqueue(
-                flow,
-                unique_key=unique_key,
-                batch_id=batch_id,
-                priority=priority,
-                not_before=not_before,
-                valid_until=valid_until,
-                valid_for=valid_for,
-                time_zone=time_zone,
-                redial=redial,
-                window=window,
-                window_time_zone=window_time_zone,
-                data=data,
-                menu=menu,
-                further_numbers=further_numbers,
-            )
+            return await CallQueue(store, queue).enqueue(flow, **options)
 
     return _at_once(enqueue())
 

@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, number_columns, row_name
-from voiceflow_worker.core.admission import CallRequest, CheckedCall, call_digest, further_numbers
+from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE
@@ -228,11 +228,6 @@ class ReadRow(NamedTuple):
     def is_bad(self) -> bool:
         """True if the row has an error, and cannot be called."""
         return bool(self.findings) and any(found.is_error for found in self.findings)
-
-    @property
-    def request(self) -> CallRequest | None:
-        """The request of the row's call; None without a call."""
-        return self.call.request() if self.call is not None else None
 
     @property
     def number(self) -> str | None:

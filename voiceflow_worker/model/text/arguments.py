@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache, partial, wraps
 from itertools import chain, repeat
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, Unpack, cast, get_args, get_origin
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import LONGEST
@@ -67,12 +67,12 @@ def checks_itself(function: Public) -> Public:
     return function
 
 
-def field_problems(value: object) -> Mapping[str, str]:
-    """The error message for each field of a dataclass that has a value of another type, by the name of the field."""
+def option_problems(typed: Any, given: Mapping[str, Any]) -> Mapping[str, str]:
+    """The error message for each given value that the annotated names of a class do not allow, by its name."""
     return {
-        name: _message(name, check, given, problem)
-        for name, check in _checks_of_class(cast("Any", type(value))).items()
-        if (problem := check.problem(given := getattr(value, name))) is not None
+        name: _message(name, check, given[name], problem)
+        for name, check in _checks_of_class(typed).items()
+        if name in given and (problem := check.problem(given[name])) is not None
     }
 
 
@@ -143,8 +143,11 @@ def _checks_of(typed: Any, *, by_type_alone: bool = False) -> Mapping[str, _Chec
     names = _Names(vars(sys.modules[typed.__module__]))
     checks: dict[str, _Check] = {}
     for name, hint in typed.__annotations__.items():
-        known = eval(hint, {}, names) if isinstance(hint, str) else hint  # noqa: S307 - our own annotation
-        if name != "return" and (check := _check_of(known, by_type_alone)).problem is not _nothing:
+        written = getattr(hint, "__forward_arg__", hint)
+        known = eval(written, {}, names) if isinstance(written, str) else written  # noqa: S307 - our own annotation
+        if get_origin(known) is Unpack:
+            checks |= _checks_of(get_args(known)[0], by_type_alone=by_type_alone)
+        elif name != "return" and (check := _check_of(known, by_type_alone)).problem is not _nothing:
             checks[name] = check
     return checks
 
