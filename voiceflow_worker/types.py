@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.campaigns.costs import PriceTable
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import Enqueued
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult

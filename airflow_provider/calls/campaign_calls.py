@@ -17,7 +17,7 @@ from airflow_provider.calls.made_calls import MOVED, CallsChangedError, cancel_c
 from airflow_provider.calls.task_orders import TaskOrders
 from airflow_provider.calls.task_record import record_batch, recorded_batches, refuse_unknown_calls
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, types
-from voiceflow_worker.campaigns.again import CallAgain
+from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.errors import CampaignFileError
 
 if TYPE_CHECKING:

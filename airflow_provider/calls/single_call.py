@@ -14,8 +14,8 @@ from airflow_provider.calls.made_calls import CallsChangedError, resume_redials
 from airflow_provider.calls.task_orders import OnClear, TaskOrders
 from airflow_provider.calls.task_record import refuse_unknown_calls
 from voiceflow_worker import CallFlow, CallQueue, InvalidInputError, Job, telephone_of
-from voiceflow_worker.campaigns.again import CallAgain
 from voiceflow_worker.campaigns.called_before import EnqueueLock, said_before
+from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
 from voiceflow_worker.core.ports.reading import owners_of

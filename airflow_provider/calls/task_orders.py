@@ -9,7 +9,7 @@ from airflow_provider.calls.failures import has_none, never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import lost_redial, was_cancelled_by_task
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.campaigns.again import CallAgain, states_of
+from voiceflow_worker.campaigns.calls.options import CallAgain, states_of
 from voiceflow_worker.core.idempotency import KeyMatch
 
 

@@ -31,7 +31,7 @@ from voiceflow_worker import (
     InvalidInputError,
     call_as_json,
 )
-from voiceflow_worker.campaigns.again import CallAgain, read_again
+from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
 from voiceflow_worker.model.times import read_time, read_zone
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from voiceflow_worker import (
     load_settings,
     open_store,
 )
-from voiceflow_worker.model.numbers.zones import zone_of_number
+from voiceflow_worker.model.times import zone_of_number
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper
-from voiceflow_worker.campaigns.again import read_again
+from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Insert
 from voiceflow_worker.core.settling.changes import Changes

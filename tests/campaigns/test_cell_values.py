@@ -21,8 +21,8 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.ivr.caller import filled
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.ivr.speech import filled
 from voiceflow_worker.model.times import DateOrder, doubtful_date
 
 ANA = "+6587654321"

@@ -12,7 +12,7 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files.damaged_texts import misread
+from voiceflow_worker.campaigns.files.damage import misread
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.text.wording import folded

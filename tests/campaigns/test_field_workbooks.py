@@ -19,7 +19,7 @@ from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
-from voiceflow_worker.campaigns.sources.spreadsheet import decoded
+from voiceflow_worker.campaigns.files.spreadsheet import decoded
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 

@@ -12,9 +12,9 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, flow_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.files.formats import kind_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.callflow import CallFlow
 

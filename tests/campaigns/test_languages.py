@@ -16,10 +16,9 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.ivr.caller import Caller, Position
+from voiceflow_worker.ivr.caller import Caller, Position, Text
 from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.ivr.menus import Menus
-from voiceflow_worker.ivr.speech import Text
 from voiceflow_worker.model.reports.events import CallAction
 
 VOICES = {"en": "en-GB-RyanNeural", "id": "id-ID-GadisNeural"}

@@ -15,7 +15,7 @@ from voiceflow_worker import CallWindow
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.speech import in_language
+from voiceflow_worker.ivr.caller import in_language
 from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.text import names_of_the_world
 from voiceflow_worker.model.text.names_of_the_world import country_called

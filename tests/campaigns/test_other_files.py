@@ -14,9 +14,9 @@ import pytest
 
 from tests.campaigns.reading import OPTIONS, file_of, read
 from tests.campaigns.workbooks import parquet, workbook
+from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.number_file import read_number_file
-from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError
 
 TABLE = "destination,name\n+6587654321,Ana\n"

@@ -22,11 +22,10 @@ from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files import input_file
+from voiceflow_worker.campaigns.files import formats, input_file
+from voiceflow_worker.campaigns.files.formats import kind_of
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.campaigns.sources import workbooks
-from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.errors import CampaignFileError
 
 TABLE = "destination,name\n+6587654321,Ana\nnone,Ben\n"
@@ -161,7 +160,7 @@ def _one_long_row(folder: Path) -> Path:
 def test_more_rows_of_parquet_than_the_size_of_the_file_lets_expect_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workbooks, "_LEAST_ROWS", 1000)
+    monkeypatch.setattr(formats, "_LEAST_ROWS", 1000)
     path = parquet(tmp_path, {"destination": ["+6587654321"] * 200_000, "name": ["Ana"] * 200_000})
     size = path.stat().st_size
     said = refused(path)
@@ -177,7 +176,7 @@ def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path, bomb
     command = f"""
 from pathlib import Path
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.sources.formats import open_source
+from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.errors import CampaignFileError
 try:
     list(open_source(InputFile(Path({str(path)!r}))))

@@ -19,10 +19,9 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import course
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.costs import PriceTable, seconds_of, speech_of
 from voiceflow_worker.campaigns.course import CallPlan, CallTimes
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
-from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, seconds_of, speech_of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError

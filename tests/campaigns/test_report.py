@@ -11,8 +11,7 @@ import pytest
 
 from tests.campaigns.reading import NOW
 from tests.contract.samples import add_jobs
-from voiceflow_worker.campaigns.reports.report_csv import COLUMNS, harmless, report_line
-from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, harmless, report_line, write_report_files
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post

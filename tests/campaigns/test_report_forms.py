@@ -15,8 +15,8 @@ from openpyxl import load_workbook
 from tests.campaigns.reading import NOW
 from tests.campaigns.test_report import ended, fill, job, written
 from voiceflow_worker import Store
-from voiceflow_worker.campaigns.reports import report_xlsx
-from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns import report_files
+from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.reports.outcome import Charge
@@ -272,7 +272,7 @@ async def test_no_cell_of_excel_is_a_formula_and_no_text_is_changed(store: Store
 async def test_a_sheet_that_is_full_goes_on_with_the_next(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_xlsx, "MOST_ROWS", 2)
+    monkeypatch.setattr(report_files, "MOST_ROWS", 2)
     await fill(store, *map(job, range(5)))
     path = tmp_path / "out.xlsx"
     await written(store, "visits", xlsx=path)

@@ -11,8 +11,7 @@ import pytest
 
 from tests.campaigns.reading import NOW
 from tests.campaigns.test_report import job
-from voiceflow_worker.campaigns.reports.report_csv import LineSpool, write_csv_report
-from voiceflow_worker.campaigns.reports.report_xlsx import write_xlsx_report
+from voiceflow_worker.campaigns.report_files import LineSpool, write_csv_report, write_xlsx_report
 
 CALLS = [job(place, data={"name": f"Person {place}", "note": "as long as notes are"}) for place in range(200)]
 

@@ -22,10 +22,9 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.speech import spoken
+from voiceflow_worker.ivr.caller import Caller, spoken
 from voiceflow_worker.ivr.speech_filters import ZONE
-from voiceflow_worker.model.numbers.zones import PersonZone
+from voiceflow_worker.model.times import PersonZone
 from voiceflow_worker.service.named_call import NamedCall
 
 VISIT = "{{visit|date}} at {{visit|time}}"

@@ -13,10 +13,10 @@ from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
+from voiceflow_worker.campaigns.files.formats import kind_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.campaigns.intake import RowEnqueuer
-from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError

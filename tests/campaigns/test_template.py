@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.ivr.speech import filled as spoken_by_menu
+from voiceflow_worker.ivr.caller import filled as spoken_by_menu
 
 
 def body(**say: object) -> dict[str, object]:

@@ -22,9 +22,9 @@ from tests.support.everyday import combinations
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import enqueue
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.files import formats
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.number_file import read_number_file
-from voiceflow_worker.campaigns.sources import workbooks
 from voiceflow_worker.errors import CampaignFileError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_tens")]
@@ -41,7 +41,7 @@ def people(count: int) -> list[tuple[str, str]]:
 @pytest.fixture
 def in_tens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enqueue, "CHUNK", AT_ONCE)
-    monkeypatch.setattr(workbooks, "_BATCH", AT_ONCE)
+    monkeypatch.setattr(formats, "_BATCH", AT_ONCE)
 
 
 def table(place: int, rows: int = 23) -> bytes:

@@ -15,8 +15,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Store, open_store
-from voiceflow_worker.campaigns.reports.report_csv import LineSpool, ReportLine
-from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
 from voiceflow_worker.types import Report
 
 pytestmark = pytest.mark.anyio

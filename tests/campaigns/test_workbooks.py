@@ -23,8 +23,8 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import enqueue_file
-from voiceflow_worker.campaigns.sources import spreadsheet
-from voiceflow_worker.campaigns.sources.cells import cell_text
+from voiceflow_worker.campaigns.files import spreadsheet
+from voiceflow_worker.campaigns.files.cells import cell_text
 from voiceflow_worker.errors import CampaignFileError
 
 HEADER = ("destination", "name")

@@ -14,7 +14,7 @@ from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.campaigns.reports.report_csv import report_line
+from voiceflow_worker.campaigns.report_files import report_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.reconcile import Prices, Reconciler
 from voiceflow_worker.model.jobs.call_json import call_as_json

@@ -6,7 +6,7 @@ import pytest
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.country_windows import CountryWindows
-from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.window import CallWindow
 
 BERLIN, PARIS, SINGAPORE, VIENNA, MILAN = "+493012345678", "+33142685300", "+6587654321", "+4315123456", "+390269812345"

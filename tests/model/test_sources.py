@@ -6,7 +6,7 @@ import pytest
 
 from voiceflow_worker import CallFlow
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.reading import read_sources
 
 TABLE = " sg = 6531234567 , MY=+60 3-2123 4567,uk=+44 20 7183 8750,*=+1 202 555 0123"
 

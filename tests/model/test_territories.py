@@ -11,8 +11,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumberFormat, PhoneNu
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.plans import dialled_alike
-from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.reading import read_number, read_sources
 
 KINDS = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE)
 SHARED = {code: names for code, names in COUNTRY_CODE_TO_REGION_CODE.items() if len(names) > 1}

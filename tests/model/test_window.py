@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.numbers.zones import zone_of_number
-from voiceflow_worker.model.times import zone_data, zone_file, zone_named
+from voiceflow_worker.model.times import zone_data, zone_file, zone_named, zone_of_number
 from voiceflow_worker.model.window import CallWindow, Span, Weekday, holidays_of
 
 MINUTE = timedelta(minutes=1)

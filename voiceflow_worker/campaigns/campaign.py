@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
-from voiceflow_worker.campaigns.again import CallAgain
-from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions
+from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, EnqueueReport, OnProgress, StartOptions
@@ -27,7 +26,7 @@ from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, redial_policy
-from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.queue import CallQueue
 

@@ -22,7 +22,9 @@ from voiceflow_worker.campaigns.calls.values import (
     missing_from,
     write_dates_out,
 )
-from voiceflow_worker.campaigns.files.damaged_texts import error_in, misread
+from voiceflow_worker.campaigns.files.cells import GivenRows
+from voiceflow_worker.campaigns.files.damage import DELIMITERS, error_in, misread, number_behind_quote, swallowed_rows
+from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
@@ -35,9 +37,6 @@ from voiceflow_worker.campaigns.files.rows import (
     number_columns,
     row_name,
 )
-from voiceflow_worker.campaigns.files.swallowed_rows import DELIMITERS, number_behind_quote, swallowed_rows
-from voiceflow_worker.campaigns.sources.cells import GivenRows
-from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
@@ -45,12 +44,10 @@ from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
-from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.numbers.sources import read_sources
-from voiceflow_worker.model.numbers.zones import PersonZone
+from voiceflow_worker.model.numbers.reading import read_number, read_sources
 from voiceflow_worker.model.text.arguments import checked, checked_time
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
-from voiceflow_worker.model.times import read_zone
+from voiceflow_worker.model.times import PersonZone, read_zone
 from voiceflow_worker.model.window import regional_holidays
 
 if TYPE_CHECKING:

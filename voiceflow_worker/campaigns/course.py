@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers.zones import zone_of_number
-from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.times import zone_named, zone_of_number
 from voiceflow_worker.model.window import CallWindow
 
 _FIRST_BLOCK = 256

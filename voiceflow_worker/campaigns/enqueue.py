@@ -15,18 +15,25 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.again import CallAgain, ended_finding, states_of
 from voiceflow_worker.campaigns.called_before import EarlierCalls, EnqueueLock, RepeatedCalls
-from voiceflow_worker.campaigns.calls.options import BadRowLimit, CampaignOptions, Purpose, may_leave_out
+from voiceflow_worker.campaigns.calls.options import (
+    BadRowLimit,
+    CallAgain,
+    CampaignOptions,
+    Purpose,
+    ended_finding,
+    may_leave_out,
+    states_of,
+)
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows
 from voiceflow_worker.campaigns.imports import Import
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
-from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.ports.reading import starts_of

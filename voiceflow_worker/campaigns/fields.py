@@ -13,13 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from voiceflow_worker.campaigns import field_values as values
-from voiceflow_worker.campaigns.again import read_again
-from voiceflow_worker.campaigns.calls.options import BadNumbers
+from voiceflow_worker.campaigns import reading as values
+from voiceflow_worker.campaigns.calls.options import BadNumbers, read_again
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.costs import PriceTable
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.preview import PriceTable
 from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
 from voiceflow_worker.campaigns.recurrence import read_cron
 from voiceflow_worker.errors import CampaignFileError
@@ -27,7 +26,7 @@ from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.country_windows import read_holidays, read_weekdays
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.policy import read_answer_rate, read_cost, read_redial_on
-from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.wording import in_words, read_rate
 from voiceflow_worker.model.times import DateOrder, read_time, read_zone
 from voiceflow_worker.model.window import read_window_zone

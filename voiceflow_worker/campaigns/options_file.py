@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from voiceflow_worker.campaigns import field_values as values
-from voiceflow_worker.campaigns.again import CallAgain
-from voiceflow_worker.campaigns.calls.options import BadRowLimit
+from voiceflow_worker.campaigns import reading as values
+from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT

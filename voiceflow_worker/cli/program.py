@@ -53,7 +53,7 @@ def _with_states(arguments: Sequence[str]) -> list[str]:
 
 def _is_value(word: str) -> bool:
     """Whether a word after `--again` is its value: yes, no, or states. The name of a file that is there is not."""
-    from voiceflow_worker.campaigns.again import read_again
+    from voiceflow_worker.campaigns.calls.options import read_again
 
     with suppress(ValueError):
         read_again(word)

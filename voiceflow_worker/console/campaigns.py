@@ -42,8 +42,8 @@ from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, plain_name, uploading

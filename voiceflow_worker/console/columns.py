@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
@@ -20,7 +21,6 @@ from voiceflow_worker.campaigns.files.rows import (
     near_destination,
     row_name,
 )
-from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS

@@ -32,7 +32,7 @@ from voiceflow_worker.model.flows.callflow import body_from
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.jobs.lifecycle import noted, release
-from voiceflow_worker.model.numbers.sources import Sources
+from voiceflow_worker.model.numbers.reading import Sources
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.window import CallWindow
 

@@ -9,9 +9,8 @@ import orjson
 
 from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.caller import Caller, joined
 from voiceflow_worker.ivr.menu import Again, Choice, End, Menu
-from voiceflow_worker.ivr.speech import joined
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object

@@ -17,9 +17,8 @@ from typing import Any, TypeGuard, cast
 
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.ivr.caller import BridgeResult, Caller
+from voiceflow_worker.ivr.caller import BridgeResult, Caller, Text, filled, in_language, specimens, spoken, template_of
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
-from voiceflow_worker.ivr.speech import Text, filled, in_language, specimens, spoken, template_of
 from voiceflow_worker.ivr.template_text import TemplateText, UnfitValueError
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow

@@ -11,8 +11,7 @@ from typing import Final, TypeAlias, TypeVar, overload
 
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller
-from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
+from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller, Text, filled, joined, spoken
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import language_in

@@ -17,10 +17,9 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, bridge_result
+from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, Text, bridge_result, literal, spoken
 from voiceflow_worker.ivr.check import is_handler, manner_of, menu_of, onto, reachable
 from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, End, Go, Handler, Menu, Step, language_of
-from voiceflow_worker.ivr.speech import Text, literal, spoken
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress

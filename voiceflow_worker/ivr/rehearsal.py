@@ -9,11 +9,10 @@ from typing import TypeAlias, cast
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.caller import BridgeResult, Caller, CallPhase, Position
+from voiceflow_worker.ivr.caller import BridgeResult, Caller, CallPhase, Position, Text
 from voiceflow_worker.ivr.check import Edge, edges_of, reachable
 from voiceflow_worker.ivr.menu import Again, Back, End, Go, Menu, Step
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, Menus, Plan
-from voiceflow_worker.ivr.speech import Text
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.values import value_text
-from voiceflow_worker.model.numbers.zones import PersonZone, UnknownZoneError
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.times import PersonZone, UnknownZoneError
 
 if TYPE_CHECKING:
     from babel import Locale

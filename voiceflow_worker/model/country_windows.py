@@ -11,12 +11,10 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.numbers.reading import INTERNATIONAL, country_code
-from voiceflow_worker.model.numbers.sources import ALL, in_table
-from voiceflow_worker.model.numbers.zones import zone_of_person
+from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, country_code, in_table
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.times import zone_named, zone_of_person
 from voiceflow_worker.model.window import (
     EVERY_DAY,
     WHOLE_DAY,

@@ -23,12 +23,11 @@ from voiceflow_worker.model.jobs.call_json import counted_reason
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED, SessionStatus, api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.wording import rfc3339
-from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.times import zone_named, zone_of_number
 
 PAGE = 500
 """The most calls in one round trip to the store."""

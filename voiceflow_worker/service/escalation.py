@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.campaign import read_fields, window_of
-from voiceflow_worker.campaigns.field_values import MOST_ROUNDS, ROUNDS, UNTIL_ACKNOWLEDGED
-from voiceflow_worker.campaigns.field_values import rounds as read_rounds
 from voiceflow_worker.campaigns.fields import HOURS
-from voiceflow_worker.campaigns.reading import Of, refused
+from voiceflow_worker.campaigns.reading import MOST_ROUNDS, ROUNDS, UNTIL_ACKNOWLEDGED, Of, refused
+from voiceflow_worker.campaigns.reading import rounds as read_rounds
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.approval import approval_call, approval_data

@@ -1,9 +1,9 @@
-"""The options of a campaign, for all of its rows."""
+"""The options of a campaign, for all of its rows; which rows may be left out, and whom it calls again."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.country_windows import CountryWindows
-from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
@@ -142,3 +144,57 @@ class BadRowLimit:
 def may_leave_out(bad: int, *, rows: int, limit: bool | BadRowLimit) -> bool:
     """Whether so many bad rows may be left out; True allows all of them, and False none."""
     return limit.allows(bad, rows=rows) if isinstance(limit, BadRowLimit) else limit or not bad
+
+
+CallAgain = bool | frozenset[JobState]
+"""True: people who have a call already are called again. States: calls in these states, which rang nobody, are made
+again as their rows now say."""
+_WORDS = {JobState.CANCELLED: "cancelled", JobState.EXPIRED: "expired", JobState.FAILED: "failed"}
+_YES, _NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
+
+
+def read_again(value: object) -> CallAgain:
+    """The option `again`: yes or no, or the states of the calls to make again, as a text or a list.
+
+    Raises ValueError.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        words = [word.strip().lower() for word in value.split(",")]
+        if len(words) == 1 and words[0] in _YES | _NO:
+            return words[0] in _YES
+        if not value.strip():
+            raise ValueError(f"it is empty: {_HOW}, or leave it out")
+    elif isinstance(value, list | tuple | set | frozenset):
+        words = [str(word).strip().lower() for word in cast("Iterable[object]", value)]
+    else:
+        raise InvalidInputError(f"{str(value)[:40]!r} is {type(value).__name__}; {_HOW}")
+    states = {state for state, word in _WORDS.items() if word in words}
+    if not states or len({*words}) > len(states):
+        raise ValueError(f"{','.join(words)[:40]!r} is neither yes nor no, nor the name of a state; {_HOW}")
+    return frozenset(states)
+
+
+_HOW = f"give yes, or the states of the calls to make again, such as {','.join(_WORDS.values())}"
+
+
+def states_of(again: CallAgain) -> frozenset[JobState]:
+    """The states of the calls that are made again."""
+    return frozenset() if isinstance(again, bool) else again
+
+
+def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding | None:
+    """A warning about rows whose calls have ended before they were sent, so that nobody is called for them."""
+    counts = [f"{ended[state]} {word}" for state, word in _WORDS.items() if ended.get(state)]
+    if not counts:
+        return None
+    rows = count_of(sum(ended[state] for state in ENDED_UNSENT if state in ended), "row")
+    # A cancelled batch takes no calls, not even these.
+    whole = (
+        f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else " if ended.get(JobState.CANCELLED) else ""
+    )
+    told = f"{rows} have a call that has ended, and nobody is called for them: {', '.join(counts)}"
+    what = f"{whole}{Remedy.CALL_ENDED}"
+    message = f"{told}. {what[0].upper()}{what[1:]}"
+    return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.CALL_ENDED)

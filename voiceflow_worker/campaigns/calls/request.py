@@ -27,12 +27,11 @@ from voiceflow_worker.model.flows.values import is_missing, language_in, unspeak
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
-from voiceflow_worker.model.numbers.reading import read_country, read_number
-from voiceflow_worker.model.numbers.sources import read_sources
-from voiceflow_worker.model.numbers.zones import PersonZone
+from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.times import (
+    PersonZone,
     begins_with_ordered_date,
     doubtful_date,
     own_zone,

@@ -33,8 +33,8 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.times import doubtful_date, spoken_date
 
 if TYPE_CHECKING:
+    from voiceflow_worker.ivr.caller import Text
     from voiceflow_worker.ivr.menu import Menu
-    from voiceflow_worker.ivr.speech import Text
 
 PLACEHOLDER = "+6587654321"
 """A number that stands in for the real one while the other parts of a body are checked."""
@@ -125,7 +125,7 @@ class FlowTemplate:
 
     def spoken_in(self, language: str) -> FlowTemplate:
         """The template in this language. Raises InvalidInputError if it has other languages alone."""
-        from voiceflow_worker.ivr.speech import in_language
+        from voiceflow_worker.ivr.caller import in_language
 
         return in_language(self.languages, language) if self.languages else self
 
@@ -278,7 +278,7 @@ def _opening(menu: Menu, language: str | None) -> FlowTemplate:
 
 def _not_filled_in(menu: Menu, text: Text) -> Text:
     """The text for which the menu speaks its template, instead of filling it in."""
-    from voiceflow_worker.ivr.speech import in_language
+    from voiceflow_worker.ivr.caller import in_language
 
     if callable(text):
         raise InvalidInputError(

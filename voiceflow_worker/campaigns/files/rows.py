@@ -19,9 +19,8 @@ from typing import IO, Any, NamedTuple, Self
 
 import orjson
 
-from voiceflow_worker.campaigns.files.damaged_texts import error_in
+from voiceflow_worker.campaigns.files.damage import error_in, number_in_name
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.swallowed_rows import number_in_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.text.wording import count_of, folded

@@ -20,10 +20,9 @@ from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import QUEUE_NAME
-from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.times import zone_named, zone_of_number
 
 DEFAULT_QUEUE = "default"
 MOST_FOUND = 100

@@ -25,8 +25,7 @@ from voiceflow_worker.model.flows.rules import (
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.reading import read_number, read_sources
 from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 

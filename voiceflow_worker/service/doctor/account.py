@@ -19,7 +19,7 @@ from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import duration_in_words, write_duration
 from voiceflow_worker.model.times import zone_data

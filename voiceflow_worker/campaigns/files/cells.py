@@ -9,9 +9,9 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
+from voiceflow_worker.campaigns.files.damage import number_in_name
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
 from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, number_columns, row_name
-from voiceflow_worker.campaigns.files.swallowed_rows import number_in_name
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 from xml.etree.ElementTree import Element, XMLPullParser, fromstring
 from zipfile import ZipFile
 
-from voiceflow_worker.campaigns.files.damaged_texts import error_sentence
+from voiceflow_worker.campaigns.files.damage import error_sentence
 
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 """The largest numbers of rows and columns in a sheet of Excel. A damaged file may have larger numbers."""

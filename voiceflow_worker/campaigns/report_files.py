@@ -1,0 +1,483 @@
+"""The files of a report, CSV and Excel, both written from the same lines, one for each call."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
+
+from anyio import to_thread
+
+from voiceflow_worker.campaigns.files.rows import SpooledRows, whole_file
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import CallResult, result_of
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.printable import printable
+from voiceflow_worker.model.text.wording import folded, in_words, rfc3339, zone_words
+from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
+
+if TYPE_CHECKING:
+    from xlsxwriter import Workbook
+    from xlsxwriter.format import Format
+    from xlsxwriter.worksheet import Worksheet
+
+
+_NO_DATA: Mapping[str, object] = {}
+
+
+class ReportLine(NamedTuple):
+    """One call: every field but `data` is a string, empty if missing. Times are RFC 3339.
+
+    `called` is the number of the person that the newest call went to. `seconds` is the duration of the call. `price`
+    and `billed_seconds` are totals of all its sessions, from 8x8's log. `data` has the columns of the campaign's own
+    file, or other data that was stored with the call. Control characters are escaped, because reports are also read in
+    terminals.
+    """
+
+    destination: str
+    result: str
+    state: str
+    outcome: str
+    code: str
+    message: str
+    answer: str
+    digits: str
+    seconds: str
+    price: str
+    currency: str
+    billed_seconds: str
+    started_at: str
+    ended_at: str
+    attempt: str
+    called: str
+    source: str
+    unique_key: str
+    batch_id: str
+    created_at: str
+    valid_until: str
+    session_id: str
+    job_id: str
+    data: Mapping[str, object] = _NO_DATA
+
+
+COLUMNS = ReportLine._fields[:-1]
+"""The columns of every report: all fields but `data`."""
+
+
+def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
+    """The line of a job, with its newest outcome. Times are in `zone`, by default in UTC.
+
+    Without an outcome, `code` is that of 8x8's answer to the last POST, and `message` is the reason for the job's
+    state, else the message of that answer.
+    """
+    outcome, post = job.outcome, job.last_post
+    status = ""
+    code = post.code if post is not None else None
+    message = job.reason or (post.message if post is not None else None)
+    if outcome is not None:
+        status = outcome.status.value if outcome.status is not None else outcome.status_text
+        code, message = outcome.code, outcome.message or job.reason
+    cost = job.cost
+    billed = [
+        post.charge.billed_seconds for post in job.posts if post.charge and post.charge.billed_seconds is not None
+    ]
+    return ReportLine(
+        destination=job.destination,
+        result=_text(result_of(job)),
+        state=job.state.value,
+        outcome=_text(status),
+        code=_text(code),
+        message=_text(message),
+        answer=_text(job.answer),
+        digits=_text(job.digits),
+        seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),
+        price=_text(", ".join(str(price) for price in cost.values())),
+        currency=_text(", ".join(cost)),
+        billed_seconds=_text(f"{sum(billed):g}" if billed else None),
+        started_at=_time(outcome.started_at if outcome else None, zone),
+        ended_at=_time(outcome.ended_at if outcome else None, zone),
+        attempt=str(job.attempt),
+        called=_text(job.number_of(post) if post is not None else None),
+        source=job.source,
+        unique_key=_text(job.unique_key),
+        batch_id=_text(job.batch_id),
+        created_at=_time(job.created_at, zone),
+        valid_until=_time(job.valid_until, zone),
+        session_id=_text(job.session_id),
+        job_id=job.id,
+        data=job.data or {},
+    )
+
+
+def _time(at: datetime | None, zone: ZoneInfo | None) -> str:
+    if at is None or zone is None:
+        return _text(rfc3339(at))
+    return at.astimezone(zone).isoformat(timespec="seconds")
+
+
+def _text(value: object) -> str:
+    return "" if value is None else printable(str(value))
+
+
+DATA = "data."
+"""The prefix of columns that come from the campaign's own file."""
+
+
+class ReportColumn(NamedTuple):
+    """A column: a field of every line, or, if `is_own`, a column of the campaign's own file."""
+
+    heading: str
+    name: str
+    is_own: bool = False
+
+    def of(self, line: ReportLine) -> object:
+        """The value in this column: a text, or, of an own column, any value."""
+        return line.data.get(self.name) if self.is_own else getattr(line, self.name)
+
+
+class LineSpool(SpooledRows):
+    """The lines of a report, kept in a temporary `file`.
+
+    CSV, Excel and HTML are written from the same lines, so that they show the same calls. `select` are the columns to
+    show, instead of all. Times are in `zone`, by default in UTC. Raises OSError.
+    """
+
+    def __init__(self, file: IO[bytes], *, select: Sequence[str] = (), zone: ZoneInfo | None = None) -> None:
+        super().__init__(file)
+        self.select = select
+        self.zone = zone
+        self._data_names: dict[str, None] = {}
+
+    @property
+    def columns(self) -> list[ReportColumn]:
+        """The columns to show: those selected, else those of every report and those of the campaign's own file.
+
+        Raises InvalidInputError for a selected column that no call has.
+        """
+        own = [ReportColumn(DATA + name, name, is_own=True) for name in self._data_names]
+        every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
+        return [self._selected(wanted, every) for wanted in self.select] if self.select else every
+
+    def _selected(self, wanted: str, every: Sequence[ReportColumn]) -> ReportColumn:
+        for form in (str, folded):  # the exact name first
+            for each in every:
+                if form(wanted) in {form(each.heading), form(each.name)}:
+                    return each._replace(heading=wanted)
+        if len(self):
+            headings = ", ".join(each.heading for each in every)
+            raise InvalidInputError(f"no call has the column {wanted!r}; the columns are: {headings}")
+        return ReportColumn(wanted, wanted, is_own=True)
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Add a line for each of these jobs."""
+        pack = [report_line(job, zone=self.zone) for job in jobs]
+        for line in pack:
+            self._data_names.update(dict.fromkeys(line.data))
+        self.put([tuple(line) for line in pack])
+
+    def packs(self) -> Iterator[list[ReportLine]]:
+        """The lines, in the order of their calls."""
+        for pack in self:
+            yield [ReportLine(*line) for line in pack]
+
+
+# A spreadsheet runs a cell that begins like this as a formula (OWASP, CSV injection). A number such as +6587654321 is
+# harmless, and so is a number with single spaces, such as +65 8765 4321.
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
+# A program may take another character than the comma for the delimiter. A cell then begins in the middle of a text.
+# Quotes around the text do not prevent this: for such a program, they are not at the ends of a cell.
+_NEXT_CELL = re.compile(r"([;|\t\r\n])((?:[^\S\t\r\n]|\")*[=+\-@\uff1d\uff0b\uff0d\uff20][^;|\t\r\n]*)")
+_NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
+
+
+def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
+    """Write a line for each call, in the order of enqueuing. A byte order mark tells Excel the encoding.
+
+    Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
+    name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
+    """
+    columns, count = spool.columns, 0
+    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8-sig", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(harmless(column.heading) for column in columns)
+        for pack in spool.packs():
+            rows.writerows([harmless(data_text(column.of(line))) for column in columns] for line in pack)
+            count += len(pack)
+            yield count
+
+
+def harmless(cell: str) -> str:
+    """The text with an apostrophe before each part that a spreadsheet could run as a formula.
+
+    Parts are separated by semicolons, vertical bars, tabs and line breaks.
+    """
+    guarded = _NEXT_CELL.sub(_guarded, cell)
+    return f"'{guarded}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else guarded
+
+
+def _guarded(found: re.Match[str]) -> str:
+    separator, part = found.groups()
+    return found[0] if _NUMBER.fullmatch(part.strip()) else f"{separator}'{part}"
+
+
+def data_text(value: object) -> str:
+    """A value of a column as text: nothing for null, and `true` or `false` as in JSON."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case _:
+            return printable(str(value))
+
+
+MOST_ROWS = 1_048_575
+"""The largest number of calls on one sheet below its header, by the limit of Excel. More calls go on more sheets."""
+
+_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
+_TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
+_DATE = re.compile(r"(?:19|[2-9]\d)\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)  # Excel begins at 1900
+_ANSWER, _PROBLEM = "answer", "problem"
+_COLOURS: Mapping[object, str | None] = {
+    **dict.fromkeys(CallResult),
+    CallResult.ANSWERED: _ANSWER,
+    CallResult.DESK_BUSY: "look",
+    CallResult.IN_DOUBT: "look",
+    CallResult.NO_KEY: "look",
+    CallResult.WRONG_KEY: "look",
+    CallResult.FAILED: _PROBLEM,
+    CallResult.OPTED_OUT: _PROBLEM,
+}
+"""The colours of results: no colour for people who were not reached. A result that is not listed is a named answer."""
+_MOST_DIGITS = 15
+"""The largest number of digits that Excel keeps of a number."""
+
+
+def needs_xlsxwriter() -> None:
+    """Raise InvalidInputError, with the remedy, if the library that writes Excel files is not installed."""
+    if find_spec("xlsxwriter") is None:
+        raise InvalidInputError(
+            "Excel files need XlsxWriter: pip install 'voiceflow-worker[files]'; --csv works without it"
+        )
+
+
+def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[int]:
+    """Write the workbook, dated `at`.
+
+    Each step of the generator writes some calls, and yields the number of calls that are written. Texts are written as
+    texts, so that Excel does not run them as formulas or read them as numbers. The file gets its name when it is
+    complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
+    """
+    from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
+
+    # The rows are kept in temporary files: a million calls need no more memory than one call.
+    with whole_file(path) as unfinished, TemporaryDirectory() as folder:
+        options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
+        book = Workbook(str(unfinished), options)
+        sheets = _Sheets(book)
+        try:
+            yield from _calls(sheets, spool)
+            sheets.table(
+                totals_table(reports), name="Totals", note=f"as of {in_words(at, spool.zone)}", zone=spool.zone
+            )
+            for table in tables_of(reports):
+                sheets.table(table, name=table.title)
+            book.close()
+        except FileCreateError as error:
+            raise error.args[0] from error
+        finally:
+            for sheet in book.worksheets():
+                sheet.row_data_fh.close()
+
+
+def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
+    columns = spool.columns
+    headings = [column.heading for column in columns]
+    count, row, number = 0, 0, 1
+    sheet = sheets.calls(headings, number=number)
+    for pack in spool.packs():
+        for line in pack:
+            if row == MOST_ROWS:
+                sheet.autofilter(0, 0, row, len(columns) - 1)
+                row, number = 0, number + 1
+                sheet = sheets.calls(headings, number=number)
+            row += 1
+            for place, column in enumerate(columns):
+                value = _value(column, column.of(line))
+                colour = None if column.is_own or column.name != "result" else _COLOURS.get(value, _ANSWER)
+                sheets.cell(sheet, row, place, value, colour=colour)
+        count += len(pack)
+        yield count
+    sheet.autofilter(0, 0, row, len(columns) - 1)
+
+
+def _value(column: ReportColumn, value: object) -> object:
+    """The number or the time in a field, else its text."""
+    if not isinstance(value, str):
+        return value
+    if column.is_own:
+        return _date_in(value) if _DATE.fullmatch(value) else value
+    if column.name in _NUMBERS or column.name == "price":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return datetime.fromisoformat(value) if value and column.name in _TIMES else value
+
+
+def _date_in(text: str) -> object:
+    """The date, or the date and time, in a cell of the campaign's file; the text if there is no such day or time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return moment if len(text) > len("2030-01-31") else moment.date()
+
+
+class _Sheets:
+    """The sheets of a workbook, and the formats of their cells."""
+
+    def __init__(self, book: Workbook) -> None:
+        self._book = book
+        self._formats: dict[str, Format] = {
+            "header": book.add_format({"bold": True, "bottom": 1}),
+            # Marks a text as if it was typed with an apostrophe: it stays a text when the cell is edited.
+            "quoted": book.add_format({"quote_prefix": True}),
+            "percent": book.add_format({"num_format": "0.0%"}),
+            "duration": book.add_format({"num_format": "[h]:mm:ss"}),
+            "day": book.add_format({"num_format": "yyyy-mm-dd"}),
+            "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
+            # The colours that Excel itself offers as good, neutral and bad.
+            _ANSWER: book.add_format({"bg_color": "#C6EFCE", "font_color": "#006100"}),
+            "look": book.add_format({"bg_color": "#FFEB9C", "font_color": "#7F6000"}),
+            _PROBLEM: book.add_format({"bg_color": "#FFC7CE", "font_color": "#9C0006"}),
+        }
+
+    def table(self, table: ReportTable, *, name: str, note: str | None = None, zone: ZoneInfo | None = None) -> None:
+        """Add a sheet with a table."""
+        sheet = self._sheet(name, [column.lstrip("#") for column in table.columns], width=22)
+        sheet.set_column(0, 0, 40)
+        for number, row in enumerate(table.rows, 1):
+            for place, value in enumerate(row):
+                self.cell(sheet, number, place, value)
+        if note is not None:
+            self.cell(sheet, len(table.rows) + 2, 0, f"{note}; all times are {zone_words(zone)}")
+
+    def calls(self, columns: Sequence[str], *, number: int) -> Worksheet:
+        """Add a sheet for calls."""
+        return self._sheet("Calls" if number == 1 else f"Calls {number}", columns, width=18)
+
+    def _sheet(self, name: str, columns: Sequence[str], *, width: int) -> Worksheet:
+        sheet: Worksheet = self._book.add_worksheet(name)
+        sheet.freeze_panes(1, 0)
+        sheet.set_column(0, len(columns) - 1, width)
+        for place, column in enumerate(columns):
+            sheet.write_string(0, place, printable(column), self._formats["header"])
+        return sheet
+
+    def cell(self, sheet: Worksheet, row: int, place: int, value: object, *, colour: str | None = None) -> None:
+        """Write one value as a cell of its type. A number that Excel would round is written as text."""
+        write = partial(sheet.write_number, row, place)
+        match value:
+            case None | "":
+                pass
+            case bool():
+                sheet.write_boolean(row, place, value)
+            case Share():
+                write(value, self._formats["percent"])
+            case int() | float() | Decimal() if len(str(value).strip("-0.").replace(".", "")) <= _MOST_DIGITS:
+                write(float(value))
+            case timedelta():
+                write(value / timedelta(days=1), self._formats["duration"])
+            case datetime():
+                sheet.write_datetime(row, place, value.replace(tzinfo=None), self._formats["time"])
+            case date():
+                sheet.write_datetime(row, place, datetime(value.year, value.month, value.day), self._formats["day"])  # noqa: DTZ001
+            case _:
+                text = printable(str(value))
+                form = "quoted" if text[0] in "=+-@\t\r\n" else colour
+                sheet.write_string(row, place, text, None if form is None else self._formats[form])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFiles:
+    """The files that a report is written to. A format whose file is None is left out.
+
+    `select` are the columns of the calls, instead of all: of the report, or of the campaign's own file. Times are in
+    `zone`, by default in UTC. Raises InvalidInputError if two formats have the same file.
+    """
+
+    csv: Path | None = None
+    xlsx: Path | None = None
+    select: Sequence[str] = ()
+    zone: ZoneInfo | None = None
+
+    def __post_init__(self) -> None:
+        wanted = [each for each in (self.csv, self.xlsx) if each is not None]
+        if len(set(wanted)) < len(wanted):
+            raise InvalidInputError("two formats of the report have the same file; give each format its own file")
+
+    def __bool__(self) -> bool:
+        return any((self.csv, self.xlsx))
+
+
+async def write_report_files(
+    files: ReportFiles,
+    store: Store,
+    queue: str,
+    batch_ids: Sequence[str | None],
+    *,
+    progress: Callable[[int, str], None] | None = None,
+) -> list[Report]:
+    """Write the reports of these batches into the files, and return the reports.
+
+    A batch id of None stands for the whole queue. The Excel file has the reports side by side, and the calls;
+    the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
+    complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or
+    `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing, or if no call has a
+    selected column.
+    """
+    if files.xlsx is not None:
+        needs_xlsxwriter()
+    with TemporaryFile() as held:
+        spool, read = LineSpool(held, select=files.select, zone=files.zone), 0
+
+        async def also(calls: Sequence[Job]) -> None:
+            nonlocal read
+            if files:
+                await to_thread.run_sync(spool.add, calls)
+            read += len(calls)
+            if progress is not None:
+                progress(read, "read")
+
+        reports = [
+            await build_full_report(store, queue, batch_id, zone=files.zone, also=also) for batch_id in batch_ids
+        ]
+        _ = spool.columns  # raises before a file is written
+        now = store.clock.now()
+        if files.csv is not None:
+            await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
+        if files.xlsx is not None:
+            workbook = write_xlsx_report(files.xlsx, reports, spool, at=now)
+            await _stepped(files.xlsx, workbook, progress)
+    return reports
+
+
+async def _stepped(file: Path, steps: Generator[int], progress: Callable[[int, str], None] | None) -> None:
+    """Run the steps of a generator in threads. A cancellation takes effect after a step, and closes the generator."""
+    with closing(steps):
+        while (count := await to_thread.run_sync(next, steps, None)) is not None:
+            if progress is not None:
+                progress(count, f"written to {file}")

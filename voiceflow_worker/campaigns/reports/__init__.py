@@ -1,1 +1,0 @@
-"""The files of reports: CSV, Excel and HTML."""
