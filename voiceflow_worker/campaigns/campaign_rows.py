@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,6 +37,7 @@ from voiceflow_worker.campaigns.files.rows import (
     number_columns,
     row_name,
 )
+from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
@@ -45,7 +46,7 @@ from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
-from voiceflow_worker.model.text.arguments import checked, checked_time
+from voiceflow_worker.model.text.arguments import checked, checked_time, checks_itself
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 from voiceflow_worker.model.times import PersonZone, read_zone
 from voiceflow_worker.model.window import regional_holidays
@@ -132,12 +133,8 @@ class CampaignRows:
         self._ordered = None if options.orders is None else _OrderedRows(options.orders)
         self._telephones = SeenKeys()
         self._all_numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self._further})
-        self._glued_rows = 0
-        self._first_glued: tuple[int, str, str] | None = None
-        self._misread_rows = 0
-        self._first_misread: tuple[int, str, str] | None = None
-        self._repeated = 0
-        self._first_repeat: tuple[int, int] | None = None
+        self._alike: dict[str, _AlikeRows] = {}
+        """What is told once of many rows, by what it is about."""
         self._refuse_named()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
@@ -183,15 +180,14 @@ class CampaignRows:
         if self.input is not None and is_empty:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
+    @checks_itself
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
         for first in range(0, len(raws), _AT_ONCE):
-            part = [self._without_rows_within(raw) for raw in raws[first : first + _AT_ONCE]]
-            values = [self._values(raw) for raw in part]
-            read = [self._read(raw, own) for raw, own in zip(part, values, strict=True)]
-            read = [self._against_earlier(row) for row in read]
-            rows += read if self._ordered is None else [self._ordered.named(row, self.keys) for row in read]
+            given = [self._values(raw) for raw in raws[first : first + _AT_ONCE]]
+            read = [self._maker.read(raw, values) for raw, values in given]
+            rows += [self._finished(row) for row in read]
         return rows
 
     def closing_findings(self) -> tuple[Finding, ...]:
@@ -202,30 +198,13 @@ class CampaignRows:
             Finding(file=self.file, column=each, severity=Severity.WARNING, message=message)
             for each in self._unseen.values()
         )
-        return (
-            *notes,
-            *unseen,
-            *self._misread(),
-            *self._glued(),
-            *self._repeats(),
-            *self._on_holidays(),
-            *self._in_parts(),
-        )
+        alike = (self._alike[what].finding(self.file) for what in ("misread", "glued", "repeat") if what in self._alike)
+        return (*notes, *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
     @property
     def number_column(self) -> str:
         """The column of the numbers to call, as the header of a table spells it."""
         return self._names.get(self._numbers, self._number_column or DESTINATION)
-
-    def _misread(self) -> tuple[Finding, ...]:
-        if self._first_misread is None:
-            return ()
-        row, name, problem = self._first_misread
-        others = self._misread_rows - 1
-        more = f" {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it." if others else ""
-        message = f"{problem}.{more}"
-        column = self._names.get(name, name) or None
-        return (Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message),)
 
     def _on_holidays(self) -> Iterator[Finding]:
         """A warning about calls to countries for which the options have no calendar of holidays."""
@@ -257,34 +236,62 @@ class CampaignRows:
                 )
                 yield Finding(file=self.file, severity=Severity.WARNING, message=message)
 
-    def _repeats(self) -> tuple[Finding, ...]:
-        """A warning about rows that call the number of an earlier row with another body; empty if there are none."""
-        if self._first_repeat is None:
-            return ()
-        row, earlier = self._first_repeat
-        message = (
-            f"{count_of(self._repeated, 'row')} would call a number that an earlier row of the same batch calls with "
-            f"another body: for example, row {row} has the number of row {earlier}. Each of these rows is a call of "
-            "its own. Remove the rows that are not intended. Rows with a unique_key are not reported"
-        )
-        warning = Severity.WARNING
-        return (Finding(file=self.file, row=row, column=self.number_column, severity=warning, message=message),)
+    def _told(self, what: str, row: int, column: str | None, message: str) -> None:
+        """Note what is told once of all rows that are like this one."""
+        self._alike.setdefault(what, _AlikeRows(row, column, message)).count += 1
 
-    def _read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
-        if values is None:
-            unreadable = tuple(
-                Finding(file=self.file, row=raw.number, column=column, code=raw.code, message=message)
-                for column, message in raw.problems
-            )
-            return ReadRow(raw=raw, findings=self._as_in_file(raw, unreadable))
-        read = self._maker.read(raw, values)
+    def _finished(self, read: ReadRow) -> ReadRow:
+        """The row with its findings as the file spells columns, compared with the rows before it."""
+        raw = read.raw
+        if raw.problems and any(column is None for column, _ in raw.problems):  # its cells were not read
+            return read._replace(findings=self._as_in_file(raw, read.findings))
         if self._ordered is not None:
             cells = dict(zip(self.source.header, raw.cells, strict=False)) if self._is_table else raw.data
             read = self._ordered.checked(read, cells, file=self.file)
-        if self._is_table and not read.findings:
-            return read
-        findings = self._as_in_file(raw, filter(self._is_new, read.findings))
-        return read._replace(findings=(*self._new_keys(raw), *findings))
+        if read.findings or not self._is_table:
+            findings = self._as_in_file(raw, filter(self._is_new, read.findings))
+            read = read._replace(findings=(*self._new_keys(raw), *findings))
+        # Without a template, two calls to one number look alike.
+        call = read.call
+        if call is not None and call.unique_key is not None and not self.has_numbers_only:
+            keys = self.keys if self._ordered is None else self._ordered.own_keys
+            earlier = keys.first(call.unique_key, row=raw.number, digest=read.digest)
+            if earlier is not None:
+                read = self._as_known(read, call.unique_key, *earlier)
+            elif read.has_made_key:
+                read = self._among_people(read, call)
+        return read if self._ordered is None else self._ordered.named(read, self.keys)
+
+    def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
+        """The row, whose key an earlier row has."""
+        number = read.raw.number
+        if is_same:
+            message = f"row {number} requests the same call as row {row}; the call is made once"
+            finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
+            return read._replace(call=None, duplicate_of=row, findings=(*read.findings, finding))
+        message = f"{key!r} is also the key of row {row}, which is a different call; give each call its own key"
+        finding = Finding(file=self.file, row=number, column="unique_key", message=message)
+        return read._replace(call=None, findings=(*read.findings, finding))
+
+    def _among_people(self, read: ReadRow, call: CheckedCall) -> ReadRow:
+        """The row, bad if an earlier row has its person with other further numbers. A repeated number is noted."""
+        number = read.raw.number
+        if self._further:
+            before = self._telephones.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
+            if before is not None:
+                message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
+                finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
+                return read._replace(call=None, findings=(*read.findings, finding))
+        places = [f"{call.batch_id}\0{telephone_of(each)}" for each in call.numbers]
+        seen = [self._telephones.first(place, row=number, digest=read.digest) for place in places]
+        if repeated := [first for first, _ in filter(None, seen)]:
+            message = (
+                "{rows} would call a number that an earlier row of the same batch calls with another body: for "
+                f"example, row {number} has the number of row {min(repeated)}. Each of these rows is a call of its "
+                "own. Remove the rows that are not intended. Rows with a unique_key are not reported"
+            )
+            self._told("repeat", number, self.number_column, message)
+        return read
 
     def _as_in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """These findings, with the names of columns as the file spells them. Reserved names stay as they are."""
@@ -301,17 +308,8 @@ class CampaignRows:
             shown.append(found if own == name else replace(found, column=own))
         return tuple(shown)
 
-    def _without_rows_within(self, raw: RawRow) -> RawRow:
+    def _without_rows_within(self, raw: RawRow, names: Sequence[str], cells: Sequence[str]) -> RawRow:
         """The row, whose only problem is a cell with lines that look like rows, if it has such a cell."""
-        names, cells = self.source.columns, raw.cells
-        if '""' in raw.text and self._is_table:
-            self._note_glued(raw)
-        if not self._is_table:
-            if self._options.template is None:
-                return raw
-            names, cells = tuple(raw.data), tuple(each if isinstance(each, str) else "" for each in raw.data.values())
-        if not any("\n" in cell or "\r" in cell for cell in cells):
-            return raw
         wanted = self._all_numbers
         needed = max((place for place, name in enumerate(names, 1) if name not in self.source.spare), default=1)
         found = swallowed_rows(
@@ -336,46 +334,58 @@ class CampaignRows:
         """Note a row of a CSV in which a number stands right behind a quote, within a cell of another column."""
         for name, cell in zip(self.source.columns, raw.cells, strict=False):
             if '"' in cell and row_name(name) not in self._all_numbers and (found := number_behind_quote(cell)):
-                self._glued_rows += 1
-                self._first_glued = self._first_glued or (raw.number, name, found)
+                message = (
+                    f"holds {found} right behind a quote, as if a line break were missing. That number is not called: "
+                    "if it is a row of its own, give it a line of its own"
+                )
+                self._told("glued", raw.number, name or None, message)
                 return
 
-    def _glued(self) -> Iterator[Finding]:
-        if self._first_glued is None:
-            return
-        row, name, number = self._first_glued
-        others = self._glued_rows - 1
-        more = f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it" if others else ""
-        message = (
-            f"holds {number} right behind a quote, as if a line break were missing. That number is not called: if it "
-            f"is a row of its own, give it a line of its own{more}"
-        )
-        yield Finding(file=self.file, row=row, column=name or None, severity=Severity.WARNING, message=message)
-
-    def _values(self, raw: RawRow) -> RowValues | None:
-        if any(column is None for column, _ in raw.problems):
-            return None
+    def _values(self, raw: RawRow) -> tuple[RawRow, RowValues | None]:
+        """The row, and the values of its cells; None if they cannot be told apart."""
         options = self._options
+        is_body = not self._is_table and options.template is None
+        if '""' in raw.text and self._is_table:
+            self._note_glued(raw)
+        names, cells = (self.source.columns, raw.cells) if self._is_table else (tuple(raw.data), raw.data.values())
+        texts = [each if isinstance(each, str) else "" for each in cells]
+        if not is_body and any("\n" in each or "\r" in each for each in texts):
+            raw = self._without_rows_within(raw, names, texts)
+        if raw.problems and any(column is None for column, _ in raw.problems):
+            return raw, None
         if self._is_table:
             values = self._csv(raw)
             values.nested = {name for name in self.source.nested if values.variables.get(name)}
         else:
-            values = json_values(raw, is_body=options.template is None, number_column=self._number_column)
-        for column, message in raw.problems:
-            name = DESTINATION if row_name(column or "") == self._numbers else column or ""
-            values.problems.append((name, raw.code, message))
-            values.variables.pop(row_name(name), None)
-            if name == DESTINATION:
-                values.variables.pop(self._numbers, None)  # the same cell, under its own name
-        _refuse_errors(values, self._numbers)
-        values.take_further_numbers(self._further)
+            values = json_values(raw, is_body=is_body, number_column=self._number_column)
+        if raw.problems:
+            values.take_problems(raw, self._numbers)
+        self._find_damage(raw, values)
+        if self._further:
+            values.take_further_numbers(self._further)
         if self._unseen:
             self._unseen = {name: each for name, each in self._unseen.items() if name not in values.variables}
-        self._take_named(values)
-        self._note_misread(raw, values)
+        if self._named:
+            self._take_named(values)
         if options.date_order is not None:
             write_dates_out(values, options.date_order)
-        return values
+        return raw, values
+
+    def _find_damage(self, raw: RawRow, values: RowValues) -> None:
+        """Make errors of a spreadsheet problems of the row, and note a row whose texts seem to be wrongly decoded."""
+        damaged = False
+        # The line of a request body counts as one text.
+        for name, value in (values.variables or {"": raw.text}).items():
+            if not isinstance(value, str):
+                continue
+            # No cell with an error counts as missing. That of the numbers is the destination's too: one problem.
+            is_twice = name == self._numbers != DESTINATION and DESTINATION in values.variables
+            if name and not is_twice and (problem := error_in(value)) is not None:
+                values.problems.append((name, None, problem))
+                values.reserved.pop(name, None)
+            elif not damaged and (problem := misread(value)) is not None:
+                damaged = True
+                self._told("misread", raw.number, self._names.get(name, name) or None, problem)
 
     def _refuse_named(self) -> None:
         """Raise CampaignFileError if a column of countries or languages cannot be the one that was named."""
@@ -417,36 +427,6 @@ class CampaignRows:
         is_new = found.message not in self._source_warnings
         self._source_warnings.add(found.message)
         return is_new
-
-    def _against_earlier(self, read: ReadRow) -> ReadRow:
-        # Without a template, two calls to one number look alike.
-        if read.call is None or read.call.unique_key is None or self.has_numbers_only:
-            return read
-        key, number = read.call.unique_key, read.raw.number
-        keys = self.keys if self._ordered is None else self._ordered.own_keys
-        earlier = keys.first(key, row=number, digest=read.digest)
-        if earlier is None:
-            if read.has_made_key:
-                same = f"{read.call.batch_id}\0{read.call.body}"
-                before = self._telephones.first(same, row=number, digest=read.digest) if self._further else None
-                if before is not None:
-                    message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
-                    finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
-                    return read._replace(call=None, findings=(*read.findings, finding))
-                places = [f"{read.call.batch_id}\0{telephone_of(each)}" for each in read.call.numbers]
-                seen = [self._telephones.first(place, row=number, digest=read.digest) for place in places]
-                if repeated := [first for first, _ in filter(None, seen)]:
-                    self._repeated += 1
-                    self._first_repeat = self._first_repeat or (number, min(repeated))
-            return read
-        row, is_same = earlier
-        if is_same:
-            message = f"row {number} requests the same call as row {row}; the call is made once"
-            finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
-            return read._replace(call=None, duplicate_of=row, findings=(*read.findings, finding))
-        message = f"{key!r} is also the key of row {row}, which is a different call; give each call its own key"
-        finding = Finding(file=self.file, row=number, column="unique_key", message=message)
-        return read._replace(call=None, findings=(*read.findings, finding))
 
     def _file_findings(self) -> tuple[Finding, ...]:
         template = self._options.template
@@ -516,15 +496,6 @@ class CampaignRows:
                 row, message = self.source.header_row, f"the name of this column {problem}"
                 yield Finding(file=self.file, row=row, column=name.strip(), severity=Severity.WARNING, message=message)
 
-    def _note_misread(self, raw: RawRow, values: RowValues) -> None:
-        """Note a row whose texts seem to be wrongly decoded. The line of a request body counts as one text."""
-        texts = values.variables or {"": raw.text}
-        for name, value in texts.items():
-            if isinstance(value, str) and (problem := misread(value)):
-                self._misread_rows += 1
-                self._first_misread = self._first_misread or (raw.number, name, problem)
-                return
-
     def _is_spare(self, name: str) -> bool:
         """True for a column that neither a call nor its menu needs."""
         return bool(name) and not self._is_wanted(name) and self._options.menu is None
@@ -554,17 +525,21 @@ class CampaignRows:
         return tuple(filter(None, (self._told_of(name, raw.number) for name in new)))
 
 
-def _refuse_errors(values: RowValues, numbers: str) -> None:
-    """Make the cells that hold an error of a spreadsheet problems of the row. No such cell counts as missing.
+@dataclass(slots=True)
+class _AlikeRows:
+    """What is told of the first of several rows that are alike. In its `message`, {rows} stands for all of them."""
 
-    The cell of `numbers` is that of the destination too, and has one problem.
-    """
-    for name, value in values.variables.items():
-        if name == numbers != DESTINATION and DESTINATION in values.variables:
-            continue
-        if isinstance(value, str) and (problem := error_in(value)) is not None:
-            values.problems.append((name, None, problem))
-            values.reserved.pop(name, None)
+    row: int
+    column: str | None
+    message: str
+    count: int = 0
+
+    def finding(self, file: str | None) -> Finding:
+        """The warning about these rows."""
+        message, others = self.message.replace("{rows}", count_of(self.count, "row")), self.count - 1
+        if others and message == self.message:
+            message += f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it."
+        return Finding(file=file, row=self.row, column=self.column, severity=Severity.WARNING, message=message)
 
 
 def _own_names(names: Iterable[str]) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from voiceflow_worker.campaigns.called_before import EnqueueLock
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
+from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reading import owners_of
@@ -116,8 +116,8 @@ class RowEnqueuer:
         done = EnqueuedRows()
         if self.queue is None:
             return done
-        if staging is not None:
-            await self._set_limits(self.queue, rows)
+        if staging is not None and (rules := self.options.stops) is not None and rules != StopRules():
+            await self._set_limits(self.queue, rows, rules)
         await self.lock.keep()
         calls = [row.call for row in rows if row.call is not None]
         over = await self._known(calls, KeyMatch.AGAIN)
@@ -127,8 +127,22 @@ class RowEnqueuer:
         others = [call for call, admission in zip(calls, admitted, strict=True) if admission.owner_id is not None]
         stand = await self._known(others, KeyMatch.SAME)  # somebody else was quicker
         for row, admission in zip(rows, admitted, strict=True):
-            is_known = row.call is not None and row.call.unique_key in stand
-            self._take(row, AdmissionResult(is_new=False) if is_known else admission, done)
+            if row.call is not None and row.call.unique_key in stand:
+                done.duplicates += 1
+            elif admission.suppressed is not None:
+                message = f"is not called: {admission.suppressed.reason}"
+                found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
+                done.suppressed.append(self._with(row, found))
+            elif admission.owner_id is not None:
+                done.refused.append(self._conflicting(row, admission.owner_id))
+            elif admission.findings:
+                # The row was valid when it was read, but its validity may have passed since.
+                late = [each for each in admission.findings if _is_late(each)]
+                told = (replace(each, column="valid_until", path=None) for each in late)
+                done.refused.append(self._with(row, *told, *(each for each in admission.findings if each not in late)))
+            elif admission.is_new is not None:
+                done.enqueued += admission.is_new
+                done.duplicates += not admission.is_new
         return done
 
     async def _known(self, calls: Sequence[CheckedCall], match: KeyMatch) -> Mapping[str, Job]:
@@ -139,26 +153,8 @@ class RowEnqueuer:
         owners = await owners_of(self.queue.store, self.queue.name, digests)
         return {key: owner for key, owner in owners.items() if self._match(owner, digests[key]) is match}
 
-    def _take(self, row: ReadRow, admission: AdmissionResult, done: EnqueuedRows) -> None:
-        if admission.suppressed is not None:
-            message = f"is not called: {admission.suppressed.reason}"
-            found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
-            done.suppressed.append(self._with(row, found))
-        elif admission.owner_id is not None:
-            done.refused.append(self._conflicting(row, admission.owner_id))
-        elif admission.findings:
-            # The row was valid when it was read, but its validity may have passed since.
-            late = (replace(found, column="valid_until", path=None) for found in admission.findings if _is_late(found))
-            done.refused.append(self._with(row, *late, *(each for each in admission.findings if not _is_late(each))))
-        elif admission.is_new is not None:
-            done.enqueued += admission.is_new
-            done.duplicates += not admission.is_new
-
-    async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
+    async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow], rules: StopRules) -> None:
         """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""
-        rules = self.options.stops
-        if rules is None or rules == StopRules():
-            return
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
         stops = BatchStops(queue.store, queue.name)
         for batch_id in sorted(batches - self._limited):

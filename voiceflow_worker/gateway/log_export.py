@@ -103,11 +103,6 @@ def _decimal(text: str) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
-def _whole(text: str) -> int | None:
-    number = _decimal(text)
-    return None if number is None else int(number)
-
-
 def _price(text: str) -> Decimal | None:
     try:
         price = Decimal(text)
@@ -140,7 +135,6 @@ _READERS: Mapping[type, Callable[[str], object]] = {
     Direction: _direction,
     datetime: _moment,
     float: _decimal,
-    int: _whole,
     Decimal: _price,
 }
 _COLUMNS = tuple(

@@ -258,8 +258,13 @@ class RequestMaker:
         self._raw: set[str | None] = set()
         """The columns that have a warning about a time that is spoken with its own zone."""
 
-    def read(self, raw: RawRow, values: RowValues) -> ReadRow:
+    def read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
+        if values is None:
+            found = (
+                Finding(file=self._file, row=raw.number, column=c, code=raw.code, message=m) for c, m in raw.problems
+            )
+            return ReadRow(raw, findings=tuple(found))
         for column, _, _ in values.problems:
             # A cell has one finding, and counts as missing from here on.
             for texts in (values.reserved, values.variables, values.data):

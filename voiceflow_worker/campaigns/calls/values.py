@@ -87,6 +87,15 @@ class RowValues:
     further: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """The further numbers of the person that have a value, each with its column, in their order."""
 
+    def take_problems(self, raw: RawRow, numbers: str) -> None:
+        """Take what was wrong with cells of the row when they were read. `numbers` is the column of the destination."""
+        for column, message in raw.problems:
+            name = DESTINATION if row_name(column or "") == numbers else column or ""
+            self.problems.append((name, raw.code, message))
+            self.variables.pop(row_name(name), None)
+            if name == DESTINATION:
+                self.variables.pop(numbers, None)  # the same cell, under its own name
+
     def take_further_numbers(self, columns: Iterable[str]) -> None:
         """Take the further numbers from these columns. They stay in the dictionary too."""
         wrong = {row_name(column) for column, _, _ in self.problems}

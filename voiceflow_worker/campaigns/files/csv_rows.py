@@ -72,7 +72,7 @@ class CsvRows(RowSource):
 
     def _read_header(self, numbers: str) -> tuple[str, ...]:
         named_in: int | None = None
-        for line in self._lines:
+        while (line := self._lines.take()) is not None:
             if not line.text.strip():
                 continue
             if line.problem is not None:
@@ -128,7 +128,7 @@ class CsvRows(RowSource):
         return ""
 
     def __iter__(self) -> Iterator[RawRow]:
-        for line in self._lines:
+        while (line := self._lines.take()) is not None:
             if not line.text.strip():
                 continue
             row = self._record(line)
@@ -137,11 +137,14 @@ class CsvRows(RowSource):
                 yield row
 
     def _record(self, first: Line) -> RawRow:
-        if first.problem is not None:
-            return self._unreadable(first, first.problem)
-        text, cells = self._joined(first)
+        """The row that begins with this line."""
+        text, cells = first.text, first.problem or _cells(first.text, self.delimiter)
+        if cells == _OPEN_QUOTE:
+            text, cells = self._joined(first)
         if isinstance(cells, str):
-            return self._unreadable(first, cells)
+            # The line stays one cell: if it were split, it might be read as a good row when the rejects are enqueued.
+            whole = (first.text.rstrip("\n"),)
+            return RawRow(number=first.number, text=first.text, cells=whole, problems=((None, f"the line {cells}"),))
         missing = self.columns[len(cells) :]
         # Excel leaves out the empty cells at the end of some rows. In a file of rejects, a row that could not be read
         # is one cell, and stays bad until it is corrected.
@@ -156,7 +159,7 @@ class CsvRows(RowSource):
         If the record cannot be read, the reason takes the place of the cells.
         """
         text = first.text
-        cells = _cells(text, self.delimiter)
+        cells: tuple[str, ...] | str = _OPEN_QUOTE
         taken: list[Line] = []
         # Only a quote can end a quoted cell: after a line without a quote, parsing again is useless.
         while (
@@ -175,11 +178,6 @@ class CsvRows(RowSource):
             # Only the first line is bad: the others are read as separate rows.
             self._lines.put_back(taken)
         return text, cells
-
-    def _unreadable(self, line: Line, problem: str) -> RawRow:
-        # The line stays one cell: if it were split, it might be read as a good row when the rejects are enqueued.
-        cells = (line.text.rstrip("\n"),)
-        return RawRow(number=line.number, text=line.text, cells=cells, problems=((None, f"the line {problem}"),))
 
     def _raggedness(self, cells: tuple[str, ...]) -> tuple[tuple[str | None, str], ...]:
         # Empty surplus cells count too: an unquoted delimiter in the first columns adds one at the end.
@@ -200,10 +198,6 @@ class _PushbackLines:
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines
         self._waiting: deque[Line] = deque()
-
-    def __iter__(self) -> Iterator[Line]:
-        while (line := self.take()) is not None:
-            yield line
 
     def take(self) -> Line | None:
         return self._waiting.popleft() if self._waiting else next(self._lines, None)

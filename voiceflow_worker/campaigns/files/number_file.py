@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.damage import numbers_in, numbers_within, swallowed_rows
@@ -182,10 +181,13 @@ def read_number_file(
     if country is not None:
         country_code(country)
     is_list = not columns and country_column is None and _is_list(path)
-    cells = _listed(path) if is_list else _cells_of(path, columns, country_column)
     taken = _Taken(str(path), country, hint=None if is_list else Remedy.NAME_COUNTRIES)
-    for cell in cells:
-        taken.add(cell)
+    if is_list:
+        for line in read_lines(InputFile(path)):
+            if text := line.text.strip():
+                taken.read(line.number, text, line=text, problem=line.problem)
+    else:
+        _read_table(path, columns, country_column, taken)
     with InputFile(path).opened_raw() as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
     return NumberFile(
@@ -208,26 +210,6 @@ def _is_list(path: Path) -> bool:
     raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
 
 
-class Within(str):
-    """What is told about a row with lines in a cell that look like rows. Their numbers follow, each in its line."""
-
-    __slots__ = ()
-
-
-class _Cell(NamedTuple):
-    """A text with a number, or the `problem` why the line cannot be read. `home` is the country in its row.
-
-    `line` is the text of the row. If the row `is_read`, its problem is a warning.
-    """
-
-    row: int
-    text: str = ""
-    problem: str | None = None
-    home: str = ""
-    line: str = ""
-    is_read: bool = False
-
-
 class _Taken:
     """What was taken from the cells of a file so far. `hint` says how to name the country where rows may differ."""
 
@@ -241,63 +223,70 @@ class _Taken:
         self.warnings: list[Finding] = []
         self.spellings = Spellings()
 
-    def add(self, cell: _Cell) -> None:
-        """Read a cell: its numbers, or a finding."""
-        self.lines.add(cell.row)
-        if cell.is_read and cell.problem is not None:
-            self._warn(cell.row, cell.problem)
-            self._save(cell)
-            return
+    def read(self, row: int, text: str = "", *, home: str = "", line: str = "", problem: str | None = None) -> None:
+        """Read a cell: its numbers, or a finding. `home` is the country in its row, and `line` the text of the row.
+
+        With a `problem`, the row cannot be read. All numbers in the line of such a row are taken.
+        """
+        self.lines.add(row)
         try:
-            if cell.problem is not None:
-                raise PhoneNumberError(cell.problem)
-            self._read(cell)
+            if problem is not None:
+                raise PhoneNumberError(problem)
+            # A number with + is protected whatever its row says of the country.
+            country = read_country(home) if home and not text.startswith("+") else self._country
+            found = every_reading(text, country)
         except InvalidInputError as error:
-            self._save(cell)
-            code = error.code if isinstance(error, PhoneNumberError) and cell.problem is None else None
+            self._save(row, line)
+            code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
             remedy, message = next(iter(error.remedies), None), str(error)
             if remedy is Remedy.NAME_COUNTRY and self._hint is not None:
                 message, remedy = message.replace(remedy, self._hint), self._hint
-            self.findings.append(Finding(file=self._file, row=cell.row, message=message, code=code, remedy=remedy))
-
-    def _read(self, cell: _Cell) -> None:
-        # A number with + is protected whatever its row says of the country.
-        home = read_country(cell.home) if cell.home and not cell.text.startswith("+") else self._country
-        found = every_reading(cell.text, home)
-        if home is not None and home == self._country and len(found) == 1:
-            self.spellings.add(cell.row, cell.text, found[0].e164, home)
+            self.findings.append(Finding(file=self._file, row=row, message=message, code=code, remedy=remedy))
+            return
+        if country is not None and country == self._country and len(found) == 1:
+            self.spellings.add(row, text, found[0].e164, country)
         for number in found:
-            self.numbers.setdefault(number.e164, cell.row)
+            self.numbers.setdefault(number.e164, row)
             for message in number.messages:
-                self._warn(cell.row, message)
+                self.warn(row, message)
 
-    def _save(self, cell: _Cell) -> None:
-        """Take all numbers of a line that cannot be read, or has taken in others: a list errs on the safe side."""
-        for text in numbers_in(cell.line):
+    def warn(self, row: int, message: str, line: str = "") -> None:
+        """Warn of a row. All numbers in the `line` are taken: a list errs on the safe side."""
+        self.lines.add(row)
+        self.warnings.append(Finding(file=self._file, row=row, severity=Severity.WARNING, message=message))
+        self._save(row, line)
+
+    def _save(self, row: int, line: str) -> None:
+        for text in numbers_in(line):
             with suppress(InvalidInputError):
                 for number in every_reading(text, self._country):
-                    self.numbers.setdefault(number.e164, cell.row)
-
-    def _warn(self, row: int, message: str) -> None:
-        self.warnings.append(Finding(file=self._file, row=row, severity=Severity.WARNING, message=message))
+                    self.numbers.setdefault(number.e164, row)
 
 
-def _listed(path: Path) -> Iterator[_Cell]:
-    for line in read_lines(InputFile(path)):
-        if text := line.text.strip():
-            yield _Cell(line.number, text, line.problem, line=text)
-
-
-def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> Iterator[_Cell]:
+def _read_table(path: Path, wanted: Sequence[str], country_column: str | None, taken: _Taken) -> None:
     named = [] if country_column is None else [country_column]
     rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted, named))
     places, homes = _places(rows.columns, wanted), _places(rows.columns, named) if named else []
     others = [place for place, name in enumerate(rows.columns) if name and place not in {*places, *homes}]
     rows.spare = frozenset({"", *(rows.columns[place] for place in others)})
+
+    def home(cells: Sequence[str]) -> str:
+        return "".join(cells[place] for place in homes if place < len(cells))
+
+    def within(raw: RawRow, cells: Sequence[str]) -> bool:
+        """Take all numbers in the cells that have taken in lines; whether there are such cells."""
+        found = swallowed_rows(cells, numbers=places, needed=1, delimiters=rows.delimiter)
+        if found is not None:
+            said = f"the line {found.in_words(begins=raw.number)}. All numbers in the lines go on the list"
+            taken.warn(raw.number, said, raw.text)
+            for line, text, own in numbers_within(cells, rows.delimiter):
+                taken.read(raw.number + line, text, home=home(own))
+        return found is not None
+
     for raw in rows:
         if raw.problems:
-            within = list(_within(raw, raw.cells, places, homes, rows.delimiter))
-            yield from within or [_Cell(raw.number, problem=raw.problems[0][1], line=raw.text)]
+            if not within(raw, raw.cells):
+                taken.read(raw.number, line=raw.text, problem=raw.problems[0][1])
             continue
         cells = [cell.strip() for cell in raw.cells]
         # A number that somebody wrote with + is one, whatever the name of its column.
@@ -305,37 +294,15 @@ def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> 
             raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])
         # Two lines in a cell of numbers are read together: they may be one number.
         whole = [place for place in places if not ("\n" in cells[place] and rows.delimiter in cells[place])]
-        parts = ["" if place in places and place in whole else cell for place, cell in enumerate(cells)]
-        within = list(_within(raw, parts, places, homes, rows.delimiter))
-        read = whole if within else places
+        has_lines = within(raw, ["" if place in whole else cell for place, cell in enumerate(cells)])
+        read = whole if has_lines else places
         for text in [cells[place] for place in read if cells[place]] or ([""] if read == places else []):
-            yield _Cell(raw.number, text, home="".join(cells[place] for place in homes), line=raw.text)
-        yield from within or _elsewhere(raw, cells, rows.columns, others)
-
-
-def _elsewhere(raw: RawRow, cells: Sequence[str], columns: Sequence[str], places: Sequence[int]) -> Iterator[_Cell]:
-    """What is told about numbers with + in other columns."""
-    for place in places:
-        for text in numbers_in(cells[place]):
-            if text.startswith("+"):
-                said = (
-                    f"{columns[place]} holds {text}, which is not a number, and is not put on the list: name only "
-                    "columns of numbers"
-                )
-                yield _Cell(raw.number, problem=said, is_read=True)
-
-
-def _within(
-    raw: RawRow, cells: Sequence[str], places: Sequence[int], homes: Sequence[int], delimiter: str
-) -> Iterator[_Cell]:
-    """All numbers in the cells that have taken in lines, and what is told about them."""
-    found = swallowed_rows(cells, numbers=places, needed=1, delimiters=delimiter)
-    if found is None:
-        return
-    said = f"the line {found.in_words(begins=raw.number)}. All numbers in the lines go on the list"
-    yield _Cell(raw.number, problem=said, line=raw.text, is_read=True)
-    for line, text, own in numbers_within(cells, delimiter):
-        yield _Cell(raw.number + line, text, home="".join(own[place] for place in homes if place < len(own)))
+            taken.read(raw.number, text, home=home(cells), line=raw.text)
+        if not has_lines:
+            abroad = ((each, text) for each in others for text in numbers_in(cells[each]) if text.startswith("+"))
+            for each, text in abroad:
+                said = f"{rows.columns[each]} holds {text}, which is not a number, and is not put on the list"
+                taken.warn(raw.number, f"{said}: name only columns of numbers")
 
 
 def _judge_header(path: Path, names: Sequence[str], wanted: Sequence[str], more: Sequence[str]) -> None:

@@ -29,46 +29,26 @@ class ExportRow:
 
     `source` and `destination` are spelled as in the log. `status` is the status of the session, and `call_status` that
     of the leg. `seconds` is the time for which the leg was connected, `billed_seconds` the billed part of it, and
-    `price` the price of the leg in `currency`. `mcc` and `mnc` are codes of mobile networks. `content` is the text or
-    the file that was played. Times without a zone are read as UTC.
+    `price` the price of the leg in `currency`. Times without a zone are read as UTC. Columns that nothing reads are
+    left out.
     """
 
     session_id: str | None = None
     call_id: str | None = None
-    account_id: str | None = None
-    sub_account_id: str | None = None
     direction: Direction | None = None
-    source_country_code: str | None = None
-    source_country: str | None = None
-    source_operator: str | None = None
-    source_mcc: str | None = None
-    source_mnc: str | None = None
     source: str | None = None
-    destination_country_code: str | None = None
-    destination_country: str | None = None
-    destination_operator: str | None = None
-    destination_mcc: str | None = None
-    destination_mnc: str | None = None
     destination: str | None = None
     initiated_at: datetime | None = None
     connected_at: datetime | None = None
     disconnected_at: datetime | None = None
     seconds: float | None = None
-    product: str | None = None
-    billing_unit: str | None = None
-    billing_increment: str | None = None
     billed_seconds: float | None = None
-    unit_price: Decimal | None = None
     currency: str | None = None
     price: Decimal | None = None
-    call_type: str | None = None
-    sip_status: str | None = None
     status: SessionStatus | None = None
     status_text: str | None = None
     call_status: str | None = None
-    tts_length: int | None = None
     mos: float | None = None
-    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

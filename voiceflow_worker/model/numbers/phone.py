@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.errors import PhoneNumberError
-from voiceflow_worker.model.numbers.plans import PlannedNumber, only_region, planned
+from voiceflow_worker.model.numbers.plans import PlannedNumber, planned
 from voiceflow_worker.model.text.printable import checked_text
 
 if TYPE_CHECKING:
@@ -135,8 +135,6 @@ def _usual_form(e164: str) -> str:
 
 def country_of(e164: str) -> str | None:
     """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
-    if (region := only_region(e164)) is not None:
-        return region
     if (known := planned(e164)) is not None:
         return known.region
     number = _plan_number(e164)
