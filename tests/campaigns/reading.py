@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -52,6 +53,5 @@ def told(rows: Iterable[ReadRow]) -> list[tuple[int | None, str | None, int | No
 
 
 def text_of(call: CheckedCall) -> object:
-    params = flow_of(call).actions[1]["params"]
-    assert isinstance(params, dict)
+    params: Any = flow_of(call).actions[1]["params"]
     return params["text"]

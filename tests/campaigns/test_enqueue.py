@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import pytest
 
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
-from tests.support.flows import flow
-from voiceflow_worker import CallQueue
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.types import Report
 
 pytestmark = pytest.mark.anyio
 
@@ -434,3 +446,81 @@ async def test_rejects_open_in_excel_and_are_read_back(queue: CallQueue, tmp_pat
     assert report.enqueued == 1
     (call,) = await queue.find()
     assert "Zoë Łukasz" in call.body
+
+
+def names_in(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
+async def written(folder: Path, store: Store, form: str) -> list[Report]:
+    files: dict[str, Any] = {form: folder / "out"}
+    return await write_report_files(ReportFiles(**files), store, "default", [None])
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+async def test_an_interrupted_report_leaves_the_file_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    path = tmp_path / "out"
+    path.write_text("the report of yesterday")
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        for place in range(3):
+            await engine.enqueue(number(place))
+        with anyio.CancelScope() as scope:
+            packs = LineSpool.packs
+
+            def interrupted(spool: LineSpool) -> Iterator[list[ReportLine]]:
+                for pack in packs(spool):
+                    assert path.read_text() == "the report of yesterday"
+                    anyio.from_thread.run_sync(scope.cancel)
+                    yield pack
+
+            monkeypatch.setattr(LineSpool, "packs", interrupted)
+            await written(tmp_path, store, form)
+            await anyio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+        assert names_in(tmp_path) == ["out"]
+        assert path.read_text() == "the report of yesterday"
+        monkeypatch.undo()
+        assert [report.total for report in await written(tmp_path, store, form)] == [3]
+        assert b"yesterday" not in path.read_bytes()
+        assert names_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+async def test_a_folder_that_is_not_there_is_reported_by_the_name_given(tmp_path: Path, form: str) -> None:
+    async with open_store("memory://") as store:
+        with pytest.raises(OSError, match="no/such/out"):
+            await written(tmp_path / "no/such", store, form)
+
+
+MOST = 18
+"""The most functions of campaigns that an ordinary row of a file passes through until its call is stored."""
+
+
+def _has_row(value: object) -> bool:
+    values: list[object] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
+    return bool(values) and isinstance(values[0], RawRow | RowValues | ReadRow)
+
+
+async def test_a_row_passes_through_few_functions(store: Store, tmp_path: Path) -> None:
+    passed: set[str] = set()
+
+    def look(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        is_ours = "voiceflow_worker/campaigns/" in code.co_filename and code.co_name[0] != "<"
+        if event == "return" and is_ours and any(map(_has_row, frame.f_locals.values())):
+            passed.add(code.co_qualname)
+
+    path = file_of(tmp_path, "destination,name\n" + "".join(f"+65876{each:05},Ana\n" for each in range(30)))
+    before = sys.getprofile(), threading.getprofile()
+    threading.setprofile(look)
+    sys.setprofile(look)
+    try:
+        report = await enqueue_file(CallQueue(store), path, OPTIONS)
+    finally:
+        sys.setprofile(before[0])
+        threading.setprofile(before[1])
+    assert report.enqueued == 30
+    assert len(passed - {"ReadRow.is_bad"}) <= MOST, sorted(passed)

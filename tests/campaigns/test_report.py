@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import csv
+import tracemalloc
 from datetime import timedelta
+from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
 from tests.campaigns.reading import NOW
 from tests.contract.samples import add_jobs
-from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, harmless, report_line, write_report_files
+from voiceflow_worker.campaigns.report_files import (
+    COLUMNS,
+    LineSpool,
+    ReportFiles,
+    harmless,
+    report_line,
+    write_csv_report,
+    write_report_files,
+    write_xlsx_report,
+)
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
@@ -176,3 +188,30 @@ def test_a_refused_call_shows_what_8x8_said() -> None:
     )
     line = report_line(job(1, JobState.FAILED, posts=(post,), reason="Source not allowed"))
     assert (line.code, line.message, line.outcome, line.attempt) == ("-1014", "Source not allowed", "", "0")
+
+
+CALLS = [job(place, data={"name": f"Person {place}", "note": "as long as notes are"}) for place in range(200)]
+
+
+def peak(folder: Path, *, packs: int) -> int:
+    """The most memory that was in use, in bytes."""
+    tracemalloc.start()
+    try:
+        with TemporaryFile() as held:
+            spool = LineSpool(held)
+            for page in repeat(CALLS, packs):
+                spool.add(page)
+            for _ in write_csv_report(folder / "out.csv", spool):
+                pass
+            for _ in write_xlsx_report(folder / "out.xlsx", [], spool, at=NOW):
+                pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.slow
+def test_eight_times_the_calls_need_no_more_memory(tmp_path: Path) -> None:
+    peak(tmp_path, packs=1)  # imports
+    few, many = peak(tmp_path, packs=2), peak(tmp_path, packs=16)
+    assert many - few < 64 * 1024, f"{few} bytes for 400 calls, {many} for 3,200"

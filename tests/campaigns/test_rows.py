@@ -19,8 +19,9 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.files import rows as file_findings
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.model.flows.callflow import EncodedBody
 
@@ -341,3 +342,16 @@ def test_a_row_is_told_about_its_number_to_call_from_only_if_that_is_wrong(
 def test_a_table_of_sources_that_is_wrong_refuses_the_file(tmp_path: Path, source: str) -> None:
     with pytest.raises(InvalidInputError):
         read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), replace(OPTIONS, source=source))
+
+
+def test_what_is_too_much_is_counted_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_findings, "MOST", {Severity.ERROR: 2, Severity.WARNING: 1})
+    findings = file_findings.Findings()
+    findings.add(Finding(message=f"error {n}") for n in range(5))
+    findings.add(Finding(message=f"warning {n}", severity=Severity.WARNING) for n in range(3))
+    assert [found.message for found in findings.all(file="f")] == [
+        "error 0",
+        "error 1",
+        "warning 0",
+        "5 more findings are not listed",
+    ]

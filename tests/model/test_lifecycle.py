@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
@@ -25,6 +26,7 @@ from tests.support.plain_jobs import (
     placed,
     sending,
 )
+from voiceflow_worker import CallPolicy, InvalidInputError
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
@@ -39,6 +41,7 @@ from voiceflow_worker.model.jobs.job import (
     RedialPolicy,
 )
 from voiceflow_worker.model.jobs.lifecycle import MOVES, MoveName
+from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -260,3 +263,28 @@ def _not_sent(job: Job) -> Job:
 )
 def test_a_validity_ends_at_its_very_moment(valid_until: datetime | None) -> None:
     assert a_job(valid_until=valid_until).is_expired(at=NOW) is (valid_until is not None and valid_until <= NOW)
+
+
+DURATIONS = [field.name for field in fields(CallPolicy) if isinstance(field.default, timedelta)]
+
+
+def test_a_duration_below_zero_or_above_100_years_is_refused() -> None:
+    for name, duration in product(DURATIONS, [timedelta.max, timedelta(days=36_501), -timedelta(microseconds=1)]):
+        with pytest.raises(InvalidInputError, match=rf"{name} is .*; give a duration from 0 to 36500 days"):
+            CallPolicy(**{name: duration})  # type: ignore[arg-type]
+
+
+FIRST, LONGEST = timedelta(milliseconds=500), timedelta(seconds=10)
+
+seeds = st.text(max_size=20)
+
+
+@pytest.mark.parametrize(
+    ("failures", "whole"), [(0, 0.5), (1, 0.5), (2, 1), (3, 2), (4, 4), (5, 8), (6, 10), (7, 10), (1000, 10)]
+)
+@given(seed=seeds)
+def test_the_wait_doubles_up_to_the_longest_and_is_spread_over_its_upper_half(
+    failures: int, whole: float, seed: str
+) -> None:
+    wait = backoff(failures, first=FIRST, longest=LONGEST, seed=seed).total_seconds()
+    assert whole / 2 <= wait < whole

@@ -1,4 +1,4 @@
-"""The result of a call: one word for each state that it can have."""
+"""The result of a call: one word for each state that it can have; and the data that is stored with a call."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.plain_jobs import NOW, a_job
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.call_json import CallResult, call_as_json, result_of
+from voiceflow_worker.model.jobs.call_json import LONGEST, CallResult, call_as_json, checked_data, result_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, KeyPress, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
@@ -91,3 +92,23 @@ def test_every_state_with_every_outcome_and_key_has_exactly_one_result() -> None
             seen.add(word)
     assert seen == words - {"desk_busy", "suppressed"}, "these two need two legs, and a reason"
     assert set(TOLD) == words
+
+
+def test_flat_json_is_kept_as_it_is() -> None:
+    data = {"name": "Ana", "table": 4, "share": 0.5, "vip": True, "note": None}
+    assert checked_data(data) == data
+
+
+def test_what_no_store_keeps_is_named() -> None:
+    data: Any
+    for data, told in [
+        ({"items": ["a"]}, "data\\['items'\\] is list"),
+        ({1: "a"}, "use strings as names"),
+        ({"share": float("nan")}, "data\\['share'\\] is nan"),
+        ({"text": "x" * LONGEST}, "bytes as JSON"),
+        ({"huge": 2**70}, "cannot be written as JSON"),
+        ({"half": "\ud800"}, "has half a surrogate pair"),
+        ({"nul": "a\0"}, "data\\['nul'\\] has a NUL character"),
+    ]:
+        with pytest.raises(InvalidInputError, match=told):
+            checked_data(data)

@@ -1,0 +1,173 @@
+"""Telephone numbers: their strict form, what plans doubt, spellings of one telephone, and numbers to call from."""
+
+from __future__ import annotations
+
+import phonenumbers
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker import CallFlow, telephone_of
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.model.numbers.phone import country_of, is_e164, normalise, spellings, warnings_for
+from voiceflow_worker.model.numbers.reading import every_reading, read_number, read_sources
+
+PAIRS = [
+    ("+525512345678", "+5215512345678"),
+    ("+541123456789", "+5491123456789"),
+    ("+553187654321", "+5531987654321"),  # Brazil before 2016, and since
+    ("+841212345678", "+84792345678"),  # Vietnam, 2018
+    ("+22507123456", "+2250707123456"),  # Côte d'Ivoire, 2021
+    ("+22544123456", "+2250544123456"),
+    ("+22541123456", "+2250141123456"),
+    ("+22997123456", "+2290197123456"),  # Benin, 2024
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_spelling_of_a_number_identifies_the_same_telephone(pair: tuple[str, str]) -> None:
+    for number in pair:
+        assert spellings(number) == (number, next(each for each in pair if each != number))
+        assert {telephone_of(each) for each in spellings(number)} == {telephone_of(number)}
+
+
+@given(st.sampled_from(["+52", "+54", "+55", "+84", "+225", "+229"]), st.from_regex(r"[0-9]{7,11}", fullmatch=True))
+def test_spellings_are_the_same_from_whichever_one_begins(code: str, digits: str) -> None:
+    number = f"{code}{digits}"
+    assert all(set(spellings(each)) == set(spellings(number)) for each in spellings(number))
+
+
+def test_the_new_numbers_are_those_of_todays_plans_and_the_old_ones_name_them() -> None:
+    for old, new in PAIRS[2:]:
+        assert phonenumbers.is_valid_number(phonenumbers.parse(new)), new
+        assert new in "".join(warnings_for(old)), old
+
+
+def test_a_number_with_its_country_code_twice_is_told_and_a_list_has_both() -> None:
+    for number, inner in {"+494915123456789": "+4915123456789", "+6262812345678": "+62812345678"}.items():
+        assert inner in "".join(read_number(number).messages)
+        assert [each.e164 for each in every_reading(number)] == [number, inner]
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        mobile = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
+        if mobile is not None:
+            e164 = phonenumbers.format_number(mobile, phonenumbers.PhoneNumberFormat.E164)
+            assert not any("twice" in each for each in read_number(e164).messages), e164
+            doubled = f"+{mobile.country_code}{e164[1:]}"
+            if is_e164(doubled):
+                found = read_number(doubled)
+                assert found.messages or found.e164 == e164, doubled
+
+
+def test_other_numbers_are_other_telephones() -> None:
+    numbers = ["+525512345678", "+525512345679", "+5491123456789", "+6587654321", "+65187654321"]
+    assert len({telephone_of(each) for each in numbers}) == len(numbers)
+
+
+def test_a_number_of_another_plan_has_one_spelling() -> None:
+    for number in ["+6587654321", "+52551234567", "+54114321123", "+551132654321", "+22520123456", "+1", ""]:
+        assert spellings(number) == (number,)
+
+
+FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
+
+
+def test_any_other_form_is_refused_with_the_reason() -> None:
+    for text, reason in [
+        ("", "no digits"),
+        ("123456", "too few"),
+        ("0123456789", "begins with 0"),
+        ("+65 8765 4321", "no spaces"),
+        ("+65-8765-4321", "no spaces, dashes"),
+        ("6587654321\n", "only digits"),
+        ("tel:+6587654321", "letters"),
+        (FULL_WIDTH, "only digits"),
+    ]:
+        with pytest.raises(PhoneNumberError, match=reason) as caught:
+            normalise(text)
+        assert caught.value.code == -1017
+
+
+@pytest.mark.parametrize("text", ["+6587654321,+6587654322", "6587654321 6587654322", "6587654321 or 6587654322"])
+def test_several_numbers_have_their_own_code(text: str) -> None:
+    with pytest.raises(PhoneNumberError, match="several numbers") as caught:
+        normalise(text)
+    assert caught.value.code == -1011
+
+
+def test_the_numbering_plans_have_their_doubts() -> None:
+    for number, doubt in [
+        ("6512345678", "not assigned in the numbering plan of SG"),
+        ("+658765432", "too short for the numbering plan of SG"),
+        ("+1202555014399", "too long for the numbering plan of US"),
+        ("+9991234567", "does not begin with a country code in use"),
+        ("+19002345678", "premium-rate number in US"),
+        ("+4402079460958", "+442079460958 in E.164 form"),
+    ]:
+        (warning,) = warnings_for(number)
+        assert doubt in warning
+
+
+def test_a_number_that_the_plans_know_has_no_warnings_nor_has_what_is_not_a_number() -> None:
+    for number in ["+6587654321", "6587654321", "+442079460958", "+12025550143", "+39061234567", "junk"]:
+        assert warnings_for(number) == ()
+
+
+def test_the_country_is_known_by_the_number() -> None:
+    for number, country in [
+        ("+6587654321", "SG"),
+        ("6512345678", "SG"),
+        ("+442079460958", "GB"),
+        ("+12025550143", "US"),
+        ("+80012345678", None),
+        ("+9991234567", None),
+        ("junk", None),
+    ]:
+        assert country_of(number) == country
+
+
+TABLE = " sg = 6531234567 , MY=+60 3-2123 4567,uk=+44 20 7183 8750,*=+1 202 555 0123"
+
+
+@pytest.mark.parametrize(
+    ("person", "source"),
+    [
+        ("+6587654321", "+6531234567"),
+        ("+60123456789", "+60321234567"),
+        ("+447400123456", "+442071838750"),
+        ("+441534880000", "+442071838750"),  # Jersey, which is dialled as in the country
+        ("+12125550123", "+12025550123"),
+        ("+870773111632", "+12025550123"),  # a ship
+    ],
+)
+def test_a_person_is_called_from_the_number_of_their_country(person: str, source: str) -> None:
+    sources = read_sources(TABLE, "international")
+    assert sources.to(person) == source
+    assert CallFlow.call(person, source=TABLE, country="international").source == source
+    assert len(sources.numbers) == 4
+
+
+def test_a_country_without_a_number_is_told_with_the_remedy() -> None:
+    with pytest.raises(InvalidInputError, match=r"\+60123456789.*a number of MY.*numbers for SG, ID; add MY=… or \*=…"):
+        read_sources("SG=+6531234567,ID=+622112345678").to("+60123456789")
+    flow = CallFlow.call("+60123456789", source="SG=+6531234567").hangup()
+    assert "there are numbers for SG" in str(flow.problems()[0])
+    assert read_sources("*=+6531234567").only == read_sources("+65 3123 4567").only == "+6531234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("SG=", "'SG=' is no country with its number"),
+        ("=+6531234567", "is no country with its number"),
+        ("SG=+6531234567,+12025550123", "'[+]12025550123' is no country with its number"),
+        ("SG=+6531234567,", "'' is no country with its number"),
+        ("SG=+6531234567,sg=+6531234568", "SG has two numbers"),
+        ("GB=+442071838750,UK=+442071838751", "GB has two numbers"),
+        ("XX=+6531234567", "'XX' is not the code of a country"),
+        ("international=+6531234567", r"international is no country; write \*"),
+        ("SG=31234567", "does not say its country"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text: str, why: str) -> None:
+    with pytest.raises(InvalidInputError, match=why):
+        read_sources(text)
