@@ -1,13 +1,14 @@
-"""The pages of the command line and of the fields: `python -m tests.docs.command_page` writes them.
+"""The pages of the fields, which is kept, and of the command line, which is only made for the website, in a folder.
 
-What a command is and its options come from the program. The notes below them are written by hand, and stay as they
-are. An option that several commands have, with the same meaning, is explained once. The help says more, with examples.
+What a command is and its options come from the program. An option that several commands have, with the same meaning, is
+explained once. The help says more, with examples.
 """
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from cyclopts import App
 from cyclopts.argument import Argument
@@ -17,8 +18,10 @@ from voiceflow_worker.campaigns.fields import FIELDS, fields_of
 from voiceflow_worker.campaigns.reading import Group, Of, option
 from voiceflow_worker.cli.program import description, program
 
-PAGE = DOCS / "cli.md"
-NOTES = "<!-- notes -->"
+_ABOUT_COMMANDS = """# The command line
+
+`voiceflow COMMAND --help` says more of each, with examples. [The reference](reference.md#commands) has what they print
+as JSON, and their exit codes."""
 OF_ALL = "Options of all commands"
 SHARED = "Options of several commands"
 SHARED_FROM = 2
@@ -26,7 +29,6 @@ SHARED_FROM = 2
 SAME_OPTIONS = {"voiceflow enqueue": "voiceflow check"}
 """Commands that have the options of another one, and few more."""
 _OF_ALL = ("--json", "--store", "--wait-for-store", "--queue")
-_HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _TYPES = {"int": "N", "float": "N", "Path": "FILE"}
 """The words for values whose options name none."""
 
@@ -64,23 +66,16 @@ def _meaning(argument: Argument) -> str:
     return f"{text} [{default}]" if shown and f"[{default}]" not in text else text
 
 
-def written(page: str) -> str:
-    """The page, with everything that comes from the program made anew, and with its notes as they are."""
-    parts = _HEADING.split(page)
-    bodies = dict(zip(parts[1::2], parts[2::2], strict=True))
-    notes = {name: body.partition(NOTES)[2].strip() for name, body in bodies.items()}
-    kept = {name: body for name, body in bodies.items() if not name.startswith("voiceflow ")}
+def command_page() -> str:
+    """The page of the command line."""
     known = dict(commands(program()))
     of_all = {name: line for name, line in options(known["voiceflow status"]).items() if name in _OF_ALL}
     shared = _shared(known, of_all)
-    texts = [parts[0].rstrip()]
+    texts = [_ABOUT_COMMANDS]
     for name, lines in ((OF_ALL, of_all), (SHARED, shared)):
-        kept.pop(name, None)
-        texts.append(_section(name, "\n".join(lines.values()), notes.get(name, "")))
-    texts += [f"## {name}\n\n{body.strip()}" for name, body in kept.items()]
+        texts.append(f"## {name}\n\n" + "\n".join(lines.values()))
     for name, app in known.items():
-        from_program = [_summary(app), *_options(name, known, of_all, shared)]
-        texts.append(_section(name, "\n\n".join(filter(None, from_program)), notes.get(name, "")))
+        texts.append("\n\n".join(filter(None, [f"## {name}", _summary(app), *_options(name, known, of_all, shared)])))
     return "\n\n".join(texts) + "\n"
 
 
@@ -121,10 +116,6 @@ def option_of_field(name: str, line: str) -> bool:
     return field is not None and field.told(Of.CAMPAIGN, option) in line
 
 
-def _section(name: str, text: str, notes: str) -> str:
-    return "\n\n".join(filter(None, [f"## {name}", text, f"{NOTES}\n\n{notes}" if notes else ""]))
-
-
 def _summary(app: App) -> str:
     return "" if app.default_command is None else description(app.default_command).partition("\n\n")[0]
 
@@ -138,7 +129,7 @@ FIELDS_PAGE = DOCS / "fields.md"
 _ABOUT_FIELDS = """# Fields
 
 A field has one name and one meaning in every interface: `valid_for` in Python, in the [HTTP API](http.md) and in
-[Airflow](airflow.md), the option `--valid-for` of [`voiceflow enqueue`](cli.md#voiceflow-enqueue), either in a TOML
+[Airflow](airflow.md), the option `--valid-for` of [`voiceflow enqueue`](reference.md#commands), either in a TOML
 file. A value is a text as one types it, or a number, a list, a table of names. In brackets is what counts without it.
 """
 
@@ -159,5 +150,6 @@ def fields_page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     FIELDS_PAGE.write_text(fields_page(), encoding="utf-8")
+    for folder in sys.argv[1:]:
+        (Path(folder) / "cli.md").write_text(command_page(), encoding="utf-8")

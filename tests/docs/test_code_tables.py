@@ -19,7 +19,7 @@ from voiceflow_worker.model.reports.status import (
 )
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
-PAGE = DOCS / "8x8-notes.md"
+PAGE = DOCS / "calls.md"
 
 
 def api_codes() -> str:

@@ -7,7 +7,7 @@ from tests.docs.pages import DOCS
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.settings import PREFIX, Settings
 
-PAGE = DOCS / "settings.md"
+PAGE = DOCS / "reference.md"
 
 
 def documented() -> list[tuple[str, str]]:
