@@ -232,7 +232,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
     ),
     "a write does not see what an earlier one wrote": (
-        "::bigint < ordinal;", "::bigint < 0;", "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
+        "::bigint < ordinal\n", "::bigint < 0\n", "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
     ),
     "a refusal ends the bulk write": (
         "        answers := array_append(answers, voiceflow.answer(write, failed, at));",
@@ -332,8 +332,8 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
 WAITS: dict[str, tuple[str, str, str]] = {
     "a bulk write locks nothing": ("PERFORM voiceflow.lock_bulk(bulk);", "", "a bridge and a journal entry"),
     "puts share their lock": (
-        "put ->> 'group_name', false",
-        "put ->> 'group_name', true",
+        "put ->> 'group', false",
+        "put ->> 'group', true",
         "an opt-out and a journal entry",
     ),
     "conditions lock nothing": (

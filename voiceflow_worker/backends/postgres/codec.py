@@ -1,6 +1,6 @@
 """The form in which the functions of the database take a bulk write, and in which jobs and answers come back.
 
-A bulk write is JSON. A missing text or time is null.
+A bulk write is JSON; its puts, drops and events are those of the port. A missing text or time is null.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import orjson
 
 from voiceflow_worker.backends.postgres.connection import Row
@@ -19,6 +20,7 @@ from voiceflow_worker.backends.record import (
     to_micros,
     to_micros_or_none,
     tombstone_of,
+    unstorable,
 )
 from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import queue_of
@@ -42,7 +44,6 @@ from voiceflow_worker.core.ports.store import (
     Write,
     WriteResult,
 )
-from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name
@@ -54,6 +55,8 @@ JOB = """id, queue, state, due_at, revision, worker_id, urgency, batch_id, desti
 """The columns of a job that `job_of` reads."""
 RECORD = "group_name, value, ends_at, member"
 """The columns of a record that `record_from` reads."""
+_OF_INSERT = ("id", "queue", "urgency", "batch_id", "destination", "unique_key", "valid_until", "body_digest")
+_OF_MOVE = ("state", "due_at", "revision", "worker_id", "active_until")
 _PLAIN = {
     "done": WriteResult(result=Result.DONE),
     "again": WriteResult(result=Result.DONE),
@@ -79,9 +82,9 @@ def plain_bulk(bulk: BulkWrite, writes: Sequence[Write], *, now: datetime, store
     if bulk.guard is not None:
         plain["guard"] = {"server": bulk.guard.server, "known": _plain_same(bulk.guard.known, bulk.writes)}
     try:
-        return orjson.dumps(plain).decode()
-    except TypeError as error:
-        raise InvalidInputError(f"the bulk write has a text that cannot be stored: {error}") from error
+        return msgspec.json.encode(plain).decode()
+    except UnicodeEncodeError as error:
+        raise unstorable(error) from error
 
 
 def _plain_write(write: Write) -> dict[str, Any]:
@@ -89,22 +92,9 @@ def _plain_write(write: Write) -> dict[str, Any]:
     return {
         "queue": queue_of(write.events[0].job_id) if write.events else queue,
         "conditions": [_plain_condition(condition, write) for condition in write.conditions],
-        "puts": [_plain_put(put) for put in write.puts],
-        "drops": [
-            {"namespace": drop.namespace, "group_name": drop.group, "member": drop.member, "value": drop.value}
-            for drop in write.drops
-        ],
-        "events": [
-            {
-                "job_id": event.job_id,
-                "kind": event.kind,
-                "at": event.at,
-                "state": event.state,
-                "revision": event.revision,
-                "post": event.post,
-            }
-            for event in write.events
-        ],
+        "puts": write.puts,
+        "drops": write.drops,
+        "events": write.events,
         "wakes": write.wakes,
         "slot": None if write.slot is None else _plain_slot(write.slot),
         **_plain_change(write),
@@ -118,17 +108,7 @@ def _plain_slot(slot: Slot) -> dict[str, Any]:
 def _plain_change(write: Write) -> dict[str, Any]:
     match write.change:
         case Insert(job, over):
-            row = {
-                **_changing(job),
-                "id": job.id,
-                "queue": job.queue,
-                "urgency": job.urgency,
-                "batch_id": job.batch_id,
-                "destination": job.destination,
-                "unique_key": job.unique_key,
-                "valid_until": job.valid_until,
-                "body_digest": job.body_digest,
-            }
+            row = {name: getattr(job, name) for name in _OF_INSERT} | _changing(job)
             new = {"body": job.body, "numbers": job.numbers, "over": None if over is None else _plain_over(over)}
             return {"kind": "insert", "job": row, **new, **_of_job(job, write)}
         case Edit(revision, job):
@@ -137,7 +117,7 @@ def _plain_change(write: Write) -> dict[str, Any]:
         case Replace(revision, job):
             return {"kind": "replace", "old": revision, "job": _changing(job), **_of_job(job, write)}
         case Delete(job, keep_key_until):
-            left = {"numbers": job.numbers, "tombstone": _plain_tombstone(job, keep_key_until)}
+            left = {"numbers": job.numbers, "tombstone": _tombstone(job, keep_key_until)}
             return {"kind": "delete", "old": job.revision, **left, **_of_job(job, write)}
         case None:
             return {"kind": None}
@@ -154,35 +134,17 @@ def _of_job(job: Job, write: Write) -> dict[str, Any]:
     return {"id": job.id, "batch": job.batch_id, "tally": write.tally}
 
 
-def _plain_tombstone(job: Job, keep_key_until: datetime | None) -> dict[str, Any] | None:
+def _tombstone(job: Job, keep_key_until: datetime | None) -> Put | None:
     if job.unique_key is None or keep_key_until is None:
         return None
     kept = orjson.dumps(tombstone_of(job)).decode()
-    return _plain_put(Put(TOMBSTONE, job.queue, kept, keep_key_until, member=job.unique_key))
+    return Put(TOMBSTONE, job.queue, kept, keep_key_until, member=job.unique_key)
 
 
 def _changing(job: Job) -> dict[str, Any]:
     """The columns of a job that its next version may change."""
-    return {
-        "state": job.state,
-        "due_at": job.due_at,
-        "revision": job.revision,
-        "worker_id": job.worker_id,
-        "active_until": job.active_until,
-        "record": record_of(job),
-        "outcome": outcome_name(job),
-    }
-
-
-def _plain_put(put: Put) -> dict[str, Any]:
-    return {
-        "namespace": put.namespace,
-        "group_name": put.group,
-        "member": put.member,
-        "value": put.value,
-        "ends_at": put.ends_at,
-        "mode": put.mode,
-    }
+    changing = {name: getattr(job, name) for name in _OF_MOVE}
+    return {**changing, "record": record_of(job), "outcome": outcome_name(job)}
 
 
 def _plain_condition(condition: Condition, write: Write) -> dict[str, Any]:

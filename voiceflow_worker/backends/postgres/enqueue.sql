@@ -57,7 +57,7 @@ BEGIN
     FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, ordinal), jsonb_array_elements(write -> 'puts') AS put
     WHERE answers[ordinal] = '"done"' AND NOT EXISTS (
         SELECT FROM voiceflow.records AS r
-        WHERE r.namespace = put ->> 'namespace' AND r.group_name = put ->> 'group_name' AND r.member = put ->> 'member'
+        WHERE r.namespace = put ->> 'namespace' AND r.group_name = put ->> 'group' AND r.member = put ->> 'member'
             AND voiceflow.is_current(r.ends_at, at)
     );
     RETURN to_jsonb(answers);
@@ -72,7 +72,7 @@ DECLARE
     noted jsonb;
 BEGIN
     numbers := ARRAY(SELECT number FROM voiceflow.noted_puts ORDER BY number LIMIT most);
-    PERFORM voiceflow.lock_groups(array_agg(put ->> 'namespace'), array_agg(put ->> 'group_name'), array_agg(false))
+    PERFORM voiceflow.lock_groups(array_agg(put ->> 'namespace'), array_agg(put ->> 'group'), array_agg(false))
     FROM voiceflow.noted_puts WHERE number = ANY (numbers);
     FOR noted IN DELETE FROM voiceflow.noted_puts WHERE number = ANY (numbers) RETURNING put LOOP
         PERFORM voiceflow.put(noted, at);

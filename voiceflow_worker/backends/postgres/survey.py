@@ -16,7 +16,7 @@ from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnava
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of the tables and functions of a store."""
 OLDEST = 13
 _ISOLATION = "read committed"

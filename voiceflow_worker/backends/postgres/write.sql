@@ -59,10 +59,10 @@ DECLARE
     writes CONSTANT jsonb := bulk -> 'writes';
 BEGIN
     PERFORM voiceflow.lock_groups(array_agg(namespace), array_agg(group_name), array_agg(is_shared)) FROM (
-        SELECT put ->> 'namespace', put ->> 'group_name', false
+        SELECT put ->> 'namespace', put ->> 'group', false
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'puts') AS put
         UNION ALL
-        SELECT dropped ->> 'namespace', dropped ->> 'group_name', false
+        SELECT dropped ->> 'namespace', dropped ->> 'group', false
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'drops') AS dropped
         UNION ALL
         SELECT condition ->> 'namespace', group_name, condition ->> 'kind' <> 'most'
@@ -182,11 +182,11 @@ DECLARE
     -- The first write that may change each group. An object, whose names are found quickly: a join could compare all with all.
     changed CONSTANT jsonb := (
         SELECT jsonb_object_agg(name, ordinal) FROM (
-            SELECT part ->> 'namespace' || ' ' || (part ->> 'group_name') AS name, min(ordinal) AS ordinal
+            SELECT part ->> 'namespace' || ' ' || (part ->> 'group') AS name, min(ordinal) AS ordinal
             FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal), LATERAL (
                 SELECT jsonb_array_elements(write -> 'puts') UNION ALL SELECT jsonb_array_elements(write -> 'drops')
                 UNION ALL SELECT write -> 'tombstone'
-                UNION ALL SELECT jsonb_build_object('namespace', 'tombstone', 'group_name', write ->> 'queue')
+                UNION ALL SELECT jsonb_build_object('namespace', 'tombstone', 'group', write ->> 'queue')
                 WHERE write -> 'over' <> 'null'
             ) AS parts (part)
             WHERE part ? 'namespace'
@@ -257,7 +257,7 @@ DECLARE
     mode CONSTANT text := put ->> 'mode';
 BEGIN
     INSERT INTO voiceflow.records AS old VALUES (
-        put ->> 'namespace', put ->> 'group_name', put ->> 'member', put ->> 'value', (put ->> 'ends_at')::timestamptz
+        put ->> 'namespace', put ->> 'group', put ->> 'member', put ->> 'value', (put ->> 'ends_at')::timestamptz
     )
     ON CONFLICT (namespace, group_name, member) DO UPDATE SET
         value = excluded.value,
@@ -276,7 +276,7 @@ CREATE FUNCTION voiceflow.drop_record(dropped jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM voiceflow.records
-    WHERE namespace = dropped ->> 'namespace' AND group_name = dropped ->> 'group_name' AND member = dropped ->> 'member'
+    WHERE namespace = dropped ->> 'namespace' AND group_name = dropped ->> 'group' AND member = dropped ->> 'member'
         AND value = coalesce(dropped ->> 'value', value);
 END;
 $$;
