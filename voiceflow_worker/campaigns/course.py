@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -73,7 +73,7 @@ class CallTimes(NamedTuple):
         return min(closes or _FOREVER, self.valid_until or _FOREVER)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Course:
     """The result of a simulation. `first` and `last` are the times of the first and the last slot.
 
@@ -137,72 +137,43 @@ class CallPlan:
         turn is due again when the window opens again. Each call is assumed to need one attempt. What would leave after
         `LONGEST_COURSE` is left out.
         """
-        later, opens_at = self._later(start)
-        course = Course(later=later, opens_at=opens_at)
-        waiting = [
-            (opens, order, _Group(opens, block, order, times, count))
-            for order, ((block, times), count) in enumerate(self._counts.items())
-            if (opens := times.opens(start)) is not None
-        ]
+        course, step = Course(), timedelta(seconds=1 / rate) if rate is not None else timedelta()
+        waiting: list[tuple[datetime, int, int, CallTimes, int]] = []
+        for order, ((block, times), count) in enumerate(self._counts.items()):
+            if (opens := times.opens(start)) is not None:
+                waiting.append((opens, order, block, times, count))
+            if opens != start:
+                course.later += count
+                course.opens_at = min(filter(None, (course.opens_at, opens)), default=None)
         heapify(waiting)
-        due: list[tuple[int, datetime, int, int, _Group]] = []
-        step = timedelta(seconds=1 / rate) if rate is not None else timedelta()
+        due: list[tuple[int, datetime, int, int, CallTimes, int]] = []
         now = start
         until_at_most = max(start, waiting[0][0] if waiting else start) + LONGEST_COURSE
         while (waiting or due) and now < until_at_most:
             if not due:
                 now = max(now, waiting[0][0])
             while waiting and waiting[0][0] <= now:
-                heappush(due, heappop(waiting)[-1].in_turn())
-            each = due[0][-1]
-            ends = each.times.closes(now)
+                since, order, block, times, calls = heappop(waiting)
+                heappush(due, (-times.priority, since, block, order, times, calls))
+            priority, since, block, order, times, calls = heappop(due)
+            ends = times.closes(now)
             if ends <= now:
-                heappop(due)
-                opens = each.times.opens(now)
-                if opens is None or opens >= (each.times.valid_until or _FOREVER):
-                    course = replace(course, expired=course.expired + each.calls)
+                opens = times.opens(now)
+                if opens is None or opens >= (times.valid_until or _FOREVER):
+                    course.expired += calls
                 else:
-                    heappush(waiting, (opens, each.order, each._replace(due=opens)))
+                    heappush(waiting, (opens, order, block, times, calls))
                 continue
             until = min(ends, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
             # The number of slots between now and `until`.
-            taken = min(each.calls, -((now - until) // step)) if step else each.calls
-            course = replace(
-                course,
-                first=course.first or now,
-                last=now + (taken - 1) * step,
-                at_night=course.at_night + each.times.at_night(now, taken, step),
-                unknown_hour=course.unknown_hour + (taken if each.times.time_zone is None else 0),
-            )
+            taken = min(calls, -((now - until) // step)) if step else calls
+            course.first, course.last = course.first or now, now + (taken - 1) * step
+            course.at_night += times.at_night(now, taken, step)
+            course.unknown_hour += taken if times.time_zone is None else 0
             now += taken * step
-            heappop(due)
-            if taken < each.calls:
-                heappush(due, each._replace(calls=each.calls - taken).in_turn())
+            if taken < calls:
+                heappush(due, (priority, since, block, order, times, calls - taken))
         return course
-
-    def _later(self, start: datetime) -> tuple[int, datetime | None]:
-        """The number of calls that must wait at the start, and the first time at which one of them may ring."""
-        later, first = 0, _FOREVER
-        for (_, times), count in self._counts.items():
-            opens = times.opens(start)
-            if opens is None or opens > start:
-                later += count
-                first = min(first, opens or _FOREVER)
-        return later, None if first == _FOREVER else first
-
-
-class _Group(NamedTuple):
-    """The calls of one block with equal times, and the time at which they are due."""
-
-    due: datetime
-    block: int
-    order: int
-    times: CallTimes
-    calls: int
-
-    def in_turn(self) -> tuple[int, datetime, int, int, _Group]:
-        """The sort key of a due group. Its last element is the group itself."""
-        return -self.times.priority, self.due, self.block, self.order, self
 
 
 def _minute(moment: datetime | None) -> datetime | None:
