@@ -6,6 +6,7 @@ import csv
 import gc
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow
 from voiceflow_worker import CallRequest
-from voiceflow_worker.cli.opening import log_to_stderr
+from voiceflow_worker.cli.opening import calls_logged, log_to_stderr
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.core import tracing
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -94,68 +96,94 @@ def test_what_people_write_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == text + "\n"
 
 
+SECRET = 'QZ"QZ\\QZ'
+
+
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_a_log_line_steers_nothing(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    log_to_stderr(form=form, level="info")
-    structlog.get_logger().warning(f"event {STEERING}", error=f"value {STEERING}\nforged line", more=[STEERING])
-    logging.getLogger("somebody").warning("theirs %s", f"{STEERING}\nforged line")
+def test_a_log_line_steers_nothing_and_shows_no_secret_and_no_value_of_an_exception(
+    capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    def fail(pressed: str) -> None:
+        raise ValueError(f"{len(pressed)} keys, {STEERING}, {SECRET} and amqp://me:QZ@host")
+
+    log_to_stderr(form=form, level="warning", secrets=[SECRET])
+    ours, theirs = structlog.get_logger("voiceflow.worker"), logging.getLogger("somebody")
+    ours.info("below the level")
+    ours.warning(f"event {STEERING}", error=f"{STEERING}\nforged line", url="redis://me:QZ/QZ@host", more=[SECRET])
+    theirs.warning("theirs %s and http://QZ@host", f"{STEERING}\nforged line {SECRET}")
     try:
-        raise ValueError(STEERING)
+        fail("47" + "11")
     except ValueError:
-        structlog.get_logger().exception("a bug")
-        logging.getLogger("somebody").exception("their bug")
-    err = capsys.readouterr().err
+        ours.exception("a bug")
+        theirs.exception("their bug")
+    out, err = capsys.readouterr()
     assert not UNWANTED & set(err)
     assert not any(line.startswith("forged") for line in err.splitlines())
-    assert "owned" in err
+    assert (out, "owned" in err, "4 keys" in err) == ("", True, True)
+    assert not re.search("QZ|4711|below", err), "local variables hold numbers, data and keys pressed"
     if form == "json":
-        assert json.loads(err.splitlines()[0])["error"] == f"value {STEERING}\nforged line"
+        lines = [json.loads(line) for line in err.splitlines()]
+        assert [line["level"] for line in lines] == ["warning", "warning", "error", "error"]
+        assert lines[0]["error"] == f"{STEERING}\nforged line"
+        assert all("timestamp" in line for line in lines)
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_the_steps_of_calls_are_lines_like_others_and_below_the_level_none(
+    capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    fields = {"job": "default.1", "post": None, "seconds": 4.5, "outcome": f"NO ANSWER {STEERING}"}
+    for level in ("info", "warning"):
+        log_to_stderr(form=form, level=level, secrets=["of-calls"])
+        with calls_logged():
+            structlog.get_logger().warning("before")
+            if tracing._Lines.tell is not None:
+                tracing._Lines.tell("an outcome came", {**fields, "session": "s-of-calls"})
+            structlog.get_logger().info("after", **fields, session="s-of-calls")
+    before, came, after, last = capsys.readouterr().err.splitlines()
+    assert "before" in before
+    assert "before" in last
+    assert not UNWANTED & set(came)
+    if form == "console":
+        assert came[27:] == after[27:].replace("after", "an outcome came")
+        assert " post=None seconds=4.5 outcome='NO ANSWER " in came
+    else:
+        assert {**json.loads(after), "event": "", "timestamp": ""} == {**json.loads(came), "event": "", "timestamp": ""}
 
 
 ODD = ["QZ", "QZ/QZ", "QZ@QZ", "QZ%2FQZ", "QZ#QZ", "QZ?QZ", "QZ&QZ=QZ", "QZ[QZ", "QZ QZ", "QZéQZ\u2100QZ"]
 URLS = [
     "redis://me:{}@127.0.0.1:1/0",
-    "redis://:{}@127.0.0.1:1",
     "redis://127.0.0.1:1/0?sentinel_password={}",
-    "redis+sentinel://me:x@127.0.0.1:1/calls?sentinel_password={}&durability=best-effort",
     "redis+cluster://me:{}@127.0.0.1:1,127.0.0.1:2",
     "nosuch://me:{}@host/0?token={}",
     "me:{}@host",
-    "sqlite://me:{}@host/calls.db",
     "sqlite:///calls.db?key={}",
-]
-COMMANDS = [
-    ["config", "show"],
-    ["doctor"],
-    ["status"],
-    ["worker", "--drain"],
 ]
 
 
 # The Redis client leaves streams of connections that it could not make to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("url", URLS)
-def test_the_password_of_a_store_is_shown_nowhere(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+def test_the_password_of_a_store_is_shown_nowhere(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(voiceflow.folder / "state"))
-    # Each address meets two of the forms, and each form an address: opening a Redis that is away takes its time.
-    for place, odd in enumerate((ODD[0], ODD[1 + URLS.index(url)])):
-        commands = COMMANDS if place == 0 else COMMANDS[:1] + COMMANDS[2:3]
+    for place, url in enumerate(URLS):  # opening a Redis that is away takes its time
+        commands = (
+            [["config", "show"], ["doctor"], ["status"], ["worker", "--drain"]] if place % 3 == 0 else [["status"]]
+        )
         for command in commands:
-            monkeypatch.setenv("VOICEFLOW_STORE", url.replace("{}", odd))
-            ended = voiceflow(*command)
-            assert "QZ" not in ended.out + ended.err, (command, odd)
+            store = url.replace("{}", ODD[place + 1])
+            monkeypatch.setenv("VOICEFLOW_STORE", store)
+            ended = [voiceflow(*command)]
             monkeypatch.delenv("VOICEFLOW_STORE")
-            if command == ["status"] and place == 0:
-                ended = voiceflow(*command, "--store", url.replace("{}", odd))
-                assert "QZ" not in ended.out + ended.err, (command, odd, "as an option")
+            if command == ["status"]:
+                ended.append(voiceflow(*command, "--store", store))
+            assert not any("QZ" in each.out + each.err for each in ended), (command, store)
     gc.collect()  # while their warnings are ignored
 
 
-@pytest.mark.parametrize("name", ["BASE_URL", "NOTIFY_URL"])
+@pytest.mark.parametrize("name", ["STORE", "BASE_URL", "NOTIFY_URL"])
 def test_no_key_in_an_address_is_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for url in ("https://me:{}@voice.example.com", "https://{}@voice.example.com", "me:{}@host"):
+    for url in URLS if name == "STORE" else ("https://me:{}@voice.example.com", "https://{}@voice.example.com"):
         for odd in ODD:
             monkeypatch.setenv(f"VOICEFLOW_{name}", url.replace("{}", odd))
             ended = voiceflow("config", "show")
@@ -167,22 +195,6 @@ def test_options_of_a_store_that_are_not_secrets_are_shown(voiceflow: Program, m
     monkeypatch.setenv("VOICEFLOW_STORE", url)
     found = {line["setting"]: line["value"] for line in voiceflow("config", "show", "--json").lines}
     assert found["VOICEFLOW_STORE"] == "redis+sentinel://me:***@s1/calls?***&durability=best-effort"
-
-
-@pytest.mark.parametrize("form", ["console", "json"])
-def test_a_log_hides_secrets_that_somebody_else_logs(capfd: pytest.CaptureFixture[str], form: str) -> None:
-    secret = 'QZ"QZ\\QZ'
-    log_to_stderr(form=form, level="info", secrets=[secret])
-    logging.getLogger("somebody").warning("sent %s to redis://me:QZ@host and http://QZ@host", secret)
-    structlog.get_logger().warning(f"ours {secret}", url="redis://me:QZ/QZ@host", more=[secret, {"a": secret}])
-    try:
-        raise ValueError(f"{secret} and amqp://me:QZ@host")
-    except ValueError:
-        structlog.get_logger().exception("a bug")
-    err = capfd.readouterr().err
-    assert "QZ" not in err
-    if form == "json":
-        assert [json.loads(line)["level"] for line in err.splitlines()] == ["warning", "warning", "error"]
 
 
 def test_the_log_of_a_command_hides_the_secrets_of_its_settings(
@@ -214,38 +226,3 @@ def test_a_command_that_would_send_the_key_unencrypted_ends_before_it(
         assert "QZ" not in ended.out + ended.err
     ended = voiceflow("doctor")
     assert "VOICEFLOW_ALLOW_PLAIN_HTTP" in ended.out
-
-
-def test_json_is_one_object_a_line_for_our_logs_and_those_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:
-    log_to_stderr(form="json", level="info")
-    structlog.get_logger("voiceflow.worker").info("ours", calls=3)
-    logging.getLogger("somebody").warning("theirs: %d", 4)
-    ours, theirs = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (ours["event"], ours["level"], ours["calls"]) == ("ours", "info", 3)
-    assert (theirs["event"], theirs["level"]) == ("theirs: 4", "warning")
-    assert {"timestamp"} <= set(ours) & set(theirs)
-
-
-@pytest.mark.parametrize("form", ["console", "json"])
-def test_an_exception_is_reported_without_the_values_it_met(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    def fail(pressed: str) -> None:
-        raise ZeroDivisionError(f"{len(pressed)} keys")
-
-    log_to_stderr(form=form, level="info")
-    try:
-        fail("47" + "11")
-    except ZeroDivisionError:
-        structlog.get_logger().exception("a bug")
-    err = capsys.readouterr().err
-    assert "ZeroDivisionError: 4 keys" in err
-    assert "4711" not in err, "local variables hold numbers, data and keys pressed"
-
-
-@pytest.mark.parametrize("form", ["console", "json"])
-def test_what_is_below_the_level_is_left_out_and_stdout_is_free(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    log_to_stderr(form=form, level="error")
-    structlog.get_logger().warning("ours")
-    logging.getLogger("somebody").warning("theirs")
-    structlog.get_logger().error("an error of ours")
-    out, err = capsys.readouterr()
-    assert (out, len(err.splitlines()), "an error of ours" in err) == ("", 1, True)
