@@ -21,7 +21,6 @@ from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.api import answers, exchange
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -89,28 +88,6 @@ async def test_a_time_that_is_counted_from_now_is_no_other_campaign() -> None:
         clock.advance(timedelta(days=3))
         again = await start(client, {**CAMPAIGN, **later})
     assert [first.status_code, again.status_code, again.json()["batch_id"]] == [201, 200, "visits"]
-
-
-async def test_many_at_once_with_one_key_start_one_campaign_once(memory: Store) -> None:
-    answers: list[httpx.Response] = []
-    async with program(memory) as client:
-
-        async def ask(words: str) -> None:
-            while True:
-                answer = await start(client, {**CAMPAIGN, "say": words})
-                if answer.status_code not in {409, 429, 503}:
-                    answers.append(answer)
-                    return
-                assert answer.headers["retry-after"]
-                await anyio.sleep(0.05)
-
-        async with anyio.create_task_group() as group:
-            for place in range(8):
-                group.start_soon(ask, ("Hello {{name}}.", "Bye {{name}}.")[place % 2])
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 201, 422, 422, 422, 422]
-    assert [answer.json()["enqueued"] for answer in answers if answer.status_code == 201] == [2]
-    assert await called(memory) == ["+6587654301", "+6587654302"]
-    assert await starts_of(memory, "default") == []
 
 
 @pytest.mark.parametrize("again", [False, True])

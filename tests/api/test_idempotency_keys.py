@@ -63,18 +63,6 @@ async def test_half_a_string_is_no_key(memory: Store, path: str, key: str) -> No
 
 
 @EACH
-async def test_another_body_under_a_key_has_a_code_of_its_own(memory: Store, path: str) -> None:
-    async with program(memory) as client:
-        first, other = await order(client, path, "42"), await order(client, path, '"42"', say="Bye.")
-    problem = other.json()
-    assert (first.status_code, other.status_code) == (201, 422)
-    assert (problem["code"], problem["status"]) == ("idempotency_key_reused", 422)
-    assert problem["type"].endswith("idempotency_key_reused")
-    assert "Retry-After" not in other.headers
-    assert len(await CallQueue(memory).find()) == 1
-
-
-@EACH
 @pytest.mark.parametrize("again", ["42", '"42"'])
 async def test_of_two_requests_at_once_the_second_is_told_to_ask_again(
     memory: Store, path: str, again: str, monkeypatch: pytest.MonkeyPatch
