@@ -250,13 +250,16 @@ ACTIONS: Mapping[str, Action] = {
     "release": Action(
         prepare=staged, act=lambda who, _: ReleaseStaged(operator=who, **MARCH),
         shown_changes=(staged_again, one_more, hold), page="release-staged?queue=default&batch=march",
+        ordered=("POST", f"{BATCH}/resume", {"staged": True}),
     ),
     "discard": Action(
         prepare=staged, act=lambda who, _: DiscardStaged(operator=who, **MARCH),
         shown_changes=(staged_again,), page="discard-staged?queue=default&batch=march",
+        ordered=("POST", f"{BATCH}/cancel", {"staged": True}),
     ),
     "forget": Action(
         prepare=waiting, act=lambda who, _: Forget(operator=who, number=ANA), shown_changes=(waiting,),
+        ordered=("DELETE", f"/v1/people/{ANA}", None),
     ),
     "rate": Action(
         prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", rate=9),
@@ -273,7 +276,7 @@ ACTIONS: Mapping[str, Action] = {
     "redial": Action(
         prepare=busy, act=lambda who, call: Redial(operator=who, call=call), changes=(redial_and_cancel,),
         shown_changes=(listed, hold, hold_the_queue),
-        page="redial?call={call}",
+        page="redial?call={call}", ordered=("POST", f"{CALL}/redial", {}),
     ),
 }  # fmt: skip
 MATRIX = [

@@ -12,15 +12,15 @@ import anyio
 import httpx
 import pytest
 
+from tests.actions.test_confirmations import ACTIONS as CONFIRMED
+from tests.actions.test_confirmations import ANA, CALL, busy, waiting
 from tests.api.clients import program
 from tests.contract.samples import ManualClock
-from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
-from tests.support.flows import flow
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallQueue, SessionStatus, Store, SuppressionList, open_store, read_edit
+from voiceflow_worker import CallQueue, Store, SuppressionList, open_store, read_edit
 from voiceflow_worker.core.audit import AUDIT, entries_on, read_page
 from voiceflow_worker.core.idempotency import NAMED_STARTS
 from voiceflow_worker.core.ports.store import Page
@@ -28,8 +28,6 @@ from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalations import Escalations
 
 pytestmark = pytest.mark.anyio
-
-ANA = "+6587654321"
 
 
 @pytest.fixture
@@ -44,18 +42,6 @@ async def any_store(request: pytest.FixtureRequest, fresh_url: Callable[[str], s
         yield opened
 
 
-async def waiting(store: Store) -> str:
-    return (await CallQueue(store).enqueue(flow(ANA), batch_id="march")).id
-
-
-async def busy(store: Store) -> str:
-    engine = Engine(store, ScriptedVoice())
-    job = await engine.enqueue(ANA, batch_id="march")
-    await engine.send()
-    await engine.summarise(job, SessionStatus.BUSY)
-    return job.id
-
-
 async def doubtful(store: Store) -> str:
     engine = Engine(store, ScriptedVoice(answers=[unknown()]))
     job = await engine.enqueue(ANA)
@@ -63,58 +49,32 @@ async def doubtful(store: Store) -> str:
     return job.id
 
 
-async def held(store: Store) -> str:
-    call = await waiting(store)
-    await CallQueue(store).hold(batch_id="march", reason="lunch")
-    await CallQueue(store).hold(reason="lunch")
-    return call
-
-
-async def listed(store: Store) -> str:
-    await SuppressionList(store).add(ANA)
-    return ""
-
-
-async def staged(store: Store) -> str:
-    await cut_import(store)
-    return ""
-
-
 async def escalated(store: Store) -> str:
     escalation = Escalation.of({"numbers": [ANA], "say": "x", "source": "+6531234567", "voice_profile": "v"})
     return (await Escalations(CallQueue(store)).start(escalation, key="disk")).status.id
 
 
-Prepare = Callable[[Store], Awaitable[str]]
-CALL, BATCH, QUEUE, LIST, ESCALATION = (
-    "/v1/calls/{id}", "/v1/batches/march", "/v1/queues/default", f"/v1/suppression/{ANA}", "/v1/escalations/{id}",
-)  # fmt: skip
-ACTIONS: Mapping[str, tuple[Prepare, str, str, Mapping[str, Any]]] = {
-    "cancel a call": (waiting, "POST", f"{CALL}/cancel", {}),
-    "redial": (busy, "POST", f"{CALL}/redial", {}),
-    "resolve": (doubtful, "POST", f"{CALL}/resolve", {"placed": True, "note": "seen"}),
-    "hold a batch": (waiting, "POST", f"{BATCH}/hold", {}),
-    "resume a batch": (held, "POST", f"{BATCH}/resume", {}),
-    "cancel a batch": (waiting, "POST", f"{BATCH}/cancel", {}),
-    "edit": (waiting, "PATCH", BATCH, {"priority": 4}),
-    "release": (staged, "POST", f"{BATCH}/resume", {"staged": True}),
-    "discard": (staged, "POST", f"{BATCH}/cancel", {"staged": True}),
-    "hold": (waiting, "POST", f"{QUEUE}/hold", {}),
-    "resume": (held, "POST", f"{QUEUE}/resume", {}),
-    "rate": (waiting, "PUT", f"{QUEUE}/rate", {"rate": 5}),
-    "suppress": (waiting, "PUT", LIST, {}),
-    "unsuppress": (listed, "DELETE", LIST, {}),
-    "forget": (waiting, "DELETE", f"/v1/people/{ANA}", {}),
-    "acknowledge": (escalated, "POST", f"{ESCALATION}/acknowledge", {"by": "Li"}),
-    "stop": (escalated, "POST", f"{ESCALATION}/stop", {}),
+async def held(store: Store) -> str:
+    await CallQueue(store).hold(reason="lunch")
+    return await waiting(store)
+
+
+ESCALATION = "/v1/escalations/{call}"
+ACTIONS: Mapping[str, tuple[Callable[[Store], Awaitable[str]], tuple[str, str, Mapping[str, Any] | None]]] = {
+    **{name: (each.prepare, each.ordered) for name, each in CONFIRMED.items() if each.ordered[0]},
+    "resume a queue": (held, CONFIRMED["resume a queue"].ordered),
+    "suppress": (waiting, CONFIRMED["suppress"].ordered),
+    "resolve": (doubtful, ("POST", f"{CALL}/resolve", {"placed": True, "note": "seen"})),
+    "acknowledge": (escalated, ("POST", f"{ESCALATION}/acknowledge", {"by": "Li"})),
+    "stop": (escalated, ("POST", f"{ESCALATION}/stop", {})),
 }
 EACH = pytest.mark.parametrize("name", ACTIONS)
 
 
 async def order(client: httpx.AsyncClient, name: str, subject: str, key: str = "k", **fields: object) -> httpx.Response:
-    _, method, path, body = ACTIONS[name]
-    sent = None if method == "DELETE" else {**body, **fields}
-    return await client.request(method, path.format(id=subject), json=sent, headers={"Idempotency-Key": key})
+    method, path, body = ACTIONS[name][1]
+    sent = None if body is None else {**body, **fields}
+    return await client.request(method, path.format(call=subject), json=sent, headers={"Idempotency-Key": key})
 
 
 @EACH
@@ -140,7 +100,7 @@ async def test_a_key_is_of_one_request_alone(store: Store, name: str) -> None:
         first = await order(client, name, subject)
         logged = await read_page(store)
         others = [await client.post("/v1/queues/default/hold", json={"for": "9m"}, headers={"Idempotency-Key": "k"})]
-        if ACTIONS[name][1] != "DELETE":
+        if ACTIONS[name][1][2] is not None:
             changed = {"rate": 7} if name == "rate" else {"by": "Bo"} if name == "acknowledge" else {"note": "another"}
             others.append(await order(client, name, subject, "k", **changed))
         for other in others:
@@ -188,7 +148,7 @@ async def test_a_request_that_was_cut_anywhere_is_carried_out_once(name: str) ->
             return
 
 
-@pytest.mark.parametrize("name", ["redial", "resume a batch", "hold", "cancel a call"])
+@pytest.mark.parametrize("name", ["redial", "resume", "hold a queue", "cancel a call"])
 async def test_of_two_servers_with_one_request_at_once_one_carries_it_out(any_store: Store, name: str) -> None:
     subject = await ACTIONS[name][0](any_store)
     begun, goes_on, first, done = anyio.Event(), anyio.Event(), list[httpx.Response](), httpx.Response(500)
@@ -216,8 +176,8 @@ async def test_of_two_servers_with_one_request_at_once_one_carries_it_out(any_st
 
 
 NEWER: Mapping[str, tuple[Callable[[CallQueue], Awaitable[object]], Mapping[str, object]]] = {
-    "resume": (lambda queue: queue.hold(reason="the text is wrong"), {"state": "held"}),
-    "hold": (CallQueue.resume, {"state": "open"}),
+    "resume a queue": (lambda queue: queue.hold(reason="the text is wrong"), {"state": "held"}),
+    "hold a queue": (CallQueue.resume, {"state": "open"}),
     "rate": (lambda queue: queue.set_rate(1), {"rate": 1.0}),
     "edit": (lambda queue: queue.edit_batch("march", read_edit({"priority": 9}, now=queue.store.clock.now())), {}),
     "suppress": (lambda queue: SuppressionList(queue.store).remove(ANA), {"status": 409}),
