@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,7 +32,6 @@ from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError, JobError, PhoneNumberError
-from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 pytestmark = pytest.mark.anyio
@@ -69,26 +67,6 @@ async def test_a_batch_without_calls_is_unknown_in_one_wording(mary: Operator) -
             with pytest.raises(UnknownSubjectError, match=r"batch Marhc has no calls in .* did you mean march\?"):
                 await ask()
     assert await gates_of(mary.store, "default") == []
-
-
-async def test_a_hold_that_is_set_while_somebody_resumes_what_is_open_stays(
-    mary: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await waiting(mary.store)
-    resume = Resume(operator=mary, queue="default")
-    seen = (await resume.question()).version
-    at_once = CallQueue.resume
-
-    async def overtaken(queue: CallQueue, **how: Any) -> Gate:
-        monkeypatch.undo()
-        await queue.resume()
-        await queue.hold(reason="the store was rolled back")
-        return await at_once(queue, **how)
-
-    monkeypatch.setattr(CallQueue, "resume", overtaken)
-    with pytest.raises(ChangedSinceError, match=r"has changed since it was shown.*rolled back"):
-        await resume.do(seen)
-    assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was rolled back"]
 
 
 async def test_a_verdict_about_one_post_does_not_settle_the_doubt_about_the_next(

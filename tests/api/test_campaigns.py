@@ -190,6 +190,7 @@ async def test_a_file_is_uploaded_and_its_name_tells_the_format(memory: Store, n
         ({**TABLE, "template": "../../x"}, {}, 422, "it names a file of another computer"),
         ({**TABLE, "say": None, "ivr": "os:system"}, {}, 422, "is not one of the menus: ask"),
         ({**TABLE, "rows": []}, {}, 422, "exclude each other"),
+        ({**TABLE, "say": None, "template": {"callflow": []}}, {}, 422, '"pointer":"/template'),
         ({**TABLE, "priority": 1.5}, {}, 422, "priority"),
         ({**TABLE, "number_column": "Phone"}, {}, 422, "file.csv"),
         (TABLE, {"more": (None, "{}")}, 422, "the form has 2 parts beside the files"),
@@ -199,7 +200,7 @@ async def test_a_file_is_uploaded_and_its_name_tells_the_format(memory: Store, n
         (TABLE, {"definition": (None, "say=Hello")}, 400, "is not JSON"),
         (TABLE, {"definition": (None, "[1]")}, 422, "is not a JSON object"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 async def test_what_is_refused(
     memory: Store, definition: Mapping[str, object], parts: Mapping[str, Any], status: int, why: str

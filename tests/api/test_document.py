@@ -250,6 +250,15 @@ async def test_every_route_is_in_the_document_under_a_name_of_its_own(memory: St
         document = cast("Json", (await client.get("/v1/openapi.json")).json())
     found = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert found == {(each.path, each.method.lower()) for each in OPERATIONS}
+    paths = document["paths"]
+    needed = {path for path in paths if paths[path].get("post", {}).get("requestBody", {}).get("required")}
+    assert needed == {
+        "/v1/calls",
+        "/v1/campaigns",
+        "/v1/escalations",
+        "/v1/calls/{id}/resolve",
+        "/v1/hooks/alertmanager",
+    }
     names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(set(names)) == len(names)
 

@@ -57,6 +57,7 @@ READ: Mapping[str, tuple[bytes, Mapping[str, str], str]] = {
     "infinity": (PLAIN.replace(b"12.5", b"-Infinity"), {}, MESSAGE),
     "a number without end": (PLAIN.replace(b"12.5", b"9" * 5000), {}, MESSAGE),
     "a number beyond all floats": (PLAIN.replace(b"12.5", b"1e999"), {}, MESSAGE),
+    "half a letter": (PLAIN.replace("ö".encode(), b"\\ud83d"), {}, LATIN),
     "a line break in a text": (PLAIN.replace("ö".encode(), b"\n\t"), {}, "J\n\trg"),
     "zeros behind the end": (PLAIN + b"\0\0", {}, MESSAGE),
     "a name twice": (PLAIN.replace(b'"seconds"', b'"seconds": 1, "seconds"'), {}, MESSAGE),

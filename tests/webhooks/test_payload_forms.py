@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.support.engine import Engine
@@ -12,7 +10,7 @@ from tests.webhooks.payload_forms import FORMS, Call, Form, whole
 from tests.webhooks.receiving import Sender, posting, receiver_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 
 pytestmark = pytest.mark.anyio
 
@@ -65,18 +63,6 @@ async def test_the_legs_and_their_quality_are_kept(store: Store) -> None:
     (leg,) = outcome.legs
     assert (leg.seconds, leg.mos, leg.packet_loss_rate, leg.jitter_ms) == (13.0, 4.5, 0.02, 20.0)
     assert (leg.source, leg.destination, leg.status) == ("+6531234567", "+6587654321", "COMPLETED")
-
-
-async def test_half_a_letter_in_a_message_does_not_lose_the_summary(store: Store) -> None:
-    """JSON allows `\\ud83d` alone, and no store does."""
-    job = await submitted(store)
-    event = whole(named(job), sessionStatus="FAILED", errorDetails={"errorCode": -2001, "errorMsg": "cut \ud83d"})
-    async with posting(receiver_of(store).app) as sender:
-        assert (await sender.send(json.dumps(event).encode())).status_code == 200
-    ended = await now(store, job)
-    assert ended.state is JobState.FAILED
-    assert ended.outcome is not None
-    assert ended.outcome.message == "cut \ufffd"
 
 
 @pytest.mark.parametrize(

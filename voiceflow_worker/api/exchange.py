@@ -21,7 +21,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import Operator, OperatorAction, changed_since
 from voiceflow_worker.api.answers import (
@@ -328,21 +328,13 @@ class Asked(Request):
         readable = ("identity",) if is_form else ("identity", "gzip", "x-gzip", "deflate")
         if self.headers.get("content-encoding", "identity").strip().lower() not in readable:
             raise ProblemError(415, f"the body has an encoding that is not read here; read is {' or '.join(readable)}")
-        left = LONGEST_FILE + LONGEST_BODY if is_form else LONGEST_BODY
+        longest = LONGEST_FILE + LONGEST_BODY if is_form else LONGEST_BODY
         length = self.headers.get("content-length", "0")
-        too_long = ProblemError(413, f"the body is longer than {left} bytes")
-        if not length.isdigit() or int(length[:18]) > left:
+        too_long = ProblemError(413, f"the body is longer than {longest} bytes")
+        if not length.isdigit() or int(length[:18]) > longest:
             raise too_long
-
-        async def limited() -> Message:
-            nonlocal left
-            message = await self._receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise too_long
-            return message
-
-        request, limit = Request(self.scope, limited), limits.UPLOAD if is_form else limits.BODY
+        request = Request(self.scope, limits.at_most(self._receive, longest, otherwise=too_long))
+        limit = limits.UPLOAD if is_form else limits.BODY
         try:
             with anyio.fail_after(limit.total_seconds()):
                 if not is_form:
@@ -422,26 +414,14 @@ class Asked(Request):
 
     async def until(self, work: Callable[[], Awaitable[T]], *, within: float) -> T | None:
         """What `work` waits for; None after this time, after an error, or if the server stops or the client leaves."""
-        found: T | None = None
         await self.step_aside()
-        with among(self.desk.waits, self, told=f"{MOST_WAITING} requests wait already; ask again later", after="2"):
-            with anyio.move_on_after(within):
-                async with anyio.create_task_group() as group:
-
-                    async def ends_with(end: Callable[[], Awaitable[object]]) -> None:
-                        await end()
-                        group.cancel_scope.cancel()
-
-                    async def gone() -> None:
-                        while (await self._receive())["type"] != "http.disconnect":
-                            pass
-
-                    group.start_soon(ends_with, gone)
-                    group.start_soon(ends_with, self.desk.stopping.wait)
-                    with suppress(VoiceflowError):  # such as that it was deleted meanwhile: the last look says it
-                        found = await work()
-                    group.cancel_scope.cancel()
-        return found
+        with (
+            among(self.desk.waits, self, told=f"{MOST_WAITING} requests wait already; ask again later", after="2"),
+            anyio.move_on_after(within),
+            suppress(VoiceflowError),  # such as that it was deleted meanwhile: the last look says it
+        ):
+            return await limits.while_connected(self._receive, work, self.desk.stopping.wait)
+        return None
 
 
 _CROWDED = "too many requests at once; try again in a moment"

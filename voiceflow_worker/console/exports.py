@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import anyio
@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
+from voiceflow_worker.asgi import limits
 from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
@@ -41,8 +42,6 @@ _FORMS = {
     "csv": "text/csv; charset=utf-8",
 }
 _PIECE = 65_536
-
-Result = TypeVar("Result")
 
 _log = structlog.get_logger("voiceflow.console")
 
@@ -80,7 +79,7 @@ class ReportExports:
             what = "Another report is being written. Try again in a minute."
             return problem(503, "Not now", what, headers={"Retry-After": "60"})
         try:
-            file = await _while_connected(receive, lambda: self._written(kind, queue, batch, held))
+            file = await limits.while_connected(receive, lambda: self._written(kind, queue, batch, held))
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
         except OSError as error:
@@ -111,28 +110,6 @@ async def _write(store: Store, files: ReportFiles, queue: str, batch: str) -> No
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
     while piece := await run_sync(file.read, _PIECE):
         yield piece
-
-
-async def _while_connected(receive: Receive, work: Callable[[], Awaitable[Result]]) -> Result | None:
-    """Run `work`, and return its result. If the browser disconnects, cancel the work and return None."""
-    done: list[Result] = []
-    failed: list[Exception] = []
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch)
-        try:
-            done.append(await work())
-        except Exception as error:  # noqa: BLE001 - raised below: a task group would wrap it
-            failed.append(error)
-        tasks.cancel_scope.cancel()
-    if failed:
-        raise failed[0]
-    return done[0] if done else None
 
 
 def _file_name(batch: str, kind: str) -> str:

@@ -20,8 +20,9 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
+from voiceflow_worker.asgi.limits import at_most
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
@@ -201,18 +202,8 @@ class PageForm:
 
 async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm:
     """Read the form in the body of a request, of at most `longest` bytes. Raises FormRefusedError."""
-    left = longest
-
-    async def limited() -> Message:
-        nonlocal left
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0:
-            raise FormRefusedError(
-                f"the form with its files is longer than {longest:,} bytes; split the file, or use the command"
-            )
-        return message
-
+    too_long = f"the form with its files is longer than {longest:,} bytes; split the file, or use the command"
+    limited = at_most(receive, longest, otherwise=FormRefusedError(too_long))
     if _charset(Headers(scope=scope)) not in {b"utf-8", b"utf8"}:
         raise FormRefusedError("the form is not in UTF-8, as the forms of this console are; open the page again")
     try:

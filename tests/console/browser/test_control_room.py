@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.console.browser.reader import PHONE, Reader
@@ -19,11 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy
 CALLS = 3000
 """More than ring before the slowest machine has held and cancelled them."""
 BATCH = "/ui/batches/campaign?queue=default"
-
-
-def call_with(on: Stage, destination: str) -> str:
-    (call,) = on.calls("--number", destination)
-    return str(call["id"])
 
 
 def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reader: Reader) -> None:
@@ -70,36 +64,6 @@ def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reade
     assert sum(on.states().values()) == CALLS
     assert len(on.rang()) == len(set(on.rang()))
     assert "moved (by Mary Tan)" in on.calls("--state", "cancelled")[0]["reason"]
-    assert reader.console() == []
-
-
-def test_a_doubt_is_resolved_and_a_call_redialled(on: Stage, reader: Reader) -> None:
-    doubtful, busy = "+6580000000", "+6580000001"
-    on.order("faults", {"fault": "reset", "destination": doubtful})
-    on.order("script", {"destination": doubtful, "drop": True})
-    on.order("script", {"destination": busy, "outcome": "BUSY", "times": 1})
-    on.order("script", {"destination": busy, "outcome": "COMPLETED"})
-    on.campaign(2)
-    reader.sign_in(on.receiver)
-    with on.worker():
-        wait_until(lambda: on.states() == {"in_doubt": 1, "unreached": 1}, lambda: f"a doubt, not {on.states()}")
-        reader.open(f"{on.receiver}/ui/doubts")
-        reader.sees(doubtful, "1 in doubt", "Select all of this page")
-        reader.driver.find_element(By.CSS_SELECTOR, "[data-all] input").click()
-        reader.press("Resolve the ticked calls")
-        reader.sees(f"Resolve the call to {doubtful}, which is in doubt?", "phone rings. If you are wrong")
-        reader.driver.find_element(By.CSS_SELECTOR, "input[value=placed]").click()
-        reader.fill(note="seen in the portal")
-        reader.press("Resolve")
-        reader.sees("1 call resolved as placed", "seen in the portal (by Mary Tan)")
-
-        reader.open(f"{on.receiver}/ui/calls/{call_with(on, busy)}")
-        reader.link("Call again").click()
-        reader.sees(f"{busy} rings again")
-        reader.press("Call again")
-        reader.sees(f"{busy} will be called again", "called again by Mary Tan")
-        wait_until(lambda: on.states() == {"accepted": 1, "completed": 1}, lambda: f"an answer, not {on.states()}")
-    assert sorted(on.rang()) == [doubtful, busy, busy]
     assert reader.console() == []
 
 
