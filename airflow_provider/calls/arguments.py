@@ -1,14 +1,17 @@
-"""The arguments of operators and notifiers that are fields, from the definition of the fields."""
+"""The arguments of operators and notifiers: those that are fields, and what rendering may have made of them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
+from voiceflow_worker import CallFlow, InvalidInputError
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.model.text.json_text import read_strict_json
 
 Init = Callable[..., None]
 
@@ -40,3 +43,51 @@ def taking(of: Of, *, without: Collection[str] = (), **defaults: object) -> Call
         return construct
 
     return with_fields
+
+
+_NONE = re.compile(r"(?<!\w)None(?!\w|\s+of\b)")
+"""The word None, as Python writes a missing value. `None of` may begin a sentence."""
+
+
+def has_none(text: str) -> bool:
+    """Return whether a text has the word None."""
+    return _NONE.search(text) is not None
+
+
+def refuse_number(name: str, value: object) -> None:
+    """Raise InvalidInputError for a number where a text is expected, alone or in a list."""
+    for each in cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,):
+        if isinstance(each, int | float):
+            raise InvalidInputError(
+                f"{name} is {each!r}, a number and not a text: with render_template_as_native_obj every text of "
+                "digits becomes a number, which has lost its plus and cannot be read with certainty. Put quotes around "
+                "what the text has, as in \"'{{ params.number }}'\" and \"'+4722334455'\""
+            )
+
+
+def refuse_none(name: str, value: object) -> None:
+    """Raise InvalidInputError if a text, or a text anywhere in a body, has the word None: a value was missing there."""
+    if isinstance(value, str):
+        if has_none(value):
+            raise InvalidInputError(
+                f"{name} is {value[:200]!r}: a template has rendered a missing value to None. Give the value, "
+                "or a default ({{ name or 'customer' }}); if the word is meant, write it as none"
+            )
+    elif isinstance(value, Mapping):
+        for key, inner in cast("Mapping[object, object]", value).items():
+            refuse_none(f"{name}.{key}", inner)
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
+        for place, inner in enumerate(cast("Sequence[object]", value)):
+            refuse_none(f"{name}[{place}]", inner)
+
+
+def read_flow(flow: object) -> object:
+    """The 8x8 body of a CallFlow, or of a JSON text. Raises InvalidInputError."""
+    if isinstance(flow, CallFlow):
+        return flow.to_body()
+    if not isinstance(flow, str):
+        return flow
+    try:
+        return read_strict_json(flow)
+    except ValueError as error:
+        raise InvalidInputError(f"flow is not JSON: {error}") from None

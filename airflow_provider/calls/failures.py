@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import cast
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -146,39 +144,3 @@ def judge(jobs: Sequence[Job], *, fail_on: Sequence[str], store: str) -> None:
         if found:
             more = f" (This is the first of {len(found)} such calls, out of {len(jobs)}.)" if len(found) > 1 else ""
             raise error(message(found[0], store=store) + more)
-
-
-_NONE = re.compile(r"(?<!\w)None(?!\w|\s+of\b)")
-"""The word None, as Python writes a missing value. `None of` may begin a sentence."""
-
-
-def has_none(text: str) -> bool:
-    """Return whether a text has the word None."""
-    return _NONE.search(text) is not None
-
-
-def refuse_number(name: str, value: object) -> None:
-    """Raise InvalidInputError for a number where a text is expected, alone or in a list."""
-    for each in cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,):
-        if isinstance(each, int | float):
-            raise InvalidInputError(
-                f"{name} is {each!r}, a number and not a text: with render_template_as_native_obj every text of "
-                "digits becomes a number, which has lost its plus and cannot be read with certainty. Put quotes around "
-                "what the text has, as in \"'{{ params.number }}'\" and \"'+4722334455'\""
-            )
-
-
-def refuse_none(name: str, value: object) -> None:
-    """Raise InvalidInputError if a text, or a text anywhere in a body, has the word None: a value was missing there."""
-    if isinstance(value, str):
-        if has_none(value):
-            raise InvalidInputError(
-                f"{name} is {value[:200]!r}: a template has rendered a missing value to None. Give the value, "
-                "or a default ({{ name or 'customer' }}); if the word is meant, write it as none"
-            )
-    elif isinstance(value, Mapping):
-        for key, inner in cast("Mapping[object, object]", value).items():
-            refuse_none(f"{name}.{key}", inner)
-    elif isinstance(value, Sequence) and not isinstance(value, bytes):
-        for place, inner in enumerate(cast("Sequence[object]", value)):
-            refuse_none(f"{name}[{place}]", inner)

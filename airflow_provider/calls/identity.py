@@ -7,16 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
-
-LONGEST_BATCH = 50
-"""The largest number of characters in a `clientBatchId` (8x8 callflows guide)."""
-_CLEARS = (
-    "airflow_max_tries", "airflow_tries_before", "airflow_clear_number", "airflow_loop_trajectory",
-    "airflow_loop_region",
-)  # fmt: skip
-"""Data of a call that tell how often its task instance had been cleared when the call was enqueued."""
-_ONCE_PER = "airflow_once_per"
+from typing import Any
 
 
 class OncePer(StrEnum):
@@ -37,9 +28,9 @@ class TaskIdentity:
     counts the clears of the DAG run; only a clear can give an instance another index. The key has no `try_number`, no
     id of a try (`ti.id`) and no logical date, because these change between tries or may be undefined.
 
-    In a task loop (Airflow 3.4), each iteration is an instance of its own, with the number `loop_index`. A clear of
-    later iterations forks the loop, which runs them again: `loop_trajectory` grows, or at least `loop_region` is
-    another, and `max_tries` begins again.
+    In a task loop (Airflow 3.4), each iteration is an instance of its own. `loop` has its number, its trajectory, and
+    its region. A clear of later iterations forks the loop, which runs them again: the trajectory grows, or at least
+    the region is another, and `max_tries` begins again.
 
     `once_per` is an option of the task: see `OncePer`.
     """
@@ -51,9 +42,7 @@ class TaskIdentity:
     max_tries: int = 0
     tries_before: int = 0
     clear_number: int = 0
-    loop_index: int | None = None
-    loop_trajectory: int = 1
-    loop_region: str = ""
+    loop: tuple[int, int, str] | None = None
     once_per: OncePer = OncePer.RUN
 
     @property
@@ -65,11 +54,9 @@ class TaskIdentity:
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> TaskIdentity:
         """Return the identity of the task instance that runs in this Airflow context."""
-        ti = context["ti"]
-        map_index = getattr(ti, "map_index", -1)
-        loop = context.get("loop")
-        index, trajectory, region = (_part(loop, name) for name in ("index", "trajectory", "region_id"))
+        ti, loop = context["ti"], context.get("loop")
         max_tries = getattr(ti, "max_tries", 0) or 0
+        map_index = getattr(ti, "map_index", None)
         return cls(
             dag_id=ti.dag_id,
             run_id=ti.run_id,
@@ -78,9 +65,7 @@ class TaskIdentity:
             max_tries=max_tries,
             tries_before=max_tries - (getattr(context.get("task"), "retries", 0) or 0),
             clear_number=getattr(context.get("dag_run"), "clear_number", 0) or 0,
-            loop_index=index if isinstance(index, int) else None,
-            loop_trajectory=trajectory if isinstance(trajectory, int) else 1,
-            loop_region="" if region is None else str(region),
+            loop=None if loop is None else (loop.index, loop.trajectory, loop.region_id),
         )
 
     @property
@@ -102,18 +87,11 @@ class TaskIdentity:
         return digest(*self._task)[:40]
 
     def batch_id(self) -> str:
-        """Return a readable id for the batch with the calls of this instance."""
-        return f"{self.dag_id[:16]}.{self.task_id[:16]}.{digest(*self._task, self.map_index, 'batch')[:16]}"[
-            :LONGEST_BATCH
-        ]
+        """Return a readable id for the batch with the calls of this instance: at most 50 characters, as 8x8 allows."""
+        return f"{self.dag_id[:16]}.{self.task_id[:16]}.{digest(*self._task, self.map_index, 'batch')[:16]}"
 
     def data(self) -> dict[str, object]:
         """Return the identity as data of a call, for reports, menus and later tries."""
-        loop = {
-            "airflow_loop_index": self.loop_index,
-            "airflow_loop_trajectory": self.loop_trajectory,
-            "airflow_loop_region": self.loop_region,
-        }
         return {
             "airflow_dag_id": self.dag_id,
             "airflow_run_id": self.run_id,
@@ -122,42 +100,32 @@ class TaskIdentity:
             "airflow_max_tries": self.max_tries,
             "airflow_tries_before": self.tries_before,
             "airflow_clear_number": self.clear_number,
-            _ONCE_PER: self.once_per.value,
-            **({} if self.loop_index is None else loop),
+            "airflow_once_per": self.once_per.value,
+            **({} if self.loop is None else {"airflow_loop": list(self.loop)}),
         }
 
     def owns(self, data: Mapping[str, object] | None) -> bool:
         """Return whether a try of this instance enqueued the call with this data."""
-        if data is None:
-            return False
-        mine = {name: value for name, value in self.data().items() if name not in {*_CLEARS, _ONCE_PER}}
-        return mine.items() <= data.items() and data.get("airflow_loop_index") == self.loop_index
+        return self._agrees(data, "dag_id", "run_id", "task_id", "map_index") and self._iteration(data) == (
+            None if self.loop is None else self.loop[0]
+        )
 
-    def own_data(self) -> Mapping[str, object]:
-        """Return the part of the data that all calls have which are found by this task's keys."""
-        run = {} if self.once_per is OncePer.DAG else {"airflow_run_id": self.run_id}
-        return {
-            "airflow_dag_id": self.dag_id,
-            **run,
-            "airflow_task_id": self.task_id,
-            _ONCE_PER: self.once_per.value,
-        }
+    def finds(self, data: Mapping[str, object] | None) -> bool:
+        """Return whether this task's keys find the call with this data."""
+        run = () if self.once_per is OncePer.DAG else ("run_id",)
+        return self._agrees(data, "dag_id", *run, "task_id", "once_per")
 
     def is_of_other_run(self, data: Mapping[str, object] | None) -> bool:
         """Return whether another run of the DAG enqueued the call with this data."""
-        found = data or {}
-        return found.get("airflow_dag_id") == self.dag_id and found.get("airflow_run_id") != self.run_id
+        return self._agrees(data, "dag_id") and not self._agrees(data, "run_id")
 
     def is_under_other_keys(self, data: Mapping[str, object] | None) -> bool:
         """Return whether another run of the DAG enqueued the call with this data, or this task with another option.
 
         This task's keys do not find such a call.
         """
-        found = data or {}
-        if self.own_data().items() <= found.items():
-            return False
-        is_mine = found.get("airflow_dag_id") == self.dag_id and found.get("airflow_task_id") == self.task_id
-        return is_mine or self.is_of_other_run(data)
+        is_mine = self._agrees(data, "dag_id", "task_id")
+        return not self.finds(data) and (is_mine or self.is_of_other_run(data))
 
     def is_sibling_of(self, data: Mapping[str, object] | None) -> bool:
         """Return whether another instance of the same expansion enqueued the task's call with this data."""
@@ -169,12 +137,10 @@ class TaskIdentity:
         """Return whether a user has cleared this instance since the task enqueued the call with this data."""
         if self.is_of_other_run(data):
             return False
-        tries, before, clears, trajectory, region = ((data or {}).get(name) for name in _CLEARS)
-        if self.loop_index is not None and isinstance(trajectory, int):
-            if self.loop_trajectory != trajectory:
-                return self.loop_trajectory > trajectory
-            if region and self.loop_region and region != self.loop_region:
-                return True
+        found: Mapping[str, Any] = data or {}
+        if self.loop is not None and (then := found.get("airflow_loop")) and tuple(then[1:]) != self.loop[1:]:
+            return bool(self.loop[1] >= then[1])
+        tries, before, clears = (found.get(f"airflow_{name}") for name in ("max_tries", "tries_before", "clear_number"))
         run_was_cleared = isinstance(clears, int) and self.clear_number > clears
         # A new version of the DAG may have other `retries`, without a clear.
         is_moved = run_was_cleared and isinstance(before, int) and self.tries_before != before
@@ -184,37 +150,36 @@ class TaskIdentity:
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as an argument of a trigger."""
-        loop = {} if self.loop_index is None else {"loop_index": self.loop_index}
-        return {
-            "dag_id": self.dag_id,
-            "run_id": self.run_id,
-            "task_id": self.task_id,
-            "map_index": self.map_index,
-            **loop,
-        }
+        loop = {} if self.loop is None else {"loop": list(self.loop)}
+        return {name: getattr(self, name) for name in ("dag_id", "run_id", "task_id", "map_index")} | loop
+
+    def _agrees(self, data: Mapping[str, object] | None, *names: str) -> bool:
+        """Return whether the call with this data has these parts of the identity."""
+        mine, found = self.data(), data or {}
+        return all(found.get(f"airflow_{name}") == mine[f"airflow_{name}"] for name in names)
+
+    @staticmethod
+    def _iteration(data: Mapping[str, Any] | None) -> object:
+        return ((data or {}).get("airflow_loop") or [None])[0]
 
     @property
     def _task(self) -> tuple[object, ...]:
-        loop = () if self.loop_index is None else (("loop", self.loop_index),)
+        loop = () if self.loop is None else (("loop", self.loop[0]),)
         return self.dag_id, self.run_id, self.task_id, *loop
 
-    @property
-    def occasion(self) -> tuple[object, ...]:
-        """The parts that tell the tries of this instance from all others; the number of the try is not among them."""
-        fork = () if self.loop_index is None else ((self.loop_trajectory, self.loop_region),)
-        return *self._task, self.map_index, *fork
+    def occasion(self, *, together: bool = False) -> tuple[object, ...]:
+        """Return what tells the tries of this instance, or of all instances `together`, from those of others.
+
+        The number of the try is not part of it.
+        """
+        index = () if together else (self.map_index,)
+        fork = () if self.loop is None else self.loop[1:]
+        return *self._task, *index, *fork
 
     def __str__(self) -> str:
         index = f"[{self.map_index}]" if self.is_mapped else ""
-        loop = "" if self.loop_index is None else f", iteration {self.loop_index},"
+        loop = "" if self.loop is None else f", iteration {self.loop[0]},"
         return f"{self.dag_id}.{self.task_id}{index}{loop} of run {self.run_id}"
-
-
-def _part(loop: object, name: str) -> object:
-    """Return a field of the loop in a context, which is an object or a mapping."""
-    if isinstance(loop, Mapping):
-        return cast("Mapping[str, object]", loop).get(name)
-    return getattr(loop, name, None)
 
 
 def digest(*parts: object) -> str:

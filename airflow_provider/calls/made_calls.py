@@ -1,14 +1,18 @@
-"""The cancellation of a task's calls when it is stopped, and what a later try does with them."""
+"""The calls that a task has made: their cancellation when it is stopped, and what each is to a later try."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
 
+from airflow_provider.calls.arguments import has_none
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError
+from voiceflow_worker.campaigns.calls.options import CallAgain, states_of
+from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.types import Actor
 
@@ -17,6 +21,7 @@ STOPPED_BY_AIRFLOW = "Airflow stopped its task"
 MOVED = "its Airflow task makes it again in another batch"
 _OURS = frozenset({STOPPED_BY_AIRFLOW, MOVED})
 RESUMED = "its Airflow task goes on with the redial that it had cancelled"
+UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +30,103 @@ TOGETHER = 200
 """The largest number of redials that are requested at the same time."""
 
 
-class CancelledByTaskError(VoiceflowError):
-    """Raised when another try of the task cancelled the call that this try waits for."""
+class CallsChangedError(VoiceflowError):
+    """Raised when the task's calls were changed by another try or instance at the same time. A retry can succeed."""
+
+
+class OnClear(StrEnum):
+    """The behaviour of a task that a user clears after its call has ended."""
+
+    SAME_CALL = "same_call"
+    """The task shows the outcome of the earlier call."""
+    CALL_AGAIN = "call_again"
+    """The task calls again, once per clear."""
+
+
+class TaskOrders:
+    """The orders of a task instance: a call of an earlier try stands, whatever the task says by then.
+
+    A call that certainly rang nobody's phone is made again in three cases: a task cancelled it when it was stopped,
+    `again` names its state, or a user cleared the task since. (A clear makes a call that a person cancelled only if it
+    is the only call of its task.) If the task calls once in all runs, the call of another run is made again only if it
+    was not sent and no person cancelled it. With CALL_AGAIN, a clear also makes a call again that has ended, but never
+    one in doubt. The instances of a mapped task share a call to a number if they say the same.
+
+    `on_clear` is for a task with one call. A campaign has None, and its `batch_id`.
+    """
+
+    other = (
+        "another instance of this task calls the number of this row with a different text; give each row a unique_key"
+    )
+
+    def __init__(
+        self,
+        identity: TaskIdentity,
+        *,
+        again: CallAgain = False,
+        on_clear: OnClear | None = None,
+        batch_id: str | None = None,
+    ) -> None:
+        self._identity = identity
+        self._again = states_of(again)
+        self._on_clear = on_clear
+        self._batch_id = batch_id
+        self.stopped: dict[str, Job] = {}
+        """The calls that were met whose redial a task cancelled, by id. The redial goes on."""
+        self.elsewhere: set[str] = set()
+        """The waiting calls that were met in the batch of an instance that had another index before a clear, by id."""
+        self.differing: set[str] = set()
+        """The calls that were met which say something else than their rows do now, by id."""
+
+    def key(self, called: str, place: int) -> str:
+        """Return the unique key of a row."""
+        return self._identity.call_key(called, place)
+
+    def match(self, owner: Job, digest: str) -> KeyMatch:
+        """Return whether this call stands for a row or a task with its key."""
+        if self._is_again(owner):
+            return KeyMatch.AGAIN
+        if self._identity.is_of_other_run(owner.data):
+            return KeyMatch.SAME
+        is_siblings = self._identity.is_sibling_of(owner.data)
+        if owner.body_digest != digest:
+            if is_siblings:
+                return KeyMatch.OTHER
+            self.differing.add(owner.id)
+        if _lost_redial(owner):
+            self.stopped[owner.id] = owner
+        is_waiting = owner.state in UNSENT and owner.attempt == 0
+        if self._batch_id is not None and is_waiting and not is_siblings and not self._is_here(owner):
+            self.elsewhere.add(owner.id)
+        return KeyMatch.SAME
+
+    def is_own(self, job: Job) -> bool:
+        """Return whether the keys of this task find this call."""
+        return self._identity.finds(job.data)
+
+    def problems(self, row: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+        """Return the columns whose text has the word None."""
+        return [
+            (str(name), f"has the word None ({value!r}): a value was missing")
+            for name, value in row.items()
+            if isinstance(value, str) and has_none(value)
+        ]
+
+    def _is_again(self, job: Job) -> bool:
+        is_silent = never_rang(job)
+        if was_cancelled_by_task(job) or (is_silent and job.state in self._again):
+            return True
+        if self._identity.is_of_other_run(job.data):
+            return is_silent and job.state is not JobState.CANCELLED
+        if not self._identity.was_cleared_since(job.data):
+            return False
+        if is_silent:
+            return self._on_clear is not None or job.state is not JobState.CANCELLED
+        return self._on_clear is OnClear.CALL_AGAIN and job.state.is_final
+
+    def _is_here(self, job: Job) -> bool:
+        is_mine = self._batch_id == self._identity.batch_id() or self._identity.owns(job.data)
+        return is_mine and job.batch_id == self._batch_id
 
 
 def was_cancelled_by_task(job: Job) -> bool:
@@ -34,7 +134,16 @@ def was_cancelled_by_task(job: Job) -> bool:
     return job.state is JobState.CANCELLED and job.reason in _OURS and never_rang(job)
 
 
-def lost_redial(job: Job) -> bool:
+def refuse_cancelled(job: Job) -> None:
+    """Raise CallsChangedError if a task cancelled this call."""
+    if was_cancelled_by_task(job):
+        raise CallsChangedError(
+            f"call {job.id} to {job.number} was cancelled ({job.reason}) while this task waited for it. Nobody "
+            "was called. A retry makes a new call"
+        )
+
+
+def _lost_redial(job: Job) -> bool:
     """Return whether a task cancelled the redial that this call waited for. An earlier POST may have rung."""
     is_ended = job.state in {JobState.CANCELLED, JobState.UNREACHED}
     return is_ended and job.reason in _OURS and not never_rang(job) and bool(job.posts)
@@ -47,9 +156,8 @@ async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
     """
 
     async def resumed(job: Job) -> Job | None:
-        last = job.last_post
-        outcome = None if last is None else last.outcome
-        ended = None if last is None else (outcome.ended_at if outcome is not None else None) or last.answered_at
+        post = job.posts[-1]
+        ended = (post.outcome.ended_at if post.outcome is not None else None) or post.answered_at
         due = None if ended is None or job.redial is None or job.place else ended + job.redial.wait(job.outcome_status)
         try:
             return await acting_on(queue, job).redial(
@@ -69,72 +177,44 @@ async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
     return going
 
 
-def refuse_cancelled(job: Job) -> None:
-    """Raise CancelledByTaskError if a task cancelled this call."""
-    if was_cancelled_by_task(job):
-        raise CancelledByTaskError(
-            f"call {job.id} to {job.number} was cancelled ({job.reason}) while this task waited for it. Nobody "
-            "was called. A retry makes a new call"
-        )
-
-
-async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> list[str]:
-    """Cancel those of the calls that have not been sent, and return the ids of the cancelled calls."""
+async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> int:
+    """Cancel those of the calls that have not been sent, and return their number."""
     if not job_ids:
-        return []
-    return await acting_on(queue, await queue.get(job_ids[0])).cancel_many(job_ids, reason=reason)
+        return 0
+    return len(await acting_on(queue, await queue.get(job_ids[0])).cancel_many(job_ids, reason=reason))
 
 
-def acting_on(queue: CallQueue, job: Job) -> CallQueue:
-    """Return the queue for an action of the task instance that made this call: the audit log has its DAG and run."""
-    data = job.data or {}
-    named = [f"{word} {data[name]}" for name, word in _ACTOR.items() if data.get(name) is not None]
-    by = Actor(on="Airflow", login=", ".join(named) or None)
-    return CallQueue(queue.store, queue.name, policy=queue.policy, by=by)
+async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> int:
+    """Cancel the unsent calls of a stopped task instance in these batches, which stay open for the next try."""
+    return await cancel_calls(queue, await unsent_ids(queue, batch_ids, identity), reason=STOPPED_BY_AIRFLOW)
 
 
-_ACTOR = {"airflow_dag_id": "DAG", "airflow_run_id": "run", "airflow_task_id": "task"}
-
-
-async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
-    """Return the ids of a task instance's unsent calls in these batches; of all unsent calls if `identity` is None.
+async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> list[str]:
+    """Return the ids of a task instance's unsent calls in these batches.
 
     All calls in the batch that is named after the task instance belong to this instance.
     """
     return [
         job.id
         for batch_id in batch_ids
-        async for job in calls_of_batch(queue, batch_id, {JobState.QUEUED, JobState.LEASED})
-        if identity is None or batch_id == identity.batch_id() or identity.owns(job.data)
+        async for job in calls_of_batch(queue, batch_id, UNSENT)
+        if batch_id == identity.batch_id() or identity.owns(job.data)
     ]
 
 
-async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> int:
-    """Cancel the unsent calls of a stopped task instance in these batches, and return their number.
-
-    Without an `identity`, all unsent calls in the batches are cancelled. The batches stay open for the next try.
-    """
-    return len(await cancel_calls(queue, await unsent_ids(queue, batch_ids, identity), reason=STOPPED_BY_AIRFLOW))
-
-
-async def count_cancelled(queue: CallQueue, batch_id: str) -> int:
-    """Return the number of calls in a batch that were cancelled by tasks."""
-    return sum([was_cancelled_by_task(job) async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED})])
-
-
-async def calls_of_batch(
-    queue: CallQueue, batch_id: str, states: Collection[JobState] | None = None
-) -> AsyncIterator[Job]:
-    """Yield the calls of a batch, or only those in `states`. The store is read in pages."""
+async def calls_of_batch(queue: CallQueue, batch_id: str, states: Collection[JobState]) -> AsyncIterator[Job]:
+    """Yield the calls of a batch that are in `states`. The store is read in pages."""
     after: str | None = None
-    while True:
-        found = await queue.find(states=states, batch_id=batch_id, after=after, limit=PAGE)
+    while found := await queue.find(states=states, batch_id=batch_id, after=after, limit=PAGE):
         for job in found:
             yield job
-        if len(found) < PAGE:
-            return
         after = found[-1].id
 
 
-class CallsChangedError(VoiceflowError):
-    """Raised when the task's calls were changed by another try or instance at the same time. A retry can succeed."""
+def acting_on(queue: CallQueue, job: Job) -> CallQueue:
+    """Return the queue for an action of the task instance that made this call: the audit log has its DAG and run."""
+    data = job.data or {}
+    words = {"airflow_dag_id": "DAG", "airflow_run_id": "run", "airflow_task_id": "task"}
+    named = [f"{word} {data[name]}" for name, word in words.items() if data.get(name) is not None]
+    by = Actor(on="Airflow", login=", ".join(named) or None)
+    return CallQueue(queue.store, queue.name, policy=queue.policy, by=by)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
+from airflow.sdk import BaseHook, conf
 from anyio import to_thread
 
-from voiceflow_worker import CallQueue, load_settings, open_store
-from voiceflow_worker.errors import SettingsError
+from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError, load_settings, open_store
+from voiceflow_worker.errors import RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.model.text.json_text import read_strict_json
 
 if TYPE_CHECKING:
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 
     from voiceflow_worker import Settings, Store, VoiceClient
 
+log = logging.getLogger(__name__)
+
 DEFAULT_CONNECTION = "voiceflow_default"
+ONE_HOST = "LocalExecutor"
+"""The executor that runs all tasks on one host. Others (Celery, Kubernetes, Edge, batch) may use several hosts."""
 
 _OWN_EXTRAS = frozenset({"ui_url", "allow_local_store"})
 """Fields of the connection's extra that the provider reads itself. All other fields are settings of the library."""
@@ -68,10 +74,11 @@ class VoiceFlowHook(BaseHook):
         self.settings()
         return str(self._own.get("ui_url") or "").strip().rstrip("/") or None
 
-    def allows_local_store(self) -> bool:
-        """Return whether the connection declares that all workers share the store file."""
-        self.settings()
-        return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
+    def require_lasting_store(self) -> None:
+        """Raise InvalidInputError if the next try of a task might be unable to read the store."""
+        store = self.store_url()
+        allowed = str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
+        require_lasting(store, executor=conf.get("core", "executor", fallback="") or "", allowed=allowed)
 
     def _read(self, connection: Connection) -> Settings:
         given = {name: value for name, value in self._extra(connection).items() if value not in (None, "")}
@@ -101,19 +108,17 @@ class VoiceFlowHook(BaseHook):
 
     def _extra(self, connection: Connection) -> dict[str, Any]:
         """Return the extra. Raises SettingsError for a text that is not a JSON object: its store would be lost."""
-        text = (connection.extra or "").strip()
         try:
-            found = read_strict_json(text or "{}")
-        except ValueError as error:
-            found, why = None, f" ({error})"
-        else:
+            found = read_strict_json((connection.extra or "").strip() or "{}")
+            if isinstance(found, dict):
+                return dict(connection.extra_dejson)
             why = ""
-        if not isinstance(found, dict):
-            raise SettingsError(
-                f"connection {self.voiceflow_conn_id}: its extra is not a JSON object{why}; write it as "
-                '{"sub_account": "…", "store": "…"}'
-            )
-        return dict(connection.extra_dejson)
+        except ValueError as error:
+            why = f" ({error})"
+        raise SettingsError(
+            f"connection {self.voiceflow_conn_id}: its extra is not a JSON object{why}; write it as "
+            '{"sub_account": "…", "store": "…"}'
+        )
 
     def get_conn(self) -> VoiceClient:
         """Return the client. Airflow expects this name."""
@@ -121,7 +126,14 @@ class VoiceFlowHook(BaseHook):
 
     def get_client(self) -> VoiceClient:
         """Return a client of 8x8, to be opened with `async with`. Raises SettingsError."""
-        return self._client(self.settings())
+        from voiceflow_worker import VoiceClient
+
+        settings = self.settings()
+        missing = settings.missing_for_calls()
+        if missing:
+            remedies = " Put the API key into the password of this connection, and the sub_account into its extra."
+            raise SettingsError(f"connection {self.voiceflow_conn_id}: {'; '.join(missing)}.{remedies}")
+        return VoiceClient.from_settings(settings)
 
     def get_store(self) -> AbstractAsyncContextManager[Store]:
         """Return the store, to be opened with `async with`. Raises SettingsError and StoreError."""
@@ -134,31 +146,18 @@ class VoiceFlowHook(BaseHook):
         async with open_store(settings.store) as store:
             yield CallQueue(store, settings.queue, policy=settings.policy())
 
-    def _client(self, settings: Settings) -> VoiceClient:
-        from voiceflow_worker import VoiceClient
-
-        missing = settings.missing_for_calls()
-        if missing:
-            remedies = " Put the API key into the password of this connection, and the sub_account into its extra."
-            raise SettingsError(f"connection {self.voiceflow_conn_id}: {'; '.join(missing)}.{remedies}")
-        return VoiceClient.from_settings(settings)
-
     def test_connection(self) -> tuple[bool, str]:
         """Check that 8x8 accepts the API key and that the store can be opened. Nobody is called."""
-        from voiceflow_worker import VoiceflowError
-        from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
-
         try:
             self.settings()  # reads the connection, which must not block the event loop
             return True, asyncio.run(self._look())
         except VoiceUnavailableError as error:
             return False, f"8x8 cannot be reached: {error}"
         except RequestFailedError as error:
-            if error.status in {401, 403}:
-                return False, f"8x8 does not accept the API key in the connection's password: {error}"
-            if error.status == 404:
-                return False, f"8x8 does not know the sub-account in the connection's extra: {error}"
-            return False, str(error)
+            refused = "8x8 does not accept the API key in the connection's password"
+            unknown = "8x8 does not know the sub-account in the connection's extra"
+            why = {401: refused, 403: refused, 404: unknown}.get(error.status or 0)
+            return False, str(error) if why is None else f"{why}: {error}"
         except VoiceflowError as error:
             return False, str(error)
 
@@ -173,6 +172,39 @@ class VoiceFlowHook(BaseHook):
             return (
                 f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}{webhook}"
             )
+
+
+def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
+    """Raise InvalidInputError if the next try, under this `[core] executor`, might be unable to read the store.
+
+    `allowed` is True if the user declared that all workers share the file, on storage that supports locks. A relative
+    path is logged.
+    """
+    scheme, _, path = store.partition("://")
+    if scheme.lower() == "memory":
+        raise InvalidInputError(
+            "the store is memory://, which loses every call when the process of the task ends, so a retry would call "
+            "again. Set the store of the connection to a postgresql:// or redis:// URL, or to "
+            "sqlite:////absolute/path.db if all tasks run on one host"
+        )
+    if scheme.lower() not in {"sqlite", "file"}:
+        return
+    if not path.startswith("//"):
+        log.warning(
+            "the path of the store %s is relative to the working directory, so tasks, the triggerer and `voiceflow "
+            "serve` may use different files. Use an absolute path, such as sqlite:////srv/voiceflow/calls.db",
+            store,
+        )
+    # An executor may have the name of a team before it, an alias, and the path of its module.
+    names = [re.split(r"[=.:]", each.strip())[-1] for each in re.split("[;,]", executor)]
+    movers = [name for name in names if name and name != ONE_HOST]
+    if movers and not allowed:
+        raise InvalidInputError(
+            f"the store is a file ({store}), but {' and '.join(movers)} may run the next try on another host, which "
+            "cannot read the file and would call again. Use a postgresql:// or redis:// store. If every worker, the "
+            "triggerer and `voiceflow serve` share this file, set allow_local_store=true in the extra of the "
+            "connection instead"
+        )
 
 
 def _shown(settings: Settings, name: str) -> str:

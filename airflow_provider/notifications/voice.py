@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider.calls.arguments import taking
-from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, refuse_number
+from airflow_provider.calls.arguments import refuse_number, taking
+from airflow_provider.calls.failures import as_airflow_errors
 from airflow_provider.calls.identity import TaskIdentity, digest
-from airflow_provider.calls.waiting.polling import StopFlag, poll
-from airflow_provider.calls.waiting.worker import sending
+from airflow_provider.calls.waiting import run, sending
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from voiceflow_worker.campaigns.reading import Of
 
@@ -104,7 +103,6 @@ class VoiceCallNotifier(BaseNotifier):
         from voiceflow_worker.types import Alarms, Alerts
 
         occasion, escalation = occasion_of(context), self._escalation(hook, context)
-        stop = StopFlag()
         async with hook.opened_queue() as queue:
             escalations = Escalations(queue)
             if (instance := instance_of(context)) is not None:
@@ -118,17 +116,8 @@ class VoiceCallNotifier(BaseNotifier):
                 # A second callback may have other texts, such as another time. The escalation of the first one is used.
                 status = (await escalations.start(escalation, key=key, request=key)).status
             if status.is_open:
-                sends = self.send == "here"
-                async with sending(hook, queue, batch_id=status.batch_id, stop=stop, sends=sends):
-                    status = await poll(
-                        queue,
-                        partial(escalations.advance, status.id),
-                        lambda found: not found.is_open,
-                        subject=f"escalation {status.id}",
-                        every=1.0,
-                        limit=None,
-                        stop=stop,
-                    )
+                async with sending(hook, queue, batch_id=status.batch_id) if self.send == "here" else nullcontext():
+                    status = await escalations.wait(status.id)
         for each in status.steps:
             log.info("%s (call %s): %s", each.number, each.call_id, each.message)
         return status
@@ -137,10 +126,10 @@ class VoiceCallNotifier(BaseNotifier):
         """Return the failed instance of a mapped task, and how it is spoken of alone and with others."""
         from voiceflow_worker.types import Alert, Wording
 
-        task = TaskIdentity.of({"ti": context.get("ti") or context.get("task_instance"), "loop": context.get("loop")})
+        task = TaskIdentity.of(context)
         of_task = f"of the task {_spoken(task.task_id)} of the pipeline {_spoken(task.dag_id)}"
         said = self.say
-        return Alert(mark=digest(*task.occasion)[:40], text=name), Wording(
+        return Alert(mark=digest(*task.occasion())[:40], text=name), Wording(
             one=said or f"This is Airflow. Instance {{names}} {of_task} has failed.",
             many=f"{said} {{count}} instances: {{names}}."
             if said
@@ -164,34 +153,26 @@ class VoiceCallNotifier(BaseNotifier):
 
 def instance_of(context: Mapping[str, Any]) -> str | None:
     """Return the name of the failed instance of a mapped task, for people; None for all other occasions."""
-    if occasion_of(context)[0] != "task":
+    if occasion_of(context)[0] != "task" or not TaskIdentity.of(context).is_mapped:
         return None
-    ti: Any = context.get("ti") or context.get("task_instance")
-    index = getattr(ti, "map_index", -1)
-    if index is None or index < 0:
-        return None
-    return str(getattr(ti, "rendered_map_index", None) or index)
+    return str(getattr(context["ti"], "rendered_map_index", None) or context["ti"].map_index)
 
 
 def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
     """Return the occasion of a call: a deadline, a run of a DAG, one try of a task instance, or its open question."""
     dag_run: Any = context.get("dag_run")
     if "deadline" in context:  # the deadline and the DAG run are plain mappings
-        run_id = dag_run.get("dag_run_id") or dag_run.get("run_id")
-        return ("deadline", dag_run.get("dag_id"), run_id, context["deadline"].get("id"))
-    ti = context.get("ti") or context.get("task_instance")
+        return ("deadline", dag_run["dag_id"], dag_run.get("dag_run_id"), context["deadline"].get("id"))
+    ti = context.get("ti")
     if ti is None or "reason" in context:
         # A callback of a whole run: the context has an arbitrary task instance. A cleared run may fail again.
         dag_id = getattr(dag_run, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
-        run_id = context.get("run_id") or getattr(dag_run, "run_id", None)
-        return ("run", dag_id, run_id, getattr(dag_run, "clear_number", 0) or 0)
-    task = TaskIdentity.of({"ti": ti, "loop": context.get("loop")})
+        return ("run", dag_id, context.get("run_id"), getattr(dag_run, "clear_number", 0) or 0)
+    task = TaskIdentity.of(context)
     # A task that asks people (`ApprovalOperator`) calls its notifiers before it waits; it may still fail after that.
     kind = "task" if waiting_subject(context) is None else "question"
-    occasion: tuple[object, ...] = task.occasion
-    if task.is_mapped and kind == "task":  # the instances of one iteration fail together
-        occasion = (task.scope(), task.loop_index, task.loop_trajectory, task.loop_region)
-    return (kind, task.dag_id, *occasion, getattr(ti, "try_number", 0))
+    # The instances of a mapped task fail together.
+    return (kind, task.dag_id, *task.occasion(together=kind == "task"), getattr(ti, "try_number", 0))
 
 
 def waiting_subject(context: Mapping[str, Any]) -> str | None:
@@ -213,8 +194,7 @@ def announcement(context: Mapping[str, Any]) -> str:
         case "question":
             return f"This is Airflow. The pipeline {dag} waits for an answer: {waiting_subject(context)}"
         case _:
-            ti = context.get("ti") or context.get("task_instance")
-            return f"This is Airflow. The task {_spoken(getattr(ti, 'task_id', ''))} of the pipeline {dag} has failed."
+            return f"This is Airflow. The task {_spoken(context['ti'].task_id)} of the pipeline {dag} has failed."
 
 
 def _spoken(name: object) -> str:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider.calls.arguments import taking
-from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, ended, judge, refuse_none
+from airflow_provider.calls.arguments import read_flow, refuse_none, taking
+from airflow_provider.calls.enqueueing import RequestedCall
+from airflow_provider.calls.failures import ended, judge
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import refuse_cancelled
-from airflow_provider.calls.single_call import RequestedCall, read_flow
-from airflow_provider.calls.task_record import bad_ends
-from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
-from airflow_provider.calls.waiting.task_calls import TaskCalls
+from airflow_provider.calls.status import Goal, WaitStatus
+from airflow_provider.calls.task_state import bad_ends
+from airflow_provider.calls.waiting import TaskCalls, run
 from airflow_provider.operators.voice_task import OneCallTask, WaitingTask, call_result
 from voiceflow_worker import InvalidInputError
 from voiceflow_worker.campaigns.reading import Of
@@ -82,33 +81,13 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
         self.destination = destination
         self.flow = flow
 
-    def execute(self, context: Context) -> Any:
-        """Enqueue the call if no earlier try has done so, then send it and wait."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            self._begin_wait(self.wait_timeout)
-            job = self._enqueue(context)
-            self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
-            calls = self._calls(context, job.id)
-            if self._options.goal is not Goal.NOTHING and not self.deferrable:
-                return self._done(run(calls.send_and_wait), context)
-            return self._done_or_deferred(run(calls.send), context)
+    def _started(self, context: Context) -> tuple[TaskCalls, None]:
+        job = self._enqueue(context)
+        self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
+        return self._calls(context, [job.id]), None
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Look at the call after the trigger fired, send it if it is due, and defer again if it has not ended."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            self._begin_wait(self.wait_timeout, event)
-            self.hook.settings()
-            if event["status"] == "error":
-                raise AirflowException(f"the wait for call {', '.join(event['job_ids'])} failed: {event['error']}")
-            (job_id,) = event["job_ids"]
-            self._refuse_late(event)
-            calls = self._calls(context, job_id)
-            run(calls.look)
-            return self._done_or_deferred(run(calls.send), context)
-
-    def _calls(self, context: Context, job_id: str) -> TaskCalls:
-        waited = WaitedCalls(self._options, job_ids=[job_id])
-        return self._task_calls(context, waited, every=self.poll_interval)
+    def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:
+        return self._task_calls(context, job_ids=job_ids, every=self.poll_interval)
 
     def _requested(self, context: Context) -> RequestedCall:
         refuse_none("say", self.say)
@@ -126,17 +105,10 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
         said = {"to": self.destination or None, "flow": body}
         return self._call(context, **{name: value for name, value in said.items() if value is not None})
 
-    def _done_or_deferred(self, status: WaitStatus, context: Context) -> Any:
+    def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:  # noqa: ARG002
         (job,) = status.jobs
         if self._options.goal is Goal.NOTHING and not job.state.is_final:
             return call_result(job)
-        if status.has_ended:
-            return self._done(status, context)
-        self._defer(job_ids=[job.id], every=self.poll_interval, cancel_on_kill=self.cancel_on_kill)
-        return None  # pragma: no cover - defer raises
-
-    def _done(self, status: WaitStatus, context: Context) -> Any:
-        (job,) = status.jobs
         refuse_cancelled(job)
         try:
             judge([job], fail_on=self.fail_on, store=self.hook.store_url())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider.calls.arguments import taking
-from airflow_provider.calls.campaign_calls import NOBODY, EnqueuedRows, enqueue_campaign
-from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, doubt
+from airflow_provider.calls.enqueueing import enqueue_campaign
+from airflow_provider.calls.failures import doubt
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import cancel_unsent, count_cancelled
+from airflow_provider.calls.made_calls import calls_of_batch, cancel_unsent, was_cancelled_by_task
 from airflow_provider.calls.people import HiddenRows, rows_of_query
-from airflow_provider.calls.task_record import recorded_batches
-from airflow_provider.calls.waiting.status import Goal, WaitedCalls
-from airflow_provider.calls.waiting.task_calls import TaskCalls
+from airflow_provider.calls.status import Goal, WaitStatus
+from airflow_provider.calls.task_state import batches_of
+from airflow_provider.calls.waiting import TaskCalls, run
 from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import WaitingTask
 from voiceflow_worker import CallQueue, InvalidInputError, JobState
@@ -29,7 +28,7 @@ from voiceflow_worker.campaigns.reading import Of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from voiceflow_worker import Campaign, Job
+    from voiceflow_worker import Job
     from voiceflow_worker.types import Report
 
 
@@ -109,38 +108,15 @@ class VoiceCampaignOperator(WaitingTask):
         is_rendered = "_rows" in self.__dict__ and hasattr(rows, "__len__") and not isinstance(rows, HiddenRows)
         self._rows = HiddenRows(rows, number_column=self.number_column) if is_rendered else rows
 
-    def execute(self, context: Context) -> Any:
-        """Enqueue the rows that have no call yet, then send and wait."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            self._begin_wait(self.wait_timeout)
-            calls = self._calls(context)
-            batch_id = str(calls.calls.batch_id)
-            counts = asdict(self._enqueue(context, batch_id))
-            self.log.info(
-                "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; bad rows left out: %s",
-                batch_id,
-                *counts.values(),
-            )
-            self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
-            if self._options.goal is not Goal.NOTHING and not self.deferrable:
-                run(calls.send_and_wait)
-            elif not run(calls.send).has_ended and self._options.goal is not Goal.NOTHING:
-                self._wait(context, batch_id, counts)
-            return self._done(batch_id, counts)
+    def _started(self, context: Context) -> tuple[TaskCalls, Mapping[str, Any]]:
+        calls, batch_id = self._calls(context, ()), self._batch_id(context)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Look at the batch after the trigger fired, send calls that are due, and defer again if some are open."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            self._begin_wait(self.wait_timeout, event)
-            self.hook.settings()
-            if event["status"] == "error":
-                raise AirflowException(f"the wait for batch {event.get('batch_id')} failed: {event['error']}")
-            calls = self._calls(context)
-            self._refuse_late(event)
-            run(calls.look)
-            if not run(calls.send).has_ended:
-                self._wait(context, str(calls.calls.batch_id), event["rows"])
-            return self._done(str(calls.calls.batch_id), event["rows"])
+        async def one_of(queue: CallQueue, _: object) -> Job | None:
+            return next(iter(await queue.find(batch_id=batch_id, limit=1)), None)
+
+        rows = self._enqueued(context, partial(self._order, batch_id), one_of, f"batch {batch_id}")
+        self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
+        return calls, rows
 
     def _rendered(self, context: Context) -> Iterator[tuple[str, object]]:
         yield from super()._rendered(context)
@@ -154,22 +130,16 @@ class VoiceCampaignOperator(WaitingTask):
                     if row_name(str(column)) in read:
                         yield f"rows[{place}].{column}", value
 
-    def _calls(self, context: Context) -> TaskCalls:
-        identity = TaskIdentity.of(context)
-        batch_id = self.batch or identity.batch_id()
+    def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:  # noqa: ARG002
+        identity, batch_id = TaskIdentity.of(context), self._batch_id(context)
         self._cancelling = f"batch {batch_id}", partial(_cancel, identity=identity, batch_id=batch_id)
-        waited = WaitedCalls(self._options, batch_id=batch_id)
-        return self._task_calls(context, waited, every=self.poll_interval)
+        return self._task_calls(context, batch_id=batch_id, every=self.poll_interval)
 
-    def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
-        return self._enqueued(
-            context,
-            lambda: partial(enqueue_campaign, campaign=self._campaign(batch_id), again=self.again),
-            lambda counts: None if counts == NOBODY else {"batch_id": batch_id},
-        )
+    def _batch_id(self, context: Context) -> str:
+        return self.batch or TaskIdentity.of(context).batch_id()
 
-    def _campaign(self, batch_id: str) -> Campaign:
-        """Return the campaign with its people. Raises InvalidInputError and CampaignFileError."""
+    def _order(self, batch_id: str) -> Callable[..., Coroutine[Any, Any, dict[str, int]]]:
+        """Return what enqueues the campaign with its people. Raises InvalidInputError and CampaignFileError."""
         from voiceflow_worker import Campaign
 
         if (self.sql is None) != (self.conn_id is None):
@@ -191,19 +161,11 @@ class VoiceCampaignOperator(WaitingTask):
         if self.sql is not None:
             rows = rows_of_query(self.sql, conn_id=str(self.conn_id), parameters=self.parameters)
             campaign = replace(campaign, rows=rows)
-        return replace(campaign, options=replace(campaign.options, valid_until=until)) if is_late else campaign
+        return partial(enqueue_campaign, campaign=campaign, again=self.again, late=until if is_late else None)
 
-    def _wait(self, context: Context, batch_id: str, rows: Mapping[str, Any]) -> None:
-        self._defer(
-            batch_id=batch_id,
-            every=self.poll_interval,
-            cancel_on_kill=self.cancel_on_kill,
-            owner=TaskIdentity.of(context).as_json(),
-            rows=dict(rows),
-        )
-
-    def _done(self, batch_id: str, rows: Mapping[str, Any]) -> Any:
-        report, doubts, cancelled, bad = run(partial(self._report, batch_id))
+    def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:
+        batch_id, doubts = self._batch_id(context), status.doubts
+        report, cancelled, bad = run(partial(self._report, batch_id))
         self.log.info("%s", report)
         if self._options.goal is not Goal.NOTHING:
             store = self.hook.store_url()
@@ -214,25 +176,27 @@ class VoiceCampaignOperator(WaitingTask):
                     f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch_id} --store "
                     f"{store}` lists the calls of the batch"
                 )
-            more = f" (Calls in doubt in batch {batch_id}: {len(doubts)}. This is the first.)"
-            if doubts and bad + len(doubts) > requested * self.fail_ratio:
-                raise AirflowException(doubt(doubts[0], store=store) + more)
             if doubts:
-                self.log.warning("%s", doubt(doubts[0], store=store) + more)
+                more = f" (Calls in doubt in batch {batch_id}: {len(doubts)}. This is the first.)"
+                said = doubt(doubts[0], store=store) + more
+                if bad + len(doubts) > requested * self.fail_ratio:
+                    raise AirflowException(said)
+                self.log.warning("%s", said)
         return {**report.as_json(), "rows": rows}
 
-    async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int, int]:
-        """Return the report of the batch, its calls in doubt, and how many tasks cancelled and `fail_on` names."""
+    async def _report(self, batch_id: str) -> tuple[Report, int, int]:
+        """Return the report of the batch, and how many of its calls were cancelled by tasks, and `fail_on` names."""
         async with self.hook.opened_queue() as queue:
-            doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
             report = await queue.report(batch_id)
-            cancelled = await count_cancelled(queue, batch_id) if report.states.get(JobState.CANCELLED) else 0
-            return report, doubts, cancelled, await _count(queue, report, self.fail_on)
+            cancelled = calls_of_batch(queue, batch_id, {JobState.CANCELLED})
+            by_tasks = sum([was_cancelled_by_task(job) async for job in cancelled])
+            return report, by_tasks, await _count(queue, report, self.fail_on)
 
 
 async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> int:
     """Cancel the unsent calls of a task instance, in this batch and in the batches of earlier tries."""
-    return await cancel_unsent(queue, {batch_id, *await recorded_batches(queue, identity)}, identity)
+    batches = {name for name, _ in await batches_of(queue, identity).all()}
+    return await cancel_unsent(queue, {batch_id, *batches}, identity)
 
 
 async def _count(queue: CallQueue, report: Report, fail_on: Iterable[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -11,26 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
-from airflow_provider.calls.event_loop import require_lasting_store, run, run_in_thread
-from airflow_provider.calls.failures import checked_fail_on, refuse_number
+from airflow_provider.calls.arguments import refuse_number
+from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
+from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on
 from airflow_provider.calls.identity import OncePer, TaskIdentity
-from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
-from airflow_provider.calls.sent_posts import SentPosts
-from airflow_provider.calls.single_call import RequestedCall, enqueue_once
-from airflow_provider.calls.task_orders import OnClear
-from airflow_provider.calls.task_record import AirflowTaskState
-from airflow_provider.calls.waiting.polling import StopFlag
-from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions
-from airflow_provider.calls.waiting.task_calls import TaskCalls
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, OnClear, cancel_calls
+from airflow_provider.calls.status import Goal, WaitedCalls, WaitOptions, WaitStatus
+from airflow_provider.calls.task_state import TaskState
+from airflow_provider.calls.waiting import TaskCalls, TaskStoppedError, run, run_in_thread
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import (
-    CallQueue,
-    Campaign,
-    InvalidInputError,
-    call_as_json,
-)
+from voiceflow_worker import CallQueue, Campaign, InvalidInputError, call_as_json
 from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
 from voiceflow_worker.model.times import read_time, read_zone
 
@@ -62,8 +54,7 @@ class VoiceTask(BaseOperator):
         self.deferrable = deferrable
         self.voiceflow_conn_id = voiceflow_conn_id
         self._options = WaitOptions(sends=False, timeout=doubt_timeout)
-        self._until: datetime | None = None
-        self._times_out_at: datetime | None = None
+        self._ends: dict[str, datetime] = {}
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
@@ -75,27 +66,26 @@ class VoiceTask(BaseOperator):
 
         Airflow itself does not look at the `execution_timeout` of a task that is deferred.
         """
+        ends, now = {"until": limit, "times_out_at": self.execution_timeout}, datetime.now(UTC)
         if event is None:
-            now = datetime.now(UTC)
-            self._until, self._times_out_at = (
-                None if each is None else now + each for each in (limit, self.execution_timeout)
-            )
+            self._ends = {name: now + each for name, each in ends.items() if each is not None}
         else:
-            self._until, self._times_out_at = (
-                datetime.fromisoformat(event[name]) if name in event else None for name in ("until", "times_out_at")
-            )
+            self._ends = {name: datetime.fromisoformat(event[name]) for name in ends if name in event}
 
-    def _refuse_late(self, event: Mapping[str, Any]) -> None:
-        """Raise AirflowTaskTimeout after the `execution_timeout`. Airflow then calls `on_kill`."""
+    def _resume(self, event: Mapping[str, Any]) -> None:
+        """Raise the trigger's error, or AirflowTaskTimeout after the `execution_timeout`: Airflow calls `on_kill`."""
+        if event["status"] == "error":
+            raise AirflowException(f"the wait for calls failed: {event['error']}")
         if event["status"] == "timeout":
             raise AirflowTaskTimeout(f"task {self.task_id} took longer than its execution_timeout")
 
     def _rest(self) -> timedelta | None:
         """Return how long the task may still wait; None means without end."""
-        return None if self._until is None else max(self._until - datetime.now(UTC), timedelta(0))
+        return None if "until" not in self._ends else max(self._ends["until"] - datetime.now(UTC), timedelta(0))
 
-    def _defer(self, *, every: float, **waited: Any) -> None:
+    def _defer(self, **waited: Any) -> None:
         """Wait in the triggerer until the wait is over. `waited` are arguments of the trigger."""
+        ends: dict[str, Any] = {name: end.isoformat() for name, end in self._ends.items()}
         rest = self._rest()
         if rest == timedelta(0):
             raise AirflowException("the time of this task is over. Its calls go on; clear the task to wait for them")
@@ -105,10 +95,7 @@ class VoiceTask(BaseOperator):
                 wait_for=self._options.goal.value,
                 sends=self._options.sends,
                 doubt_timeout=self.doubt_timeout.total_seconds(),
-                poll_interval=every,
-                until=None if self._until is None else self._until.isoformat(),
-                times_out_at=None if self._times_out_at is None else self._times_out_at.isoformat(),
-                **waited,
+                **{**waited, **ends},
             ),
             method_name="execute_complete",
             timeout=rest,
@@ -164,12 +151,12 @@ class CallingTask(VoiceTask):
         # Wrong hours and durations are refused when the DAG is read.
         if said := self._said("window", "days", "holidays", "valid_for"):
             Campaign.of({"rows": [], "batch": "-", **said})
-        self._stop = StopFlag()
+        self._is_stopped = False
         self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, int]]] | None = None
 
     def on_kill(self) -> None:
         """Cancel the calls that have not been sent. Calls in flight are finished."""
-        self._stop.set()
+        self._is_stopped = True
         if not self.cancel_on_kill or self._cancelling is None:
             return
         subject, cancel = self._cancelling
@@ -211,43 +198,51 @@ class CallingTask(VoiceTask):
         self,
         context: Context,
         make: Callable[[], Callable[..., Coroutine[Any, Any, T]]],
-        told: Callable[[T], Mapping[str, str | None] | None],
+        call_of: Callable[[CallQueue, T], Coroutine[Any, Any, Job | None]],
+        subject: str | None = None,
     ) -> T:
         """Return what `make`'s function has enqueued in the queue of the connection, as this task instance.
 
-        The connection and the store are checked first. Airflow's task state gets what is `told` of it.
+        The connection and the store are checked first. `call_of` returns a call of it, which Airflow's task state gets,
+        as `subject`, else by its id.
         """
         for name, value in self._rendered(context):
             refuse_number(name, value)
         store_no_link(context)
         settings = self.hook.settings()
-        require_lasting_store(self.hook)
+        self.hook.require_lasting_store()
         if self._options.sends:
             self.hook.get_client()
         identity = replace(TaskIdentity.of(context), once_per=OncePer(self.once_per))
-        state, enqueue = AirflowTaskState(context), make()
-        saved = state.load()
+        enqueue, state = make(), TaskState(context)
 
         async def enqueued() -> T:
             async with self.hook.opened_queue() as queue:
-                await SentPosts(context).require_known(queue, retention=settings.retention)
-                return await enqueue(queue, identity=identity, saved=saved)
+                await state.require_known(queue, retention=settings.retention)
+                found = await enqueue(queue, identity=identity)
+                if (job := await call_of(queue, found)) is not None:
+                    await state.add_call(queue, job, subject=subject or f"call {job.id}")
+                return found
 
-        found = run(enqueued)
-        if (subject := told(found)) is not None:
-            state.save({**subject, "store": self.hook.store_url()})
-        return found
+        return run(enqueued)
 
     def _go_on(self, context: Context, **subject: str) -> None:
         """Store the link to the enqueued calls, or raise TaskStoppedError if the task was stopped meanwhile."""
-        if self._stop.is_set:  # calls that were enqueued after `on_kill` are cancelled now
+        if self._is_stopped:  # calls that were enqueued after `on_kill` are cancelled now
             self.on_kill()
-        self._stop.check()
+            raise TaskStoppedError("Airflow stopped this task")
         store_link(context, ui_url=self.hook.ui_url(), **subject)
 
-    def _task_calls(self, context: Context, waited: WaitedCalls, *, every: float) -> TaskCalls:
-        posts = SentPosts(context)
-        return TaskCalls(hook=self.hook, calls=waited, every=every, limit=self._rest(), stop=self._stop, posts=posts)
+    def _task_calls(self, context: Context, *, every: float, **waited: Any) -> TaskCalls:
+        """Return the calls of this task, given as arguments of `WaitedCalls`."""
+        return TaskCalls(
+            hook=self.hook,
+            calls=WaitedCalls(self._options, **waited),
+            every=every,
+            limit=self._rest(),
+            is_stopped=lambda: self._is_stopped,
+            state=TaskState(context),
+        )
 
 
 class WaitingTask(CallingTask):
@@ -271,6 +266,50 @@ class WaitingTask(CallingTask):
         self.poll_interval = poll_interval
         self._options = replace(self._options, goal=Goal.named(wait_for))
 
+    def execute(self, context: Context) -> Any:
+        """Enqueue the calls that no earlier try has enqueued, then send and wait."""
+        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            self._begin_wait(self.wait_timeout)
+            calls, rows = self._started(context)
+            waits = self._options.goal is not Goal.NOTHING and not self.deferrable
+            return self._done_or_deferred(run(partial(calls.send, waits=waits)), context, calls.calls, rows)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Look at the calls after the trigger fired, send those that are due, and defer again if some are open."""
+        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            self._begin_wait(self.wait_timeout, event)
+            self.hook.settings()
+            calls = self._calls(context, event.get("job_ids", ()))
+            self._resume(event)
+            run(calls.look)
+            return self._done_or_deferred(run(calls.send), context, calls.calls, event.get("rows"))
+
+    def _done_or_deferred(
+        self, status: WaitStatus, context: Context, waited: WaitedCalls, rows: Mapping[str, Any] | None
+    ) -> Any:
+        if not status.has_ended and self._options.goal is not Goal.NOTHING:
+            self._defer(
+                poll_interval=self.poll_interval,
+                job_ids=waited.job_ids,
+                batch_id=waited.batch_id,
+                cancel_on_kill=self.cancel_on_kill,
+                owner=None if waited.batch_id is None else TaskIdentity.of(context).as_json(),
+                rows=rows,
+            )
+        return self._done(status, context, rows)
+
+    def _started(self, context: Context) -> tuple[TaskCalls, Mapping[str, Any] | None]:
+        """Enqueue the calls. Return them, and the counts of the rows of a campaign."""
+        raise NotImplementedError
+
+    def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:
+        """Return the calls of this task, whose ids are `job_ids` if it is no campaign."""
+        raise NotImplementedError
+
+    def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:
+        """Judge the calls, and return the result of the task."""
+        raise NotImplementedError
+
 
 class OneCallTask(CallingTask):
     """A task that makes one call. Instances of a mapped task with the same `unique_key` share a call."""
@@ -281,10 +320,10 @@ class OneCallTask(CallingTask):
         self.on_clear = OnClear(on_clear).value
         self._job_id: str | None = None
 
-    def _refuse_late(self, event: Mapping[str, Any]) -> None:
+    def _resume(self, event: Mapping[str, Any]) -> None:
         for job_id in event.get("job_ids", ()):  # for `on_kill`
             self._take(job_id)
-        super()._refuse_late(event)
+        super()._resume(event)
 
     def _requested(self, context: Context) -> RequestedCall:
         """Return the call that this task requests."""
@@ -308,7 +347,7 @@ class OneCallTask(CallingTask):
         job = self._enqueued(
             context,
             lambda: partial(enqueue_once, requested=self._requested(context), on_clear=OnClear(self.on_clear)),
-            lambda job: {"job_id": job.id, "unique_key": job.unique_key},
+            _itself,
         )
         self._take(job.id)
         self._go_on(context, job_id=job.id)
@@ -317,7 +356,7 @@ class OneCallTask(CallingTask):
     def _take(self, job_id: str) -> None:
         """Remember the id of this task's call, so that `on_kill` can cancel the call."""
         self._job_id = job_id
-        self._cancelling = f"call {job_id}", partial(_cancel_call, job_id=job_id)
+        self._cancelling = f"call {job_id}", partial(cancel_calls, job_ids=[job_id], reason=STOPPED_BY_AIRFLOW)
 
 
 def call_result(job: Job) -> dict[str, Any]:
@@ -329,5 +368,5 @@ def call_result(job: Job) -> dict[str, Any]:
     return result
 
 
-async def _cancel_call(queue: CallQueue, *, job_id: str) -> int:
-    return len(await cancel_calls(queue, [job_id], reason=STOPPED_BY_AIRFLOW))
+async def _itself(_queue: CallQueue, job: Job) -> Job:
+    return job

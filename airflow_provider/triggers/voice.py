@@ -16,8 +16,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
-from airflow_provider.calls.waiting.polling import WaitLog, may_read_log
-from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
+from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
+from airflow_provider.calls.waiting import WaitLog
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from voiceflow_worker import CallQueue, VoiceflowError, open_store
 from voiceflow_worker.errors import StoreUnavailableError
@@ -48,16 +48,14 @@ async def shared_store(url: str) -> AsyncGenerator[Store]:
     entry = _open.get(place)
     if entry is None:
         entry = _open[place] = _Opened(loop.create_future())
-        entry.keeper = asyncio.create_task(_keep(url, place, entry))
+        entry.keeper = asyncio.create_task(_keep(url, entry))
     entry.users += 1
     try:
         yield await asyncio.shield(entry.opened)
     finally:
         entry.users -= 1
         if entry.users == 0:
-            # The next user opens the store again.
-            if _open.get(place) is entry:
-                del _open[place]
+            del _open[place]  # the next user opens the store again
             entry.last_left.set()
 
 
@@ -69,14 +67,12 @@ async def shared_queue(hook: VoiceFlowHook) -> AsyncGenerator[CallQueue]:
         yield CallQueue(store, settings.queue, policy=settings.policy())
 
 
-async def _keep(url: str, place: tuple[int, str], entry: _Opened) -> None:
+async def _keep(url: str, entry: _Opened) -> None:
     try:
         async with open_store(url) as store:
             entry.opened.set_result(store)
             await entry.last_left.wait()
     except Exception as error:  # noqa: BLE001 - raised again for each trigger that waits for the store
-        if _open.get(place) is entry:
-            del _open[place]
         if not entry.opened.done():
             entry.opened.set_exception(error)
 
@@ -174,26 +170,28 @@ class VoiceOutcomeTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return
         async with shared_queue(VoiceFlowHook(self.voiceflow_conn_id)) as queue:
-            if self.batch_id is not None:
-                owner = TaskIdentity(**self.owner) if self.owner is not None else None
-                cancelled = await cancel_unsent(queue, [self.batch_id], owner)
+            if self.batch_id is not None and self.owner is not None:
+                cancelled = await cancel_unsent(queue, [self.batch_id], TaskIdentity(**self.owner))
             else:
-                cancelled = len(await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW))
+                cancelled = await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW)
         log.info("the task was stopped: %s unsent calls were cancelled", cancelled)
 
     async def _watch(self, queue: CallQueue) -> TriggerEvent:
+        from voiceflow_worker.core.settling.reconcile import log_lease  # not when DAGs are parsed
+
         options = WaitOptions(goal=Goal(self.wait_for), sends=self.sends, timeout=timedelta(seconds=self.doubt_timeout))
         waited = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id)
         waiting = WaitLog(waited)
         while True:
             status = await waited.status(queue)
-            if waited.is_over(status, CompletionThreshold.of(self.enough)):
+            if waited.is_over(status, CompletionThreshold(**(self.enough or {}))):
                 return self._event("over")
             if self.times_out_at is not None and datetime.now(UTC) >= datetime.fromisoformat(self.times_out_at):
                 return self._event("timeout")
             if (self.sends and status.due) or status.overdue:
                 return self._event("look")
-            if self.sends and status.doubts_due and await may_read_log(queue):
+            # Unless a worker or a task has read the log of 8x8 for this queue in the last minutes.
+            if self.sends and status.doubts_due and await log_lease(queue.store, queue.name).is_free():
                 return self._event("look")
             await waiting.tell(queue, status)
             await asyncio.sleep(self.poll_interval)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.single_call import RequestedCall, enqueue_once
-from airflow_provider.calls.task_orders import OnClear
+from airflow_provider.calls.made_calls import OnClear
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
@@ -40,11 +40,10 @@ class Instances:
         on_clear: OnClear = OnClear.SAME_CALL,
         batch_id: str = "b",
         unique_key: str | None = None,
-        saved: Mapping[str, str] | None = None,
     ) -> Job:
         said = {"to": to, "say": say, "voice_profile": "en-IE-EmilyNeural", "source": "+6531234567", "batch": batch_id}
         wanted = RequestedCall(fields={**said, "valid_for": "2h"}, unique_key=unique_key)
-        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear, saved=saved)
+        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear)
 
     async def instance(
         self, index: int, number: str, *, cleared: int = 0, max_tries: int | None = None, **more: Any

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider.calls.event_loop import run
+from airflow_provider.calls.waiting import run
 from airflow_provider.operators.voice import VoiceCallOperator
 from tests.airflow.scene import API_KEY, LASTING, TaskState, connect, context, end_call, in_queue, jobs_to, surroundings
 from tests.support.stage import Stage
@@ -78,19 +78,10 @@ def test_a_call_keeps_to_its_hours_and_to_its_earliest_time(on: Stage) -> None:
     result = call("+6587660022", send="worker", wait_for=None, **hours).execute(context("hours"))
     assert (result["window"], result["time_zone"]) == ("09:00-20:00 mon-sun", "Asia/Singapore")
     assert result["due_at"] == "2036-02-01T01:00:00.000Z", "when the window opens at the number"
-    hours = {**hours, "not_before": "2036-01-31 08:00", "window_time_zone": "Europe/Berlin"}
-    result = call("+6587660022", send="worker", wait_for=None, unique_key="moved", **hours).execute(context("moved"))
-    assert (result["window"], result["due_at"]) == (
-        "09:00-20:00 mon-sun in Europe/Berlin", "2036-01-31T08:00:00.000Z",
-    )  # fmt: skip
-    tables = {"window": {"SG": "10:00-12:00", "*": "09:00-18:00"}, "days": ["mon", "sat"], "holidays": "number"}
-    result = call("+6587660022", send="worker", wait_for=None, unique_key="tables", **tables).execute(context("tables"))
-    assert result["window"] == "10:00-12:00 mon,sat SG"
     with pytest.raises(InvalidInputError, match="'nine' is not a calling window"):
         call("+6587660022", window="nine")
     with pytest.raises(AirflowFailException, match="not_before: 'tomorrow' is not a time"):
         call("+6587660022", not_before="tomorrow").execute(context("vague"))
-    assert {"unique_key", "not_before"} <= set(VoiceCallOperator.template_fields)
 
 
 @pytest.mark.parametrize(
@@ -137,36 +128,14 @@ def test_parameters_that_do_not_fit_are_refused(on: Stage, options: dict[str, An
         call("+6587660003", **options).execute(context("odd"))
 
 
-NONES = ["None", "Hello None.", "Hello None, your order None is ready", "None"]
-
-
-@pytest.mark.parametrize("text", NONES)
-@pytest.mark.parametrize("given", ["say", "flow"])
-def test_a_text_with_a_value_that_rendered_to_none_is_refused(on: Stage, text: str, given: str) -> None:
-    flow = {"callflow": [{"action": "say", "params": {"text": text, "voiceProfile": "en-IE-EmilyNeural"}}]}
-    options = {"say": text} if given == "say" else {"say": None, "flow": flow}
-    with pytest.raises(AirflowFailException, match="rendered a missing value to None"):
-        call("+6587660040", **options).execute(context("none"))
+def test_a_text_with_a_value_that_rendered_to_none_is_refused(on: Stage) -> None:
+    for text in ("None", "Hello None.", "Hello None, your order is ready"):
+        flow = {"callflow": [{"action": "say", "params": {"text": text, "voiceProfile": "en-IE-EmilyNeural"}}]}
+        for options in ({"say": text}, {"say": None, "flow": flow}):
+            with pytest.raises(AirflowFailException, match="rendered a missing value to None"):
+                call("+6587660040", **options).execute(context("none"))
     assert posts_to(on, "+6587660040") == 0
-
-
-def test_a_whole_text_that_rendered_to_none_is_refused_and_a_sentence_with_none_of_is_not(on: Stage) -> None:
-    with pytest.raises(AirflowFailException, match="renders to None"):
-        call("+6587660041", say=None).execute(context("native"))
     assert call("+6587660042", say="None of your orders is late.", wait_for=None).execute(context("of"))
-
-
-def test_each_iteration_of_a_loop_makes_its_own_call_and_a_fork_makes_another_where_a_clear_does(on: Stage) -> None:
-    def iteration(index: int, trajectory: int = 1) -> Any:
-        loop = {"index": index, "trajectory": trajectory, "region_id": f"r-{trajectory}"}
-        return call("+6587660043", on_clear="call_again", fail_on=()).execute(context("looped", loop=loop))["id"]
-
-    first, second = iteration(1), iteration(2)
-    assert (first == second, iteration(1), iteration(2)) == (False, first, second)
-    forked = iteration(2, trajectory=2)
-    assert forked not in {first, second}
-    assert iteration(2, trajectory=2) == forked
-    assert posts_to(on, "+6587660043") == 3
 
 
 @pytest.mark.parametrize(
@@ -214,7 +183,7 @@ def test_a_call_whose_worker_died_is_waited_for_and_not_given_out_as_done(on: St
 
 
 def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_provider.calls.single_call import enqueue_once
+    from airflow_provider.calls.enqueueing import enqueue_once
 
     task = call("+6587660016", send="worker", wait_for=None)
 
@@ -280,19 +249,17 @@ def test_an_error_of_a_task_follows_no_other_error() -> None:
     assert raised.value.__context__ is None
 
 
-def test_the_link_leads_to_the_call(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, on, ui_url="https://calls.example.com/")
-    here = context("linked")
-    result = call("+6587660010", send="worker", wait_for=None).execute(here)
-    assert here["ti"].pushed == {"voiceflow_call": f"https://calls.example.com/ui/calls/{result['id']}"}
-
-
-def test_a_link_without_an_address_is_stored_empty_because_airflow_logs_an_error_about_a_missing_one(on: Stage) -> None:
-    made, refused = context("unlinked"), context("refused")
-    call("+6587660013", send="worker", wait_for=None).execute(made)
+def test_the_link_leads_to_the_call_and_is_stored_empty_because_airflow_logs_an_error_about_a_missing_one(
+    on: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlinked, refused, linked = context("unlinked"), context("refused"), context("linked")
+    call("+6587660013", send="worker", wait_for=None).execute(unlinked)
     with pytest.raises(AirflowFailException):
         call("not a number").execute(refused)
-    assert [here["ti"].pushed for here in (made, refused)] == [{"voiceflow_call": ""}] * 2
+    assert [here["ti"].pushed for here in (unlinked, refused)] == [{"voiceflow_call": ""}] * 2
+    connect(monkeypatch, on, ui_url="https://calls.example.com/")
+    result = call("+6587660010", send="worker", wait_for=None).execute(linked)
+    assert linked["ti"].pushed == {"voiceflow_call": f"https://calls.example.com/ui/calls/{result['id']}"}
 
 
 def test_a_store_that_the_next_try_would_not_see_is_refused_unless_all_workers_share_the_file(

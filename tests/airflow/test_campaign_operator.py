@@ -63,13 +63,6 @@ def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest
     assert [link.name for link in campaign(rows=[]).operator_extra_links] == ["Calls of the batch"]
 
 
-def test_a_second_try_adds_new_rows_and_calls_nobody_again_with_another_text(on: Stage) -> None:
-    campaign(rows=rows(4, 5)).execute(context("again"))
-    report = campaign(rows=rows(4, 5, 6), say="Now it is another text, {{ name }}.").execute(context("again"))
-    assert report["rows"] == {"enqueued": 1, "duplicates": 2, "rejected": 0}
-    assert called(on, 4, 5, 6) == [1, 1, 1]
-
-
 def test_a_line_with_a_cell_too_many_is_bad_and_never_a_shorter_text(on: Stage, tmp_path: Path) -> None:
     """The text of the first line has a comma without quotes; a cell of the second has line breaks of several kinds."""
     good, bad = rows(17, 18)
@@ -146,7 +139,7 @@ def test_a_task_that_is_stopped_between_its_enqueueing_and_its_sending_fails_and
 def test_a_task_that_does_not_wait_sends_all_that_is_due_and_tells_what_is_left_for_a_worker(
     on: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("airflow_provider.calls.waiting.task_calls.SENT_WITHIN", timedelta(0))
+    monkeypatch.setattr("airflow_provider.calls.waiting.SENT_WITHIN", timedelta(0))
     later = {"not_before": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     people = [*rows(70, 71, 72), {**rows(73)[0], **later}]
     with caplog.at_level("WARNING"):

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider.calls.campaign_calls import enqueue_campaign
+from airflow_provider.calls.enqueueing import enqueue_campaign
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import TaskState, change, context, drain, in_queue, jobs_to, surroundings
 from tests.support.everyday import combinations
@@ -99,13 +99,6 @@ def test_a_person_who_was_removed_from_a_stopped_task_and_comes_back_is_called_o
     campaign([row(one), row(other)]).execute(here)
     assert rings(on, one, other) == [1, 1]
     assert states(on, other) == ["cancelled", "completed"]
-
-
-def test_columns_that_differ_from_try_to_try_do_not_call_again(on: Stage, number: Callable[[], str]) -> None:
-    silent, spoken, here = number(), number(), context("columns")
-    for moment in ("10:00", "10:05"):
-        campaign([row(silent, seen=moment), row(spoken, name=moment)]).execute(here)
-    assert rings(on, silent, spoken) == [1, 1]
 
 
 def test_a_number_that_is_spelled_another_way_is_the_same_row(on: Stage, number: Callable[[], str]) -> None:
@@ -221,15 +214,6 @@ def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry(on: Stage, number
     for _ in range(2):
         campaign([row(person, "another text")], again="cancelled").execute(here)
     assert (rings(on, person), states(on, person)) == ([1], ["cancelled", "completed"]), "it is told to, and once"
-
-
-def test_a_retry_skips_a_bad_row_again(on: Stage, number: Callable[[], str]) -> None:
-    person, here = number(), context("bad again")
-    people = [row(person), row("12")]
-    campaign(people, skip_bad=True).execute(here)
-    report = campaign(people, skip_bad=True).execute(here)
-    assert report["rows"] == {"enqueued": 0, "duplicates": 1, "rejected": 1}
-    assert rings(on, person) == [1]
 
 
 def test_a_row_that_names_another_batch_is_refused(on: Stage, number: Callable[[], str]) -> None:

@@ -6,21 +6,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from airflow_provider.calls.failures import doubt, fails
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, lost_redial, resume_redials
-from airflow_provider.calls.task_orders import OnClear
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, OnClear, TaskOrders, cancel_calls, resume_redials
 from tests.airflow.instances import TASK, Instances
 from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import (
     CallFlow,
-    CallFlowError,
     InvalidInputError,
     JobState,
     SessionStatus,
@@ -40,26 +37,17 @@ async def scene() -> AsyncIterator[Instances]:
         yield Instances(Engine(store, voice), voice, clock)
 
 
-@pytest.mark.parametrize(
-    ("first", "later"),
-    [
-        ({}, {}),
-        ({"say": "It is 10:00."}, {"say": "It is 10:05."}),
-        ({"to": "+5491123456789"}, {"to": "+541123456789"}),
-        ({"to": "+442079460018"}, {"to": "+4402079460018"}),
-        ({"to": "+442079460018"}, {"to": "+44 20 7946 0018"}),
-    ],
-    ids=["as it was", "another text", "another spelling", "with a trunk zero", "with blanks"],
-)
-async def test_a_call_that_was_sent_is_the_call_of_every_later_try(
-    scene: Instances, first: dict[str, Any], later: dict[str, Any]
-) -> None:
-    job = await scene.enqueue(**first)
-    assert (await scene.enqueue(**first)).id == job.id
-    assert await scene.posts() == 1
-    for identity in (TASK, CLEARED):
-        assert (await scene.enqueue(identity, **later)).id == job.id
-    assert await scene.posts() == 1
+async def test_a_call_that_was_sent_is_the_call_of_every_later_try(scene: Instances) -> None:
+    spelt = ("+442079460018", "+4402079460018", "+44 20 7946 0018"), ("+5491123456789", "+541123456789")
+    for place, (first, *others) in enumerate(spelt):
+        task = replace(TASK, task_id=f"t{place}")
+        job = await scene.enqueue(task, to=first)
+        assert (await scene.enqueue(task, to=first)).id == job.id
+        assert await scene.posts() == place + 1
+        for identity in (task, replace(task, max_tries=3)):
+            assert (await scene.enqueue(identity, to=first, say="It is 10:05.")).id == job.id
+            assert {(await scene.enqueue(identity, to=other)).id for other in others} == {job.id}
+    assert await scene.posts() == 2
 
 
 async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(scene: Instances) -> None:
@@ -98,13 +86,6 @@ def of(*, retries: int, max_tries: int, clear_number: int = 0) -> TaskIdentity:
     return TaskIdentity.of({"ti": ti, "dag_run": run, "task": task})
 
 
-async def test_call_again_waits_for_a_call_that_has_not_ended(scene: Instances) -> None:
-    first = await scene.enqueue()
-    await scene.posts()
-    assert (await scene.queue.get(first.id)).state is JobState.SUBMITTED
-    assert (await scene.enqueue(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == first.id
-
-
 async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Instances) -> None:
     scene.voice.answers = [unknown()]
     first = await scene.enqueue()
@@ -125,14 +106,6 @@ async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_b
     assert await scene.posts() == 2
     await scene.engine.summarise(second)
     assert (await scene.enqueue(replace(CLEARED, max_tries=7))).id == second.id, "this one rang"
-
-
-async def test_a_refused_call_is_made_once_it_was_corrected_and_its_task_cleared(scene: Instances) -> None:
-    scene.voice.answers = [refused(-1017, "invalid MSISDN")]
-    first = await scene.enqueue(to="+6587650000")
-    await scene.posts()
-    second = await scene.enqueue(CLEARED, to="+6587654321")
-    assert (second.id != first.id, second.destination) == (True, "+6587654321")
 
 
 @pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
@@ -215,8 +188,9 @@ async def test_a_person_of_several_numbers_whose_task_was_stopped_is_called_at_t
     await scene.engine.summarise(job, SessionStatus.NO_ANSWER)
     await cancel_calls(scene.queue, [job.id], reason=STOPPED_BY_AIRFLOW)
     stopped = await scene.queue.get(job.id)
-    assert lost_redial(stopped)
-    await resume_redials(scene.queue, [stopped])
+    orders = TaskOrders(TASK)
+    orders.match(stopped, stopped.body_digest)
+    await resume_redials(scene.queue, orders.stopped.values())
     assert await scene.posts() == 2
     await scene.engine.summarise(job, SessionStatus.BUSY)
     ended = await scene.queue.get(job.id)
@@ -314,39 +288,6 @@ async def test_a_call_that_one_of_its_instances_cancelled_is_made_once_by_the_ne
     assert await scene.rings(A) == [1]
 
 
-@pytest.mark.parametrize("was_sent", [True, False])
-async def test_a_number_with_and_without_the_mobile_digit_is_one_phone(scene: Instances, was_sent: bool) -> None:
-    spelt, respelt = "+5215512345678", "+525512345678"
-    await scene.expanded([spelt])
-    assert await scene.rings(spelt) == [1] if was_sent else True
-    await scene.expanded([B, respelt], cleared=1)
-    assert await scene.rings(spelt, respelt, B) == [1, 0, 1]
-
-
-async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Instances) -> None:
-    saved = {"job_id": "default.01JOLD", "unique_key": "airflow-old", "store": "sqlite:////old.db"}
-    for _ in range(3):
-        with pytest.raises(InvalidInputError, match="does not have it"):
-            await scene.instance(0, A, saved=saved)
-    assert await scene.rings(A) == [0]
-
-
-async def test_an_instance_with_another_number_than_in_its_task_state_calls(scene: Instances) -> None:
-    first = await scene.instance(0, A)
-    await scene.rings()
-    saved = {"job_id": first.id, "unique_key": str(first.unique_key), "store": "memory://"}
-    assert (await scene.instance(0, B, cleared=1, saved=saved)).state is JobState.QUEUED
-
-
-async def test_call_again_calls_a_number_again_after_a_clear(scene: Instances) -> None:
-    first = await scene.instance(0, A)
-    await scene.rings()
-    again = await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)
-    assert again.id != first.id
-    assert (await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)).id == again.id
-    assert await scene.rings(A) == [2]
-
-
 async def test_a_clear_calls_a_number_again_once_however_often_its_instances_were_cleared(scene: Instances) -> None:
     await scene.expanded([A, A])
     await scene.rings()
@@ -354,14 +295,3 @@ async def test_a_clear_calls_a_number_again_once_however_often_its_instances_wer
     other = await scene.instance(1, A, cleared=2, max_tries=4, on_clear=OnClear.CALL_AGAIN)
     assert again.id == other.id
     assert await scene.rings(A) == [2]
-
-
-# -- what is requested -------------------------------------------------------------------------------------------------
-
-
-async def test_text_that_no_store_can_keep_fails_the_task_with_a_sentence_and_calls_nobody(scene: Instances) -> None:
-    with pytest.raises(CallFlowError, match=r"batch: has the control character U\+D800 at character 2"):
-        await scene.enqueue(batch_id="b\ud800")
-    with pytest.raises(InvalidInputError, match=r"control character U\+D800 at character 1"):
-        await scene.enqueue(say="\ud800")
-    assert await scene.posts() == 0

@@ -12,8 +12,8 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider.calls.single_call import read_flow
-from airflow_provider.calls.task_orders import TaskOrders
+from airflow_provider.calls.arguments import read_flow
+from airflow_provider.calls.made_calls import TaskOrders
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from airflow_provider.sensors.voice import IvrApprovalSensor
 from tests.airflow.instances import TASK
@@ -46,7 +46,7 @@ async def test_a_row_with_a_value_that_was_rendered_to_none_is_bad(name: str, is
 
 def test_a_name_twice_in_the_json_of_a_flow_is_refused() -> None:
     body = '{"callflow": [{"action": "hangup", "action": "makeCall"}]}'
-    with pytest.raises(InvalidInputError, match="flow has the name 'action' twice in one object"):
+    with pytest.raises(InvalidInputError, match="the name 'action' twice in one object"):
         read_flow(body)
 
 

@@ -55,44 +55,32 @@ def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect, case: str
 ) -> None:
     settings, fields, _ = CASES[case]
-    here, kept = (f"sqlite:///{tmp_path / name}.db" for name in ("given", "kept"))
     for name, value in settings.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "people.csv").write_text(people_of(fields), encoding="utf-8")
     (tmp_path / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
-    (tmp_path / "kept.toml").write_text(
-        "".join(f'{name} = "{value}"\n' for name, value in {**fields, "file": "people.csv"}.items()), encoding="utf-8"
-    )
-    whole: dict[str, Any] = {**fields, "batch": "march"}
-    connect(password="a-key", extra={"sub_account": "tests", "store": here})
-    VoiceCampaignOperator(**STORED_ONLY, **whole, file="people.csv").execute(context("given"))
-    connect(password="a-key", extra={"sub_account": "tests", "store": kept})
-    VoiceCampaignOperator(**STORED_ONLY, campaign="kept.toml", batch="march").execute(context("kept"))
+    whole: dict[str, Any] = {**fields, "file": "people.csv", "batch": "march"}
+    (tmp_path / "kept.toml").write_text("".join(f'{name} = "{value}"\n' for name, value in whole.items()))
 
-    async def stored(url: str, *, starts: bool = False) -> list[dict[str, Any]]:
-        async with open_store(url) as store:
+    async def stored(name: str, *, starts: bool = False) -> list[dict[str, Any]]:
+        async with open_store(f"sqlite:///{name}.db") as store:
             queue = CallQueue(store)
             if starts:
-                await Campaign.of({**whole, "file": "people.csv"}, settings=load_settings()).start(queue)
+                await Campaign.of(whole, settings=load_settings()).start(queue)
             jobs = sorted(await queue.find(), key=lambda job: job.destination)
-            rules = dict(await stop_rules(store).within("default").all())
+            stops = dict(await stop_rules(store).within("default").all()).get("march")
         # Its keys are those of the task, and its data tell the task.
-        return [
-            {
-                **of(job),
-                "unique_key": None,
-                "data": {name: value for name, value in (job.data or {}).items() if not name.startswith("airflow_")},
-                "stops": rules.get(job.batch_id or ""),
-            }
-            for job in jobs
-        ]
+        own = [{name: value for name, value in (job.data or {}).items() if "airflow_" not in name} for job in jobs]
+        return [{**of(job), "unique_key": stops, "data": data} for job, data in zip(jobs, own, strict=True)]
 
-    elsewhere = anyio.run(lambda: stored(f"sqlite:///{tmp_path / 'by-python.db'}", starts=True))
+    elsewhere = anyio.run(lambda: stored("by_python", starts=True))
     assert len(elsewhere) > 1
-    for url in (here, kept):
-        assert anyio.run(stored, url) == elsewhere
+    for name, given in (("given", whole), ("kept", {"campaign": "kept.toml", "batch": "march"})):
+        connect(password="a-key", extra={"sub_account": "tests", "store": f"sqlite:///{name}.db"})
+        VoiceCampaignOperator(**STORED_ONLY, **given).execute(context(name))
+        assert anyio.run(stored, name) == elsewhere
 
 
 def test_the_arguments_of_the_operator_are_the_fields_of_a_campaign() -> None:
@@ -163,21 +151,6 @@ def test_people_of_a_query_are_read_in_chunks_and_each_is_called_once(
     database("DELETE FROM people WHERE VISITS > 20", "INSERT INTO people VALUES ('81234567', 'Ben', 1)")
     again = query(sql, parameters=[1]).execute(here)
     assert (again["rows"], again["total"]) == ({"enqueued": 1, "duplicates": 20, "rejected": 0}, 25)
-
-
-def test_times_and_hours_of_a_query_are_those_at_the_number(store: str, database: Connect) -> None:
-    database(
-        "CREATE TABLE people (destination, visit)",
-        "INSERT INTO people VALUES ('+6591234567', '2030-01-30T23:00:00Z'), ('+4915112345678', '2030-01-30 23:00+00')",
-    )
-    query(
-        "SELECT * FROM people", say="{{visit|date}} at {{visit|time}}", country=None, time_zone="Europe/Berlin",
-        window={"SG": "09:00-12:00", "*": "10:00-12:00"}, holidays="number",
-    ).execute(context("hours"))  # fmt: skip
-    berlin, singapore = jobs_in(store)
-    assert ("31 January 2030 at 00:00" in berlin.body, "31 January 2030 at 07:00" in singapore.body) == (True, True)
-    assert (str(berlin.window), berlin.time_zone) == ("10:00-12:00 mon-sun DE", "Europe/Berlin")
-    assert (str(singapore.window), singapore.time_zone) == ("09:00-12:00 mon-sun SG", "Asia/Singapore")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_airflows_task_state_knows_the_calls_that_a_lost_store_forgot(
     here = context(f"lost {make.__name__}", task_state_store=TaskState())
     make([number], send="worker", wait_for=None).execute(here)
     connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
-    with pytest.raises(AirflowFailException, match="does not have it"):
+    with pytest.raises(AirflowFailException, match="does not know it"):
         make([number]).execute(here)
 
 

@@ -41,38 +41,36 @@ def sensor(**options: Any) -> VoiceOutcomeSensor:
     return VoiceOutcomeSensor(**{"task_id": "s", "deferrable": False, "poke_interval": 0.2, **options})
 
 
-def test_one_call_comes_back_as_json(on: Stage) -> None:
-    call = called(on, "+6587665001")
-    assert sensor(job_id=call["id"]).execute(context())["outcome"]["session_status"] == "COMPLETED"
-
-
-def test_several_calls_come_back_as_counts(on: Stage) -> None:
-    calls = [called(on, f"+658766501{place}") for place in range(2)]
-    counts = sensor(job_ids=calls).execute(context())
-    assert counts == {"total": 2, "states": {"completed": 2}, "job_ids": [call["id"] for call in calls]}
+def test_calls_come_back_as_json_as_counts_and_as_the_report_of_their_batch(on: Stage) -> None:
+    calls = [called(on, f"+658766501{place}", batch="sensed") for place in range(2)]
+    ids = [call["id"] for call in calls]
+    assert sensor(job_id=ids[0]).execute(context())["outcome"]["session_status"] == "COMPLETED"
+    assert sensor(job_ids=calls).execute(context()) == {"total": 2, "states": {"completed": 2}, "job_ids": ids}
     assert sensor(job_ids=[]).execute(context())["total"] == 0
-
-
-def test_a_batch_comes_back_as_its_report(on: Stage) -> None:
-    for place in range(2):
-        called(on, f"+658766502{place}", batch="sensed")
     assert sensor(batch_id="sensed").execute(context())["states"]["completed"] == 2
+    busy = called(on, "+6587665041", outcome="BUSY")
+    with pytest.raises(AirflowFailException, match="BUSY"):
+        sensor(job_id=busy["id"], fail_on=("BUSY",)).execute(context())
+    assert sensor(job_id=busy["id"]).execute(context())["state"] == "unreached"
+    with pytest.raises(AirflowException, match="no call default"):
+        sensor(job_id="default.01JNOTTHERE").execute(context())
 
 
 def test_soft_fail_skips_a_deferrable_sensor_at_its_first_look_and_after_its_trigger(on: Stage) -> None:
     failed = called(on, "+6587665081", "FAILED")
     waiting = called(on, "+6587665082", send="worker", wait_for=None)
+    past = {"status": "look", "until": "2020-01-01T00:00:00+00:00"}
     for soft, error in ((True, AirflowSkipException), (False, AirflowException)):
         options = {"deferrable": True, "soft_fail": soft}
         with pytest.raises(error):
             sensor(job_id=failed["id"], **options).execute(context())
-        with pytest.raises(error):
-            sensor(job_id=failed["id"], **options).execute_complete(context(), {"status": "over"})
-        with pytest.raises(error):
-            sensor(job_id=waiting["id"], **options).execute_complete(context(), {"status": "error", "error": "x"})
-        past = {"status": "look", "until": "2020-01-01T00:00:00+00:00"}
-        with pytest.raises(error):
-            sensor(job_id=waiting["id"], **options).execute_complete(context(), past)
+        for call, event in (
+            (failed, {"status": "over"}),
+            (waiting, {"status": "error", "error": "x"}),
+            (waiting, past),
+        ):
+            with pytest.raises(error):
+                sensor(job_id=call["id"], **options).resume_execution("execute_complete", {"event": event}, context())
 
 
 def test_a_batch_that_has_no_calls_is_told_after_a_minute(
@@ -82,7 +80,7 @@ def test_a_batch_that_has_no_calls_is_told_after_a_minute(
     misspelt = sensor(batch_id="remindres")
     assert not misspelt.poke(context())
     assert "remindres" not in caplog.text + "".join(capsys.readouterr())
-    monkeypatch.setattr("airflow_provider.sensors.outcome.UNKNOWN_AFTER", 0)
+    monkeypatch.setattr("airflow_provider.sensors.voice.UNKNOWN_AFTER", 0)
     assert not misspelt.poke(context())
     logged = caplog.text + "".join(capsys.readouterr())
     assert "batch remindres has no calls" in logged
@@ -118,18 +116,6 @@ def test_looks_that_are_rescheduled_are_so_far_apart_that_airflow_notices_the_en
         assert each.poke_interval == waits
 
 
-def test_outcomes_to_fail_on_fail_it(on: Stage) -> None:
-    busy = called(on, "+6587665041", outcome="BUSY")
-    with pytest.raises(AirflowFailException, match="BUSY"):
-        sensor(job_id=busy["id"], fail_on=("BUSY",)).execute(context())
-    assert sensor(job_id=busy["id"]).execute(context())["state"] == "unreached"
-
-
-def test_a_call_that_the_store_does_not_know_is_an_error(on: Stage) -> None:
-    with pytest.raises(AirflowException, match="no call default"):
-        sensor(job_id="default.01JNOTTHERE").execute(context())
-
-
 @pytest.mark.parametrize("given", [{}, {"job_id": "a", "batch_id": "b"}, {"job_id": "a", "wait_for": None}])
 def test_a_sensor_of_nothing_or_of_two_things_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"exactly one of|wait_for"):
@@ -156,47 +142,29 @@ def posts_to(on: Stage, number: str) -> int:
     return sum(1 for entry in on.ledger() if entry["destination"] == number)
 
 
-def test_the_key_that_was_pressed_is_the_result_and_a_second_try_asks_nobody(on: Stage) -> None:
-    pressing(on, "+6587665051", "1")
-    for _ in range(2):
-        assert approval("+6587665051").execute(context("approved")) == "1"
-    assert posts_to(on, "+6587665051") == 1
-
-
-@pytest.mark.parametrize(("way", "error"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
-def test_a_rejection_fails_or_skips(on: Stage, way: str, error: type[Exception]) -> None:
-    number = f"+658766506{len(way)}{ord(way[0]) % 10}"[:11]
-    pressing(on, number, "2")
-    with pytest.raises(error, match=r"pressed 2 \(rejected\)"):
-        approval(number, on_reject=way).execute(context(f"rejected-{way}"))
-
-
-def test_a_rejection_can_be_a_result_for_a_branch(on: Stage) -> None:
-    pressing(on, "+6587665071", "2")
-    assert approval("+6587665071", on_reject="return").execute(context("branching")) == "2"
-
-
-def test_choices_of_its_own(on: Stage) -> None:
-    pressing(on, "+6587665072", "5")
-    task = approval("+6587665072", choices={"5": "now", "6": "tomorrow"}, approve=("5", "6"))
-    assert task.execute(context("own")) == "5"
-
-
-def test_the_sentence_with_the_keys_may_be_another(on: Stage) -> None:
-    pressing(on, "+6587665073", "1")
-    assert approval("+6587665073", how="Drücken Sie die 1.").execute(context("how")) == "1"
-    (asked,) = jobs_to(on, "+6587665073")
-    assert (asked.data or {})["how"] == "Drücken Sie die 1."
-
-
-@pytest.mark.parametrize("outcome", ["NO_ANSWER", "COMPLETED"])
-def test_silence_fails_unless_it_is_allowed(on: Stage, outcome: str) -> None:
-    number = "+6587665085" if outcome == "COMPLETED" else "+6587665084"
-    pressing(on, number, None, None, None, outcome=outcome)
-    with pytest.raises(AirflowFailException, match="nobody pressed a key"):
-        approval(number).execute(context(f"silent-{outcome}"))
-    assert approval(number, on_silence="return").execute(context(f"silent-{outcome}")) is None
-    assert posts_to(on, number) == 1
+def test_the_key_that_was_pressed_is_the_result_or_skips_or_fails_and_a_second_try_asks_nobody(on: Stage) -> None:
+    ended: list[tuple[dict[str, Any], list[str | None], Any]] = [
+        ({}, ["1"], "1"),
+        ({"on_reject": "return"}, ["2"], "2"),
+        ({"on_reject": "fail"}, ["2"], (AirflowFailException, r"pressed 2 \(rejected\)")),
+        ({"on_reject": "skip"}, ["2"], (AirflowSkipException, r"pressed 2 \(rejected\)")),
+        ({"choices": {"5": "now", "6": "later"}, "approve": ("5", "6"), "how": "Drücken Sie die 5."}, ["5"], "5"),
+        ({}, [None] * 3, (AirflowFailException, "nobody pressed a key")),
+        ({"on_silence": "return"}, [None] * 3, None),
+    ]
+    for place, (options, keys, expected) in enumerate(ended):
+        number = f"+658766505{place}"
+        pressing(on, number, *keys, outcome="NO_ANSWER" if place == 6 else "COMPLETED")
+        for _ in range(2):
+            task, here = approval(number, **options), context(f"asked{place}")
+            if isinstance(expected, tuple):
+                with pytest.raises(expected[0], match=expected[1]):
+                    task.execute(here)
+            else:
+                assert task.execute(here) == expected
+        assert posts_to(on, number) == 1
+    (asked,) = jobs_to(on, "+6587665054")
+    assert (asked.data or {})["how"] == "Drücken Sie die 5."
 
 
 @pytest.mark.parametrize("options", [{"approve": ("7",)}, {"on_reject": "ignore"}, {"send": "there"}])

@@ -107,24 +107,6 @@ def test_a_clear_calls_again_although_lower_retries_make_the_same_sum(airflow: A
     assert [airflow.posts_to(number) for number in numbers] == [2, 2, 2]
 
 
-def test_a_number_that_native_rendering_makes_an_integer_fails_its_task_and_calls_nobody(airflow: Airflow) -> None:
-    called = "+4722334455"
-    airflow.trigger("native", conf={"number": called, "people": [{"destination": 4722334455}]})
-    assert airflow.wait_for_run("native") == "failed", airflow.log_tails()
-    assert airflow.tasks("native") == {
-        "bare": "failed",
-        "from": "failed",
-        "mapped[0]": "failed",
-        "mapped[1]": "success",
-        "people": "failed",
-    }
-    names = {"bare": "destination", "from": "source", "mapped": "destination", "people": "rows[0].destination"}
-    for task_id, name in names.items():
-        assert f"{name} is 4722334455, a number and not a text" in logs(airflow, "native", task_id)
-    ends = [entry["destination"] for entry in airflow.stage.ledger() if "4722334455" in entry["destination"]]
-    assert (ends, airflow.posts_to("+6587650041")) == ([called], 0)
-
-
 def test_the_execution_timeout_of_a_deferred_task_cancels_what_has_not_been_sent(airflow: Airflow) -> None:
     airflow.stage.order("script", {"destination": "+6587650053", "outcome": "COMPLETED", "drop": True})
     airflow.trigger("timed_out")
@@ -138,19 +120,6 @@ def test_the_execution_timeout_of_a_deferred_task_cancels_what_has_not_been_sent
     assert [airflow.posts_to(f"+658765005{place}") for place in (1, 2, 3, 4)] == [0, 0, 1, 0]
 
 
-def test_a_call_that_fail_on_names_twice_counts_once(airflow: Airflow) -> None:
-    numbers = [f"+65876506{place}{digit}" for place in (0, 1) for digit in range(10)]
-    outcomes = ["BUSY" if number[-1] < "6" else "COMPLETED" for number in numbers]
-    airflow.stage.order(
-        "script", [{"destination": each, "outcome": outcome} for each, outcome in zip(numbers, outcomes, strict=True)]
-    )
-    airflow.trigger("twice_named")
-    assert airflow.wait_for_run("twice_named") == "failed", airflow.log_tails()
-    assert airflow.tasks("twice_named") == {"within_60": "success", "within_50": "failed"}
-    assert "6 of 10 calls ended as unreached, busy" in logs(airflow, "twice_named", "within_50")
-    assert [airflow.posts_to(number) for number in numbers] == [1] * 20
-
-
 def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:
     """The logs of all tries and instances of a task."""
     found = airflow.home.glob(f"logs/dag_id={dag_id}/**/task_id={task_id}/**/*.log*")
@@ -160,7 +129,7 @@ def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:
 def test_airflow_itself_stores_the_call_of_a_task(airflow: Airflow) -> None:
     stored = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
     assert len(stored) == 2
-    assert all("job_id" in value for (value,) in stored)
+    assert all("unique_key" in value for (value,) in stored)
 
 
 def test_a_failing_dag_phones_one_after_the_other_until_somebody_acknowledges(airflow: Airflow) -> None:

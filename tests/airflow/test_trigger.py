@@ -76,9 +76,6 @@ async def test_a_threshold_ends_the_wait_for_several_calls(on: Stage, hasty: Non
     assert not waiting.done()
     await sent(on)
     await asyncio.wait_for(waiting, 30)
-
-
-async def test_a_batch_is_waited_for_as_a_whole(on: Stage, hasty: None) -> None:
     await enqueued(on, "+6587661006", "+6587661007", batch_id="both")
     waiting = asyncio.create_task(fired(VoiceOutcomeTrigger(batch_id="both", poll_interval=0.1)))
     await sent(on)

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.calls.campaign_calls import enqueue_campaign
+from airflow_provider.calls.enqueueing import RequestedCall, enqueue_campaign, enqueue_once
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent
-from airflow_provider.calls.single_call import RequestedCall, enqueue_once
 from tests.support.engine import Engine
 from tests.support.everyday import combinations
 from tests.support.voices import ScriptedVoice

@@ -7,14 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.calls.waiting.status import (
-    CompletionThreshold,
-    Goal,
-    WaitedCalls,
-    WaitOptions,
-    WaitStatus,
-    status_of,
-)
+from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions, WaitStatus
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.ports.reading import count_states
@@ -40,7 +33,7 @@ def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
 
 
 def status(*jobs: Job, goal: Goal = Goal.OUTCOME, now: datetime = NOW) -> WaitStatus:
-    return status_of(jobs, replace(OPTIONS, goal=goal), now=now)
+    return WaitedCalls(replace(OPTIONS, goal=goal)).status_of(jobs, now=now)
 
 
 def test_an_accepted_call_is_over_only_for_the_goal_accepted() -> None:
@@ -49,10 +42,10 @@ def test_an_accepted_call_is_over_only_for_the_goal_accepted() -> None:
     assert status(taken, goal=Goal.ACCEPTED).has_ended
 
 
-@pytest.mark.parametrize("state", [JobState.LEASED, JobState.SENDING, JobState.SUBMITTED])
-def test_a_call_past_its_time_limit_is_overdue_after_a_grace(state: JobState) -> None:
-    assert status(job(state, due=-timedelta(seconds=9))).overdue == 0
-    assert status(job(state, due=-timedelta(seconds=10))).overdue == 1
+def test_a_call_past_its_time_limit_is_overdue_after_a_grace() -> None:
+    for state in (JobState.LEASED, JobState.SENDING, JobState.SUBMITTED):
+        assert status(job(state, due=-timedelta(seconds=9))).overdue == 0
+        assert status(job(state, due=-timedelta(seconds=10))).overdue == 1
     assert status(job(JobState.SUBMITTED, due=-timedelta(hours=1)), goal=Goal.ACCEPTED).overdue == 0
 
 
@@ -75,7 +68,7 @@ async def test_a_call_of_a_batch_that_is_leased_while_it_is_counted_is_not_taken
             await store.lease(queue.name, worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now)
             return found
 
-        monkeypatch.setattr("airflow_provider.calls.waiting.status.count_states", counted)
+        monkeypatch.setattr("airflow_provider.calls.status.count_states", counted)
         assert (await WaitedCalls(OPTIONS, batch_id="b").status(queue)).unsent
 
 
@@ -88,11 +81,10 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
     assert not status(doubted, now=NOW - timedelta(seconds=1)).has_ended
 
 
-@pytest.mark.parametrize(
-    ("expected", "ended", "total", "reached"),
-    [
-        (None, 9, 10, False),
-        (None, 10, 10, True),
+def test_a_threshold_is_reached_at_its_number_or_share() -> None:
+    for expected, ended, total, reached in (
+        ({}, 9, 10, False),
+        ({}, 10, 10, True),
         ({"at_least": 3}, 2, 10, False),
         ({"at_least": 3}, 3, 10, True),
         ({"at_least": 30}, 10, 10, True),
@@ -100,15 +92,8 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
         ({"ratio": 0.1}, 3, 30, True),
         ({"ratio": 0.8}, 7, 9, False),
         ({"ratio": 0.8}, 8, 9, True),
-    ],
-)
-def test_a_threshold_is_reached_at_its_number_or_share(
-    expected: dict[str, float] | None, ended: int, total: int, reached: bool
-) -> None:
-    assert CompletionThreshold.of(expected).is_reached(ended, total) is reached
-
-
-@pytest.mark.parametrize("expected", [{"at_least": 0}, {"ratio": 0}, {"ratio": 1.1}, {"at_least": 1, "ratio": 0.5}])
-def test_an_impossible_threshold_is_refused(expected: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"at_least|ratio"):
-        CompletionThreshold.of(expected)
+    ):
+        assert CompletionThreshold(**expected).is_reached(ended, total) is reached, (expected, ended)
+    for impossible in ({"at_least": 0}, {"ratio": 0}, {"ratio": 1.1}, {"at_least": 1, "ratio": 0.5}):
+        with pytest.raises(ValueError, match=r"at_least|ratio"):
+            CompletionThreshold(**impossible)

@@ -34,11 +34,11 @@ class WatchedCampaignOperator(VoiceCampaignOperator):
         _file(f"{context['run_id']}.pid").write_text(str(os.getpid()), encoding="utf-8")
         return super().execute(context)
 
-    def _enqueue(self, context: Any, campaign: Any) -> Any:
+    def _started(self, context: Any) -> Any:
         self._tell(context, "begins")
-        counts = super()._enqueue(context, campaign)
+        started = super()._started(context)
         self._tell(context, "has enqueued")
-        return counts
+        return started
 
     def _tell(self, context: Any, what: str) -> None:
         note = {"at": time.time(), "what": what, "numbers": [row["destination"] for row in self.rows]}

@@ -156,15 +156,6 @@ with DAG(
         destination=["+6587650032", "+6587650033"]
     )
 
-with DAG("native", schedule=None, start_date=START, render_template_as_native_obj=True):
-    number = "{{ dag_run.conf['number'] }}"
-    VoiceCallOperator(task_id="bare", destination=number, say="Hello.", country="NO", poll_interval=1)
-    VoiceCallOperator(task_id="from", destination="'+6587650041'", source=number, say="Hello.", poll_interval=1)
-    VoiceCallOperator.partial(task_id="mapped", say="Hello.", poll_interval=1).expand(
-        destination=[number, f"'{number}'"]
-    )
-    VoiceCampaignOperator(task_id="people", rows="{{ dag_run.conf['people'] }}", say="Hello.", poll_interval=1)
-
 with DAG(
     "timed_out",
     schedule=None,
@@ -182,15 +173,3 @@ with DAG(
     unsent >> VoiceOutcomeSensor(
         task_id="sensor", job_id="{{ ti.xcom_pull(task_ids='unsent')['id'] }}", poke_interval=1
     )
-
-with DAG("twice_named", schedule=None, start_date=START):
-    for place, fail_ratio in enumerate((0.6, 0.5)):
-        VoiceCampaignOperator(
-            task_id=f"within_{fail_ratio:.0%}".strip("%"),
-            rows=[{"destination": f"+65876506{place}{digit}"} for digit in range(10)],
-            say="Hello.",
-            fail_on=("unreached", "busy"),
-            fail_ratio=fail_ratio,
-            deferrable=True,
-            poll_interval=1,
-        )

@@ -1,0 +1,247 @@
+"""The enqueueing of a task's calls, once for all its tries: one call, or a campaign. See `TaskOrders`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider.calls.failures import SECOND_RUN, LateTaskError
+from airflow_provider.calls.identity import OncePer, TaskIdentity
+from airflow_provider.calls.made_calls import (
+    MOVED,
+    CallsChangedError,
+    OnClear,
+    TaskOrders,
+    cancel_calls,
+    resume_redials,
+    unsent_ids,
+)
+from airflow_provider.calls.task_state import batches_of
+from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, telephone_of, types
+from voiceflow_worker.campaigns.called_before import EnqueueLock, said_before
+from voiceflow_worker.campaigns.calls.options import CallAgain
+from voiceflow_worker.campaigns.fields import WHEN
+from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
+from voiceflow_worker.errors import CampaignFileError, KeyConflictError
+from voiceflow_worker.service.named_call import read_call
+
+if TYPE_CHECKING:
+    from voiceflow_worker import Campaign, Settings
+    from voiceflow_worker.core.admission import CheckedCall
+    from voiceflow_worker.types import EnqueueReport
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 20
+"""The largest number of bad rows that an error lists."""
+
+
+# --- one call ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedCall:
+    """A call that a task asks for: the `fields` of a call, which the settings complete.
+
+    A mapped task identifies the call by its `unique_key`, if it has one, instead of its number. No new call is made
+    from `valid_until` on.
+    """
+
+    fields: Mapping[str, Any]
+    settings: Settings | None = None
+    unique_key: str | None = None
+    valid_until: datetime | None = None
+    again: CallAgain = False
+    """Whether to call although another run of the DAG said the same to the number in the last days."""
+
+    def read(self, key: str, *, now: datetime, is_new: bool) -> CheckedCall:
+        """Return the call. When a phone may ring is read only for a new call. Raises InvalidInputError."""
+        fields = {name: value for name, value in self.fields.items() if is_new or name not in WHEN}
+        return read_call(
+            fields, key=key, settings=self.settings, now=now,
+            named=lambda name: "destination" if name == "to" else name,
+        )  # fmt: skip
+
+
+async def enqueue_once(
+    queue: CallQueue,
+    requested: RequestedCall,
+    identity: TaskIdentity,
+    *,
+    on_clear: OnClear = OnClear.SAME_CALL,
+) -> Job:
+    """Return the job of this task instance. If no try has enqueued a job yet, enqueue one.
+
+    The instances of a mapped task that call the same number, or have the same `unique_key`, share one call.
+
+    Raises InvalidInputError if the call that stands is to another number, if another instance of the mapped task has a
+    different call for the same number or key, and if another run of the DAG has called the number with the same words.
+    Raises LateTaskError, IntakeError, CallsChangedError, and the errors of `CallQueue.enqueue`.
+    """
+    now = queue.store.clock.now()
+    wanted = requested.read("-", now=now, is_new=False)
+    key = identity.call_key(_called(requested, wanted, identity), 0)
+    orders = TaskOrders(identity, again=requested.again, on_clear=on_clear)
+
+    def judge(job: Job) -> KeyMatch:
+        found = orders.match(job, wanted.digest)
+        if found is KeyMatch.OTHER:
+            raise InvalidInputError(
+                f"instance {(job.data or {}).get('airflow_map_index')} of this task makes a different call, {job.id} "
+                f"to {job.destination}. A mapped task makes one call for each number: if several instances call one "
+                "number with different texts, give each call a unique_key"
+            )
+        if found is KeyMatch.SAME and job.body and telephone_of(job.destination) != telephone_of(wanted.destination):
+            raise InvalidInputError(
+                f"this task now requests a call to {wanted.destination}, but an earlier try has enqueued call {job.id} "
+                f"to {job.destination} ({job.state.value}), which stands. A task instance calls only one number. If it "
+                f"has not been sent, run `voiceflow calls cancel {job.id}`, and clear this task; else call the new "
+                "number in a new run of the DAG; or set on_clear='call_again', and clear the task when that call has "
+                "ended"
+            )
+        return found
+
+    async def make() -> CheckedCall:
+        call = requested.read(key, now=queue.store.clock.now(), is_new=True)
+        ends = min(filter(None, (call.valid_until, requested.valid_until)), default=None)
+        return call._replace(valid_until=ends, data={**(call.data or {}), **identity.data()})
+
+    job = await existing_call(queue, key, judge)
+    if job is None:
+        if requested.valid_until is not None and requested.valid_until <= now:
+            raise LateTaskError(requested.valid_until, calls=1)
+        # Two runs that begin at once must not both find nobody called.
+        lock = EnqueueLock(queue, f"batch {wanted.batch_id}", number=wanted.destination)
+        try:
+            async with lock.held(needed=requested.again is not True):
+                if requested.again is not True:
+                    await _refuse_said_before(queue, wanted, identity)
+                job, _ = await enqueue_idempotent(queue, key, make, judge, conditions=lock.conditions)
+        except KeyConflictError as error:
+            why = "another try of this task has just changed its call. A retry looks again"
+            raise CallsChangedError(why) from error
+    (job,) = await resume_redials(queue, orders.stopped.values()) or (job,)
+    if identity.is_of_other_run(job.data):
+        run = (job.data or {}).get("airflow_run_id")
+        made = "run %s of this DAG made call %s to %s, so this run does not call (once_per='dag')"
+        log.info(made, run, job.id, job.destination)
+    elif job.body_digest != wanted.digest:
+        log.warning("the text was changed after call %s was enqueued; the call keeps its text", job.id)
+    return job
+
+
+def _called(requested: RequestedCall, wanted: CheckedCall, identity: TaskIdentity) -> str:
+    """Return the name of what the call is counted by. An unmapped task has one call in a run, whatever it calls."""
+    if not identity.is_mapped and identity.once_per is OncePer.RUN:
+        return ""
+    key = requested.unique_key
+    return f"number {telephone_of(wanted.destination)}" if key is None else f"key {key}"
+
+
+async def _refuse_said_before(queue: CallQueue, wanted: CheckedCall, identity: TaskIdentity) -> None:
+    """Raise InvalidInputError if another run of the DAG has called the number with the same words."""
+
+    def counts(job: Job) -> bool:
+        return identity.is_under_other_keys(job.data)
+
+    job = await said_before(queue, destination=wanted.destination, digest=wanted.digest, counts=counts)
+    if job is not None:
+        raise InvalidInputError(
+            f"run {(job.data or {}).get('airflow_run_id')} of this DAG says the same to {job.destination}, in call "
+            f"{job.id}, enqueued at {job.created_at:%Y-%m-%d %H:%M:%S} UTC ({job.state.value}). {SECOND_RUN}"
+        )
+
+
+# --- a campaign -------------------------------------------------------------------------------------------------------
+
+
+async def enqueue_campaign(
+    queue: CallQueue,
+    campaign: Campaign,
+    identity: TaskIdentity,
+    *,
+    again: CallAgain = False,
+    late: datetime | None = None,
+) -> dict[str, int]:
+    """Enqueue calls for the rows that have none. The rows are a list or a file.
+
+    A row is identified by its own key, or else by its phone number and its place among the rows with this number. What
+    a first try has stored stands: a later try adds the calls of rows that have none, and changes nothing else. Returns
+    counts of rows, for the result of the task: `duplicates` repeat another row or have a call already; `rejected` are
+    bad.
+
+    Unless the campaign may skip bad rows, one bad row prevents all new calls, and CampaignFileError is raised with the
+    bad rows; if it may, only if no row can be called. Raises InvalidInputError if new calls would repeat earlier ones
+    of other runs or campaigns, unless `again` is True. If the validity has passed, at `late`, and rows have no call,
+    raises LateTaskError. Raises CallsChangedError and IntakeError.
+    """
+    batch_id = campaign.batch_id
+    record = batches_of(queue, identity)
+    batches = {name for name, _ in await record.all()}
+    if campaign.rows is None or campaign.rows:
+        await record.put({batch_id: ""})
+        # A try with another batch waits for the end of this one: what waits in the others is made again in it.
+        await cancel_calls(queue, await unsent_ids(queue, batches - {batch_id}, identity), reason=MOVED)
+    orders = TaskOrders(identity, again=again, batch_id=batch_id)
+    data = {**(campaign.options.data or {}), **identity.data()}
+    options = replace(campaign.options, orders=orders, data=data)
+    campaign = replace(campaign, options=options, again=again is True)
+    by = types.Actor(on="Airflow", login=identity.in_words)
+    report = await (campaign.start(queue, by=by) if late is None else campaign.preview(queue))
+    _refuse(report, skip_bad=campaign.skip_bad)
+    if late is not None and (new := report.valid + len(orders.elsewhere)):
+        raise LateTaskError(late, calls=new)
+    enqueued = 0 if report.dry_run else report.enqueued
+    if orders.elsewhere and await cancel_calls(queue, sorted(orders.elsewhere), reason=MOVED):
+        report = await campaign.start(queue, by=by)  # in the batch for whose end this instance waits
+        _refuse(report, skip_bad=campaign.skip_bad)
+        report = replace(report, duplicates=report.duplicates - enqueued)
+        enqueued += report.enqueued
+    if orders.differing:
+        log.warning("%s rows were changed after their calls were enqueued; these calls stand", len(orders.differing))
+    await resume_redials(queue, orders.stopped.values())
+    for each in {*batches, batch_id}:
+        # A try that was killed while it stored its calls has left them staged. They may go on now.
+        if await queue.staged(each):
+            await queue.release_staged(each, among=set(await unsent_ids(queue, [each], identity)))
+    counts = {"enqueued": enqueued, "duplicates": report.duplicates, "rejected": report.rejected}
+    log.info(
+        "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; bad rows left out: %s",
+        batch_id,
+        *counts.values(),
+    )
+    return counts
+
+
+def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
+    """Log the findings. Raise an error if nothing was enqueued, or rows that were good when they were read were not."""
+    errors = [found for found in report.findings if found.is_error]
+    for found in report.findings:
+        log.log(logging.ERROR if found.is_error else logging.WARNING, "%s", _sentence(found))
+    if report.rejected and (report.refused or report.rejected == report.rows):
+        lines = "; ".join(_sentence(found) for found in errors[:MOST_NAMED])
+        more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
+        raise CampaignFileError(
+            f"{report.rejected} of {report.rows} rows are bad, and nothing was enqueued: {lines}{more}. "
+            "Correct these rows, or set skip_bad=True to call the others",
+            errors,
+        )
+    if report.refused:
+        other = ". A number is called once in a batch: its other words need another batch_id"
+        is_same_batch = any(found.age is None for found in report.repeated_calls)
+        repeated = "; ".join(map(str, report.repeated_calls))
+        raise InvalidInputError(f"{repeated}. {SECOND_RUN}{other if is_same_batch else ''}")
+    if report.rejected and not skip_bad:
+        raise CallsChangedError(
+            f"{report.rejected} of {report.rows} rows passed the check but could not be enqueued: {errors[0].message}. "
+            "Another try of this task may have changed the calls at the same time. A retry checks the rows again"
+        )
+
+
+def _sentence(found: Finding) -> str:
+    """Return a finding as text, such as "row 3: batch_id must be empty". A finding may have no row and no column."""
+    row = "" if found.row is None else f"row {found.row}: "
+    return f"{row}{f'{found.column} ' if found.column else ''}{found.message}"

@@ -1,1 +1,0 @@
-"""Waiting for calls inside a task. If the task sends its calls itself, it runs a worker meanwhile."""
