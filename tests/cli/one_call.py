@@ -16,7 +16,7 @@ from tests.cli.stored import url_of, within
 from tests.support.flows import SOURCE
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.events.delivery import WebhookTarget
+from voiceflow_worker.sandbox.delivery import WebhookTarget
 
 SECRET = "Bearer of-news-of-calls-1"
 MINE = "+6581234567"

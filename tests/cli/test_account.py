@@ -7,7 +7,7 @@ import pytest
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.events.delivery import WebhookTarget
+from voiceflow_worker.sandbox.delivery import WebhookTarget
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_the_wheel_carries_what_the_demo_and_the_sandbox_need(folder: Path) -> N
             "from voiceflow_worker.cli.demo import *\n"
             "for name in (CAMPAIGN, FLOW):\n"
             "    with example_file(name) as path: print(path.is_file(), path)\n"
-            "import voiceflow_worker.sandbox.api.control_routes as told\n"
+            "import voiceflow_worker.sandbox.service as told\n"
             "print(bool(told.description()), told.__file__)"
         )
         environment = {**os.environ, "PYTHONPATH": unpacked}

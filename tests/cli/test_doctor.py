@@ -28,8 +28,8 @@ from voiceflow_worker.finding import Diagnosis, Level, ok
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.api import account_routes
-from voiceflow_worker.sandbox.events.delivery import WebhookTarget
+from voiceflow_worker.sandbox import account as account_routes
+from voiceflow_worker.sandbox.delivery import WebhookTarget
 from voiceflow_worker.service.doctor import account
 from voiceflow_worker.service.doctor.context import Account, CheckContext, open_context
 from voiceflow_worker.settings import load_settings
@@ -292,7 +292,7 @@ def test_a_clock_that_is_off_is_a_failure(voiceflow: Program, monkeypatch: pytes
 def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.sandbox.events.account.SandboxAccount.numbers", ())
+    monkeypatch.setattr("voiceflow_worker.sandbox.account.SandboxAccount.numbers", ())
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "ok"
     assert "8x8 does not list its state" in line["message"]

@@ -20,7 +20,7 @@ from voiceflow_worker.cli.serve import receiver_url, refuse_out_of_reach, regist
 from voiceflow_worker.gateway.account import WebhookType
 from voiceflow_worker.notify.webhook import verify_notification
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.events.delivery import WebhookTarget
+from voiceflow_worker.sandbox.delivery import WebhookTarget
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks import PATH
 

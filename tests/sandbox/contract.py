@@ -12,7 +12,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voiceflow_worker.sandbox.api.control_routes import description
+from voiceflow_worker.sandbox.service import description
 
 EVENTS = {
     "SESSION_SUMMARY": "VSS",

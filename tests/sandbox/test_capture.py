@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from voiceflow_worker.sandbox.calls.call_events import InboundOrder
-from voiceflow_worker.sandbox.calls.outcomes import listen, read_question
+from voiceflow_worker.sandbox.call_events import InboundOrder
 from voiceflow_worker.sandbox.orders import EventOrder, Press, Script, SimulatedCaller
+from voiceflow_worker.sandbox.outcomes import listen, read_question
 
 FOUR = {"minDigits": 4, "maxDigits": 4, "digitTimeout": 3000, "overallTimeout": 10000}
 

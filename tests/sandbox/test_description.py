@@ -19,9 +19,9 @@ from voiceflow_worker import CallFlow
 from voiceflow_worker.model.reports.events import UnknownEvent, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.api.control_routes import description
-from voiceflow_worker.sandbox.calls.call_events import InboundOrder
+from voiceflow_worker.sandbox.call_events import InboundOrder
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, RecordingOrder, Script
+from voiceflow_worker.sandbox.service import description
 
 pytestmark = pytest.mark.anyio
 
@@ -102,8 +102,7 @@ async def test_rows_of_the_export_have_the_columns_of_the_document() -> None:
 
 async def test_faults_to_order_are_answers_that_the_document_knows() -> None:
     async with staged() as stage:
-        faults = [Fault(fault=FaultKind.PLATFORM, status=status) for status in (400, 401, 403, 404, 410, 426)]
-        faults += [Fault(fault=FaultKind.STATUS, status=status) for status in (400, 401, 404, 422, 500, 502, 503, 504)]
+        faults = [Fault(fault=FaultKind.STATUS, status=status) for status in (400, 401, 404, 422, 500, 502, 503, 504)]
         faults += [Fault(fault=FaultKind.STATUS, status=200, code=-9999), Fault(fault=FaultKind.THROTTLE)]
         for fault in faults:
             stage.sandbox.faults.add(fault)
@@ -112,7 +111,7 @@ async def test_faults_to_order_are_answers_that_the_document_knows() -> None:
         statuses = [exchange.status for exchange in stage.asked.exchanges]
         problems = [problem for problem in problems_of(stage) if "request is no JSON" not in problem]
     assert not problems
-    assert statuses == [400, 401, 403, 404, 410, 426, 400, 401, 404, 422, 500, 502, 503, 504, 200, 429, 400]
+    assert statuses == [400, 401, 404, 422, 500, 502, 503, 504, 200, 429, 400]
 
 
 async def test_calls_that_come_in_are_reported_as_the_document_says() -> None:

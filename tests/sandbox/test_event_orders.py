@@ -6,7 +6,6 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-import anyio
 import pytest
 
 from tests.sandbox.calling import ANA, BEN, calling, settled
@@ -130,29 +129,6 @@ async def test_orders_are_for_their_destination_and_end_with_a_reset() -> None:
             await caller.post(asking(destination=BEN))
             await settled(sandbox)
     assert Counter(question["destination"] for question in receiver.questions) == {ANA: 1, BEN: 3}
-
-
-@pytest.mark.parametrize(("until", "before"), [("VCA", {"CALL_ACTION"}), ("VSS", {"CALL_ACTION", "SESSION_SUMMARY"})])
-async def test_the_answer_to_the_post_may_come_after_events_of_its_call(until: str, before: set[str]) -> None:
-    async with receiving(GOODBYE) as receiver:
-        sandbox = menus(receiver)
-        async with calling(sandbox) as caller:
-            await caller.fault("delay", until=until, destination=ANA)
-            answer = await caller.post(asking())
-            assert before <= set(receiver.order)
-            await settled(sandbox)
-    assert receiver.questions[0]["sessionId"] == answer.json()["sessionId"]
-
-
-async def test_an_answer_that_waits_for_a_question_that_never_comes_is_let_out_at_the_end() -> None:
-    async with receiving(GOODBYE) as receiver:
-        sandbox = menus(receiver)
-        async with calling(sandbox) as caller:
-            await caller.fault("delay", until="VCA", next=2)
-            with anyio.fail_after(30):
-                assert (await caller.place()).status_code == 200
-                assert (await caller.place("1")).status_code == 400
-            assert receiver.order == ["SESSION_SUMMARY"]
 
 
 @pytest.mark.parametrize(("outcome", "sip_code"), [("BUSY", 486), ("NO_ANSWER", 480), ("FAILED", 503)])

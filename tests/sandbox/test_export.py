@@ -16,7 +16,7 @@ from tests.sandbox.calling import ANA, BEN, KEY, SOURCE, Caller, calling
 from voiceflow_worker import VoiceClient
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.calls.call_log import COLUMNS
+from voiceflow_worker.sandbox.exports import COLUMNS
 from voiceflow_worker.sandbox.orders import RowOrder, Script
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from voiceflow_worker.model.flows.rules import write_valid_until
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.calls.outcomes import Outcomes
+from voiceflow_worker.sandbox.outcomes import Outcomes
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,9 @@ from random import Random
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.reports.events import ActionStatus, Direction
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, SessionLeg
-from voiceflow_worker.sandbox.calls.call_events import (
+from voiceflow_worker.sandbox.account import SandboxAccount
+from voiceflow_worker.sandbox.call import Call, FlowRequest, SessionLeg
+from voiceflow_worker.sandbox.call_events import (
     Activity,
     InboundEntry,
     InboundOrder,
@@ -23,8 +24,10 @@ from voiceflow_worker.sandbox.calls.call_events import (
     session_seconds,
     sip_code_of,
 )
-from voiceflow_worker.sandbox.calls.call_log import LogRows
-from voiceflow_worker.sandbox.calls.outcomes import (
+from voiceflow_worker.sandbox.event_maker import EventMaker, Refusal, judged_reply
+from voiceflow_worker.sandbox.exports import LogRows
+from voiceflow_worker.sandbox.orders import EventKind, RecordingOrder, Recordings, Script, SimulatedCaller
+from voiceflow_worker.sandbox.outcomes import (
     Outcomes,
     Question,
     heard_of,
@@ -37,9 +40,6 @@ from voiceflow_worker.sandbox.calls.outcomes import (
     text,
     too_late,
 )
-from voiceflow_worker.sandbox.events.account import SandboxAccount
-from voiceflow_worker.sandbox.events.event_maker import EventMaker, Refusal, judged_reply
-from voiceflow_worker.sandbox.orders import EventKind, RecordingOrder, Recordings, Script, SimulatedCaller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,7 @@ from pydantic import field_validator
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
-from voiceflow_worker.sandbox.calls.call import Call, SessionLeg, new_id
-from voiceflow_worker.sandbox.calls.ledger import CallEntry
+from voiceflow_worker.sandbox.call import Call, CallEntry, SessionLeg, new_id
 from voiceflow_worker.sandbox.orders import Conduct, RecordingOrder, same_number
 
 

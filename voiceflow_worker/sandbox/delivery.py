@@ -16,9 +16,9 @@ import httpx
 import orjson
 
 from voiceflow_worker.model.flows.values import is_object
-from voiceflow_worker.sandbox.calls.call_events import Activity
-from voiceflow_worker.sandbox.calls.ledger import JsonEntry
-from voiceflow_worker.sandbox.calls.outcomes import text
+from voiceflow_worker.sandbox.call import JsonEntry
+from voiceflow_worker.sandbox.call_events import Activity
+from voiceflow_worker.sandbox.outcomes import text
 
 # The receiver is on the same machine, and more connections would only wait in its backlog.
 _AT_ONCE = 64

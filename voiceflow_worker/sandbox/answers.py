@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from uuid import uuid4
 
 import orjson
 
@@ -16,9 +15,8 @@ from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.reports.status import api_code
-from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, new_id
-from voiceflow_worker.sandbox.calls.call_events import wire_time
-from voiceflow_worker.sandbox.events.account import SandboxAccount
+from voiceflow_worker.sandbox.account import SandboxAccount
+from voiceflow_worker.sandbox.call import Call, FlowRequest, new_id
 
 # The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). Others are inferred.
 _UNPROCESSABLE = frozenset({-1002, -1010, -1012, -1013, -1014, -1015, -1018, -1019, -1020})
@@ -92,21 +90,6 @@ def not_created(status: int, code: int, message: str, *, headers: Mapping[str, s
     body = orjson.dumps(said)
     summary = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
     return HttpAnswer(status=status, body=body, summary=summary, code=code if code < 0 else None, headers=headers or {})
-
-
-def platform_error(
-    status: int, *, code: int | None = None, message: str = "", headers: Mapping[str, str] | None = None
-) -> HttpAnswer:
-    """Return an error of the platform in front of the API. It has no details of a call."""
-    body = orjson.dumps(
-        {
-            "code": 1000 + status if code is None else code,
-            "message": message or HTTPStatus(status).phrase,
-            "errorId": str(uuid4()),
-            "timestamp": wire_time(datetime.now(UTC)),
-        }
-    )
-    return HttpAnswer(status=status, body=body, summary=f"{status} platform error", headers=headers or {})
 
 
 def unreadable() -> HttpAnswer:

@@ -13,8 +13,10 @@ import orjson
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import ActionStatus
-from voiceflow_worker.sandbox.calls.call import Call, SessionLeg
-from voiceflow_worker.sandbox.calls.call_events import (
+from voiceflow_worker.sandbox.account import SandboxAccount
+from voiceflow_worker.sandbox.answers import against_account
+from voiceflow_worker.sandbox.call import Call, SessionLeg
+from voiceflow_worker.sandbox.call_events import (
     Activity,
     LegStatus,
     action_event,
@@ -22,9 +24,7 @@ from voiceflow_worker.sandbox.calls.call_events import (
     session_summary,
     status_event,
 )
-from voiceflow_worker.sandbox.events.account import SandboxAccount
-from voiceflow_worker.sandbox.events.answers import against_account
-from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, WebhookTarget
+from voiceflow_worker.sandbox.delivery import Delivery, DeliveryEntry, WebhookTarget
 from voiceflow_worker.sandbox.orders import AS_USUAL, EventKind, EventOrder, OrderBook, RecordingOrder
 
 _INVALID_FLOW = -2003
@@ -134,7 +134,6 @@ class EventMaker:
             await asyncio.sleep(delay / self.speed)
         self._repeat(call, sent)
         answer = await self.delivery.ask(sent.hook, sent.event, within=self.within, retries=sent.order.retries or 0)
-        call.has_told(EventKind.VCA)
         return Asked(answer, delay + answer.seconds)
 
     # -- news ----------------------------------------------------------------------------------------------------------
@@ -176,7 +175,6 @@ class EventMaker:
         self.delivery.send(sent.hook, sent.event, copies=copies, retries=retries, then=partial(self._summed_up, call))
 
     def _summed_up(self, call: Call) -> None:
-        call.has_told(EventKind.VSS)
         waiting, call.after_summary = call.after_summary, ()
         for send in waiting:
             send()
@@ -186,11 +184,11 @@ class EventMaker:
     def _tell(self, call: Call, kind: EventKind, worded: Worded) -> None:
         sent = self._of_call(call, kind, worded)
         if sent is not None:
-            self._later(sent.order.delay_seconds, partial(self._send, call, sent, partial(call.has_told, kind)))
+            self._later(sent.order.delay_seconds, partial(self._send, call, sent))
 
-    def _send(self, call: Call, sent: _Sent, then: Callable[[], None]) -> None:
+    def _send(self, call: Call, sent: _Sent) -> None:
         self._repeat(call, sent)
-        self.delivery.send(sent.hook, sent.event, retries=sent.order.retries, then=then)
+        self.delivery.send(sent.hook, sent.event, retries=sent.order.retries)
 
     def _of_call(self, call: Call, kind: EventKind, worded: Worded) -> _Sent | None:
         """Return the event with its order, or None if no webhook is registered or an order drops the event."""

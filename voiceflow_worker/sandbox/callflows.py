@@ -1,0 +1,286 @@
+"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`, in plain ASGI because it gets most requests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import TypeAlias
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from voiceflow_worker.sandbox.account import NO_KEY, SandboxAccount
+from voiceflow_worker.sandbox.answers import HttpAnswer, created, judged, not_created, unreadable
+from voiceflow_worker.sandbox.call import Call, FlowRequest, Ledger, LedgerEntry, read_request
+from voiceflow_worker.sandbox.exchange import Exchange
+from voiceflow_worker.sandbox.orders import Fault, FaultKind, OrderBook, Script
+from voiceflow_worker.sandbox.outcomes import Outcomes
+
+_LONGEST_BODY = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callflows:
+    """The endpoint for calls: it checks a request, records it in the ledger, starts the call, and answers."""
+
+    account: SandboxAccount
+    ledger: Ledger
+    faults: OrderBook[Fault]
+    misbehaviour: Misbehaviour
+    scripts: OrderBook[Script]
+    outcomes: Outcomes
+    exchange: Exchange
+    now: Callable[[], datetime]
+
+    async def post(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one POST."""
+        content = await _read(receive)
+        if content is None:
+            return
+        asked = _asked(content, sub_account, scope)
+        fault = self.faults.take(asked.request.destination)
+        if fault is None:
+            await self._send(self._decide(asked)[0], send)
+        elif fault.fault is FaultKind.DELAY:
+            if fault.is_before:
+                await self.misbehaviour.pause(fault.seconds or 0.0)
+            answer, _ = self._decide(asked)
+            if not fault.is_before:
+                await self.misbehaviour.pause(fault.seconds or 0.0)
+            await self._send(answer, send)
+        else:
+            await self._misbehave(fault, asked, scope, receive, send)
+
+    async def _send(self, answer: HttpAnswer, send: Send) -> None:
+        headers = answer.header_list(now=self.now())
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _misbehave(self, fault: Fault, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        if fault.is_before:
+            answer, entry = not_created(500, 500, "Internal server error"), _entry(asked)
+            self.ledger.append(entry)
+        else:
+            answer, entry = self._decide(asked)
+        instead = faulty_answer(fault)
+        if instead is not None:
+            entry.answered_with, entry.http_status, entry.code = instead.summary, instead.status, instead.code
+            await self._send(instead, send)
+        else:
+            entry.answered_with, entry.http_status, entry.code = fault.fault.value, None, None
+            await self.misbehaviour.break_line(fault, answer, scope, receive)
+
+    def _decide(self, asked: _Asked) -> tuple[HttpAnswer, LedgerEntry]:
+        """Accept or refuse a call now, and record it in the ledger."""
+        entry = _entry(asked)
+        self.ledger.append(entry)
+        answer = self._refusal(asked) or created(self._accept(asked, entry))
+        entry.answered_with, entry.http_status, entry.code = answer.summary, answer.status, answer.code
+        return answer, entry
+
+    def _refusal(self, asked: _Asked) -> HttpAnswer | None:
+        turned_away = self.account.refusal(asked.authorization, asked.sub_account)
+        if turned_away is not None:
+            status, message = turned_away
+            return not_created(status, status, message)
+        if asked.body is _UNREADABLE:
+            return unreadable()
+        return judged(asked.body, asked.request, self.account, now=self.now())
+
+    def _accept(self, asked: _Asked, entry: LedgerEntry) -> Call:
+        request = asked.request
+        destination = request.destination or ""
+        script = self.scripts.take(destination)
+        call = Call(
+            request=request,
+            sub_account=asked.sub_account,
+            accepted_at=entry.at,
+            plan=self.outcomes.plan(destination.lstrip("+"), request.actions, script=script),
+            entry=entry,
+            script=script,
+        )
+        entry.session_id = call.session_id
+        self.exchange.place(call)
+        return call
+
+
+_UNREADABLE = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A POST. `body` is `_UNREADABLE` if it was not read, or is not JSON."""
+
+    sub_account: str
+    authorization: bytes | None
+    body: object
+    request: FlowRequest
+    received_at: float
+
+
+def _asked(content: bytes, sub_account: str, scope: Scope) -> _Asked:
+    received_at = time.time()
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        body = _UNREADABLE
+    return _Asked(
+        sub_account=sub_account,
+        authorization=next((value for name, value in scope["headers"] if name == b"authorization"), None),
+        body=body,
+        request=read_request(body),
+        received_at=received_at,
+    )
+
+
+def _entry(asked: _Asked) -> LedgerEntry:
+    request = asked.request
+    return LedgerEntry(
+        at=time.time(),
+        received_at=asked.received_at,
+        source=request.source,
+        destination=request.destination,
+        client_request_id=request.client_request_id,
+        client_batch_id=request.client_batch_id,
+        valid_until=request.valid_until_text,
+        sub_account=asked.sub_account,
+    )
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Return the body, or None if the client disconnected. Bytes beyond the longest accepted body are dropped."""
+    content = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        if len(content) <= _LONGEST_BODY:
+            content += message.get("body", b"")
+        if not message.get("more_body", False):
+            return content
+
+
+# --- faults ---------------------------------------------------------------------------------------------------------
+
+_LINGER_NOT = struct.pack("ii", 1, 0)
+TransportOf: TypeAlias = Callable[[Scope], asyncio.Transport | None]
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection with a TCP reset, so that the client's next read fails."""
+    if transport.is_closing():  # the client has hung up first
+        return
+    # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.abort()
+
+
+async def until_disconnected(receive: Receive) -> None:
+    """Wait until the client has disconnected."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+_GATEWAY_ERRORS = frozenset({502, 503, 504})
+_NO_JSON = "<html><body><h1>It works!</h1></body></html>"
+
+
+def faulty_answer(fault: Fault) -> HttpAnswer | None:
+    """Return the answer that replaces the true answer, or None for a fault of the connection."""
+    match fault.fault:
+        case FaultKind.STATUS | FaultKind.THROTTLE:
+            return _other_status(fault, fault.status or 429)
+        case FaultKind.JUNK:
+            body = _NO_JSON if fault.body is None else fault.body
+            return HttpAnswer(
+                status=fault.status or 200,
+                body=_bytes(body),
+                summary="junk",
+                content_type="text/html" if fault.body is None else "application/json",
+                headers=fault.headers,
+            )
+        case _:
+            return None
+
+
+class Misbehaviour:
+    """The faults that delay an answer or break the connection. `now` returns the sandbox's time."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._called_off = asyncio.Event()
+        self.transport_of: TransportOf | None = None
+        """The connection of a request, or None if it has ended; None for a server that hides its connections."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for `seconds`, or until all waits are cancelled."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._called_off.wait(), seconds)
+
+    def _connection(self, scope: Scope) -> asyncio.Transport | None:
+        """The connection of a request; None if it has ended. Raises ConnectionResetError if the server hides it."""
+        if self.transport_of is None:
+            raise ConnectionResetError(
+                "this fault acts on the connection of the request, which this server hides; use Sandbox.running()"
+            )
+        return self.transport_of(scope)
+
+    async def break_line(self, fault: Fault, true_answer: HttpAnswer, scope: Scope, receive: Receive) -> None:
+        """Send a part of the true answer or nothing, and then break the connection."""
+        if (connection := self._connection(scope)) is None:
+            return
+        head, body = true_answer.on_the_wire(now=self._now())
+        if fault.fault is FaultKind.CUT:
+            connection.write(head + body[: len(body) // 2])
+        gone = asyncio.ensure_future(until_disconnected(receive))
+        if fault.fault is FaultKind.STALL:
+            off = asyncio.ensure_future(self._called_off.wait())
+            await asyncio.wait({gone, off}, timeout=fault.seconds, return_when=asyncio.FIRST_COMPLETED)
+            off.cancel()
+        if fault.fault in {FaultKind.STALL, FaultKind.RESET}:
+            reset(connection)
+        else:
+            connection.close()
+        # If the app returned while the connection is open, uvicorn would send an answer.
+        await gone
+
+    def call_off(self) -> None:
+        """Cancel all waits, and reset stalled connections, so that a server can stop."""
+        self._called_off.set()
+
+
+def _other_status(fault: Fault, status: int) -> HttpAnswer:
+    headers = dict(fault.headers)
+    if fault.retry_after is not None:
+        headers["retry-after"] = _seconds(fault.retry_after)
+    if 300 <= status < 400:
+        headers.setdefault("location", "http://127.0.0.1:9/moved")
+    if fault.body is not None:
+        return HttpAnswer(status=status, body=_bytes(fault.body), summary=str(status), headers=headers)
+    if fault.code is not None or status not in _GATEWAY_ERRORS:
+        code = status if fault.code is None else fault.code
+        return not_created(status, code, fault.message or _usual_message(status), headers=headers)
+    page = f"<html><body><h1>{status} {HTTPStatus(status).phrase}</h1></body></html>"
+    return HttpAnswer(status=status, body=page.encode(), summary=str(status), content_type="text/html", headers=headers)
+
+
+def _usual_message(status: int) -> str:
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "An unknown error has occurred"
+    return {401: NO_KEY, 500: "Internal server error"}.get(status, phrase)
+
+
+def _seconds(retry_after: float | str) -> str:
+    if isinstance(retry_after, str):
+        return retry_after
+    return str(int(retry_after)) if retry_after == int(retry_after) else str(retry_after)
+
+
+def _bytes(body: object) -> bytes:
+    return body.encode("utf-8", "surrogateescape") if isinstance(body, str) else orjson.dumps(body)
