@@ -27,12 +27,11 @@ from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import rollback
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.histories import Histories
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import BulkWrite, History
-from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, NO_FILES
+from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, NO_FILES, Histories
 from voiceflow_worker.core.writes import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.copying import replace
@@ -42,6 +41,7 @@ from voiceflow_worker.model.jobs.job import Job, NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.rollback import REASON
 from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.service.doctor.store import check_journals
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -639,7 +639,7 @@ async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(la
         later = await engine.enqueue(number(1))
         assert [each.id for each in await engine.send()] == [later.id]
         assert await hold_of(store) is None
-        told = await rollback.check_journals(store, lab.files, queue="default", policy=CallPolicy())
+        told = await check_journals(store, lab.files, queue="default", policy=CallPolicy())
         assert (told.rolled_back, told.forgotten) == (False, ())
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work():
         assert await hold_of(store) is None

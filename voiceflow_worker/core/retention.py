@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
 
-from voiceflow_worker.core.erasures import Erasures
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks, LeaderLease, Task
 from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.outside import LocalJournal
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import Sweeper
@@ -30,11 +31,51 @@ _LEASE = timedelta(seconds=55)
 """Shorter than `EVERY`, so that a process that goes on finds its own lease ended, and others take turns with it."""
 
 
+ERASED_CALLS = "erased-call"
+"""Namespace of the ids of erased calls, by the time of their erasure. They end with the last file that names them."""
+
+
+def erased_call_put(job_id: str, *, at: datetime, keep_for: timedelta) -> Put:
+    """The record of an erased call."""
+    return Put(ERASED_CALLS, f"{at.timestamp():017.6f} {job_id}", "", at + keep_for)
+
+
+OVERLAP = timedelta(minutes=10)
+
+
+class Erasures:
+    """The calls that were erased since one last looked.
+
+    A command that erases a person reaches the store and the files of its own host. The journal files of other hosts are
+    erased by their workers and receivers, within a minute.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._records = text_records(store, ERASED_CALLS)
+        self._looked_after = self._read_to = ""
+
+    async def new(self) -> set[str]:
+        """The ids of the calls that were erased since `looked` was returned; all of them for one who begins."""
+        found: set[str] = set()
+        self._read_to = self._looked_after
+        while page := await self._records.page(after=self._read_to):
+            found |= {key.partition(" ")[2] for key, _ in page}
+            self._read_to = page[-1][0]
+        return found
+
+    def looked(self) -> None:
+        """Record that the files of this host have none of the calls that `new` has returned."""
+        # A clock that was behind may add records before the newest: the last minutes are read again.
+        at = float(self._read_to.partition(" ")[0]) - OVERLAP.total_seconds() if self._read_to else 0.0
+        self._looked_after = f"{max(at, 0.0):017.6f}"
+
+
 class Retention:
     """Deletes what is over in all queues of a store, by the retention of this process.
 
     A queue that has a live worker is only pruned here: its worker sweeps it each second. With a `local_journal`, the
-    journal files of this host are deleted too, those of all queues, and calls that were erased (`core/erasures.py`) are
+    journal files of this host are deleted too, those of all queues, and calls that were erased (`Erasures`) are
     erased from them.
     """
 

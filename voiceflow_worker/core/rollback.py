@@ -3,8 +3,8 @@
 Before a POST is sent, its worker writes the job to a file of its own, in addition to the journal entry in the store.
 The guard compares the newest of these jobs with the store every half second. POST numbers only grow. If a store knows
 fewer POSTs of a job than it once stored, it was rolled back to an older state; so it was if it lacks what this worker
-stored when it began, or if another server has taken over (`core.histories`). The guard then holds
-the queue, and puts the lost calls in doubt.
+stored when it began. The guard then holds the queue, and puts the lost calls in doubt. It also holds the queue if
+another server has taken over, because it may lack writes (`Histories`): no journal entry records an opt-out.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.erasures import TOMBSTONES
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
-from voiceflow_worker.core.histories import Histories
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import new_revision
@@ -43,41 +41,6 @@ from voiceflow_worker.model.reports.verdict import QueueHold
 from voiceflow_worker.model.text.wording import in_words
 
 PAGE = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalCheck:
-    """The result of a comparison of journal files with the store.
-
-    `files` and `calls` are the numbers of files and calls that were read. `forgotten` are the sent calls that the store
-    has lost. `rolled_back` is True if the store certainly had one of these calls before.
-    """
-
-    files: int
-    calls: int
-    forgotten: tuple[Job, ...]
-    rolled_back: bool
-
-
-async def check_journals(store: Store, local_journal: LocalJournal, *, queue: str, policy: CallPolicy) -> JournalCheck:
-    """Compare all journal files of this host with the store, changing nothing."""
-    now = store.clock.now()
-    files = await local_journal.files(queue)
-    kept: set[str] = set()
-    calls: set[str] = set()
-    forgotten: dict[str, Job] = {}
-    for file in files:
-        if file.newest_committed is not None:
-            kept |= {job.id for job, _ in await forgotten_of(store, [file.newest_committed], now=now, policy=policy)}
-        entries = await local_journal.entries(queue, file.name)
-        calls |= {job.id for job in entries}
-        for start in range(0, len(entries), PAGE):
-            page = entries[start : start + PAGE]
-            forgotten |= {job.id: job for job, _ in await forgotten_of(store, page, now=now, policy=policy)}
-    # While its worker writes, a file may be ahead of the store, so a call that only the file has proves nothing.
-    return JournalCheck(
-        files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), rolled_back=bool(kept)
-    )
 
 
 async def forgotten_of(
@@ -107,7 +70,9 @@ async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, p
     left out, because no journal file names them.
     """
     tombstones = {job.id: job.batch_id or "" for job in jobs if job.unique_key is None and job.post_count}
-    await text_records(store, TOMBSTONES).put(tombstones, until=now + max(policy.key_retention, policy.retention))
+    await text_records(store, writes.TOMBSTONES).put(
+        tombstones, until=now + max(policy.key_retention, policy.retention)
+    )
 
 
 async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
@@ -115,7 +80,7 @@ async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
 
     A store that was rolled back to a time before it deleted a job has no tombstone of that job.
     """
-    known = set(await text_records(store, TOMBSTONES).get(job.id for job in jobs))
+    known = set(await text_records(store, writes.TOMBSTONES).get(job.id for job in jobs))
     left = [job for job in jobs if job.id not in known and job.unique_key is not None]
     for queue in {job.queue for job in left}:
         keys = {job.unique_key: job.id for job in left if job.queue == queue and job.unique_key is not None}
@@ -157,6 +122,78 @@ perhaps only another worker can notice. That worker needs this time to connect, 
 POLL_EVERY = 0.5
 LEAST_KEPT = timedelta(days=7)
 """Journal files are kept as long as ended jobs, and at least this long."""
+
+
+HISTORIES = "history"
+"""The namespace of the histories that the workers of each queue have followed: `<token> <name>…`, the newest last. The
+token is new with each write."""
+_MOST = 1000
+"""The most names that a record keeps: more than the journal files of a machine have while they are kept. One that
+were dropped, and that a file still has, would be taken for a new one."""
+
+
+class Histories:
+    """Follows the histories of a store for one worker of a queue.
+
+    No server knows what it lacks. So each queue keeps the names of the histories that its workers have followed, and a
+    store keeps the one in which it was made: a server that lags lacks later records, but has that one. A worker
+    compares them with the history of its server, with those that it has seen itself, and with those in the local
+    journals of its machine.
+    """
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._store = store
+        self._queue = queue
+        self._seen: dict[str, None] = {}
+
+    def note(self, name: str) -> None:
+        """Note the history that a local journal of this machine has followed."""
+        self._seen[name] = None
+
+    @property
+    def name(self) -> str:
+        """What a local journal shall note: the history that this worker follows; empty if there is none to follow."""
+        history = self._store.history
+        return "" if history is None else history.name
+
+    async def follow(self, hold: Gate) -> Gate | None:
+        """Follow the history of the store's server; if it is new to the queue, the hold is ordered, and returned.
+
+        If failovers are trusted, it is not: only a server that lacks a history which this machine has seen certainly
+        lacks writes. The record of the queue and the hold are one write. So one worker alone orders the hold of a
+        queue, and not once more after a person has ended it. Raises StoreError.
+        """
+        history = self._store.history
+        if history is None:
+            return None
+        wanted: dict[str, list[str | Key]] = {HISTORIES: [self._queue], GATES: [(self._queue, gate_member(None))]}
+        while True:
+            found = await self._store.records(wanted, now=self._store.clock.now())
+            record, gate_record = next(iter(found[HISTORIES]), None), next(iter(found[GATES]), None)
+            known = [history.made_in] if record is None else record.value.split()[1:]
+            new = [name for name in dict.fromkeys((*self._seen, history.name)) if name not in known]
+            gate = None
+            if record is not None and not new:
+                break
+            names = " ".join([*known, *new][-_MOST:])
+            write = Write(
+                conditions=(Same(HISTORIES, self._queue, None if record is None else record.value),),
+                puts=(Put(HISTORIES, self._queue, f"{new_revision()} {names}", None),),
+            )
+            if new and not (history.is_trusted and self._seen.keys().isdisjoint(new)):
+                gate, order = write_of_order(gate_record, hold, token=new_revision())
+                write = Write(
+                    conditions=(*order.conditions, *write.conditions),
+                    puts=(*order.puts, *write.puts),
+                    wakes=self._queue,
+                )
+            (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=hold.since)
+            if answer.result is Result.DONE:
+                break
+        self._seen[history.name] = None
+        if gate is not None:
+            _log.error("another server has taken over: the queue is held", queue=self._queue)
+        return gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, usual_form
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
+TOMBSTONES = "pruned"
+"""Namespace of deleted calls, by their ids. The value is the batch of the call, or empty."""
 NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION, POSTED = (
     "number",
     "second-party-lock",

@@ -1,10 +1,10 @@
 """Erasing a person: their calls in every queue, and all else that the store and the files of this host have of them.
 
 Each call goes in one write, with all that hangs on it: its sessions, recordings and key presses. That write also leaves
-what must be known of it (`core/erasures.py`). Every write is conditional on what was read: if anybody has changed that,
-it is read again. So nothing that others have stored meanwhile is lost, and whoever was killed in the middle, and orders
-it again, erases the rest. What limits calls to the number is kept under a digest from the beginning
-(`core/writes.py`), or goes there: the entry on the suppression list.
+what must be known of it. Every write is conditional on what was read: if anybody has changed that, it is read again. So
+nothing that others have stored meanwhile is lost, and whoever was killed in the middle, and orders it again, erases the
+rest. What limits calls to the number is kept under a digest from the beginning (`core/writes.py`), or goes there: the
+entry on the suppression list.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator,
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, AuditEntry, Interface, entries_of, login_name
-from voiceflow_worker.core.erasures import TOMBSTONES, Erasures, erased_call_put
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
@@ -46,10 +45,12 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
+from voiceflow_worker.core.retention import Erasures, erased_call_put
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
+from voiceflow_worker.core.writes import TOMBSTONES
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import is_list, is_object

@@ -86,7 +86,7 @@ def new_revisions(count: int) -> list[str]:
 def keyed_digest(store_id: str, text: str) -> str:
     """A digest of a text, keyed with the id of its store: 32 hexadecimal digits.
 
-    It keeps what the store must know of a person who was erased (`core/erasures.py`).
+    It keeps what the store must know of a person who was erased (`core/retention.py`).
     """
     return hashlib.blake2b(text.encode(), key=store_id.encode()[:64], digest_size=16).hexdigest()
 

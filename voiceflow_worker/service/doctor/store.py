@@ -9,14 +9,16 @@ from pathlib import Path
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.rollback import JournalCheck, check_journals
+from voiceflow_worker.core.rollback import PAGE, forgotten_of
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import body_problem
 from voiceflow_worker.model.jobs.gate import GateKind, GateState
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 from voiceflow_worker.model.text.wording import in_words as at_time
 from voiceflow_worker.reporting.status import read_status, unreadable_calls
@@ -28,6 +30,41 @@ from voiceflow_worker.service.scheduled_run import RunState, last_runs
 async def opens(context: CheckContext) -> Diagnosis:
     """Check that the store can be opened."""
     return context.opening
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalCheck:
+    """The result of a comparison of journal files with the store.
+
+    `files` and `calls` are the numbers of files and calls that were read. `forgotten` are the sent calls that the store
+    has lost. `rolled_back` is True if the store certainly had one of these calls before.
+    """
+
+    files: int
+    calls: int
+    forgotten: tuple[Job, ...]
+    rolled_back: bool
+
+
+async def check_journals(store: Store, local_journal: LocalJournal, *, queue: str, policy: CallPolicy) -> JournalCheck:
+    """Compare all journal files of this host with the store, changing nothing."""
+    now = store.clock.now()
+    files = await local_journal.files(queue)
+    kept: set[str] = set()
+    calls: set[str] = set()
+    forgotten: dict[str, Job] = {}
+    for file in files:
+        if file.newest_committed is not None:
+            kept |= {job.id for job, _ in await forgotten_of(store, [file.newest_committed], now=now, policy=policy)}
+        entries = await local_journal.entries(queue, file.name)
+        calls |= {job.id for job in entries}
+        for start in range(0, len(entries), PAGE):
+            page = entries[start : start + PAGE]
+            forgotten |= {job.id: job for job, _ in await forgotten_of(store, page, now=now, policy=policy)}
+    # While its worker writes, a file may be ahead of the store, so a call that only the file has proves nothing.
+    return JournalCheck(
+        files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), rolled_back=bool(kept)
+    )
 
 
 async def journals(context: CheckContext) -> Diagnosis | None:

@@ -95,15 +95,15 @@ local function enter(id, head)
     end
 end
 
--- `laneless`: the caller has taken the job out of its sub-queue.
-local function leave(id, head, laneless)
+-- `is_out`: the caller has taken the job out of its sub-queue.
+local function leave(id, head, is_out)
     zrem(base .. ':state:' .. head.state, id)
     zrem(base .. ':in:' .. head.state, id)
     if head.state == 'queued' then
         if head.batch ~= '' then
             zrem(batch_base(head.batch) .. ':queued', id)
         end
-        if not laneless then
+        if not is_out then
             zrem(sub_queue_of(head), id)
         end
         if head.valid ~= '' then
