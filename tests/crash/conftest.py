@@ -1,4 +1,4 @@
-"""The laboratory's fixtures: one zygote for all tests of a module, one store for each test."""
+"""The laboratory's fixtures: one store for each test."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.children import Children, zygote
 from tests.crash.fault_injection import FaultInjection
 from tests.support.stores import DURABLE
-
-
-@pytest.fixture(scope="session")
-def children() -> Iterator[Children]:
-    with zygote() as born:
-        yield born
 
 
 @pytest.fixture(params=DURABLE)
@@ -24,6 +17,6 @@ def store_url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -
 
 
 @pytest.fixture
-def lab(children: Children, store_url: str, tmp_path: Path) -> Iterator[FaultInjection]:
-    with FaultInjection(children, store_url, tmp_path).running() as running:
+def lab(store_url: str, tmp_path: Path) -> Iterator[FaultInjection]:
+    with FaultInjection(store_url, tmp_path).running() as running:
         yield running

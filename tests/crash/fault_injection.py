@@ -17,7 +17,7 @@ import anyio
 import httpx
 
 from tests.crash.asked import Asked, Register, pairs_of
-from tests.crash.children import WITHIN, Child, Children
+from tests.crash.children import WITHIN, Child
 from tests.crash.judge import Judgement, Row, judge
 from tests.crash.orders import POLICY, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
 from tests.crash.points import Trigger
@@ -36,7 +36,6 @@ AT_REST = {state.value for state in (*FINAL_STATES, JobState.IN_DOUBT)}
 class FaultInjection:
     """One store; its sandbox and its receiver run in processes of their own."""
 
-    children: Children
     store: str
     folder: Path
     policy: CallPolicy = POLICY
@@ -59,7 +58,7 @@ class FaultInjection:
         )
         self.receiver = self.start_receiver()
         webhook = f"http://127.0.0.1:{self._receiver_order.port}/webhooks/8x8"
-        self.sandbox = self.children.spawn(
+        self.sandbox = Child(
             SandboxOrder(webhook=webhook, speed=self.speed, retries=self.retries), log=self.log("sandbox")
         )
         self.url: str = self.sandbox.wait_for("ready")["url"]
@@ -85,7 +84,7 @@ class FaultInjection:
     def start_receiver(self, *triggers: Trigger) -> Child:
         """Start the receiver, on the port that the sandbox knows, and wait until it listens."""
         order = replace(self._receiver_order, triggers=triggers)
-        self.receiver = self.children.spawn(order, log=self.log("receiver"))
+        self.receiver = Child(order, log=self.log("receiver"))
         self.receiver.wait_for("ready")
         return self.receiver
 
@@ -129,14 +128,14 @@ class FaultInjection:
         self.register.ask(rows)
         requests = tuple(each.request for each in rows)
         order = TaskOrder(store=self.store, requests=requests, batch_id=batch_id, stays=stays, policy=self.policy)
-        child = self.children.spawn(order, log=self.log("task"))
+        child = Child(order, log=self.log("task"))
         self._started = [*(other for other in self._started if not other.has_ended), child]
         return child
 
     def worker(self, *triggers: Trigger, **fields: Any) -> Child:
         """Start a worker that strikes where the triggers say."""
         order = replace(self.order, triggers=triggers, **fields)
-        child = self.children.spawn(order, log=self.log("worker"))
+        child = Child(order, log=self.log("worker"))
         self._started = [*(other for other in self._started if not other.has_ended), child]
         return child
 

@@ -23,7 +23,6 @@ import structlog
 
 from tests.crash import slow
 from tests.crash.aftermath import aftermath
-from tests.crash.children import Children, zygote
 from tests.crash.fault_injection import FaultInjection
 from tests.crash.hands import Hands
 from tests.crash.judge import Violation, moment
@@ -357,12 +356,11 @@ def soak(
     plan: Plan,
     store: Opened,
     *,
-    children: Children,
     folder: Path,
     told: Callable[[str], None],
 ) -> Report:
     """Soak an empty store. Raises `AssertionError` where the laboratory itself fails."""
-    lab = FaultInjection(children, store.url, folder, policy=POLICY, speed=SPEED, seeded_defect=plan.seeded_defect)
+    lab = FaultInjection(store.url, folder, policy=POLICY, speed=SPEED, seeded_defect=plan.seeded_defect)
     with lab.running():
         if sum(lab.states().values()):
             raise AssertionError(f"the store {store.url} is not empty: a soak begins with an empty one")
@@ -399,9 +397,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="voiceflow-soak-") as name:
         folder = Path(name)
-        with opened(given.store, folder) as there, zygote() as children:
+        with opened(given.store, folder) as there:
             told(f"seed {plan.seed} on {there.url}")
-            report = soak(plan, there, children=children, folder=folder, told=told)
+            report = soak(plan, there, folder=folder, told=told)
     sys.stdout.write(f"{report}\n")
     return 0 if report.is_good else 1
 

@@ -13,7 +13,6 @@ from signal import Signals
 
 import pytest
 
-from tests.crash.children import Children
 from tests.crash.fault_injection import FaultInjection
 from tests.support.postgres import connected
 from voiceflow_worker.backends.registry import path_of
@@ -25,9 +24,9 @@ CALLS = 60
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_files_that_may_not_grow_let_nothing_ring_twice_and_the_worker_goes_on_when_they_may(
-    children: Children, tmp_path: Path, kill: bool
+    tmp_path: Path, kill: bool
 ) -> None:
-    with FaultInjection(children, f"sqlite:///{tmp_path / 'calls.db'}", tmp_path).running() as lab:
+    with FaultInjection(f"sqlite:///{tmp_path / 'calls.db'}", tmp_path).running() as lab:
         lab.enqueue(CALLS)
         lab.faults({"fault": "delay", "seconds": 0.02, "times": None})
         worker = lab.worker(drain=True, concurrency=4, lease=timedelta(seconds=2))
@@ -47,14 +46,14 @@ def test_files_that_may_not_grow_let_nothing_ring_twice_and_the_worker_goes_on_w
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_full_disk_under_the_journal_files_costs_the_store_nothing_and_no_call(
-    children: Children, tmp_path: Path, kind: str, fresh_url: Callable[[str], str]
+    tmp_path: Path, kind: str, fresh_url: Callable[[str], str]
 ) -> None:
     room, store = tmp_path / "state", fresh_url(kind)
     room.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", room], check=False).returncode:
         pytest.skip("this user may not mount a file system")
     try:
-        with FaultInjection(children, store, tmp_path).running() as lab:
+        with FaultInjection(store, tmp_path).running() as lab:
             lab.enqueue(CALLS)
             lab.faults({"fault": "delay", "seconds": 0.02, "times": None})
             worker = lab.worker(drain=True, concurrency=4, lease=timedelta(seconds=2), state_dir=room)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.crash.asked import Kind
-from tests.crash.children import Children
 from tests.crash.report import Report
 from tests.crash.rollbacks import opened
 from tests.crash.seeded_defects import SABOTAGE
@@ -36,17 +35,17 @@ MORE = {"requeue-sending": 2, "no-expiry": 2}
 again, and on a busy machine most brief calls expire before they are leased. Runs of thirty kills found nothing."""
 
 
-def soaked(plan: Plan, children: Children, store: str, folder: Path) -> Report:
+def soaked(plan: Plan, store: str, folder: Path) -> Report:
     with opened(store, folder) as there:
-        return soak(plan, there, children=children, folder=folder, told=lambda _: None)
+        return soak(plan, there, folder=folder, told=lambda _: None)
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("store", DURABLE)
 def test_killed_at_random_moments_nothing_rings_twice_and_nothing_is_lost_or_late(
-    children: Children, store: str, kills: int, tmp_path: Path
+    store: str, kills: int, tmp_path: Path
 ) -> None:
-    report = soaked(Plan(seed=20261120, kills=kills, calls=15 * kills), children, store, tmp_path)
+    report = soaked(Plan(seed=20261120, kills=kills, calls=15 * kills), store, tmp_path)
     assert report.is_good, str(report)
     assert report.strikes.kills >= kills
     assert report.verdicts.doubts.opened >= kills // 8, f"it hardly ever hit `sending`:\n{report}"
@@ -63,12 +62,10 @@ BROKEN = [(name, store) for name in SABOTAGE for store in (SERVERS if name == "n
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "store"), BROKEN)
-def test_a_product_that_is_broken_on_purpose_is_found(
-    children: Children, name: str, store: str, tmp_path: Path
-) -> None:
+def test_a_product_that_is_broken_on_purpose_is_found(name: str, store: str, tmp_path: Path) -> None:
     """Without this nobody knows whether the laboratory would see anything."""
     times = MORE.get(name, 1)
     plan = Plan(seed=7, kills=30 * times, calls=600 * times, rollbacks=int(name == "no-guard"), seeded_defect=name)
-    report = soaked(plan, children, store, tmp_path)
+    report = soaked(plan, store, tmp_path)
     words = {violation.word for violation in report.violations}
     assert FOUND_BY[name] in words, f"found was {sorted(words)}:\n{report}"

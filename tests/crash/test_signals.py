@@ -34,7 +34,7 @@ def test_frozen_past_its_lease_while_another_takes_over_and_continued_every_call
     lab.enqueue(CALLS)
     lab.summaries(after=1.2)  # the other worker has doubted what the frozen one was sending by then
     frozen = lab.worker(Trigger(point=point, act=OperatorAction.STOP), concurrency=2)
-    frozen.wait_for("stopped")
+    frozen.wait_until_stopped()
     lab.finish()
     frozen.signal(Signals.SIGCONT)
     lab.finish()
@@ -52,7 +52,7 @@ def test_frozen_with_an_answer_that_others_never_had_it_settles_what_they_have_d
     lab.enqueue(CALLS)
     lab.order_of_sandbox("script", {"drop": True})
     frozen = lab.worker(Trigger(point=point, act=OperatorAction.STOP), concurrency=1)
-    frozen.wait_for("stopped")
+    frozen.wait_until_stopped()
     lab.finish(and_wait_for_summaries=False)
     assert lab.states() == {"in_doubt": 1, "submitted": CALLS - 1}
     frozen.signal(Signals.SIGCONT)

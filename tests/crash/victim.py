@@ -9,7 +9,6 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import Any
 
 import anyio
@@ -40,10 +39,8 @@ Tell = Callable[..., None]
 """Tells the parent something: a word, and what belongs to it."""
 
 
-@cache
-def ssl_context() -> ssl.SSLContext:
-    """Made once, before all forks: it takes longer than everything else that a worker starts with."""
-    return ssl.create_default_context()
+SSL_CONTEXT = ssl.create_default_context()
+"""Made once, before all forks: it takes longer than everything else that a worker starts with."""
 
 
 def live(order: Order, tell: Tell) -> None:
@@ -65,7 +62,7 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
         "laboratory-key",
         "laboratory",
         base_url=order.base_url,
-        ssl_context=ssl_context(),
+        ssl_context=SSL_CONTEXT,
         read_timeout=order.read_timeout,
         concurrency=order.concurrency,
     )
