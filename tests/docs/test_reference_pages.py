@@ -24,19 +24,17 @@ def test_the_page_names_everything_that_the_public_api_has() -> None:
     assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(dir(voiceflow_worker))
 
 
-def test_each_error_has_a_remedy_under_the_error_that_catches_it() -> None:
-    """In the tables of the group that an error belongs to, by the nearest base that has a heading."""
-    pieces = re.split(r"^## .*`(\w+)`$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    groups = set(pieces[1::2])
-    rows = {
-        name: group
-        for group, text in zip(pieces[1::2], pieces[2::2], strict=True)
-        for name in re.findall(r"^- `(\w+Error)`: \S", text, re.MULTILINE)
-    }
+def test_each_error_stands_in_the_line_of_the_error_that_catches_it() -> None:
+    """By the nearest base that begins a line."""
+    text = section(PAGE.read_text(encoding="utf-8"), "Errors")
+    lines = re.findall(r"^- `(\w+)` \([^)]*\):\s+((?:.|\n  )+)", text, re.MULTILINE)
+    rows = {name: group for group, names in lines for name in re.findall(r"`(\w+)`", names)}
     declared = {name: each for name, each in vars(errors).items() if _is_error(each)}
+    groups = {group for group, _ in lines}
     assert rows.keys() | groups == declared.keys()
     for name, group in rows.items():
-        assert next(base.__name__ for base in declared[name].__mro__ if base.__name__ in groups) == group, name
+        assert next(base.__name__ for base in declared[name].__mro__[1:] if base.__name__ in groups) == group, name
+        assert declared[name].__doc__, name
 
 
 def _is_error(each: object) -> bool:
