@@ -352,7 +352,7 @@ class Scheduler:
             return None
         done: ScheduledRun | StoreError | None = None
         async with anyio.create_task_group() as group:
-            group.start_soon(self._renew, claim, group.cancel_scope)
+            group.start_soon(self._renew, claim)
             done = await self._enqueued(one, run, claim)
             group.cancel_scope.cancel()
         if isinstance(done, StoreError):
@@ -363,14 +363,13 @@ class Scheduler:
             one.again_at = self._clock.monotonic() + min(_AGAIN, one.recurrence.misfire / 4).total_seconds()
         return done
 
-    async def _renew(self, claim: LeaderLease, scope: anyio.CancelScope) -> None:
-        """Keep a claim, and cancel what is done under it if it is lost."""
+    async def _renew(self, claim: LeaderLease) -> None:
+        """Keep a claim until it is lost: from then on, nothing is stored under it."""
         has_it = True
         while has_it:
             await self._clock.sleep(_RENEW)
             with suppress(StoreError):
                 has_it = await claim.renew()
-        scope.cancel()
 
     async def _enqueued(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | StoreError:
         """Enqueue the calls of a run: what became of it, or the failure of the store."""
