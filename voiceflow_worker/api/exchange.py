@@ -391,8 +391,8 @@ class Asked(Request):
         asked = self._operation.name, dict(self.parts), query, dict(self._document)
         with self.alone():
             start, as_nobody = await NamedStart.of_request(store, self.key, *asked), replace(actor, key=None)
-            if start.result is not None:
-                return Answer(await again(as_nobody, start.result))
+            if start.begun.result is not None:
+                return Answer(await again(as_nobody, start.begun.result))
             answer = await (first(replace(actor, claim=start.claim)) if start.is_new else again(as_nobody, None))
             try:
                 await start.finish(store, kept(answer))

@@ -42,8 +42,12 @@ ACTIONS_KEPT: Final = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    """What is kept of a start: see `NamedStart`. `token` is new with each one that begins."""
+class Begun:
+    """What is kept of a start.
+
+    `at` is when it was first asked for, and `taken` what it took from elsewhere then. `result` is None until it is
+    whole. `token` is new with each one that begins.
+    """
 
     digest: str
     at: datetime
@@ -57,9 +61,8 @@ class NamedStart:
     """What is begun under a name, once and whole, however often it is asked for: its record, as it is to be written.
 
     Its record is stored in the write of the first thing that it stores (`claim`), under the condition that no other
-    start has the name. Asked for again, it has its `result`; or it was cut, and goes on: as of the time at which it
-    first began (`at`), and with what it took from elsewhere then (`taken`). Something else that is asked for under the
-    name is refused.
+    start has the name. Asked for again, it has its result; or it was cut, and goes on as of the time at which it first
+    began. Something else that is asked for under the name is refused.
     """
 
     group: str
@@ -67,7 +70,7 @@ class NamedStart:
     keep_for: timedelta
     standing: str | None
     """The record in the store, as text."""
-    begun: _Begun
+    begun: Begun
 
     @classmethod
     async def of(cls, store: Store, name: str, *, group: str, digest: str, keep_for: timedelta, **taken: Any) -> Self:
@@ -79,7 +82,7 @@ class NamedStart:
         records = (await store.records({NAMED_STARTS: [(group, name)]}, now=now))[NAMED_STARTS]
         if records:
             try:
-                begun = json_codec(_Begun).value(records[0].value)
+                begun = json_codec(Begun).value(records[0].value)
             except ValueError:
                 raise StoreVersionError(
                     "the record of the Idempotency-Key cannot be read, perhaps because a newer version of "
@@ -90,7 +93,9 @@ class NamedStart:
                 f"the Idempotency-Key belongs to another request, of {in_words(begun.at)}. Nothing was done; give this "
                 "request a key of its own"
             )
-        own = replace(begun, token=new_revision()) if begun else _Begun(digest=digest, at=now, taken=taken)
+        if begun is not None and begun.result is not None:
+            await confirm(store)
+        own = replace(begun, token=new_revision()) if begun else Begun(digest=digest, at=now, taken=taken)
         standing = records[0].value if records else None
         return cls(group=group, name=name, keep_for=keep_for, standing=standing, begun=own)
 
@@ -98,10 +103,7 @@ class NamedStart:
     async def of_request(cls, store: Store, key: str, *parts: object) -> Self:
         """The action that is asked for with this key. What is stored of it reveals neither the key nor the parts."""
         name, digest = (keyed_digest(store.id, canonical_json(each)) for each in (key, list(parts)))
-        start = await cls.of(store, name, group="", digest=digest, keep_for=ACTIONS_KEPT)
-        if start.result is not None:
-            await confirm(store)
-        return start
+        return await cls.of(store, name, group="", digest=digest, keep_for=ACTIONS_KEPT)
 
     @property
     def is_new(self) -> bool:
@@ -109,24 +111,9 @@ class NamedStart:
         return self.standing is None
 
     @property
-    def at(self) -> datetime:
-        """When it was first asked for."""
-        return self.begun.at
-
-    @property
-    def taken(self) -> Mapping[str, Any]:
-        """What it took from elsewhere then."""
-        return self.begun.taken
-
-    @property
-    def result(self) -> Mapping[str, Any] | None:
-        """Its result; None if it is not whole."""
-        return self.begun.result
-
-    @property
     def claim(self) -> Claim:
         """The condition of the first thing that it stores, and the record that is stored with that."""
-        since = None if self.is_new else self.at
+        since = None if self.is_new else self.begun.at
         return Claim(condition=self._is(self.standing), put=self._put(self.begun), since=since)
 
     async def finish(self, store: Store, result: Mapping[str, Any]) -> None:
@@ -144,9 +131,9 @@ class NamedStart:
     def _is(self, text: str | None) -> Same:
         return Same(NAMED_STARTS, self.group, text, self.name)
 
-    def _put(self, begun: _Begun) -> Put:
-        text = json_codec(_Begun).text(begun)
-        return Put(NAMED_STARTS, self.group, text, self.at + self.keep_for, member=self.name)
+    def _put(self, begun: Begun) -> Put:
+        text = json_codec(Begun).text(begun)
+        return Put(NAMED_STARTS, self.group, text, self.begun.at + self.keep_for, member=self.name)
 
 
 class KeyMatch(Enum):

@@ -83,8 +83,8 @@ class NamedCampaign:
         )  # fmt: skip
         for left in reversed(range(_TRIES)):
             start = await named()
-            if start.result is not None:
-                return _repeated(start.taken["batch"], start.result), False
+            if start.begun.result is not None:
+                return _repeated(start.begun.taken["batch"], start.begun.result), False
             if start.is_new and expected_version is not None:
                 of, _, shown = expected_version.partition(".")
                 if of != digest:
@@ -92,9 +92,9 @@ class NamedCampaign:
                         "nothing was enqueued: the preview was of another campaign. Make a preview of this one, and "
                         "start from it"
                     )
-            then = dict(start.taken)
+            then = dict(start.begun.taken)
             batch, as_then = then.pop("batch"), settings.model_copy(update=then)
-            campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.at)
+            campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
             failed: IntakeError | CampaignFileError
             try:
                 report = await process.run(
@@ -165,7 +165,9 @@ async def _started(
 ) -> EnqueueReport:
     """Start a campaign under its name, and note that it is whole."""
     calls = CallQueue(store, queue, policy=policy)
-    report = await campaign.start(calls, by=by, now=start.at, claim=start.claim, expected_version=expected_version)
+    report = await campaign.start(
+        calls, by=by, now=start.begun.at, claim=start.claim, expected_version=expected_version
+    )
     if not report.refused:
         await start.finish(store, {name: getattr(report, name) for name in _COUNTS})
     return report
