@@ -29,7 +29,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.gateway.client import PlacedCall, VoiceClient
 from voiceflow_worker.gateway.transports import is_known
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -129,8 +129,9 @@ async def test_a_client_that_is_closed_while_a_call_waits_for_the_limiter_leaves
             await client.__aexit__(None, None, None)
 
     client = client_of(answering(), limiter=Closing())
-    progress = PostProgress()
     async with client:
+        reserved = await client.connect()
+        progress = PostProgress(reserved=reserved)
         with pytest.raises(RuntimeError, match="not open"):
             await client.place(placement(), progress=progress, now=NOW)
     assert not progress.may_have_been_sent
@@ -168,7 +169,8 @@ async def test_each_post_takes_its_turn(kind: Kind) -> None:
     with MisbehavingServer(places) as server:
         async with kind.client(server.url, limiter=limiter) as client:
             for _ in range(3):
-                await client.place(placement(), progress=PostProgress(), now=NOW)
+                progress = PostProgress(reserved=await client.connect())
+                await client.place(placement(), progress=progress, now=NOW)
             await client.send(FLOW)
             await client.server_time()
     assert limiter.asked == 4
@@ -177,33 +179,10 @@ async def test_each_post_takes_its_turn(kind: Kind) -> None:
 @either_loop
 async def test_who_becomes_late_while_waiting_is_not_sent() -> None:
     limiter = Turnstile(takes=0.05)
-    progress = PostProgress()
     async with client_of(answering(), limiter=limiter) as client:
-        verdict = await client.place(placement(valid_for=0.02), progress=progress, now=NOW)
-    assert (verdict.kind, verdict.cause) == (VerdictKind.NOT_SENT, NotSentCause.TOO_LATE)
-    assert not verdict.is_outage
-    assert not progress.may_have_been_sent
+        with pytest.raises(CallNotSentError, match="validUntil had passed"):
+            await client.send(FLOW, valid_until=datetime.now(UTC) + timedelta(seconds=0.02))
     assert limiter.asked == 1
-
-
-async def test_who_is_late_already_takes_no_turn() -> None:
-    limiter = Turnstile()
-    async with client_of(answering(), limiter=limiter) as client:
-        await client.place(placement(valid_for=-1), progress=PostProgress(), now=NOW)
-    assert limiter.asked == 0
-
-
-async def test_who_is_held_while_waiting_is_not_sent() -> None:
-    async def held() -> str | None:
-        return "a person holds the queue" if limiter.asked else None
-
-    limiter = Turnstile()
-    progress = PostProgress(held=held)
-    async with client_of(answering(), limiter=limiter) as client:
-        verdict = await client.place(placement(), progress=progress, now=NOW)
-    assert (verdict.kind, verdict.cause) == (VerdictKind.NOT_SENT, NotSentCause.HELD)
-    assert "a person holds the queue" in verdict.message
-    assert not progress.may_have_been_sent
 
 
 # -- transports of others ----------------------------------------------------------------------------------------------

@@ -198,15 +198,6 @@ class Holds:
         """
         return self._closed_at >= leased_at
 
-    async def reason_since(self, leased_at: float, *, batch_id: str | None) -> str | None:
-        """The reason why a call leased at `leased_at` may not leave now: a hold or a closed gate; None if it may."""
-        if self.closed_since(leased_at):
-            return self.reason
-        for gate in (await gates_at(self._store, self._queue, {None, batch_id})).values():
-            if gate.is_closed(at=self._clock.now()):
-                return gate.reason or f"the {gate.scope} is {gate.state}"
-        return None
-
     def relax(self) -> None:
         """Set the pause back to 1 s, after an answer without a hold."""
         self._pause = FIRST_PAUSE

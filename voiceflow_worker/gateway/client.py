@@ -37,7 +37,6 @@ from voiceflow_worker.gateway.wire import RestWire
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import (
-    NotSentCause,
     PostProgress,
     Reservation,
     SendStoppedError,
@@ -214,19 +213,12 @@ class VoiceClient(api.AccountApi):
         """POST one call, once, and return its verdict.
 
         Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
-        ended, or if its queue was held during the wait for the limiter. Without a `progress.reserved` (`connect`), this
-        waits for the limiter and connects first. If the task is cancelled, or the client is not open, `progress` shows
-        whether anything may have been sent.
+        ended. Without a `progress.reserved` (`connect`, which waits for the limiter), this connects first. If the task
+        is cancelled, or the client is not open, `progress` shows whether anything may have been sent.
         """
         progress.may_have_been_sent = False
-        waits = self._limiter is not None and progress.reserved is None
-        if waits:
-            now = await self._wait_for_limiter(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:
             return verdict_on_lateness(valid_until=placement.valid_until, now=now)
-        if waits and (reason := await progress.held()) is not None:
-            message = f"held before it was sent: {reason}"
-            return Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message=message)
         return await self._post(self._opened(), wire.body_of(placement), progress=progress, now=now)
 
     async def send(
@@ -250,7 +242,9 @@ class VoiceClient(api.AccountApi):
         # Parsed again as a request for a call: a CallFlow may also be an answer to an event.
         ready = CallFlow.parse(named.to_body()).validated(now=now)
         until = ready.valid_until
-        now = await self._wait_for_limiter(now, valid_until=until)
+        if self._limiter is not None and (until is None or now < until):
+            await self._limiter.acquire()
+            now = datetime.now(UTC)
         if until is not None and until <= now:
             verdict = verdict_on_lateness(valid_until=until, now=now)
         else:
@@ -319,14 +313,6 @@ class VoiceClient(api.AccountApi):
         if self._transport is None:
             raise RuntimeError("this VoiceClient is not open; use it inside `async with`")
         return self._transport
-
-    async def _wait_for_limiter(self, now: datetime, *, valid_until: datetime | None) -> datetime:
-        """Wait for the limiter, unless the call is no longer valid, and return the time after the wait."""
-        if self._limiter is None or (valid_until is not None and valid_until <= now):
-            return now
-        began = time.monotonic()
-        await self._limiter.acquire()
-        return now + timedelta(seconds=time.monotonic() - began)
 
     async def _post(self, transport: Transport, body: bytes, *, progress: PostProgress, now: datetime) -> Verdict:
         began = time.monotonic()

@@ -221,7 +221,6 @@ class Submitter:
         closed: list[Gate] = []
         progress = PostProgress(
             on_hold=partial(self._close_early, closed),
-            held=partial(self._holds.reason_since, dispatch.leased_at, batch_id=dispatch.job.batch_id),
             why_not=partial(self._why_not, dispatch),
             reserved=dispatch.reserved,
         )

@@ -101,10 +101,6 @@ class Verdict:
 
 HoldHearer = Callable[[QueueHold], Awaitable[None]]
 """A function to which a gateway reports the hold that an answer calls for, before the verdict on its POST is known."""
-HoldReader = Callable[[], Awaitable[str | None]]
-"""A function that returns the reason of a hold that was ordered after the lease of the call; None if there is none."""
-
-
 SlotCheck = Callable[[], Verdict | None]
 """A function that returns the reason why a POST may not be sent at this moment, as a verdict; None if it may."""
 
@@ -132,24 +128,21 @@ class PostProgress:
     the request can be sent: nothing is awaited between the two. The engine sets `may_have_been_sent` to True before it
     calls the gateway. So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while
     `may_have_been_sent` is False has provably sent nothing. `reserved` is what the gateway reserved for this POST, if
-    anything. A gateway that waited for a rate limiter asks `held` before it sends: the call may have been held
-    meanwhile.
+    anything.
     """
 
-    __slots__ = ("_held", "_on_hold", "_why_not", "may_have_been_sent", "reserved")
+    __slots__ = ("_on_hold", "_why_not", "may_have_been_sent", "reserved")
 
     def __init__(
         self,
         *,
         on_hold: HoldHearer | None = None,
-        held: HoldReader | None = None,
         why_not: SlotCheck | None = None,
         reserved: Reservation | None = None,
     ) -> None:
         self.may_have_been_sent: bool = False
         self.reserved: Reservation | None = reserved
         self._on_hold = on_hold
-        self._held = held
         self._why_not = why_not
 
     def begin_sending(self) -> None:
@@ -158,10 +151,6 @@ class PostProgress:
         if verdict is not None:
             raise SendStoppedError(verdict)
         self.may_have_been_sent = True
-
-    async def held(self) -> str | None:
-        """The reason why the call may no longer be sent; None while it may be sent."""
-        return None if self._held is None else await self._held()
 
     async def hold(self, hold: QueueHold) -> None:
         """Report the hold that an answer calls for, before the verdict on its POST is known."""
