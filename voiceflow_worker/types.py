@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue import EnqueueOptions, EnqueueReport, StartOptions
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
-from voiceflow_worker.core.admission import Enqueued
+from voiceflow_worker.core.admission import CallOptions, Enqueued
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls
@@ -40,9 +40,11 @@ __all__ = [
     "BatchOutcome",
     "BatchProgress",
     "CallLeg",
+    "CallOptions",
     "CallProgress",
     "DrainResult",
     "EditedCalls",
+    "EnqueueOptions",
     "EnqueueReport",
     "Enqueued",
     "EscalationStatus",
@@ -66,6 +68,7 @@ __all__ = [
     "Severity",
     "SpeechProfile",
     "StagedImport",
+    "StartOptions",
     "StartedEscalation",
     "SummaryResult",
     "Suppression",

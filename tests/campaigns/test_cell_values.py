@@ -193,6 +193,51 @@ def test_the_data_of_a_single_call_is_spoken_alike() -> None:
         filled("Room {{room}}.", {"room": 1e15})
 
 
+YES: tuple[object, ...] = (True, "TRUE", "yes", "Ja", " oui ", "Sí", "1", 1, 2, "2.5", "да", "Evet", "はい", "x")
+NO: tuple[object, ...] = (False, "FALSE", "No", "nein", "NON", "não", "0", 0, "0.0", "нет", "HAYIR", "いいえ", "", None)
+PAID = (
+    "{% if paid %}Thanks.{% else %}Please pay.{% endif %}",
+    "{{ 'Please pay.' if not paid else 'Thanks.' }}",
+    "{% if name == 'Ben' %}{% elif paid and name %}Thanks.{% else %}Please pay.{% endif %}{{ name if 0 }}",
+)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_cell_in_a_condition_is_a_yes_or_a_no_in_every_format(tmp_path: Path, reader: Reader) -> None:
+    for heard, values in (("Thanks.", YES), ("Please pay.", NO)):
+        for value in values:
+            rows = reader(tmp_path, {"destination": ANA, "name": "Ana", "paid": value}, saying(PAID[0]))
+            assert spoken(rows) == [heard], value
+
+
+@pytest.mark.parametrize("text", PAID)
+def test_a_condition_reads_a_cell_wherever_it_stands_in_it(text: str) -> None:
+    for heard, values in (("Thanks.", YES), ("Please pay.", NO)):
+        assert {filled(text, {"name": "Ana", "paid": value}) for value in values} == {heard}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_cell_that_is_neither_yes_nor_no_is_refused_unless_the_text_speaks_it(tmp_path: Path, reader: Reader) -> None:
+    for value in ("perhaps", "tak", "2030-01-31"):
+        row = {"destination": ANA, "name": "Ana", "paid": value}
+        ((_, column, _, message),) = told(reader(tmp_path, row, saying(PAID[0])))
+        assert column == "paid"
+        assert message.startswith(f"{value!r} is neither yes nor no, which a condition asks for: write one of them, or")
+        there = saying("Come{% if paid %} on {{paid}}{% endif %}.")
+        assert spoken(reader(tmp_path, row, there)) == [f"Come on {value}."]
+        assert spoken(reader(tmp_path, {**row, "paid": "no"}, there)) == ["Come."]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_comparison_compares_what_both_sides_mean(tmp_path: Path, reader: Reader) -> None:
+    text = "{{n}} visit{{ '' if n == 1 else 's' }}{{ ', one' if n == '1' }}{{ ', other' if 1 != n }}"
+    for n, heard in ((1, "1 visit, one"), ("1", "1 visit, one"), (2, "2 visits, other"), ("2", "2 visits, other")):
+        assert spoken(reader(tmp_path, {"destination": ANA, "n": n}, saying(text))) == [heard]
+    for paid, said in (("TRUE", "1"), (True, "1"), ("nein", "0"), (False, "0")):
+        row = {"destination": ANA, "paid": paid}
+        assert spoken(reader(tmp_path, row, saying("{{ 1 if paid == true else 0 }}"))) == [said]
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_all_wrong_cells_of_a_row_are_reported(tmp_path: Path, reader: Reader) -> None:
     say = saying("{{name}}, {{day|date}} at {{at|time}}, {{paid|money('EUR')}}, {{place|ordinal}}.")

@@ -87,7 +87,8 @@ class FilterError(ValueError):
     def __init__(self, name: str, value: str, reason: str) -> None:
         self.name = name
         self.value = value
-        super().__init__(f"{reason} (filter {name})")
+        # No text can write a name with a space: it is that of a filter which the text does not show.
+        super().__init__(reason if " " in name else f"{reason} (filter {name})")
 
 
 def speech_filters() -> dict[str, Callable[..., object]]:

@@ -61,6 +61,21 @@ _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
 
 
+_MEANT = "as a condition means it"
+"""The filter that conditions apply to the values in them. No text can write it: its name has spaces."""
+_YES_WORDS = (
+    "yes y true t on x ✓ ✔ ja j wahr oui vrai sí si s verdadero sim verdadeiro vero waar ano igen jo kyllä da да так "
+    "ναι evet doğru ya iya benar có ใช่ 是 はい 예 네 نعم हाँ"  # noqa: RUF001 - in other scripts
+)
+_NO_WORDS = (
+    "no n false f off nein falsch non faux falso não nao nee onwaar nie ne nem nei nej ei не нет ні όχι hayir hayır "  # noqa: RUF001
+    "yanlış tidak bukan không ไม่ 否 不 いいえ 아니요 아니오 لا नहीं"  # noqa: RUF001
+)
+_YES, _NO = frozenset(_YES_WORDS.split()), frozenset(_NO_WORDS.split())
+"""What people and programs write for yes and no, in the languages that columns have. Words that are both, such as tak
+(a Polish yes, an Indonesian no), are neither."""
+
+
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
     """Why a text of the template could not be filled in for a row. `column` is the column at fault, if any.
@@ -124,6 +139,7 @@ class TemplateText:
         try:
             tree = _parsed(text)
             self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
+            _read_conditions(tree)
             self._filtered = _filtered(tree)
             self._template = _environment().from_string(tree)
         except ValueError as error:
@@ -147,7 +163,7 @@ class TemplateText:
     @property
     def filtered(self) -> frozenset[str]:
         """The variables to which filters are applied."""
-        return frozenset[str]().union(*self._filtered.values())
+        return frozenset[str]().union(*(names for each, names in self._filtered.items() if each != _MEANT))
 
     def filled(self, values: Mapping[str, object], *, leaves_out_empty: bool = False) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
@@ -250,6 +266,68 @@ def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
     return found
 
 
+def _read_conditions(tree: Template) -> None:
+    """Have the values in conditions read by what they mean: as yes or no, or as what they are compared with.
+
+    A cell of a file is a text, and every text is true: without this, the person is thanked who has "no" in a column
+    `paid`. A column that the text speaks too may hold any text, and a condition asks whether it does.
+    """
+    from jinja2 import nodes
+
+    conditions: list[Any] = list(tree.find_all((nodes.If, nodes.CondExpr)))
+    tested = {id(name) for each in conditions for name in (each.test, *each.test.find_all(nodes.Name))}
+    outputs = tree.find_all(nodes.Output)
+    spoken = {name.name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested}
+
+    def meant(node: Any, kind: str) -> Any:
+        return nodes.Filter(node, _MEANT, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
+
+    def judged(node: Any) -> Any:
+        match node:
+            case nodes.And() | nodes.Or():
+                node.left, node.right = judged(node.left), judged(node.right)
+            case nodes.Not():
+                node.node = judged(node.node)
+            case nodes.Name() | nodes.Getattr() | nodes.Getitem() | nodes.Filter():
+                names = {each.name for each in (node, *node.find_all(nodes.Name)) if isinstance(each, nodes.Name)}
+                return meant(node, "given" if names <= spoken else "yes")
+            case _:
+                pass
+        return node
+
+    for each in tree.find_all(nodes.Compare):
+        (first, *more) = each.ops
+        sides = [each.expr, first.expr]
+        constants = [side.value for side in sides if isinstance(side, nodes.Const)]
+        if more or first.op not in {"eq", "ne"} or len(constants) != 1:
+            continue
+        kind = "yes" if isinstance(constants[0], bool) else "text" if isinstance(constants[0], str) else "number"
+        each.expr, first.expr = (side if isinstance(side, nodes.Const) else meant(side, kind) for side in sides)
+    for condition in conditions:
+        condition.test = judged(condition.test)
+
+
+def _as_meant(value: object, kind: str) -> object:
+    """A value as a condition means it: a "yes" or no, a "number" or a "text", or whether it is "given" and not a no."""
+    from jinja2 import Undefined
+
+    if isinstance(value, Undefined | SpecimenText) or is_list(value) or is_object(value):
+        return value
+    text = _written(value)
+    if kind == "text":
+        return text
+    number = float(text) if _WHOLE.fullmatch(text) or _DECIMAL.fullmatch(text) else None
+    if kind == "number":
+        return value if number is None else number
+    if isinstance(value, bool) or number is not None:
+        return value if isinstance(value, bool) else number != 0
+    word = text.casefold().strip(" .!")
+    if word in _YES or word in _NO or kind == "given":
+        return word not in _NO
+    said = f"{text[:40]!r} is neither yes nor no, which a condition asks for: write one of them"
+    raise FilterError(_MEANT, text, f"{said}, or compare the value, as in {{% if column == 'value' %}}")
+
+
 def _parsed(text: str) -> Template:
     """The tree of a text. Raises ValueError, with a clause, for what is no text of names, filters and conditions."""
     if len(text) > LONGEST:
@@ -293,7 +371,7 @@ def _problem_of(node: Node) -> str | None:
     known = _environment()
     match node:
         case nodes.Filter() if node.name not in known.filters:
-            return unknown_filter(node.name, known.filters)
+            return unknown_filter(node.name, {name: each for name, each in known.filters.items() if name != _MEANT})
         case nodes.Test() if node.name not in known.tests:
             return f"there is no test {node.name}; write a comparison, such as {{% if column == 'value' %}}"
         case nodes.Name(name="self"):
@@ -426,6 +504,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     made.globals.clear()
     filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
     made.filters.clear()
+    filters[_MEANT] = _as_meant
     made.filters.update(filters | speech_filters())
     made.tests = {name: made.tests[name] for name in _TESTS}
     return made
