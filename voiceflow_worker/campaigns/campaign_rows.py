@@ -192,14 +192,10 @@ class CampaignRows:
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
-        notes = (Finding(file=self.file, severity=Severity.WARNING, message=each) for each in self.source.notes)
         message = "no row has this column of further numbers; check its name"
-        unseen = (
-            Finding(file=self.file, column=each, severity=Severity.WARNING, message=message)
-            for each in self._unseen.values()
-        )
+        unseen = (self._warning(message, column=each) for each in self._unseen.values())
         alike = (self._alike[what].finding(self.file) for what in ("misread", "glued", "repeat") if what in self._alike)
-        return (*notes, *unseen, *alike, *self._on_holidays(), *self._in_parts())
+        return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
     @property
     def number_column(self) -> str:
@@ -218,7 +214,7 @@ class CampaignRows:
             f"{f' and {more} more countries' if more > 0 else ''}, because each calendar is for the numbers of its "
             f"country. Name one for each, or {NUMBER} for that of each number"
         )
-        yield Finding(file=self.file, severity=Severity.WARNING, message=message)
+        yield self._warning(message)
 
     def _in_parts(self) -> Iterator[Finding]:
         """Warnings about days that are holidays in parts of a country alone, on which people there may be called."""
@@ -234,7 +230,14 @@ class CampaignRows:
                     "only the days that all of it has. To keep people back, name a part, such as "
                     f"{calendar}={calendar}-{near[0][1][0]}"
                 )
-                yield Finding(file=self.file, severity=Severity.WARNING, message=message)
+                yield self._warning(message)
+
+    def _warning(
+        self, message: str, *, row: int | None = None, column: str | None = None, remedy: Remedy | None = None
+    ) -> Finding:
+        return Finding(
+            file=self.file, row=row, column=column, severity=Severity.WARNING, message=message, remedy=remedy
+        )
 
     def _told(self, what: str, row: int, column: str | None, message: str) -> None:
         """Note what is told once of all rows that are like this one."""
@@ -267,8 +270,8 @@ class CampaignRows:
         number = read.raw.number
         if is_same:
             message = f"row {number} requests the same call as row {row}; the call is made once"
-            finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
-            return read._replace(call=None, duplicate_of=row, findings=(*read.findings, finding))
+            findings = (*read.findings, self._warning(message, row=number))
+            return read._replace(call=None, duplicate_of=row, findings=findings)
         message = f"{key!r} is also the key of row {row}, which is a different call; give each call its own key"
         finding = Finding(file=self.file, row=number, column="unique_key", message=message)
         return read._replace(call=None, findings=(*read.findings, finding))
@@ -438,15 +441,7 @@ class CampaignRows:
             ).remedied(Remedy.GIVE_TEXT)
         if self.has_numbers_only:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
-            return (
-                Finding(
-                    file=self.file,
-                    row=self.source.header_row,
-                    severity=Severity.WARNING,
-                    message=message,
-                    remedy=Remedy.GIVE_TEXT,
-                ),
-            )
+            return (self._warning(message, row=self.source.header_row, remedy=Remedy.GIVE_TEXT),)
         variables = self._csv.variables | ({"language"} if self._language else set[str]())
         needed = header_findings(template, self._options, variables, self._maker.menu_texts)
         if needed:
@@ -469,8 +464,7 @@ class CampaignRows:
             f"the menu {texts.name} speaks {', '.join(texts.languages)}, and no column says which: everybody hears it "
             f"in its first language. If people speak others, {Remedy.NAME_LANGUAGES}"
         )
-        row, warning, remedy = self.source.header_row, Severity.WARNING, Remedy.NAME_LANGUAGES
-        yield Finding(file=self.file, row=row, severity=warning, message=message, remedy=remedy)
+        yield self._warning(message, row=self.source.header_row, remedy=Remedy.NAME_LANGUAGES)
 
     def _told_of(self, name: str, row: int | None = None) -> Finding | None:
         """What is to be said of a column by its name, whatever its cells hold."""
@@ -487,14 +481,13 @@ class CampaignRows:
             close = self._meant(name)
             hint = f"; did you mean {close[0]}?" if close else ""
             message = f"is neither a reserved column nor used by the template; it is only stored with the call{hint}"
-        row = row or self.source.header_row
-        return Finding(file=self.file, row=row, column=name, severity=Severity.WARNING, message=message)
+        return self._warning(message, row=row or self.source.header_row, column=name)
 
     def _misread_names(self) -> Iterator[Finding]:
         for name in self.source.header:
             if problem := misread(name):
-                row, message = self.source.header_row, f"the name of this column {problem}"
-                yield Finding(file=self.file, row=row, column=name.strip(), severity=Severity.WARNING, message=message)
+                message = f"the name of this column {problem}"
+                yield self._warning(message, row=self.source.header_row, column=name.strip())
 
     def _is_spare(self, name: str) -> bool:
         """True for a column that neither a call nor its menu needs."""
