@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from tests.sandbox.calling import ANA, BEN, SOURCE, calling
-from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, call, in_turn, receiving, say
+from tests.sandbox.menus import HANGUP, Json, Receiver, answered, asking, call, receiving, say
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -75,18 +75,6 @@ async def test_a_second_party_that_is_not_reached_leaves_the_caller_with_the_res
     assert entry["heard"] == ["Press a key.", "Nobody is here. Goodbye."]
 
 
-@pytest.mark.parametrize("other", ["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"])
-async def test_the_session_has_the_status_of_the_second_party_once_the_first_has_answered(other: str) -> None:
-    async with receiving(answered(call(BEN), HANGUP)) as receiver:
-        await played(receiver, asking(), bridge_outcome=other, bridge_seconds=30)
-    summary = summary_of(receiver)
-    statuses = [leg.status for leg in summary.legs]
-    assert (summary.status, statuses) == (SessionStatus(other), [SessionStatus.COMPLETED, SessionStatus(other)])
-    talked = summary.legs[1].duration
-    assert talked is not None
-    assert talked.total_seconds() == (30 if other == "COMPLETED" else 0)
-
-
 async def test_a_request_may_call_two_parties() -> None:
     async with receiving(answered(HANGUP)) as receiver:
         entry = await played(receiver, asking(call(BEN), say("You are connected.")), talk_seconds=25)
@@ -101,15 +89,6 @@ async def test_a_request_may_call_two_parties() -> None:
     assert rings[0]["rang_at"] < rings[1]["rang_at"] < rings[1]["ended_at"] <= rings[0]["ended_at"]
     assert first.duration is not None
     assert first.duration > second.duration
-
-
-async def test_who_breaks_the_call_off_talks_to_nobody() -> None:
-    async with receiving(in_turn(answered(call(BEN), ask("Both of you?")), 500)) as receiver:
-        await played(receiver, asking(), keys=["1", "1"], bridge_seconds=1000)
-    first, second = summary_of(receiver).legs
-    assert second.duration is not None
-    assert second.duration.total_seconds() < 100
-    assert first.disconnected_at == second.disconnected_at
 
 
 async def test_each_leg_tells_its_states_to_who_wants_to_know() -> None:
@@ -132,15 +111,6 @@ async def test_each_leg_tells_its_states_to_who_wants_to_know() -> None:
     assert len({event.event_id for event in told}) == 6
 
 
-@pytest.mark.parametrize(("statuses", "script", "sent"), [(False, None, 0), (False, True, 3), (True, False, 0)])
-async def test_states_are_told_to_the_webhook_for_all_events_only_where_that_was_asked_for(
-    statuses: bool, script: bool | None, sent: int
-) -> None:
-    async with receiving(answered(HANGUP)) as receiver:
-        await played(receiver, asking(say("Hello.")), call_statuses=statuses, statuses=script)
-    assert len(receiver.of("CALL_STATUS")) == sent
-
-
 async def test_a_recorded_call_has_its_recording_told() -> None:
     async with receiving(CONNECTED) as receiver:
         entry = await played(receiver, asking(), bridge_seconds=33)
@@ -153,13 +123,3 @@ async def test_a_recorded_call_has_its_recording_told() -> None:
     (recording,) = entry["recordings"]
     assert (recording["recordingId"], recording["externalFileUrl"]) == (ready.recording_id, ready.file_path)
     assert recording["duration"] == 33
-
-
-@pytest.mark.parametrize(
-    ("reply", "other"), [(answered(call(BEN)), "COMPLETED"), (CONNECTED, "BUSY")], ids=["not asked for", "busy"]
-)
-async def test_what_is_not_recorded_has_no_recording(reply: Json, other: str) -> None:
-    async with receiving(reply) as receiver:
-        entry = await played(receiver, asking(), bridge_outcome=other)
-    assert receiver.of("CALL_RECORDING_STATUS") == []
-    assert entry["recordings"] == []

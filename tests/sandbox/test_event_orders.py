@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.sandbox.calling import ANA, BEN, calling, settled
+from tests.sandbox.calling import calling, settled
 from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders import EventKind, EventOrder, Script
+from voiceflow_worker.sandbox.orders import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -64,19 +63,6 @@ async def test_the_summary_may_come_before_the_last_questions_duplicate() -> Non
     assert late == second != first
 
 
-async def test_a_question_may_come_again_after_a_while() -> None:
-    async with receiving(in_turn(answered(ask()), GOODBYE, GOODBYE)) as receiver:
-        await played(receiver, {"event": "VCA", "times": 1, "duplicates": 1, "duplicate_after": 2000})
-    assert Counter(question["eventData"]["dtmf"] for question in receiver.questions) == {"1": 2, "2": 1}
-    assert receiver.questions[-1] == receiver.questions[0]
-
-
-async def test_a_late_question_keeps_the_caller_waiting() -> None:
-    async with receiving(GOODBYE) as receiver:
-        await played(receiver, {"event": "VCA", "delay_seconds": 300})
-    assert receiver.summary["details"]["callA"]["callDuration"] > 300
-
-
 async def test_a_lost_question_ends_the_session() -> None:
     async with receiving(GOODBYE) as receiver:
         await played(receiver, {"event": "VCA", "drop": True}, answer_within=timedelta(seconds=30))
@@ -113,35 +99,3 @@ async def test_summaries_and_states_take_orders_too() -> None:
         "CALL_DISCONNECTED",
     ]
     assert receiver.order[-1] == "CALL_STATUS"
-
-
-async def test_orders_are_for_their_destination_and_end_with_a_reset() -> None:
-    async with receiving(GOODBYE) as receiver:
-        sandbox = menus(receiver)
-        sandbox.events.add(EventOrder(event=EventKind.VCA, destination=BEN, duplicates=1))
-        async with calling(sandbox) as caller:
-            for destination in (ANA, BEN):
-                await caller.post(asking(destination=destination))
-                await settled(sandbox)
-            assert Counter(question["destination"] for question in receiver.questions) == {ANA: 1, BEN: 2}
-            await caller.order("reset", {})
-            await caller.script(outcome="COMPLETED", keys=["1"])
-            await caller.post(asking(destination=BEN))
-            await settled(sandbox)
-    assert Counter(question["destination"] for question in receiver.questions) == {ANA: 1, BEN: 3}
-
-
-@pytest.mark.parametrize(("outcome", "sip_code"), [("BUSY", 486), ("NO_ANSWER", 480), ("FAILED", 503)])
-async def test_a_leg_that_was_not_answered_says_why_in_its_last_status(outcome: str, sip_code: int) -> None:
-    async with receiving(GOODBYE) as receiver:
-        sandbox = Sandbox(webhook=receiver.url, speed=QUICK, call_statuses=True)
-        sandbox.scripts.add(Script(outcome=SessionStatus(outcome)))
-        async with calling(sandbox) as caller:
-            await caller.place()
-            await settled(sandbox)
-    told = {
-        event["payload"]["callStatus"]: event["payload"]["sipCode"]
-        for event in receiver.events
-        if event["eventType"] == "CALL_STATUS"
-    }
-    assert told == {"CALL_INITIATED": 200, "CALL_DISCONNECTED": sip_code}

@@ -59,22 +59,6 @@ async def test_a_call_that_comes_in_is_asked_about_before_anything_is_said() -> 
     assert ledger == []
 
 
-async def test_a_call_comes_in_to_the_sub_account_it_is_for() -> None:
-    async with receiving(GOODBYE) as receiver:
-        sandbox = Sandbox(webhook=receiver.url, speed=QUICK, sub_accounts=["first", "second"])
-        async with calling(sandbox) as caller:
-            orders = [
-                {"source": ANA, "destination": SOURCE},
-                {"source": BEN, "destination": SOURCE, "sub_account": "second"},
-            ]
-            await caller.order("inbound", orders)
-            await settled(sandbox)
-    assert sorted((event["source"], event["subAccountId"]) for event in receiver.questions) == [
-        (ANA, "first"),
-        (BEN, "second"),
-    ]
-
-
 async def test_a_call_to_nobody_is_refused_and_none_of_the_order_is_taken() -> None:
     async with receiving(GOODBYE) as receiver:
         sandbox = Sandbox(webhook=receiver.url, numbers=[SOURCE], speed=QUICK)
@@ -91,9 +75,3 @@ async def test_a_call_to_nobody_is_refused_and_none_of_the_order_is_taken() -> N
             )
             assert wrong.status_code == 422
     assert receiver.events == []
-
-
-async def test_without_a_webhook_for_questions_nobody_can_call(caller: Caller) -> None:
-    answer = await caller.client.post(f"{caller.url}/_sandbox/inbound", json={"source": ANA, "destination": SOURCE})
-    assert answer.status_code == 422
-    assert "VCA webhook" in answer.json()["error"]
