@@ -260,7 +260,8 @@ def test_an_address_for_metrics_that_cannot_be_used_is_a_sentence(
 @pytest.mark.slow
 def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) -> None:
     enqueued(folder, 2, batch_id="march")
-    within(folder, lambda engine: engine.queue.hold(reason="lunch"))
+    within(folder, lambda engine: engine.queue.hold(batch_id="march", reason="lunch"))
+    within(folder, lambda engine: engine.enqueue("+6587654399"))
     within(folder, lambda engine: engine.queue.cancel_batch("april"))
     command = ["worker", "--metrics-host", "127.0.0.2", "--metrics-port", "0", "--rate", "7", "--store", url_of(folder)]
     with Spawned(command, folder) as worker:
@@ -270,8 +271,15 @@ def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) 
             assert answer.status == 200
         worker.wait_for("voiceflow worker sends")
         wait_for_workers(folder, 1)
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            text = answer.read().decode()
+        text = ""
+
+        def is_counted() -> bool:
+            nonlocal text
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+                text = answer.read().decode()
+            return 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 1.0' in text
+
+        wait_until(is_counted, "the verdict of this worker")
         assert worker.stop().code == 0
     assert 'voiceflow_queue_jobs{queue="default",state="queued"} 2.0' in text
     assert 'voiceflow_queue_limit_calls_per_second{queue="default"} 7.0' in text
