@@ -80,18 +80,6 @@ async def test_the_outcome_is_kept() -> None:
             assert (taken.error_message, taken.error_code) == (message, -2001), name
 
 
-async def test_a_bad_byte_in_each_text_costs_that_text_alone(store: Store) -> None:
-    """The ids are sent twice, so even a byte of one of them does not lose the call."""
-    form = json.dumps(whole(named(await submitted(store))))
-    texts = [place for place, letter in enumerate(form) if letter.isalpha() and form[place - 1] == '"'][::3]
-    async with posting(receiver_of(store).app) as sender:
-        for place in texts:
-            content = bytearray(form.encode())
-            content[place] = 0xF6
-            assert (await sender.send(bytes(content))).status_code in {200, 400}
-        assert (await sender.send(form.encode())).status_code == 200
-
-
 async def test_what_cannot_be_read_is_refused_by_its_cause() -> None:
     settling = Settling()
     async with receiving(settling) as sender:

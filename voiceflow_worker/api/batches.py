@@ -76,8 +76,8 @@ class BatchProgress(Told):
     hold: Json | None = None
 
 
-class BatchFigures(Told):
-    """The figures of a report."""
+class BatchReport(Told):
+    """The report of a batch, as `voiceflow report --json` prints it."""
 
     batch_id: str
     total: int
@@ -90,14 +90,10 @@ class BatchFigures(Told):
     cost: dict[str, float] | None = None
 
 
-class Batch(BatchProgress, BatchFigures):
+class Batch(BatchProgress, BatchReport):
     """A batch, with the head of its report."""
 
     ended: bool = Field(description="No call waits, is in progress, or is in doubt.")
-
-
-class BatchReport(BatchFigures):
-    """The report of a batch, as `voiceflow report --json` prints it."""
 
 
 class Batches(Told):
