@@ -211,8 +211,12 @@ async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
         asked = Page((await client.get(f"/ui/act/resolve?{chosen}")).text).text
         assert "Resolve 2 calls in doubt?" in asked
         assert f"You decide about {doubts[0].destination}, {doubts[1].destination}." in asked
-        for typed in ({"note": "seen"}, {"verdict": "placed"}, {"verdict": "perhaps", "note": "x"}):
-            assert (await confirmed(client, f"/ui/act/resolve?{chosen}", **typed)).status_code == 409
+        for typed, why in (
+            ({"note": "seen"}, "choose what happened"), ({"verdict": "placed"}, "how you know"),
+            ({"verdict": "perhaps", "note": "x"}, "choose what happened"),
+        ):  # fmt: skip
+            refused = await confirmed(client, f"/ui/act/resolve?{chosen}", **typed)
+            assert (refused.status_code, why in refused.text) == (409, True), typed
         assert (await client.get("/ui/act/resolve")).status_code == 409
         done = await confirmed(client, f"/ui/act/resolve?{chosen}", verdict="placed", note="seen in the portal")
         assert "2 calls resolved as placed" in (await client.get(urljoin(str(done.url), done.headers["location"]))).text
