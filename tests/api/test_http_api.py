@@ -192,7 +192,7 @@ async def test_the_document_is_openapi(memory: Store) -> None:
 
 async def test_beyond_the_requests_that_are_worked_on_the_next_come_back_later(memory: Store) -> None:
     async with program(memory) as client:
-        line = api_of(client).desk.line
+        line = api_of(client).context.line
         for place in range(MOST_IN_LINE):
             line.acquire_on_behalf_of_nowait(place)
         answer = await call(client)

@@ -141,7 +141,7 @@ class CancelledBatch(Told):
 @routes.on("GET", "/v1/batches", Batches)
 async def find(asked: Asked, query: BatchPage) -> Answer:
     """Batches of the queue, the newest first."""
-    queue = asked.desk.queue
+    queue = asked.context.queue
     page = await read_batches(queue.store, [queue.name], after=query.after or "", limit=query.limit)
     return Answer({"batches": [each.as_json() for each in page.batches], "after": page.after})
 
@@ -152,7 +152,7 @@ async def show(asked: Asked, query: Wait) -> Answer:
 
     It may wait for its end.
     """
-    queue, batch = asked.desk.queue, await _known(asked)
+    queue, batch = asked.context.queue, await _known(asked)
     if query.wait and await is_open(queue.store, queue.name, batch):
         await asked.until(partial(queue.wait_for_batch, batch), within=query.wait)
     version = await Hold(**_of(asked)).resource_version()  # before the rest, which may be newer, and never older
@@ -164,7 +164,7 @@ async def show(asked: Asked, query: Wait) -> Answer:
 @routes.on("GET", "/v1/batches/{id}/report", BatchReport)
 async def report(asked: Asked) -> Answer:
     """The report of a batch: also by hour, country and attempts."""
-    return Answer((await asked.desk.queue.report(await _known(asked))).as_json())
+    return Answer((await asked.context.queue.report(await _known(asked))).as_json())
 
 
 @routes.on("POST", "/v1/batches/{id}/hold", Gate, matched=True)
@@ -205,11 +205,11 @@ async def edit(asked: Asked, query: Preview, body: BatchEdit) -> Answer:
 
 async def _known(asked: Asked) -> str:
     """The batch in the path. Raises UnknownSubjectError for one without calls."""
-    queue, batch = asked.desk.queue, asked.parts["id"]
+    queue, batch = asked.context.queue, asked.parts["id"]
     if (unknown := await BatchNames(queue.store, queue.name).why_unknown(batch)) is not None:
         raise UnknownSubjectError(unknown)
     return batch
 
 
 def _of(asked: Asked) -> dict[str, Any]:
-    return {"operator": asked.operator, "queue": asked.desk.queue.name, "batch": asked.parts["id"]}
+    return {"operator": asked.operator, "queue": asked.context.queue.name, "batch": asked.parts["id"]}

@@ -131,9 +131,9 @@ class Calls(Told):
 
 async def check(asked: Asked, body: CallRequest) -> None:
     """Raise the errors of a call that is not asked for, because something else of the request is wrong."""
-    desk = asked.desk
-    call = await asked.aside(NamedCall, body.root, key=asked.key or "-")
-    await asked.aside(call.checked, settings=desk.settings, menus=desk.menus, now=desk.store.clock.now())
+    context = asked.context
+    call = await asked.in_thread(NamedCall, body.root, key=asked.key or "-")
+    await asked.in_thread(call.checked, settings=context.settings, menus=context.menus, now=context.store.clock.now())
 
 
 _ORDERED = {
@@ -145,11 +145,13 @@ _ORDERED = {
 @routes.on("POST", "/v1/calls", _ORDERED, keyed=True, check=check)
 async def ask(asked: Asked, body: CallRequest) -> Answer:
     """Call a number."""
-    desk = asked.desk
-    call = await asked.aside(NamedCall, body.root, key=asked.key)
+    context = asked.context
+    call = await asked.in_thread(NamedCall, body.root, key=asked.key)
     with asked.alone():
-        async with desk.queue.ordered(asked.operator.actor) as queue:
-            job, is_new = await call.enqueue(queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
+        async with context.queue.ordered(asked.operator.actor) as queue:
+            job, is_new = await call.enqueue(
+                queue, settings=context.settings, menus=context.menus, threads=asked.threads
+            )
     return Answer(call_as_json(job), 201 if is_new else 200, location=f"/v1/calls/{job.id}")
 
 
@@ -167,7 +169,7 @@ async def show(asked: Asked, query: Wait) -> Answer:
 @routes.on("GET", "/v1/calls", Calls)
 async def find(asked: Asked, query: Find) -> Answer:
     """Calls of the queue, the oldest first."""
-    queue = asked.desk.queue
+    queue = asked.context.queue
     if query.after is not None and queue_of(query.after) != queue.name:
         raise unfit("is the id of a call of another queue", parameter="after")
     number = query.number
@@ -206,7 +208,7 @@ async def redial(asked: Asked, body: RedialRequest) -> Answer:
 @routes.on("POST", "/v1/calls/{id}/resolve", Call, keyed=True, matched=True)
 async def resolve(asked: Asked, body: ResolveRequest) -> Answer:
     """Decide whether a call in doubt was placed."""
-    at = None if body.placed else await time_at_8x8(asked.desk.settings)
+    at = None if body.placed else await time_at_8x8(asked.context.settings)
     return await asked.done(
         Resolve(operator=asked.operator, call=asked.parts["id"], note=body.note, placed=body.placed, recorded_at=at)
     )

@@ -70,23 +70,23 @@ _STARTED = {
 @routes.on("POST", "/v1/campaigns", _STARTED, files=_FILES, keyed=None, matched=True)
 async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
     """Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called."""
-    desk = asked.desk
-    how: dict[str, Any] = {"settings": desk.settings, "menus": desk.menus}
+    context = asked.context
+    how: dict[str, Any] = {"settings": context.settings, "menus": context.menus}
     crowded = f"{MOST_CAMPAIGNS} campaigns are being read; try again in a moment"
     with (
-        among(desk.campaigns, asked, told=crowded, after="5"),
+        among(context.campaigns, asked, told=crowded, after="5"),
         uploading() as folder,
         anyio.move_on_after(limits.WORK.total_seconds()),
     ):
         campaign = await _received(asked, body, folder)
-        await asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
+        await asked.leave_line()  # it has a turn of its own, and others are answered meanwhile
         if query.dry_run:
-            report = await campaign.preview(desk.queue, desk.process, key=asked.key or None, **how)
+            report = await campaign.preview(context.queue, context.process, key=asked.key or None, **how)
             return Answer(_told(asked, report), headers=etag(report.version))
         by = asked.operator.actor
         with asked.alone():
             report, is_new = await campaign.start(
-                desk.queue, desk.process, key=asked.key, by=by, expected_version=asked.expected_version, **how
+                context.queue, context.process, key=asked.key, by=by, expected_version=asked.expected_version, **how
             )
         where = f"/v1/batches/{quote(report.batch_id, safe='')}"
         return Answer(_told(asked, report), 201 if is_new else 200, location=where)

@@ -172,10 +172,10 @@ _HEARD: Answers = {
 @routes.on("POST", "/v1/escalations", _ORDERED, keyed=True)
 async def ask(asked: Asked, body: EscalationRequest) -> Answer:
     """Call numbers one after the other, until somebody presses a key."""
-    desk, policies = asked.desk, await asked.desk.policies.current()
+    context, policies = asked.context, await asked.context.policies.current()
     with asked.alone():
-        started = await Escalations(desk.queue).order(
-            body.root, key=asked.key, settings=desk.settings, policies=policies, by=asked.operator.actor
+        started = await Escalations(context.queue).order(
+            body.root, key=asked.key, settings=context.settings, policies=policies, by=asked.operator.actor
         )
     status = started.status
     return Answer(status.as_json(), 201 if started.created else 200, location=_place(status))
@@ -187,7 +187,7 @@ async def show(asked: Asked, query: Wait) -> Answer:
 
     It may wait for the end.
     """
-    escalations, escalation_id = Escalations(asked.desk.queue), asked.parts["id"]
+    escalations, escalation_id = Escalations(asked.context.queue), asked.parts["id"]
     status = await escalations.get(escalation_id)
     if status.is_open and query.wait:
         wait = partial(escalations.wait, escalation_id, timeout=timedelta(seconds=query.wait))
@@ -198,14 +198,14 @@ async def show(asked: Asked, query: Wait) -> Answer:
 @routes.on("GET", "/v1/escalations", EscalationsTold)
 async def find(asked: Asked, query: EscalationPage) -> Answer:
     """Escalations of the queue, the newest first."""
-    found, after = await Escalations(asked.desk.queue).page(after=query.after or "", limit=query.limit)
+    found, after = await Escalations(asked.context.queue).page(after=query.after or "", limit=query.limit)
     return Answer({"escalations": [each.as_json() for each in found], "after": after})
 
 
 @routes.on("POST", "/v1/escalations/{id}/acknowledge", Escalation)
 async def acknowledge(asked: Asked, body: AcknowledgeRequest) -> Answer:
     """Acknowledge an escalation, as its key does: nobody further is called."""
-    escalations, name = Escalations(asked.desk.queue), body.by or "a program"
+    escalations, name = Escalations(asked.context.queue), body.by or "a program"
 
     async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
         return (await escalations.acknowledge(asked.parts["id"], by=replace(by, name=name))).as_json()
@@ -216,7 +216,7 @@ async def acknowledge(asked: Asked, body: AcknowledgeRequest) -> Answer:
 @routes.on("POST", "/v1/escalations/{id}/stop", Escalation)
 async def stop(asked: Asked, body: Note) -> Answer:
     """Stop an escalation that nobody has acknowledged: nobody further is called."""
-    escalations, reason = Escalations(asked.desk.queue), body.note or "a program has stopped it"
+    escalations, reason = Escalations(asked.context.queue), body.note or "a program has stopped it"
 
     async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
         return (await escalations.stop(asked.parts["id"], reason=reason, by=by)).as_json()
@@ -235,12 +235,12 @@ async def alerts(asked: Asked, query: Query, body: Alerts) -> Answer:
     given: dict[str, object] = query.model_dump(exclude_unset=True)
     if isinstance(numbers := given.get("numbers"), str):
         given["numbers"] = ",".join(_with_plus(each, given.get("country")) for each in numbers.split(","))
-    desk = asked.desk
-    told, alarms = AlertsHeard.of(body.root), Alarms(Escalations(desk.queue))
+    context = asked.context
+    told, alarms = AlertsHeard.of(body.root), Alarms(Escalations(context.queue))
     await alarms.resolve(told.resolved)
     if not told.firing:
         return Answer({"message": "the alerts are resolved; nobody is called"})
-    escalation, wording = told.escalation(given, settings=desk.settings, policies=await desk.policies.current())
+    escalation, wording = told.escalation(given, settings=context.settings, policies=await context.policies.current())
     heard = await alarms.fire(told, escalation, wording=wording)
     first = next(iter(heard.statuses), None)
     if heard.blocked is not None or first is None or heard.late:

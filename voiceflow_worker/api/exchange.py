@@ -74,14 +74,14 @@ DEEPEST = 60
 """The most objects and arrays within each other in a body."""
 _IN_THREAD = 20_000
 """Bodies from this size on are read in a thread, so that 8x8 does not wait for them."""
-GIVES_WAY = timedelta(milliseconds=250)
+WAITS_FOR_EVENTS = timedelta(milliseconds=250)
 """The longest that a request waits for events of 8x8, so that many of them do not stop all requests."""
 IN_LINE_FOR = timedelta(seconds=5)
 
 _log = structlog.get_logger("voiceflow.api")
 
 
-class RightOfWay:
+class EventsFirst:
     """Lets events of 8x8 go first: a request that comes meanwhile is begun when none of them is being handled."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class RightOfWay:
         self._free = anyio.Event()
 
     @contextmanager
-    def taken(self) -> Generator[None]:
+    def handling(self) -> Generator[None]:
         """A block in which an event is handled."""
         self._events += 1
         try:
@@ -100,15 +100,15 @@ class RightOfWay:
                 self._free.set()
                 self._free = anyio.Event()
 
-    async def give(self) -> None:
-        """Wait until no event is being handled, at most `GIVES_WAY`."""
-        with anyio.move_on_after(GIVES_WAY.total_seconds()):
+    async def wait_for_none(self) -> None:
+        """Wait until no event is being handled, at most `WAITS_FOR_EVENTS`."""
+        with anyio.move_on_after(WAITS_FOR_EVENTS.total_seconds()):
             while self._events:
                 await self._free.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class ApiContext:
     """What all routes work with: the store, the settings, the menus of the server, and how much is done at once."""
 
     store: Store
@@ -118,7 +118,7 @@ class Desk:
     policies: PolicyFile
     """The policies of escalations."""
     menus: Mapping[str, Menu] = field(default_factory=dict[str, "Menu"])
-    way: RightOfWay = field(default_factory=RightOfWay)
+    events: EventsFirst = field(default_factory=EventsFirst)
     line: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MOST_IN_LINE))
     turns: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(AT_ONCE))
     waits: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MOST_WAITING))
@@ -161,7 +161,7 @@ class Asked(Request):
         scope: Scope,
         receive: Receive,
         *,
-        desk: Desk,
+        context: ApiContext,
         operation: Operation,
         parts: Mapping[str, str],
         program: str,
@@ -174,7 +174,7 @@ class Asked(Request):
         self._faults: list[Fault] = []
         self._query: BaseModel = operation.query.model_construct()
         self._document: Mapping[str, Any] = {}
-        self.desk: Desk = desk
+        self.context: ApiContext = context
         self.parts: Mapping[str, str] = parts
         self.prefix: str = prefix
         self.key: str = ""
@@ -186,10 +186,10 @@ class Asked(Request):
     @property
     def operator(self) -> Operator:
         """The program that asks, by the name of its secret, with the key of its request."""
-        policy, name = self.desk.settings.policy(), self._program
-        reopen = partial(open_degraded, self.desk.settings.store)
+        policy, name = self.context.settings.policy(), self._program
+        reopen = partial(open_degraded, self.context.settings.store)
         return Operator(
-            self.desk.store, policy, name, on=Interface.API, login=name, key=self.key or None, open_degraded=reopen
+            self.context.store, policy, name, on=Interface.API, login=name, key=self.key or None, open_degraded=reopen
         )
 
     async def answer(self) -> Answer:
@@ -197,7 +197,7 @@ class Asked(Request):
         operation = self._operation
         async with AsyncExitStack() as whole, self._place:
             self._refuse_other_answers()
-            self._place.enter_context(among(self.desk.line, self, told=_CROWDED))
+            self._place.enter_context(among(self.context.line, self, told=_CROWDED))
             self._read_head()
             content = None if operation.body is None else await self._sent(whole)
             await self._take_turn()
@@ -208,15 +208,15 @@ class Asked(Request):
                 raise problem_of(error, self.faults_of(error.findings)) from error
 
     async def _take_turn(self) -> None:
-        turns = self.desk.turns
+        turns = self.context.turns
         with anyio.move_on_after(IN_LINE_FOR.total_seconds()) as scope:
             await turns.acquire_on_behalf_of(self)
         if scope.cancelled_caught:
             raise ProblemError(429, _CROWDED, headers={"Retry-After": "1"})
         self._place.callback(turns.release_on_behalf_of, self)
-        await self.desk.way.give()
+        await self.context.events.wait_for_none()
 
-    async def step_aside(self) -> None:
+    async def leave_line(self) -> None:
         """Leave the line and the turn: what follows is a wait, or is done elsewhere."""
         await self._place.aclose()
 
@@ -274,7 +274,7 @@ class Asked(Request):
         if content or operation.needs_body:
             self.threads = _one_at_a_time() if len(content or b"") >= _IN_THREAD else None
             try:
-                self._document = await self.aside(strict_json, content or b"")
+                self._document = await self.in_thread(strict_json, content or b"")
             except ProblemError as problem:
                 raise refused([*self._faults, *problem.faults]) from None
         if operation.body is not None:
@@ -308,13 +308,13 @@ class Asked(Request):
     def alone(self) -> Generator[None]:
         """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
         held = ("" if self._operation.acts else self._operation.path, self.key)
-        if held in self.desk.keys:
+        if held in self.context.keys:
             raise RequestInProgressError
-        self.desk.keys.add(held)
+        self.context.keys.add(held)
         try:
             yield
         finally:
-            self.desk.keys.discard(held)
+            self.context.keys.discard(held)
 
     async def _sent(self, whole: AsyncExitStack) -> bytes | None:
         """The body of the request; None for a form, whose large files are written to temporary ones as they come in.
@@ -384,7 +384,7 @@ class Asked(Request):
         `first` carries it out for its actor. `again` gets what was `kept` of the answer that was given then, if one
         was. Raises RequestInProgressError, OtherRequestError.
         """
-        actor, store = self.operator.actor, self.desk.store
+        actor, store = self.operator.actor, self.context.store
         if not self.key:
             return Answer(await first(actor))
         query = self._query.model_dump(mode="json")
@@ -400,7 +400,7 @@ class Asked(Request):
                 _log.warning("the answer to a request with a key was not stored", error=str(error))
         return Answer(answer)
 
-    async def aside(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    async def in_thread(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The result of work on the body, done in a thread if the body is large."""
         done = partial(work, *arguments, **named)
         return done() if self.threads is None else await anyio.to_thread.run_sync(done, limiter=self.threads)
@@ -409,18 +409,18 @@ class Asked(Request):
         """The call when it has ended; as it stands after this time, or when the server stops or the client leaves."""
         if job.state.is_final or not within:
             return job
-        found = await self.until(partial(self.desk.watch.wait, job.id), within=within)
-        return found if found is not None and found.state.is_final else await self.desk.queue.get(job.id)
+        found = await self.until(partial(self.context.watch.wait, job.id), within=within)
+        return found if found is not None and found.state.is_final else await self.context.queue.get(job.id)
 
     async def until(self, work: Callable[[], Awaitable[T]], *, within: float) -> T | None:
         """What `work` waits for; None after this time, after an error, or if the server stops or the client leaves."""
-        await self.step_aside()
+        await self.leave_line()
         with (
-            among(self.desk.waits, self, told=f"{MOST_WAITING} requests wait already; ask again later", after="2"),
+            among(self.context.waits, self, told=f"{MOST_WAITING} requests wait already; ask again later", after="2"),
             anyio.move_on_after(within),
             suppress(VoiceflowError),  # such as that it was deleted meanwhile: the last look says it
         ):
-            return await limits.while_connected(self._receive, work, self.desk.stopping.wait)
+            return await limits.while_connected(self._receive, work, self.context.stopping.wait)
         return None
 
 

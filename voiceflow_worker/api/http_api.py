@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.api import batches, calls, campaigns, escalations, queues
 from voiceflow_worker.api.answers import Answer, ProblemError, problem_of
-from voiceflow_worker.api.exchange import Asked, Desk
+from voiceflow_worker.api.exchange import ApiContext, Asked
 from voiceflow_worker.api.operations import Operation, Routes, document
 from voiceflow_worker.api.secrets import ApiSecrets, Program
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSecrets
@@ -78,7 +78,7 @@ class HttpApi:
     ) -> None:
         self.policies: PolicyFile = PolicyFile(settings.escalations, settings=settings)
         """The policies of escalations."""
-        self.desk: Desk = Desk(
+        self.context: ApiContext = ApiContext(
             store=store,
             settings=settings,
             process=OtherProcess(store, settings=settings),
@@ -91,13 +91,13 @@ class HttpApi:
         self._wrong = WrongSecrets()
         self._answers = API_ANSWERS.on(registry)
         POLICIES_REFUSED.on(registry).set_function(lambda: int(self.policies.problem is not None))
-        API_IN_PROGRESS.on(registry).set_function(lambda: self.desk.line.borrowed_tokens)
-        API_WAITING.on(registry).set_function(lambda: self.desk.waits.borrowed_tokens)
+        API_IN_PROGRESS.on(registry).set_function(lambda: self.context.line.borrowed_tokens)
+        API_WAITING.on(registry).set_function(lambda: self.context.waits.borrowed_tokens)
         self._routes = [(Route(each.path, each.handle, methods=[each.method]), each) for each in OPERATIONS]
 
     def stop(self) -> None:
         """End the waits for outcomes, each with the call as it stands. To be called when the server is to stop."""
-        self.desk.stopping.set()
+        self.context.stopping.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -130,7 +130,13 @@ class HttpApi:
             name = operation.name
             _require(program, operation)
             asked = Asked(
-                scope, receive, desk=self.desk, operation=operation, parts=parts, program=program.name, prefix=prefix
+                scope,
+                receive,
+                context=self.context,
+                operation=operation,
+                parts=parts,
+                program=program.name,
+                prefix=prefix,
             )
             return await asked.answer(), name
         except ProblemError as problem:
@@ -159,7 +165,7 @@ class HttpApi:
         if secret is not None and (program := self._secrets.whose(secret)) is not None:
             return program
         # The right secret is always taken: alarms must not wait for somebody who guesses behind the same address.
-        address, now = self._gatekeeper.sender_of(scope), self.desk.store.clock.now()
+        address, now = self._gatekeeper.sender_of(scope), self.context.store.clock.now()
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
             raise ProblemError(429, f"too many failed attempts; retry in {seconds} s", headers={"Retry-After": seconds})

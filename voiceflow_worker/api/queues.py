@@ -222,7 +222,7 @@ async def unsuppress(asked: Asked, query: Country) -> Answer:
 @routes.on("GET", "/v1/suppression", SuppressedNumbers)
 async def list_suppressed(asked: Asked, query: SuppressedPage) -> Answer:
     """The suppression list, by number."""
-    found = await SuppressionList(asked.desk.store).scan(after=query.after or "", limit=query.limit)
+    found = await SuppressionList(asked.context.store).scan(after=query.after or "", limit=query.limit)
     after = found[-1].number if len(found) == query.limit else None
     return Answer({"numbers": [entry.as_json() for entry in found], "after": after})
 
@@ -230,8 +230,8 @@ async def list_suppressed(asked: Asked, query: SuppressedPage) -> Answer:
 @routes.on("DELETE", "/v1/people/{number}", Receipt)
 async def forget(asked: Asked, query: Country) -> Answer:
     """Erase a person, in every queue."""
-    desk = asked.desk
-    files = journal_files(desk.settings, desk.store)
+    context = asked.context
+    files = journal_files(context.settings, context.store)
     act = Forget(operator=asked.operator, number=asked.parts["number"], country=query.country, files=files)
     return await asked.done(act)
 
@@ -239,7 +239,7 @@ async def forget(asked: Asked, query: Country) -> Answer:
 @routes.on("GET", "/v1/audit", Audit)
 async def show_audit(asked: Asked, query: AuditPage) -> Answer:
     """Who ordered what, the newest first."""
-    found = await read_page(asked.desk.store, after=query.after or "", limit=query.limit)
+    found = await read_page(asked.context.store, after=query.after or "", limit=query.limit)
     after = found[-1].id if len(found) == query.limit else None
     return Answer({"entries": [entry.as_json() for entry in found], "after": after})
 

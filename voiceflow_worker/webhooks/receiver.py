@@ -133,7 +133,7 @@ class Receiver:
             metrics=Metrics(self.registry),
             progress=CallProgress(store, recordings_for=policy.retention),
             on_event=answering,
-            first=nullcontext if self.http_api is None else self.http_api.desk.way.taken,
+            first=nullcontext if self.http_api is None else self.http_api.context.events.handling,
         )
         routes = [
             *events.routes,
