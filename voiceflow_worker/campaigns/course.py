@@ -138,31 +138,31 @@ class CallPlan:
         `LONGEST_COURSE` is left out.
         """
         course, step = Course(), timedelta(seconds=1 / rate) if rate is not None else timedelta()
-        waiting: list[tuple[datetime, int, int, CallTimes, int]] = []
-        for order, ((block, times), count) in enumerate(self._counts.items()):
+        waiting: list[tuple[datetime, int, CallTimes, int]] = []
+        for order, ((_, times), count) in enumerate(self._counts.items()):  # in the order of the file
             if (opens := times.opens(start)) is not None:
-                waiting.append((opens, order, block, times, count))
+                waiting.append((opens, order, times, count))
             if opens != start:
                 course.later += count
                 course.opens_at = min(filter(None, (course.opens_at, opens)), default=None)
         heapify(waiting)
-        due: list[tuple[int, datetime, int, int, CallTimes, int]] = []
+        due: list[tuple[int, datetime, int, CallTimes, int]] = []
         now = start
         until_at_most = max(start, waiting[0][0] if waiting else start) + LONGEST_COURSE
         while (waiting or due) and now < until_at_most:
             if not due:
                 now = max(now, waiting[0][0])
             while waiting and waiting[0][0] <= now:
-                since, order, block, times, calls = heappop(waiting)
-                heappush(due, (-times.priority, since, block, order, times, calls))
-            priority, since, block, order, times, calls = heappop(due)
+                since, order, times, calls = heappop(waiting)
+                heappush(due, (-times.priority, since, order, times, calls))
+            priority, since, order, times, calls = heappop(due)
             ends = times.closes(now)
             if ends <= now:
                 opens = times.opens(now)
                 if opens is None or opens >= (times.valid_until or _FOREVER):
                     course.expired += calls
                 else:
-                    heappush(waiting, (opens, order, block, times, calls))
+                    heappush(waiting, (opens, order, times, calls))
                 continue
             until = min(ends, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
             # The number of slots between now and `until`.
@@ -172,7 +172,7 @@ class CallPlan:
             course.unknown_hour += taken if times.time_zone is None else 0
             now += taken * step
             if taken < calls:
-                heappush(due, (priority, since, block, order, times, calls - taken))
+                heappush(due, (priority, since, order, times, calls - taken))
         return course
 
 
