@@ -339,7 +339,12 @@ class StoreVersionError(StoreError):
 
 
 class UnreadableRecordError(StoreVersionError):
-    """Raised for a record that this version cannot read: a newer version wrote it, or it is damaged."""
+    """Raised for a record that this version cannot read: a newer version wrote it, or it is damaged.
+
+    Of a call, `head` is what is known of it without its record: a `Job` with its state, number and body; else None.
+    """
+
+    head: Any = None
 
 
 class StoreForgetsError(StoreError):

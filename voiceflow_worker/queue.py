@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Unpack
 
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
@@ -28,12 +29,18 @@ from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
-from voiceflow_worker.core.ports.store import Joinable
+from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Result
 from voiceflow_worker.core.set_rate import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, TooLateError
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    JobNotFoundError,
+    StaleJobError,
+    TooLateError,
+    UnreadableRecordError,
+)
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import Key
@@ -197,10 +204,28 @@ class CallQueue:
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person", check: CheckJob | None = None) -> Job:
         """Cancel a job. Raises `TooLateError` once the call may have been sent, and `JobNotFoundError`.
 
-        `check` gets the job as it is when the change is stored, and raises an error if it must stay so.
+        A job whose record cannot be read ends in any state; if its call may have been sent, as `accepted`. `check` gets
+        the job as it is when the change is stored, and raises an error if it must stay so.
         """
         cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
-        return await self._change("cancel", job_id, _checked(cancel, check), note=reason, result="cancelled")
+        try:
+            return await self._change("cancel", job_id, _checked(cancel, check), note=reason, result="cancelled")
+        except UnreadableRecordError as error:
+            if error.head is None or error.head.state.is_final:
+                raise
+            return await self._end_unreadable(error.head, reason)
+
+    async def _end_unreadable(self, job: Job, reason: str) -> Job:
+        """End a job by what is known of it without its record, which is replaced."""
+        now = self.store.clock.now()
+        ended, write = writes.changed(
+            job, lifecycle.end_unreadable(job, at=now, reason=reason, policy=self.policy), at=now
+        )
+        async with self._audited("cancel", note=reason, call=job.id, result=ended.reason) as store:
+            (answer,) = await store.store.write(BulkWrite(writes=(write,)), now=now)
+        if answer.result is not Result.DONE:
+            raise StaleJobError(job.id)
+        return ended
 
     async def _change(self, action: str, job_id: str, change: Callable[[Job], Job], *, note: str, result: str) -> Job:
         """Carry out an action on one call, whose entry is in the same write."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
@@ -11,15 +11,21 @@ import pytest
 from tests.support.everyday import combinations
 from tests.support.stores import DURABLE, EVERY
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import damaged, enqueued, spoilt, states, worker_for
-from voiceflow_worker import Job, Store, open_store
+from tests.support.workers import NO_WEBHOOKS, damaged, enqueued, spoilt, states, worker_for
+from voiceflow_worker import CallPolicy, Job, JobState, Store, open_store
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.actions.calls import CancelCall
+from voiceflow_worker.core import sweep
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reads import Read
-from voiceflow_worker.errors import UnreadableRecordError
+from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write
+from voiceflow_worker.errors import TooLateError, UnreadableRecordError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.reporting.status import MOST_CHECKED, unreadable_calls
 
 pytestmark = pytest.mark.anyio
 
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
 BODIES = [
     "", "{", "[]", "null", "5", '"text"', "{}", '{"callflow": []}', '{"callflow": {}}', '{"callflow": [5, null]}',
     '{"callflow": [{"action": "say"}]}', '{"callflow": [{"action": "makeCall"}]}',
@@ -63,8 +69,54 @@ async def test_a_call_that_cannot_be_read_is_counted_and_stops_no_drain(live_sto
     status = await queue.status()
     assert (status.unreadable.count, status.unreadable.is_exact) == (1, True)
     assert bad.id in status.unreadable.example
-    with pytest.raises(UnreadableRecordError, match="damaged"):
-        await queue.cancel(bad.id)
+    with pytest.raises(UnreadableRecordError, match=f"damaged.*`voiceflow calls cancel {bad.id}` ends the call"):
+        await queue.get(bad.id)
+
+
+@pytest.mark.parametrize("state", [each for each in JobState if not each.is_final])
+@pytest.mark.parametrize("live_store", DURABLE, indirect=True)
+async def test_a_person_ends_a_call_that_cannot_be_read_and_the_queue_goes_on(
+    live_store: Store, state: JobState
+) -> None:
+    """It counts under `max_active` until then. A call that may have been sent counts as placed."""
+    far = live_store.clock.now() + timedelta(hours=1)
+    is_open = state is not JobState.QUEUED
+    bad = await damaged(
+        live_store,
+        lambda job: replace(spoilt(job), state=state, due_at=far, active_until=far if is_open else None),
+    )
+    queue, act = await enqueued(live_store, 0), CancelCall(operator=Operator(live_store, NO_WEBHOOKS), call=bad.id)
+    options = {"max_active": 1}
+    if is_open:
+        voice = ScriptedVoice()
+        with anyio.move_on_after(1):
+            await worker_for(live_store, voice, options=options).run()
+        assert voice.placed == []
+    (document,) = (await act.do()).documents
+    is_unsent = state in {JobState.QUEUED, JobState.LEASED}
+    assert document["state"] == ("cancelled" if is_unsent else "accepted")
+    assert "its record could not be read" in str(document["reason"])
+    assert (await unreadable_calls(live_store, "default")).count == 0
+    with anyio.fail_after(30):
+        await worker_for(live_store, voice := ScriptedVoice(), options=options).drain()
+    assert len(voice.placed) == 2
+    assert await states(queue) == ({"accepted": 2, "cancelled": 1} if is_unsent else {"accepted": 3})
+    with pytest.raises(TooLateError):
+        await act.do()
+
+
+@pytest.mark.parametrize("live_store", DURABLE, indirect=True)
+async def test_calls_that_cannot_be_read_hide_no_other_from_the_sweep(
+    live_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "PAGE", 2)
+    for _ in range(9):
+        await damaged(live_store, lambda job: replace(spoilt(job), valid_until=PAST, revision=new_revision()), calls=1)
+    queue = await enqueued(live_store, 3)
+    for job in await queue.find(limit=None):
+        late = replace(job, valid_until=PAST, revision=new_revision())
+        await live_store.write(BulkWrite(writes=(Write(change=Edit(job.revision, late)),)), now=live_store.clock.now())
+    assert (await sweep.Sweeper(live_store, queue="default", policy=CallPolicy()).sweep()).expired == 3
 
 
 @pytest.mark.parametrize("live_store", DURABLE, indirect=True)

@@ -1,9 +1,9 @@
 """Everything that can happen between workers, 8x8, people and a store, walked through the real rules and the reference.
 
 The other explorer proves the rules of one call; this one proves what is stored together: locks on numbers, attempts per
-person, the suppression list, holds, bridges, repeats of lost answers, and a store that is rolled back. A world is a
-store, workers at any point of their work, and the truth about each POST. Time is in minutes, and short: every world is
-finite.
+person, the suppression list, holds, edits, bridges, repeats of lost answers, and a store that is rolled back. A world
+is a store, workers at any point of their work, and the truth about each POST. Time is in minutes, and short: every
+world is finite.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.edits import BatchEdits, OrderedEdit
 from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Replace, Result, Same, Write, tally_change
@@ -40,6 +41,8 @@ POLICY = CallPolicy(
     submit_window=TICK, ringing=TICK, clock_skew=timedelta(), longest_call=TICK, first_check=TICK, first_backoff=TICK,
     longest_backoff=TICK, longest_check=TICK, summary_deadline=10 * TICK,
 )  # fmt: skip
+BATCH = "b"
+EDIT = OrderedEdit(token="e", at=START, note="", names=frozenset({"priority"}), priority=1)
 VERDICTS = {
     "CREATED": Verdict(kind=VerdictKind.CREATED, message="", session_id="s"),
     "429": Verdict(kind=VerdictKind.TURNED_AWAY, message="", http_status=429),
@@ -72,6 +75,7 @@ class Scene:
     holds: int = 0
     opt_outs: int = 0
     cancels: int = 0
+    edits: int = 0
     resolves: int = 0
     bridges: str | None = None
     rollbacks: int = 0
@@ -101,6 +105,7 @@ class Rules:
     leaves_in_time: bool = True
     order_waits: bool = True
     knows: bool = True
+    taken: Callable[..., Job] = BatchEdits.taken
 
 
 class At(IntEnum):
@@ -212,6 +217,7 @@ class Explorer:
             job = Job(
                 id=f"{QUEUE}.j{place}", queue=QUEUE, state=JobState.QUEUED, due_at=START, revision=f"r{place}",
                 destination=number, body="{}", body_digest="", source="+6531234567", created_at=START,
+                batch_id=BATCH if self._scene.edits else None,
             )  # fmt: skip
             memory.write(BulkWrite(writes=(writes.enqueued(job, at=START, store_id="store"),)), START)
         return World(memory, (Worker(),) * self._scene.workers)
@@ -256,7 +262,7 @@ class Explorer:
 
     def _judge_leaving(self, world: World, job: Job) -> None:
         for name, _, returned in world.orders:
-            if returned and (name != "cancel" or job.id.endswith("j0")):
+            if returned and not (name == "edit" and job.priority) and (name != "cancel" or job.id.endswith("j0")):
                 raise BrokenError(f"{job.id} leaves after the {name} has returned")
 
     # --- everything that can happen next ---
@@ -389,9 +395,8 @@ class Explorer:
                 if held is None or held.revision != change.revision:
                     yield f"{name} drops {job.id}", _busy(world, place, idle)
                     return
-                _, back = writes.changed(
-                    held, lifecycle.release(held, at=START, due_at=moment(world.now + 1)), at=START
-                )
+                released = lifecycle.release(held, at=START, due_at=moment(world.now + 1))
+                _, back = writes.changed(held, self._taken(world, released), at=START)
                 yield f"{name} puts {job.id} back: not free", _busy(self._written(world, back)[0], place, idle)
             case Result.NOT_VERIFIED:
                 yield (
@@ -461,6 +466,8 @@ class Explorer:
             return
         try:
             new = change(job)
+            if new.state is JobState.QUEUED:
+                new = change(self._taken(world, job))
         except JobError:
             if world.was_rolled_back:  # the store has lost the POST: its worker restores it, which is not explored here
                 return
@@ -483,7 +490,7 @@ class Explorer:
         at = moment(world.now)
         new: Job | None = None
         if job.state is JobState.LEASED and job.due_at <= at:
-            new = lifecycle.release(job, at=at)
+            new = self._taken(world, lifecycle.release(job, at=at))
         elif job.state is JobState.SENDING and job.due_at <= at:
             new = lifecycle.doubt(job, at=at, reason="", policy=self._policy)
         if new is not None:
@@ -496,6 +503,7 @@ class Explorer:
             ("hold", self._scene.holds),
             ("opt-out", self._scene.opt_outs),
             ("cancel", self._scene.cancels),
+            ("edit", self._scene.edits),
         ):
             if not self._may(world, name, most):
                 continue
@@ -508,6 +516,14 @@ class Explorer:
             yield f"a person orders the {name}", self._use(replace(after, orders=orders), name)
         for place, (name, tick, returned) in enumerate(world.orders):
             sending = any(job.state is JobState.SENDING for job in memory.jobs.values())
+            waiting = {job.id: job for job in memory.jobs.values() if job.state in {JobState.QUEUED, JobState.LEASED}}
+            for job in waiting.values() if name == "edit" else ():
+                released = lifecycle.release(job, at=at) if job.state is JobState.LEASED else job
+                if (edited := self._taken(world, released)) is not released:
+                    write = writes.changed(job, edited, at=at)[1]
+                    yield f"the edit reaches {job.id}", self._written(world, write)[0]
+            if name == "edit" and any(not job.priority for job in waiting.values()):
+                continue
             if not returned and (not sending or world.now > tick or not self._rules.order_waits or name == "cancel"):
                 done = (*world.orders[:place], (name, tick, True), *world.orders[place + 1 :])
                 yield f"the {name} has returned", replace(world, orders=done)
@@ -521,6 +537,8 @@ class Explorer:
             return write_of_order(memory.record(GATES, QUEUE, at), ordered, token="t")[1]
         if name == "opt-out":
             return Write(puts=(Put(SUPPRESSED, PERSON, "", None),))
+        if name == "edit":
+            return Write(puts=(Put(writes.EDITED, QUEUE, EDIT.token, None, member=BATCH),))
         job = memory.jobs[f"{QUEUE}.j0"]
         if job.state not in {JobState.QUEUED, JobState.LEASED}:
             return None
@@ -537,6 +555,11 @@ class Explorer:
         yield f"a person says that {job.id} was not placed", self._use(self._written(world, write)[0], "resolve")
 
     # --- what steps have in common ---
+
+    def _taken(self, world: World, job: Job) -> Job:
+        """The job after the edit of its batch, if one was ordered."""
+        edits = (EDIT,) if any(name == "edit" for name, _, _ in world.orders) else ()
+        return self._rules.taken(BatchEdits({(QUEUE, BATCH): edits}), job, at=moment(world.now))
 
     def _written(self, world: World, write: Write, known: Same | None = None) -> tuple[World, Result]:
         memory = world.memory._copy()

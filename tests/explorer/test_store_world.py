@@ -14,6 +14,7 @@ from tests.explorer.store_world import OTHER, PERSON, POLICY, Rules, Scene, expl
 from tests.support.everyday import spread
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports.store import AtMost, Condition, Drop, OpenGate, Put, Replace, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import number_digest
@@ -26,6 +27,7 @@ REPEATS = Scene(numbers=ONE, workers=1, ticks=1, kills=0, lost_answers=1, late_r
 HOLD = Scene(numbers=ONE, workers=1, ticks=2, holds=1, kills=0, posts=1)
 OPT_OUT = replace(HOLD, holds=0, opt_outs=1)
 CANCEL = replace(HOLD, holds=0, cancels=1)
+EDIT = replace(HOLD, holds=0, edits=1, posts=2, ticks=1)
 TWO_CALLS = Scene(ticks=1, kills=0, posts=1)
 OPT_OUT_IN_A_CALL = replace(TWO_CALLS, person_opts_out=True)
 LIMITED = replace(TWO_CALLS, attempts=1)
@@ -39,6 +41,7 @@ EVERYDAY = {
     "a hold": HOLD,
     "an opt-out": OPT_OUT,
     "a cancel": CANCEL,
+    "an edit": EDIT,
     "two calls to one number": TWO_CALLS,
     "a person who opts out in one of two calls": OPT_OUT_IN_A_CALL,
     "a limit per person": LIMITED,
@@ -143,6 +146,10 @@ def attempt_given_back_in_doubt(old: Job, new: Job, **kwargs: Any) -> tuple[Job,
     )
 
 
+def taken_without_its_values(edits: BatchEdits, job: Job, **_: Any) -> Job:
+    return replace(job, edit="e") if any(edits.ordered.values()) else job
+
+
 class ARepeatIsCountedAgain(Memory):
     def answer(self, write: Write, now: Any) -> Any:
         if isinstance(write.change, Replace) and self._was_written(write, now):
@@ -179,6 +186,13 @@ MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
     ),
     "a call leaves long after its entry": (HOLD, Rules(leaves_in_time=False), LEAVES),
     "a hold does not wait for the calls that are on their way": (HOLD, Rules(order_waits=False), LEAVES),
+    "an edit that was not taken does not refuse the entry": (
+        EDIT, Rules(entry=without_condition(ENTRY, in_namespace(writes.EDITED))), "leaves after the edit",
+    ),
+    "a call that comes back is taken to have taken the edit": (
+        EDIT, Rules(taken=taken_without_its_values),
+        "leaves after the edit",
+    ),
     "the suppression list does not refuse the entry": (
         OPT_OUT, Rules(entry=without_condition(ENTRY, in_namespace(SUPPRESSED))), "leaves after the opt-out",
     ),

@@ -14,7 +14,7 @@ from voiceflow_worker.core.ports import Limits, Store, Voice
 from voiceflow_worker.core.ports.controls import limits_put
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write, tally_change
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -64,7 +64,8 @@ async def damaged(store: Store, change: Callable[[Job], Job], *, calls: int = 3)
     await enqueued(store, calls)
     job = (await find_jobs(store, Listing(queue="default", limit=None)))[min(1, calls - 1)]
     bad = change(job)
-    await store.write(BulkWrite(writes=(Write(change=Edit(job.revision, bad)),)), now=store.clock.now())
+    write = Write(change=Edit(job.revision, bad), tally=tally_change(job, bad))
+    await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     return bad
 
 

@@ -82,11 +82,15 @@ class Operator:
 
     async def call(self, job_id: str) -> tuple[CallQueue, Job]:
         """The queue of a call, and the call. Raises JobNotFoundError."""
+        queue = self.queue_of(job_id)
+        return queue, await queue.get(job_id)
+
+    def queue_of(self, job_id: str) -> CallQueue:
+        """The queue of a call. Raises JobNotFoundError for a text that cannot be the id of a call."""
         name = queue_of(job_id)
         if not QUEUE_NAME.fullmatch(name):
             raise JobNotFoundError(job_id[:LONGEST_NAMED])
-        queue = self.queue(name)
-        return queue, await queue.get(job_id)
+        return self.queue(name)
 
 
 def require_name(queue: str) -> None:

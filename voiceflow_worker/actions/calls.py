@@ -74,9 +74,8 @@ class CancelCall(CallAction):
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
-        calls, job = await self.operator.call(self.call)
         reason = by_person(self.operator.name, self.note, "cancelled")
-        job = await calls.cancel(job.id, reason=reason, check=_check(state))
+        job = await self.operator.queue_of(self.call).cancel(self.call, reason=reason, check=_check(state))
         return ActionResult(message=one_line(job), documents=(call_as_json(job),))
 
 

@@ -7,6 +7,7 @@ module reads. msgspec reads and writes it, by the types of the fields, without t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -113,7 +114,21 @@ def job_from(head: Head, record: str, body: str) -> Job:
             *values,
         )  # fmt: skip
     except Exception as error:  # whatever is wrong with it
-        raise newer(f"the record of call {head[0]}", error) from error
+        unreadable = newer(f"the record of call {head[0]}", error)
+        with suppress(ValueError, LookupError, TypeError):
+            unreadable.head = _job_of_head(head, body)
+        end = f"`voiceflow calls cancel {head[0]}` ends the call"
+        unreadable.args = (f"{unreadable} To give it up, {end}." if unreadable.head is not None else str(unreadable),)
+        raise unreadable from error
+
+
+def _job_of_head(head: Head, body: str) -> Job:
+    """A job without its record: with its window, POSTs and notes unknown."""
+    job_id, queue, state, due, revision, worker, urgency, batch, destination, key, valid, active, digest = head
+    return Job(
+        job_id, queue, _STATES[state], from_micros(due), destination, body, digest, "", from_micros(due), revision,
+        worker, urgency >> 1, batch, key, from_micros_or_none(valid), from_micros_or_none(active),
+    )  # fmt: skip
 
 
 def event_from(sequence: int, fields: Sequence[Any]) -> Event:

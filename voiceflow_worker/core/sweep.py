@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports.background import BackgroundTasks, Task
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
-from voiceflow_worker.core.ports.record_set import skip_unreadable
+from voiceflow_worker.core.ports.record_set import noting_unreadable, skip_unreadable
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Result, Write
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
@@ -29,6 +29,8 @@ from voiceflow_worker.model.text.arguments import checked
 
 PAGE = 100
 """The most jobs moved or deleted in one bulk write, which blocks the store for some milliseconds."""
+UNREADABLE = 5000
+"""The most jobs in a state that a sweep passes over because their records cannot be read."""
 PRUNED = 1000
 """The most records and events deleted in one bulk write."""
 
@@ -242,7 +244,17 @@ class Sweeper:
         )
 
     async def _overdue(self, state: JobState, now: datetime) -> Sequence[Job]:
-        return await find_jobs(self._store, Due(queue=self._queue, state=state, by=now, limit=PAGE))
+        return await self._page(Due(queue=self._queue, state=state, by=now))
+
+    async def _page(self, read: Due | Expired | Waiting) -> Sequence[Job]:
+        """The first jobs of a read, at most `PAGE`. Jobs that cannot be read hide none, up to `UNREADABLE` of them."""
+        limit = PAGE
+        while True:
+            with noting_unreadable() as unreadable:
+                found = await find_jobs(self._store, replace(read, limit=limit))
+            if len(found) >= PAGE or len(found) + len(unreadable) < limit or limit > UNREADABLE:
+                return found[:PAGE]
+            limit = 4 * limit
 
     async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
         """Apply `step` to jobs in one commit, except to jobs that another writer has changed since."""
@@ -261,7 +273,7 @@ class Sweeper:
 
     async def _expire(self, one: _Pass, now: datetime) -> int:
         """End queued jobs whose validity has passed, even behind a closed gate."""
-        late = await find_jobs(self._store, Expired(queue=self._queue, at=now, limit=PAGE))
+        late = await self._page(Expired(queue=self._queue, at=now))
 
         def expire(job: Job) -> Job:  # an edit that the job takes first may have lengthened its validity
             return lifecycle.expire(job, at=now, policy=self._policy) if job.is_expired(at=now) else job
@@ -283,7 +295,7 @@ class Sweeper:
                 if totals.states[JobState.QUEUED]:
                     reason = gate.reason or "its batch was cancelled"
                     cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
-                    queued = await find_jobs(self._store, Waiting(queue=self._queue, batch=gate.name, limit=PAGE))
+                    queued = await self._page(Waiting(queue=self._queue, batch=gate.name))
                     cancelled += await self._move(one, queued, cancel)
                 elif not any(count for state, count in totals.states.items() if not state.is_final):
                     over.add(gate_member(gate.name))
