@@ -191,7 +191,7 @@ def test_memory_does_not_grow_with_the_rows() -> None:
 def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_path: Path) -> None:
     prices = file_of(
         tmp_path,
-        "Country,Prefix,Currency,Per Minute,Per call\nSG,,usd,0.06,\n,+658765,USD,0.12,0.01\nGB,,GBP,1,\n",
+        "Country,Prefix,Currency,Per Minute,Per call\nSG,,usd,0.06,\n,+65876,USD,9,\n,+658765,USD,0.12,0.01\n",
         "prices.csv",
     )
     table = "destination,name\n+6587654321,Ana\n+6591234567,Ben\n+6281234567890,Budi\n"

@@ -48,7 +48,9 @@ from voiceflow_worker import (
     VoiceflowError,
     Worker,
     WorkerOptions,
+    enqueue_rows,
 )
+from voiceflow_worker.campaigns.enqueue import EnqueueOptions
 from voiceflow_worker.core.admission import CallOptions
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports.reading import count_states
@@ -211,6 +213,18 @@ async def test_no_field_of_a_call_is_stored_that_cannot_be_read_again(any_store:
         for way in (queue.enqueue, lambda **given: queue.enqueue_many([CallRequest(**given)])):
             assert await problem_of(partial(way, **options)) is None, (name, value)
     assert await stored(any_store) < len(VALUES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EnqueueOptions.__annotations__)
+async def test_no_option_of_a_start_is_taken_that_cannot_be_meant(store: Store, name: str) -> None:
+    options = CampaignOptions(template=FlowTemplate.speaking("Hello."), source=SOURCE, voice_profile="v", batch_id="b")
+    for place, value in enumerate(VALUES):
+        way = partial(enqueue_rows, CallQueue(store), [{"destination": number(place)}], options)
+        if value is not anything:  # a function is called as it says
+            assert await problem_of(partial(way, **{name: value})) is None, (name, value)
+    with pytest.raises(TypeError, match="unknown"):
+        await way(**cast("Any", {"unknown": 1}))
 
 
 async def test_a_redial_policy_of_another_type_is_refused_where_it_is_given(any_store: Store) -> None:
