@@ -215,7 +215,6 @@ async def test_no_field_of_a_call_is_stored_that_cannot_be_read_again(any_store:
     assert await stored(any_store) < len(VALUES)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", EnqueueOptions.__annotations__)
 async def test_no_option_of_a_start_is_taken_that_cannot_be_meant(store: Store, name: str) -> None:
     options = CampaignOptions(template=FlowTemplate.speaking("Hello."), source=SOURCE, voice_profile="v", batch_id="b")

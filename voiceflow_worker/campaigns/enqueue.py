@@ -47,10 +47,8 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
-_NO_COUNTS = frozenset({"file", "findings", "preview", "called_before"})
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EnqueueReport:
     """The result of enqueuing a file.
 
@@ -74,20 +72,19 @@ class EnqueueReport:
     again: int = 0
     ended: Mapping[JobState, int] = field(default_factory=dict[JobState, int])
     dry_run: bool
-    refused: bool
+    refused: bool = False
     preview: Preview | None = None
     """The preview of a dry run, if it was asked for."""
     repeated_calls: Sequence[RepeatedCalls] = ()
     """What was found of the rows counted in `again`."""
+    version: str = ""
+    """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
+    suppressed, and of people who were called before."""
 
     @property
     def calls_nobody(self) -> bool:
         """Whether each call of these rows has ended before it was sent, so that nobody was called, or is now."""
         return not (self.enqueued or self.refused or self.dry_run) and 0 < self.duplicates == sum(self.ended.values())
-
-    version: str = ""
-    """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
-    suppressed, and of people who were called before."""
 
     @property
     def is_valid(self) -> bool:
@@ -107,34 +104,22 @@ class EnqueueReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class RowCounts:
-    """The running counts of the rows of a file."""
+class RowCounts(EnqueueReport):
+    """The report while rows are read and enqueued: its running counts, its findings and its preview so far."""
 
     file: str | None
-    batch_id: str
-    dry_run: bool
-    findings: Findings = field(default_factory=Findings)
-    rows: int = 0
-    valid: int = 0
-    enqueued: int = 0
-    duplicates: int = 0
-    suppressed: int = 0
-    rejected: int = 0
-    again: int = 0
-    ended: Counter[JobState] = field(default_factory=Counter[JobState])
-    preview: PreviewMaker | None = None
-    version: str = ""
+    found: Findings = field(default_factory=Findings)
+    maker: PreviewMaker | None = None
     called_before: int = 0
     """Rows counted in `again`, also if they are to be called again."""
-    repeated_calls: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
 
     def add_repeated(self, found: Iterable[RepeatedCalls], *, column: str) -> None:
         """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
         severity = Severity.WARNING if self.dry_run else Severity.ERROR
         for each in found:
             self.again += each.count
-            self.repeated_calls.append(each)
-            self.findings.add([each.finding(file=self.file, column=column, severity=severity)])
+            self.repeated_calls = (*self.repeated_calls, each)
+            self.found.add([each.finding(file=self.file, column=column, severity=severity)])
 
     def shown(self) -> str:
         """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
@@ -146,7 +131,7 @@ class RowCounts:
         # The file has a field of its own in the finding, so its name is left out of the message.
         message = str(error).removeprefix(self.file or "").lstrip(" :,")
         remedy = next(iter(error.remedies), None)
-        self.findings.add(error.findings or (Finding(file=self.file, message=message, remedy=remedy),))
+        self.found.add(error.findings or (Finding(file=self.file, message=message, remedy=remedy),))
 
     def add_classified(self, classified: ClassifiedRows, rejects: RejectsFile | None) -> None:
         """Count rows that were read, and write the bad ones to `rejects`."""
@@ -154,16 +139,16 @@ class RowCounts:
         self.valid += len(classified.new)
         self.duplicates += len(classified.known)
         self.rejected += sum(row.raw.counts for row in classified.bad)
-        self.ended += classified.ended
+        self.ended = Counter(self.ended) + classified.ended
         for row in classified.rows:
-            self.findings.add(row.findings)
+            self.found.add(row.findings)
         _write(classified.bad, rejects)
 
     def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows, rejects: RejectsFile | None) -> None:
         """Count what became of `rows`, so far counted as valid. `rejects` gets those that are left out."""
-        if self.preview is not None:
+        if self.maker is not None:
             without_call = {row.raw.number for row in (*enqueued_rows.suppressed, *enqueued_rows.refused)}
-            self.preview.add(row for row in rows if row.raw.number not in without_call)
+            self.maker.add(row for row in rows if row.raw.number not in without_call)
         self.enqueued += enqueued_rows.enqueued
         self.duplicates += enqueued_rows.duplicates
         self.suppressed += len(enqueued_rows.suppressed)
@@ -171,20 +156,19 @@ class RowCounts:
         self.rejected += len(enqueued_rows.refused)
         left_out = (*enqueued_rows.suppressed, *enqueued_rows.refused)
         for row in left_out:
-            self.findings.add(row.findings[-1:])  # the others were added when the row was read
+            self.found.add(row.findings[-1:])  # the others were added when the row was read
         _write(left_out, rejects)
 
     def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
         """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
-        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NO_COUNTS}
-        preview = None
         if (found := ended_finding(self.ended, file=self.file)) is not None:
-            self.findings.add([found])
-        if self.preview is not None:
-            preview = self.preview.preview(
+            self.found.add([found])
+        counts = {each.name: getattr(self, each.name) for each in fields(EnqueueReport)}
+        if self.maker is not None:
+            counts["preview"] = self.maker.preview(
                 start=now, duplicates=self.duplicates, suppressed=self.suppressed, bad=self.rejected
             )
-        return EnqueueReport(**counts, findings=self.findings.all(file=self.file), refused=refused, preview=preview)
+        return EnqueueReport(**{**counts, "findings": self.found.all(file=self.file), "refused": refused})
 
 
 def _write(rows: Sequence[ReadRow], rejects: RejectsFile | None) -> None:
@@ -314,7 +298,7 @@ async def check_file(
             counts.rows = 1
             counts.rejected = int(any(found.is_error for found in template.findings))
             counts.valid = 1 - counts.rejected
-            counts.findings.add(template.findings)
+            counts.found.add(template.findings)
             return counts.report(refused=False, now=now)
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
@@ -390,8 +374,8 @@ class Enqueueing:
             raise ValueError("a queue is needed unless this is a dry run")
         counts = RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run)
         if self.dry_run and self.assumptions is not None:
-            counts.preview = PreviewMaker(self.assumptions, campaign.later_texts, asks_store=queue is not None)
-        counts.findings.add(campaign.findings)
+            counts.maker = PreviewMaker(self.assumptions, campaign.later_texts, asks_store=queue is not None)
+        counts.found.add(campaign.findings)
         lock = EnqueueLock(queue, f"batch {campaign.batch_id}", lease=self.lease)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         unfinished = frozenset(start.start for start in starts)
@@ -407,7 +391,7 @@ class Enqueueing:
                 rejected = stack.enter_context(RejectsFile(self.rejects, campaign.source))
             needs_lock = await self._read(enqueuer, counts, spooled, earlier_calls, rejected)
             closing = campaign.closing_findings()
-            counts.findings.add(closing)
+            counts.found.add(closing)
             if self.warn is not None and closing:
                 self.warn(closing)
             refused = not may_leave_out(counts.rejected, rows=counts.rows, limit=self.skip_bad)
@@ -534,7 +518,7 @@ class Enqueueing:
                 self.progress(Phase.ENQUEUEING, done=done, total=len(spooled), rows=counts.rows)
         if imported is not None and self.queue is not None:
             left = await imported.end(self._batches, keys)
-            counts.findings.add(each.finding(file=self.campaign.file) for each in left)
+            counts.found.add(each.finding(file=self.campaign.file) for each in left)
             await imported.tell(f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued")
 
 
