@@ -197,6 +197,8 @@ def unfit(detail: str, *, parameter: str | None = None) -> ProblemError:
 
 
 _INDEX = re.compile(r"\[(\d+)\]")
+_FLOW = "flow"
+"""The field of a body that is a call flow."""
 
 
 def pointer_to(*parts: str | int) -> str:
@@ -204,10 +206,10 @@ def pointer_to(*parts: str | int) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
-def fault_of(found: Finding, *, body: Mapping[str, Any], flow: str, schema: Mapping[str, Any]) -> Fault:
+def fault_of(found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, Any]) -> Fault:
     """A finding as a fault of a request: its place is that in the `body`, or in an uploaded file.
 
-    `flow` is the field with the call flow, and `schema` that of the body, with its fields.
+    `schema` is that of the body, with its fields.
     """
     place: list[str | int] = []
     row, column, code = found.row, found.column, INVALID
@@ -220,11 +222,11 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], flow: str, schema: Mapp
             code = MISSING
         elif not place and column in body and column not in schema.get("properties", {}):
             code = UNKNOWN
-        place += [column] if place else _place_of(column, body=body, flow=flow, names=schema.get("properties", {}))
+        place += [column] if place else _place_of(column, body=body, names=schema.get("properties", {}))
         column = None
     elif found.path is not None and not is_uploaded:
         steps = _INDEX.sub(r".\1", found.path.removeprefix("$")).split(".")
-        place += [flow, *filter(None, steps)]
+        place += [_FLOW, *filter(None, steps)]
     return Fault(
         detail=found.message,
         code=code,
@@ -236,12 +238,12 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], flow: str, schema: Mapp
     )
 
 
-def _place_of(column: str, *, body: Mapping[str, Any], flow: str, names: Mapping[str, Any]) -> Sequence[str]:
+def _place_of(column: str, *, body: Mapping[str, Any], names: Mapping[str, Any]) -> Sequence[str]:
     """The place of a column in a body: a field of it, or a name in one that holds names. Others belong into `data`."""
     if column in body or column in names or "data" not in names:
         return [column]
-    flow_given = body.get(flow)
-    return [flow if isinstance(flow_given, dict) and column in flow_given else "data", column]
+    flow_given = body.get(_FLOW)
+    return [_FLOW if isinstance(flow_given, dict) and column in flow_given else "data", column]
 
 
 def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:

@@ -37,7 +37,7 @@ routes = Routes()
 _CAMPAIGN = schema_of(Of.CAMPAIGN, without=("campaign", "file", "prices", "rejects"))
 
 
-class Campaign(Fields, table=_CAMPAIGN, flow="template"):
+class Campaign(Fields, table=_CAMPAIGN):
     """The fields of a campaign: texts as one types them, or numbers, true and false, lists, and objects of names.
 
     What is left out comes from the settings of the server. Without `rows`, upload a file.

@@ -39,7 +39,7 @@ from voiceflow_worker.api.answers import (
     refused,
     unfit,
 )
-from voiceflow_worker.api.operations import MULTIPART, Fields, NoFields, Operation
+from voiceflow_worker.api.operations import MULTIPART, Operation
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.backends.registry import open_degraded
@@ -294,8 +294,8 @@ class Asked(Request):
     def faults_of(self, findings: Sequence[Finding]) -> list[Fault]:
         """Findings as faults of this request."""
         operation, document = self._operation, self._document
-        fields = operation.body if operation.body is not None and issubclass(operation.body, Fields) else NoFields
-        faults = [fault_of(each, body=document, flow=fields.flow, schema=fields.table) for each in findings]
+        schema: Mapping[str, Any] = getattr(operation.body, "table", {})
+        faults = [fault_of(each, body=document, schema=schema) for each in findings]
         names = operation.query.model_fields
         return [
             replace(fault, pointer=None, parameter=found.column)

@@ -141,23 +141,18 @@ class Note(Body):
 class Fields(RootModel[dict[str, Any]]):
     """The JSON object in the body of a request that is read elsewhere, as a rule by the table of fields.
 
-    `table` is its schema, whose description is the docstring, and `flow` its field that is a call flow.
+    `table` is its schema, whose description is the docstring.
     """
 
-    table: ClassVar[Mapping[str, Any]]
-    flow: ClassVar[str]
+    table: ClassVar[Mapping[str, Any]] = {}
 
-    def __init_subclass__(cls, *, table: Mapping[str, Any], flow: str = "flow") -> None:
+    def __init_subclass__(cls, *, table: Mapping[str, Any]) -> None:
         cast("Any", super()).__init_subclass__()
-        cls.table, cls.flow = {**table, "description": " ".join((cls.__doc__ or "").split())}, flow
+        cls.table = {**table, "description": " ".join((cls.__doc__ or "").split())}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _core: object, _handler: object) -> dict[str, Any]:
         return dict(cls.table)
-
-
-class NoFields(Fields, table={}):
-    """An object whose fields are not in a table."""
 
 
 Answers: TypeAlias = Mapping[int, tuple[str, Sequence[type[BaseModel]]]]
