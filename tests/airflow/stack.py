@@ -156,12 +156,8 @@ def airflow_beside(
     components: tuple[str, ...] = ("standalone",),
     config: Mapping[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
-    connections: Mapping[str, str] | None = None,
 ) -> Iterator[Airflow]:
-    """Start an Airflow for this stage; everything it started is ended with the block.
-
-    `connections` are further connections, with a store of their own each: its URL by the name of the connection.
-    """
+    """Start an Airflow for this stage; everything it started is ended with the block."""
     home.mkdir(parents=True, exist_ok=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "VOICEFLOW_"))}
     connection: dict[str, Any] = {
@@ -205,9 +201,6 @@ def airflow_beside(
         "VOICEFLOW_TEST_FOLDER": str(home),
         **(config or {}),
     }
-    for name, store in (connections or {}).items():
-        beside = {**connection, "extra": {**connection["extra"], "store": store}}
-        env[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(beside)
     env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}/execution/"
     env["AIRFLOW__API__BASE_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}"
     airflow = Airflow(home, env, on)
@@ -235,14 +228,11 @@ def whole_stack(
     components: tuple[str, ...] = ("standalone",),
     config: Mapping[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
-    connections: Mapping[str, str] | None = None,
 ) -> Iterator[Airflow]:
     """A receiver, a sandbox and an Airflow."""
     with ExitStack() as stack:
         on = stack.enter_context(stage(folder, speed=speed))
-        beside = airflow_beside(
-            on, folder / "airflow", components=components, config=config, extra=extra, connections=connections
-        )
+        beside = airflow_beside(on, folder / "airflow", components=components, config=config, extra=extra)
         yield stack.enter_context(beside)
 
 

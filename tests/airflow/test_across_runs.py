@@ -114,15 +114,6 @@ def test_a_late_run_calls_nobody_and_a_later_clear_shows_the_call_that_was_made(
     assert rings(on, number) == 1
 
 
-@ALL
-@pytest.mark.parametrize("text", ["None", "", "soon", "2030-01-31 09:00"])
-def test_an_end_of_validity_that_cannot_be_read_is_refused(on: Stage, act: OperatorAction, text: str) -> None:
-    number = next(NUMBERS)
-    with pytest.raises(AirflowFailException, match="valid_until"):
-        act(number, context("unread"), valid_until=text)
-    assert rings(on, number) == 0
-
-
 def test_the_end_of_validity_is_a_template_and_shortens_a_longer_one(on: Stage) -> None:
     until = datetime(2036, 1, 31, 12, tzinfo=UTC)
     for operator in (VoiceCallOperator, VoiceCampaignOperator):

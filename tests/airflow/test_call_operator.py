@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider.calls.waiting import run
 from airflow_provider.operators.voice import VoiceCallOperator
 from tests.airflow.scene import API_KEY, LASTING, TaskState, connect, context, end_call, in_queue, jobs_to, surroundings
 from tests.support.stage import Stage
@@ -41,16 +40,6 @@ def test_the_result_is_the_call_and_a_second_try_finds_it(on: Stage) -> None:
     assert again["id"] == first["id"]
     assert posts_to(on, "+6587660001") == 1
     assert first["data"]["airflow_task_id"] == "first"
-
-
-def test_a_second_try_finds_the_call_of_a_person_with_several_numbers(on: Stage) -> None:
-    on.order("script", {"destination": "+6587660031", "outcome": "NO_ANSWER"})
-    on.order("script", {"destination": "+6587660032", "outcome": "COMPLETED"})
-    several = {"further_numbers": ["8766 0032"], "country": "SG"}
-    first = call("+6587660031", send="worker", wait_for=None, **several).execute(context("several"))
-    again = call("+6587660031", **several).execute(context("several"))
-    assert (again["id"], again["state"]) == (first["id"], "completed")
-    assert (posts_to(on, "+6587660031"), posts_to(on, "+6587660032")) == (1, 1)
 
 
 def test_the_log_says_how_the_call_ended_and_the_result_has_its_outcome_once(
@@ -238,15 +227,6 @@ def test_stopping_cancels_an_unsent_call_unless_the_user_says_otherwise(on: Stag
     assert first.state is (JobState.CANCELLED if cancels else JobState.QUEUED)
     enqueued()
     assert (found[1] == found[0]) is not cancels, "after a stop, the next try makes a new one"
-
-
-def test_an_error_of_a_task_follows_no_other_error() -> None:
-    async def failing() -> None:
-        raise ValueError("the cause")
-
-    with pytest.raises(ValueError, match="the cause") as raised:
-        run(failing)
-    assert raised.value.__context__ is None
 
 
 def test_the_link_leads_to_the_call_and_is_stored_empty_because_airflow_logs_an_error_about_a_missing_one(

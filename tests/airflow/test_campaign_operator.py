@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,22 +60,6 @@ def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest
     address = "https://calls.example.com/ui/batches/march%202%2F3?queue=reminders"
     assert here["ti"].pushed == {"voiceflow_call": address}
     assert [link.name for link in campaign(rows=[]).operator_extra_links] == ["Calls of the batch"]
-
-
-def test_a_line_with_a_cell_too_many_is_bad_and_never_a_shorter_text(on: Stage, tmp_path: Path) -> None:
-    """The text of the first line has a comma without quotes; a cell of the second has line breaks of several kinds."""
-    good, bad = rows(17, 18)
-    file = tmp_path / "people.csv"
-    file.write_text(
-        f'destination,name\n{bad["destination"]},Ann, who moved\n{good["destination"]},"Bo\u2028b\nx"\n12,x\n',
-        encoding="utf-8",
-    )
-    message = r"2 of 3 rows are bad(?s:.*)row 2:\s+the row has 3 cells, but the header has 2(?s:.*)row 5: destination"
-    with pytest.raises(AirflowFailException, match=message):
-        campaign(file=str(file)).execute(context("ragged"))
-    report = campaign(file=str(file), skip_bad=True).execute(context("ragged"))
-    assert report["rows"] == {"enqueued": 1, "duplicates": 0, "rejected": 2}
-    assert called(on, 17, 18) == [1, 0]
 
 
 def test_too_many_failures_fail_the_task(on: Stage) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 
 import anyio
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider.calls.enqueueing import enqueue_campaign
 from airflow_provider.operators.voice import VoiceCampaignOperator
-from tests.airflow.scene import TaskState, change, context, drain, in_queue, jobs_to, surroundings
+from tests.airflow.scene import TaskState, context, drain, in_queue, jobs_to, surroundings
 from tests.support.everyday import combinations
 from tests.support.stage import Stage
 from voiceflow_worker import JobState
@@ -86,32 +85,6 @@ def test_what_a_first_try_has_stored_stands_unless_it_was_stopped(
     assert states(on, goes) == ["cancelled" if is_stopped else "completed"]
     (call,) = [call for call in jobs_to(on, stays) if call.state is JobState.COMPLETED]
     assert ("Hello Ann." if is_stopped else "Hello Anm.") in call.body
-
-
-def test_a_person_who_was_removed_from_a_stopped_task_and_comes_back_is_called_once(
-    on: Stage, number: Callable[[], str]
-) -> None:
-    one, other, here = number(), number(), context("back")
-    left_waiting([row(one), row(other)], here).on_kill()
-    left_waiting([row(one)], here).on_kill()
-    campaign([]).execute(here)
-    assert rings(on, one, other) == [0, 0]
-    campaign([row(one), row(other)]).execute(here)
-    assert rings(on, one, other) == [1, 1]
-    assert states(on, other) == ["cancelled", "completed"]
-
-
-def test_a_number_that_is_spelled_another_way_is_the_same_row(on: Stage, number: Callable[[], str]) -> None:
-    person, here = number(), context("spelled")
-    national = f"{person[3:7]} {person[7:]}"
-    for spelled in (person, person[1:], f"00{person[1:]}", national, f"+65 ({person[3:7]}) {person[7:]}"):
-        campaign([row(spelled, f"Ann {spelled[-2:]}")], country="SG").execute(here)
-    campaign([row(person), row(national)], country="SG").execute(here)
-    assert rings(on, person) == [1]
-    spelt, respelt = "+5215512345678", "+525512345678"  # with and without the digit of mobile phones
-    for each in (spelt, respelt, spelt):
-        campaign([row(each)]).execute(context("digit"))
-    assert rings(on, spelt, respelt) == [1, 0]
 
 
 def test_other_rows_and_another_order_call_nobody_again(on: Stage, number: Callable[[], str]) -> None:
@@ -194,16 +167,6 @@ def test_a_call_for_later_is_not_made_sooner_by_a_stop_and_a_retry(on: Stage, nu
     assert call.due_at > datetime.now(UTC) + timedelta(hours=2)
 
 
-def test_a_call_whose_validity_passed_while_the_task_was_stopped_is_made_anew(
-    on: Stage, number: Callable[[], str]
-) -> None:
-    person, here = number(), context("stale")
-    left_waiting([row(person)], here, valid_for=timedelta(hours=1)).on_kill()
-    change(on, person, valid_until=datetime.now(UTC) - timedelta(seconds=1))
-    campaign([row(person)], valid_for=timedelta(hours=1)).execute(here)
-    assert rings(on, person) == [1]
-
-
 def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry(on: Stage, number: Callable[[], str]) -> None:
     person, here = number(), context("taken out")
     left_waiting([row(person)], here)
@@ -258,22 +221,6 @@ def test_chunks_of_a_mapped_campaign_share_a_call_and_refuse_another_text(on: St
     campaign([row(a)]).execute(here(0, cleared=1))
     drain(on)
     assert rings(on, a, b) == [2, 1]
-
-
-def test_a_stop_while_rows_are_enqueued_cancels_them(
-    on: Stage, number: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    person, here = number(), context("meanwhile")
-    task = campaign([row(person)], send="worker", wait_for=None)
-
-    async def stopped_first(*given: Any, **more: Any) -> Any:
-        task.on_kill()
-        return await enqueue_campaign(*given, **more)
-
-    monkeypatch.setattr("airflow_provider.operators.campaign.enqueue_campaign", stopped_first)
-    with pytest.raises(AirflowException, match="Airflow stopped this task"):
-        task.execute(here)
-    assert states(on, person) == ["cancelled"]
 
 
 @pytest.mark.parametrize("stored", [1, 2], ids=["some rows", "all rows"])

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider.notifications.voice import VoiceCallNotifier, announcement, occasion_of
 from tests.airflow.scene import context, surroundings
@@ -43,16 +42,6 @@ def test_the_second_takes_what_the_first_does_not_and_the_third_is_left_alone(on
     assert numbers_called(on, "+658766200") == numbers[:2]
     notifier.notify(context("escalates"))
     assert numbers_called(on, "+658766200") == numbers[:2], "the callback fired twice"
-
-
-def test_a_second_callback_with_the_numbers_in_another_order_calls_nobody_again(on: Stage) -> None:
-    numbers = ["+6587662061", "+6587662062", "+6587662061"]
-    for number in numbers:
-        answers(on, number, [None])
-    for order in (numbers, ["6587662062", *numbers[::2]]):
-        with pytest.raises(AirflowException, match=r"none of .* acknowledged with key 1"):
-            VoiceCallNotifier(numbers=order, answer_within=30).notify(context("turned"))
-    assert sorted(numbers_called(on, "+658766206")) == sorted(numbers), "a number that is listed twice is called twice"
 
 
 def test_another_failure_is_another_occasion() -> None:

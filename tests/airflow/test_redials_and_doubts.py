@@ -147,21 +147,6 @@ def test_the_next_number_of_a_person_is_called_once_by_a_task_that_was_resumed_o
     assert [entry["destination"] for entry in on.ledger() if entry["destination"] in {mobile, phone}] == [mobile, phone]
 
 
-def test_a_second_number_that_was_corrected_after_a_stop_takes_the_place_of_the_one_that_waited(on: Stage) -> None:
-    mobile, wrong, right, here = "+6587664230", "+6587664231", "+6587664232", context("corrected")
-    for home in (wrong, right):
-        rows = [{"mobile": mobile, "home": home}]
-        options: dict[str, Any] = {"number_column": "mobile,home", "send": "worker", "wait_for": None}
-        task = VoiceCampaignOperator(task_id="t", rows=rows, say="Hello.", **options)
-        task.execute(here)
-        if home is wrong:
-            task.on_kill()
-    assert [(job.state, job.further_numbers) for job in jobs_to(on, mobile)] == [
-        (JobState.CANCELLED, (wrong,)),
-        (JobState.QUEUED, (right,)),
-    ]
-
-
 def test_a_doubt_counts_like_a_failure_and_does_not_keep_a_campaign_from_ending(on: Stage) -> None:
     numbers = [f"+658766420{place}" for place in range(4)]
     on.order("faults", {"destination": numbers[0], "fault": "close", "place": "before"})

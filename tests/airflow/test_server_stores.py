@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_provider.operators.voice import VoiceCallOperator
+from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from airflow_provider.sensors.voice import VoiceOutcomeSensor
 from tests.airflow.scene import LASTING, connect, context, end_call
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
 from tests.support.redis_server import standalone
 from tests.support.stage import Stage, stage
+from voiceflow_worker import CallQueue, Job, open_store
 
 KUBERNETES = "airflow.providers.cncf.kubernetes.executors.kubernetes_executor.KubernetesExecutor"
 DRIVERS = {"redis": "hiredis", "postgres": "psycopg"}
@@ -62,3 +64,33 @@ def test_a_call_is_made_once_wherever_its_tries_run(on: Stage) -> None:
     assert len(on.ledger()) == 1
     report = VoiceOutcomeSensor(task_id="s", batch_id=call["batch_id"], deferrable=False).execute(context())
     assert report["states"]["completed"] == 1
+
+
+def test_people_of_postgresql_are_read_as_cells_of_a_file_are(tmp_path: Path, connect: Callable[..., None]) -> None:
+    hooks = pytest.importorskip("airflow.providers.postgres.hooks.postgres", exc_type=ImportError)
+    server = PostgresServer()
+    try:
+        server.start()
+        place = {"host": "127.0.0.1", "port": server.port, "login": ADMINISTRATOR, "schema": DATABASE}
+        connect("people", conn_type="postgres", **place)
+        usual = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+        extra = {"sub_account": "tests", "store": f"sqlite:///{tmp_path / 'calls.db'}", **usual}
+        connect(host="http://127.0.0.1:9", password="a-key", extra=extra)
+        columns = "phone text, name text, visit date, owed numeric(10,2), rooms int, note text"
+        row = "INSERT INTO visits VALUES ('9123 4567', 'Jörg', '2099-01-31', 12.50, 3, NULL)"
+        hooks.PostgresHook(postgres_conn_id="people").run([f"CREATE TABLE visits ({columns})", row])
+        report = VoiceCampaignOperator(
+            task_id="t", send="worker", wait_for=None, deferrable=False, conn_id="people", country="SG",
+            sql="SELECT * FROM visits WHERE visit >= %(day)s", parameters={"day": "2099-01-01"}, number_column="phone",
+            say="{{ name }}, {{ visit|date }}, {{ owed }}, {{ rooms }}.",
+        ).execute(context("visits"))  # fmt: skip
+    finally:
+        server.close()
+    assert report["total"] == 1
+
+    async def found() -> list[Job]:
+        async with open_store(f"sqlite:///{tmp_path / 'calls.db'}") as store:
+            return list(await CallQueue(store).find())
+
+    (job,) = anyio.run(found)
+    assert (job.destination, "Jörg, 31 January 2099, 12.50, 3." in job.body) == ("+6591234567", True)
