@@ -175,14 +175,6 @@ def times_out_a_whole_post(connection: Connection) -> None:
     connection.send(answer(408, b"", "Connection: close"))
 
 
-def times_out_half_a_post(connection: Connection) -> None:
-    """Say 408 after the head, and close on the unread rest, which makes the kernel reset the connection."""
-    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.read_head()
-    connection.send(answer(408, b"", "Connection: close"))
-    connection.socket.close()
-
-
 class RaisingTransport(httpx.AsyncBaseTransport):
     """A transport that fails in a way that nobody has foreseen."""
 
