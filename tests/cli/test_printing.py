@@ -16,10 +16,12 @@ from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow
+from tests.support.plain_jobs import NOW, a_job
 from voiceflow_worker import CallRequest
 from voiceflow_worker.cli.opening import calls_logged, log_to_stderr
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core import tracing
+from voiceflow_worker.model.jobs.job import JobState, Post
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -132,25 +134,24 @@ def test_a_log_line_steers_nothing_and_shows_no_secret_and_no_value_of_an_except
 def test_the_steps_of_calls_are_lines_like_others_and_below_the_level_none(
     capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    fields = {"job": "default.1", "post": None, "seconds": 4.5, "outcome": f"NO ANSWER {STEERING}"}
+    post = Post(number=1, client_request_id="q.1.1-of-calls", began_at=NOW, valid_until=NOW)
+    job = a_job(JobState.SENDING, post_count=1, posts=(post,), batch_id="in two words")
     for level in ("info", "warning"):
         log_to_stderr(form=form, level=level, secrets=["of-calls"])
         with calls_logged():
             structlog.get_logger().warning("before")
-            if tracing._Lines.tell is not None:
-                tracing._Lines.tell("an outcome came", {**fields, "session": "s-of-calls"})
-            structlog.get_logger().info("after", **fields, session="s-of-calls")
+            tracing.post_begun(job)
+            structlog.get_logger().info("like it", job=job.id, post=post.client_request_id, batch=job.batch_id)
     err = capsys.readouterr().err
-    before, came, after, last = err.splitlines()
+    before, sent, like, last = err.splitlines()
     assert "of-calls" not in err
     assert "before" in before
     assert "before" in last
-    assert not UNWANTED & set(came)
     if form == "console":
-        assert came[27:] == after[27:].replace("after", "an outcome came")
-        assert " post=None seconds=4.5 outcome='NO ANSWER " in came
+        assert sent[27:] == like[27:].replace("like it", "a call is sent")
+        assert sent.endswith(" batch='in two words'")
     else:
-        assert {**json.loads(after), "event": "", "timestamp": ""} == {**json.loads(came), "event": "", "timestamp": ""}
+        assert {**json.loads(like), "event": "", "timestamp": ""} == {**json.loads(sent), "event": "", "timestamp": ""}
 
 
 ODD = ["QZ", "QZ/QZ", "QZ@QZ", "QZ%2FQZ", "QZ#QZ", "QZ?QZ", "QZ&QZ=QZ", "QZ[QZ", "QZ QZ", "QZéQZ\u2100QZ"]

@@ -1,21 +1,238 @@
-"""`voiceflow forget` erases a person, and `voiceflow audit` shows who ordered what."""
+"""The numbers that no queue calls (`suppress`), the erasure of a person (`forget`), who ordered what (`audit`)."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
+from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import acting, carried_out
-from voiceflow_worker.cli.options import AsOption, LimitOption, NoteOption, SinceOption, WholeStoreOptions, YesOption
-from voiceflow_worker.cli.output import ExitCode, first
-from voiceflow_worker.cli.suppress import CountryOption
+from voiceflow_worker.cli.options import (
+    AsOption,
+    DurationOption,
+    Flag,
+    LimitOption,
+    MomentOption,
+    NoteOption,
+    SinceOption,
+    WholeStoreOptions,
+    YesOption,
+)
+from voiceflow_worker.cli.output import ExitCode, first, tell_findings, typed
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import printable_line
+from voiceflow_worker.model.text.wording import in_words
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.files.number_file import NumberFile
+    from voiceflow_worker.core.suppression import Suppression, SuppressionList
+
+PAGE = 1000
+SHOWN = 20
+"""The most spellings that a dry run tells one by one."""
+
+Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone numbers, in any usual spelling.")]
+CountryOption = Annotated[
+    str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG, or international.")
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    Parameter(
+        negative=(),
+        metavar="NAME",
+        help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
+    ),
+]
+CountryColumnOption = Annotated[
+    str | None,
+    Parameter(metavar="NAME", help="The column with the country of each number, such as SG or Singapore."),
+]
+UntilOption = Annotated[
+    MomentOption, Parameter(help="Suppress until this time, such as 2026-11-20T09:00:00+08:00. [for good]")
+]
+ForOption = Annotated[DurationOption, Parameter(name="--for", help="Suppress for this long, such as 30d. [for good]")]
+
+
+async def add(
+    *numbers: Numbers,
+    note: NoteOption = None,
+    until: UntilOption = None,
+    for_: ForOption = None,
+    country: CountryOption = None,
+    as_: AsOption = None,
+    common: WholeStoreOptions = WholeStoreOptions(),
+) -> None:
+    """Put numbers on the suppression list.
+
+    Queued calls to these numbers end unsent, in every queue. Of two entries, the later end counts. Calls that were sent
+    are not stopped.
+
+    Examples:
+        voiceflow suppress add +6587654321 --note "asked by mail"
+        voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
+    """
+    from voiceflow_worker.actions.suppression import Suppress
+
+    async with acting(common.settings(), as_, stops=True, makes_file=True) as operator:
+        act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
+        await carried_out(act, common.output())
+
+
+async def remove(
+    *numbers: Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")],
+    file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    column: ColumnOption = None,
+    note: NoteOption = None,
+    country: CountryOption = None,
+    country_column: CountryColumnOption = None,
+    as_: AsOption = None,
+    common: WholeStoreOptions = WholeStoreOptions(),
+) -> ExitCode:
+    """Remove numbers from the suppression list.
+
+    Exit 1 if one of them was not on the list. Calls that ended because of the list stay ended: enqueue them again.
+    The block list of 8x8 is separate.
+
+    Args:
+        file: Take back the import of this file, read with the same options. A number that a call, a person or another
+            file has put there too stays.
+
+    Examples:
+        voiceflow suppress remove +6587654321
+        voiceflow suppress remove --file opt-outs.csv --country DE
+    """
+    from voiceflow_worker.actions.suppression import TakeBackFile, Unsuppress
+
+    if bool(numbers) == (file is not None):
+        raise InvalidInputError("give either numbers or --file FILE")
+    if file is None and (column or country_column):
+        raise InvalidInputError("--column and --country-column are for --file FILE")
+    async with acting(common.settings(), as_) as operator:
+        if file is not None:
+            found = await _read(file, column, country, country_column)
+            back = TakeBackFile(operator=operator, found=found, country=country, note=note)
+            return await carried_out(back, common.output())
+        act = Unsuppress(operator=operator, numbers=numbers, country=country, note=note)
+        return await carried_out(act, common.output())
+
+
+async def list_numbers(
+    *,
+    number: Annotated[str | None, Parameter(metavar="NUMBER", help="Only this number.")] = None,
+    country: CountryOption = None,
+    limit: LimitOption = 100,
+    common: WholeStoreOptions = WholeStoreOptions(),
+) -> None:
+    """List the suppressed numbers, with times and reasons.
+
+    With --json, one number per line.
+
+    Examples:
+        voiceflow suppress list
+        voiceflow suppress list --number +6587654321
+        voiceflow suppress list --limit 0 --json | jq -r .number
+    """
+    from voiceflow_worker.core.suppression import SuppressionList
+
+    output = common.output()
+    shown: list[Suppression] = []
+    async with common.opened() as calls:
+        async for entry in first(_pages(SuppressionList(calls.store), number, country=country), limit=limit):
+            output.document(entry.as_json())
+            if not output.as_json:
+                shown.append(entry)
+    if output.as_json:
+        return
+    rows = [(each.number, in_words(each.since), _end_of(each), each.reason, each.job_id) for each in shown]
+    output.table(("number", "since", "until", "reason", "by call"), rows)
+    if number is None and limit and len(shown) == limit:
+        output.note(f"only {limit} numbers are listed; --limit 0 lists all")
+
+
+async def _pages(
+    listed: SuppressionList, number: str | None, *, country: str | None
+) -> AsyncIterator[Sequence[Suppression]]:
+    if number is not None:
+        yield list((await listed.find(number, country=country)).values())
+        return
+    after = ""
+    while page := await listed.scan(after=after, limit=PAGE):
+        yield page
+        after = page[-1].number
+
+
+async def import_file(
+    file: Annotated[Path, Parameter(help="A CSV with a column of numbers, or one number on each line.")],
+    /,
+    *,
+    column: ColumnOption = None,
+    note: NoteOption = None,
+    until: UntilOption = None,
+    for_: ForOption = None,
+    country: CountryOption = None,
+    country_column: CountryColumnOption = None,
+    skip_bad: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
+    as_: AsOption = None,
+    common: WholeStoreOptions = WholeStoreOptions(),
+) -> ExitCode:
+    """Put the numbers of a file on the suppression list.
+
+    Importing the file again changes nothing. If some lines are not numbers, nothing is imported, and the exit code is
+    2. The numbers are counted by country and kind first. `suppress remove --file` takes the file back.
+
+    Args:
+        skip_bad: Import the numbers even if other lines are bad, and exit 0.
+        dry_run: Only show what the file holds; store nothing. No store is needed.
+
+    Examples:
+        voiceflow suppress import opt-outs.csv --country DE --dry-run
+        voiceflow suppress import opt-outs.csv --note "imported from the CRM"
+        voiceflow suppress import do-not-call.txt --country SG --skip-bad
+    """
+    from voiceflow_worker.actions.suppression import ImportNumbers, refused_import, shown_import
+
+    output = common.output()
+    found = await _read(file, column, country, country_column)
+    # Without a store, which need not be there.
+    if found.findings and not skip_bad:
+        done = refused_import(found)
+    elif dry_run:
+        done = shown_import(found)
+        for each in found.spellings.doubtful[:SHOWN]:
+            output.note(each.in_words())
+    else:
+        output.note(f"{file}: {found.in_words}")
+        async with acting(common.settings(), as_, stops=True, makes_file=True) as operator:
+            act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
+            done = await act.do()
+    told = typed([*found.findings, *found.warnings])
+    output.document({**found.as_json(), **done.documents[0], "findings": [each.as_json() for each in told]})
+    if not output.as_json:
+        tell_findings(output, told)
+    for line in done.notes:
+        output.note(line)
+    output.say(f"{file}: {done.message}{', or give --skip-bad' if done.not_done else ''}")
+    return ExitCode.BAD_INPUT if done.not_done else ExitCode.DONE
+
+
+async def _read(file: Path, columns: list[str] | None, country: str | None, country_column: str | None) -> NumberFile:
+    from voiceflow_worker.campaigns.files.number_file import read_number_file
+
+    read = partial(read_number_file, file, columns=columns or (), country=country, country_column=country_column)
+    return await run_sync(read)
+
+
+def _end_of(entry: Suppression) -> str:
+    return in_words(entry.until) if entry.until else "for good"
 
 
 async def forget(

@@ -121,7 +121,7 @@ _ALL = (
     _Commands(_STEER, "report", "reconcile"),
     _Commands(
         _PEOPLE,
-        "suppress",
+        "people",
         "add remove list_numbers import_file",
         group="suppress",
         about="Manage the numbers that no queue of a store calls.",
