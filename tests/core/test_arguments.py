@@ -215,15 +215,28 @@ async def test_no_field_of_a_call_is_stored_that_cannot_be_read_again(any_store:
     assert await stored(any_store) < len(VALUES)
 
 
+START = CampaignOptions(template=FlowTemplate.speaking("Hello."), source=SOURCE, voice_profile="v", batch_id="b")
+
+
 @pytest.mark.parametrize("name", EnqueueOptions.__annotations__)
 async def test_no_option_of_a_start_is_taken_that_cannot_be_meant(store: Store, name: str) -> None:
-    options = CampaignOptions(template=FlowTemplate.speaking("Hello."), source=SOURCE, voice_profile="v", batch_id="b")
     for place, value in enumerate(VALUES):
-        way = partial(enqueue_rows, CallQueue(store), [{"destination": number(place)}], options)
         if value is not anything:  # a function is called as it says
-            assert await problem_of(partial(way, **{name: value})) is None, (name, value)
-    with pytest.raises(TypeError, match="unknown"):
-        await way(**cast("Any", {"unknown": 1}))
+            way = partial(enqueue_rows, CallQueue(store), [{"destination": number(place)}], START, **{name: value})
+            assert await problem_of(way) is None, (name, value)
+
+
+async def test_an_option_that_there_is_not_is_no_option_that_is_left_out(store: Store) -> None:
+    queue, wrong = CallQueue(store), cast("Any", {"unique_kye": "k"})
+    for order in (
+        lambda: queue.enqueue(flow(), **wrong),
+        lambda: queue.enqueue_many([CallRequest(flow(), **wrong)]),
+        lambda: enqueue_rows(queue, [{"destination": number(1)}], START, **wrong),
+        lambda: Campaign(options=START, rows=[{"destination": number(1)}]).start(queue, **wrong),
+    ):
+        with pytest.raises(TypeError, match="unique_kye"):
+            await order()
+    assert await stored(store) == 0
 
 
 async def test_a_redial_policy_of_another_type_is_refused_where_it_is_given(any_store: Store) -> None:
