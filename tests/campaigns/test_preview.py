@@ -22,11 +22,12 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.course import CallPlan, CallTimes
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
-from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, seconds_of, speech_of
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, speech_of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.flows.actions import speech_seconds
 from voiceflow_worker.model.window import CallWindow
 
 TABLE = """destination,name
@@ -235,7 +236,7 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
     speech = speech_of(json.dumps(template.fill({}).body))
     assert speech.seconds == pytest.approx(4 + 2 / 4.5)
     assert speech.text == f"{'x' * 30} 你好"
-    assert seconds_of("") == 0
+    assert speech_seconds("") == 0
 
 
 def test_a_mere_offset_does_not_hide_that_it_is_night_at_the_number() -> None:

@@ -38,6 +38,8 @@ def test_the_digits_that_the_rules_take_are_heard() -> None:
         ("", {"minDigits": 0, "maxDigits": 4}, None),
     ]:
         assert heard(digits, rules) == expected
+    one = {"maxDigits": 1, "digitTimeout": 5000, "overallTimeout": 10000}
+    assert [heard("1", one, after=after) for after in (4.5, 5.5)] == ["1", None], "a key that comes too late"
 
 
 def test_a_caller_who_is_asked_without_end_hangs_up() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import Action, heard_in
+from voiceflow_worker.model.flows.actions import Action, heard_in, speech_seconds
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
@@ -133,11 +132,6 @@ def _header_problem(names: Sequence[str]) -> str | None:
     return f"is not a price table: it has no column {', no column '.join(lacking)}" if lacking else None
 
 
-CHARACTERS_A_SECOND = 15.0
-"""The pace of a voice that reads an alphabet: 150 words a minute."""
-SYLLABLES_A_SECOND = 4.5
-"""The pace of a voice that reads Chinese, Japanese or Korean. Each character is a syllable or a word."""
-
 _ASKED = {"successMessage", "failureMessage"}
 """Parameters whose texts are spoken only after key presses."""
 
@@ -159,16 +153,8 @@ def speech_of(body: str) -> Speech:
     return Speech(
         text=" ".join(each.text for each in heard),
         voice_profile=next((each.voice for each in heard if each.voice is not None), None),
-        seconds=sum(seconds_of(each.text) * each.times for each in heard),
+        seconds=sum(speech_seconds(each.text) * each.times for each in heard),
     )
-
-
-def seconds_of(text: str) -> float:
-    """The seconds that a voice takes to speak a text, estimated from its length."""
-    if text.isascii():
-        return len(text) / CHARACTERS_A_SECOND
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return (len(text) - wide) / CHARACTERS_A_SECOND + wide / SYLLABLES_A_SECOND
 
 
 FIRST_TEXTS = 3

@@ -36,7 +36,7 @@ from voiceflow_worker.sandbox.outcomes import (
     read_question,
     repetitions,
     seconds_of,
-    speech_seconds,
+    seconds_to_say,
     text,
     too_late,
 )
@@ -165,7 +165,7 @@ class Conversation:
                 return None, True
             message = text(params, "failureMessage" if heard.digits is None else "successMessage")
             if message:
-                await self._say(message, speech_seconds(message, params))
+                await self._say(message, seconds_to_say(message, params))
             if heard.digits is not None:
                 self._pressed.append(heard.digits)
                 return heard.digits, False

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from voiceflow_worker.model.flows.actions import Action, read_action, wording
+from voiceflow_worker.model.flows.actions import Action, heard_in, read_action, speech_seconds, wording
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus, session_error
 from voiceflow_worker.sandbox.orders import Press, Script
 
-_CHARACTERS_PER_SECOND = 15.0
 _SECONDS_OF_A_FILE = 12.0
 
 
-def heard_of(actions: Sequence[object]) -> Iterator[str]:
-    """Yield everything that a person hears in actions without questions."""
-    for entry in actions:
-        action, params = read_action(entry)
-        said = wording(action, params)
-        if said is not None:
-            yield from (said,) * repetitions(params)
+def heard_of(actions: Sequence[object]) -> list[str]:
+    """Return everything that a person hears in actions without questions."""
+    return [each.text for each in heard_in({"callflow": actions}) for _ in range(each.times)]
 
 
 def is_interactive(actions: Sequence[object]) -> bool:
@@ -36,16 +31,16 @@ def repetitions(params: Mapping[str, object]) -> int:
     return max(1, int(number(params.get("repetition"), 1)))
 
 
-def speech_seconds(said: str, params: Mapping[str, object]) -> float:
+def seconds_to_say(said: str, params: Mapping[str, object]) -> float:
     """Return how long it takes to say this text once, at the speed that the action sets."""
-    return len(said) / _CHARACTERS_PER_SECOND / (number(params.get("speed"), 1.0) or 1.0)
+    return speech_seconds(said) / (number(params.get("speed"), 1.0) or 1.0)
 
 
 def seconds_of(action: Action | None, params: Mapping[str, object]) -> float:
     """Return the seconds for which the action speaks or plays once, without the wait for keys."""
     if action is Action.PLAY_FILE:
         return _SECONDS_OF_A_FILE
-    return speech_seconds(wording(action, params) or "", params)
+    return seconds_to_say(wording(action, params) or "", params)
 
 
 def number(value: object, otherwise: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -81,6 +82,20 @@ def heard_in(body: object) -> Iterator[Heard]:
             if isinstance(text := params.get(name), str) and text:
                 often = times if isinstance(times, int) and times > 0 else 1
                 yield Heard(action, name, text, voice if isinstance(voice, str) else None, often)
+
+
+CHARACTERS_A_SECOND = 15.0
+"""The pace of a voice that reads an alphabet: 150 words a minute."""
+SYLLABLES_A_SECOND = 4.5
+"""The pace of a voice that reads Chinese, Japanese or Korean. Each character is a syllable or a word."""
+
+
+def speech_seconds(text: str) -> float:
+    """The seconds that a voice takes to speak a text, estimated from its length."""
+    if text.isascii():
+        return len(text) / CHARACTERS_A_SECOND
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return (len(text) - wide) / CHARACTERS_A_SECOND + wide / SYLLABLES_A_SECOND
 
 
 class ParamKind(Enum):
