@@ -52,7 +52,7 @@ def config_of(address: str) -> str:
     routes = "".join(f"    - {{receiver: team{team}, matchers: ['team=\"{team}\"']}}\n" for team in range(TEAMS))
     receivers = "".join(
         f"- name: team{team}\n  webhook_configs:\n  - url: {address}/v1/hooks/alertmanager/?numbers="
-        f"{','.join(number.replace('+', '%2B') for number in numbers_of(team))}&answer_within=5s\n"
+        f"{','.join(number.replace('+', '%2B') for number in numbers_of(team))}&answer_within=5s&rest=1h\n"
         f"    http_config: {{basic_auth: {{username: am, password: {SECRET}}}}}\n"
         for team in range(TEAMS)
     )
