@@ -1,9 +1,8 @@
 """Doubts and overdue calls against the log of 8x8: the requests, the evidence, and the prices.
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
-to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason. By
-default a missing row proves nothing. If the policy says so, a row that is still missing long after the call proves that
-nobody was called.
+to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason: a
+missing row proves nothing.
 """
 
 from __future__ import annotations

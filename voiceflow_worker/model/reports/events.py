@@ -80,7 +80,7 @@ class Payload:
         return self.text(name)
 
     def number(self, name: str) -> str | None:
-        """A telephone number: with its + if it is in E.164 form, otherwise (masked, rolled_back) unchanged."""
+        """A telephone number: with its + if it is in E.164 form, otherwise (such as masked) unchanged."""
         text = self.text(name)
         return phone.normalise(text) if text is not None and phone.is_e164(text) else text
 

@@ -27,7 +27,7 @@ class VerdictKind(StrEnum):
     PLACED = "placed"
     """The log export, or a person, says that the call was placed."""
     NOT_PLACED = "not_placed"
-    """The log export, or a person, says that the call was not placed."""
+    """A person says that the call was not placed."""
 
 
 NOBODY_CALLED = frozenset({VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY})
