@@ -17,7 +17,7 @@ from tests.support.postgres import Pooler, PostgresServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until, wait_until
 from tests.support.workers import enqueued, in_state, worker_with_files
-from voiceflow_worker import CallQueue, JobState, open_store
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same
@@ -84,65 +84,6 @@ async def test_a_running_worker_holds_the_queue_after_a_failover_to_a_standby_th
         worker.stop()
     assert Counter(voice.client_request_ids).most_common(1) == [(voice.client_request_ids[0], 1)]
     assert len(voice.placed) == 24
-
-
-async def sent_behind(store: Store, voice: ScriptedVoice, folder: Path, calls: int) -> None:
-    """A worker of another machine begins, sends all that waits, and ends."""
-    async with anyio.create_task_group() as group:
-        worker = worker_with_files(store, voice, folder)
-        group.start_soon(worker.run)
-        await in_state(store, JobState.ACCEPTED, calls)
-        worker.stop()
-
-
-async def test_a_queue_that_never_had_a_worker_is_held_after_a_failover(
-    primary: PostgresServer, standby: PostgresServer, tmp_path: Path
-) -> None:
-    """Somebody opted out, and the standby does not know. The first worker of the queue begins after the failover."""
-    voice = ScriptedVoice()
-    async with open_store(primary.url(standby.port), advises=False) as store:
-        await enqueued(store, 3)
-        await to_thread.run_sync(lags, primary, standby)
-        await SuppressionList(store).add(number(0), reason="asked for it")
-        await to_thread.run_sync(primary.kill)
-        await to_thread.run_sync(standby.promote)
-    async with open_store(primary.url(standby.port), advises=False) as store, anyio.create_task_group() as group:
-        worker = worker_with_files(store, voice, tmp_path)
-        group.start_soon(worker.run)
-
-        async def is_held() -> bool:
-            return any(reason.startswith(HELD_AS_TAKEN_OVER) for reason in await reasons(store))
-
-        await until(lambda: once_available(is_held))
-        assert not voice.placed
-        await CallQueue(store).resume()
-        await until(lambda: len(voice.placed) == 3)
-        worker.stop()
-    async with open_store(primary.url(standby.port), advises=False) as store:
-        await enqueued(store, 1, first=3)
-        await sent_behind(store, voice, tmp_path / "other", 4)
-        assert await reasons(store) == [], "what a person has settled is settled for all workers"
-
-
-async def test_a_server_restored_to_an_older_backup_is_held(primary: PostgresServer, tmp_path: Path) -> None:
-    """Five calls left after the backup, which has them as queued: a worker that begins on it calls nobody again."""
-    voice = ScriptedVoice()
-    async with open_store(primary.url(), advises=False) as store:
-        await enqueued(store, 5)
-        await to_thread.run_sync(primary.back_up)
-        async with anyio.create_task_group() as group:
-            worker = worker_with_files(store, voice, tmp_path)
-            group.start_soon(worker.run)
-            await in_state(store, JobState.ACCEPTED, 5)
-            worker.stop()
-    await to_thread.run_sync(primary.restore)
-    async with open_store(primary.url(), advises=False) as store, anyio.create_task_group() as group:
-        worker = worker_with_files(store, voice, tmp_path)
-        group.start_soon(worker.run)
-        await in_state(store, JobState.IN_DOUBT, 5)
-        assert any(HELD in reason for reason in await reasons(store))
-        worker.stop()
-    assert len(voice.placed) == 5
 
 
 async def test_a_server_that_restarts_holds_nothing(primary: PostgresServer, tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from tests.support.redis_server import ReplicatedCluster, WatchedPair, wait_for
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, in_state, worker_with_files
-from voiceflow_worker import CallQueue, JobState, open_store
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
-from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
+from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError
 
@@ -64,48 +63,6 @@ async def test_a_running_worker_sees_that_a_lagging_replica_was_promoted(
         await until(lambda: len(voice.placed) >= 25)
         worker.stop()
     assert Counter(voice.client_request_ids).most_common(1) == [(voice.client_request_ids[0], 1)]
-
-
-async def promoted(pair: WatchedPair) -> None:
-    """The primary is killed, and its replica takes its place."""
-    await to_thread.run_sync(pair.primary.kill)
-    await to_thread.run_sync(wait_for, lambda: pair.named_port() == pair.replica.port, "promoted replica")
-
-
-async def held_as_taken_over(store: Store) -> None:
-    async def is_held() -> bool:
-        return any(gate.reason.startswith(HELD_AS_TAKEN_OVER) for gate in await gates_of(store, "default"))
-
-    await until(lambda: once_available(is_held))
-
-
-async def test_a_queue_that_never_had_a_worker_is_held_after_a_failover(
-    watched_pair: WatchedPair, tmp_path: Path
-) -> None:
-    """Somebody opted out, and the replica does not know. The first worker of the queue begins after the failover."""
-    voice = ScriptedVoice()
-    async with open_store(watched_pair.url) as store:
-        await enqueued(store, 3)
-        await until(lambda: watched_pair.replica.ask("DBSIZE") == watched_pair.primary.ask("DBSIZE"))
-        watched_pair.replica.lag()
-        await SuppressionList(store).add(number(0), reason="asked for it")
-        await promoted(watched_pair)
-        await once_available(lambda: gates_of(store, "default"))
-        async with anyio.create_task_group() as group:
-            worker = worker_with_files(store, voice, tmp_path)
-            group.start_soon(worker.run)
-            await held_as_taken_over(store)
-            assert not voice.placed
-            await CallQueue(store).resume()
-            await until(lambda: len(voice.placed) == 3)
-            worker.stop()
-        async with anyio.create_task_group() as group:
-            worker = worker_with_files(store, voice, tmp_path / "other")
-            group.start_soon(worker.run)
-            await enqueued(store, 1, first=3)
-            await until(lambda: len(voice.placed) == 4)
-            worker.stop()
-        assert not await gates_of(store, "default"), "what a person has settled is settled for all workers"
 
 
 async def test_nothing_leaves_while_the_replica_that_must_confirm_lags(
