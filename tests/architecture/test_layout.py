@@ -67,4 +67,4 @@ def test_a_backend_knows_nothing_of_the_registry_that_loads_it(imports: Mapping[
         for own, names in imports.items()
         if f"{own}.".startswith(rooms) and "voiceflow_worker.backends.registry" in names
     ]
-    assert not knowing, "what a backend needs of the URL is in backends/registry.py"
+    assert not knowing, "what a backend needs of the URL is in backends/store_url.py"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceflow_worker.backends.registry import path_of
+from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.errors import SettingsError
 
 

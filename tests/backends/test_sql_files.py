@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from voiceflow_worker.backends import registry, sqlite
-from voiceflow_worker.backends.registry import statements
+from voiceflow_worker.backends import sqlite, store_url
 from voiceflow_worker.backends.sqlite.connection import SQL
+from voiceflow_worker.backends.store_url import statements
 
 FOLDER = Path(sqlite.__file__).parent
 FILES = sorted(each.name for each in FOLDER.glob("*.sql") if each.name != "schema.sql")
@@ -45,7 +45,7 @@ def test_a_statement_comes_without_comments_and_semicolon(monkeypatch: pytest.Mo
         "-- name: two\n-- Of two\n-- lines.\nSELECT 2;\n",
         "b.sql": "-- name: two\n-- Again.\nSELECT 3;\n",
     }
-    monkeypatch.setattr(registry, "sql_file", lambda _, name: texts[name])
+    monkeypatch.setattr(store_url, "sql_file", lambda _, name: texts[name])
     assert statements("here", "a.sql") == {"one": "SELECT 1\nLIMIT 1", "two": "SELECT 2"}
     with pytest.raises(ValueError, match=r"b\.sql has a second statement with the name two"):
         statements("here", "a.sql", "b.sql")

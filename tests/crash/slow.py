@@ -13,7 +13,7 @@ import psycopg
 
 from tests.support.postgres import connected
 from tests.support.redis_server import ask
-from voiceflow_worker.backends.registry import path_of
+from voiceflow_worker.backends.store_url import path_of
 
 SECONDS = (0.1, 0.5)
 """How long one lasts."""

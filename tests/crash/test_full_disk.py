@@ -15,7 +15,7 @@ import pytest
 
 from tests.crash.fault_injection import FaultInjection
 from tests.support.postgres import connected
-from voiceflow_worker.backends.registry import path_of
+from voiceflow_worker.backends.store_url import path_of
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 

@@ -29,7 +29,7 @@ import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.backends.registry import file_of, identity_of
+from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError

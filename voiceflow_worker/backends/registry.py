@@ -1,29 +1,23 @@
-"""The registry of backends: the URLs of stores, opening a store, also with retries, its health, and its SQL files."""
+"""The registry of backends: opening the store of a URL, also with retries, and its health."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
 
 from voiceflow_worker.backends.health import Health
+from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.errors import SettingsError, StoreUnavailableError, UnknownBackendError
+from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
+from voiceflow_worker.model.text.printable import without_secrets
 
-REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys")
-POSTGRES_SCHEMES = ("postgresql", "postgres")
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
 """The entry point group in which a package registers backends. The name of an entry is a URL scheme, its value an
 `Opener`."""
@@ -209,117 +203,3 @@ async def _require_writable(store: Store) -> None:
         f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "
         "process with lsof"
     )
-
-
-# --- URLs ---
-
-
-def is_server(url: str) -> bool:
-    """Whether a URL is that of a server with a store of ours."""
-    return url.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}
-
-
-FAILOVERS = {"held": False, "trusted": True}
-"""The values of `failover` in the URL of a server: whether it is certain that a server that takes over lacks nothing.
-
-If not, each queue is held after a failover until a person resumes it."""
-POSTGRES_SCHEMA = "voiceflow"
-"""The schema of a PostgreSQL store whose URL names none."""
-
-
-def path_of(url: str) -> Path:
-    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
-
-    The text after the third slash is the path; nothing in it is decoded. Raises SettingsError for a URL with a host or
-    options, or without a file.
-    """
-    scheme, _, rest = url.partition(":")
-    shown = without_secrets(url, options=True)
-    example = f"write {scheme}:///relative.db or {scheme}:////absolute.db"
-    if rest.startswith("//") and not rest.startswith("///"):
-        raise SettingsError(f"the store URL {shown!r} has a host, but a file needs none; {example}")
-    name, _, options = rest.removeprefix("//").removeprefix("/").partition("?")
-    if options:
-        raise SettingsError(f"the store URL {shown!r} has options, but the URL of a file has none; {example}")
-    if not name or name.endswith("/"):
-        raise SettingsError(f"the store URL {shown!r} names no file; {example}")
-    if name == ":memory:":
-        raise SettingsError(f"the store URL {shown!r} is SQLite's name for a database in memory; write memory://")
-    return Path(name).absolute()
-
-
-def file_of(url: str) -> Path | None:
-    """The file in a URL of a SQLite store; None for other stores. Raises SettingsError if the URL is wrong."""
-    return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None
-
-
-def identity_of(store_url: str) -> str:
-    """The name of a store, the same for all spellings of its URL, and different for every store."""
-    scheme = store_url.partition(":")[0].lower()
-    if scheme in {"sqlite", "file"}:
-        return f"sqlite:{path_of(store_url).resolve()}"
-    if scheme in POSTGRES_SCHEMES:
-        return _identity_of_postgres(store_url)
-    if not scheme.startswith(("redis", "valkey")):
-        shown = without_secrets(store_url)
-        # If even the host is hidden, a part of a digest distinguishes the stores.
-        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""
-        return shown + odd
-    parts = urlsplit(store_url)
-    hosts = parts.netloc.rpartition("@")[2].lower().split(",")
-    has_service = scheme.endswith("sentinel")
-    nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:{26379 if has_service else 6379}" for host in hosts)
-    place = [step for step in parts.path.split("/") if step]
-    if len(place) < 1 + has_service:
-        place.append("0")
-    prefix = parse_qs(parts.query).get("prefix", [""])[-1]
-    return f"redis:{','.join(nodes)}/{'/'.join(place)}?prefix={'' if prefix == 'voiceflow' else prefix}"
-
-
-def said_to_libpq() -> dict[str, str]:
-    """What libpq takes from its own variables (`PGHOST`, …) and files for what a URL does not say, by its names."""
-    from psycopg import pq
-
-    found = {each.keyword.decode(): each.val for each in pq.Conninfo.get_defaults() if each.val != each.compiled}
-    return {name: value.decode() for name, value in found.items() if value is not None}
-
-
-def _identity_of_postgres(store_url: str) -> str:
-    parts = urlsplit(store_url)
-    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    usual = said_to_libpq()
-    user, _, hosts = parts.netloc.rpartition("@")
-    named = asked.get("host") or asked.get("hostaddr") or unquote(hosts) or usual.get("host", "")
-    ports = asked.get("port", "").split(",")
-    nodes = list[str]()
-    for number, host in enumerate(named.split(",")):
-        port = ports[min(number, len(ports) - 1)] or usual.get("port", "5432")
-        place = host if host.startswith("/") else host.lower()
-        nodes.append(place if re.search(r"(?<!:):\d+$", place) else f"{place}:{port}")
-    database = asked.get("dbname") or unquote(parts.path.strip("/")) or usual.get("dbname") or user.partition(":")[0]
-    return f"postgresql:{','.join(sorted(nodes))}/{database}?schema={asked.get('schema', POSTGRES_SCHEMA)}"
-
-
-_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-_COMMENTS = re.compile(r"^--.*\n", re.MULTILINE)
-
-
-def sql_file(package: str, name: str) -> str:
-    """The text of a file. Read it early: later, there may be no free file descriptor to read it."""
-    return files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-def statements(package: str, *names: str) -> dict[str, str]:
-    """The statements of some files, by their names, without comments.
-
-    A statement begins with a line `-- name: NAME`, then comes what it is for, as a comment, and it ends with a
-    semicolon. Raises ValueError if two statements have one name.
-    """
-    found: dict[str, str] = {}
-    for name in names:
-        _, *parts = _NAME.split(sql_file(package, name))
-        for title, text in zip(parts[::2], parts[1::2], strict=True):
-            if title in found:
-                raise ValueError(f"{name} has a second statement with the name {title}")
-            found[title] = _COMMENTS.sub("", text).strip().removesuffix(";")
-    return found

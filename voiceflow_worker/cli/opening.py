@@ -26,7 +26,8 @@ import anyio
 import orjson
 from anyio import sleep
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, file_of, health_of, is_server, opened_in_time
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time
+from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.registry import file_of
+from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.cli.opening import opened_queue, signals_to, supervised
 from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, file_of
+from voiceflow_worker.backends.registry import PAUSE, StoreWait
+from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.cli.opening import require_store, store_wait
 from voiceflow_worker.cli.options import Flag, WholeStoreOptions
 from voiceflow_worker.cli.output import meter

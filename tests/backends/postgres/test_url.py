@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.postgres.url import Promise, parse_url
-from voiceflow_worker.backends.registry import identity_of
+from voiceflow_worker.backends.store_url import identity_of
 from voiceflow_worker.errors import SettingsError
 
 

@@ -14,11 +14,11 @@ import pytest
 from tests.contract.find import FOUND
 from tests.contract.samples import add_jobs, delete
 from tests.contract.suite import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.registry import statements
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
+from voiceflow_worker.backends.store_url import statements
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Due, Expired, Listing, Searched
 from voiceflow_worker.model.jobs.job import JobState

@@ -17,8 +17,8 @@ from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
 from voiceflow_worker.backends.postgres.url import PostgresURL, Promise, parse_url
-from voiceflow_worker.backends.registry import sql_file
 from voiceflow_worker.backends.running import ServerClock, kept
+from voiceflow_worker.backends.store_url import sql_file
 from voiceflow_worker.core.ports.store import Clock
 from voiceflow_worker.errors import NoStoreError, SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from voiceflow_worker.backends.registry import FAILOVERS, POSTGRES_SCHEMA, POSTGRES_SCHEMES, said_to_libpq
+from voiceflow_worker.backends.store_url import FAILOVERS, POSTGRES_SCHEMA, POSTGRES_SCHEMES, said_to_libpq
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from voiceflow_worker.backends.redis.connection import Access, Node
-from voiceflow_worker.backends.registry import FAILOVERS
+from voiceflow_worker.backends.store_url import FAILOVERS
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from voiceflow_worker.backends.record import unstorable
-from voiceflow_worker.backends.registry import statements
+from voiceflow_worker.backends.store_url import statements
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,

@@ -13,8 +13,8 @@ from pathlib import Path
 from anyio import to_thread
 
 from voiceflow_worker.backends.health import Health, HealthCheck
-from voiceflow_worker.backends.registry import path_of
 from voiceflow_worker.backends.sqlite.opening import open_file
+from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 

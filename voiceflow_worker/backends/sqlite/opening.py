@@ -19,7 +19,6 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
-from voiceflow_worker.backends.registry import sql_file
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     Connection,
@@ -29,6 +28,7 @@ from voiceflow_worker.backends.sqlite.connection import (
     translated,
     translating,
 )
+from voiceflow_worker.backends.store_url import sql_file
 from voiceflow_worker.errors import StoreCorruptError, StoreReplacedError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 

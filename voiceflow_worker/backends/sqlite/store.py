@@ -15,7 +15,6 @@ import orjson
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import event_from, readable, to_micros
-from voiceflow_worker.backends.registry import path_of
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
@@ -30,6 +29,7 @@ from voiceflow_worker.backends.sqlite.reading import (
     until,
 )
 from voiceflow_worker.backends.sqlite.write import lease, write
+from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
