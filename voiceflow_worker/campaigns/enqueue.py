@@ -104,7 +104,7 @@ class EnqueueReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class RowCounts(EnqueueReport):
+class _RowCounts(EnqueueReport):
     """The report while rows are read and enqueued: its running counts, its findings and its preview so far."""
 
     file: str | None
@@ -163,12 +163,13 @@ class RowCounts(EnqueueReport):
         """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
         if (found := ended_finding(self.ended, file=self.file)) is not None:
             self.found.add([found])
-        counts = {each.name: getattr(self, each.name) for each in fields(EnqueueReport)}
+        counts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(EnqueueReport)}
         if self.maker is not None:
             counts["preview"] = self.maker.preview(
                 start=now, duplicates=self.duplicates, suppressed=self.suppressed, bad=self.rejected
             )
-        return EnqueueReport(**{**counts, "findings": self.found.all(file=self.file), "refused": refused})
+        counts |= {"findings": self.found.all(file=self.file), "refused": refused}
+        return EnqueueReport(**counts)
 
 
 def _write(rows: Sequence[ReadRow], rejects: RejectsFile | None) -> None:
@@ -291,7 +292,7 @@ async def check_file(
     read is reported as a finding. Raises InvalidInputError for a wrong option.
     """
     chosen = options or CampaignOptions()
-    counts = RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
+    counts = _RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
     try:
         template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path, chosen)
         if template is not None:
@@ -372,7 +373,7 @@ class Enqueueing:
         queue, campaign, now = self.queue, self.campaign, self.now or datetime.now(UTC)
         if queue is None and not self.dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        counts = RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run)
+        counts = _RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run)
         if self.dry_run and self.assumptions is not None:
             counts.maker = PreviewMaker(self.assumptions, campaign.later_texts, asks_store=queue is not None)
         counts.found.add(campaign.findings)
@@ -417,7 +418,7 @@ class Enqueueing:
     async def _read(
         self,
         enqueuer: RowEnqueuer,
-        counts: RowCounts,
+        counts: _RowCounts,
         spooled: SpooledRows,
         earlier_calls: EarlierCalls | None,
         rejected: RejectsFile | None,
@@ -446,7 +447,7 @@ class Enqueueing:
             counts.unreadable(error)
         return has_made_key
 
-    async def _compare(self, earlier_calls: EarlierCalls | None, spooled: SpooledRows, counts: RowCounts) -> bool:
+    async def _compare(self, earlier_calls: EarlierCalls | None, spooled: SpooledRows, counts: _RowCounts) -> bool:
         """Count the rows that would call people again; whether nothing may be enqueued because of them."""
         found = [] if earlier_calls is None else await earlier_calls.find(map(_unspooled, spooled))
         counts.called_before = sum(each.count for each in found)
@@ -497,7 +498,7 @@ class Enqueueing:
         enqueuer: RowEnqueuer,
         imported: Import | None,
         *,
-        counts: RowCounts,
+        counts: _RowCounts,
         rejected: RejectsFile | None,
     ) -> None:
         """Enqueue all rows. Their calls are staged until the last one is stored; without an import, none is stored."""
