@@ -291,8 +291,8 @@ async def test_nothing_starts_later_than_misfire(host: Host, late: str) -> None:
 async def test_a_run_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_with_its_cause(
     host: Host, daily: Path, break_it: Callable[[Path], object], why: str
 ) -> None:
-    assert await host.look(NINE - DAY) == [RunState.STARTED]
-    for day, mended in ((0, True), (1, False)):
+    assert await host.look(NINE) == [RunState.STARTED]
+    for day, mended in ((1, True), (2, False)):
         host.told.clear()
         break_it(daily.parent)
         held = NINE + day * DAY
@@ -308,7 +308,7 @@ async def test_a_run_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_
         else:
             assert await host.look(held + 15 * MINUTE) == [RunState.MISSED]
             assert any(each in host.told[1].message for each in why.split("|"))
-    assert list(await host.calls()) == ["daily-2026-03-01-0900", "daily-2026-03-02-0900"]
+    assert list(await host.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-03-0900"]
 
 
 async def test_a_cut_run_that_is_too_late_tells_that_its_calls_are_held(hosts: tuple[Host, Host]) -> None:
