@@ -16,7 +16,7 @@ import anyio
 from anyio import to_thread
 
 from airflow_provider.calls.identity import TaskIdentity
-from voiceflow_worker import CallQueue, InvalidInputError, Job, VoiceflowError
+from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError
 from voiceflow_worker.core.ports.reading import get_jobs, owners_of
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 
@@ -58,12 +58,13 @@ class TaskStateAwayError(VoiceflowError):
 
 
 class TaskState:
-    """Airflow's task state of one task instance: one of its calls, and its newest POSTs by their `clientRequestId`.
+    """Airflow's task state of one task instance: its call or batch, and its newest POSTs by their `clientRequestId`.
 
     Before Airflow 3.3, nothing is kept, and every store is accepted.
     """
 
     def __init__(self, context: Mapping[str, Any]) -> None:
+        self._identity = TaskIdentity.of(context)
         self._state: Any = context.get("task_state_store")
         self._saved: dict[str, Any] = {}
 
@@ -76,8 +77,11 @@ class TaskState:
             return
         self._saved = dict(await self._asked("read", partial(self._state.get, KEY)) or {})
         unknown: str | None = None
-        if (key := self._saved.get("unique_key")) is not None and not await owners_of(queue.store, queue.name, [key]):
-            unknown = self._saved["subject"]
+        key, batch_id = self._saved.get("unique_key"), self._saved.get("batch_id")
+        if key is not None and not await owners_of(queue.store, queue.name, [key]):
+            unknown = f"call {self._saved['job_id']}"
+        if batch_id is not None and not await batches_of(queue, self._identity).get([batch_id]):
+            unknown = f"batch {batch_id}"
         numbers: dict[str, int] = {}
         for request_id in self._saved.get("posts", ()):
             job_id, _, number = request_id.rpartition(".")
@@ -97,9 +101,9 @@ class TaskState:
                 "account shows that nobody was called, start a new run of the DAG instead"
             )
 
-    async def add_call(self, queue: CallQueue, job: Job, *, subject: str) -> None:
-        """Save that the task has enqueued this call, which people know as `subject`. Raises TaskStateAwayError."""
-        saved = {"subject": subject, "unique_key": job.unique_key, "store": queue.store.url}
+    async def add(self, queue: CallQueue, enqueued: Mapping[str, str | None]) -> None:
+        """Save what the task has enqueued: `{"job_id", "unique_key"}` or `{"batch_id"}`. Raises TaskStateAwayError."""
+        saved = {**enqueued, "store": queue.store.url}
         if self._state is not None and not saved.items() <= self._saved.items():
             self._saved |= saved
             await self._write()

@@ -28,7 +28,6 @@ from voiceflow_worker.campaigns.reading import Of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from voiceflow_worker import Job
     from voiceflow_worker.types import Report
 
 
@@ -110,11 +109,11 @@ class VoiceCampaignOperator(WaitingTask):
 
     def _started(self, context: Context) -> tuple[TaskCalls, Mapping[str, Any]]:
         calls, batch_id = self._calls(context, ()), self._batch_id(context)
-
-        async def one_of(queue: CallQueue, _: object) -> Job | None:
-            return next(iter(await queue.find(batch_id=batch_id, limit=1)), None)
-
-        rows = self._enqueued(context, partial(self._order, batch_id), one_of, f"batch {batch_id}")
+        rows = self._enqueued(
+            context,
+            partial(self._order, batch_id),
+            lambda counts: {"batch_id": batch_id} if any(counts.values()) else None,
+        )
         self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
         return calls, rows
 

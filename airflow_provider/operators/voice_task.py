@@ -198,13 +198,11 @@ class CallingTask(VoiceTask):
         self,
         context: Context,
         make: Callable[[], Callable[..., Coroutine[Any, Any, T]]],
-        call_of: Callable[[CallQueue, T], Coroutine[Any, Any, Job | None]],
-        subject: str | None = None,
+        named: Callable[[T], Mapping[str, str | None] | None],
     ) -> T:
         """Return what `make`'s function has enqueued in the queue of the connection, as this task instance.
 
-        The connection and the store are checked first. `call_of` returns a call of it, which Airflow's task state gets,
-        as `subject`, else by its id.
+        The connection and the store are checked first. Airflow's task state gets what it is `named`.
         """
         for name, value in self._rendered(context):
             refuse_number(name, value)
@@ -220,8 +218,8 @@ class CallingTask(VoiceTask):
             async with self.hook.opened_queue() as queue:
                 await state.require_known(queue, retention=settings.retention)
                 found = await enqueue(queue, identity=identity)
-                if (job := await call_of(queue, found)) is not None:
-                    await state.add_call(queue, job, subject=subject or f"call {job.id}")
+                if (names := named(found)) is not None:
+                    await state.add(queue, names)
                 return found
 
         return run(enqueued)
@@ -347,7 +345,7 @@ class OneCallTask(CallingTask):
         job = self._enqueued(
             context,
             lambda: partial(enqueue_once, requested=self._requested(context), on_clear=OnClear(self.on_clear)),
-            _itself,
+            lambda job: {"job_id": job.id, "unique_key": job.unique_key},
         )
         self._take(job.id)
         self._go_on(context, job_id=job.id)
@@ -366,7 +364,3 @@ def call_result(job: Job) -> dict[str, Any]:
     if attempts and attempts[-1]["outcome"] == result["outcome"]:
         del attempts[-1]["outcome"]
     return result
-
-
-async def _itself(_queue: CallQueue, job: Job) -> Job:
-    return job

@@ -129,7 +129,7 @@ def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:
 def test_airflow_itself_stores_the_call_of_a_task(airflow: Airflow) -> None:
     stored = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
     assert len(stored) == 2
-    assert all("unique_key" in value for (value,) in stored)
+    assert all("job_id" in value for (value,) in stored)
 
 
 def test_a_failing_dag_phones_one_after_the_other_until_somebody_acknowledges(airflow: Airflow) -> None:
