@@ -106,6 +106,7 @@ class Rules:
     order_waits: bool = True
     knows: bool = True
     taken: Callable[..., Job] = BatchEdits.taken
+    release: Callable[..., Job] = lifecycle.release
 
 
 class At(IntEnum):
@@ -356,6 +357,10 @@ class Explorer:
             return
         memory, at = world.memory._copy(), moment(world.now)
         for each in memory.lease(QUEUE, worker_id="w", limit=1, until=at + TICK, now=at, batch=None):
+            for other in memory.jobs.values() if each.returned_at is None else ():
+                is_due = other.state is JobState.QUEUED and other.due_at <= at
+                if is_due and other.returned_at is not None and at <= other.returned_at + lifecycle.RETRIES_FIRST:
+                    raise BrokenError(f"{each.id} is leased before {other.id}, which a worker had and gave back")
             mine = replace(worker, at=At.LEASED, job=each)
             yield f"worker {'AB'[place]} leases {each.id}", _busy(replace(world, memory=memory), place, mine)
 
@@ -395,7 +400,7 @@ class Explorer:
                 if held is None or held.revision != change.revision:
                     yield f"{name} drops {job.id}", _busy(world, place, idle)
                     return
-                released = lifecycle.release(held, at=START, due_at=moment(world.now + 1))
+                released = self._rules.release(held, at=moment(world.now), due_at=moment(world.now + 1))
                 _, back = writes.changed(held, self._taken(world, released), at=START)
                 yield f"{name} puts {job.id} back: not free", _busy(self._written(world, back)[0], place, idle)
             case Result.NOT_VERIFIED:
@@ -599,7 +604,9 @@ def _key(world: World) -> Hashable:
             return None
         rests = job.state.is_final or job.state is JobState.IN_DOUBT
         due = START if rests else max(job.due_at, moment(world.now))
-        job = replace(job, first_due_at=None, returned_at=None, goes_first=False)
+        waits = job.state is JobState.QUEUED
+        came_back = START if waits and job.returned_at is not None else None
+        job = replace(job, first_due_at=None, returned_at=came_back, goes_first=waits and job.goes_first)
         return replace(job, revision=named(job.revision), due_at=due, reason=None, notes=(), failures=0)
 
     def write_of(write: Write | None) -> Hashable:

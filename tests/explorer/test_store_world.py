@@ -6,6 +6,7 @@ Small scenes run every day; the large ones are marked slow.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from voiceflow_worker.core.ports.store import AtMost, Condition, Drop, OpenGate,
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job
 
 ONE = (PERSON,)
@@ -29,6 +31,7 @@ OPT_OUT = replace(HOLD, holds=0, opt_outs=1)
 CANCEL = replace(HOLD, holds=0, cancels=1)
 EDIT = replace(HOLD, holds=0, edits=1, posts=2, ticks=1)
 TWO_CALLS = Scene(ticks=1, kills=0, posts=1)
+THREE_CALLS = replace(TWO_CALLS, numbers=(PERSON, PERSON, OTHER), plain=True, posts=2, workers=1)
 OPT_OUT_IN_A_CALL = replace(TWO_CALLS, person_opts_out=True)
 LIMITED = replace(TWO_CALLS, attempts=1)
 BRIDGES = replace(TWO_CALLS, numbers=(PERSON, OTHER), bridges=OTHER, plain=True)
@@ -43,6 +46,7 @@ EVERYDAY = {
     "a cancel": CANCEL,
     "an edit": EDIT,
     "two calls to one number": TWO_CALLS,
+    "a call that was given back, and one that was never tried": THREE_CALLS,
     "a person who opts out in one of two calls": OPT_OUT_IN_A_CALL,
     "a limit per person": LIMITED,
     "a menu's bridge to a person who is called": BRIDGES,
@@ -150,6 +154,10 @@ def taken_without_its_values(edits: BatchEdits, job: Job, **_: Any) -> Job:
     return replace(job, edit="e") if any(edits.ordered.values()) else job
 
 
+def released_behind_all_others(job: Job, *, at: datetime, **more: Any) -> Job:
+    return replace(lifecycle.release(job, at=at, **more), goes_first=False, first_due_at=at + timedelta(minutes=1))
+
+
 class ARepeatIsCountedAgain(Memory):
     def answer(self, write: Write, now: Any) -> Any:
         if isinstance(write.change, Replace) and self._was_written(write, now):
@@ -198,6 +206,9 @@ MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
     ),
     "an opt-out is not stored with its summary": (
         OPT_OUT_IN_A_CALL, Rules(settled=with_puts(SETTLED, without(SUPPRESSED))), "leaves after the opt-out in a call",
+    ),
+    "a call that was given back loses its place": (
+        THREE_CALLS, Rules(release=released_behind_all_others), "is leased before",
     ),
     "no revision is compared": (CANCEL, Rules(memory=NoRevisionIsCompared), "the counters are"),
     "a person's attempts are not counted": (
