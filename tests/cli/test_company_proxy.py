@@ -17,7 +17,6 @@ from tests.cli.running import Ended, Program
 from tests.cli.stored import enqueued, url_of
 from tests.gateway.misbehaving import MisbehavingServer
 from tests.support.company_proxy import AUTHORITY, VOICE, CompanyProxy, hangs_up, refuses, resets, says
-from tests.support.everyday import combinations
 
 CRM = "crm.company.example"
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt "
@@ -159,21 +158,3 @@ def test_a_failure_names_its_cause_and_the_setting(
     ended = company("account", "numbers")
     assert ended.code != 0
     assert told in ended.err, ended.err
-
-
-@pytest.mark.parametrize(
-    ("command", "setting"),
-    combinations(
-        [("account", "numbers"), ("worker", "--drain"), ("status",)],
-        ["PROXY=socks5://me:hunter@p:1", "PROXY=https://p", "NO_PROXY=10.0.0.0/33", "CA_FILE=/no/such"],
-    ),
-)
-def test_a_wrong_value_is_a_sentence_for_every_command(
-    company: Company, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], setting: str
-) -> None:
-    name, value = setting.split("=")
-    monkeypatch.setenv(f"VOICEFLOW_{name}", value)
-    Path("flow.json").write_text("{}")
-    ended = company(*command)
-    assert ended.code == 2
-    assert f"VOICEFLOW_{name}" in ended.err
