@@ -6,12 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.times import zone_named, zone_of_number
 from voiceflow_worker.model.window import CallWindow
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.admission import CheckedCall
 
 _FIRST_BLOCK = 256
 """The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""

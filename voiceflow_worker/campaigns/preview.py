@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
-from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, heard_in, speech_seconds
@@ -25,6 +24,10 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
 from voiceflow_worker.model.times import require_zone, zone_of_number
 from voiceflow_worker.model.window import CallWindow
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.calls.request import ReadRow
+    from voiceflow_worker.core.admission import CheckedCall
 
 _PLACES = ("prefix", "country")
 _PRICES = ("per_minute", "per_call")
