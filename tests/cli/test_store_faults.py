@@ -343,10 +343,10 @@ def test_commands_name_what_cannot_be_read(voiceflow: Program, store_url: str) -
             return await damaged(store, spoilt)
 
     bad = anyio.run(prepare)
-    cancelled = voiceflow("calls", "cancel", bad.id, "--store", store_url)
-    assert cancelled.code == 1
-    assert "damaged" in cancelled.err
     assert "1 call cannot be read; see `voiceflow doctor`" in voiceflow("status", "--store", store_url).out
     told = voiceflow("doctor", "--store", store_url)
     assert "1 call cannot be read" in told.out
     assert told.code == 1
+    cancelled = voiceflow("calls", "cancel", bad.id, "--store", store_url)
+    assert cancelled.code == 0
+    assert "its record could not be read" in cancelled.out
