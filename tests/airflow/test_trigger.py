@@ -143,5 +143,6 @@ async def test_a_store_that_cannot_be_opened_is_an_error_for_all_its_triggers() 
 async def test_the_end_of_the_execution_timeout_resumes_the_task(on: Stage, hasty: None) -> None:
     (job_id,) = await enqueued(on, "+6587661096")
     until = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
-    event = await fired(VoiceOutcomeTrigger(job_ids=[job_id], poll_interval=0.1, times_out_at=until))
+    trigger = VoiceOutcomeTrigger(job_ids=[job_id], poll_interval=0.1, times_out_at=until)
+    event = await asyncio.wait_for(fired(trigger), 30)
     assert event == {"status": "timeout", "job_ids": [job_id], "times_out_at": until}
