@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
 
@@ -33,7 +33,7 @@ from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.reporting.batches import read_batch, read_batches
 
-routes = Routes()
+routes: Final = Routes()
 
 
 _EDIT = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
@@ -23,7 +23,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.service.call_filter import STATES
 from voiceflow_worker.service.named_call import NamedCall
 
-routes = Routes()
+routes: Final = Routes()
 
 
 def _state(name: str) -> str:

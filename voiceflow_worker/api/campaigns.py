@@ -31,7 +31,7 @@ _FILES: Final = {
     "prices": "A CSV with prices, for the cost in the preview.",
 }
 _ENDING = re.compile(r"(?:\.[a-z0-9]{1,8})?(?:\.gz)?$")
-routes = Routes()
+routes: Final = Routes()
 
 
 _CAMPAIGN = schema_of(Of.CAMPAIGN, without=("campaign", "file", "prices", "rejects"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints, create_model
 
@@ -40,7 +40,7 @@ from voiceflow_worker.service.alarms import Alerts as AlertsHeard
 from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 
-routes = Routes()
+routes: Final = Routes()
 
 
 class EscalationRequest(Fields, table=schema_of(Of.ESCALATION, required=("say",))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
 
@@ -35,7 +35,7 @@ from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue
 
-routes = Routes()
+routes: Final = Routes()
 
 
 class HoldRequest(Note):
