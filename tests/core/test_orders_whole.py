@@ -24,7 +24,6 @@ from voiceflow_worker.core.ports.reads import ById, Due
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +38,7 @@ async def test_an_enqueue_meets_the_call_of_a_newer_version_and_enqueues_all_or_
         CallRequest(flow=flow(number(1)), unique_key="k"),
         CallRequest(flow=flow(number(3))),
     ]
-    other = replace(requests[1], flow=flow(number(4)))
+    other = CallRequest(flow=flow(number(4)), unique_key="k")
     with pytest.raises(KeyConflictError, match=job.id):
         await engine.queue.enqueue_many([requests[0], other, requests[2]])
     assert (await count_states(any_store, "default"))[JobState.QUEUED] == 0
