@@ -304,9 +304,11 @@ class Soak:
         since = datetime.now(UTC) + AT_ONCE
         if self._lights.sleep(dice.uniform(*OLD)):
             return
+        self._life = self._shortest = NOTICES  # a worker that is killed as soon as it begins sends nothing
         while not any(moment(row["at"]) > since for row in self._lab.ledger()):  # else nothing tells of the rollback
             if self._lights.sleep(0.1):
                 return
+        self._shortest = SHORTEST
         with self._hand_lights.switched(Light.STOP):
             if self._lights.is_over:
                 return
