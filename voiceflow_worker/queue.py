@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
-from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Result
+from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Put, Result
 from voiceflow_worker.core.set_rate import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
@@ -218,9 +218,11 @@ class CallQueue:
     async def _end_unreadable(self, job: Job, reason: str) -> Job:
         """End a job by what is known of it without its record, which is replaced."""
         now = self.store.clock.now()
-        ended, write = writes.changed(
-            job, lifecycle.end_unreadable(job, at=now, reason=reason, policy=self.policy), at=now
-        )
+        over = lifecycle.end_unreadable(job, at=now, reason=reason, policy=self.policy)
+        # Its POSTs go with its record: journal files that know them show no loss.
+        until = now + max(self.policy.key_retention, self.policy.retention)
+        gone = Put(writes.TOMBSTONES, job.id, job.batch_id or "", until)
+        ended, write = writes.changed(job, over, at=now, puts=[gone])
         async with self._audited("cancel", note=reason, call=job.id, result=ended.reason) as store:
             (answer,) = await store.store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is not Result.DONE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import anyio
 import pytest
@@ -11,14 +12,14 @@ import pytest
 from tests.support.everyday import combinations
 from tests.support.stores import DURABLE, EVERY
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import NO_WEBHOOKS, damaged, enqueued, spoilt, states, worker_for
+from tests.support.workers import NO_WEBHOOKS, damaged, enqueued, spoilt, states, worker_for, worker_with_files
 from voiceflow_worker import CallPolicy, Job, JobState, Store, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.calls import CancelCall
 from voiceflow_worker.core import sweep
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reads import Read
-from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Edit, Replace, Write, tally_change
 from voiceflow_worker.errors import TooLateError, UnreadableRecordError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.reporting.status import MOST_CHECKED, unreadable_calls
@@ -103,6 +104,27 @@ async def test_a_person_ends_a_call_that_cannot_be_read_and_the_queue_goes_on(
     assert await states(queue) == ({"accepted": 2, "cancelled": 1} if is_unsent else {"accepted": 3})
     with pytest.raises(TooLateError):
         await act.do()
+
+
+@pytest.mark.parametrize("live_store", DURABLE, indirect=True)
+async def test_a_call_that_a_person_ended_unread_is_not_taken_for_a_loss_of_the_store(
+    live_store: Store, tmp_path: Path
+) -> None:
+    """Its journal file knows a POST that went with its record: the queue goes on, and the call stays ended."""
+    queue = await enqueued(live_store, 1)
+    with anyio.fail_after(20):
+        await worker_with_files(live_store, ScriptedVoice(), tmp_path).drain()
+    (job,) = await queue.find()
+    bad = spoilt(replace(job, state=JobState.SENDING))
+    write = Write(change=Replace(job.revision, bad), tally=tally_change(job, bad))
+    await live_store.write(BulkWrite(writes=(write,)), now=live_store.clock.now())
+    await queue.cancel(job.id)
+    await enqueued(live_store, 1, first=1)
+    with anyio.fail_after(20):
+        await worker_with_files(live_store, voice := ScriptedVoice(), tmp_path).drain()
+    assert len(voice.placed) == 1
+    assert await states(queue) == {"accepted": 2}
+    assert (await queue.status()).holds == ()
 
 
 @pytest.mark.parametrize("live_store", DURABLE, indirect=True)

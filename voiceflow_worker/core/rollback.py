@@ -58,9 +58,12 @@ async def forgotten_of(
             continue  # a newer version has moved it: it is not lost
         if now < each.posts[-1].began_at + policy.retention if job is None else is_forgotten(each, job):
             found.append((each, job))
-    # A process with a shorter retention may have deleted a job early. The tombstone of the job shows that.
-    pruned = await known_as_pruned(store, [each for each, job in found if job is None])
-    return [(each, job) for each, job in found if each.id not in pruned]
+    # A process with a shorter retention may have deleted a job early, or a person has ended one whose record could not
+    # be read. The tombstone of the job shows that.
+    known = await known_as_pruned(store, [each for each, job in found if job is None])
+    ended = [job.id for _, job in found if job is not None and job.state.is_final]
+    known |= set(await text_records(store, writes.TOMBSTONES).get(ended))
+    return [(each, job) for each, job in found if each.id not in known]
 
 
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:

@@ -53,7 +53,8 @@ from voiceflow_worker.model.numbers.phone import all_spellings, spellings, usual
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
 TOMBSTONES = "pruned"
-"""Namespace of deleted calls, by their ids. The value is the batch of the call, or empty."""
+"""Namespace of calls that were deleted, or ended without their record, by their ids. The value is the batch of the
+call, or empty."""
 NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION, POSTED = (
     "number",
     "second-party-lock",
