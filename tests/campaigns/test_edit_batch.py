@@ -316,6 +316,26 @@ async def test_a_call_that_cannot_take_an_edit_waits_with_the_reason_until_anoth
 
 
 @EACH_STORE
+async def test_a_call_that_cannot_take_an_edit_ends_with_its_validity(store: Store, clock: StillClock) -> None:
+    """Its due time moves on by a minute with each try, and passes the end of its validity."""
+    engine, far = Engine(store, ScriptedVoice()), "+18005550199"
+
+    async def add(call: StoreCall) -> None:
+        if call.name == "write" and edits.EDITS in {put.namespace for put in call.arguments[0].writes[0].puts}:
+            await campaign([far], valid_for="150s").start(engine.queue)
+
+    await campaign([PEOPLE[0]], valid_for="9d").start(engine.queue)
+    changes = {"window": "00:00-24:00", "valid_for": "8d"}
+    ordered = replace(act(FaultyStore(store, before=add), **changes), at=store.clock.now() + timedelta(1))
+    await ordered.do()
+    for _ in range(3):
+        assert far not in {job.number for job in await engine.journal()}
+        clock.advance(timedelta(seconds=61))
+    await engine.sweeper.sweep()
+    assert {job.number: job.state for job in await all_of(store)}[far] is JobState.EXPIRED
+
+
+@EACH_STORE
 async def test_a_call_that_is_added_after_an_edit_gets_its_journal_entry_at_once(
     store: Store, clock: StillClock
 ) -> None:

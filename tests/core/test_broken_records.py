@@ -20,7 +20,7 @@ from voiceflow_worker.core import sweep
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.store import BulkWrite, Edit, Replace, Write, tally_change
-from voiceflow_worker.errors import TooLateError, UnreadableRecordError
+from voiceflow_worker.errors import IllegalMoveError, TooLateError, UnreadableRecordError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.reporting.status import MOST_CHECKED, unreadable_calls
 
@@ -104,6 +104,8 @@ async def test_a_person_ends_a_call_that_cannot_be_read_and_the_queue_goes_on(
     assert await states(queue) == ({"accepted": 2, "cancelled": 1} if is_unsent else {"accepted": 3})
     with pytest.raises(TooLateError):
         await act.do()
+    with pytest.raises(IllegalMoveError, match="so its calling window is not known; enqueue a new call"):
+        await queue.redial(bad.id, force=True)
 
 
 @pytest.mark.parametrize("live_store", DURABLE, indirect=True)

@@ -303,6 +303,8 @@ def redial(
     _require(job, MoveName.REDIAL)
     if job.successor is not None:
         raise refused(remedy=f"it was enqueued again as call {job.successor}; redial that one")
+    if not job.source:  # only its head is known (`end_unreadable`)
+        raise refused(remedy="its record could not be read, so its calling window is not known; enqueue a new call")
     if number is not None and job.post_count != number:
         newest = f"POST {job.post_count} is now the newest" if job.post_count else "it has no POST"
         raise IllegalMoveError(
