@@ -59,7 +59,7 @@ async def store(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(autouse=True)
 def _nothing_was_told() -> None:
-    record_set._report.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    record_set._reported.clear()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture

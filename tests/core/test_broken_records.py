@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.everyday import combinations
 from tests.support.stores import DURABLE, EVERY
@@ -17,8 +18,10 @@ from voiceflow_worker import CallPolicy, Job, JobState, Store, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.calls import CancelCall
 from voiceflow_worker.core import sweep
+from voiceflow_worker.core.ports import record_set
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reads import Read
+from voiceflow_worker.core.ports.reads import Expired, Read
+from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.ports.store import BulkWrite, Edit, Replace, Write, tally_change
 from voiceflow_worker.errors import IllegalMoveError, TooLateError, UnreadableRecordError
 from voiceflow_worker.model.copying import replace
@@ -141,6 +144,34 @@ async def test_calls_that_cannot_be_read_hide_no_other_from_the_sweep(
         late = replace(job, valid_until=PAST, revision=new_revision())
         await live_store.write(BulkWrite(writes=(Write(change=Edit(job.revision, late)),)), now=live_store.clock.now())
     assert (await sweep.Sweeper(live_store, queue="default", policy=CallPolicy()).sweep()).expired == 3
+
+
+@pytest.mark.parametrize("live_store", ["sqlite"], indirect=True)
+async def test_what_a_sweep_reads_of_them_is_bounded_and_so_is_what_it_tells(
+    live_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "PAGE", 10)
+    monkeypatch.setattr(sweep, "UNREADABLE", 200)
+    monkeypatch.setattr(record_set, "MOST_REPORTED", unreadable_here() + 150)
+    old = await (await enqueued(live_store, 700)).find(limit=None)
+    bad = [replace(spoilt(job), valid_until=PAST, revision=new_revision()) for job in old]
+    edits = tuple(Write(change=Edit(was.revision, job)) for was, job in zip(old, bad, strict=True))
+    await live_store.write(BulkWrite(writes=edits), now=live_store.clock.now())
+    read, asked = live_store.jobs, list[int | None]()
+
+    async def counted(wanted: Read, *, now: datetime) -> Sequence[Job]:
+        if isinstance(wanted, Expired):
+            asked.append(wanted.limit)
+        return await read(wanted, now=now)
+
+    monkeypatch.setattr(live_store, "jobs", counted)
+    sweeper = sweep.Sweeper(live_store, queue="default", policy=CallPolicy())
+    with capture_logs() as logs:
+        for _ in range(3):
+            await sweeper.sweep()
+    assert asked == 3 * [10, 40, 160, 640]
+    told = [line["reason"] for line in logs if "a record is skipped" in line["event"]]
+    assert len(told) == len(set(told)) == 150
 
 
 @pytest.mark.parametrize("live_store", DURABLE, indirect=True)

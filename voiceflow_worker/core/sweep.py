@@ -186,8 +186,9 @@ class Sweeper:
     async def _forget_imports(self, before: datetime) -> None:
         """Delete imports whose batch has no job that waits."""
         for start in await starts_of(self._store, self._queue):
-            states = await count_states(self._store, self._queue, batch_id=start.name)
-            if start.since < before and not states[JobState.QUEUED]:
+            if start.since >= before:
+                continue
+            if not (await count_states(self._store, self._queue, batch_id=start.name))[JobState.QUEUED]:
                 await end_imports(self._store, self._queue, [start])
 
     async def _prune_jobs(self, state: JobState, now: datetime) -> int:

@@ -225,7 +225,8 @@ STATEMENTS_UNANSWERED = GaugeOf(
     "Connections of this process whose statement the store's server has neither answered nor ended yet.",
 )
 RECORDS_UNREADABLE = CounterOf(
-    "voiceflow_records_unreadable_total", "Calls and records that this process could not read, and has skipped."
+    "voiceflow_records_unreadable_total",
+    "Calls and records that this process could not read, and has skipped: the first 10,000.",
 )
 
 LOG_WRITES_LOST = CounterOf(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +19,8 @@ from voiceflow_worker.errors import StoreError, StoreVersionError
 
 PAGE = 1000
 _IN_A_WRITE = 50
+MOST_REPORTED = 10_000
+"""The most unreadable records that a process logs and counts. Those of a sweep are read again each second."""
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -250,15 +251,27 @@ def newest_first(at: datetime) -> str:
 
 
 def report_unreadable(record: str, error: Exception) -> None:
-    """Log and count, once in this process, that a record was skipped because this version cannot read it."""
+    """Log and count, once in this process, that a record was skipped because this version cannot read it.
+
+    After the first `MOST_REPORTED`, others are neither logged nor counted.
+    """
     if (noted := _noted.get()) is not None:
         noted.add(str(error))
-    _report(record, str(error))
+    told = hash((record, str(error)))
+    if told in _reported or len(_reported) >= MOST_REPORTED:
+        return
+    _reported.add(told)
+    _log.error(
+        "a record is skipped, because this version of voiceflow-worker cannot read it; if a newer one wrote it, "
+        "upgrade this installation",
+        record=record,
+        reason=str(error),
+    )
 
 
 def unreadable_here() -> int:
-    """The number of records that this process has skipped."""
-    return _skipped.total()
+    """The number of records that this process has skipped, at most `MOST_REPORTED`."""
+    return len(_reported)
 
 
 @contextmanager
@@ -282,16 +295,5 @@ def skip_unreadable(record: str) -> Generator[None]:
         report_unreadable(record, error)
 
 
-_skipped: Counter[str] = Counter()
+_reported: set[int] = set()
 _noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
-
-
-@lru_cache(maxsize=1024)
-def _report(record: str, reason: str) -> None:
-    _skipped[record.partition(" ")[0]] += 1
-    _log.error(
-        "a record is skipped, because this version of voiceflow-worker cannot read it; if a newer one wrote it, "
-        "upgrade this installation",
-        record=record,
-        reason=reason,
-    )
