@@ -212,6 +212,13 @@ def test_a_file_of_settings_is_read_as_dotenv_does_and_a_dollar_means_itself(mon
     assert "names folder, which is a directory: name a file in it" in told()
 
 
+def test_a_path_that_begins_with_the_home_of_nobody_is_named() -> None:
+    for name in ("API_KEY_FILE", "CA_FILE", "STATE_DIR", "ESCALATIONS", "API_SECRETS"):
+        Path(".env").write_text(f"VOICEFLOW_{name}=~nobody-has-this-name/x\n")
+        said = f"VOICEFLOW_{name} is '~nobody-has-this-name/x' (.env): ~nobody-has-this-name is no home directory here"
+        assert said in told(), name
+
+
 def test_a_file_is_not_looked_at_when_a_more_important_place_gives_the_value() -> None:
     Path(".env").write_text("VOICEFLOW_API_KEY_FILE=/nowhere/key\n")
     assert load_settings(api_key="direct").api_key == SecretStr("direct")

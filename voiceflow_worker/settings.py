@@ -102,8 +102,11 @@ class _Given:
 
     @property
     def path(self) -> Path:
-        """The path of its file."""
-        return Path(str(self.value).strip()).expanduser()
+        """The path of its file. Raises SettingsError."""
+        try:
+            return _whole(Path(str(self.value).strip()))
+        except ValueError as error:
+            raise SettingsError(f"{self.name} is {self.value!r} ({self.place}): {error}") from None
 
     def read(self) -> object:
         """The value, from its file if it is in one. Raises SettingsError if it cannot be read there."""
@@ -113,6 +116,14 @@ class _Given:
         may_be_two = self.name.lower().removesuffix("_file").endswith(_CHANGED)
         named = f"{self.name} ({self.place}) names {self.path}, which"
         return _read(self.path, named, lambda text: _value_in(text, may_be_two=may_be_two))
+
+
+def _whole(path: Path) -> Path:
+    """The path, with the home directory for a `~`. Raises ValueError."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path.parts[0]} is no home directory here; write the whole path") from None
 
 
 def _read(path: Path, named: str, read: Callable[[str], Read]) -> Read:
@@ -368,7 +379,7 @@ def read_certificates(path: Path) -> str:
 
 
 def _certificates_in(path: Path) -> Path:
-    path = path.expanduser()
+    path = _whole(path)
     read_certificates(path)
     return path
 
@@ -438,7 +449,7 @@ class Settings(BaseSettings):
     ui_operator_secret: Secret | None = None
     api_secret: Secret | None = None
     """The secret of programs that use the HTTP API of `voiceflow serve --api`."""
-    api_secrets: Path | None = None
+    api_secrets: Annotated[Path, AfterValidator(_whole)] | None = None
     """A file with the secrets of several programs, each with a name and rights (`api/secrets.py`)."""
     # Not in the repr, because it may hold a password.
     proxy: Annotated[str, AfterValidator(read_proxy)] | None = Field(default=None, repr=False)
@@ -471,10 +482,10 @@ class Settings(BaseSettings):
     shutdown_grace: Timeout = timedelta(seconds=30)
     webhook_allow: Networks = ()
     api_allow: Networks = ()
-    escalations: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    escalations: Annotated[Path, AfterValidator(_whole)] | None = None
     """A TOML file with named policies of escalations."""
     trusted_proxies: Networks = ()
-    state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    state_dir: Annotated[Path, AfterValidator(_whole)] | None = None
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
     log_format: Annotated[Literal["console", "json"], Folded] = "console"

@@ -61,8 +61,7 @@ class ApiSecrets:
             )
         others = _others(settings)
         if path is not None:
-            whole = path.expanduser()
-            self._named = WatchedFile(whole, lambda: read_programs(whole, others), first=read_programs(whole, others))
+            self._named = WatchedFile(path, lambda: read_programs(path, others), first=read_programs(path, others))
         for value in () if self._own is None else self._own():
             if value in others:
                 raise SettingsError(
