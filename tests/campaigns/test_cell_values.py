@@ -199,6 +199,11 @@ PAID = (
     "{% if paid %}Thanks.{% else %}Please pay.{% endif %}",
     "{{ 'Please pay.' if not paid else 'Thanks.' }}",
     "{% if name == 'Ben' %}{% elif paid and name %}Thanks.{% else %}Please pay.{% endif %}{{ name if 0 }}",
+    "{{ paid and 'Thanks.' or 'Please pay.' }}",
+    "{{ 'Please pay.' if (not paid) == true else 'Thanks.' }}",
+    "{% if (paid if name is defined else name) %}Thanks.{% else %}Please pay.{% endif %}",
+    "{{ 'Thanks.' if paid is true else 'Please pay.' }}",
+    "{{ 'Please pay.' if paid is not true else 'Thanks.' }}",
 )
 
 
@@ -236,6 +241,26 @@ def test_a_comparison_compares_what_both_sides_mean(tmp_path: Path, reader: Read
     for paid, said in (("TRUE", "1"), (True, "1"), ("nein", "0"), (False, "0")):
         row = {"destination": ANA, "paid": paid}
         assert spoken(reader(tmp_path, row, saying("{{ 1 if paid == true else 0 }}"))) == [said]
+    for size in ("s", "S", " S "):
+        row = {"destination": ANA, "size": size}
+        assert spoken(reader(tmp_path, row, saying("{{ 1 if size == 'S' else 0 }}{{ 1 if size in ['s', 'M'] }}"))) == [
+            "11"
+        ]
+    for n in (2, "2", "2.0"):
+        assert spoken(reader(tmp_path, {"destination": ANA, "n": n}, saying("{{ 1 if n in [1, 2] else 0 }}"))) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ 1 if n == 0 }}", "{{ 1 if 0 != n }}", "{{ 1 if n in (0, 1) }}", "{{n|int}}", "{{n|float}}"]
+)
+def test_what_is_no_certain_number_is_refused_where_one_is_meant(tmp_path: Path, text: str) -> None:
+    for reader, n in product(READERS, ["€ 0", "1.234.50", "0 %", "zero", "-"]):
+        ((_, column, _, message),) = told(reader(tmp_path, {"destination": ANA, "n": n}, saying(text)))
+        assert column == "n"
+        assert message.startswith(repr(n))
+    with pytest.raises(InvalidInputError, match="'0,00'"):
+        filled(text, {"n": "0,00"})
+    assert filled("{{ 'none' if n|int(0) == 0 }}", {"n": "-"}) == "none"
 
 
 @pytest.mark.parametrize("reader", READERS)

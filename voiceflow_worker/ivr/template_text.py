@@ -274,37 +274,65 @@ def _read_conditions(tree: Template) -> None:
     """
     from jinja2 import nodes
 
-    conditions: list[Any] = list(tree.find_all((nodes.If, nodes.CondExpr)))
-    tested = {id(name) for each in conditions for name in (each.test, *each.test.find_all(nodes.Name))}
+    parts: Mapping[Any, str] = {nodes.If: "test", nodes.CondExpr: "test", nodes.And: "left", nodes.Not: "node"}
+    conditions: list[tuple[Any, str]] = [(each, parts[type(each)]) for each in tree.find_all(tuple(parts))]
+    tests = [getattr(each, part) for each, part in conditions]
+    tested = {id(name) for test in tests for name in (test, *test.find_all(nodes.Name))}
     outputs = tree.find_all(nodes.Output)
     spoken = {name.name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested}
 
-    def meant(node: Any, kind: str) -> Any:
-        return nodes.Filter(node, _MEANT, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
-
     def judged(node: Any) -> Any:
         match node:
+            case nodes.Filter(name=name) if name == _MEANT:
+                pass
             case nodes.And() | nodes.Or():
                 node.left, node.right = judged(node.left), judged(node.right)
-            case nodes.Not():
-                node.node = judged(node.node)
+            case nodes.CondExpr():
+                node.expr1, node.expr2 = judged(node.expr1), judged(node.expr2)
             case nodes.Name() | nodes.Getattr() | nodes.Getitem() | nodes.Filter():
                 names = {each.name for each in (node, *node.find_all(nodes.Name)) if isinstance(each, nodes.Name)}
-                return meant(node, "given" if names <= spoken else "yes")
+                return _meant(node, "given" if names <= spoken else "yes")
             case _:
                 pass
         return node
 
+    _read_comparisons(tree)
+    for each, part in conditions:
+        setattr(each, part, judged(getattr(each, part)))
+
+
+def _read_comparisons(tree: Template) -> None:
+    """Have a value that is compared with constants of one kind, or tested for true or false, read as this kind."""
+    from jinja2 import nodes
+
     for each in tree.find_all(nodes.Compare):
         (first, *more) = each.ops
-        sides = [each.expr, first.expr]
-        constants = [side.value for side in sides if isinstance(side, nodes.Const)]
-        if more or first.op not in {"eq", "ne"} or len(constants) != 1:
+        sides: list[Any] = [each.expr, first.expr]
+        constants: list[Any] = [side for side in sides if isinstance(side, nodes.Const)]
+        is_among = first.op in {"in", "notin"}
+        if more or len(constants) != 1 or not (is_among or first.op in {"eq", "ne"}):
             continue
-        kind = "yes" if isinstance(constants[0], bool) else "text" if isinstance(constants[0], str) else "number"
-        each.expr, first.expr = (side if isinstance(side, nodes.Const) else meant(side, kind) for side in sides)
-    for condition in conditions:
-        condition.test = judged(condition.test)
+        (constant,) = constants
+        values = constant.value  # a list of constants is a constant too
+        if isinstance(values, list | tuple) is not is_among or (constant is not sides[1] and is_among):
+            continue
+        compared: list[Any] = [*values] if is_among else [values]
+        kinds = {"yes" if isinstance(v, bool) else "text" if isinstance(v, str) else "number" for v in compared}
+        if len(kinds) != 1 or None in compared:
+            continue
+        (kind,) = kinds
+        if kind == "text":
+            constant.value = [value.casefold() for value in compared] if is_among else values.casefold()
+        each.expr, first.expr = (side if side is constant else _meant(side, kind) for side in sides)
+    for test in tree.find_all(nodes.Test):
+        if test.name in {"true", "false"}:
+            test.node = _meant(test.node, "yes")
+
+
+def _meant(node: Any, kind: str) -> Any:
+    from jinja2 import nodes
+
+    return nodes.Filter(node, _MEANT, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
 
 
 def _as_meant(value: object, kind: str) -> object:
@@ -315,9 +343,12 @@ def _as_meant(value: object, kind: str) -> object:
         return value
     text = _written(value)
     if kind == "text":
-        return text
+        return text.casefold()
     number = float(text) if _WHOLE.fullmatch(text) or _DECIMAL.fullmatch(text) else None
     if kind == "number":
+        if number is None and isinstance(value, str):
+            said = f"{text[:40]!r} is not a number, which a condition compares it with: write it as 1250.50"
+            raise FilterError(_MEANT, text, f"{said}, or compare a text, as in {{% if column == '1' %}}")
         return value if number is None else number
     if isinstance(value, bool) or number is not None:
         return value if isinstance(value, bool) else number != 0
@@ -503,11 +534,24 @@ def _environment() -> ImmutableSandboxedEnvironment:
     made = Texts(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_finalizer())
     made.globals.clear()
     filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
+    filters |= {name: guarded(name, _certain(made.filters[name])) for name in ("float", "int")}
     made.filters.clear()
     filters[_MEANT] = _as_meant
     made.filters.update(filters | speech_filters())
     made.tests = {name: made.tests[name] for name in _TESTS}
     return made
+
+
+def _certain(number: Callable[..., object]) -> Callable[..., object]:
+    """The filter int or float, with an error for what is not a number. Those of Jinja give 0."""
+
+    def certain(value: object, default: object = None, *more: object, **named: object) -> object:
+        found = number(value, 0 if isinstance(value, SpecimenText) else default, *more, **named)
+        if found is None:
+            raise ValueError
+        return found
+
+    return certain
 
 
 def _typed(text: str, kind: ParamKind | None) -> object:
