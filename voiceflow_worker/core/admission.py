@@ -84,16 +84,21 @@ class CallOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, init=False)
 class CallRequest:
-    """One call to be enqueued: `CallRequest(flow, unique_key="order-42", batch_id="march")`."""
+    """One call to be enqueued: `CallRequest(flow, unique_key="order-42", batch_id="march")`.
+
+    What was said of it is in the mapping `options`; `dataclasses.replace` makes a copy with other options.
+    """
 
     flow: CallFlow
     options: CallOptions
 
     def __init__(self, flow: CallFlow, **options: Unpack[CallOptions]) -> None:
-        if unknown := sorted(options.keys() - CallOptions.__annotations__.keys()):
+        given: dict[str, Any] = {**options}
+        given = given.pop("options", {}) | given  # `replace` gives those of the original
+        if unknown := sorted(given.keys() - CallOptions.__annotations__.keys()):
             raise TypeError(f"a call has no option {unknown[0]!r}")
         object.__setattr__(self, "flow", flow)
-        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "options", given)
 
 
 _JUDGED_LATER = frozenset({"priority", "not_before", "valid_until", "valid_for"})
