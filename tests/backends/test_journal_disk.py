@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
@@ -114,3 +115,14 @@ async def test_the_newest_committed_entry_of_a_file_is_told(done: tuple[bool, ..
     file.close()
     assert told.newest_committed is not None
     assert told.newest_committed.id == sample_job(max((place for place in range(4) if done[place]), default=9)).id
+
+
+async def test_what_a_killed_process_left_half_written_goes_with_the_old_files(tmp_path: Path) -> None:
+    files, now = JournalFiles(tmp_path), datetime.now(UTC)
+    (await files.begin("default", "w")).close()
+    old, new = (tmp_path / "default" / name for name in (".w.new", ".w-2.journal.new"))
+    for path, age in ((old, 8), (new, 1)):
+        path.write_bytes(b"half")
+        os.utime(path, times=(now.timestamp(), (now - timedelta(days=age)).timestamp()))
+    await files.prune("default", before=now - timedelta(days=7))
+    assert [path.name for path in (tmp_path / "default").iterdir()] == [new.name]

@@ -155,6 +155,8 @@ def test_what_repeats_is_reported_once_a_second_and_counted() -> None:
     assert limited.admit("a") is None
     now[0] += 0.2
     assert [limited.admit("a"), limited.admit("a"), limited.admit("b")] == [3, None, 0]
+    assert [limited.admit(kind) for kind in range(999)] == 999 * [0]
+    assert limited.admit("a") == 0, "it remembers a thousand kinds at most"
 
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)

@@ -180,6 +180,10 @@ class JournalFiles(LocalJournal):
         return list(newest.values())
 
     def _prune(self, queue: str, before: datetime) -> None:
+        for left in self.folder.glob(f"{queue}/.*.new"):  # by a process that was killed while it wrote the file
+            with _looking_at(left):
+                if left.stat().st_mtime < before.timestamp():
+                    left.unlink()
         ended: list[tuple[datetime, Path, int]] = []
         total = 0
         for path in self._paths(queue):
