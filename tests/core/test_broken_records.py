@@ -100,6 +100,7 @@ async def test_a_person_ends_a_call_that_cannot_be_read_and_the_queue_goes_on(
     is_unsent = state in {JobState.QUEUED, JobState.LEASED}
     assert document["state"] == ("cancelled" if is_unsent else "accepted")
     assert "its record could not be read" in str(document["reason"])
+    assert (await queue.get(bad.id)).noted_at <= live_store.clock.now(), "else the clock of the store looks set back"
     assert (await unreadable_calls(live_store, "default")).count == 0
     with anyio.fail_after(30):
         await worker_for(live_store, voice := ScriptedVoice(), options=options).drain()
