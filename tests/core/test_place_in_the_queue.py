@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import number
-from tests.support.stores import EVERY
+from tests.support.stores import EVERY, clocked
 from tests.support.voices import ScriptedVoice, created, not_sent, turned_away
-from voiceflow_worker import Job, open_store
+from voiceflow_worker import Job
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sending.journal import NUMBER_BUSY, Journal, Requeue
 from voiceflow_worker.core.settling.settle import PostAnswer
@@ -26,12 +25,7 @@ SECOND = timedelta(seconds=1)
 BUSY = "its number is busy with another call"
 
 
-@pytest.fixture(params=["memory"])
-async def store(
-    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: ManualClock
-) -> AsyncIterator[Store]:
-    async with open_store(fresh_url(request.param), clock=clock) as opened:
-        yield opened
+store = clocked("memory")
 
 
 on_every_store = pytest.mark.parametrize("store", EVERY, indirect=True)

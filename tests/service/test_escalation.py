@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import passing
-from tests.support.stores import EVERY
+from tests.support.stores import EVERY, clocked
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.core import audit
@@ -47,12 +47,7 @@ def escalation(*numbers: str, **more: Any) -> Escalation:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["memory"])
-async def store(
-    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: ManualClock
-) -> AsyncIterator[Store]:
-    async with open_store(fresh_url(request.param), clock=clock) as opened:
-        yield opened
+store = clocked("memory")
 
 
 LATER = [name if name == "memory" else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]

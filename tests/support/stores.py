@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
+
+import pytest
+
+from voiceflow_worker import Store, open_store
+from voiceflow_worker.core.ports.store import Clock
 
 BACKENDS = ("memory", "sqlite")
 """Those without a server."""
@@ -27,3 +34,16 @@ def url_for(backend: str, folder: Path) -> str:
 def new_name() -> str:
     """A name that no other store has: a prefix in Redis, a schema in PostgreSQL, a file."""
     return f"t{uuid4().hex[:12]}"
+
+
+def clocked(backend: str) -> Any:
+    """A fixture: an empty store of this backend, or of those that a test names, with the clock of the test."""
+
+    @pytest.fixture(params=[backend])
+    async def store(
+        request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: Clock
+    ) -> AsyncIterator[Store]:
+        async with open_store(fresh_url(request.param), clock=clock) as opened:
+            yield opened
+
+    return store

@@ -86,7 +86,8 @@ class CallOptions(TypedDict, total=False):
 class CallRequest:
     """One call to be enqueued: `CallRequest(flow, unique_key="order-42", batch_id="march")`.
 
-    What was said of it is in the mapping `options`; `dataclasses.replace` makes a copy with other options.
+    What was said of it is in the mapping `options`: `CallRequest(other, **request.options)` asks the same of another
+    flow.
     """
 
     flow: CallFlow
