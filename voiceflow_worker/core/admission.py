@@ -94,12 +94,10 @@ class CallRequest:
     options: CallOptions
 
     def __init__(self, flow: CallFlow, **options: Unpack[CallOptions]) -> None:
-        given: dict[str, Any] = {**options}
-        given = given.pop("options", {}) | given  # `replace` gives those of the original
-        if unknown := sorted(given.keys() - CallOptions.__annotations__.keys()):
+        if unknown := sorted(options.keys() - CallOptions.__annotations__.keys()):
             raise TypeError(f"a call has no option {unknown[0]!r}")
         object.__setattr__(self, "flow", flow)
-        object.__setattr__(self, "options", given)
+        object.__setattr__(self, "options", options)
 
 
 _JUDGED_LATER = frozenset({"priority", "not_before", "valid_until", "valid_for"})
