@@ -20,7 +20,6 @@ from voiceflow_worker.core.imports import (
     discard_imports,
     drop_imports,
     end_imports,
-    end_imports_among,
     staged_imports,
 )
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
@@ -463,26 +462,20 @@ class CallQueue:
         """
         return await staged_imports(self.store, self.name, batch_id)
 
-    async def release_staged(
-        self, batch_id: Key, *, imports: Sequence[StagedImport] | None = None, among: Container[str] | None = None
-    ) -> int:
+    async def release_staged(self, batch_id: Key, *, imports: Sequence[StagedImport] | None = None) -> int:
         """Let staged calls of a batch be sent, although their import has not ended; returns their number.
 
-        With `imports`, as `staged` returned them, the calls of these alone. With `among`, an import stays as it is if
-        it has another staged call than these, by their ids. Raises InvalidInputError if an import has ended or changed
-        meanwhile, and StoreError.
+        With `imports`, as `staged` returned them, the calls of these alone. Raises InvalidInputError if an import has
+        ended or changed meanwhile, and StoreError.
         """
         found = await self.staged(batch_id) if imports is None else imports
         async with self._audited("release", batch=batch_id) as store:
-            if among is not None:
-                released = await end_imports_among(store.store, self.name, batch_id, ids=among)
-            elif await end_imports(store.store, self.name, [each.gate for each in found]):
-                released = sum(each.calls for each in found)
-            else:
+            if not await end_imports(store.store, self.name, [each.gate for each in found]):
                 raise InvalidInputError(
                     f"nothing was released: an import of batch {batch_id} has ended or changed meanwhile; check it "
                     "again"
                 )
+            released = sum(each.calls for each in found)
             store.result = f"{count_of(released, 'staged call')} of batch {batch_id} may ring"
         return released
 

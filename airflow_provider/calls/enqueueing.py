@@ -16,8 +16,9 @@ from airflow_provider.calls.made_calls import (
     OnClear,
     TaskOrders,
     cancel_calls,
+    cancel_unsent,
+    discard_interrupted,
     resume_redials,
-    unsent_ids,
 )
 from airflow_provider.calls.task_state import batches_of
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, telephone_of, types
@@ -184,7 +185,7 @@ async def enqueue_campaign(
     if campaign.rows is None or campaign.rows:
         await record.put({batch_id: ""})
         # A try with another batch waits for the end of this one: what waits in the others is made again in it.
-        await cancel_calls(queue, await unsent_ids(queue, batches - {batch_id}, identity), reason=MOVED)
+        await cancel_unsent(queue, batches - {batch_id}, identity, reason=MOVED)
     orders = TaskOrders(identity, again=again, batch_id=batch_id)
     data = {**(campaign.options.data or {}), **identity.data()}
     options = replace(campaign.options, orders=orders, data=data)
@@ -195,7 +196,8 @@ async def enqueue_campaign(
     if late is not None and (new := report.valid + len(orders.elsewhere)):
         raise LateTaskError(late, calls=new)
     enqueued = 0 if report.dry_run else report.enqueued
-    if orders.elsewhere and await cancel_calls(queue, sorted(orders.elsewhere), reason=MOVED):
+    taken_back = await cancel_calls(queue, sorted(orders.elsewhere), reason=MOVED)
+    if taken_back + await discard_interrupted(queue, batch_id, identity):
         report = await campaign.start(queue, by=by)  # in the batch for whose end this instance waits
         _refuse(report, skip_bad=campaign.skip_bad)
         report = replace(report, duplicates=report.duplicates - enqueued)
@@ -203,10 +205,6 @@ async def enqueue_campaign(
     if orders.differing:
         log.warning("%s rows were changed after their calls were enqueued; these calls stand", len(orders.differing))
     await resume_redials(queue, orders.stopped.values())
-    for each in {*batches, batch_id}:
-        # A try that was killed while it stored its calls has left them staged. They may go on now.
-        if await queue.staged(each):
-            await queue.release_staged(each, among=set(await unsent_ids(queue, [each], identity)))
     counts = {"enqueued": enqueued, "duplicates": report.duplicates, "rejected": report.rejected}
     log.info(
         "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; bad rows left out: %s",

@@ -19,7 +19,8 @@ from voiceflow_worker.types import Actor
 # Stored with cancelled calls, and compared by later tries.
 STOPPED_BY_AIRFLOW = "Airflow stopped its task"
 MOVED = "its Airflow task makes it again in another batch"
-_OURS = frozenset({STOPPED_BY_AIRFLOW, MOVED})
+INTERRUPTED = "its Airflow task was killed while it stored its calls, and lists other rows now"
+_OURS = frozenset({STOPPED_BY_AIRFLOW, MOVED, INTERRUPTED})
 RESUMED = "its Airflow task goes on with the redial that it had cancelled"
 UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
 
@@ -184,18 +185,32 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
     return len(await acting_on(queue, await queue.get(job_ids[0])).cancel_many(job_ids, reason=reason))
 
 
-async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> int:
-    """Cancel the unsent calls of a stopped task instance in these batches, which stay open for the next try."""
-    return await cancel_calls(queue, await unsent_ids(queue, batch_ids, identity), reason=STOPPED_BY_AIRFLOW)
+async def discard_interrupted(queue: CallQueue, batch_id: str, identity: TaskIdentity) -> int:
+    """Cancel the calls that a killed try of this instance has left staged, and return their number.
+
+    The try after it lets them ring if it lists all of their rows. So this one lists other rows.
+    """
+    if not (staged := await queue.staged(batch_id)):
+        return 0
+    own = {job.worker_id for job in await _unsent(queue, [batch_id], identity)}
+    imports = [each for each in staged if each.gate.start in own]
+    return await queue.discard_staged(batch_id, imports=imports, reason=INTERRUPTED)
 
 
-async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> list[str]:
-    """Return the ids of a task instance's unsent calls in these batches.
+async def cancel_unsent(
+    queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity, *, reason: str = STOPPED_BY_AIRFLOW
+) -> int:
+    """Cancel the unsent calls of a task instance in these batches, which stay open for the next try."""
+    return await cancel_calls(queue, [job.id for job in await _unsent(queue, batch_ids, identity)], reason=reason)
+
+
+async def _unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> list[Job]:
+    """Return a task instance's unsent calls in these batches.
 
     All calls in the batch that is named after the task instance belong to this instance.
     """
     return [
-        job.id
+        job
         for batch_id in batch_ids
         async for job in calls_of_batch(queue, batch_id, UNSENT)
         if batch_id == identity.batch_id() or identity.owns(job.data)

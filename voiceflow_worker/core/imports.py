@@ -9,7 +9,7 @@ import is continued, or by an order that names them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,25 +94,6 @@ async def end_imports(store: Store, queue: str, starts: Collection[Gate]) -> boo
     write = ending(starts, queue=queue, store=store)
     (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     return answer.result is Result.DONE
-
-
-async def end_imports_among(store: Store, queue: str, batch_id: str, *, ids: Container[str]) -> int:
-    """End the imports of a batch whose staged calls all have one of these ids; returns the number of their calls.
-
-    One without staged calls may be storing its first. Raises StoreError.
-    """
-    released = 0
-    for start in await starts_of(store, queue, batch_id=batch_id):
-        staged = 0
-        async with aclosing(calls_of_start(store, start)) as pages:
-            async for page in pages:
-                if any(job.id not in ids for job in page):
-                    break
-                staged += len(page)
-            else:
-                if staged and await end_imports(store, queue, [start]):
-                    released += staged
-    return released
 
 
 async def staged_imports(store: Store, queue: str, batch_id: str) -> list[StagedImport]:
