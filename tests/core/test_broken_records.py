@@ -77,8 +77,11 @@ async def test_a_call_that_cannot_be_read_is_counted_and_stops_no_drain(live_sto
         await queue.get(bad.id)
 
 
-@pytest.mark.parametrize("state", [each for each in JobState if not each.is_final])
-@pytest.mark.parametrize("live_store", DURABLE, indirect=True)
+@pytest.mark.parametrize(
+    ("live_store", "state"),
+    combinations(DURABLE, [each for each in JobState if not each.is_final]),
+    indirect=["live_store"],
+)
 async def test_a_person_ends_a_call_that_cannot_be_read_and_the_queue_goes_on(
     live_store: Store, state: JobState
 ) -> None:
@@ -93,7 +96,7 @@ async def test_a_person_ends_a_call_that_cannot_be_read_and_the_queue_goes_on(
     options = {"max_active": 1}
     if is_open:
         voice = ScriptedVoice()
-        with anyio.move_on_after(1):
+        with anyio.move_on_after(0.3):
             await worker_for(live_store, voice, options=options).run()
         assert voice.placed == []
     (document,) = (await act.do()).documents

@@ -19,6 +19,7 @@ import pytest
 
 from tests.contract.samples import ManualClock, commit
 from tests.support.engine import Engine
+from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
@@ -262,8 +263,7 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
         assert await slow.state(await slow.queue.get(job_id)) == ("accepted" if settled else "in_doubt")
 
 
-@pytest.mark.parametrize("unknown", [0, 1, 3])
-@pytest.mark.parametrize("cut_after", range(1, 9))
+@pytest.mark.parametrize(("cut_after", "unknown"), combinations(range(1, 9), [0, 1, 3]))
 async def test_a_worker_that_is_killed_while_it_restores_leaves_the_rest_to_the_next(
     lab: Lab, cut_after: int, unknown: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,18 +14,21 @@ from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue, JobState
 from voiceflow_worker.backends.local_journal import JournalFiles
+from voiceflow_worker.core import sweep
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.retention import EVERY, Retention
 from voiceflow_worker.core.settling.reconcile import TIMEOUT
-from voiceflow_worker.core.sweep import PAGE, Sweeper
+from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.lifecycle import OLD_DOUBT
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy()
+CALLS = 13
+"""More than two pages of a sweep, where a page has five."""
 
 
 async def states(store: Store, queue: str) -> Mapping[str, int]:
@@ -73,21 +76,22 @@ async def test_an_overdue_summary_is_waited_for_as_a_worker_of_the_queue_would(
 
 
 async def test_a_doubt_that_nobody_resolves_ends_as_placed_with_its_reason_and_is_deleted_later(
-    any_store: Store, voice: ScriptedVoice, clock: ManualClock
+    any_store: Store, voice: ScriptedVoice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sweep, "PAGE", 5)
     engine = Engine(any_store, voice, policy=POLICY)
-    voice.answers = [unknown()] * (PAGE + 3)
-    for place in range(PAGE + 3):
+    voice.answers = [unknown()] * CALLS
+    for place in range(CALLS):
         await engine.enqueue(f"+65876{place:05}", unique_key=f"key-{place}")
     while await engine.send(limit=100):
         await engine.queue.resume()  # doubts in a row hold it
-    assert await states(any_store, "default") == {"in_doubt": PAGE + 3}
+    assert await states(any_store, "default") == {"in_doubt": CALLS}
     clock.jump(POLICY.retention - timedelta(hours=1))
     await retained(any_store)
-    assert await states(any_store, "default") == {"in_doubt": PAGE + 3}
+    assert await states(any_store, "default") == {"in_doubt": CALLS}
     clock.jump(timedelta(hours=2))
     await retained(any_store)
-    assert await states(any_store, "default") == {"accepted": PAGE + 3}
+    assert await states(any_store, "default") == {"accepted": CALLS}
     (one,) = await engine.queue.find(limit=1)
     assert (one.reason or "").startswith(OLD_DOUBT)
     assert [event.state for event in await any_store.events("default")][-1] is JobState.ACCEPTED

@@ -42,22 +42,22 @@ async def is_held(queue: CallQueue) -> bool:
 
 @either_loop
 async def test_a_drain_places_every_call_once(store: Store) -> None:
-    queue, voice = await enqueued(store, 300), ScriptedVoice()
+    queue, voice = await enqueued(store, 120), ScriptedVoice()
     result = await worker_for(store, voice).drain()
     assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
-    assert len(voice.placed) == 300
-    assert await states(queue) == {"accepted": 300}
+    assert len(voice.placed) == 120
+    assert await states(queue) == {"accepted": 120}
     assert not result.stopped_by_hold
 
 
 async def test_two_workers_on_one_store_share_the_calls(store: Store) -> None:
-    queue, voices = await enqueued(store, 200), [ScriptedVoice(), ScriptedVoice()]
+    queue, voices = await enqueued(store, 100), [ScriptedVoice(), ScriptedVoice()]
     async with anyio.create_task_group() as group:
         for voice in voices:
             group.start_soon(worker_for(store, voice, concurrency=10).drain)
     placed = [each for voice in voices for each in voice.client_request_ids]
-    assert len(placed) == len(set(placed)) == 200
-    assert await states(queue) == {"accepted": 200}
+    assert len(placed) == len(set(placed)) == 100
+    assert await states(queue) == {"accepted": 100}
 
 
 async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store) -> None:

@@ -112,6 +112,7 @@ def test_each_alert_is_seen_to_fire() -> None:
     assert firing == {rule["alert"] for rule in rules()}
 
 
+@pytest.mark.slow
 def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
     promtool = tool("promtool", "prometheus")
     done(promtool, "check", "config", "prometheus.yml")
