@@ -13,7 +13,7 @@ import pytest
 from voiceflow_worker import actions
 from voiceflow_worker.console import sessions
 from voiceflow_worker.errors import KeyConflict, SuppressedNumber, VoiceflowError
-from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.finding import Finding
 
 _GIVEN: dict[str, object] = {
     "after": timedelta(seconds=5), "code": -1009, "columns": ["mobile"], "findings": [Finding(message="is empty")],
@@ -40,7 +40,7 @@ def _made(kind: type[VoiceflowError]) -> VoiceflowError:
     given = () if wanted or says_it_all else ("it failed",)
     error = kind(*given, **{name: _GIVEN.get(name, f"its {name}") for name in wanted})
     error.add_note("a note")
-    return error.remedied(Remedy.NAME_BATCH)
+    return error
 
 
 @pytest.mark.parametrize("kind", KINDS)

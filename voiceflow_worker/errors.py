@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 class VoiceflowError(Exception):
     """The root of all errors of this library."""
 
-    remedies: tuple[Remedy, ...] = ()
-    """The actions that solve the problem. The message has their words; an interface may add its own commands."""
-
-    def remedied(self, *remedies: Remedy) -> Self:
-        """This error, with the actions that its message names."""
-        self.remedies = remedies
-        return self
-
     def __reduce__(self) -> tuple[object, ...]:
         """What a copy is made of, in this process or another: the message and the attributes, without a constructor."""
         return _made_again, (type(self), self.args), self.__dict__
@@ -128,8 +120,6 @@ class SuppressedNumber:
 
 class SuppressedNumberError(InvalidInputError):
     """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` lists the calls concerned."""
-
-    remedies: tuple[Remedy, ...] = (Remedy.UNSUPPRESS,)
 
     def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
         self.suppressed: tuple[SuppressedNumber, ...] = tuple(suppressed)

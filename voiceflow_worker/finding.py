@@ -4,51 +4,73 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Remedy(StrEnum):
     """An action that solves a problem, worded for any user interface.
 
-    Messages, reasons of holds and tables of codes contain the words. An error or a finding also carries the remedy
-    itself, so that a user interface can add the name of its own command or setting.
+    Messages, reasons of holds and tables of codes contain the words, by which the command line finds what is `typed`.
     """
 
-    ALLOW_PLAIN_HTTP = "allow plain HTTP if you trust the network"
-    CALL_ENDED = "call the people whose calls were cancelled, have expired or failed"
-    CALL_AGAIN = "allow calling these people again"
-    CHECK_API_KEY = "check the API key"
-    CHECK_BASE_URL = "check the base URL"
-    CHECK_SUB_ACCOUNT = "check the sub-account id"
-    DECIDE_STAGED = "let the staged calls ring, or discard them"
-    FORCE_REDIAL = "force the redial to call again"
-    GIVE_SOURCE = "give a source for all rows"
-    GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu"
-    GIVE_TEXT = "give a template or a text"
-    GIVE_VALIDITY = "give a later end of validity"
-    GIVE_VOICE = "give a voice for all rows"
-    MAKE_BACKUP = "make a backup of it"
-    NAME_BATCH = "name the batch"
-    NAME_COLUMN = "name the column of the numbers to call"
-    NAME_COLUMNS = "name the column of numbers, or each of them"
+    typed: str
+    """The option, the setting or the command, for people at a command line."""
+
+    def __new__(cls, words: str, typed: str) -> Self:
+        """The remedy with these words, which are its value."""
+        remedy = str.__new__(cls, words)
+        remedy._value_, remedy.typed = words, typed
+        return remedy
+
+    ALLOW_PLAIN_HTTP = "allow plain HTTP if you trust the network", "VOICEFLOW_ALLOW_PLAIN_HTTP=yes"
+    CALL_ENDED = (
+        "call the people whose calls were cancelled, have expired or failed",
+        "--again cancelled,expired,failed",
+    )
+    CALL_AGAIN = "allow calling these people again", "--again; another store: --store URL, or VOICEFLOW_STORE"
+    CHECK_API_KEY = "check the API key", "VOICEFLOW_API_KEY"
+    CHECK_BASE_URL = "check the base URL", "VOICEFLOW_BASE_URL"
+    CHECK_SUB_ACCOUNT = "check the sub-account id", "VOICEFLOW_SUB_ACCOUNT"
+    DECIDE_STAGED = (
+        "let the staged calls ring, or discard them",
+        "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
+    )
+    FORCE_REDIAL = "force the redial to call again", "--force"
+    GIVE_SOURCE = "give a source for all rows", "--source"
+    GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu", "--template FLOW.json"
+    GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT"
+    GIVE_VALIDITY = "give a later end of validity", "--valid-for"
+    GIVE_VOICE = "give a voice for all rows", "--voice-profile"
+    MAKE_BACKUP = "make a backup of it", "`voiceflow backup FILE`"
+    NAME_BATCH = "name the batch", "--batch"
+    NAME_COLUMN = "name the column of the numbers to call", "--number-column NAME"
+    NAME_COLUMNS = "name the column of numbers, or each of them", "--column NAME, once for each"
     NAME_COUNTRY = (
-        "give the country of national numbers, or international for digits that begin with their country code"
+        "give the country of national numbers, or international for digits that begin with their country code",
+        "--country SG, or --country international",
     )
     NAME_COUNTRIES = (
-        "give the country of national numbers, or the column of the countries if rows differ, or international for "
-        "digits that begin with their country code"
+        (
+            "give the country of national numbers, or the column of the countries if rows differ, or international for "
+            "digits that begin with their country code"
+        ),
+        "--country SG, --country-column NAME, or --country international",
     )
-    NAME_DATE_ORDER = "give the order of day, month and year in the file's dates"
-    NAME_OUTCOMES = "name the outcomes after which to redial, or allow no redial"
-    NAME_LANGUAGES = "name the column of the languages"
-    NAME_SHEET = "name the sheet to read"
-    NAME_TIME_ZONE = "give the calls a time zone"
-    NAME_WINDOW_ZONE = "give the person a time zone, or the window one"
-    OTHER_BATCH = "use another batch id"
-    RESTORE = "restore a backup"
-    SET_STATE_DIR = "set the state directory"
-    SKIP_NUMBERS = "skip such numbers, and call the person's others"
-    SHORTEN_RETENTION = "shorten the retention of ended calls"
-    UNSUPPRESS = "remove the number from the suppression list to call it"
+    NAME_DATE_ORDER = "give the order of day, month and year in the file's dates", "--date-order dmy"
+    NAME_OUTCOMES = (
+        "name the outcomes after which to redial, or allow no redial",
+        "--redial-on busy,no_answer, or --redial-max 0",
+    )
+    NAME_LANGUAGES = "name the column of the languages", "--language-column NAME"
+    NAME_SHEET = "name the sheet to read", "--sheet NAME"
+    NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone"
+    NAME_WINDOW_ZONE = "give the person a time zone, or the window one", "a column time_zone, or --window-time-zone"
+    OTHER_BATCH = "use another batch id", "--batch"
+    RESTORE = "restore a backup", "`voiceflow restore FILE`"
+    SET_STATE_DIR = "set the state directory", "VOICEFLOW_STATE_DIR"
+    SKIP_NUMBERS = "skip such numbers, and call the person's others", "--bad-numbers skip"
+    SHORTEN_RETENTION = "shorten the retention of ended calls", "VOICEFLOW_RETENTION"
+    UNSUPPRESS = "remove the number from the suppression list to call it", "`voiceflow suppress remove NUMBER`"
 
     @property
     def sentence(self) -> str:
@@ -70,8 +92,7 @@ class Finding:
     """One problem of a call flow or a row, with its place and a remedy.
 
     `path` is the JSON path in the 8x8 body (`$.callflow[1].params.text`). `code` is the status code with which 8x8
-    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file. `remedy` is the
-    action that the message names, if a user interface can add its own command for it.
+    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file.
     """
 
     message: str
@@ -81,7 +102,6 @@ class Finding:
     file: str | None = None
     row: int | None = None
     column: str | None = None
-    remedy: Remedy | None = None
 
     @property
     def is_error(self) -> bool:
@@ -121,8 +141,7 @@ class Level(StrEnum):
 class Diagnosis:
     """The result of a check of what calls depend on: a message, and a remedy. `check` is the name of the check.
 
-    `waits_for` names the other check that must be ok before this one can be made. `remedies` are for each interface to
-    say in its own words.
+    `waits_for` names the other check that must be ok before this one can be made.
     """
 
     level: Level
@@ -130,7 +149,6 @@ class Diagnosis:
     remedy: str | None = None
     waits_for: str | None = None
     check: str = ""
-    remedies: tuple[Remedy, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """The diagnosis for scripts."""
@@ -147,6 +165,6 @@ def warning(message: str, *, remedy: str | None = None) -> Diagnosis:
     return Diagnosis(Level.WARNING, message, remedy)
 
 
-def failure(message: str, *, remedy: str | None = None, remedies: tuple[Remedy, ...] = ()) -> Diagnosis:
+def failure(message: str, *, remedy: str | None = None) -> Diagnosis:
     """A diagnosis of level failure."""
-    return Diagnosis(Level.FAILURE, message, remedy, remedies=remedies)
+    return Diagnosis(Level.FAILURE, message, remedy)

@@ -52,7 +52,7 @@ async def test_the_corrected_file_after_a_cancel_says_how_many_and_calls_them_by
     (found,) = report.findings
     assert found.message.startswith("3 rows have a call that has ended, and nobody is called for them: 3 cancelled")
     assert f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else" in found.message
-    assert (found.remedy, found.is_error, report.calls_nobody) == (Remedy.CALL_ENDED, False, False)
+    assert (Remedy.CALL_ENDED in found.message, found.is_error, report.calls_nobody) == (True, False, False)
     assert (await campaign(**corrected, again="expired").start(queue)).enqueued == 0
     preview = await campaign(**corrected, again="cancelled").preview(queue)
     assert (preview.valid, preview.duplicates, preview.ended) == (3, 1, {})
@@ -74,9 +74,7 @@ async def test_rows_with_keys_of_their_own_are_called_in_another_batch_with_anot
     assert (same.enqueued, same.duplicates, same.ended, same.calls_nobody) == (0, 4, {JobState.CANCELLED: 4}, True)
     other = await campaign(keys=True, batch="april", say="Good day").start(queue)
     assert (other.refused, other.rejected) == (True, 4)
-    assert all(
-        found.remedy is Remedy.CALL_ENDED and "is cancelled: call the" in found.message for found in other.findings
-    )
+    assert all(f"is cancelled: {Remedy.CALL_ENDED}" in found.message for found in other.findings)
     report = await campaign(keys=True, batch="april", say="Good day", again=["cancelled"]).start(queue)
     assert (report.enqueued, report.findings) == (4, ())
     for job in await all_of(queue):

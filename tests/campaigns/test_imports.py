@@ -131,7 +131,7 @@ async def test_a_hold_and_a_resume_do_not_ring_the_calls_of_an_import_that_was_c
     corrected = campaign(tmp_path, say="Good day")
     refused = await corrected.start(queue)
     (found,) = refused.findings
-    assert (refused.refused, refused.again, found.remedy) == (True, 4, Remedy.DECIDE_STAGED)
+    assert (refused.refused, refused.again, Remedy.DECIDE_STAGED.sentence in found.message) == (True, 4, True)
     report = await replace(corrected, again=True).start(queue)
     assert (report.enqueued, "interrupted after 4 calls" in report.findings[0].message) == (5, True)
     await queue.hold()

@@ -328,7 +328,7 @@ async def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     (found,) = report.findings
     assert (found.file, found.row, found.is_error) == (str(path), None, True)
     assert found.message.startswith("has no column destination; rename 'phone' to destination")
-    assert found.remedy is Remedy.NAME_COLUMN
+    assert Remedy.NAME_COLUMN in found.message
 
 
 async def test_a_column_that_is_missing_is_told_beside_the_columns_as_the_file_has_them(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import voiceflow_worker
 from tests.cli.running import Program
 from tests.cli.stored import empty
+from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.cli.program import program
+from voiceflow_worker.finding import Remedy
 
 GROUPS = {"account", "calls", "config"}
 PACKAGE = Path(voiceflow_worker.__file__).parent
@@ -50,3 +52,13 @@ def test_a_command_that_a_message_names_exists_with_its_options() -> None:
             groups = app.default_command is None  # it is named as such
             known = set() if groups else {name for each in app.assemble_argument_collection() for name in each.names}
             assert set(OPTION.findall(command)) <= known | {"--help"}, command
+
+
+def test_each_remedy_is_known_by_its_words_wherever_they_stand_in_a_message() -> None:
+    for remedy in Remedy:
+        for words in (remedy, remedy.sentence):
+            assert with_remedies(f"it is wrong. {words}, please") == f"it is wrong. {words}, please ({remedy.typed})"
+    both = f"{Remedy.GIVE_VOICE}; or {Remedy.GIVE_SOURCE}"
+    assert with_remedies(both) == f"{both} (--voice-profile; --source)"
+    assert with_remedies("correct the row") == "correct the row"
+    assert with_remedies("check the API key (VOICEFLOW_API_KEY)") == "check the API key (VOICEFLOW_API_KEY)"

@@ -150,7 +150,7 @@ def test_a_refusal_of_national_digits_speaks_of_the_named_country_first(country:
 def test_digits_without_a_plus_or_a_country_are_refused(text: str) -> None:
     with pytest.raises(PhoneNumberError, match=r"does not say its country.*write it with \+") as caught:
         read_number(text)
-    assert caught.value.remedies == (Remedy.NAME_COUNTRY,)
+    assert Remedy.NAME_COUNTRY in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["+6512345678", "+1 310 555 0123 12", "+999 123 4567"])

@@ -115,7 +115,7 @@ class JournalFiles(LocalJournal):
                 f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}). "
                 f"Without it, nobody would notice that the store was restored to an older state. "
                 f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
-            ).remedied(Remedy.SET_STATE_DIR) from error
+            ) from error
         self._begun.add(file)
         return file
 
@@ -357,7 +357,7 @@ class JournalFile(LocalJournalFile):
             raise JournalFileError(
                 f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
                 f"no calls are sent: free space on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
-            ).remedied(Remedy.SET_STATE_DIR) from error
+            ) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -152,7 +152,8 @@ def newer(what: str, error: Exception) -> UnreadableRecordError:
     """The error for an entry of the store that this version cannot read. `what` names the entry."""
     return UnreadableRecordError(
         f"{what} cannot be read by this version of voiceflow-worker ({error}): a newer version wrote it, or it is "
-        "damaged. Nothing was changed. Upgrade this installation; if no newer version uses the store, restore a backup."
+        "damaged. Nothing was changed. Upgrade this installation; if no newer version uses the store, restore it from "
+        "a backup."
     )
 
 

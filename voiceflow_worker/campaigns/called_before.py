@@ -74,9 +74,9 @@ class RepeatedCalls:
 
     def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
         """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
-        remedy = Remedy.DECIDE_STAGED if self.staged else Remedy.CALL_AGAIN
         remedies = (
-            f"Nobody was called for it. {remedy.sentence}: discard them if these rows replace them, then start again"
+            f"Nobody was called for it. {Remedy.DECIDE_STAGED.sentence}: discard them if these rows replace them, then "
+            "start again"
             if self.staged
             else f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
             if self.age is None
@@ -89,7 +89,6 @@ class RepeatedCalls:
             column=column,
             severity=severity,
             message=f"{self}. {remedies}",
-            remedy=remedy,
         )
 
 

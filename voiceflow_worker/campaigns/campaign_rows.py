@@ -121,7 +121,7 @@ class CampaignRows:
             raise InvalidInputError(
                 f"a request body calls one number, so columns of several numbers ({options.number_column}) need a text "
                 f"to speak: {Remedy.GIVE_TEXT}"
-            ).remedied(Remedy.GIVE_TEXT)
+            )
         self._unseen: dict[str, str] = {} if self._is_table else {row_name(each): each for each in named[1:]}
         self._names = _own_names(self.source.header)
         self._named = [each for each in (options.country_column, options.language_column) if each is not None]
@@ -232,12 +232,8 @@ class CampaignRows:
                 )
                 yield self._warning(message)
 
-    def _warning(
-        self, message: str, *, row: int | None = None, column: str | None = None, remedy: Remedy | None = None
-    ) -> Finding:
-        return Finding(
-            file=self.file, row=row, column=column, severity=Severity.WARNING, message=message, remedy=remedy
-        )
+    def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
+        return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
     def _told(self, what: str, row: int, column: str | None, message: str) -> None:
         """Note what is told once of all rows that are like this one."""
@@ -436,12 +432,10 @@ class CampaignRows:
         if not self.source.kind.is_table:
             return template.findings if template is not None else ()
         if template is None:
-            raise CampaignFileError(
-                f"{self.file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}"
-            ).remedied(Remedy.GIVE_TEXT)
+            raise CampaignFileError(f"{self.file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}")
         if self.has_numbers_only:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
-            return (self._warning(message, row=self.source.header_row, remedy=Remedy.GIVE_TEXT),)
+            return (self._warning(message, row=self.source.header_row),)
         variables = self._csv.variables | ({"language"} if self._language else set[str]())
         needed = header_findings(template, self._options, variables, self._maker.menu_texts)
         if needed:
@@ -449,9 +443,7 @@ class CampaignRows:
             columns = ", ".join(filter(None, self.source.header or self.source.columns))
             found[-1] = replace(found[-1], message=f"{found[-1].message}; columns found: {columns}")
             lines = "; ".join(f"{each.column} {each.message}" for each in found)
-            raise CampaignFileError(f"{self.file}: {lines}", found).remedied(
-                *(each.remedy for each in found if each.remedy is not None)
-            )
+            raise CampaignFileError(f"{self.file}: {lines}", found)
         told = map(self._told_of, filter(None, self.source.columns))
         return (*template.findings, *self._misread_names(), *filter(None, told), *self._no_language(variables))
 
@@ -464,7 +456,7 @@ class CampaignRows:
             f"the menu {texts.name} speaks {', '.join(texts.languages)}, and no column says which: everybody hears it "
             f"in its first language. If people speak others, {Remedy.NAME_LANGUAGES}"
         )
-        yield self._warning(message, row=self.source.header_row, remedy=Remedy.NAME_LANGUAGES)
+        yield self._warning(message, row=self.source.header_row)
 
     def _told_of(self, name: str, row: int | None = None) -> Finding | None:
         """What is to be said of a column by its name, whatever its cells hold."""
@@ -587,14 +579,12 @@ def batch_of(file: InputFile | None, purpose: Purpose = Purpose.ENQUEUE) -> str:
     if stem is None and purpose is Purpose.CHECK:
         return "-"
     if stem is None:
-        raise CampaignFileError(f"{file} has no name to use as a batch id; {Remedy.NAME_BATCH}").remedied(
-            Remedy.NAME_BATCH
-        )
+        raise CampaignFileError(f"{file} has no name to use as a batch id; {Remedy.NAME_BATCH}")
     if len(stem) > MAX_ID_CHARACTERS:
         raise CampaignFileError(
             f"{file}: its name has {len(stem)} characters, but a batch id has at most {MAX_ID_CHARACTERS}; "
             f"{Remedy.NAME_BATCH}"
-        ).remedied(Remedy.NAME_BATCH)
+        )
     return stem
 
 
@@ -660,5 +650,4 @@ def _finding(name: str, present: Collection[str]) -> Finding:
         column=name,
         code=-1009,
         message=f"is needed by the call flow, but there is no such column; {remedy}",
-        remedy=option,
     )

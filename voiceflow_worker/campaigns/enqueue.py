@@ -130,8 +130,7 @@ class _RowCounts(EnqueueReport):
         """Report a file that cannot be read as findings."""
         # The file has a field of its own in the finding, so its name is left out of the message.
         message = str(error).removeprefix(self.file or "").lstrip(" :,")
-        remedy = next(iter(error.remedies), None)
-        self.found.add(error.findings or (Finding(file=self.file, message=message, remedy=remedy),))
+        self.found.add(error.findings or (Finding(file=self.file, message=message),))
 
     def add_classified(self, classified: ClassifiedRows, rejects: RejectsFile | None) -> None:
         """Count rows that were read, and write the bad ones to `rejects`."""

@@ -38,7 +38,7 @@ class LeftOver:
             f"stay staged, and nobody is called for them, because these rows lack {self.others} of them: "
             f"{Remedy.DECIDE_STAGED}"
         )
-        return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.DECIDE_STAGED)
+        return Finding(file=file, severity=Severity.WARNING, message=message)
 
 
 class Import:

@@ -166,10 +166,9 @@ class RowEnqueuer:
         if self.options.orders is not None:
             return self._with(row, Finding(message=self.options.orders.other))
         other = f"{key!r} is the key of call {owner_id}, which is a different call"
-        remedy = Remedy.CALL_ENDED if state in ENDED_UNSENT else None
-        ended = f", and is {state}: {remedy}; or" if state is not None and remedy is not None else ";"
+        ended = f", and is {state}: {Remedy.CALL_ENDED}; or" if state in ENDED_UNSENT else ";"
         message = f"{other}{ended} give this call a key of its own, or none"
-        return self._with(row, Finding(column="unique_key", message=message, remedy=remedy))
+        return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
         placed = (replace(found, file=self.file, row=row.raw.number) for found in findings)

@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import columns_text
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
@@ -111,18 +111,18 @@ _LONGEST_NAMED: Final = 100
 """The most characters of an unknown name that a message repeats."""
 
 
-def refused(problems: Iterable[tuple[str, str]], *remedies: Remedy) -> InvalidInputError:
+def refused(problems: Iterable[tuple[str, str]]) -> InvalidInputError:
     """The error for problems: pairs of the name of a field, or nothing, and why it is refused."""
     told = list(problems)
     said = "; ".join(why if not name or f"{name} " in why else f"{name}: {why}" for name, why in told)
     found = [Finding(column=name or None, message=why) for name, why in told]
-    return InvalidInputError(said).remedied(*remedies).found(*found)
+    return InvalidInputError(said).found(*found)
 
 
-def refuse(problems: Iterable[tuple[str, str]], *remedies: Remedy) -> None:
+def refuse(problems: Iterable[tuple[str, str]]) -> None:
     """Raise InvalidInputError if there are problems."""
     if told := list(problems):
-        raise refused(told, *remedies)
+        raise refused(told)
 
 
 @dataclass(slots=True)
@@ -142,7 +142,6 @@ class Reading:
     foreign: bool = False
     menus: Mapping[str, Menu] | None = None
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    remedies: list[Remedy] = field(default_factory=list[Remedy])
     _values: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def has(self, name: str) -> bool:
@@ -169,7 +168,6 @@ class Reading:
             raise
         except (ValueError, InvalidInputError) as error:
             self.problem(name, str(error))
-            self.remedies += error.remedies if isinstance(error, InvalidInputError) else ()
             return None
 
     def problem(self, name: str, why: str) -> None:
@@ -207,7 +205,7 @@ class Reading:
         for one, other in excluding:
             if self.has(one) and self.has(other):
                 self.problem(one, f"{self.shown(one)} and {self.shown(other)} exclude each other: give one of them")
-        refuse(self.problems, *self.remedies)
+        refuse(self.problems)
 
 
 def unknown(

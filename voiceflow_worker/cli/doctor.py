@@ -73,7 +73,7 @@ async def doctor(
     found: list[Diagnosis] = []
 
     def tell(line: Diagnosis) -> None:
-        line = replace(line, remedy=line.remedy and with_remedies(line.remedy, line.remedies))
+        line = replace(line, message=with_remedies(line.message), remedy=line.remedy and with_remedies(line.remedy))
         found.append(line)
         output.document(line.as_json())
 

@@ -167,10 +167,9 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, d
     """The report on a file that could not be read: counts of 0, and the findings."""
     from voiceflow_worker.campaigns.enqueue import EnqueueReport
 
-    remedy = next(iter(error.remedies), None)
     return EnqueueReport(
         batch_id=batch_id or InputFile(file).stem or "",
-        findings=tuple(typed(error.findings or (Finding(file=str(file), message=str(error), remedy=remedy),))),
+        findings=tuple(typed(error.findings or (Finding(file=str(file), message=str(error)),))),
         dry_run=dry_run,
         refused=True,
     )

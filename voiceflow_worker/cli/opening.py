@@ -499,8 +499,8 @@ def require_store(settings: Settings) -> None:
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
             f"{path} is empty. If there was a store in it before, "
-            "restore a backup (`voiceflow restore FILE`); otherwise `voiceflow doctor --make` creates a store in it"
-        ).remedied(Remedy.RESTORE)
+            f"{Remedy.RESTORE}; otherwise `voiceflow doctor --make` creates a store in it"
+        )
     if path.exists():
         return
     why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"
@@ -609,7 +609,7 @@ async def carried_out(
     try:
         done = await act.do(expected_version)
     except (JobError, ChangedSinceError) as error:
-        output.note(with_remedies(str(error), error.remedies))
+        output.note(with_remedies(str(error)))
         return ExitCode.UNDONE
     for note in done.notes:
         output.note(note)

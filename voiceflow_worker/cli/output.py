@@ -296,7 +296,7 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
     if found is None or not isinstance(error, VoiceflowError):
         return found
     code, message = found
-    return code, with_remedies(message, error.remedies)
+    return code, "\n".join(map(with_remedies, message.split("\n")))
 
 
 def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
@@ -306,8 +306,7 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             known = [each for each in found if each is not None]
             return max(known, key=lambda each: each[0]) if len(known) == len(found) else None
         case CampaignFileError():
-            untold = typed(found for found in error.findings if found.message not in str(error))
-            remaining = [f"  {found}" for found in untold]
+            remaining = [f"  {found}" for found in error.findings if found.message not in str(error)]
             return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
         case UnknownBackendError() | InvalidInputError():
             return ExitCode.BAD_INPUT, str(error)
@@ -331,44 +330,10 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return None
 
 
-_TYPED: Mapping[Remedy, str] = {
-    Remedy.ALLOW_PLAIN_HTTP: "VOICEFLOW_ALLOW_PLAIN_HTTP=yes",
-    Remedy.DECIDE_STAGED: "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
-    Remedy.CALL_ENDED: "--again cancelled,expired,failed",
-    Remedy.CALL_AGAIN: "--again; another store: --store URL, or VOICEFLOW_STORE",
-    Remedy.CHECK_API_KEY: "VOICEFLOW_API_KEY",
-    Remedy.CHECK_BASE_URL: "VOICEFLOW_BASE_URL",
-    Remedy.CHECK_SUB_ACCOUNT: "VOICEFLOW_SUB_ACCOUNT",
-    Remedy.FORCE_REDIAL: "--force",
-    Remedy.GIVE_SOURCE: "--source",
-    Remedy.GIVE_TEMPLATE: "--template FLOW.json",
-    Remedy.GIVE_TEXT: "--template FLOW.json, or --say TEXT",
-    Remedy.GIVE_VALIDITY: "--valid-for",
-    Remedy.GIVE_VOICE: "--voice-profile",
-    Remedy.MAKE_BACKUP: "`voiceflow backup FILE`",
-    Remedy.NAME_BATCH: "--batch",
-    Remedy.NAME_COLUMN: "--number-column NAME",
-    Remedy.NAME_COLUMNS: "--column NAME, once for each",
-    Remedy.NAME_COUNTRIES: "--country SG, --country-column NAME, or --country international",
-    Remedy.NAME_COUNTRY: "--country SG, or --country international",
-    Remedy.NAME_DATE_ORDER: "--date-order dmy",
-    Remedy.NAME_LANGUAGES: "--language-column NAME",
-    Remedy.NAME_OUTCOMES: "--redial-on busy,no_answer, or --redial-max 0",
-    Remedy.NAME_SHEET: "--sheet NAME",
-    Remedy.NAME_TIME_ZONE: "--time-zone, or a column time_zone",
-    Remedy.NAME_WINDOW_ZONE: "a column time_zone, or --window-time-zone",
-    Remedy.OTHER_BATCH: "--batch",
-    Remedy.RESTORE: "`voiceflow restore FILE`",
-    Remedy.SET_STATE_DIR: "VOICEFLOW_STATE_DIR",
-    Remedy.SKIP_NUMBERS: "--bad-numbers skip",
-    Remedy.SHORTEN_RETENTION: "VOICEFLOW_RETENTION",
-    Remedy.UNSUPPRESS: "`voiceflow suppress remove NUMBER`",
-}
-
-
-def with_remedies(message: str, remedies: Iterable[Remedy | None]) -> str:
-    """The message, followed by what to type for its remedies. The message itself stays as it is."""
-    what = "; ".join(_TYPED[each] for each in remedies if each is not None)
+def with_remedies(message: str) -> str:
+    """The message, followed by what to type for the remedies that it names. The message itself stays as it is."""
+    named = sorted((message.find(each[1:]), each.typed) for each in Remedy if each[1:] in message)
+    what = "; ".join(typed for _, typed in named if typed not in message)
     return f"{message} ({what})" if what else message
 
 
@@ -388,7 +353,7 @@ MOST_WARNINGS = 20
 
 def typed(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, each with what to type for its remedy in its message."""
-    return [replace(each, message=with_remedies(each.message, [each.remedy]), remedy=None) for each in findings]
+    return [replace(each, message=with_remedies(each.message)) for each in findings]
 
 
 def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | None = None) -> None:

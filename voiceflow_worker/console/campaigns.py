@@ -261,7 +261,7 @@ class CampaignPage:
             if done is not None and not done.refused:
                 _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
-                ended = [str(found.message) for found in done.findings if found.remedy is Remedy.CALL_ENDED]
+                ended = [str(found.message) for found in done.findings if Remedy.CALL_ENDED in found.message]
                 return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *ended]), page_of(where))
             if done is not None:
                 said, report = f"nothing was enqueued: {_why_refused(done)}", done

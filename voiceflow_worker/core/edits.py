@@ -93,7 +93,7 @@ class BatchEdit:
         # One that opens too late leaves the call to its validity, which ends it.
         problem = opening.problem
         if problem is not None and problem.code != VALIDITY_EXPIRED:
-            raise InvalidInputError(problem.message).remedied(*filter(None, (problem.remedy,)))
+            raise InvalidInputError(problem.message)
         return replace(
             new,
             due_at=opening.at,
@@ -359,7 +359,7 @@ def _require_possible(edit: BatchEdit, job: Job, *, at: datetime) -> None:
         edit.of(job, at=at)
     except InvalidInputError as error:
         which = f"nothing was changed: call {job.id} to {job.destination}"
-        raise InvalidInputError(f"{which}: {error}").remedied(*error.remedies) from error
+        raise InvalidInputError(f"{which}: {error}") from error
 
 
 async def _store(store: Store, changed: list[tuple[Job, Job]], *, now: datetime) -> list[tuple[Job, Job]]:

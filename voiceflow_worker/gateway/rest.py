@@ -58,8 +58,8 @@ class RestClient:
                 return {}
             if not (fields := answer.fields):
                 raise self._failed(
-                    answer, self.url().host, " with a body that is not the expected JSON", "check the base URL"
-                ).remedied(Remedy.CHECK_BASE_URL)
+                    answer, self.url().host, " with a body that is not the expected JSON", Remedy.CHECK_BASE_URL
+                )
             return fields
 
         return await self._with_retries(once)
@@ -149,22 +149,21 @@ class RestClient:
         checked = "the network and DNS of this machine" if proxy is None else f"the proxy {proxy}"
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
-            remedy="; ".join(filter(None, (f"check {checked}", advice, "check the base URL"))),
-        ).remedied(Remedy.CHECK_BASE_URL) from None
+            remedy="; ".join(filter(None, (f"check {checked}", advice, Remedy.CHECK_BASE_URL))),
+        ) from None
 
     def _failed(self, answer: HttpAnswer, host: str, said: str, remedy: str) -> RequestFailedError:
         message = self.wire.hide(f"{host} answered {answer.status}{said}")
         if answer.status == 401 and remedy:
             message = f"8x8 does not accept the API key: {message}"
-        remedies = _SETTINGS.get(answer.status, ()) if remedy else ()
-        return RequestFailedError(message, status=answer.status, remedy=remedy).remedied(*remedies)
+        return RequestFailedError(message, status=answer.status, remedy=remedy)
 
     def _remedy(self, request: httpx.Request, answer: HttpAnswer) -> str:
         if "authorization" not in request.headers:
             return "the link may have expired: try again"
         match answer.status:
             case 401:
-                return "check the API key"
+                return Remedy.CHECK_API_KEY
             case 403:
                 return (
                     "check that the API key belongs to the sub-account and has the permission for this request, and "
@@ -173,17 +172,14 @@ class RestClient:
             case 404:
                 return (
                     f"8x8 does not know the sub-account {self.wire.sub_account} at this address: "
-                    f"check the sub-account id, and check the base URL"
+                    f"{Remedy.CHECK_SUB_ACCOUNT}, and {Remedy.CHECK_BASE_URL}"
                 )
             case status if 300 <= status < 400:
                 there = self.wire.hide(quote(answer.headers.get("location", "")))
-                return f"the API has moved{f' to {there}' if there else ''}: check the base URL"
+                return f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
             case _:
                 return ""
 
-
-_SETTINGS = {401: (Remedy.CHECK_API_KEY,), 404: (Remedy.CHECK_SUB_ACCOUNT, Remedy.CHECK_BASE_URL)}
-"""The settings that an answer of this status casts doubt on."""
 
 _backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.3)
 

@@ -261,7 +261,7 @@ def certain_zone(numbers: Sequence[str]) -> str:
     if zone is None:
         raise InvalidInputError(
             f"{why}, so the local time for its calling window is not known: {Remedy.NAME_WINDOW_ZONE}"
-        ).remedied(Remedy.NAME_WINDOW_ZONE)
+        )
     return zone
 
 
@@ -286,7 +286,7 @@ def first_opening(
         try:
             time_zone = certain_zone(numbers)
         except InvalidInputError as error:
-            problem = Finding(column="time_zone", message=str(error), remedy=Remedy.NAME_WINDOW_ZONE)
+            problem = Finding(column="time_zone", message=str(error))
             return Opening(at=at, time_zone=None, problem=problem)
     name = window.time_zone or time_zone or ""
     zone = zone_named(name)
@@ -307,6 +307,6 @@ def first_opening(
             f"its calling window ({window}) opens in {name} at {in_words(opens)}, but its validity ends at "
             f"{in_words(valid_until)}; {Remedy.GIVE_VALIDITY}, or a wider window"
         )
-        expired = Finding(message=message, code=VALIDITY_EXPIRED, remedy=Remedy.GIVE_VALIDITY)
+        expired = Finding(message=message, code=VALIDITY_EXPIRED)
         return Opening(at=opens, time_zone=time_zone, problem=expired)
     return Opening(at=opens, time_zone=time_zone)

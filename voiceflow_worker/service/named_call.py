@@ -148,11 +148,9 @@ def read_call(
 
 def _renamed(found: Finding, named: Callable[[str], str] = str) -> Finding:
     """A finding about a row, as one about the fields of a call."""
-    if found.remedy is Remedy.NAME_COUNTRIES:  # a call has no columns
-        message = found.message.replace(Remedy.NAME_COUNTRIES, Remedy.NAME_COUNTRY)
-        found = replace(found, message=message, remedy=Remedy.NAME_COUNTRY)
+    message = found.message.replace(Remedy.NAME_COUNTRIES, Remedy.NAME_COUNTRY)  # a call has no columns
     name = found.column
     if name is not None and name.startswith(_FURTHER):
         name = _FURTHER.rstrip("_")
     column = None if name is None else named(_NAMES.get(name, name))
-    return replace(found, file=None, row=None, column=column)
+    return replace(found, file=None, row=None, column=column, message=message)

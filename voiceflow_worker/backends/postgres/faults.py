@@ -93,7 +93,7 @@ _KINDS_BY_STATE = (
         "`voiceflow doctor --make`",
         StoreCorruptError,
     ),
-    _Kind("XX00[12]|58030", "has damaged data, or a failing disk; restore a backup of the server", StoreCorruptError),
+    _Kind("XX00[12]|58030", "has damaged data, or a failing disk; restore the server from a backup", StoreCorruptError),
     _Kind("28...", "refuses this role; check the user and the password in the store URL", _for_good),
 )
 """By SQLSTATE, which servers give after the login. These codes are the same in each language."""

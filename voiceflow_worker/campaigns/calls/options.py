@@ -197,4 +197,4 @@ def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding
     told = f"{rows} have a call that has ended, and nobody is called for them: {', '.join(counts)}"
     what = f"{whole}{Remedy.CALL_ENDED}"
     message = f"{told}. {what[0].upper()}{what[1:]}"
-    return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.CALL_ENDED)
+    return Finding(file=file, severity=Severity.WARNING, message=message)

@@ -184,7 +184,7 @@ def _settle_validity(
         if own is not None and own <= now:
             severity = Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR
             expired = f"the validity period expired at {in_words(own)}; {Remedy.GIVE_VALIDITY}"
-            yield found(severity=severity, message=expired, remedy=Remedy.GIVE_VALIDITY)
+            yield found(severity=severity, message=expired)
             return
     begin, end = schedule.not_before, schedule.valid_until
     if begin and end and begin >= end:
@@ -396,9 +396,7 @@ class _Work:
                 reported_paths.add(problem.path)
                 message = self._lacking(problem.message, is_source=problem.column == "source" and problem.is_missing)
                 if message and not self.is_reported(problem.column):
-                    self._error(
-                        message, column=problem.column, path=problem.path, code=-1009, remedy=_zone_remedy(message)
-                    )
+                    self._error(message, column=problem.column, path=problem.path, code=-1009)
         reported_paths |= {found.path for found in self.findings if found.path is not None}
         complete(
             body,
@@ -415,7 +413,7 @@ class _Work:
                 message = found.message if option is None else f"{found.message}, or {option}"
                 is_source = option is not None and found.path == f"{FIRST_CALL}.source"
                 if message := self._lacking(message, is_source=is_source):
-                    self.findings.append(replace(found, column=column, message=message, remedy=option))
+                    self.findings.append(replace(found, column=column, message=message))
         return body
 
     def numbers(self) -> tuple[str | None, list[str]]:
@@ -449,34 +447,34 @@ class _Work:
             if passes_over:
                 message = f"{found.message}. This number is skipped, and the person's others are called"
                 self.findings[place] = replace(found, severity=Severity.WARNING, message=message)
-            elif found.remedy is None:
-                remedy = Remedy.SKIP_NUMBERS
-                self.findings[place] = replace(found, message=f"{found.message}; or {remedy}", remedy=remedy)
+            elif Remedy.NAME_COUNTRIES not in found.message:
+                self.findings[place] = replace(found, message=f"{found.message}; or {Remedy.SKIP_NUMBERS}")
 
     def _number(self, name: str, written: str) -> str | None:
         text = self._written(written) or ""
         try:
             number = read_number(text, self.country)
         except PhoneNumberError as error:
-            remedy = next(iter(error.remedies), None)
-            if remedy is Remedy.NAME_COUNTRY and self.is_reported(self.options.country_column):
-                return None  # the cell of the country is the one that is wrong
-            message, remedy = self._without_country(str(error), remedy)
-            self._error(message, column=name, code=error.code, remedy=remedy)
+            message = str(error)
+            if Remedy.NAME_COUNTRY in message:
+                if self.is_reported(self.options.country_column):
+                    return None  # the cell of the country is the one that is wrong
+                message = self._without_country(message)
+            self._error(message, column=name, code=error.code)
             return None
         self.findings += [
             Finding(column=name, severity=Severity.WARNING, message=message) for message in number.messages
         ]
         return number.e164
 
-    def _without_country(self, message: str, remedy: Remedy | None) -> tuple[str, Remedy | None]:
+    def _without_country(self, message: str) -> str:
         """What to do about a number that does not say its country: a column may say it."""
-        if remedy is not Remedy.NAME_COUNTRY or self.options.template is None:
-            return message, remedy
+        if self.options.template is None:
+            return message
         if (column := self.options.country_column) is None:
-            return message.replace(remedy, Remedy.NAME_COUNTRIES), Remedy.NAME_COUNTRIES
+            return message.replace(Remedy.NAME_COUNTRY, Remedy.NAME_COUNTRIES)
         first = message.partition(":")[0]
-        return f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone", None
+        return f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone"
 
     def zone_of(self, numbers: Sequence[str | None]) -> PersonZone:
         """The zone in which a person with these numbers hears times: that of the row, of the numbers, of the options.
@@ -509,7 +507,7 @@ class _Work:
         try:
             sources = read_sources(text, self.options.country)
         except InvalidInputError as error:
-            self._error(str(error), column="source", code=-1009, remedy=next(iter(error.remedies), None))
+            self._error(str(error), column="source", code=-1009)
             return None
         if sources.only is not None:
             return sources.only
@@ -577,7 +575,7 @@ class _Work:
         for column, message, lacks in texts.problems(data):
             told = self._lacking(message, is_source=lacks and column == "source")
             if told and not self.is_reported(column):
-                self._error(told, column=column, code=-1009, remedy=_zone_remedy(told))
+                self._error(told, column=column, code=-1009)
 
     def refuse_nested(self, spoken: Collection[str]) -> None:
         """Add an error for each array or object among the values that are `spoken`."""
@@ -611,7 +609,6 @@ class _Work:
                     column=name,
                     severity=Severity.WARNING,
                     message=f"{message}, and {Remedy.NAME_DATE_ORDER}" if asks else message,
-                    remedy=Remedy.NAME_DATE_ORDER if asks else None,
                 )
             )
 
@@ -664,22 +661,10 @@ class _Work:
             value = self.values.variables.get(found.column or "")
             if found.is_error and self.options.date_order is None and begins_with_ordered_date(str(value or "")):
                 message = f"{found.message}; or {Remedy.NAME_DATE_ORDER}"
-                self.findings[place] = replace(found, message=message, remedy=Remedy.NAME_DATE_ORDER)
+                self.findings[place] = replace(found, message=message)
 
-    def _error(
-        self,
-        message: str,
-        *,
-        column: str | None,
-        path: str | None = None,
-        code: int | None = None,
-        remedy: Remedy | None = None,
-    ) -> None:
-        self.findings.append(Finding(message=message, column=column, path=path, code=code, remedy=remedy))
-
-
-def _zone_remedy(message: str) -> Remedy | None:
-    return Remedy.NAME_TIME_ZONE if Remedy.NAME_TIME_ZONE in message else None
+    def _error(self, message: str, *, column: str | None, path: str | None = None, code: int | None = None) -> None:
+        self.findings.append(Finding(message=message, column=column, path=path, code=code))
 
 
 def _heard(body: Mapping[str, object]) -> list[str]:

@@ -67,7 +67,7 @@ class CsvRows(RowSource):
                 raise CampaignFileError(f"{file} {problem}")
         except CampaignFileError as error:
             if hint := self._title_hint(numbers):
-                raise CampaignFileError(f"{error}{hint}", error.findings).remedied(*error.remedies) from None
+                raise CampaignFileError(f"{error}{hint}", error.findings) from None
             raise
 
     def _read_header(self, numbers: str) -> tuple[str, ...]:

@@ -170,9 +170,7 @@ class ExcelRows(RowSource):
         filled = [sheet for sheet in book.sheets if sheet.is_visible and next(book.rows(sheet), None) is not None]
         if len(filled) > 1:
             names = ", ".join(sheet.name for sheet in filled)
-            raise CampaignFileError(
-                f"{self._file} has several sheets with rows: {names}; {Remedy.NAME_SHEET}"
-            ).remedied(Remedy.NAME_SHEET)
+            raise CampaignFileError(f"{self._file} has several sheets with rows: {names}; {Remedy.NAME_SHEET}")
         if not filled:
             raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")
         return filled[0]

@@ -181,7 +181,7 @@ def read_number_file(
     if country is not None:
         country_code(country)
     is_list = not columns and country_column is None and _is_list(path)
-    taken = _Taken(str(path), country, hint=None if is_list else Remedy.NAME_COUNTRIES)
+    taken = _Taken(str(path), country, is_list=is_list)
     if is_list:
         for line in read_lines(InputFile(path)):
             if text := line.text.strip():
@@ -211,12 +211,12 @@ def _is_list(path: Path) -> bool:
 
 
 class _Taken:
-    """What was taken from the cells of a file so far. `hint` says how to name the country where rows may differ."""
+    """What was taken so far from the cells of a table, whose rows may differ in their country, or from a list."""
 
-    def __init__(self, file: str, country: str | None, *, hint: Remedy | None) -> None:
+    def __init__(self, file: str, country: str | None, *, is_list: bool) -> None:
         self._file = file
         self._country = country
-        self._hint = hint
+        self._is_list = is_list
         self.lines: set[int] = set()
         self.numbers: dict[str, int] = {}
         self.findings: list[Finding] = []
@@ -238,10 +238,9 @@ class _Taken:
         except InvalidInputError as error:
             self._save(row, line)
             code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
-            remedy, message = next(iter(error.remedies), None), str(error)
-            if remedy is Remedy.NAME_COUNTRY and self._hint is not None:
-                message, remedy = message.replace(remedy, self._hint), self._hint
-            self.findings.append(Finding(file=self._file, row=row, message=message, code=code, remedy=remedy))
+            asked = Remedy.NAME_COUNTRY if self._is_list else Remedy.NAME_COUNTRIES
+            message = str(error).replace(Remedy.NAME_COUNTRY, asked)
+            self.findings.append(Finding(file=self._file, row=row, message=message, code=code))
             return
         if country is not None and country == self._country and len(found) == 1:
             self.spellings.add(row, text, found[0].e164, country)
@@ -315,16 +314,14 @@ def _judge_header(path: Path, names: Sequence[str], wanted: Sequence[str], more:
     places = _places(names, wanted)
     if not places:
         problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
-        raise CampaignFileError(f"{path} {problem}").remedied(Remedy.NAME_COLUMNS)
+        raise CampaignFileError(f"{path} {problem}")
     if len(places) > 1 and not wanted:
         raise _several(str(path), names, places)
 
 
 def _several(place: str, names: Sequence[str], places: Sequence[int]) -> CampaignFileError:
     shown = ", ".join(names[each] for each in sorted(places))
-    return CampaignFileError(
-        f"{place}: several columns look like telephone numbers ({shown}); {Remedy.NAME_COLUMNS}"
-    ).remedied(Remedy.NAME_COLUMNS)
+    return CampaignFileError(f"{place}: several columns look like telephone numbers ({shown}); {Remedy.NAME_COLUMNS}")
 
 
 def _places(names: Sequence[str], wanted: Sequence[str]) -> list[int]:

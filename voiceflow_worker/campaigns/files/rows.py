@@ -139,7 +139,7 @@ def read_columns(
         rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
         remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
         message = f"{place} has no column destination; {remedy}; columns found: {shown}{hint}"
-        raise CampaignFileError(message, columns=present).remedied(Remedy.NAME_COLUMN)
+        raise CampaignFileError(message, columns=present)
     if wrong := next(filter(None, map(error_in, present)), None):
         raise CampaignFileError(f"{place}: the header {wrong}")
     refuse_numbers_in(present, place=place)

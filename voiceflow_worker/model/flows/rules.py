@@ -15,7 +15,6 @@ from typing import cast
 
 from voiceflow_worker.errors import CallFlowError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import (
     MAX_CALLS,
     MAX_DIGITS,
@@ -253,8 +252,7 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
 
 def uncertain_number(path: str, error: PhoneNumberError, *, is_destination: bool) -> Finding:
     """The finding about a number at this path that could not be read for certain."""
-    found = _no_number(path, error.code, str(error), is_destination=is_destination)
-    return replace(found, remedy=next(iter(error.remedies), None))
+    return _no_number(path, error.code, str(error), is_destination=is_destination)
 
 
 def _no_number(path: str, code: int, reason: str, *, is_destination: bool) -> Finding:

@@ -315,7 +315,7 @@ def redial(
             remedy=f"{newest}; look at the call first",
         )
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
-        raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}").remedied(Remedy.FORCE_REDIAL)
+        raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}")
     due_at = at if not_before is None else max(at, not_before)
     if job.is_expired(at=due_at):
         passes = "has passed" if job.is_expired(at=at) else "ends before that"

@@ -384,9 +384,7 @@ def _readings(shape: _Shape, home: Country | str | None, text: str) -> Iterator[
     digits = shape.digits
     rests = behind_any_exit(digits)
     if not rests and home is None:
-        raise PhoneNumberError(f"{_shown(text)} does not say its country: {Remedy.NAME_COUNTRY}; or {_WRITE}").remedied(
-            Remedy.NAME_COUNTRY
-        )
+        raise PhoneNumberError(f"{_shown(text)} does not say its country: {Remedy.NAME_COUNTRY}; or {_WRITE}")
     for start in [len(digits) - len(rest) for rest in rests] or [0]:
         yield from _foreign(shape, start, dialled=None)
 

@@ -60,9 +60,9 @@ async def carried_out(
         remedy = f"correct `{error.cause}` first"
         found = Diagnosis(Level.WARNING, f"skipped: {error}", remedy, waits_for=error.cause)
     except RequestFailedError as error:
-        found = failure(error.message, remedy=error.remedy or "try again later", remedies=error.remedies)
+        found = failure(error.message, remedy=error.remedy or "try again later")
     except VoiceflowError as error:
-        found = failure(str(error), remedy="see the message", remedies=error.remedies)
+        found = failure(str(error), remedy="see the message")
     except Exception as error:  # noqa: BLE001 - a traceback here would end the other checks too
         found = failure(
             f"this check itself failed: {type(error).__name__}: {error}", remedy="report this line as a bug"
@@ -188,7 +188,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
                 found = warning(str(error), remedy=remedy)
             except (StoreError, SettingsError) as error:
                 remedy = "do what the message says, and check VOICEFLOW_STORE"
-                found = failure(str(error), remedy=remedy, remedies=error.remedies)
+                found = failure(str(error), remedy=remedy)
             opening.deadline = math.inf
             yield store, found
         return

@@ -170,9 +170,9 @@ async def records(context: CheckContext) -> Diagnosis:
         return failure(
             f"{found.in_words()}, and nothing happens to them: {found.example}",
             remedy="if a newer version of voiceflow-worker uses this store, upgrade this installation. Otherwise they "
-            "are damaged: keep a copy of the store, restore a backup (`voiceflow restore` for SQLite), or look for "
-            "them in the log of 8x8 and enqueue those that were not called under another unique key; `voiceflow calls "
-            "cancel ID` ends one of them",
+            "are damaged: keep a copy of the store, restore it from a backup (`voiceflow restore` for SQLite), or look "
+            "for them in the log of 8x8 and enqueue those that were not called under another unique key; `voiceflow "
+            "calls cancel ID` ends one of them",
         )
     broken = [
         job.id
