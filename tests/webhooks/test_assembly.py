@@ -99,6 +99,7 @@ async def test_every_receiver_hears_the_key_of_an_escalation_and_has_the_api_and
             httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client,
         ):
             assert "<form" in (await client.get("/ui")).text  # where people sign in
+            assert "<form" in (await client.get("/", follow_redirects=True)).text
             assert "voiceflow_escalations" in (await client.get("/metrics")).text
             assert (await client.get("/v1/queues/default")).status_code == 401
             client.headers["Authorization"] = f"Bearer {API_SECRET}"
@@ -116,6 +117,14 @@ async def test_every_receiver_hears_the_key_of_an_escalation_and_has_the_api_and
                     pass
             assert now == "acknowledged"
         assert [entry.destination for entry in sandbox.ledger if entry.rang] == [ANA]
+
+
+async def test_a_receiver_without_pages_says_what_it_is(memory: Store) -> None:
+    receiver = Receiver(load_settings(), memory, registry=CollectorRegistry())
+    async with receiver.running(), serving(receiver.app) as address, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{address.url}/")
+    assert answer.status_code == 200
+    assert "VOICEFLOW_UI_SECRET" in answer.text
 
 
 async def test_a_mount_whose_lifespan_runs_again_serves_the_receiver_of_that_run(memory: Store) -> None:

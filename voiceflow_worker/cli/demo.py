@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.resources import as_file, files
 from pathlib import Path
 from shutil import which
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
 KEPT_IN = "sqlite:///demo.db"
 RATE = 10
+VALID_FOR = timedelta(hours=2)  # as in the README, so that both call the same rows
 SPEED = 20
 """The speed of the calls: 20 times that of real calls, so that ringing for 45 s takes about 2 s."""
 
@@ -135,7 +137,9 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
     from voiceflow_worker.campaigns.enqueue import enqueue_file
 
     with example_file(CAMPAIGN) as campaign, example_file(FLOW) as flow:
-        options = CampaignOptions(template=FlowTemplate.load(flow), source=SOURCE, voice_profile=VOICE)
+        options = CampaignOptions(
+            template=FlowTemplate.load(flow), source=SOURCE, voice_profile=VOICE, valid_for=VALID_FOR
+        )
         now = calls.store.clock.now()
         report = await enqueue_file(calls, campaign, options, now=now, skip_bad=True)
     output.note(

@@ -14,7 +14,7 @@ from anyio import to_thread
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper
@@ -28,6 +28,7 @@ from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import retained
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.notify.webhook import notifier_of, notifying
@@ -136,6 +137,7 @@ class Receiver:
             first=nullcontext if self.http_api is None else self.http_api.context.events.handling,
         )
         routes = [
+            Route("/", self._show_what_this_is, methods=["GET"]),
             *events.routes,
             Route("/healthz", self._show_health, methods=["GET"]),
             Route("/readyz", self._show_readiness, methods=["GET"]),
@@ -147,6 +149,14 @@ class Receiver:
                 routes += [Route(path, endpoint), Route(f"{path}/{{rest:path}}", endpoint)]
         self.app: Starlette = Starlette(routes=routes)
         """The app, without a lifespan: `running` takes its place, and a server runs that of the outermost app only."""
+
+    async def _show_what_this_is(self, _request: Request) -> Response:
+        if self._pages is not None:
+            return Response(status_code=303, headers={"Location": "ui"})  # relative: a proxy may serve it below a path
+        return PlainTextResponse(
+            f"This is voiceflow-worker. It receives the events of calls on {PATH}; its web console is closed until "
+            "VOICEFLOW_UI_SECRET is set.\n"
+        )
 
     async def _show_health(self, _request: Request) -> Response:
         return JSONResponse(health({**failing_here(), **self._refused.told()}))
