@@ -180,6 +180,7 @@ class EverydayCosts(CostContract):
         grown = {name: (small[name], cost) for name, cost in large.items() if cost > 1.5 * small[name]}
         assert not grown, f"what is read grows with the calls that wait: {grown}"
 
+    @pytest.mark.slow
     async def test_a_write_takes_no_longer_in_a_long_bulk_write(self, store: Store) -> None:
         """By the clock: what a store's program compares within one statement or script is counted nowhere."""
         quickest = dict.fromkeys((100, MOST_TOGETHER), float("inf"))

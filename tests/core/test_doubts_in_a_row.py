@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
+from tests.support.everyday import combinations
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
 from tests.support.stores import EVERY, clocked
@@ -58,9 +59,9 @@ class Stormy(ScriptedVoice):
         return Verdict(kind=VerdictKind.UNKNOWN, message="HTTP 502 without JSON", http_status=502)
 
 
-@pytest.mark.parametrize("begins", [timedelta(), timedelta(seconds=7)])
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize(
+    ("silent", "workers", "begins"), combinations([False, True], [1, 3], [timedelta(), timedelta(seconds=7)])
+)
 async def test_300_calls_through_a_storm_of_30_seconds(
     store: Store, clock: ManualClock, silent: bool, workers: int, begins: timedelta
 ) -> None:

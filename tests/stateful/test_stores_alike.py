@@ -468,7 +468,7 @@ def portal() -> Iterator[BlockingPortal]:
         yield opened
 
 
-FEW = 2
+FEW = 1
 """A look, each day; what is hard to find, the many examples find."""
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
     ("setting", "bad", "good"),
     [
         ("appendonly", "no", "yes"),
-        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+        pytest.param("maxmemory-policy", "allkeys-lru", "noeviction", marks=pytest.mark.slow),
     ],
 )
 async def test_a_setting_that_changes_under_a_worker_drops_no_verdict(
