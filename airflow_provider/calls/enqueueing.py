@@ -171,8 +171,8 @@ async def enqueue_campaign(
 
     A row is identified by its own key, or else by its phone number and its place among the rows with this number. What
     a first try has stored stands: a later try adds the calls of rows that have none, and changes nothing else. Returns
-    counts of rows, for the result of the task: `duplicates` repeat another row or have a call already; `rejected` are
-    bad.
+    counts of rows, for the result of the task: `duplicates` repeat another row or have a call already; `left_out` are
+    those that a column leaves out; `rejected` are bad.
 
     Unless the campaign may skip bad rows, one bad row prevents all new calls, and CampaignFileError is raised with the
     bad rows; if it may, only if no row can be called. Raises InvalidInputError if new calls would repeat earlier ones
@@ -205,9 +205,10 @@ async def enqueue_campaign(
     if orders.differing:
         log.warning("%s rows were changed after their calls were enqueued; these calls stand", len(orders.differing))
     await resume_redials(queue, orders.stopped.values())
-    counts = {"enqueued": enqueued, "duplicates": report.duplicates, "rejected": report.rejected}
+    counts = {"enqueued": enqueued, "duplicates": report.duplicates, "left_out": report.left_out}
+    counts["rejected"] = report.rejected
     log.info(
-        "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; bad rows left out: %s",
+        "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; left out by a column: %s; bad: %s",
         batch_id,
         *counts.values(),
     )
@@ -219,7 +220,7 @@ def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
     errors = [found for found in report.findings if found.is_error]
     for found in report.findings:
         log.log(logging.ERROR if found.is_error else logging.WARNING, "%s", _sentence(found))
-    if report.rejected and (report.refused or report.rejected == report.rows):
+    if report.rejected and (report.refused or report.rejected + report.left_out == report.rows):
         lines = "; ".join(_sentence(found) for found in errors[:MOST_NAMED])
         more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
         raise CampaignFileError(

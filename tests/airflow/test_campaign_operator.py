@@ -44,7 +44,7 @@ def test_the_result_is_the_report_of_the_command_line_and_holds_no_number_and_no
     report = campaign(rows=rows(1, 2, 3), batch="same").execute(context("first"))
     arguments = ("report", "--batch", "same", "--json", "--store", on.store)
     run = subprocess.run([sys.executable, "-m", "voiceflow_worker", *arguments], capture_output=True, check=True)
-    assert report == {**json.loads(run.stdout), "rows": {"enqueued": 3, "duplicates": 0, "rejected": 0}}
+    assert report == {**json.loads(run.stdout), "rows": {"enqueued": 3, "duplicates": 0, "left_out": 0, "rejected": 0}}
     assert (report["total"], report["states"]["completed"], report["answer_rate"]) == (3, 3, 1.0)
     assert (report["by_country"][0]["country"], report["attempts"]) == ("SG", {"1": 3})
     assert sum(hour["answered"] for hour in report["by_hour"]) == 3

@@ -80,7 +80,7 @@ def test_what_a_first_try_has_stored_stands_unless_it_was_stopped(
     if is_stopped:
         task.on_kill()
     report = campaign([row(stays, "Ann"), row(new)]).execute(here)
-    assert report["rows"] == {"enqueued": 1 + is_stopped, "duplicates": 1 - is_stopped, "rejected": 0}
+    assert report["rows"] == {"enqueued": 1 + is_stopped, "duplicates": 1 - is_stopped, "left_out": 0, "rejected": 0}
     assert rings(on, goes, stays, new) == [not is_stopped, 1, 1]
     assert states(on, goes) == ["cancelled" if is_stopped else "completed"]
     (call,) = [call for call in jobs_to(on, stays) if call.state is JobState.COMPLETED]

@@ -150,7 +150,7 @@ def test_people_of_a_query_are_read_in_chunks_and_each_is_called_once(
     assert "Hello Ana 7, 7." in job.body
     database("DELETE FROM people WHERE VISITS > 20", "INSERT INTO people VALUES ('81234567', 'Ben', 1)")
     again = query(sql, parameters=[1]).execute(here)
-    assert (again["rows"], again["total"]) == ({"enqueued": 1, "duplicates": 20, "rejected": 0}, 25)
+    assert (again["rows"], again["total"]) == ({"enqueued": 1, "duplicates": 20, "left_out": 0, "rejected": 0}, 25)
 
 
 @pytest.mark.parametrize(

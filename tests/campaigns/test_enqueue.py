@@ -63,6 +63,7 @@ async def test_every_row_of_a_good_file_becomes_a_job(queue: CallQueue, tmp_path
         "enqueued": 2,
         "duplicates": 0,
         "suppressed": 0,
+        "left_out": 0,
         "rejected": 0,
         "findings": [],
         "rows": 2,

@@ -134,8 +134,9 @@ def begun(
 
 
 def people_of(fields: Mapping[str, Any]) -> str:
-    """The people of a case, whose language stands in the column that it names."""
-    return PEOPLE.replace("language", fields.get("language_column", "language"))
+    """The people of a case, whose language stands in the column that it names, and one whom it leaves out."""
+    gone = "Dan;k.A.;;;;;;\n" if "leave_out" in fields else ""
+    return PEOPLE.replace("language", fields.get("language_column", "language")) + gone
 
 
 def of(job: Job) -> dict[str, Any]:
@@ -181,6 +182,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
             "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200", "menu": "ask", "format": "csv",
+            "leave_out": "Name=Dan",
         },
         {
             "sources": ["+6531234567", "+442071838750", "+6531234567"],

@@ -468,7 +468,7 @@ async def test_bad_rows_are_left_out_up_to_a_limit_and_beyond_it_the_run_is_held
         assert len(told.left_out) == bad
         assert not bad or "k.A." in told.message
         assert told.as_json().get("counts") == {
-            "rows": good + bad, "enqueued": good, "duplicates": 0, "suppressed": 0, "rejected": bad
+            "rows": good + bad, "enqueued": good, "duplicates": 0, "suppressed": 0, "left_out": 0, "rejected": bad
         }  # fmt: skip
     else:
         assert f"{bad} of {count_of(good + bad, 'row')} cannot be called" in told.message

@@ -51,6 +51,7 @@ class Enqueued(Told):
     enqueued: int
     duplicates: int
     suppressed: int = 0
+    left_out: int = 0
     rejected: int
     rows: int = 0
     valid: int = 0

@@ -34,15 +34,19 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     RowSource,
     is_own_word,
+    left_out_by,
     number_columns,
     row_name,
+    says_no_call,
 )
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
+from voiceflow_worker.ivr.template_text import meaning_of
 from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
@@ -124,7 +128,10 @@ class CampaignRows:
             )
         self._unseen: dict[str, str] = {} if self._is_table else {row_name(each): each for each in named[1:]}
         self._names = _own_names(self.source.header)
-        self._named = [each for each in (options.country_column, options.language_column) if each is not None]
+        self._leaves_out = left_out_by(options.leave_out) if options.leave_out is not None else ()
+        chosen = [each for each in (options.country_column, options.language_column) if each is not None]
+        self._named = list(dict.fromkeys([*chosen, *(column for column, _ in self._leaves_out)]))
+        self._may_say_no_call = not self._is_table or any(map(says_no_call, self.source.header))
         self._csv = CsvValues(self.source.columns, self._number_column if self._is_table else None)
         self._seen_names: set[str] = set()
         self._source_warnings: set[str] = set()
@@ -184,9 +191,10 @@ class CampaignRows:
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
+        read_one = self._unless_left_out if self._leaves_out else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             given = [self._values(raw) for raw in raws[first : first + _AT_ONCE]]
-            read = [self._maker.read(raw, values) for raw, values in given]
+            read = [read_one(raw, values) for raw, values in given]
             rows += [self._finished(row) for row in read]
         return rows
 
@@ -194,7 +202,7 @@ class CampaignRows:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         message = "no row has this column of further numbers; check its name"
         unseen = (self._warning(message, column=each) for each in self._unseen.values())
-        alike = (self._alike[what].finding(self.file) for what in ("misread", "glued", "repeat") if what in self._alike)
+        alike = (each.finding() for each in self._alike.values())
         return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
     @property
@@ -237,13 +245,47 @@ class CampaignRows:
 
     def _told(self, what: str, row: int, column: str | None, message: str) -> None:
         """Note what is told once of all rows that are like this one."""
-        self._alike.setdefault(what, _AlikeRows(row, column, message)).count += 1
+        if what not in self._alike:
+            self._alike[what] = _AlikeRows(self._warning(message, row=row, column=column))
+        self._alike[what].count += 1
+
+    def _unless_left_out(self, raw: RawRow, values: RowValues | None) -> ReadRow:
+        """The row, read. If one of its columns says not to call, what else may be wrong with it is not told."""
+        for column, wanted in self._leaves_out:
+            if values is None:
+                break
+            cell = values.variables.get(row_name(column))
+            said = "" if is_missing(cell) else str(cell)
+            asked, meant = meaning_of(wanted), meaning_of(cell if said else "")
+            are_letters = len(said) == len(wanted) == 1 and said.isalpha()
+            if said.casefold() == wanted.casefold() if are_letters else meant == asked:
+                message = f"holds {said[:40]!r}, so this row is left out: nobody is called for it"
+                return ReadRow(raw, findings=(self._warning(message, row=raw.number, column=column),), is_left_out=True)
+            if said and isinstance(asked, bool) and len(wanted) > 1 and meant not in {False, True}:
+                told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
+                if row_name(column) not in [row_name(each) for each, _, _ in values.problems]:
+                    values.problems.append((column, None, told))
+        return self._maker.read(raw, values)
+
+    def _note_no_call(self, raw: RawRow) -> None:
+        """Note a row with a call although one of its columns says by its name whom not to call."""
+        for name, cell in zip(self.source.header, raw.cells, strict=False) if self._is_table else raw.data.items():
+            is_named = not says_no_call(name) or row_name(name) in map(row_name, self._named)
+            if not is_named and not is_missing(cell) and meaning_of(cell):
+                message = (
+                    f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
+                    f"called, such as row {raw.number}, {str(cell)[:40]!r}; {Remedy.LEAVE_OUT}"
+                )
+                self._told(f"no call {name}", raw.number, name, message)
 
     def _finished(self, read: ReadRow) -> ReadRow:
         """The row with its findings as the file spells columns, compared with the rows before it."""
         raw = read.raw
-        if raw.problems and any(column is None for column, _ in raw.problems):  # its cells were not read
+        # The cells of the first were not read, and those of the second do not matter.
+        if read.is_left_out or any(column is None for column, _ in raw.problems):
             return read._replace(findings=self._as_in_file(raw, read.findings))
+        if read.call is not None and self._may_say_no_call:
+            self._note_no_call(raw)
         if self._ordered is not None:
             cells = dict(zip(self.source.header, raw.cells, strict=False)) if self._is_table else raw.data
             read = self._ordered.checked(read, cells, file=self.file)
@@ -387,17 +429,19 @@ class CampaignRows:
                 self._told("misread", raw.number, self._names.get(name, name) or None, problem)
 
     def _refuse_named(self) -> None:
-        """Raise CampaignFileError if a column of countries or languages cannot be the one that was named."""
+        """Raise CampaignFileError if a column that options name is not there."""
         place = str(self.file or "the rows")
         if self._named and not self._is_table and self._options.template is None:
-            raise CampaignFileError(
-                f"{place}: request bodies have no column {self._named[0]!r}; write + before numbers"
-            )
+            hint = "leave out the lines themselves" if self._leaves_out else "write + before numbers"
+            raise CampaignFileError(f"{place}: request bodies have no column {self._named[0]!r}; {hint}")
         if not self._is_table:
             return
         if lacking := [each for each in self._named if row_name(each) not in self._csv.variables]:
-            shown = ", ".join(filter(None, self.source.header or self.source.columns))
-            raise CampaignFileError(f"{place} has no column {lacking[0]!r}; columns found: {shown}")
+            present = list(filter(None, self.source.header or self.source.columns))
+            close = get_close_matches(lacking[0], present, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ";"
+            shown = ", ".join(present)
+            raise CampaignFileError(f"{place} has no column {lacking[0]!r}{hint} columns found: {shown}")
         if self._language is not None and "language" in self._csv.variables:
             raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
 
@@ -512,19 +556,17 @@ class CampaignRows:
 
 @dataclass(slots=True)
 class _AlikeRows:
-    """What is told of the first of several rows that are alike. In its `message`, {rows} stands for all of them."""
+    """What is told of the first of several rows that are alike. In its message, {rows} stands for all of them."""
 
-    row: int
-    column: str | None
-    message: str
+    first: Finding
     count: int = 0
 
-    def finding(self, file: str | None) -> Finding:
+    def finding(self) -> Finding:
         """The warning about these rows."""
-        message, others = self.message.replace("{rows}", count_of(self.count, "row")), self.count - 1
-        if others and message == self.message:
+        message, others = self.first.message.replace("{rows}", count_of(self.count, "row")), self.count - 1
+        if others and message == self.first.message:
             message += f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it."
-        return Finding(file=file, row=self.row, column=self.column, severity=Severity.WARNING, message=message)
+        return replace(self.first, message=message)
 
 
 def _own_names(names: Iterable[str]) -> Mapping[str, str]:

@@ -54,17 +54,18 @@ class EnqueueReport:
 
     `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
-    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs; if nothing was
-    stored, it counts rows that could have made them. `again` counts rows whose number already has another call in the
-    batch, or the same call in another batch. `ended` counts the duplicates whose calls have ended before they were
-    sent, by state: nobody is called for them, unless `again` names these states. `refused` is True if nothing was
-    enqueued because of bad rows or rows counted in `again`.
+    list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows` all rows. `valid` counts rows that
+    made new jobs; if nothing was stored, it counts rows that could have made them. `again` counts rows whose number
+    already has another call in the batch, or the same call in another batch. `ended` counts the duplicates whose calls
+    have ended before they were sent, by state: nobody is called for them, unless `again` names these states. `refused`
+    is True if nothing was enqueued because of bad rows or rows counted in `again`.
     """
 
     batch_id: str
     enqueued: int = 0
     duplicates: int = 0
     suppressed: int = 0
+    left_out: int = 0
     rejected: int = 0
     findings: tuple[Finding, ...] = ()
     rows: int = 0
@@ -124,7 +125,8 @@ class _RowCounts(EnqueueReport):
     def shown(self) -> str:
         """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
         ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
-        return ".".join(map(str, (self.rows, self.valid, self.duplicates, self.rejected, self.called_before, *ended)))
+        counts = (self.rows, self.valid, self.duplicates, self.left_out, self.rejected, self.called_before, *ended)
+        return ".".join(map(str, counts))
 
     def unreadable(self, error: CampaignFileError) -> None:
         """Report a file that cannot be read as findings."""
@@ -137,6 +139,7 @@ class _RowCounts(EnqueueReport):
         self.rows += sum(row.raw.counts for row in classified.rows)
         self.valid += len(classified.new)
         self.duplicates += len(classified.known)
+        self.left_out += sum(row.is_left_out for row in classified.rows)
         self.rejected += sum(row.raw.counts for row in classified.bad)
         self.ended = Counter(self.ended) + classified.ended
         for row in classified.rows:
@@ -165,7 +168,11 @@ class _RowCounts(EnqueueReport):
         counts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(EnqueueReport)}
         if self.maker is not None:
             counts["preview"] = self.maker.preview(
-                start=now, duplicates=self.duplicates, suppressed=self.suppressed, bad=self.rejected
+                start=now,
+                duplicates=self.duplicates,
+                suppressed=self.suppressed,
+                left_out=self.left_out,
+                bad=self.rejected,
             )
         counts |= {"findings": self.found.all(file=self.file), "refused": refused}
         return EnqueueReport(**counts)
@@ -394,7 +401,7 @@ class Enqueueing:
             counts.found.add(closing)
             if self.warn is not None and closing:
                 self.warn(closing)
-            refused = not may_leave_out(counts.rejected, rows=counts.rows, limit=self.skip_bad)
+            refused = not may_leave_out(counts.rejected, rows=counts.rows - counts.left_out, limit=self.skip_bad)
             if queue is not None and not (self.dry_run or refused or needs_lock):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))

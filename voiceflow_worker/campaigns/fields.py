@@ -48,6 +48,7 @@ WORDS: Final[Schema] = {"type": ["string", "array", "null"], "items": {"type": "
 """Words as one types them, or a list of them."""
 BY_NAME: Final[Schema] = {**WORDS, "type": ["string", "array", "object", "null"], "additionalProperties": WORDS}
 """The same, or an object from names to them, such as countries or outcomes."""
+LEFT_OUT: Final[Schema] = {**BY_NAME, "additionalProperties": True}
 
 
 def schema_of(of: Of, *, without: Iterable[str] = (), required: Iterable[str] = ()) -> dict[str, object]:
@@ -249,6 +250,12 @@ FIELDS: tuple[Field, ...] = (
         sets="country_column", label="Or the column of the countries", hint="If rows differ: its name.",
         offers="columns",
         help="The column with the country of each row's number, such as SG or Singapore, if they differ.",
+    ),
+    Field(
+        name="leave_out", read=_plain(values.leave_out), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
+        metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
+        help="Call nobody in rows where a column has this value, such as Do Not Call=TRUE, or one of several: "
+        "Status=Deceased,Status=Moved. TRUE, 1 and yes are one value, in any language.",
     ),
     Field(
         name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="dmy|mdy|ymd",

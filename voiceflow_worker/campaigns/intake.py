@@ -24,7 +24,10 @@ from voiceflow_worker.queue import CallQueue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifiedRows:
-    """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows."""
+    """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows.
+
+    Those that are left out are among `rows` alone.
+    """
 
     rows: Sequence[ReadRow]
     new: Sequence[ReadRow]
@@ -92,7 +95,7 @@ class RowEnqueuer:
                     ended[owner.state] += 1
             elif owner is not None:
                 row = self._conflicting(row, owner.id, owner.state)  # noqa: PLW2901 (the same row, with a finding)
-            elif not row.is_bad:
+            elif not (row.is_bad or row.is_left_out):
                 new.append(row)
             classified.append(row)
         bad = [row for row in classified if row.is_bad]

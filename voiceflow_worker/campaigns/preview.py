@@ -222,6 +222,7 @@ class Preview:
     """The further numbers of all people together, which are called if the ones before were busy or did not answer."""
     duplicates: int
     suppressed: int | None
+    left_out: int
     """The rows whose number is on the suppression list; None if no store was asked."""
     bad: int
     texts: tuple[SampleText, ...]
@@ -274,6 +275,7 @@ class Preview:
             rows.append(("further numbers", more))
         duplicates = "duplicate" if self.duplicates == 1 else "duplicates"
         left_out = {duplicates: self.duplicates, "suppressed": self.suppressed, "bad": self.bad}
+        left_out |= {"by a column": self.left_out}
         if any(left_out.values()):
             rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
         if course.later:
@@ -316,6 +318,7 @@ class Preview:
             "further_numbers": self.further_numbers,
             "duplicates": self.duplicates,
             "suppressed": self.suppressed,
+            "left_out": self.left_out,
             "bad": self.bad,
             "outside_window": course.later,
             "window_opens_at": rfc3339(course.opens_at),
@@ -398,7 +401,7 @@ class PreviewMaker:
                 bill[0] += 1
                 bill[1] += seconds
 
-    def preview(self, *, start: datetime, duplicates: int, suppressed: int, bad: int) -> Preview:
+    def preview(self, *, start: datetime, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
         """The preview of the calls that were added, if they are sent from `start` on."""
         options = self.options
         totals: dict[str, Decimal] = {}
@@ -413,6 +416,7 @@ class PreviewMaker:
             further_numbers=self._further_numbers,
             duplicates=duplicates,
             suppressed=suppressed if self.asks_store else None,
+            left_out=left_out,
             bad=bad,
             texts=tuple(self._texts),
             longest=self._longest,

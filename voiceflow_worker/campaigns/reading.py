@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import columns_text
+from voiceflow_worker.campaigns.files.rows import columns_text, left_out_by
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.policy import RedialWait, read_redial_after
 from voiceflow_worker.model.numbers.reading import read_number
@@ -264,6 +265,17 @@ def columns(value: object) -> str:
     if isinstance(value, list | tuple):
         return columns_text(map(text_of, cast("Iterable[object]", value)))
     return text_of(value)
+
+
+def leave_out(value: object) -> str:
+    """The columns and values that leave rows out, as one text; they may be a list, or a table of columns."""
+    if isinstance(value, Mapping):
+        given = cast("Mapping[object, object]", value).items()
+        cells = ((name, each) for name, one in given for each in (one if is_list(one) else (one,)))
+        value = [f"{name}={str(each) if isinstance(each, bool) else text_of(each)}" for name, each in cells]
+    text = columns(value)
+    left_out_by(text)
+    return text
 
 
 def window(value: object) -> CountryWindows:

@@ -160,6 +160,7 @@ def _counts(report: EnqueueReport, *, good: str | None = None) -> str:
         f"{total}, {count_of(report.duplicates, 'duplicate')}{f' ({ended})' if ended else ''}, {report.rejected} bad"
     )
     counts += f", {report.suppressed} suppressed" if report.suppressed else ""
+    counts += f", {report.left_out} left out" if report.left_out else ""
     return counts + (f", {report.again} to people who would be called again" if report.again else "")
 
 

@@ -335,6 +335,18 @@ def _meant(node: Any, kind: str) -> Any:
     return nodes.Filter(node, _MEANT, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
 
 
+def meaning_of(value: object) -> bool | float | str:
+    """What a value means: yes or no, in the languages that columns have, a number, or a text, in lower case."""
+    if isinstance(value, bool):
+        return value
+    text = _written(value)
+    if _WHOLE.fullmatch(text) or _DECIMAL.fullmatch(text):
+        return float(text)
+    word = text.casefold()
+    said = word.strip(" .!")
+    return said in _YES if said in _YES or said in _NO else word
+
+
 def _as_meant(value: object, kind: str) -> object:
     """A value as a condition means it: a "yes" or no, a "number" or a "text", or whether it is "given" and not a no."""
     from jinja2 import Undefined
@@ -344,17 +356,14 @@ def _as_meant(value: object, kind: str) -> object:
     text = _written(value)
     if kind == "text":
         return text.casefold()
-    number = float(text) if _WHOLE.fullmatch(text) or _DECIMAL.fullmatch(text) else None
+    meant = meaning_of(value)
     if kind == "number":
-        if number is None and isinstance(value, str):
+        if not isinstance(meant, float) and isinstance(value, str):
             said = f"{text[:40]!r} is not a number, which a condition compares it with: write it as 1250.50"
             raise FilterError(_MEANT, text, f"{said}, or compare a text, as in {{% if column == '1' %}}")
-        return value if number is None else number
-    if isinstance(value, bool) or number is not None:
-        return value if isinstance(value, bool) else number != 0
-    word = text.casefold().strip(" .!")
-    if word in _YES or word in _NO or kind == "given":
-        return word not in _NO
+        return meant if isinstance(meant, float) else value
+    if not isinstance(meant, str) or kind == "given":
+        return isinstance(meant, str) or bool(meant)
     said = f"{text[:40]!r} is neither yes nor no, which a condition asks for: write one of them"
     raise FilterError(_MEANT, text, f"{said}, or compare the value, as in {{% if column == 'value' %}}")
 

@@ -142,6 +142,7 @@ def _repeated(batch: str, counts: Mapping[str, int]) -> EnqueueReport:
         batch_id=batch,
         duplicates=counts["enqueued"] + counts["duplicates"],
         suppressed=counts["suppressed"],
+        left_out=counts["left_out"],
         rejected=counts["rejected"],
         rows=counts["rows"],
         dry_run=False,
@@ -173,4 +174,4 @@ async def _started(
     return report
 
 
-_COUNTS: Final = ("enqueued", "duplicates", "suppressed", "rejected", "rows")
+_COUNTS: Final = ("enqueued", "duplicates", "suppressed", "left_out", "rejected", "rows")

@@ -71,6 +71,7 @@ class CampaignOptions:
     held. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
     `number_column` is the column of the numbers to call, if its name is not `destination`, or the columns of several
     numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those that cannot be read.
+    Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`.
     `country_column` and `language_column` are the columns of the country and the language of each row. `date_order` is
     the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     """
@@ -100,6 +101,7 @@ class CampaignOptions:
     country_column: str | None = None
     language_column: str | None = None
     date_order: DateOrder | None = None
+    leave_out: str | None = None
 
     def __post_init__(self) -> None:
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:

@@ -208,11 +208,11 @@ def texts_of(options: CampaignOptions) -> MenuTexts | None:
 
 
 class ReadRow(NamedTuple):
-    """One row after reading: its findings and its call. A bad row, or a duplicate, has no call.
+    """One row after reading: its findings and its call. A row that is bad, a duplicate or left out has no call.
 
     `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
     if the row has no key of its user, but one that was made for it, so that it is compared with earlier calls.
-    `duplicate_of` is the line of an equal row earlier in the file.
+    `duplicate_of` is the line of an equal row earlier in the file. `is_left_out` is True if a column says not to call.
     """
 
     raw: RawRow
@@ -222,6 +222,7 @@ class ReadRow(NamedTuple):
     has_made_key: bool = False
     findings: tuple[Finding, ...] = ()
     duplicate_of: int | None = None
+    is_left_out: bool = False
 
     @property
     def is_bad(self) -> bool:

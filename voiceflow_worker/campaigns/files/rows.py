@@ -7,12 +7,14 @@ import os
 import pickle
 import re
 import tempfile
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
@@ -116,6 +118,20 @@ def columns_text(names: Iterable[str]) -> str:
     return ",".join(quoted)
 
 
+def left_out_by(text: str) -> tuple[tuple[str, str], ...]:
+    """The columns and values in `Do Not Call=TRUE, Status=Deceased`. Raises InvalidInputError for any other text.
+
+    A pair that has a comma stands in quotes: `"Status=gone, sadly"`.
+    """
+    found: list[tuple[str, str]] = []
+    for pair in next(csv.reader([text], skipinitialspace=True)):
+        column, _, value = (each.strip() for each in pair.partition("="))
+        if not column or not value:
+            raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as Do Not Call=TRUE")
+        found.append((column, value))
+    return tuple(found)
+
+
 def read_columns(
     header: Sequence[str], number_column: str | None = None, *, place: object, hint: str = ""
 ) -> tuple[str, ...]:
@@ -170,6 +186,25 @@ def is_number_column(name: str) -> bool:
     """True if by its name a column holds telephone numbers: `Phone 2`, `Work Phone`, `mobile`."""
     short = folded(name)
     return short == DESTINATION or short.rstrip("_0123456789") in _NUMBER_COLUMNS or bool(_NUMBER_WORDS.search(short))
+
+
+_NO_CALL = re.compile(
+    r"do not (?:allow |)(?:call|contact|phone|ring|dial|disturb)|don ?t (?:call|contact|phone|ring)|(?:^| |is)dnc\b"
+    r"|(?<![a-z])opt(?:ed|) out|unsubscribed?|deceased|gesperrt|(?:werbe|anruf|telefon|kontakt) sperre|sperrvermerk"
+    r"|(?:nicht|keine?) anruf|nicht kontaktieren|verstorben|ne pas (?:appeler|contacter)|bloctel|d[ée]c[ée]d[ée]"
+    r"|d[ée]sinscri|no (?:llamar|contactar)|fallecid|robinson|n[ãa]o (?:ligar|conta|perturb)|falecid"
+    r"|non (?:chiamare|contattare)|decedut|niet bellen|bel me niet|overleden|afgemeld|ring (?:ej|inte|ikke)|ikke ring"
+    r"|avliden|a[vf]d[øo]d|nie dzwoni|zmar[łl]|nevolat|не (?:звонить|дзвонити)|aramay|vefat|jangan (?:hubungi|tele)"
+    r"|meninggal|không gọi|[请請]勿|勿[扰拨]|已故|電話不可|連絡不要|수신 거부|사망|ห้ามโทร".replace(" ", " ?")
+)
+_OTHER_WAYS = re.compile(r"mail|fax|sms|whatsapp|newsletter|link|url")
+
+
+@cache
+def says_no_call(name: str) -> bool:
+    """True if by its name a column says whom not to call: `Do Not Call`, `OptedOut`, `Gesperrt`, `Deceased`."""
+    words = re.sub(r"[\s_\-'\u2019.?]+", " ", unicodedata.normalize("NFC", name).casefold())
+    return _NO_CALL.search(words) is not None and _OTHER_WAYS.search(words) is None
 
 
 def near_destination(names: Iterable[str]) -> str | None:

@@ -1,0 +1,184 @@
+"""Rows that a column leaves out: compared by meaning, told and counted; and columns whose names say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, told
+from tests.campaigns.test_cell_values import READERS
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.files.rows import says_no_call
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Remedy
+
+ANA, BEN = "+6587654321", "+6587654322"
+SAID: dict[str, object] = {
+    "say": "Hello {{name}}.",
+    "source": "+6531234567",
+    "voice_profile": "en-IE-EmilyNeural",
+    "batch": "b",
+}
+
+MEANT: Mapping[str, tuple[tuple[object, ...], tuple[object, ...], tuple[object, ...]]] = {
+    "TRUE": (
+        ("TRUE", "true", True, 1, 1.0, "1", "yes", "Ja", " oui ", "x", "Да"),
+        ("FALSE", False, 0, "no", "nein", "", None, "NULL"),
+        ("maybe", "2026-01-31", "yes by mail"),
+    ),
+    "no": (("No", "FALSE", False, 0, "nein"), ("yes", True, 1, "", None), ("unknown",)),
+    "Deceased": (("Deceased", "deceased", " DECEASED "), ("Active", "", None, True, 1), ()),
+    "2": ((2, "2", 2.0, "2.0"), (1, "3", "yes", True, "", "two"), ()),
+    "1": ((1, "1", "yes", True), (2, "3", "", "Deceased"), ()),
+    "S": (("s", "S"), ("X", "N", "M", ""), ()),
+}
+"""For a value of the field: the cells that leave their row out, those that do not, and those that are refused."""
+
+
+@pytest.mark.parametrize("wanted", MEANT)
+def test_a_cell_is_compared_by_what_it_means_in_every_format(tmp_path: Path, wanted: str) -> None:
+    options = replace(OPTIONS, batch_id="b", leave_out=f"Flag of Row={wanted}")
+    for reader, place in product(READERS, range(3)):
+        for cell in MEANT[wanted][place]:
+            if cell is None and reader is READERS[0]:
+                continue
+            (row,) = reader(tmp_path, {"destination": ANA, "name": "Ana", "flag_of_row": cell}, options)
+            assert (row.is_left_out, row.call is not None, row.is_bad) == (place == 0, place == 1, place == 2), cell
+            if place == 0:
+                assert [(f.row, f.column, f.is_error) for f in row.findings] == [(row.raw.number, "flag_of_row", False)]
+                assert "is left out" in row.findings[0].message
+            if place == 2:
+                assert "is neither yes nor no, which leave_out asks for" in told([row])[0][3]
+
+
+def test_what_else_is_wrong_with_a_row_that_is_left_out_is_not_told(tmp_path: Path) -> None:
+    lines = "destination,name,Do Not Call\nnone of your business,,TRUE\n+6587654321,Ana,#REF!\n+6587654322,Ben,no\n"
+    options = replace(OPTIONS, leave_out="do not call=yes")
+    first, damaged, ben = open_campaign(file_of(tmp_path, lines), options, now=NOW)
+    assert (first.is_left_out, first.is_bad) == (True, False)
+    assert [found[1] for found in told([damaged])] == ["Do Not Call"], "one finding for a cell"
+    assert ben.call is not None
+
+
+def test_any_of_several_values_leaves_a_row_out(tmp_path: Path) -> None:
+    cells = ["Moved,", "Deceased,", ",1", ",0"]
+    rows = "\n".join(["destination,name,Status,DNC", *(f"+658765432{n},A,{each}" for n, each in enumerate(cells)), ""])
+    path = file_of(tmp_path, rows)
+    given: tuple[object, ...] = (
+        "Status=Deceased, Status=moved, DNC=TRUE",
+        ["Status=Deceased", "Status=moved", "DNC=TRUE"],
+        {"Status": ["Deceased", "moved"], "DNC": True},
+    )
+    for each in given:
+        options = Campaign.of({**SAID, "file": path, "leave_out": each}).options
+        assert [row.is_left_out for row in open_campaign(path, options, now=NOW)] == [True, True, True, False]
+    written = 'destination,name,"Status, last"\n+6587654321,A,"gone, sadly"\n'
+    options = Campaign.of({**SAID, "file": path, "leave_out": {"Status, last": "gone, sadly"}}).options
+    assert [row.is_left_out for row in open_campaign(file_of(tmp_path, written), options, now=NOW)] == [True]
+
+
+def test_a_value_without_its_column_is_refused() -> None:
+    for wrong in ("Do Not Call", "=TRUE", "Status=", "Status=a,,", "", {"Status": {"a": 1}}):
+        with pytest.raises(InvalidInputError, match="leave_out"):
+            Campaign.of({**SAID, "rows": [], "leave_out": wrong})
+
+
+def test_a_column_that_does_not_exist_is_refused_with_the_near_names(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,Do Not Call\n+6587654321,Ana,\n")
+    with pytest.raises(CampaignFileError, match=r"no column 'Do Not Cal'; did you mean Do Not Call\?"):
+        open_campaign(path, replace(OPTIONS, leave_out="Do Not Cal=TRUE"), now=NOW)
+    ((_, column, _, message),) = told(
+        open_campaign([{"destination": ANA, "name": "Ana"}], replace(OPTIONS, batch_id="b", leave_out="DNC=1"), now=NOW)
+    )
+    assert (column, message) == ("DNC", "is not in this row: give it, or null")
+    with pytest.raises(CampaignFileError, match="request bodies have no column 'DNC'"):
+        open_campaign(file_of(tmp_path, "{}\n", "b.jsonl"), replace(OPTIONS, template=None, leave_out="DNC=1"), now=NOW)
+
+
+ROWS: list[dict[str, object]] = [
+    {"destination": ANA, "name": "Ana", "DNC": "yes"},
+    {"destination": BEN, "name": "Ben", "DNC": ""},
+    {"destination": "nothing", "name": "Cleo", "DNC": True},
+    {"destination": BEN, "name": "Ben", "DNC": None},
+]
+
+
+def counts(report: EnqueueReport) -> tuple[int, ...]:
+    return report.rows, report.enqueued, report.valid, report.left_out, report.duplicates, report.rejected
+
+
+@pytest.mark.anyio
+async def test_they_are_counted_in_the_preview_and_the_result(queue: CallQueue) -> None:
+    campaign = Campaign.of({**SAID, "rows": ROWS, "leave_out": "DNC=TRUE"})
+    shown = await campaign.preview(queue)
+    assert counts(shown) == (4, 0, 1, 2, 1, 0)
+    assert shown.preview is not None
+    assert ("left out", "1 duplicate, 2 by a column") in shown.preview.in_words()
+    assert shown.preview.as_json()["left_out"] == 2
+    done = await campaign.start(queue, expected_version=shown.version)
+    assert counts(done) == (4, 1, 1, 2, 1, 0)
+    assert done.as_json()["left_out"] == 2
+    assert [(f.row, f.column, f.message) for f in done.findings if f.column == "DNC"] == [
+        (1, "DNC", "holds 'yes', so this row is left out: nobody is called for it"),
+        (3, "DNC", "holds 'True', so this row is left out: nobody is called for it"),
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_limit_of_bad_rows_is_of_the_rows_that_would_be_called(queue: CallQueue) -> None:
+    rows = [{**each, "destination": "nothing"} for each in ROWS]
+    given = {**SAID, "rows": rows, "leave_out": "DNC=TRUE", "skip_bad": "100 %"}
+    assert (await Campaign.of(given).start(queue)).refused, "never all of them"
+
+
+NO_CALL = (
+    *("Do Not Call", "DoNotCall", "DO-NOT-CALL", "Don't call", "DNC", "Is DNC?", "dnc_flag", "Do not contact"),
+    *("Opt out", "Opt-Out", "OptedOut", "opted_out", "Opt Out Date", "Unsubscribed", "Deceased", "Is Deceased"),
+    *("Gesperrt", "Werbesperre", "Anrufsperre", "Nicht anrufen", "Verstorben", "Ne pas appeler", "Décédé", "Bloctel"),
+    *("No llamar", "Fallecido", "Lista Robinson", "Não ligar", "Falecida", "Non chiamare", "Deceduto", "Niet bellen"),
+    *("Overleden", "Ring ej", "Avliden", "Ikke ring", "Nie dzwonić", "Не звонить", "Aramayın", "Jangan hubungi"),  # noqa: RUF001
+    *("请勿致电", "勿扰", "已故", "電話不可", "수신거부", "ห้ามโทร"),
+)
+CALL = (
+    *("HasOptedOutOfEmail", "Email Opt Out", "SMS opt-out", "Fax gesperrt", "Newsletter unsubscribed", "E-Mail-Sperre"),
+    *("Unsubscribe link", "name", "Status", "Calls", "Notes", "Contact", "Sperrgut", "Adnce", "Last call", "Dance"),
+)
+
+
+def test_the_names_of_columns_that_say_whom_not_to_call() -> None:
+    assert [name for name in NO_CALL if not says_no_call(name)] == []
+    assert [name for name in CALL if says_no_call(name)] == []
+
+
+def warned(rows: object, **more: object) -> list[tuple[int | None, str | None, str]]:
+    campaign = Campaign.of({**SAID, "rows": rows, **more})
+    opened = open_campaign(campaign.rows or (), campaign.options, now=NOW)
+    list(opened)
+    return [(f.row, f.column, f.message) for f in opened.closing_findings() if Remedy.LEAVE_OUT in f.message]
+
+
+def test_a_column_whose_name_says_so_is_a_warning_with_its_rows_before_the_start(tmp_path: Path) -> None:
+    ((row, column, message),) = warned(ROWS)
+    assert (row, column) == (1, "DNC")
+    assert message.startswith(
+        "says by its name whom not to call, but 1 row in which it is neither empty nor a no would"
+    )
+    assert warned(ROWS, leave_out="DNC=TRUE") == []
+    assert warned([{**each, "DNC": "no"} for each in ROWS]) == []
+    for cell in ("2025-03-01", ["a"], {"said": "stop"}, 2):
+        assert warned([{**each, "DNC": cell} for each in ROWS[:1]]) != []
+        assert warned([{**each, "DNC": cell} for each in ROWS[:1]], leave_out="Name=Ana, DNC=2") == []
+    for reader in READERS:
+        reader(tmp_path, {"destination": ANA, "name": "Ana", "Opted Out": "TRUE"}, replace(OPTIONS, batch_id="b"))
+        for path in tmp_path.glob("visits.*"):
+            opened = open_campaign(path, OPTIONS, now=NOW)
+            list(opened)
+            assert [found.column for found in opened.closing_findings()] == ["Opted Out"], path
+            path.unlink()
