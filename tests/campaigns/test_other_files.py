@@ -5,15 +5,21 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import zipfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.campaigns.reading import OPTIONS, file_of, read
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.workbooks import parquet, workbook
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.number_file import read_number_file
@@ -72,6 +78,12 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "7z": (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it"),
     "xz": (lzma.compress(TABLE.encode()), "is packed with xz", "unpack it"),
     "bz2": (bz2.compress(TABLE.encode()), "is packed with bzip2", "unpack it"),
+    "feather": (b"ARROW1\0\0...", "is a Feather or Arrow file", "to_parquet"),
+    "older feather": (b"FEA1\0\0...", "is a Feather or Arrow file", "to_parquet"),
+    "arrow stream": (b"\xff\xff\xff\xff\xf0\0\0\0", "is a Feather or Arrow file", "to_parquet"),
+    "orc": (b"ORC\n\x03", "is an ORC file", "to_parquet"),
+    "avro": (b"Obj\x01\x04", "is an Avro file", "to_parquet"),
+    "of macOS": (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "has no rows: macOS keeps it beside", "give that file"),
     "twice": (gzip.compress(gzip.compress(TABLE.encode())), "is packed with gzip", "unpack it"),
 }
 
@@ -93,7 +105,7 @@ def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path) -> N
         assert remedy in said
 
 
-@pytest.mark.parametrize("kind", ["protected", "ods", "pdf", "utf-16", "zip"])
+@pytest.mark.parametrize("kind", ["protected", "ods", "pdf", "utf-16", "zip", "feather", "of macOS"])
 def test_standard_input_and_lists_of_numbers_tell_the_same(tmp_path: Path, kind: str) -> None:
     content, clause, remedy = OTHERS[kind]
     with standard_input(io.BytesIO(content)) as given, pytest.raises(CampaignFileError) as raised:
@@ -128,3 +140,84 @@ def test_a_workbook_and_a_table_without_an_ending_are_read(tmp_path: Path) -> No
     for content in (book, TABLE):
         (row,) = read(file_of(tmp_path, content, "people"), OPTIONS)
         assert row.number == "+6587654321"
+
+
+def test_the_lock_of_another_file_is_told_for_what_it_is(tmp_path: Path) -> None:
+    for name, of in (
+        ("~$people.xlsx", "people.xlsx"), ("._people.csv", "people.csv"), (".~lock.people.csv#", "people.csv"),
+        ("._people.parquet", "people.parquet"),
+    ):  # fmt: skip
+        path = file_of(tmp_path, b"\x02Li", name)
+        assert f"keep such a file beside {of}; give {of} itself" in refused(path)
+        with pytest.raises(CampaignFileError, match=f"give {of} itself"):
+            read_number_file(path)
+
+
+PEOPLE = [{"destination": "+6587654321", "name": "Ana"}, {"destination": "+6587654322", "name": "Ben"}]
+
+
+def test_a_list_within_an_object_is_told_where_it_is(tmp_path: Path) -> None:
+    def messages(given: Path | list[dict[str, Any]], options: CampaignOptions) -> list[str]:
+        rows = list(CampaignRows(given, replace(options, batch_id="a"), now=NOW))
+        return [message for *_, message in told(rows)]
+
+    for path, value in (
+        ("data", {"data": PEOPLE}), ("results", {"count": 2, "results": PEOPLE, "next": None}),
+        ("value", {"@odata.context": "x", "value": PEOPLE}), ("d.results", {"d": {"results": PEOPLE}}),
+    ):  # fmt: skip
+        text = json.dumps(value)
+        for options in (OPTIONS, replace(OPTIONS, template=None), replace(OPTIONS, number_column="phone")):
+            for given in (file_of(tmp_path, text, "a.json"), file_of(tmp_path, f"{text}\n", "a.jsonl"), [value]):
+                (message,) = messages(given, options)
+                assert f"a list of 2 objects in {path}, and is no row" in message
+                assert f"jq -c '.{path}[]'" in message
+        with pytest.raises(CampaignFileError, match="one on each line"):
+            read_number_file(file_of(tmp_path, text, "a.json"))
+    row = {"destination": "+6587654321", "name": "Ana", "orders": [{"sku": "1"}]}
+    assert messages([row], OPTIONS) == []
+
+
+def test_whole_lines_in_quotes_are_told(tmp_path: Path) -> None:
+    for lines in ('"name,phone"\n"Ana,+6587654321"\n', '"phone;name"\n"+6587654321;""Ana"""\n'):
+        path = file_of(tmp_path, lines)
+        for column in (None, "phone"):
+            with pytest.raises(CampaignFileError, match="line 1: the whole line stands in quotes"):
+                read(path, replace(OPTIONS, number_column=column))
+        with pytest.raises(CampaignFileError, match="the whole line stands in quotes"):
+            read_number_file(path)
+    path = file_of(tmp_path, 'destination,name\n"+6587654321,Ana"\n+6587654322,Ben\n')
+    assert [(row, "the whole line stands in quotes" in said) for row, _, _, said in told(read(path))] == [(2, True)]
+    (row,) = read(file_of(tmp_path, '"Phone, mobile"\n+6587654321\n'), replace(
+        OPTIONS, template=FlowTemplate.speaking("Hello."), number_column='"Phone, mobile"'
+    ))  # fmt: skip
+    assert row.number == "+6587654321"
+
+
+FOOTERS = (
+    ("Generated By: Li Wei 1/2/2026",), ("Copyright (c) 2000-2026 salesforce.com",), ("Total: 53",), ("53 rows",),
+    ("Confidential Information - Do Not Distribute",), ("(53 rows affected)",), ("Summe", "53"), ("Page 1 of 2",),
+    ("Report run on 1.2.",), ("Grand Total", "53"), ("Erstellt am 1.2.2026",), ("© Acme",), ("End of report",),
+    ("Total records: 1,234",), ("合计",), ("Row count: 7",),
+)  # fmt: skip
+
+
+def test_the_footer_of_an_export_is_told_for_what_it_is(tmp_path: Path) -> None:
+    for footer in FOOTERS:
+        line = ",".join(f'"{cell}"' for cell in footer)
+        table = [("destination", "name", "day"), ("+6587654321", "Ana", "x"), (*footer, *[""] * (3 - len(footer)))]
+        names = ("destination", "name", "day")
+        files = (
+            file_of(tmp_path, f"destination,name,day\n+6587654321,Ana,x\n{line}\n", "a.csv"),
+            file_of(tmp_path, f"destination,name,day\n+6587654321,Ana,x\n,{line}\n", "b.csv"),
+            workbook(tmp_path, table, "a.xlsx"),
+            parquet(tmp_path, dict(zip(names, map(list, zip(*table[1:], strict=True)), strict=True))),
+        )
+        for path in files:
+            ((_, column, _, message),) = told(read(path))
+            assert (column, "looks like the footer" in message) == (None, True), (path, footer, message)
+        listed = read_number_file(files[0], columns=["destination"])
+        assert (dict(listed.numbers), ["footer" in each.message for each in listed.findings]) == (
+            {"+6587654321": 2}, [True],
+        )  # fmt: skip
+    people = "".join(f"+658765432{n},{name},x\n" for n, name in enumerate(("Total Ltd", "Copyright Co", "53 rows")))
+    assert told(read(file_of(tmp_path, f"destination,name,day\n{people}"))) == []

@@ -23,9 +23,17 @@ from voiceflow_worker.campaigns.calls.values import (
     write_dates_out,
 )
 from voiceflow_worker.campaigns.files.cells import GivenRows
-from voiceflow_worker.campaigns.files.damage import DELIMITERS, error_in, misread, number_behind_quote, swallowed_rows
+from voiceflow_worker.campaigns.files.damage import (
+    DELIMITERS,
+    error_in,
+    footer_in,
+    misread,
+    number_behind_quote,
+    swallowed_rows,
+)
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.json_rows import wrapped_in
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     REASON,
@@ -392,6 +400,8 @@ class CampaignRows:
         texts = [each if isinstance(each, str) else "" for each in cells]
         if not is_body and any("\n" in each or "\r" in each for each in texts):
             raw = self._without_rows_within(raw, names, texts)
+        if not is_body and (footer := footer_in(texts)) is not None:
+            raw = raw._replace(problems=((None, footer),))
         if raw.problems and any(column is None for column, _ in raw.problems):
             return raw, None
         if self._is_table:
@@ -399,6 +409,11 @@ class CampaignRows:
             values.nested = {name for name in self.source.nested if values.variables.get(name)}
         else:
             values = json_values(raw, is_body=is_body, number_column=self._number_column)
+            is_lost = DESTINATION not in values.variables and not (
+                is_body and {DESTINATION, "callflow"} & raw.data.keys()
+            )
+            if is_lost and (problem := wrapped_in(raw.data)) is not None:
+                return raw._replace(problems=((None, f"the row {problem}"),)), None
         if raw.problems:
             values.take_problems(raw, self._numbers)
         self._find_damage(raw, values)

@@ -37,6 +37,13 @@ _SEPARATOR = re.compile(r"""\s*["']?\s*sep\s*=""", re.IGNORECASE)
 _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or write "" for a quote within a cell'
 
 
+_JOINED = re.compile(r"\S[,;\t|]\S")
+_QUOTED_LINE = (
+    "the whole line stands in quotes, so that it is one cell: remove the quotes at the beginning and the end of each "
+    'line, and write " for "" in it; or export the list again, with quotes around single cells'
+)
+
+
 class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
@@ -58,6 +65,8 @@ class CsvRows(RowSource):
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
         numbers = row_name(number_columns(number_column)[0])
         self.header: tuple[str, ...] = self._read_header(numbers)
+        if len(self.header) == 1 and _JOINED.search(self.header[0]):
+            raise CampaignFileError(f"{file}, line {self.header_row}: {_QUOTED_LINE}")
         try:
             if judge is None:
                 self.columns = read_columns(self.header, number_column, place=file)
@@ -184,11 +193,15 @@ class CsvRows(RowSource):
         wanted, found = len(self.columns), len(cells)
         if found == wanted or not any(cell.strip() for cell in cells):
             return ()
+        if found == 1 and self.delimiter in cells[0]:
+            return ((None, _QUOTED_LINE),)
         sizes = f"the row has {found} cell{'s' * (found != 1)}, but the header has {wanted}"
         if found > wanted:
             return ((None, f"{sizes}; put quotes around a cell that contains the delimiter"),)
         missing = ", ".join(name or "a column without a name" for name in self.columns[found:])
         remedy = "fill them, or put a column that every row fills last: Excel leaves out empty cells at the end of rows"
+        if found == 1:
+            remedy += "; or delete the line, if it is none of the list"
         return ((None, f"{sizes}: {missing} {'is' if found + 1 == wanted else 'are'} missing; {remedy}"),)
 
 

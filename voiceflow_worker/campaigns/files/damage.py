@@ -1,4 +1,4 @@
-"""Damage in cells: rows that an open quote has taken in, errors of formulas, and wrongly decoded characters."""
+"""Damage in cells: rows that an open quote has taken in, errors of formulas, wrongly decoded characters, footers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ DELIMITERS = ",;\t|"
 _FEWEST_DIGITS = 6
 _DATE = re.compile(r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))\b(?![-./]).*")
 _SHOWN = 40
+_MOST_OF_A_FOOTER = 2
+"""The most cells of a footer, such as `Total` and `53`."""
 _IN_NAME = re.compile(r"\+?\d[\d ().-]{5,}\d")
 _MOST_DIGITS_OF_A_DATE = 8
 
@@ -127,6 +129,29 @@ def number_in_name(names: Iterable[str]) -> str | None:
             if not is_date:
                 return text
     return None
+
+
+_FOOTER = re.compile(
+    r"(?:(?:report )?(?:generated|exported|printed|created|downloaded|run) (?:by|on|at)\b|erstellt (?:am|von)\b|"
+    r"copyright\b|©|\(c\) ?\d{4}|(?:strictly |company )?confidential\b|vertraulich\b|end of (?:report|file|list)|"
+    r"(?:page|seite) \d+ (?:of|von) \d+|\(?\d[\d.,]* (?:rows?|records?|entries|results?|contacts?|zeilen|einträge)\b|"
+    r"(?:(?:grand|sub)[ -]?)?(?:totals?|totale|row count|count|summe|gesamt|anzahl|suma|somme|jumlah|итого|всего|"
+    r"合计|合計|总计)(?: \(?(?:rows?|records?|count|général|general)\)?)?\s*(?:$|[:=(\d])).*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def footer_in(cells: Iterable[str]) -> str | None:
+    """The reason why a row is no person but the footer that a program wrote below a list; None if it is a row."""
+    filled = [text for cell in cells if (text := cell.strip())]
+    if not 1 <= len(filled) <= _MOST_OF_A_FOOTER or not _FOOTER.fullmatch(filled[0]):
+        return None
+    if any(map(looks_like_number, filled)):
+        return None
+    return (
+        f"{filled[0][:_SHOWN]!r} looks like the footer of the program that exported the list, not like a person: "
+        "delete this line and the others below the list, or export it without totals and details"
+    )
 
 
 _ERROR = re.compile(r"#(?:[¡¿]?[^\W\d_][\w/ ]*[!?]|[^\W\d_]{1,2}/[^\W\d_]{1,2}|NV|YOK|GETTING_DATA|#+)|Err:\d{3}")

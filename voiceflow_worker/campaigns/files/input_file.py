@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import shutil
 import zipfile
 import zlib
@@ -65,6 +66,8 @@ _HALF_ARCHIVE = Content(
 _UTF_16 = Content("is in UTF-16, not UTF-8", _AS_TEXT)
 _UTF_32 = Content("is in UTF-32, not UTF-8", _AS_TEXT)
 _BINARY = Content("is not UTF-8 text (UTF-16, or binary data)", _AS_TEXT)
+_AS_PARQUET = "write it as Parquet (pandas: to_parquet) or CSV UTF-8"
+_ARROW = Content("is a Feather or Arrow file", _AS_PARQUET)
 _PDF = Content("is a PDF, not a table", "export the table from the program that made it, as .xlsx or CSV UTF-8")
 _PICTURE = Content("is a picture, not a table", "export the table from the program that made it, as .xlsx or CSV UTF-8")
 _WEB_PAGE = Content(
@@ -89,7 +92,13 @@ _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"BZh", Content("is packed with bzip2", _UNPACK)),
     (b"\x28\xb5\x2f\xfd", Content("is packed with zstd", _UNPACK)),
     (b"SQLite format 3", Content("is an SQLite database", "export its table as CSV UTF-8")),
+    *((each, _ARROW) for each in (b"ARROW1", b"FEA1", b"\xff\xff\xff\xff")),
+    (b"ORC", Content("is an ORC file", _AS_PARQUET)),
+    (b"Obj\x01", Content("is an Avro file", _AS_PARQUET)),
+    (b"\0\x05\x16\x07", Content("has no rows: macOS keeps it beside another file", "give that file")),
 )
+_BESIDE = re.compile(r"(?:~\$|\._|\.~lock\.)(?P<name>[^#]+)#?")
+"""The names of the small files that Excel, macOS and LibreOffice keep beside the file of this name."""
 _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style")
 
 
@@ -221,7 +230,12 @@ class InputFile:
 
     @contextmanager
     def opened_raw(self) -> Generator[io.BufferedReader]:
-        """Open the file without unpacking it. Raises OSError."""
+        """Open the file without unpacking it. Raises OSError, and CampaignFileError for the lock of another file."""
+        if found := _BESIDE.fullmatch(Path(self._place).name):
+            raise CampaignFileError(
+                f"{self} has no rows: Excel, LibreOffice and macOS keep such a file beside {found['name']}; give "
+                f"{found['name']} itself"
+            )
         if self.path is not None:
             with self.path.open("rb") as file:
                 yield file

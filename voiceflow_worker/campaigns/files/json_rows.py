@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import orjson
 
 from voiceflow_worker.campaigns.files.input_file import InputFile, Line, read_lines, read_text
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, is_number_column
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
@@ -62,6 +62,22 @@ def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
     said = _BYTES.sub(r"\1", _PLACE.sub("", message)).rstrip(".").replace("JSON5Value", "a value")
     said = _CHARACTER.sub(lambda code: repr(chr(int(code[1], 16))), said)
     return f"is not JSON: {said[:1].lower()}{said[1:]} ({where}); a parser of strict JSON says: {strict.msg}"
+
+
+def wrapped_in(value: Mapping[str, object], path: str = "") -> str | None:
+    """The reason why an object is no row, but has a list of them in it; None if it has none."""
+    if any(is_number_column(name) and not (is_object(each) or is_list(each)) for name, each in value.items()):
+        return None
+    for name, inner in value.items():
+        here = f"{path}.{name}"
+        if is_list(inner) and inner and all(map(is_object, inner)):
+            return (
+                f"holds a list of {count_of(len(inner), 'object')} in {here[1:]}, and is no row itself: give these as "
+                f"rows, or one on each line of a file .jsonl (jq -c '{here}[]' writes it)"
+            )
+        if not path and is_object(inner) and (found := wrapped_in(inner, here)):
+            return found
+    return None
 
 
 class JsonLines(RowSource):
@@ -128,7 +144,8 @@ class JsonDocument(RowSource):
         if is_list(value):
             several = (
                 f"holds an array of {len(value)} values, but a JSON file holds one body, for one call; write one "
-                "object on each line, without the brackets and commas of the array, and name the file .jsonl"
+                "object on each line, without the brackets and commas of the array, and name the file .jsonl "
+                "(jq -c '.[]' writes it)"
             )
             raise _refused(file, several, code=NO_CALL)
         if not is_object(value):

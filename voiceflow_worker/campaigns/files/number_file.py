@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
-from voiceflow_worker.campaigns.files.damage import numbers_in, numbers_within, swallowed_rows
+from voiceflow_worker.campaigns.files.damage import footer_in, numbers_in, numbers_within, swallowed_rows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     RawRow,
@@ -175,7 +175,9 @@ def read_number_file(
     numbers may be in several columns, and InvalidInputError for an unknown country.
     """
     if path.suffix.lower() in {".xlsx", ".parquet"}:
-        raise CampaignFileError(f"{path}: a list of numbers is read from a CSV or a text; save the sheet as CSV UTF-8")
+        with InputFile(path).opened():
+            what = "a list of numbers is read from a CSV or a text; save the sheet as CSV UTF-8"
+            raise CampaignFileError(f"{path}: {what}")
     if country is not None and country_column is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
@@ -185,7 +187,7 @@ def read_number_file(
     if is_list:
         for line in read_lines(InputFile(path)):
             if text := line.text.strip():
-                taken.read(line.number, text, line=text, problem=line.problem)
+                taken.read(line.number, text, line=text, problem=line.problem or footer_in([text]))
     else:
         _read_table(path, columns, country_column, taken)
     with InputFile(path).opened_raw() as content:
@@ -205,6 +207,11 @@ def _is_list(path: Path) -> bool:
     """True if the first line of the file is a number instead of a header."""
     for line in islice(read_lines(InputFile(path)), 50):
         if text := line.text.strip():
+            if text.startswith(("{", "[{", '["')) or text == "[":
+                raise CampaignFileError(
+                    f"{path} is JSON text, and a list of numbers is read from a CSV or a text; write its numbers, one "
+                    "on each line (such as by jq -r '.[].phone')"
+                )
             digits = sum(map(str.isdigit, text))
             return digits >= FEWEST_DIGITS and not any(mark in text for mark in _SEVERAL_CELLS)
     raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
@@ -285,7 +292,7 @@ def _read_table(path: Path, wanted: Sequence[str], country_column: str | None, t
     for raw in rows:
         if raw.problems:
             if not within(raw, raw.cells):
-                taken.read(raw.number, line=raw.text, problem=raw.problems[0][1])
+                taken.read(raw.number, line=raw.text, problem=footer_in(raw.cells) or raw.problems[0][1])
             continue
         cells = [cell.strip() for cell in raw.cells]
         # A number that somebody wrote with + is one, whatever the name of its column.
@@ -296,7 +303,7 @@ def _read_table(path: Path, wanted: Sequence[str], country_column: str | None, t
         has_lines = within(raw, ["" if place in whole else cell for place, cell in enumerate(cells)])
         read = whole if has_lines else places
         for text in [cells[place] for place in read if cells[place]] or ([""] if read == places else []):
-            taken.read(raw.number, text, home=home(cells), line=raw.text)
+            taken.read(raw.number, text, home=home(cells), line=raw.text, problem=footer_in(cells))
         if not has_lines:
             abroad = ((each, text) for each in others for text in numbers_in(cells[each]) if text.startswith("+"))
             for each, text in abroad:
