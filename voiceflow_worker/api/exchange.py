@@ -47,7 +47,7 @@ from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import IntakeError, InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.jobs.job import Job
@@ -396,7 +396,7 @@ class Asked(Request):
             answer = await (first(replace(actor, claim=start.claim)) if start.is_new else again(as_nobody, None))
             try:
                 await start.finish(store, kept(answer))
-            except (StoreError, IntakeError) as error:  # the action itself is done
+            except (StoreError, RequestInProgressError) as error:  # the action itself is done
                 _log.warning("the answer to a request with a key was not stored", error=str(error))
         return Answer(answer)
 

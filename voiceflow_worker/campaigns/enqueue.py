@@ -35,9 +35,9 @@ from voiceflow_worker.campaigns.imports import Import
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.audit import Actor, AuditEntry
+from voiceflow_worker.core.audit import Actor, AuditEntry, audited, finish
 from voiceflow_worker.core.ports.reading import starts_of
-from voiceflow_worker.core.ports.store import Claim, Same
+from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template
@@ -111,6 +111,8 @@ class _RowCounts(EnqueueReport):
     file: str | None
     found: Findings = field(default_factory=Findings)
     maker: PreviewMaker | None = None
+    rejects: RejectsFile | None = None
+    """Gets the rows that are bad or left out."""
     called_before: int = 0
     """Rows counted in `again`, also if they are to be called again."""
 
@@ -134,8 +136,8 @@ class _RowCounts(EnqueueReport):
         message = str(error).removeprefix(self.file or "").lstrip(" :,")
         self.found.add(error.findings or (Finding(file=self.file, message=message),))
 
-    def add_classified(self, classified: ClassifiedRows, rejects: RejectsFile | None) -> None:
-        """Count rows that were read, and write the bad ones to `rejects`."""
+    def add_classified(self, classified: ClassifiedRows) -> None:
+        """Count rows that were read."""
         self.rows += sum(row.raw.counts for row in classified.rows)
         self.valid += len(classified.new)
         self.duplicates += len(classified.known)
@@ -144,10 +146,10 @@ class _RowCounts(EnqueueReport):
         self.ended = Counter(self.ended) + classified.ended
         for row in classified.rows:
             self.found.add(row.findings)
-        _write(classified.bad, rejects)
+        self._reject(classified.bad)
 
-    def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows, rejects: RejectsFile | None) -> None:
-        """Count what became of `rows`, so far counted as valid. `rejects` gets those that are left out."""
+    def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows) -> None:
+        """Count what became of `rows`, so far counted as valid."""
         if self.maker is not None:
             without_call = {row.raw.number for row in (*enqueued_rows.suppressed, *enqueued_rows.refused)}
             self.maker.add(row for row in rows if row.raw.number not in without_call)
@@ -159,7 +161,12 @@ class _RowCounts(EnqueueReport):
         left_out = (*enqueued_rows.suppressed, *enqueued_rows.refused)
         for row in left_out:
             self.found.add(row.findings[-1:])  # the others were added when the row was read
-        _write(left_out, rejects)
+        self._reject(left_out)
+
+    def _reject(self, rows: Sequence[ReadRow]) -> None:
+        if self.rejects is not None:
+            for row in rows:
+                self.rejects.add(row.raw, row.findings)
 
     def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
         """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
@@ -176,12 +183,6 @@ class _RowCounts(EnqueueReport):
             )
         counts |= {"findings": self.found.all(file=self.file), "refused": refused}
         return EnqueueReport(**counts)
-
-
-def _write(rows: Sequence[ReadRow], rejects: RejectsFile | None) -> None:
-    if rejects is not None:
-        for row in rows:
-            rejects.add(row.raw, row.findings)
 
 
 CHUNK = 1000
@@ -207,15 +208,14 @@ class StartOptions(TypedDict, total=False):
     """Who starts a campaign, and on which conditions. All of it may be left out.
 
     `by` is the person who starts it; the audit log keeps this. Durations such as `valid_for` count from `now`, by
-    default the time of the store's clock. With a `claim` (of the import) the first call is stored only if it still
-    holds, with a `lease` each call; otherwise IntakeError is raised. With the `version` of a preview as the
-    `expected_version`, nothing is stored if the rows would not do what that showed: ChangedSinceError. `warn` gets what
-    concerns the rows as a whole, such as hidden ones, before the first call is stored.
+    default the time of the store's clock. With a `lease`, each call is stored only if that still holds; otherwise
+    IntakeError is raised. With the `version` of a preview as the `expected_version`, nothing is stored if the rows
+    would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole, such as hidden
+    ones, before the first call is stored.
     """
 
     by: str | Actor | None
     now: datetime | None
-    claim: Claim | None
     lease: Same | None
     expected_version: str | None
     progress: OnProgress | None
@@ -343,7 +343,6 @@ class Enqueueing:
     _: KW_ONLY
     by: str | Actor | None = None
     now: datetime | None = None
-    claim: Claim | None = None
     lease: Same | None = None
     expected_version: str | None = None
     progress: OnProgress | None = None
@@ -356,12 +355,14 @@ class Enqueueing:
     checks: bool = False
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
     campaign: CampaignRows = field(init=False)
+    _actor: Actor = field(init=False)
     _bytes: int = field(default=0, init=False)
     """How much of a file was read. It is told with the next chunk, in the caller's own thread."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
 
     def __post_init__(self) -> None:
+        self._actor = Actor.of(self.by)
         self.now = self.now or (datetime.now(UTC) if self.queue is None else self.queue.store.clock.now())
         purpose = Purpose.CHECK if self.checks else Purpose.ENQUEUE
         self.campaign = CampaignRows(
@@ -392,11 +393,10 @@ class Enqueueing:
         earlier_calls = self._calls_before(lock, unfinished)
         with ExitStack() as stack:
             spooled = SpooledRows(stack.enter_context(TemporaryFile()))
-            rejected = None
             if self.rejects is not None and campaign.input is not None:
                 RejectsFile.refuse_name(self.rejects, campaign.input, campaign.source)
-                rejected = stack.enter_context(RejectsFile(self.rejects, campaign.source))
-            needs_lock = await self._read(enqueuer, counts, spooled, earlier_calls, rejected)
+                counts.rejects = stack.enter_context(RejectsFile(self.rejects, campaign.source))
+            needs_lock = await self._read(enqueuer, counts, spooled, earlier_calls)
             closing = campaign.closing_findings()
             counts.found.add(closing)
             if self.warn is not None and closing:
@@ -411,13 +411,10 @@ class Enqueueing:
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
                     await self._require_shown(shown, spooled, enqueuer)
-                imported = None
-                if queue is not None and not (self.dry_run or refused):
-                    by = Actor.of(self.by)
-                    ordered = f", ordered by {by.called}, {by.on}"
-                    entry = AuditEntry.of(by, "start", at=now, queue=queue.name, batch=campaign.batch_id)
-                    imported = Import(queue, lock, ordered=ordered, entry=entry, claim=self.claim)
-                await self._enqueue_all(spooled, enqueuer, imported, counts=counts, rejected=rejected)
+                if queue is None or self.dry_run or refused:
+                    await self._enqueue_all(spooled, enqueuer, counts, None)
+                else:
+                    await self._import(queue, lock, spooled, enqueuer, counts)
                 counts.version = f"{shown}.{counts.suppressed}"
         return counts.report(refused=refused, now=now)
 
@@ -427,7 +424,6 @@ class Enqueueing:
         counts: _RowCounts,
         spooled: SpooledRows,
         earlier_calls: EarlierCalls | None,
-        rejected: RejectsFile | None,
     ) -> bool:
         """Read all rows, count them, and spool the new ones; returns whether one of these has no key of its own."""
         campaign, has_made_key = self.campaign, False
@@ -439,7 +435,7 @@ class Enqueueing:
                 # In a thread, because a worker may share this event loop.
                 classified = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
                 self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
-                counts.add_classified(classified, rejected)
+                counts.add_classified(classified)
                 if earlier_calls is not None:
                     earlier_calls.add(classified.new)
                 has_made_key = has_made_key or any(row.has_made_key for row in classified.new)
@@ -477,12 +473,17 @@ class Enqueueing:
     @property
     def _calls_all_again(self) -> bool:
         """Whether people who were called before are called again, but for those whom this campaign has called."""
-        return self.again is True and (self.claim is None or self.claim.since is None)
+        return self.again is True and self._cut_at is None
+
+    @property
+    def _cut_at(self) -> datetime | None:
+        """When the start of this campaign began that was cut, and goes on now."""
+        return None if self._actor.claim is None else self._actor.claim.since
 
     def _calls_before(self, lock: EnqueueLock, unfinished: Collection[str | None]) -> EarlierCalls | None:
         """The comparison with earlier calls; None if there is none to make."""
         # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
-        since = self.claim.since if self.claim is not None and self.again is True else None
+        since = self._cut_at if self.again is True else None
         is_shown = self.dry_run or self.expected_version is not None  # how many are called again
         if self.queue is None or (self._calls_all_again and not is_shown):
             return None
@@ -498,16 +499,23 @@ class Enqueueing:
             unfinished=unfinished,
         )
 
-    async def _enqueue_all(
-        self,
-        spooled: SpooledRows,
-        enqueuer: RowEnqueuer,
-        imported: Import | None,
-        *,
-        counts: _RowCounts,
-        rejected: RejectsFile | None,
+    async def _import(
+        self, queue: CallQueue, lock: EnqueueLock, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts
     ) -> None:
-        """Enqueue all rows. Their calls are staged until the last one is stored; without an import, none is stored."""
+        """Enqueue all rows as an import. Its calls are staged until the last one is stored."""
+        by, at = self._actor, queue.store.clock.now()
+        entry = AuditEntry.of(by, "start", at=at, queue=queue.name, batch=self.campaign.batch_id)
+        async with audited(queue.store, entry, by.claim) as store:
+            imported = Import(queue, store.store, lock, by=by)
+            await self._enqueue_all(spooled, enqueuer, counts, imported)
+            store.result = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
+        if not store.is_kept:
+            await finish(queue.store, entry, store.result)
+
+    async def _enqueue_all(
+        self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts, imported: Import | None
+    ) -> None:
+        """Enqueue all rows; without an import, find only who is suppressed."""
         keys, done = self.campaign.keys, 0
         if imported is not None and len(spooled):
             await imported.begin(self._batches, calls=len(spooled))
@@ -515,7 +523,7 @@ class Enqueueing:
         for chunk in spooled:
             rows = _unspooled(chunk)
             try:
-                counts.add_enqueued(rows, await enqueuer.enqueue(rows, staging=staging), rejected)
+                counts.add_enqueued(rows, await enqueuer.enqueue(rows, staging=staging))
             except InvalidInputError:
                 if imported is not None and not done:
                     await imported.end((), keys)  # no call was stored
@@ -523,10 +531,9 @@ class Enqueueing:
             done += len(rows)
             if imported is not None and self.progress is not None:
                 self.progress(Phase.ENQUEUEING, done=done, total=len(spooled), rows=counts.rows)
-        if imported is not None and self.queue is not None:
+        if imported is not None:
             left = await imported.end(self._batches, keys)
             counts.found.add(each.finding(file=self.campaign.file) for each in left)
-            await imported.tell(f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued")
 
 
 def _spool(rows: Sequence[ReadRow], spooled: SpooledRows) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, EnqueueLock
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.core.audit import AuditEntry, finish
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.imports import Staging, ending, record_of
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
-from voiceflow_worker.core.ports.store import BulkWrite, Claim, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
@@ -46,18 +47,14 @@ class Import:
 
     Its records (`core.imports`) are stored before the first call, and go in one write after the last. If the process
     dies in between, they stay, and so do the staged calls: until the same campaign is started again, or a person
-    releases or discards them. With a `claim`, the import begins only if that holds. The audit log gets the `entry` in
-    the write with which it begins.
+    releases or discards them. What it writes itself goes to the `store`.
     """
 
-    def __init__(
-        self, queue: CallQueue, lock: EnqueueLock, *, ordered: str, entry: AuditEntry, claim: Claim | None = None
-    ) -> None:
+    def __init__(self, queue: CallQueue, store: Store, lock: EnqueueLock, *, by: Actor) -> None:
         self._queue = queue
+        self._store = store
         self._lock = lock
-        self._ordered = ordered
-        self._entry = entry
-        self._claim = claim
+        self._by = by
         self._starts: dict[str, Gate] = {}
         self.token: str = new_revision()
 
@@ -74,14 +71,7 @@ class Import:
         """
         self._starts = {each: self._start(each, calls) for each in sorted(set(batch_ids))}
         await self._queue.admitter.require_open(self._starts.keys())
-        claim = self._claim
-        conditions = () if claim is None else (claim.condition,)
-        puts = (*map(start_put, self._starts.values()), *(() if claim is None else (claim.put,)))
-        await self._write(Write(conditions=conditions, puts=(*puts, *self._entry.puts())))
-
-    async def tell(self, result: str) -> None:
-        """Keep the result of the import in the audit log."""
-        await finish(self._queue.store, self._entry, result)
+        await self._write(Write(puts=tuple(map(start_put, self._starts.values()))))
 
     async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
         """Let the calls of this import ring, and those of cut ones that have all calls in `seen`, in one write.
@@ -89,7 +79,7 @@ class Import:
         `batch_ids` are the batches of all rows. Returns the calls that stay staged. Raises as `begin` does, and
         IntakeError if somebody else has continued, released or discarded one of these imports meanwhile.
         """
-        store, name = self._queue.store, self._queue.name
+        store, name = self._store, self._queue.name
         ends = list(self._starts.values())
         left: list[LeftOver] = []
         batches = set(batch_ids)
@@ -107,7 +97,7 @@ class Import:
 
     async def _left_over(self, cut: Gate, seen: SeenKeys) -> LeftOver:
         count = others = 0
-        async with aclosing(calls_of_start(self._queue.store, cut)) as pages:
+        async with aclosing(calls_of_start(self._store, cut)) as pages:
             async for page in pages:
                 await self._lock.keep()
                 count += len(page)
@@ -117,17 +107,17 @@ class Import:
     def _start(self, batch_id: str, calls: int) -> Gate:
         batch = f"--batch {shlex.quote(batch_id)} --staged"
         reason = (
-            f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If the import was "
-            "interrupted, start the same campaign again, which adds what is missing; or let its staged calls ring "
-            f"(`voiceflow resume {batch}`), or discard them (`voiceflow calls cancel {batch}`)"
+            f"perhaps not all of its {count_of(calls, 'call')} are stored, ordered by {self._by.called}, "
+            f"{self._by.on}. If the import was interrupted, start the same campaign again, which adds what is missing; "
+            f"or let its staged calls ring (`voiceflow resume {batch}`), or discard them (`voiceflow calls cancel "
+            f"{batch}`)"
         )
-        now = self._queue.store.clock.now()
+        now = self._store.clock.now()
         return replace(Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.token)
 
     async def _write(self, write: Write) -> None:
-        store, lock = self._queue.store, self._lock.conditions
-        write = replace(write, conditions=(*lock, *write.conditions))
-        (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
+        write = replace(write, conditions=(*self._lock.conditions, *write.conditions))
+        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
         if answer.result is Result.DONE:
             return
         own = {record: batch for batch, record in self.staging.records.items()}

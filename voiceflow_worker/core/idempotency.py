@@ -23,10 +23,10 @@ from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write
 from voiceflow_worker.errors import (
     CallFlowError,
-    IntakeError,
     KeyConflict,
     KeyConflictError,
     OtherRequestError,
+    RequestInProgressError,
     StoreUnavailableError,
     StoreVersionError,
     SuppressedNumberError,
@@ -117,16 +117,16 @@ class NamedStart:
         return Claim(condition=self._is(self.standing), put=self._put(self.begun), since=since)
 
     async def finish(self, store: Store, result: Mapping[str, Any]) -> None:
-        """Store that it is whole, whether there was anything to store or not. Raises IntakeError, StoreError."""
+        """Store that it is whole, whether there was anything to store or not.
+
+        Raises RequestInProgressError if another request has begun it meanwhile, and StoreError.
+        """
         put = self._put(replace(self.begun, result=dict(result)))
         stands = (self._is(self._put(self.begun).value), self._is(self.standing))
         writes = tuple(Write(conditions=(each,), puts=(put,)) for each in stands)
         answers = await store.write(BulkWrite(writes=writes), now=store.clock.now())
         if not any(each.result is Result.DONE for each in answers):
-            raise IntakeError(
-                "another request with the same Idempotency-Key began this at the same time. Repeat the request: "
-                "nothing is added twice"
-            )
+            raise RequestInProgressError
 
     def _is(self, text: str | None) -> Same:
         return Same(NAMED_STARTS, self.group, text, self.name)

@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, IntakeError
+from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, RequestInProgressError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID_CHARACTERS - 1}}}")
-_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,44 +71,38 @@ class NamedCampaign:
         others would make other calls of the rows, and ring the same people again. With the `version` of a preview, its
         first start does what that showed, or nothing (ChangedSinceError).
 
-        Raises OtherRequestError if the key belongs to another campaign, CampaignFileError with the findings of bad
-        rows, and the errors of `Campaign.of` and `Campaign.start`.
+        Raises OtherRequestError if the key belongs to another campaign, RequestInProgressError if another request has
+        begun it meanwhile, CampaignFileError with the findings of bad rows, and the errors of `Campaign.of` and
+        `Campaign.start`.
         """
         digest, shown = await to_thread.run_sync(self._digest), None
-        named = partial(
+        begin = partial(
             NamedStart.of, queue.store, key, group=queue.name, digest=digest, keep_for=settings.key_retention,
             batch=str(self.fields.get("batch") or batch_of_key(key)), source=settings.source,
             voice_profile=settings.voice_profile,
         )  # fmt: skip
-        for left in reversed(range(_TRIES)):
-            start = await named()
-            if start.begun.result is not None:
-                return _repeated(start.begun.taken["batch"], start.begun.result), False
-            if start.is_new and expected_version is not None:
-                of, _, shown = expected_version.partition(".")
-                if of != digest:
-                    raise ChangedSinceError(
-                        "nothing was enqueued: the preview was of another campaign. Make a preview of this one, and "
-                        "start from it"
-                    )
-            then = dict(start.begun.taken)
-            batch, as_then = then.pop("batch"), settings.model_copy(update=then)
-            campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
-            failed: IntakeError | CampaignFileError
-            try:
-                report = await process.run(
-                    _started, campaign, queue.name, settings.policy(), start, by=by,
-                    expected_version=shown if start.is_new else None,
-                )  # fmt: skip
-                if not report.refused:
-                    return report, start.is_new
-                failed = CampaignFileError(_why_refused(report), report.findings)
-            except IntakeError as error:
-                failed = error
-            if not left or (await named()).standing == start.standing:
-                raise failed
-            # Another request with this key was quicker: look at what it left.
-        raise AssertionError("the last try raises or returns")
+        start = await begin()
+        then = dict(start.begun.taken)
+        batch = then.pop("batch")
+        if start.begun.result is not None:
+            return _repeated(batch, start.begun.result), False
+        if start.is_new and expected_version is not None:
+            of, _, shown = expected_version.partition(".")
+            if of != digest:
+                raise ChangedSinceError(
+                    "nothing was enqueued: the preview was of another campaign. Make a preview of this one, and "
+                    "start from it"
+                )
+        as_then = settings.model_copy(update=then)
+        campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
+        report = await process.run(
+            _started, campaign, queue.name, settings.policy(), start, by=by, expected_version=shown
+        )
+        if report.refused:
+            if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
+                raise RequestInProgressError
+            raise CampaignFileError(_why_refused(report), report.findings)
+        return report, start.is_new
 
     def _digest(self) -> str:
         document = {"fields": dict(self.fields), "files": dict(self.digests)}
@@ -167,7 +160,7 @@ async def _started(
     """Start a campaign under its name, and note that it is whole."""
     calls = CallQueue(store, queue, policy=policy)
     report = await campaign.start(
-        calls, by=by, now=start.begun.at, claim=start.claim, expected_version=expected_version
+        calls, by=replace(by, claim=start.claim), now=start.begun.at, expected_version=expected_version
     )
     if not report.refused:
         await start.finish(store, {name: getattr(report, name) for name in _COUNTS})
