@@ -22,6 +22,7 @@ from voiceflow_worker.api import answers, exchange
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.ivr.menu_data import written_menus
 
 pytestmark = pytest.mark.anyio
 
@@ -260,6 +261,16 @@ async def test_a_campaign_begins_with_a_menu_of_the_server_and_is_stored_by_anot
         assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 201
         assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 200
     assert {job.menu for job in await CallQueue(store).find()} == {"ask"}
+
+
+async def test_a_menu_of_data_is_kept_with_the_calls_that_another_process_stores(store: Store) -> None:
+    menu = {"questions": [{"id": "ask", "text": "Hello {{name}}.", "keys": {"1": {"answer": "yes"}}}]}
+    async with program(store) as client:
+        assert (await start(client, {"rows": ROWS, "menu": menu})).status_code == 201
+        refused = await start(client, {"rows": ROWS, "menu": {"questions": []}}, key="other")
+    assert (refused.status_code, findings_of(refused)[0]["pointer"]) == (422, "/menu")
+    (name,) = {job.menu for job in await CallQueue(store).find()}
+    assert set(await written_menus(store).get([str(name)])) == {name}
 
 
 async def test_only_so_many_are_read_at_once(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:

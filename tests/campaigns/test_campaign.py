@@ -354,6 +354,21 @@ def test_a_menu_is_one_of_the_given_ones_or_of_a_module(tmp_path: Path) -> None:
     assert ran.stdout == "beside\n"
 
 
+def test_a_menu_may_be_written_in_a_file_of_options_or_given_as_data(tmp_path: Path) -> None:
+    table = '[menu]\n[[menu.questions]]\nid = "ask"\ntext = "Hello {{name}}, press 1."\nkeys.1.answer = "yes"\n'
+    options = file_of(tmp_path, f'voice-profile = "v"\n{table}', "ask.toml")
+    data = {"questions": [{"id": "ask", "text": "Hello {{name}}, press 1.", "keys": {"1": {"answer": "yes"}}}]}
+    in_file, by_name = of({"campaign": options}), of({"ivr": str(options)})
+    given = of({"menu": data, "voice_profile": "v"})
+    menus = [each.options.menu for each in (in_file, by_name, given)]
+    assert len({menu.name for menu in menus if isinstance(menu, Menu)}) == 1
+    assert all(each.options.template is not None for each in (in_file, by_name, given))
+    assert of({"campaign": options, "ivr": ASK}).options.menu is ASK
+    wrong = file_of(tmp_path, table.replace("keys.1", "keys.10"), "wrong.toml")
+    with pytest.raises(InvalidInputError, match=r"wrong.toml: menu: question ask, key 10: is not one key of a phone"):
+        of({"campaign": wrong})
+
+
 def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
     file_of(tmp_path, '{"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}', "flow.json")
     file_of(tmp_path, "country,currency,per_call\nSG,USD,0.1\n", "prices.csv")

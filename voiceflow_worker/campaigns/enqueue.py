@@ -25,7 +25,7 @@ from voiceflow_worker.campaigns.calls.options import (
     may_leave_out,
     states_of,
 )
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.request import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
@@ -518,7 +518,7 @@ class Enqueueing:
         """Enqueue all rows; without an import, find only who is suppressed."""
         keys, done = self.campaign.keys, 0
         if imported is not None and len(spooled):
-            await imported.begin(self._batches, calls=len(spooled))
+            await imported.begin(self._batches, calls=len(spooled), puts=menu_puts(self.options))
         staging = None if imported is None else imported.staging
         for chunk in spooled:
             rows = _unspooled(chunk)

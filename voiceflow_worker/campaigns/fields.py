@@ -43,6 +43,7 @@ WHOLE: Final[Schema] = {"type": ["integer", "string", "null"]}
 AMOUNT: Final[Schema] = {"type": ["number", "string", "null"]}
 # Generators of clients read an object without this, or a list without `items`, as one that holds nothing.
 OBJECT: Final[Schema] = {"type": ["object", "null"], "additionalProperties": True}
+MENU: Final[Schema] = {"type": ["string", "object", "null"], "additionalProperties": True}
 ROWS: Final[Schema] = {"type": ["array", "null"], "items": {"type": "object", "additionalProperties": True}}
 WORDS: Final[Schema] = {"type": ["string", "array", "null"], "items": {"type": "string"}}
 """Words as one types them, or a list of them."""
@@ -159,6 +160,15 @@ def _menu(value: object, reading: Reading) -> Menu:
     if name not in menus:
         raise ValueError(f"{name[:40]!r} is not one of the menus: {', '.join(menus) or 'there are none'}")
     return menus[name]
+
+
+def _menu_or_name(value: object, reading: Reading) -> Menu | str:
+    if not isinstance(value, Mapping):
+        return text_of(value)
+    from voiceflow_worker.ivr.menu_data import read_menu
+
+    voice = reading.value("voice_profile") or reading.default("voice_profile")
+    return read_menu(cast("object", value), voice_profile=voice)
 
 
 def _source(value: object, reading: Reading) -> str:
@@ -315,14 +325,18 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="ivr", read=_menu, of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=TEXT, metavar="MODULE:MENU",
         label="Menu",
-        help="Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py; on "
-        "a server, the name of one that it was started with.",
+        help="Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py, or "
+        "reminder.toml with [menu]; on a server, the name of one that it was started with.",
     ),
     Field(
-        name="menu", read=_texts(str), of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=TEXT, metavar="NAME",
+        name="menu", read=_menu_or_name, of=_CAMPAIGN, group=Group.TEXT, schema=MENU, metavar="NAME",
         is_rare=True, label="Menu that another receiver answers with", hint="Its name. The text above begins the call.",
-        help="The name of the IVR menu that handles the first key press, if a <template> asks the question.",
-        helps={Of.CALL: "The name of the IVR menu that handles the first key press, if a <flow> asks the question."},
+        help="The name of the IVR menu that handles the first key press, if a <template> asks the question; or in a "
+        "file or a program the menu itself, with its questions and keys.",
+    ),
+    Field(
+        name="menu", read=_texts(str), of=_CALL, group=Group.TEXT, schema=TEXT,
+        help="The name of the IVR menu that handles the first key press, if a <flow> asks the question.",
     ),
     Field(
         name="language", read=_as_given, of=_CALL, group=Group.TEXT, schema=TEXT,

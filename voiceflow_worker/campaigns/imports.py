@@ -15,7 +15,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
-from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
@@ -64,14 +64,14 @@ class Import:
         records = {batch_id: record_of(start) for batch_id, start in self._starts.items()}
         return Staging(token=self.token, records=records)
 
-    async def begin(self, batch_ids: Iterable[str], *, calls: int) -> None:
-        """Stage the calls of this import in these batches from now on.
+    async def begin(self, batch_ids: Iterable[str], *, calls: int, puts: tuple[Put, ...] = ()) -> None:
+        """Stage the calls of this import in these batches from now on, and store what they need (`puts`).
 
         Raises StoreError, IntakeError if the lock was lost, and InvalidInputError for a cancelled batch.
         """
         self._starts = {each: self._start(each, calls) for each in sorted(set(batch_ids))}
         await self._queue.admitter.require_open(self._starts.keys())
-        await self._write(Write(puts=tuple(map(start_put, self._starts.values()))))
+        await self._write(Write(puts=(*map(start_put, self._starts.values()), *puts)))
 
     async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
         """Let the calls of this import ring, and those of cut ones that have all calls in `seen`, in one write.

@@ -1,4 +1,4 @@
-"""`voiceflow ivr`: draw, play and check IVR menus that are written in Python."""
+"""`voiceflow ivr`: draw, play and check IVR menus that are written in Python, or as data in a TOML file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ _NOT_OF_MENUS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), s
 """The folders of this package, of Python and of libraries: code in other folders is that of menus."""
 _KEYS = frozenset("0123456789*#")
 MenuName = Annotated[
-    str, Parameter(name="MODULE:MENU", help="The menu, such as restaurant:main for `main` in restaurant.py.")
+    str,
+    Parameter(
+        name="MODULE:MENU",
+        help="The menu, such as restaurant:main for `main` in restaurant.py; or a TOML file with the table [menu].",
+    ),
 ]
 DataOption = Annotated[
     list[str] | None,
@@ -68,6 +72,7 @@ def play(
 
     Examples:
         voiceflow ivr play restaurant:main
+        voiceflow ivr play reminder.toml --data language=fr --data name=Ana
         voiceflow ivr play appointment:appointment --data name=Ana --data time="at ten" --data other_time="at two"
         voiceflow ivr play restaurant:main --keys 1,2,4# --at 2026-11-20T12:00:00+08:00
     """

@@ -135,7 +135,8 @@ async def serve(
             output.note(f"web console: {_sign_in(settings, url=address.url)}")
             output.note(f"the HTTP API for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
             if url is not None:
-                kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]
+                asks = menus or api or settings.ui_operator_secret  # programs and people may begin menus of data
+                kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if asks else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
             with calls_logged():

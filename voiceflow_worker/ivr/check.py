@@ -34,10 +34,10 @@ names only kinds of steps."""
 class Edge:
     """One edge, from a menu to the steps that may come next. `keys` is its label, such as `1, 2` or `otherwise`.
 
-    `steps` are the steps that the edge is declared to lead to. `handler` is the name of the handler that returns one of
-    them, if any, and `is_handled` is True then. `is_exact` is False if the handler's return annotation declares only
-    the kinds of steps. `lacks_menu` is True if the annotation declares a menu, but not which one. `is_fallback` is True
-    for an edge that is followed without a valid key.
+    `steps` are the steps that the edge is declared to lead to. `handler` is the name of the function that is run
+    before, if any, and `is_handled` is True if it returns one of them. `is_exact` is False if the handler's return
+    annotation declares only the kinds of steps. `lacks_menu` is True if the annotation declares a menu, but not which
+    one. `is_fallback` is True for an edge that is followed without a valid key.
     """
 
     keys: str
@@ -61,7 +61,7 @@ class Edge:
 
 def edges_of(menu: Menu) -> list[Edge]:
     """Every edge from a menu, in the order of declaration; those without a key come last."""
-    edges = [_edge(_label(choice), choice.action, choice.leads_to) for choice in menu.choices]
+    edges = [_edge(_label(choice), choice.action, choice.leads_to, does=choice.do) for choice in menu.choices]
     return edges + [_edge(keys, action, menu.leads_to, is_fallback=True) for keys, action in _without_keys(menu)]
 
 
@@ -121,11 +121,18 @@ def _label(choice: Choice) -> str:
     return f"{fewest} digit{'s' * (fewest > 1)}" if fewest == most else f"{fewest}-{most} digits"
 
 
-def _edge(keys: str, action: Step | Handler, leads_to: Sequence[Step] | None, *, is_fallback: bool = False) -> Edge:
+def _edge(
+    keys: str,
+    action: Step | Handler,
+    leads_to: Sequence[Step] | None,
+    *,
+    is_fallback: bool = False,
+    does: Callable[..., Any] | None = None,
+) -> Edge:
     if not is_handler(action):
-        return Edge(keys=keys, steps=(typing.cast("Step", action),), is_fallback=is_fallback)
-    function = _function(action)
-    name = getattr(function, "__name__", "handler").replace("<lambda>", "")
+        name = "" if does is None else _name(does)
+        return Edge(keys=keys, steps=(typing.cast("Step", action),), is_fallback=is_fallback, handler=name)
+    function, name = _function(action), _name(action)
     if leads_to is not None:
         return Edge(keys=keys, steps=tuple(leads_to), is_handled=True, handler=name, is_fallback=is_fallback)
     kinds = _returned(function)
@@ -138,6 +145,10 @@ def _edge(keys: str, action: Step | Handler, leads_to: Sequence[Step] | None, *,
         handler=name,
         is_fallback=is_fallback,
     )
+
+
+def _name(handler: Callable[..., Any]) -> str:
+    return getattr(_function(handler), "__name__", "handler").replace("<lambda>", "")
 
 
 def _function(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -195,12 +206,13 @@ def check_menus(
 class MenuTexts:
     """All texts of a menu and of the menus that it leads to, to be checked against the data of calls.
 
-    `name` is the name of the menu. With `language`, these are the texts for calls in this language. Raises
-    InvalidInputError if a text is malformed, or not there in this language.
+    `name` and `definition` are those of the menu. With `language`, these are the texts for calls in this language.
+    Raises InvalidInputError if a text is malformed, or not there in this language.
     """
 
     def __init__(self, menu: Menu, language: str | None = None) -> None:
         self.name: str = menu.name
+        self.definition: str = menu.definition
         walk = _Walk([menu], reachable([menu]), None, language=language)
         self._in_language: dict[str, MenuTexts | str] = {}
         """The texts in each language, or why they are not all there in it."""

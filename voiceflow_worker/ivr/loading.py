@@ -1,10 +1,11 @@
-"""Menus that are named `module:menu`, loaded from the Python module in which they are written."""
+"""Menus by their names: `module:menu`, in the Python module in which they are written, or a TOML file with `[menu]`."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import sys
+import tomllib
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,11 +30,13 @@ def load_menus(
 
 
 def load_menu(name: str, *, voice_profile: str | None = None, folder: Path | None = None) -> Menu:
-    """The menu that `module:menu` names. Raises InvalidInputError if it does not exist.
+    """The menu that `module:menu` names, or the one in a TOML file. Raises InvalidInputError if it does not exist.
 
-    The module is in `folder`, in the working directory, or installed. A function that answers incoming calls becomes a
-    menu with this voice.
+    The module is in `folder`, in the working directory, or installed; the file in `folder`. A function that answers
+    incoming calls becomes a menu with this voice, and so does a menu of a file that names none.
     """
+    if name.endswith(".toml"):
+        return _in_file(name, voice_profile, folder)
     module, attribute = _module(name, folder)
     found: object = module
     for part in attribute.split("."):
@@ -56,8 +59,22 @@ def load_menu(name: str, *, voice_profile: str | None = None, folder: Path | Non
 
 
 def menus_beside(name: str) -> dict[str, Menu]:
-    """All menus in the module of `module:menu`, by their names in the code."""
-    return _menus_in(_module(name)[0])
+    """All menus in the module of `module:menu`, by their names in the code; none for a file."""
+    return {} if name.endswith(".toml") else _menus_in(_module(name)[0])
+
+
+def _in_file(name: str, voice_profile: str | None, folder: Path | None) -> Menu:
+    from voiceflow_worker.ivr.menu_data import read_menu
+
+    try:
+        document = tomllib.loads(((folder or Path()) / name).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{name} cannot be read: {error}") from None
+    voice = document.get("voice_profile", document.get("voice-profile", voice_profile))
+    try:
+        return read_menu(document.get("menu"), voice_profile=voice)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{name}: menu: {error}") from None
 
 
 def _menus_in(module: ModuleType) -> dict[str, Menu]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Final, TypeAlias, TypeVar, overload
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import InvalidInputError
@@ -117,7 +117,7 @@ _DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10
 class Choice:
     """One choice of a menu: the `keys`, or the typed input `captured`, and the step or handler that follows.
 
-    `result` is the name of the person's answer.
+    `result` is the name of the person's answer, and `do` what is done before the step.
     """
 
     keys: tuple[str, ...] = ()
@@ -125,6 +125,7 @@ class Choice:
     action: Step | Handler
     leads_to: Sequence[Step] | None = None
     result: str | None = None
+    do: Callable[[Caller], Any] | None = None
 
 
 @checked
@@ -161,6 +162,8 @@ class Menu(Manner):
     inbound: bool | Collection[str] = False
     leads_to: Sequence[Step] | None = None
     _choices: list[Choice] = field(default_factory=list["Choice"], init=False)
+    definition: str = field(default="", init=False)
+    """The JSON of a menu that is written as data; empty for one in code."""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -201,7 +204,9 @@ class Menu(Manner):
         )
 
     @overload
-    def on(self, *keys: str, goto: Step, result: str | None = None) -> None: ...
+    def on(
+        self, *keys: str, goto: Step, result: str | None = None, do: Callable[[Caller], Any] | None = None
+    ) -> None: ...
 
     @overload
     def on(self, *keys: str, leads_to: Sequence[Step] | None = None, result: str | None = None) -> Callable[[H], H]: ...
@@ -212,6 +217,7 @@ class Menu(Manner):
         goto: Step | None = None,
         leads_to: Sequence[Step] | None = None,
         result: str | None = None,
+        do: Callable[[Caller], Any] | None = None,
     ) -> Callable[[H], H] | None:
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
@@ -220,6 +226,9 @@ class Menu(Manner):
         that the handler may return, and must name every menu that the handler may return. A menu that is not declared
         is not served.
 
+        `do`, a function of the caller (async, or sync in a thread), is run before `goto`, such as `do_not_call_again`;
+        if it fails, the fallback follows.
+
         `result` names what these keys mean, such as `confirmed`: the answer of the person, which is stored with the
         call. The last keys with a name count. A name has 1 to 50 letters, digits, spaces, - and _.
         """
@@ -227,7 +236,7 @@ class Menu(Manner):
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
         self._check_result(result)
         if goto is not None:
-            self._choices.append(Choice(keys=keys, action=goto, result=result))
+            self._choices.append(Choice(keys=keys, action=goto, result=result, do=do))
             return None
 
         def register(handler: H) -> H:

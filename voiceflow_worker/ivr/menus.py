@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import anyio
 import orjson
@@ -124,7 +124,7 @@ class Plan:
     """The decision about an event, before any handler has run.
 
     `path` leads to the menu that asked; the path is empty if no menu asked. `action` is the step or handler that
-    follows.
+    follows, and `do` what is done before.
     """
 
     path: tuple[Menu, ...]
@@ -135,6 +135,7 @@ class Plan:
     asked: int = 0
     press: KeyPress | None = None
     trouble: str | None = None
+    do: Callable[[Caller], Any] | None = None
 
     @property
     def menu(self) -> str:
@@ -144,7 +145,7 @@ class Plan:
     @property
     def runs_code(self) -> bool:
         """True if a handler will run, so that the plan must be carried out only once."""
-        return is_handler(self.action)
+        return self.do is not None or is_handler(self.action)
 
 
 class Menus:
@@ -169,6 +170,10 @@ class Menus:
     def default(self) -> Menu | None:
         """The menu for calls whose job names no menu: the first root menu, or None."""
         return self.roots[0] if self.roots else None
+
+    def has(self, name: str) -> bool:
+        """Whether a menu has this name."""
+        return name in self._named
 
     def taking(self, number: str | None) -> Menu | None:
         """The menu for calls to one of the account's numbers: a menu that names it, else a menu for all numbers."""
@@ -211,6 +216,8 @@ class Menus:
         result, trouble, error = plan.result, plan.trouble, None
         flow: CallFlow | None = None
         try:
+            if plan.do is not None:
+                await handled(plan.do, plan.caller, limit=limit or self._limit)
             flow = await self._followed(plan, plan.action, limit or self._limit)
         except HandlerTooSlowError as failure:
             result, trouble = MenuResult.TOO_SLOW, str(failure)
@@ -311,7 +318,7 @@ class Menus:
                 plan, action=END, result=MenuResult.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked"
             )
         if choice is not None:
-            return replace(plan, action=choice.action)
+            return replace(plan, action=choice.action, do=choice.do)
         if position.tries >= (manner.retries or 0):
             return replace(plan, action=_last_word(manner.fallback), result=MenuResult.GAVE_UP)
         return replace(plan, result=MenuResult.ASKED_AGAIN)

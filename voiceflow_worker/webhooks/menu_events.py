@@ -20,9 +20,10 @@ from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.round_trips import Batcher, gather
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.ivr.approval import approval
-from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.caller import Caller, Position
 from voiceflow_worker.ivr.check import reachable
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.menu_data import written_menus
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, MenuResult, Menus
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
@@ -162,6 +163,8 @@ IN_ALL = timedelta(seconds=4, milliseconds=500)
 itself."""
 AT_LEAST = timedelta(seconds=1)
 """The time that a handler has even after long waits, unless its own limit is shorter."""
+MOST_WRITTEN = 100
+"""The most menus of data that a receiver keeps at hand. Others are read again."""
 FRAMES = 4
 """The number of stack frames that are logged when a handler fails."""
 
@@ -203,6 +206,8 @@ class MenuEvents:
         self._journal = _MenuJournal(self._menu_calls, self._once)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
+        self._definitions = written_menus(store)
+        self._written: dict[str, Menus] = {}
         _loaded()
 
     async def __call__(self, event: OtherEvent) -> EventAnswer:
@@ -216,7 +221,8 @@ class MenuEvents:
         began = self._store.clock.monotonic()
         recall = self._once.turn if claims else self._once.known
         call, given = await gather(partial(self._menu_calls.find, event), partial(recall, key))
-        plan = self.menus.plan(event, self._caller(event, call, key))
+        menus = await self._menus_of(event, call)
+        plan = menus.plan(event, self._caller(event, call, key))
         if given is None and plan.runs_code and not claims:
             given = await self._once.turn(key)
         waited = timedelta(seconds=self._store.clock.monotonic() - began)
@@ -227,17 +233,33 @@ class MenuEvents:
                 # The receiver that answered first may have crashed before it stored the key press.
                 await self._menu_calls.pressed(call, plan.press, session_id=event.session_id)
             return given
-        answer = await self.menus.answer(plan, limit=limit)
+        answer = await menus.answer(plan, limit=limit)
         if called := answer.flow.destinations:
             refusal = await self._bridges.refusal(called, call=call, session_id=event.session_id)
             if refusal is not None:
-                answer = replace(await self.menus.not_bridged(plan, refusal), seconds=answer.seconds)
+                answer = replace(await menus.not_bridged(plan, refusal), seconds=answer.seconds)
         self._log_trouble(answer, call, event)
         given = await self._journal.write(
             _AnswerEntry(key=key, body=answer.body, call=call, session_id=event.session_id, press=answer.press)
         )
         self._metrics.answered(answer.result, seconds=answer.seconds)
         return given
+
+    async def _menus_of(self, event: CallAction, call: MenuCall) -> Menus:
+        """The menus that a call is in: those of this receiver, or one of data, which the store has."""
+        position = Position.read(event.client_action_id or "")
+        first = position.path[0] if position is not None else None
+        name = first if call.job is None else call.job.menu
+        if name is None or self.menus.has(name):
+            return self.menus
+        if name not in self._written:
+            menu = (await self._definitions.get([name])).get(name)
+            if menu is None:
+                return self.menus
+            if len(self._written) >= MOST_WRITTEN:
+                self._written.pop(next(iter(self._written)))
+            self._written[name] = Menus(menu, handler_limit=self._limit)
+        return self._written[name]
 
     def _caller(self, event: CallAction, call: MenuCall, key: str) -> Caller:
         received = event.direction is None and event.call_status is ActionStatus.CALL_RECEIVED

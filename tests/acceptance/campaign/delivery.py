@@ -1,4 +1,5 @@
-from voiceflow_worker import Caller, End, Menu, SuppressionList
+from voiceflow_worker import End, Menu
+from voiceflow_worker.ivr import do_not_call_again
 
 delivery = Menu(
     "delivery",
@@ -10,10 +11,4 @@ delivery = Menu(
 )
 delivery.on("1", result="confirmed", goto=End("Thank you, {{name}}. See you tomorrow."))
 delivery.on("2", result="another day", goto=End("We will write to you about another day."))
-
-
-@delivery.on("9", result="do not call")
-async def opt_out(caller: Caller) -> End:
-    if caller.store is not None and caller.number is not None:
-        await SuppressionList(caller.store).add(caller.number, reason="pressed 9")
-    return End("You will not be called again. Goodbye.")
+delivery.on("9", result="do not call", goto=End("You will not be called again. Goodbye."), do=do_not_call_again)

@@ -15,6 +15,7 @@ from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, number_columns, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
+from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE
@@ -205,6 +206,15 @@ def texts_of(options: CampaignOptions) -> MenuTexts | None:
     from voiceflow_worker.ivr.check import MenuTexts
 
     return options.menu if isinstance(options.menu, MenuTexts) else MenuTexts(options.menu)
+
+
+def menu_puts(options: CampaignOptions) -> tuple[Put, ...]:
+    """What the store keeps of the options' menu for its calls: all of it, if it is written as data."""
+    if options.menu is None or isinstance(options.menu, str) or not options.menu.definition:
+        return ()
+    from voiceflow_worker.ivr.menu_data import menu_put
+
+    return (menu_put(options.menu),)
 
 
 class ReadRow(NamedTuple):

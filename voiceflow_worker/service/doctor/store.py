@@ -282,9 +282,10 @@ async def waiting_menus(store: Store, queue: str) -> WaitingMenus:
         return WaitingMenus(named=(), unserved=())
     # Imported here, because most workers send calls without menus.
     from voiceflow_worker.ivr.approval import BUILT_IN
+    from voiceflow_worker.ivr.menu_data import written_menus
 
     heartbeats = Heartbeats(store)
     served = set(await heartbeats.menus())
     if await heartbeats.has_receiver():
-        served |= BUILT_IN
+        served |= {*BUILT_IN, *await written_menus(store).get(set(named) - served)}
     return WaitingMenus(named=named, unserved=tuple(name for name in named if name not in served))

@@ -1,0 +1,329 @@
+"""Menus that are written as data: the same menus as in code, what is refused, and calls in them on two receivers."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.docs.pages import DOCS, blocks
+from tests.ivr.asking import SECRET, Line, Receiver
+from tests.support.engine import Engine
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import (
+    CallQueue,
+    Campaign,
+    End,
+    InvalidInputError,
+    Job,
+    Menu,
+    Sandbox,
+    SessionStatus,
+    Store,
+    VoiceClient,
+    Worker,
+    build_report,
+    load_settings,
+)
+from voiceflow_worker import Receiver as WholeReceiver
+from voiceflow_worker.asgi import serving
+from voiceflow_worker.cli.program import run
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.ivr import Rehearsal, do_not_call_again
+from voiceflow_worker.ivr.menu_data import read_menu
+from voiceflow_worker.ivr.rehearsal import mermaid
+from voiceflow_worker.sandbox import Script
+from voiceflow_worker.service.doctor.store import waiting_menus
+from voiceflow_worker.webhooks import PATH
+
+pytestmark = pytest.mark.anyio
+
+TOML = """
+source = "+6531234567"
+
+[menu]
+languages = ["de", "fr"]
+voice_profile = { de = "de-DE-KatjaNeural", fr = "fr-FR-DeniseNeural" }
+again = { de = "Diese Taste gibt es nicht.", fr = "Cette touche n'existe pas." }
+goodbye = { de = "Auf Wiederhören.", fr = "Au revoir." }
+call_back_after = "3h"
+
+[[menu.questions]]
+id = "visit"
+text = { de = "Guten Tag {{name}}, Ihr Termin ist am {{day|date}}.", fr = "Bonjour {{name}}, venez le {{day|date}}." }
+
+[menu.questions.keys]
+1 = { answer = "confirmed", say = { de = "Danke, {{name}}.", fr = "Merci, {{name}}." } }
+2 = { next = "move", say = { de = "Gern.", fr = "Volontiers." } }
+3 = { next = "call_me_back", say = { de = "Bis später.", fr = "À plus tard." } }
+9 = { next = "do_not_call_again", say = { de = "Keine Anrufe ab {{day|date}}.", fr = "Plus d'appels." } }
+
+[[menu.questions]]
+id = "move"
+text = { de = "Vormittags 1, zurück Stern.", fr = "Le matin 1, retour étoile." }
+
+[menu.questions.keys]
+1 = { answer = "morning", say = { de = "Danke.", fr = "Merci." } }
+"*" = { next = "visit" }
+"""
+DATA: Mapping[str, Any] = tomllib.loads(TOML)["menu"]
+ANA, BEN, CLEO = "+6587654321", "+6587654322", "+6587654323"
+ROWS = [
+    {"destination": ANA, "name": "Ana", "day": "2030-12-01", "language": "de"},
+    {"destination": BEN, "name": "Ben", "day": "2030-12-01", "language": "fr"},
+    {"destination": CLEO, "name": "Cléo", "day": "2030-12-01", "language": ""},
+]
+ASKED = {
+    "de": "Guten Tag Ana, Ihr Termin ist am 1. Dezember 2030.",
+    "fr": "Bonjour Ben, venez le 1 décembre 2030.",
+}  # fmt: skip
+
+
+def in_code() -> Menu:
+    """The same menu, in code."""
+    visit, move = (Menu(each["id"], prompt=each["text"]) for each in DATA["questions"])
+    visit.voice_profile, visit.again, visit.language = DATA["voice_profile"], DATA["again"], "de"
+    visit.fallback, visit.retries = End(DATA["goodbye"]), 2
+    visit.on("1", result="confirmed", goto=End({"de": "Danke, {{name}}.", "fr": "Merci, {{name}}."}))
+    visit.on("2", goto=move.saying({"de": "Gern.", "fr": "Volontiers."}))
+    visit.on("3", result="call me back", goto=End({"de": "Bis später.", "fr": "À plus tard."}))
+    visit.on("9", result="do not call again", goto=End({"de": "Keine Anrufe ab {{day|date}}.", "fr": "Plus d'appels."}))
+    move.on("1", result="morning", goto=End({"de": "Danke.", "fr": "Merci."}))
+    move.on("*", goto=visit)
+    return visit
+
+
+WAYS = [("1",), ("2", "*", "1"), ("2", "1"), ("3",), ("9",), ("7", "", "4"), ("2", "5", "1"), ("", "", "")]
+
+
+@pytest.mark.parametrize("row", ROWS[:2], ids=["de", "fr"])
+@pytest.mark.parametrize("keys", WAYS, ids="-".join)
+async def test_it_is_played_as_the_same_menu_in_code(keys: tuple[str, ...], row: Mapping[str, object]) -> None:
+    calls = [Rehearsal(menu, data=row) for menu in (read_menu(DATA), in_code())]
+    heard = [[(await call.begin()).text, *[(await call.press(key)).text for key in keys]] for call in calls]
+    assert heard[0] == heard[1]
+    assert heard[0][0] == ASKED[str(row["language"])]
+    assert calls[0].answer == calls[1].answer
+
+
+def test_it_is_drawn_as_the_same_menu_in_code_with_what_its_keys_do() -> None:
+    menu = read_menu(DATA)
+    drawn = mermaid(menu).replace(menu.name, "visit")
+    assert [each for each in ("3: call_me_back", "9: do_not_call_again") if each not in drawn] == []
+    assert drawn.replace(": call_me_back", "").replace(": do_not_call_again", "") == mermaid(in_code())
+
+
+def test_a_file_is_checked_played_and_drawn_by_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("visits.toml").write_text(TOML, encoding="utf-8")
+    assert (run(["ivr", "check", "visits.toml"]), run(["ivr", "draw", "visits.toml"])) == (0, 0)
+    told = capfd.readouterr().out
+    assert "2 menus; 0 errors, 0 warnings" in told
+    assert "9: do_not_call_again" in told
+    data = [f"--data={name}={value}" for name, value in ROWS[1].items()]
+    assert run(["ivr", "play", "visits.toml", *data, "--keys", "9"]) == 0
+    assert "says: Plus d'appels." in capfd.readouterr().out
+    Path("visits.toml").write_text(TOML.replace('"move"', '"day"', 1), encoding="utf-8")
+    assert run(["ivr", "check", "visits.toml"]) == 2
+    told = " ".join(capfd.readouterr().err.split())
+    assert "visits.toml: menu: question visit, key 2, next: 'day' is none of visit, move," in told
+
+
+def test_the_menu_on_the_page_is_right() -> None:
+    (file,) = blocks(DOCS / "ivr.md", language="toml")
+    assert read_menu(tomllib.loads(file.text)["menu"]).language == "de"
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The data with another value at this path; None removes it."""
+    found = deepcopy(dict(DATA))
+    *above, last = path.split(".")
+    at: Any = found
+    for name in above:
+        at = at[int(name) if isinstance(at, list) else name]
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    return found
+
+
+GERMAN = {"de": "Hallo."}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("questions.0.keys.10", {"answer": "ten"}, "question visit, key 10: is not one key of a phone; use one of 0-9"),
+        ("questions.0.keys. 1", {"answer": "one"}, "question 1, keys: has a key twice: keep one of them"),
+        ("questions.0.keys", {1: {}, "1": {}}, "question 1, keys: has a key twice: keep one of them"),
+        ("questions.0.keys", {}, "question 1, keys: has no key: give a table of keys"),
+        ("questions.0.keys.1.next", "day", "question visit, key 1, next: 'day' is none of visit, move, call_me_back"),
+        ("questions.0.keys.1.goto", "move", "question 1, key 1, goto: is unknown; correct its name, or remove it"),
+        ("questions.0.keys.1.answer", "/", "question visit, key 1, answer: '/' must have 1 to 50 letters"),
+        ("questions.0.keys.1.say", GERMAN, "question visit, key 1, say: there is no text for fr; add it, or take it"),
+        ("questions.0.keys.1.say", "Hallo.", "question visit, key 1, say: is one text, but the menu speaks de, fr"),
+        ("questions.1.text", {**GERMAN, "fr": " "}, "question 2, text: is no text: give a text, or a table"),
+        ("questions.1.text", None, "question 2, text: is missing; give it"),
+        ("questions.1.text.en", "Hello.", "question move, text: en is not in languages; add it there, or remove"),
+        ("questions.1.text.fr", "Bonjour {{name", "{{"),
+        ("questions.1.id", "visit", "question visit: two questions have this id; rename one of them"),
+        ("questions.1.id", "call_me_back", "and is not call_me_back or do_not_call_again; give it another one"),
+        ("questions.1.id", "Move it", "question Move it: an id has 1 to 20 lower-case letters"),
+        ("questions.0.keys.2", None, "question move: no key leads to it; let one, by its next, or remove the question"),
+        ("questions", [], "questions: List should have at least 1 item"),
+        ("goodbye", GERMAN, "goodbye: there is no text for fr"),
+        ("voice_profile", GERMAN, "voice_profile: there is no text for fr"),
+        ("voice_profile", None, "has no voice: set voice_profile"),
+        ("languages", ["de", "fr", "it"], "question visit, text: there is no text for it"),
+        ("call_back_after", "soon", "call_back_after: 'soon' is not a duration, such as 2h"),
+        ("call_back_after", "0s", "give more than 0"),
+        ("retries", 21, "retries: Input should be less than or equal to 20"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_place_and_a_remedy(path: str, value: object, said: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        read_menu(changed(path, value))
+    assert said in str(refused.value)
+
+
+def test_all_that_is_wrong_is_told_at_once_and_the_languages_are_those_of_the_texts() -> None:
+    wrong = changed("questions.0.keys", {"10": {}, "1": {"next": "x"}})
+    with pytest.raises(InvalidInputError, match=r"key 10: .*; question visit, key 1, next: 'x' is none of"):
+        read_menu(wrong)
+    assert read_menu(changed("languages", None)).language == "de"
+    keys = {1: DATA["questions"][0]["keys"]["1"], 2: {"next": "move"}}
+    assert read_menu(changed("questions.0.keys", keys)).find("2") is not None, "a program's keys may be numbers"
+
+
+# -- calls ------------------------------------------------------------------------------------------------------------
+
+
+async def start(store: Store, menu: Mapping[str, object] = DATA, *, batch: str = "march", **more: Any) -> Any:
+    given = {"rows": ROWS, "menu": menu, "batch": batch, "source": "+6531234567", **more}
+    return await Campaign.of(given, now=store.clock.now()).start(CallQueue(store))
+
+
+async def sent(store: Store, **more: Any) -> dict[str, Job]:
+    """The calls of a campaign that began with the menu, by number."""
+    await start(store, **more)
+    engine = Engine(store, ScriptedVoice())
+    for _ in ROWS:
+        await engine.send()
+    return {job.destination: job for job in await CallQueue(store).find()}
+
+
+async def test_each_receiver_knows_the_menu_of_a_call_whatever_becomes_of_its_file(
+    stores: tuple[Store, Store],
+) -> None:
+    jobs = await sent(stores[0])
+    edited = changed("questions.0.keys.2", {"answer": "confirmed", "next": "move"})
+    await start(stores[0], edited, batch="april", rows=[{**ROWS[0], "destination": "+6587654329"}])
+    line = Line.of(jobs[ANA])
+    assert (await line.press(Receiver.of(stores[0]), "2")).text.startswith("Gern. Vormittags 1")
+    # Another process, which has menus of its own with the name of a question.
+    other = Menu("move", prompt="Another.", voice_profile="v")
+    other.on("1", goto=End("No."))
+    assert (await line.press(Receiver.of(stores[1], other), "1")).text == "Danke."
+    stored = await CallQueue(stores[1]).get(jobs[ANA].id)
+    assert (stored.answer, [press.answer for press in stored.posts[0].presses]) == ("morning", [None, "morning"])
+    assert len({job.menu for job in await CallQueue(stores[0]).find()}) == 2, "a menu that was edited is another one"
+
+
+async def test_who_presses_the_key_is_called_by_no_later_campaign(store: Store) -> None:
+    jobs = await sent(store)
+    assert (await Line.of(jobs[BEN]).press(Receiver.of(store), "9")).text == "Plus d'appels."
+    entry = (await SuppressionList(store).find(BEN))[BEN]
+    assert entry.reason == f"opted out: pressed 9 in the menu {jobs[BEN].menu}"
+    report = await start(store, batch="april", again=True)
+    assert (report.suppressed, report.enqueued) == (1, 2)
+    assert [finding.row for finding in report.findings if "opted out" in finding.message] == [2]
+
+
+async def test_all_numbers_of_the_person_are_suppressed_and_no_store_means_no_entry(store: Store) -> None:
+    rows = [{**ROWS[0], "home": "+6565551234"}]
+    jobs = await sent(store, rows=rows, number_column="destination,home")
+    heard = await Line.of(jobs[ANA]).press(Receiver.of(store), "9")
+    assert heard.text == "Keine Anrufe ab 1. Dezember 2030."
+    assert set(await SuppressionList(store).find(ANA, "+6565551234")) == {ANA, "+6565551234"}
+    call = Rehearsal(read_menu(DATA), data=ROWS[0])
+    await call.begin()
+    assert (await call.press("9")).trouble is None
+
+
+async def test_nobody_hears_of_an_opt_out_that_was_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no list")
+
+    jobs = await sent(store)
+    monkeypatch.setattr(SuppressionList, "add", fails)
+    assert (await Line.of(jobs[ANA]).press(Receiver.of(store), "9")).text == "Auf Wiederhören."
+
+
+async def test_who_asks_for_it_is_called_back_once_with_the_same_call(store: Store) -> None:
+    jobs = await sent(store, valid_for="2h", priority=5, again=True)
+    receiver, line = Receiver.of(store), Line.of(jobs[BEN])
+    event = line.event("3")
+    for answering in (receiver, receiver, Receiver.of(store)):
+        assert line.took((await answering.post(event))[1]).text == "À plus tard."
+    (later,) = [job for job in await CallQueue(store).find() if job.id not in {each.id for each in jobs.values()}]
+    now = store.clock.now()
+    assert later.not_before is not None
+    assert later.valid_until is not None
+    assert abs(later.not_before - now - timedelta(hours=3)) < timedelta(minutes=5)
+    assert abs(later.valid_until - later.not_before - timedelta(hours=2)) < timedelta(minutes=5)
+    first = jobs[BEN]
+    assert [getattr(later, name) for name in ("destination", "batch_id", "priority", "menu", "data")] == [
+        getattr(first, name) for name in ("destination", "batch_id", "priority", "menu", "data")
+    ]
+    assert "Bonjour Ben" in later.body
+    assert (await CallQueue(store).get(first.id)).answer == "call me back"
+
+
+async def test_a_menu_in_code_does_the_same(store: Store) -> None:
+    menu = Menu("ask", prompt="Press 9.", voice_profile="v")
+    menu.on("9", goto=End("Done."), do=do_not_call_again)
+    engine = Engine(store, ScriptedVoice())
+    job = await engine.queue.enqueue(menu.call(ANA, source="+6531234567"), menu="ask")
+    await engine.send()
+    assert (await Line.of(job).press(Receiver.of(store, menu), "9")).text == "Done."
+    assert await SuppressionList(store).find(ANA)
+
+
+async def test_the_doctor_finds_its_menu_in_the_store(store: Store) -> None:
+    from voiceflow_worker.core.heartbeats import Heartbeats
+
+    await start(store)
+    assert (await waiting_menus(store, "default")).trouble is not None
+    await Heartbeats(store).receiver("one")
+    assert (await waiting_menus(store, "default")).trouble is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_two_languages_are_heard_and_the_answers_are_in_report_and_filter(store: Store) -> None:
+    await start(store, redial_on="busy", redial_after="30m")
+    receiver = WholeReceiver(load_settings(webhook_secret=SECRET), store, registry=CollectorRegistry())
+    keys = {ANA: ["1"], BEN: ["2", "1"], CLEO: ["9"]}
+    async with receiver.running(), serving(receiver.app) as address:
+        sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=SECRET, speed=200)
+        for number, pressed in keys.items():
+            sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.COMPLETED, keys=pressed))
+        async with sandbox.running() as url, VoiceClient("any", "demo", base_url=url) as voice:
+            await Worker(store, voice).drain()
+            heard = {str(entry.destination): list(entry.heard) for entry in sandbox.ledger}
+    assert heard[ANA] == [ASKED["de"], "Danke, Ana."]
+    assert heard[BEN] == [ASKED["fr"], "Volontiers. Le matin 1, retour étoile.", "Merci."]
+    assert heard[CLEO][1:] == ["Keine Anrufe ab 1. Dezember 2030."], "who names no language hears the first"
+    answers = {job.destination: job.answer for job in await CallQueue(store).find()}
+    assert answers == {ANA: "confirmed", BEN: "morning", CLEO: "do not call again"}
+    report = await build_report(store, "default", "march")
+    assert report.answers == {"confirmed": 1, "morning": 1, "do not call again": 1}

@@ -1,0 +1,283 @@
+"""Menus that are written as data, such as in TOML: read, checked, and kept in the store for the calls in them.
+
+A menu of data becomes the same `Menu` as one in code. Its name has a digest of all that it says, and the store keeps it
+under that name: whoever edits the data later makes another menu, and calls that wait or ring keep theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final, cast
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.store import Put
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.caller import NAME, Caller
+from voiceflow_worker.ivr.check import MenuTexts, check_menus, reachable
+from voiceflow_worker.ivr.menu import ANSWER, End, Menu, Step
+from voiceflow_worker.model.flows.values import canonical_json, is_object
+from voiceflow_worker.model.text.wording import read_duration
+from voiceflow_worker.queue import CallQueue
+
+NAMESPACE = "menu"
+CALL_ME_BACK, DO_NOT_CALL_AGAIN = "call_me_back", "do_not_call_again"
+BUILT_IN: Final = {
+    CALL_ME_BACK: "the person is called again later",
+    DO_NOT_CALL_AGAIN: "the person's numbers go on the suppression list",
+}
+"""What may follow a key beside a question, and what it does. Without `answer`, the answer has its words."""
+MOST_QUESTIONS = 20
+LONGEST = 50_000
+"""The most characters of a whole menu, as JSON."""
+_DIGEST = 11
+_LONGEST_ID = 32 - _DIGEST - 1
+_KEYS = frozenset("0123456789*#")
+
+
+async def do_not_call_again(caller: Caller) -> None:
+    """Put all numbers of the person on the suppression list, for good: for `Menu.on(…, do=do_not_call_again)`.
+
+    The entry is stored before the caller hears what follows. A rehearsal without a store does nothing.
+    """
+    numbers = (caller.number,) if caller.job is None else caller.job.numbers
+    if caller.store is not None:
+        reason = f"opted out: pressed {caller.digits} in the menu {caller.menu}"
+        await SuppressionList(caller.store).add(*filter(None, numbers), reason=reason)
+
+
+def call_me_back(after: timedelta) -> Callable[[Caller], Any]:
+    """What `Menu.on(…, do=call_me_back(after))` does: the same call to this person again, once, `after` this time.
+
+    The later call is valid for as long as this one was, and has its window. Nothing is done for a call without a job.
+    """
+
+    async def call_me_back(caller: Caller) -> None:
+        job = caller.job
+        if job is None or caller.store is None:
+            return
+        body = orjson.loads(job.body)
+        body["callflow"][0]["params"]["destination"] = caller.number
+        body.pop("validUntil", None)
+        later = caller.now + after
+        lasts = None if job.valid_until is None else job.valid_until - (job.not_before or job.created_at)
+        await CallQueue(caller.store, job.queue).enqueue(
+            body,
+            unique_key=f"{job.id}-later",  # once, also if this runs again after a crash
+            batch_id=job.batch_id,
+            priority=job.priority,
+            not_before=later,
+            valid_until=None if lasts is None else later + lasts,
+            time_zone=job.time_zone,
+            redial=job.redial,
+            window=job.window,
+            data=job.data,
+            menu=job.menu,
+        )
+
+    return call_me_back
+
+
+# -- the data ---------------------------------------------------------------------------------------------------------
+
+
+def _words(value: object) -> object:
+    each = list(value.values()) if is_object(value) else [value]
+    if not each or not all(isinstance(text, str) and text.strip() for text in each):
+        raise ValueError("is no text: give a text, or a table with a text for each language")
+    return value
+
+
+def _keys(value: object) -> object:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError('has no key: give a table of keys, such as 1 = {answer = "confirmed", say = "Thank you."}')
+    given = cast("Mapping[object, object]", value)  # a program's keys may be numbers
+    found = {str(key).strip(): each for key, each in given.items()}
+    if len(found) < len(given):
+        raise ValueError("has a key twice: keep one of them")
+    return found
+
+
+_Words = Annotated[str | dict[str, str], BeforeValidator(_words)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Key(_Data):
+    """What a key does: the `answer` has a name, `say` is spoken, and `next` follows, by default the end of the call."""
+
+    answer: str | None = None
+    say: _Words | None = None
+    next: str | None = None
+
+
+class _Question(_Data):
+    id: str
+    text: _Words
+    keys: Annotated[dict[str, _Key], BeforeValidator(_keys)]
+
+
+class MenuData(_Data):
+    """A menu as data. Its call begins with the first of the `questions`.
+
+    A text is one, or a table with one for each of the `languages`, of which the first is that of calls that name none;
+    by default they are those of the texts. `again` is spoken after a wrong key, and `goodbye` after the last of
+    `retries` more tries. `call_back_after` is when `call_me_back` calls again.
+    """
+
+    questions: Annotated[list[_Question], Field(min_length=1, max_length=MOST_QUESTIONS)]
+    languages: list[str] = Field(default_factory=list[str])
+    voice_profile: _Words | None = None
+    again: _Words | None = None
+    goodbye: _Words | None = None
+    retries: Annotated[int, Field(ge=0, le=20)] = 2
+    call_back_after: str = "2h"
+
+    def texts(self) -> Iterator[tuple[str, str | dict[str, str] | None]]:
+        """Each text with its place."""
+        for name in ("voice_profile", "again", "goodbye"):
+            yield name, getattr(self, name)
+        for question in self.questions:
+            yield f"question {question.id}, text", question.text
+            yield from ((f"question {question.id}, key {key}, say", each.say) for key, each in question.keys.items())
+
+    def spoken(self) -> list[str]:
+        """The languages of the menu, in their order; none if no text names one."""
+        named = (language for _, text in self.texts() if isinstance(text, dict) for language in text)
+        return self.languages or list(dict.fromkeys(named))
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong beside the forms of the values: each with its place and a remedy."""
+        ids = [question.id for question in self.questions]
+        for place, question in enumerate(self.questions):
+            where = f"question {question.id}"
+            if not NAME.fullmatch(question.id) or len(question.id) > _LONGEST_ID or question.id in BUILT_IN:
+                own = f"1 to {_LONGEST_ID} lower-case letters, digits, - and _"
+                yield f"{where}: an id has {own}, and is not {' or '.join(BUILT_IN)}; give it another one"
+            if question.id in ids[:place]:
+                yield f"{where}: two questions have this id; rename one of them"
+            for key, each in question.keys.items():
+                at = f"{where}, key {key}"
+                if key not in _KEYS:
+                    yield f"{at}: is not one key of a phone; use one of 0-9, * and #"
+                if each.answer is not None and not ANSWER.fullmatch(each.answer):
+                    yield f"{at}, answer: {each.answer[:60]!r} must have 1 to 50 letters, digits, spaces, - and _"
+                if each.next is not None and each.next not in {*ids, *BUILT_IN}:
+                    known = ", ".join([*ids, *BUILT_IN])
+                    yield f"{at}, next: {each.next[:40]!r} is none of {known}; leave it out to end the call"
+        yield from self._languages()
+        try:
+            self.later()
+        except ValueError as error:
+            yield f"call_back_after: {self.call_back_after[:40]!r} is not a duration, such as 2h: {error}"
+
+    def _languages(self) -> Iterator[str]:
+        spoken = self.spoken()
+        for place, text in self.texts():
+            if isinstance(text, dict):
+                if lacking := [each for each in spoken if each not in text]:
+                    yield f"{place}: there is no text for {', '.join(lacking)}; add it, or take it out of languages"
+                if unknown := [each for each in text if each not in spoken]:
+                    yield f"{place}: {', '.join(unknown)} is not in languages; add it there, or remove this text"
+            elif text is not None and len(spoken) > 1 and place != "voice_profile":
+                yield f"{place}: is one text, but the menu speaks {', '.join(spoken)}; give one for each language"
+
+    def later(self) -> timedelta:
+        """When people are called back. Raises ValueError."""
+        found = read_duration(self.call_back_after)
+        if not found:
+            raise ValueError("give more than 0")
+        return found
+
+    def menu(self) -> Menu:
+        """The menu of the first question, which has the settings of all and leads to the others."""
+        menus = {each.id: Menu(each.id, prompt=each.text) for each in self.questions}
+        first = menus[self.questions[0].id]
+        first.voice_profile, first.again, first.retries = self.voice_profile, self.again, self.retries
+        first.language = next(iter(self.spoken()), None)
+        first.fallback = None if self.goodbye is None else End(self.goodbye)
+        does = {CALL_ME_BACK: call_me_back(self.later()), DO_NOT_CALL_AGAIN: do_not_call_again}
+        for question in self.questions:
+            for key, each in question.keys.items():
+                follows = menus.get(each.next or "")
+                step: Step = End(each.say) if follows is None else follows
+                if follows is not None and each.say is not None:
+                    step = follows.saying(each.say)
+                built_in = each.next if each.next in BUILT_IN else None
+                answer = each.answer or (built_in and built_in.replace("_", " "))
+                menus[question.id].on(key, goto=step, result=answer, do=does.get(built_in or ""))
+        return first
+
+
+def read_menu(given: object, *, voice_profile: str | None = None) -> Menu:
+    """The menu that is written as data (`MenuData`).
+
+    `voice_profile` is its voice if it names none. Raises InvalidInputError for all that is wrong, each with its place.
+    """
+    try:
+        data = MenuData.model_validate(given)
+    except ValidationError as error:
+        told = (f"{_place(found['loc'])}: {_why(found)}" for found in error.errors())
+        raise InvalidInputError("; ".join(dict.fromkeys(told))) from None
+    own = {"voice_profile": data.voice_profile or voice_profile, "languages": data.spoken()}
+    data = data.model_copy(update=own)
+    if wrong := list(data.problems()):
+        raise InvalidInputError("; ".join(wrong))
+    menu = data.menu()
+    reached = {each.name for each in reachable([menu])}
+    if lost := [each.id for each in data.questions if each.id not in reached]:
+        raise InvalidInputError(f"question {lost[0]}: no key leads to it; let one, by its next, or remove the question")
+    if errors := [found for found in check_menus([menu]) if found.is_error]:
+        raise InvalidInputError("; ".join(map(str, errors)))
+    for language in data.languages:
+        MenuTexts(menu, language)
+    text = canonical_json(data.model_dump(exclude_defaults=True))
+    if len(text) > LONGEST:
+        raise InvalidInputError(f"the menu has {len(text)} characters, but at most {LONGEST} are allowed; shorten it")
+    menu.definition = text
+    menu.name = f"{menu.name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
+    return menu
+
+
+def _place(where: tuple[int | str, ...]) -> str:
+    """A place in the data, such as `question day, key 1, next`."""
+    parts: list[str] = []
+    for before, part in zip(("", *where), where, strict=False):
+        if isinstance(part, int):
+            parts.append(f"question {part + 1}")
+        elif part not in {"questions", "keys"} or part == where[-1]:
+            parts.append(f"key {part}" if before == "keys" else str(part))
+    return ", ".join(parts) or "menu"
+
+
+def _why(found: ErrorDetails) -> str:
+    told = {"extra_forbidden": "is unknown; correct its name, or remove it", "missing": "is missing; give it"}
+    return told.get(found["type"], found["msg"].removeprefix("Value error, "))
+
+
+# -- in the store -----------------------------------------------------------------------------------------------------
+
+
+def menu_put(menu: Menu | MenuTexts) -> Put:
+    """What the store keeps of a menu of data, for calls that begin with it."""
+    return Put(NAMESPACE, menu.name, menu.definition, None)
+
+
+def written_menus(store: Store) -> RecordSet[Menu]:
+    """The menus of data that calls of this store begin with, by their names."""
+
+    def read(name: str, text: str) -> Menu:
+        menu = MenuData.model_validate_json(text).menu()
+        menu.name, menu.definition = name, text
+        return menu
+
+    return RecordSet(store, NAMESPACE, write=lambda menu: menu.definition, read=read)
