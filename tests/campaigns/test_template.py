@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, SAY, calls_of, file_of, flow_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import filled as spoken_by_menu
+from voiceflow_worker.ivr.check import check_menus
+from voiceflow_worker.ivr.menu import Menu
 
 
 def body(**say: object) -> dict[str, object]:
@@ -288,3 +291,86 @@ def test_source_and_voice_of_a_row_win_and_are_not_shared_with_other_rows(tmp_pa
         "en-IE-EmilyNeural",
         "th-TH-PremwadeeNeural",
     ]
+
+
+FOREIGN = (
+    "[{}]", "[[{}]]", "*|{}|*", "%{}%", "%%{}%%", "<<{}>>", "«{}»", "#{}#", "<{}>", "${}$", "|{}|", "~{}~", "__{}__",
+)  # fmt: skip
+ONE_WORD = ("@{}", "${}")
+
+
+def heard(options: CampaignOptions, rows: list[dict[str, object]]) -> tuple[list[str], list[str]]:
+    """The errors and warnings of rows that a program gives."""
+    campaign = CampaignRows(rows, replace(options, batch_id="a"), now=NOW)
+    found = [*campaign.findings, *(each for row in campaign for each in row.findings)]
+    return [each.message for each in found if each.is_error], [each.message for each in found if not each.is_error]
+
+
+def test_the_placeholder_of_another_program_is_refused_where_its_column_is(tmp_path: Path) -> None:
+    for signs, name, column in [
+        *((signs, name, column) for signs in FOREIGN for name, column in (
+            ("First Name", "first_name"), ("FIRST_NAME", "First Name"), ("firstname", "First Name"),
+        )),
+        *((signs, "NAME", "name") for signs in ONE_WORD), ("[{}]", "Contact.Name", "Name"),
+    ]:  # fmt: skip
+        written = signs.format(name)
+        variable = column.lower().replace(" ", "_")
+        for text in (f"Hello {written}.", f"{{{{destination}}}}, hello {written}, see you."):
+            options = replace(OPTIONS, template=FlowTemplate.speaking(text))
+            wanted = f"stands in the text as {written}, which is spoken as it is written: write {{{{ {variable} }}}}"
+            with pytest.raises(CampaignFileError) as raised:
+                read(file_of(tmp_path, f"destination,{column}\n+6587654321,Ana\n"), options)
+            assert wanted in str(raised.value)
+            errors, _ = heard(options, [{"destination": "+6587654321", column: "Ana"}] * 2)
+            assert [wanted in each for each in errors] == [True, True], written
+            assert heard(options, [{"destination": "+6587654321"}])[0] == []
+
+
+def test_the_placeholder_of_a_column_that_only_could_be_there_is_a_warning(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination\n+6587654321\n")
+    for written in (
+        "[First Name]",
+        "*|FNAME|*",
+        "%name%",
+        "%%name%%",
+        "<<name>>",
+        "«name»",
+        "#name#",
+        "@name",
+        "[[n]]",
+    ):
+        campaign = open_campaign(path, replace(OPTIONS, template=FlowTemplate.speaking(f"Hello {written}.")), now=NOW)
+        (found,) = campaign.findings
+        assert (found.is_error, f"in the text as {written}, " in found.message) == (False, True)
+        assert told(campaign) == []
+
+
+def test_other_signs_in_a_text_are_no_placeholder(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,off,now,sg\n+6587654321,Ana,1,2,3\n")
+    for text in (
+        "Press #1 or # now, then # off.", "20 % off and 30% off, 50 %.", "Write to ana@name.sg or a.b@off.sg.",
+        "@name.sg, we are @ {{name}}.", "[{{name}}]", "{{ '[name]' }}", "«Ромашка», < off", "US$name, $ off",
+        "10%off 20%", "*name*",
+    ):  # fmt: skip
+        campaign = open_campaign(path, replace(OPTIONS, template=FlowTemplate.speaking(text)), now=NOW)
+        assert told(campaign) == []
+        assert not any("stands in the text" in each.message for each in campaign.findings), text
+
+
+def test_a_name_in_single_brackets_is_refused_with_its_own_spelling() -> None:
+    for written, inner in (("{name}", "name"), ("${name}", "name"), ("{!Contact.Name}", "Contact.Name")):
+        with pytest.raises(CampaignFileError) as raised:
+            FlowTemplate.speaking(f"Hello {written}.")
+        assert f"{written} would be spoken as it stands; write {{{{{inner}}}}}" in str(raised.value)
+
+
+def test_the_placeholders_in_later_texts_of_a_menu_are_found(tmp_path: Path) -> None:
+    menu = Menu("ask", prompt="Press 1.", voice_profile="en-SG-LunaNeural")
+    menu.on("1", goto="Goodbye [First Name].")
+    options = CampaignOptions(menu=menu, source="+6531234567")
+    with pytest.raises(CampaignFileError, match=r"in the text as \[First Name\].*write \{\{ first_name \}\}"):
+        read(file_of(tmp_path, "destination,First Name\n+6587654321,Ana\n"), options)
+    errors, _ = heard(options, [{"destination": "+6587654321", "first name": "Ana"}])
+    assert len(errors) == 1
+    assert read(file_of(tmp_path, "destination\n+6587654321\n"), options)[0].call is not None
+    assert any("[First Name]" in found.message for found in check_menus([menu]))

@@ -694,7 +694,10 @@ def header_findings(
         problems = menu_texts.problems(specimen)
         missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
     missing |= missing_from(filled.body) - specimen.keys()
-    return [_finding(name, present) for name in sorted(missing)]
+    foreign = (*template.foreign, *(menu_texts.foreign if menu_texts is not None else ()))
+    wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
+    found = [_finding(name, present) for name in sorted(missing)]
+    return found + [Finding(column=column, message=message) for column, message in wrong.items()]
 
 
 def _finding(name: str, present: Collection[str]) -> Finding:

@@ -19,7 +19,7 @@ from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.caller import BridgeResult, Caller, Text, filled, in_language, specimens, spoken, template_of
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
-from voiceflow_worker.ivr.template_text import TemplateText, UnfitValueError
+from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_missing
@@ -223,7 +223,10 @@ class MenuTexts:
                 self._in_language[name] = str(error)
         self._values: dict[str | None, dict[str, tuple[str, TemplateText]]] = {}
         self._later: dict[str, tuple[str, str | None]] = {}
+        self.foreign: list[ForeignName] = []
+        """The names in the texts that another program would fill in."""
         for place, text, manner in walk.texts():
+            self.foreign += foreign_names(text, path=place)
             voice = manner.voice_profile
             # A voice that depends on the caller is not known here; English stands in for its language.
             spoken_by = voice if isinstance(voice, str) else None
@@ -277,7 +280,8 @@ class MenuTexts:
 
         A plain value that is empty is missing too: it would be spoken as nothing.
         """
-        found: list[tuple[str | None, str, bool]] = []
+        foreign = (each.among(data) for each in self.foreign)
+        found = [(each.column, each.message, False) for each in foreign if each is not None]
         for voice, values in self._values.items():
             given: Mapping[str, object] | None = None
             for place, value in values.values():
@@ -467,7 +471,10 @@ class _Walk:
                     yield f"{menu.name} {name}", text, manner
 
     def odd_names(self) -> Iterator[Finding]:
-        """A warning about each value that one text alone names, if its name is almost that of another value."""
+        """Warnings about names that nothing fills in, and about each that one text alone has and is almost another."""
+        for place, text, _ in self.texts():
+            likely = (each for each in foreign_names(text, path=place) if each.is_likely)
+            yield from (_warning(each.problem(each.name).message, path=place) for each in likely)
         if self._data is not None:
             return  # each name is compared with the data
         used: dict[str, set[str]] = {}

@@ -7,10 +7,10 @@ anything is compiled, so that the size of a text and of its values bounds what i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from voiceflow_worker.ivr.speech_filters import (
     VOICE,
@@ -30,7 +30,7 @@ from voiceflow_worker.model.flows.values import (
     is_object,
     value_text,
 )
-from voiceflow_worker.model.text.wording import name_among
+from voiceflow_worker.model.text.wording import folded, name_among
 
 if TYPE_CHECKING:
     from jinja2.nodes import Node, Template
@@ -54,7 +54,15 @@ _FILTERS = (
 _TESTS = (
     "boolean", "defined", "even", "false", "in", "integer", "none", "number", "odd", "string", "true", "undefined",
 )  # fmt: skip
-_LONE = re.compile(r"\{\s*[^\W\d][^{}]*\}")
+_LONE = re.compile(r"\$?\{!?\s*([^\W\d][^{}]*)\}")
+_FOREIGN_NAME = r"([^\W\d](?:[\w .-]{0,40}\w)?)"
+_LIKELY = (
+    r"\*\|\s?NAME\s?\|\*", r"<<\s?NAME\s?>>", "%%NAME%%", r"(?<![\d%])(?<!\d\s)%NAME%", r"\[\[?\s?NAME\s?\]?\]",
+    "#NAME#", r"(?<![\w.@/])@([^\W\d]\w*)(?!\w|\.\w|[\w.]*@)", "«([A-Za-z][A-Za-z0-9_]*)»",
+)  # fmt: skip
+_POSSIBLE = (r"«\s?NAME\s?»", "<NAME>", r"\$NAME\$", r"(?<!\w)\$([^\W\d]\w*)", r"\|NAME\|", "~NAME~", "__NAME__")
+"""How other programs write a name in a text. What is only possible, people write for other reasons too."""
+_FOREIGN = re.compile("|".join((*_LIKELY, *_POSSIBLE)).replace("NAME", _FOREIGN_NAME))
 # What is not closed goes to the end: to look for an end from each of its brackets would take the square of its size.
 _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
@@ -118,11 +126,46 @@ def require_filled_in(text: str, *, path: str = "") -> None:
     if len(text) > LONGEST:
         raise TemplateSyntaxProblemError(_too_long(text), path=path)
     if lone := _LONE.search(_PIECE.sub("", text)):
-        inner = lone[0][1:-1].strip()
+        inner = lone[1].strip()
         raise TemplateSyntaxProblemError(
             f"cannot be read as a template: {lone[0]} would be spoken as it stands; write {{{{{inner}}}}} for a value",
             path=path,
         )
+
+
+class ForeignName(NamedTuple):
+    """A name in the text at `path` between the signs of another program, such as `%name%`: nothing fills it in.
+
+    `is_likely` is False for signs of which people make other uses too.
+    """
+
+    path: str
+    written: str
+    name: str
+    is_likely: bool
+
+    def problem(self, name: str) -> TemplateProblem:
+        """What is wrong, where the value of this `name` is meant."""
+        message = (
+            f"stands in the text as {self.written}, which is spoken as it is written: write {{{{ {folded(name)} }}}} "
+            f"for the value, or {{{{ {self.written!r} }}}} to speak these very words"
+        )
+        return TemplateProblem(self.path, name, message)
+
+    def among(self, names: Iterable[str]) -> TemplateProblem | None:
+        """What is wrong, if one of these names is meant, in any case and with any spaces; None if none is."""
+        wanted = {_squeezed(self.name), _squeezed(self.name.rpartition(".")[2])}
+        return next((self.problem(each) for each in names if _squeezed(each) in wanted), None)
+
+
+def _squeezed(name: str) -> str:
+    return folded(name).replace("_", "")
+
+
+def foreign_names(text: str, *, path: str) -> list[ForeignName]:
+    """The names in a text that another program would fill in."""
+    found = ((each[0], each.lastindex or 0, each) for each in _FOREIGN.finditer(_PIECE.sub("\0", text)))
+    return [ForeignName(path, written, each[place], place <= len(_LIKELY)) for written, place, each in found]
 
 
 class TemplateText:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,10 +20,12 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
+    ForeignName,
     TemplateProblem,
     TemplateSyntaxProblemError,
     TemplateText,
     UnfitValueError,
+    foreign_names,
     is_template,
     require_filled_in,
 )
@@ -69,6 +72,8 @@ class FlowTemplate:
         self.findings: tuple[Finding, ...] = ()
         """Warnings about the constant parts of the template, reported once for the file."""
         self._texts: list[TemplateText] = []
+        self.foreign: list[ForeignName] = []
+        """The names in the texts that another program would fill in."""
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
 
     @classmethod
@@ -157,7 +162,7 @@ class FlowTemplate:
         An optional parameter is left out if its text is a single variable that is missing or empty. Texts for numbers
         and booleans are converted.
         """
-        problems: list[TemplateProblem] = []
+        problems = [problem for each in self.foreign if (problem := each.among(values)) is not None]
 
         def value_of(text: TemplateText) -> object:
             try:
@@ -177,6 +182,7 @@ class FlowTemplate:
         return [replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in] + [
             *self._fixed_number(body),
             *self._fixed_dates(body),
+            *self._foreign_names(),
         ]
 
     def _fixed_number(self, body: Mapping[str, object]) -> list[Finding]:
@@ -187,6 +193,11 @@ class FlowTemplate:
             return []
         message = f"is the constant {number}, but each row calls its own destination; write {{{{destination}}}} here"
         return [Finding(message=message, severity=Severity.WARNING, path=f"{FIRST_CALL}.destination", file=self.name)]
+
+    def _foreign_names(self) -> list[Finding]:
+        named = partial(Finding, severity=Severity.WARNING, file=self.name)
+        found = (each.problem(each.name) for each in self.foreign if each.is_likely)
+        return [named(message=each.message, path=each.path) for each in found]
 
     def _fixed_dates(self, body: Mapping[str, object]) -> list[Finding]:
         days = filter(None, (doubtful_date(heard.text) for heard in heard_in(body)))
@@ -204,6 +215,7 @@ class FlowTemplate:
         """
         if isinstance(value, str) and param is not None and param.kind is ParamKind.SPEECH:
             require_filled_in(value, path=path)
+            self.foreign += foreign_names(value, path=path)
         if isinstance(value, str) and is_template(value):
             if len(self._texts) == MOST_TEXTS:
                 raise TemplateSyntaxProblemError(
