@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.everyday import combinations
-from tests.support.stores import DURABLE, EVERY
+from tests.support.stores import DURABLE, EVERY, running
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import NO_WEBHOOKS, damaged, enqueued, spoilt, states, worker_for, worker_with_files
-from voiceflow_worker import CallPolicy, Job, JobState, Store, open_store
+from voiceflow_worker import CallPolicy, Job, JobState, Store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.calls import CancelCall
 from voiceflow_worker.core import sweep
@@ -39,11 +39,7 @@ BODIES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=EVERY)
-async def live_store(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> AsyncIterator[Store]:
-    """A store with the clock of this machine, for workers that run."""
-    async with open_store(fresh_url(request.param)) as opened:
-        yield opened
+live_store = running(*EVERY)
 
 
 @pytest.mark.parametrize(("live_store", "body"), combinations(EVERY, BODIES), indirect=["live_store"])

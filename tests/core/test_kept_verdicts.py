@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -12,9 +12,9 @@ from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
+from tests.support.stores import clocked
 from tests.support.voices import ScriptedVoice, created, turned_away, unknown
 from tests.support.workers import enqueued, states, worker_for
-from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import (
     SettingsError,
@@ -43,10 +43,7 @@ ANYTHING = (
 )
 
 
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
-    async with open_store("memory://", clock=clock) as opened:
-        yield FaultyStore(opened)
+store = clocked("memory", within=FaultyStore)
 
 
 def placed(placement: Placement) -> Verdict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import rollback
 from voiceflow_worker.core.gates import order_gate
@@ -90,12 +89,6 @@ class Lab:
             (self.folder / f"calls.db{extra}").unlink(missing_ok=True)
         shutil.copy(self.folder / f"{name}.db", self.folder / "calls.db")
 
-    def empty(self) -> None:
-        """Put an empty store in its place."""
-        self._memory = MemoryStore(clock=self.clock)
-        for extra in ("", "-wal", "-shm"):
-            (self.folder / f"calls.db{extra}").unlink(missing_ok=True)
-
     def worker(self, store: Store, *, policy: CallPolicy = POLICY) -> Engine:
         return Engine(store, self.voice, policy=policy, local_journal=self.files)
 
@@ -158,15 +151,6 @@ async def test_calls_that_were_enqueued_after_the_backup_are_made_again(lab: Lab
         again = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
         assert again.id == made.id
     assert len(lab.voice.placed) == 2
-
-
-async def test_an_empty_store_gets_what_was_sent_from_the_files(lab: Lab) -> None:
-    job_ids = await sent_after_a_backup(lab)
-    lab.empty()
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
-        assert await hold_of(store) == HELD
-        assert await engine.send() == []
 
 
 async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_entry(
@@ -627,16 +611,6 @@ async def test_what_a_hold_says_for_programs_is_kept_with_it_and_no_note_of_a_pe
         assert [gate.kinds for gate in await gates_of(store, "default")] == [frozenset()]
 
 
-async def test_a_plain_restart_raises_no_alarm(lab: Lab) -> None:
-    await sent_after_a_backup(lab)
-    for _ in range(3):
-        async with lab.store() as store, lab.worker(store).at_work() as engine:
-            await engine.enqueue()
-            await engine.send()
-            assert await hold_of(store) is None
-            lab.clock.advance(timedelta(minutes=5))
-
-
 async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) -> None:
     """Its file is ahead of the store by what it was about to send: nothing of it had left."""
     async with lab.store() as store:
@@ -689,16 +663,6 @@ async def test_a_pruned_job_hides_no_forgotten_one(lab: Lab, unique_key: str | N
         assert await engine.state(job) == "in_doubt"
 
 
-async def test_starting_over_on_purpose_is_to_remove_the_files_of_the_store(lab: Lab) -> None:
-    await sent_after_a_backup(lab)
-    lab.empty()
-    shutil.rmtree(lab.files.folder)
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        await engine.enqueue()
-        assert len(await engine.send()) == 1
-        assert await hold_of(store) is None
-
-
 async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: Lab) -> None:
     """Its entry was written and its commit refused: it never left, so a rollback of the store leaves it in no doubt."""
     async with lab.store() as store:
@@ -720,34 +684,12 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == 1
 
 
-async def test_a_full_disk_sends_nothing_and_puts_the_calls_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        job = await engine.enqueue()
-        with monkeypatch.context() as patched:
-
-            def full(_: int) -> None:
-                raise OSError(28, "No space left on device")
-
-            patched.setattr(os, "fdatasync", full)
-            await engine.send()
-        found = await engine.queue.get(job.id)
-        assert found.state is JobState.QUEUED
-        assert not lab.voice.placed
-        lab.clock.advance(timedelta(minutes=1))
-        await engine.send()
-    assert len(lab.voice.placed) == 1
-
-
-async def test_files_are_for_their_owner_alone_and_not_shared_by_stores(tmp_path: Path) -> None:
+async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     files = JournalFiles(tmp_path / "journals")
     (await files.begin("default", "w")).close()
     (path,) = (tmp_path / "journals" / "default").iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    urls = ["redis://h:6379/0", "redis://h:6379/1", "redis://g:6379/0", "sqlite:///a.db", "sqlite:///b.db"]
-    store = MemoryStore()
-    assert len({journal_folder(store, url, tmp_path) for url in urls}) == len(urls)
-    assert journal_folder(store, urls[0], tmp_path) != journal_folder(MemoryStore(), urls[0], tmp_path)
 
 
 async def test_a_folder_that_cannot_be_written_is_reported_with_the_remedy(tmp_path: Path) -> None:

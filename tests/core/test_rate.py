@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import all_blocked, passing, passing_beside
+from tests.support.stores import clocked
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputError, Worker, WorkerOptions, open_store
@@ -33,10 +34,7 @@ from voiceflow_worker.model.text.wording import SLOWEST
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[Store]:
-    async with open_store("memory://", clock=clock) as opened:
-        yield opened
+store = clocked("memory")
 
 
 async def placed_in(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import anyio
 import pytest
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
-from tests.support.stores import BACKENDS, url_for
+from tests.support.stores import BACKENDS, running
 from tests.support.voices import Answer, ScriptedVoice, created, refused
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
-from voiceflow_worker import CallQueue, JobState, open_store
+from voiceflow_worker import CallQueue, JobState
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
@@ -31,16 +29,11 @@ pytestmark = pytest.mark.anyio
 NO_VOICE, NO_SOURCE, BAD_NUMBER, SOURCE_NOT_LISTED = -1002, -1014, -1017, -2008
 
 
-@pytest.fixture(params=BACKENDS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_for(request.param, tmp_path)) as opened:
-        yield opened
+store = running(*BACKENDS)
 
 
-async def drained(store: Store, voice: ScriptedVoice, *, workers: int = 1, concurrency: int = 5) -> None:
-    async with anyio.create_task_group() as group:
-        for _ in range(workers):
-            group.start_soon(worker_for(store, voice, concurrency=concurrency).drain)
+async def drained(store: Store, voice: ScriptedVoice, *, concurrency: int = 5) -> None:
+    await worker_for(store, voice, concurrency=concurrency).drain()
 
 
 @pytest.mark.parametrize("code", [NO_VOICE, NO_SOURCE])
@@ -70,12 +63,6 @@ async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
     assert 10 <= (await states(queue))["failed"] <= 15
     [gate] = await gates_of(store, "default")
     assert gate.scope is GateScope.QUEUE
-
-
-async def test_several_workers_count_together(store: Store) -> None:
-    queue, voice = await enqueued(store, 60, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_SOURCE))
-    await drained(store, voice, workers=4)
-    assert 10 <= (await states(queue))["failed"] <= 10 + 4 * 5
 
 
 @pytest.mark.parametrize("batch_id", ["people", None])

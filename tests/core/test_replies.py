@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import anyio
@@ -12,9 +11,10 @@ from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import passing
+from tests.support.stores import clocked
 from tests.support.voices import ScriptedVoice, created, turned_away
 from tests.support.workers import enqueued, set_limits, worker_for
-from voiceflow_worker import CallPolicy, JobState, open_store
+from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
@@ -31,10 +31,7 @@ pytestmark = pytest.mark.anyio
 AWAY = timedelta(seconds=12)
 
 
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
-    async with open_store("memory://", clock=clock) as opened:
-        yield FaultyStore(opened)
+store = clocked("memory", within=FaultyStore)
 
 
 EVERYTHING = ("",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 
 import anyio
@@ -13,9 +12,10 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.manual_time import passing
+from tests.support.stores import clocked
 from tests.support.voices import GatedVoice, ScriptedVoice, created
 from tests.support.workers import enqueued, set_limits, worker_for
-from voiceflow_worker import CallQueue, JobState, open_store
+from voiceflow_worker import CallQueue, JobState
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import BulkWrite, Slot, Write
@@ -28,10 +28,7 @@ pytestmark = pytest.mark.anyio
 CALLS = 20
 
 
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
-    async with open_store("memory://", clock=clock) as opened:
-        yield FaultyStore(opened)
+store = clocked("memory", within=FaultyStore)
 
 
 async def drained(store: FaultyStore, clock: ManualClock) -> CallQueue:

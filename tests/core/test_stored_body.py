@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from tests.support.stores import BACKENDS, url_for
+from tests.support.stores import BACKENDS, running
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import NO_WEBHOOKS, worker_for
-from voiceflow_worker import CallFlow, CallQueue, Job, JobState, open_store
+from voiceflow_worker import CallFlow, CallQueue, Job, JobState
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.wire import body_of
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
@@ -20,10 +18,7 @@ from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=BACKENDS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_for(request.param, tmp_path)) as opened:
-        yield opened
+store = running(*BACKENDS)
 
 
 def body(destination: str, source: str, **more: object) -> dict[str, Any]:

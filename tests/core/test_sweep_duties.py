@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,8 @@ import pytest
 from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, QUEUE, ManualClock, sample_job
 from tests.support.faulty_store import FaultyStore, StoreCall
-from voiceflow_worker import CallPolicy, JobState, open_store
+from tests.support.stores import clocked
+from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.reads import Due, Expired
@@ -34,10 +35,7 @@ DUTIES: dict[str, Callable[[Any], bool]] = {
 ERRORS = (RuntimeError("a mistake"), StoreUnavailableError("away"), StoreError("refused"), SettingsError("changed"))
 
 
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
-    async with open_store("memory://", clock=clock) as opened:
-        yield FaultyStore(opened)
+store = clocked("memory", within=FaultyStore)
 
 
 def overdue() -> list[Job]:

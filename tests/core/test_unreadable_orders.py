@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import anyio
@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from tests.support.everyday import combinations
 from tests.support.flows import flow, number
-from tests.support.stores import EVERY
+from tests.support.stores import EVERY, running
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
-from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.core.drain import DrainCheck
@@ -60,11 +60,7 @@ def mary(store: Store) -> Operator:
     return Operator(store, NO_WEBHOOKS, "Mary Tan")
 
 
-@pytest.fixture(params=EVERY)
-async def live_store(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> AsyncIterator[Store]:
-    """A store of every backend with the clock of this machine, for workers that run."""
-    async with open_store(fresh_url(request.param)) as opened:
-        yield opened
+live_store = running(*EVERY)
 
 
 async def sent(store: Store) -> int:

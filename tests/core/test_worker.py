@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,29 +10,25 @@ import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
-from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow
 from tests.support.loops import either_loop
 from tests.support.manual_time import passing_beside
-from tests.support.stores import BACKENDS, url_for
-from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, not_sent, turned_away, unknown
+from tests.support.stores import BACKENDS, running, url_for
+from tests.support.voices import Answer, GatedVoice, ScriptedVoice, turned_away, unknown
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
-from voiceflow_worker import CallQueue, JobState, open_store
+from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.reports.verdict import Verdict
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=BACKENDS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_for(request.param, tmp_path)) as opened:
-        yield opened
+store = running(*BACKENDS)
 
 
 async def is_held(queue: CallQueue) -> bool:
@@ -48,16 +43,6 @@ async def test_a_drain_places_every_call_once(store: Store) -> None:
     assert len(voice.placed) == 120
     assert await states(queue) == {"accepted": 120}
     assert not result.stopped_by_hold
-
-
-async def test_two_workers_on_one_store_share_the_calls(store: Store) -> None:
-    queue, voices = await enqueued(store, 100), [ScriptedVoice(), ScriptedVoice()]
-    async with anyio.create_task_group() as group:
-        for voice in voices:
-            group.start_soon(worker_for(store, voice, concurrency=10).drain)
-    placed = [each for voice in voices for each in voice.client_request_ids]
-    assert len(placed) == len(set(placed)) == 100
-    assert await states(queue) == {"accepted": 100}
 
 
 async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store) -> None:
@@ -239,23 +224,6 @@ async def test_calls_into_a_cancelled_batch_are_refused_and_its_jobs_are_ended_b
     assert not result.stopped_by_hold
 
 
-async def test_an_outage_is_probed_by_one_call_at_a_time_and_then_all_go(store: Store) -> None:
-    queue = await enqueued(store, 100)
-    down = True
-
-    def answer(placement: object) -> Verdict:
-        return not_sent() if down else created()
-
-    voice = ScriptedVoice(answer=answer)
-    async with anyio.create_task_group() as group:
-        group.start_soon(worker_for(store, voice, concurrency=20).drain)
-        await anyio.sleep(1.6)  # the length of the outage
-        tries = len(voice.placed)
-        down = False
-    assert tries <= 20 + 4
-    assert await states(queue) == {"accepted": 100}
-
-
 async def test_calls_for_later_and_calls_behind_a_hold_are_left_and_told(store: Store) -> None:
     queue = await enqueued(store, 4, batch_id="held")
     await queue.enqueue(flow("+6591000001"), not_before=store.clock.now() + timedelta(hours=1))
@@ -273,33 +241,3 @@ async def test_a_doubt_is_reported_and_not_sent_again_and_stops_nothing_else(sto
     result = await worker_for(store, voice).drain()
     assert (result.doubts, len(voice.placed)) == (1, 5)
     assert await states(queue) == {"accepted": 4, "in_doubt": 1}
-
-
-def is_journal(call: StoreCall) -> bool:
-    return any(job.state is JobState.SENDING for job in call.stores)
-
-
-def is_verdict(call: StoreCall) -> bool:
-    return any(job.state is JobState.ACCEPTED for job in call.stores)
-
-
-class TestStoreThatGoesAway:
-    @pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER], ids=["before", "after"])
-    async def test_a_lost_journal_entry_sends_nothing_twice(self, store: Store, loss: Loss) -> None:
-        faulty = FaultyStore(store)
-        queue, voice = await enqueued(faulty, 30), ScriptedVoice()
-        faulty.lose(loss, "write", times=2, when=is_journal)
-        await worker_for(faulty, voice).drain()
-        assert faulty.lost[loss] == 2
-        assert len(voice.placed) == len(set(voice.client_request_ids)) == 30
-        assert await states(queue) == {"accepted": 30}
-
-    @pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER], ids=["before", "after"])
-    async def test_a_verdict_is_offered_until_the_store_takes_it(self, store: Store, loss: Loss) -> None:
-        faulty = FaultyStore(store)
-        queue, voice = await enqueued(faulty, 30), ScriptedVoice()
-        faulty.lose(loss, "write", times=3, when=is_verdict)
-        await worker_for(faulty, voice).drain()
-        assert faulty.lost[loss] == 3
-        assert len(voice.placed) == 30
-        assert await states(queue) == {"accepted": 30}

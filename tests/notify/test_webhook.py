@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.contract.samples import ManualClock
 from tests.support.calls import Calls
 from tests.support.endpoint import Endpoint, Received, answering
 from tests.support.manual_time import time_passing
+from tests.support.stores import clocked
 from tests.support.waiting import until
 from voiceflow_worker import open_store
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -31,10 +31,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOW = datetime(2026, 11, 20, 9, 0, 30, tzinfo=UTC)
 
 
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[Store]:
-    async with open_store("memory://", clock=clock) as opened:
-        yield opened
+store = clocked("memory")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.contract.suite import ManualClock
 from tests.support.faulty_store import FaultyStore
 from tests.support.manual_time import time_passing
+from tests.support.stores import clocked
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
-from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker, open_store
+from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.background import Task
@@ -42,10 +42,7 @@ from voiceflow_worker.service.whole_queue import read_queue
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[Store]:
-    async with open_store("memory://", clock=clock) as opened:
-        yield opened
+store = clocked("memory")
 
 
 def told(counts: WorkCounts) -> list[str]:

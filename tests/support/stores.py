@@ -36,14 +36,28 @@ def new_name() -> str:
     return f"t{uuid4().hex[:12]}"
 
 
-def clocked(backend: str) -> Any:
-    """A fixture: an empty store of this backend, or of those that a test names, with the clock of the test."""
+def clocked(backend: str, *, within: Callable[[Store], Any] = lambda store: store) -> Any:
+    """A fixture: an empty store of this backend, or of those that a test names, with the clock of the test.
+
+    `within` makes of it what the tests get.
+    """
 
     @pytest.fixture(params=[backend])
     async def store(
         request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: Clock
     ) -> AsyncIterator[Store]:
         async with open_store(fresh_url(request.param), clock=clock) as opened:
+            yield within(opened)
+
+    return store
+
+
+def running(*backends: str) -> Any:
+    """A fixture: an empty store of each of these backends, with the clock of this machine, for workers that run."""
+
+    @pytest.fixture(params=backends)
+    async def store(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> AsyncIterator[Store]:
+        async with open_store(fresh_url(request.param)) as opened:
             yield opened
 
     return store
