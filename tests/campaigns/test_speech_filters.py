@@ -74,6 +74,44 @@ def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
         assert speak(text, value) == spoken
 
 
+@pytest.mark.parametrize(
+    ("language", "cases"),
+    [
+        ("tr", ["title ALİ IŞIK=Ali Işık", "title ilker=İlker", "upper ışık iş=IŞIK İŞ"]),  # noqa: RUF001
+        ("tr", ["lower IĞDIR=ığdır"]),  # noqa: RUF001
+        ("az", ["title İLQAR=İlqar", "upper ilqar=İLQAR", "lower QIZ=qız", "capitalize IŞIQ İŞ=Işıq iş"]),  # noqa: RUF001
+        ("nl", ["title IJSBRAND ijzer=IJsbrand IJzer", "capitalize ijs IS KOUD=IJs is koud", "title pijn=Pijn"]),
+        ("en", ["title O'BRIEN o'neill=O'Brien O'Neill", "title McDonald DiCaprio=McDonald DiCaprio", "upper ab=AB"]),
+        ("en", ["title mARIA smith-JONES=Maria Smith-Jones", "title J.R.R. tolkien=J.R.R. Tolkien", "title I'M=I'm"]),
+        ("en", ["title İBRAHİM=Ibrahim", "title IJSBRAND=Ijsbrand", "lower TITLE=title", "capitalize ANA B=Ana b"]),
+        ("fr", ["title l'oréal D’ANGELO=L'Oréal D’Angelo", "title ÉLODIE=Élodie"]),  # noqa: RUF001
+        ("it", ["title DELL'ACQUA=Dell'Acqua", "title sant'elia=Sant'Elia"]),
+        ("de", ["upper straße=STRASSE", "title große=Große", "lower STRAẞE=straße"]),
+        ("el", ["lower ΝΙΚΟΣ=νικος", "title ΝΙΚΟΣ ΩΣ=Νικος Ως", "capitalize ΟΔΟΣ=Οδος"]),
+        ("hr", ["title ǆEMAL=ǅemal"]),
+        ("ka", ["title ანა=ანა"]),
+        ("", ["title ANA=Ana", "upper ana=ANA", "title i=I"]),
+    ],
+)
+def test_capitals_are_those_of_the_language(language: str, cases: list[str]) -> None:
+    for case in cases:
+        name, _, rest = case.partition(" ")
+        value, _, meant = rest.partition("=")
+        assert speak(f"{{{{x|{name}}}}}", value, f"{language}-XX-AnyNeural" if language else None) == meant
+        assert speak(f"{{{{x|{name}(language='{language or 'en'}')}}}}", value, None) == meant
+
+
+def test_the_halves_of_a_day_are_those_of_the_cldr() -> None:
+    for language, meant in [
+        ("ko-KR", "오후 2:05"),
+        ("en-US", "2:05 PM"),
+        ("de-DE", "14:05"),
+        ("sq", "2:05 e pasdites"),
+    ]:
+        assert speak("{{x|time}}", "14:05", f"{language}-AnyNeural") == meant
+    assert speak("{{x|time}}", "9:05", "ko-KR-AnyNeural") == "오전 9:05"
+
+
 def test_a_value_that_a_filter_cannot_use_is_reported_with_column_and_filter() -> None:
     for text, value, sentence in [
         ("{{x|date}}", "31/1/2030", "'31/1/2030' is not a date; write it as 2030-01-31 (filter date)"),

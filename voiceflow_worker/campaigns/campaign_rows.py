@@ -29,7 +29,9 @@ from voiceflow_worker.campaigns.files.damage import (
     footer_in,
     misread,
     number_behind_quote,
+    shown,
     swallowed_rows,
+    without_markup,
 )
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -60,7 +62,13 @@ from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
 from voiceflow_worker.model.text.arguments import checked, checked_time, checks_itself
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
-from voiceflow_worker.model.times import PersonZone, read_zone
+from voiceflow_worker.model.times import (
+    DateOrder,
+    PersonZone,
+    begins_with_ordered_date,
+    may_be_swapped,
+    read_zone,
+)
 from voiceflow_worker.model.window import regional_holidays
 
 if TYPE_CHECKING:
@@ -153,9 +161,12 @@ class CampaignRows:
         self._refuse_named()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
-        spoken = options.template.clocks if options.template is not None else frozenset[str]()
-        later = self._maker.menu_texts.clocks if self._maker.menu_texts is not None else frozenset[str]()
-        self.source.clocks = frozenset(map(row_name, {*_TIMES, *spoken, *later}))
+        texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
+        self.source.clocks = frozenset(map(row_name, {*_TIMES, *(name for each in texts for name in each.clocks)}))
+        names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
+        self._dates: dict[str, dict[bool, tuple[int, str]]] = {row_name(name): {} for name in (*_TIMES, *names)}
+        """Of the columns that are spoken, and of times, the first row whose day may be its month, and the first that
+        has a date as 31/1/2030."""
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
@@ -416,7 +427,9 @@ class CampaignRows:
                 return raw._replace(problems=((None, f"the row {problem}"),)), None
         if raw.problems:
             values.take_problems(raw, self._numbers)
-        self._find_damage(raw, values)
+        self._find_damage(values)
+        # The line of a request body counts as one text.
+        self._note_doubtful(raw.number, [("", raw.text)] if is_body else zip(names, texts, strict=False))
         if self._further:
             values.take_further_numbers(self._further)
         if self._unseen:
@@ -424,24 +437,50 @@ class CampaignRows:
         if self._named:
             self._take_named(values)
         if options.date_order is not None:
+            self._refuse_mixed_dates(raw.number, values)
             write_dates_out(values, options.date_order)
         return raw, values
 
-    def _find_damage(self, raw: RawRow, values: RowValues) -> None:
-        """Make errors of a spreadsheet problems of the row, and note a row whose texts seem to be wrongly decoded."""
-        damaged = False
-        # The line of a request body counts as one text.
-        for name, value in (values.variables or {"": raw.text}).items():
-            if not isinstance(value, str):
-                continue
+    def _refuse_mixed_dates(self, row: int, values: RowValues) -> None:
+        """Raise CampaignFileError for a column of dates of which a spreadsheet has read some, and not the others."""
+        for name, seen in self._dates.items() if self._options.date_order is not DateOrder.YMD else ():
+            value = values.variables.get(name)
+            if isinstance(value, str) and ((is_text := begins_with_ordered_date(value)) or may_be_swapped(value)):
+                seen.setdefault(is_text, (row, value))
+            if len(seen) == 2:
+                (place, date), (other, text) = seen[False], seen[True]
+                column = self._names.get(name, name)
+                message = (
+                    f"has {date!r} in row {place} and {text!r} in row {other}: a program has perhaps taken days for "
+                    f"months where it could, and {date[:10]} is {date[:5]}{date[8:10]}-{date[5:7]}. Export it again "
+                    "with the column as text (Excel: Data, From Text/CSV), or write all its dates alike"
+                )
+                found = Finding(file=self.file, row=row, column=column, message=message)
+                raise CampaignFileError(f"{self.file or 'the rows'}, row {row}: {column} {message}", [found])
+
+    def _find_damage(self, values: RowValues) -> None:
+        """Make errors of a spreadsheet problems of the row."""
+        for name, value in values.variables.items():
             # No cell with an error counts as missing. That of the numbers is the destination's too: one problem.
             is_twice = name == self._numbers != DESTINATION and DESTINATION in values.variables
-            if name and not is_twice and (problem := error_in(value)) is not None:
+            if isinstance(value, str) and not is_twice and (problem := error_in(value)) is not None:
                 values.problems.append((name, None, problem))
                 values.reserved.pop(name, None)
-            elif not damaged and (problem := misread(value)) is not None:
+
+    def _note_doubtful(self, row: int, texts: Iterable[tuple[str, str]]) -> None:
+        """Note a row whose texts seem to be wrongly decoded, and columns with HTML, which was left out."""
+        damaged = False
+        for name, text in texts:
+            column = self._names.get(row_name(name), name) or None
+            if not damaged and (problem := misread(text)) is not None:
                 damaged = True
-                self._told("misread", raw.number, self._names.get(name, name) or None, problem)
+                self._told("misread", row, column, problem)
+            if column and ("&" in text or "<" in text) and without_markup(text) != text:
+                message = (
+                    f"{{rows}} of this column have HTML of another program, which is not spoken: row {row}, "
+                    f"{text.strip()[:60]!r}, is read as {shown(text)[:60]!r}"
+                )
+                self._told(f"markup {column}", row, column, message)
 
     def _refuse_named(self) -> None:
         """Raise CampaignFileError if a column that options name is not there."""

@@ -1,7 +1,8 @@
 """Template filters that write values as a voice should speak them, in the language of the voice.
 
 `{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ place|ordinal }}`, `{{ code|digits }}`,
-`{{ code|spell }}`. Words and their order come from the CLDR, through Babel. Voices read digits in their own language.
+`{{ code|spell }}`, `{{ name|title }}`. Words and their order come from the CLDR, through Babel. Voices read digits in
+their own language.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ _AMOUNT = re.compile(r"(?:([A-Za-z]{3})\s*)?([+-]?\d{1,15}(?:\.\d{1,4})?)(?:\s*(
 _WHOLE = re.compile(r"\d{1,9}(?:\.0)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
 _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
+_DAY_PERIOD = re.compile(r"'[^']*'|a+")
+_DOTTED = frozenset({"az", "tr"})
+"""The languages whose i keeps its dot as a capital, and has none as a small letter of I."""
+_BETWEEN_WORDS = re.compile(r"([^\w'\u2019\u0300-\u036f]+)")
+_ELISION = re.compile(r"((?:d|dall|dell|l|nell|o|sant)['\u2019])(\w{2,})")
 _FORMS = ("full", "long", "medium", "short")
 
 _DOT = dict.fromkeys(
@@ -93,7 +99,7 @@ class FilterError(ValueError):
 
 def speech_filters() -> dict[str, Callable[..., object]]:
     """The filters for speech, by name."""
-    filters = (date_, digits, money, ordinal, spell, time_)
+    filters = (capitalize, date_, digits, lower, money, ordinal, spell, time_, title, upper)
     return {each.__name__.strip("_"): _for_speech(each) for each in filters}
 
 
@@ -132,10 +138,14 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
             return value
         text = str(value)  # an empty cell raises here
         try:
-            text = value_text(value).strip()
+            text, voice = value_text(value).strip(), language or str(context.get(VOICE) or "")
+            if name in _OF_LETTERS:
+                spoken = _VOICE_LANGUAGE.match(voice)
+                return function(text, spoken[1] if spoken else "", *arguments)
+            text = _plain(text).strip()
             if name in _OF_MOMENTS:
                 text = _at_the_person(text, context.get(ZONE))
-            return _plain(function(text, _locale(language or str(context.get(VOICE) or "")), *arguments))
+            return _plain(function(text, _locale(voice), *arguments))
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
         except ValueError as error:
@@ -145,6 +155,8 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
 
 
 _OF_MOMENTS = frozenset({"date", "time"})
+_OF_LETTERS = frozenset({"capitalize", "lower", "title", "upper"})
+"""The filters that need no more than the language of the voice, if it is known."""
 
 
 def _at_the_person(text: str, person: object) -> str:
@@ -202,7 +214,7 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
 
 def time_(text: str, locale: Locale) -> str:
     """A time of day: 2:05 PM, or 14:05."""
-    from babel.dates import format_time
+    from babel.dates import format_time, get_time_format
 
     match = _TIME.fullmatch(text)
     try:
@@ -213,7 +225,10 @@ def time_(text: str, locale: Locale) -> str:
             if not 1 <= hour <= 12:
                 raise ValueError
             hour = hour % 12 + (12 if match[3] in "pP" else 0)
-        return format_time(time(hour, minute), "short", locale=locale)
+        pattern = get_time_format("short", locale).pattern
+        if "am" in locale.day_periods["format"].get("wide", {}):  # in Korean, the short form is English
+            pattern = _DAY_PERIOD.sub(lambda part: "aaaa" if part[0] == "a" else part[0], pattern)
+        return format_time(time(hour, minute), pattern, locale=locale)
     except ValueError:
         raise ValueError(f"{text[:40]!r} is not a time of day; write it as 14:05") from None
 
@@ -276,6 +291,39 @@ def spell(text: str, _locale: Locale) -> str:
     if not letters:
         raise ValueError(f"{text[:40]!r} has no letters or digits")
     return ", ".join(letters)
+
+
+def upper(text: str, language: str) -> str:
+    """The text in capitals."""
+    return (text.replace("i", "İ") if language in _DOTTED else text).upper()
+
+
+def lower(text: str, language: str) -> str:
+    """The text in small letters."""
+    if language in _DOTTED:
+        text = text.replace("İ", "i").replace("I", "\u0131")
+    return text.lower().replace("i\u0307", "i")
+
+
+def capitalize(text: str, language: str) -> str:
+    """The text in small letters, with a capital at its beginning: in Dutch, that of `ijs` has two letters."""
+    small = lower(text, language)
+    length = 2 if language == "nl" and small.startswith("ij") else 1
+    first = small[:length]
+    return (upper(first, language) if first in {"i", "ij"} else first.title()) + small[length:]
+
+
+def title(text: str, language: str) -> str:
+    """The text with a capital at each word. Words with capitals within, such as McDonald, stay as they are."""
+
+    def word(each: str) -> str:
+        within = each[1:]
+        if within != within.lower() and not within.isupper():
+            return each
+        elided = _ELISION.fullmatch(lower(each, language))
+        return "".join(capitalize(part, language) for part in (elided.groups() if elided else (each,)))
+
+    return "".join(map(word, _BETWEEN_WORDS.split(text)))
 
 
 def _refuse_float(text: str) -> None:

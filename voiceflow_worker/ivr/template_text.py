@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 LEFT_OUT = object()
 """The value of an optional parameter whose cell is empty: the parameter is not sent."""
-_ONLY = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
+_ONLY = re.compile(r"\s*\{\{\s*([^\W\d]\w*)\s*\}\}\s*")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _NO_PART = re.compile(r"has no (?:attribute|element) '?(\w+)")
 _MIXED = re.compile("can only concatenate|not supported between|unsupported operand|bad operand")
@@ -48,7 +48,7 @@ LONGEST = 10_000
 _MOST_PARTS, _DEEPEST = 1000, 30
 """The largest number of parts (names, filters, conditions, constants) of a text, and how deep they may be nested."""
 _FILTERS = (
-    "abs", "capitalize", "d", "default", "first", "float", "int", "last", "length", "lower", "title", "trim", "upper",
+    "abs", "d", "default", "first", "float", "int", "last", "length", "trim",
 )  # fmt: skip
 """The filters of Jinja that a text may have: none makes a text much longer, or takes long."""
 _TESTS = (

@@ -29,6 +29,13 @@ _FORM = re.compile(
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
 _EITHER_WAY = re.compile(r"(?<![\d/.-])(\d{1,2})([/.-])(\d{1,2})\2(?:\d{4}|\d{2})(?![\d]|[/.-]\d)", re.ASCII)
+_WITH_YEAR = re.compile(
+    r"(?<![\d/.-])(?:(\d{4})([/.-])\d{1,2}\2\d{1,2}|\d{1,2}([/.-])\d{1,2}\3(\d{4}))(?!\d|[/.-]\d)", re.ASCII
+)
+_SWAPPABLE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(?!\1)(?:0[1-9]|1[0-2])(?!\d)", re.ASCII)
+_ZERO_DAYS = re.compile(r"19(?:04-01-01|69-12-31|70-01-01)")
+_BUDDHIST = 543
+"""The years by which the Buddhist calendar is ahead."""
 _OWN_ZONE = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s?(?:[Zz]\b|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", re.ASCII
 )
@@ -289,6 +296,45 @@ def doubtful_date(text: str) -> str | None:
         first, second = int(match[1]), int(match[3])
         if first != second and 1 <= first <= 12 and 1 <= second <= 12:
             return match[0]
+    return None
+
+
+def may_be_swapped(text: str) -> bool:
+    """True if a text begins with a date such as 2030-04-03, whose day a spreadsheet may have taken for its month."""
+    return _SWAPPABLE.match(text) is not None
+
+
+class DoubtfulYear(NamedTuple):
+    """A date with a year that people hardly mean, as it is `written`, and why, as a clause."""
+
+    written: str
+    year: int
+    why: str
+    may_be_meant: bool = False
+
+    @property
+    def is_buddhist(self) -> bool:
+        """Whether it is a year of these days in the Buddhist calendar, which people use in Thailand."""
+        return 1900 <= self.year - _BUDDHIST < 2100
+
+
+def doubtful_year(text: str) -> DoubtfulYear | None:
+    """The first date in a text with a year that people hardly mean, such as 1900, 2573 or 9999; None without one."""
+    for match in _WITH_YEAR.finditer(text):
+        found = DoubtfulYear(match[0], int(match[1] or match[4]), "")
+        year, right = found.year, "leave the cell empty, or write the date, such as 2030-01-31"
+        if found.is_buddhist:
+            right = f"write {match[0].replace(str(year), str(year - _BUDDHIST))}"
+            why = f"has {match[0]!r}, probably a year of the Buddhist calendar: {right}"
+        elif 1300 <= year < 1500:
+            why = f"has {match[0]!r}, probably a year of the Islamic or Persian calendar: write the date as 2030-01-31"
+        elif year <= 1900 or year >= 2200:
+            why = f"has {match[0]!r}, which programs write where there is no date: {right}"
+        elif 1910 <= year < 2100 and not _ZERO_DAYS.match(match[0]):
+            continue
+        else:
+            return found._replace(why=f"has {match[0]!r}: if nobody means this date, {right}", may_be_meant=True)
+        return found._replace(why=why)
     return None
 
 

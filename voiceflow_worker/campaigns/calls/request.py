@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -32,9 +33,11 @@ from voiceflow_worker.model.numbers.reading import read_country, read_number, re
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.times import (
+    DoubtfulYear,
     PersonZone,
     begins_with_ordered_date,
     doubtful_date,
+    doubtful_year,
     own_zone,
     read_time,
     read_zone,
@@ -142,6 +145,8 @@ def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> 
     try:
         moment = read_time(text, zone=zone)
         problem = time_problem(column, moment) if column == "not_before" else None
+        if problem is None and (doubtful := doubtful_year(text)) is not None:
+            problem = doubtful.why
         if problem is None:
             return moment
         schedule.findings.append(Finding(column=column, message=problem))
@@ -266,6 +271,8 @@ class RequestMaker:
         """The calendars of the calls, each with the first and the last time from which one of its calls may ring."""
         self._doubted: set[str | None] = set()
         """The columns that have a warning about a spoken date."""
+        self._odd_years: set[str | None] = set()
+        """The columns that have a warning about a year that people hardly mean."""
         self._raw: set[str | None] = set()
         """The columns that have a warning about a time that is spoken with its own zone."""
 
@@ -300,12 +307,14 @@ class RequestMaker:
         data = work.data(work.given(destination, source), spoken & {DESTINATION, *RESERVED})
         if menu is not None:
             work.against_menu(menu, {**(data or {}), ZONE: work.person})
-        if raw.cells and work.template is not None:
-            spoken |= work.template.variables
-        work.refuse_nested(spoken)
-        if (days := work.doubtful_dates(body)) and not any(found.is_error for found in work.findings):
+        names = spoken if work.template is None else spoken | work.template.variables
+        work.refuse_nested(names if raw.cells else spoken)
+        days, years = work.doubtful_dates(body), work.doubtful_years(names)
+        if (days or years) and not any(found.is_error for found in work.findings):
             later = menu.later({**(data or {}), ZONE: work.person}) if menu is not None else ()
-            work.doubt_dates(days, [*_heard(body), *(text for _, text in later)], self._doubted)
+            heard = [*_heard(body), *(text for _, text in later)]
+            work.doubt_dates(days, heard, self._doubted)
+            work.doubt_years(years, heard, self._odd_years)
         work.doubt_instants(_heard(body), self._raw)
         work.explain_dates()
         findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
@@ -623,6 +632,27 @@ class _Work:
                 )
             )
 
+    def doubtful_years(self, names: Iterable[str]) -> Mapping[str, DoubtfulYear]:
+        """The columns of these names with a date whose year people hardly mean."""
+        texts = ((name, self.values.variables.get(name_among(self.values.variables, name))) for name in names)
+        found = ((row_name(name), doubtful_year(text)) for name, text in texts if isinstance(text, str))
+        return {name: year for name, year in found if year is not None and name not in _NO_DATES}
+
+    def doubt_years(self, years: Mapping[str, DoubtfulYear], texts: Sequence[str], told: set[str | None]) -> None:
+        """Add an error for each column whose year is in these spoken texts, or a warning if it may be meant.
+
+        Columns in `told` have their warning. A voice of Thai may say a year of the Buddhist calendar as it is written.
+        """
+        for name, found in years.items():
+            is_thai = found.is_buddhist and (self.voice_profile or "").startswith("th")
+            heard = [text for text in texts if str(found.year) in text and not (is_thai and found.written in text)]
+            if found.may_be_meant and heard and name not in told:
+                told.add(name)
+                message = f"{found.why}. Such dates in later rows are not told"
+                self.findings.append(Finding(column=name, severity=Severity.WARNING, message=message))
+            elif heard and not found.may_be_meant:
+                self._error(found.why, column=name)
+
     def doubt_instants(self, texts: Sequence[str], told: set[str | None]) -> None:
         """Add a warning for each column whose time is spoken with its own zone. Columns in `told` have theirs."""
         for moment in filter(None, map(own_zone, texts)):
@@ -643,11 +673,15 @@ class _Work:
     def data(self, given: Mapping[str, object], reserved: Iterable[str]) -> Mapping[str, object] | None:
         """The data to store with the job: the row's dictionary `given`, without the columns that the job has itself.
 
-        Of these, only the ones in `reserved` are stored, because a menu speaks them.
+        Of these, only the ones in `reserved` are stored, because a menu speaks them. Data that is too large is stored
+        without its empty values: programs export columns that no row fills.
         """
         spoken = {name: given[name] for name in reserved if given.get(name) is not None}
+        data = {**self.values.data, **spoken, **(self.options.data or {})}
         try:
-            return checked_data({**self.values.data, **spoken, **(self.options.data or {})})
+            with suppress(InvalidInputError):
+                return checked_data(data)
+            return checked_data({name: value for name, value in data.items() if not is_missing(value)})
         except InvalidInputError as error:
             self._error(str(error), column=None)
             return None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from voiceflow_worker.campaigns.files.damage import shown
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     REASON,
@@ -124,7 +125,7 @@ class CsvValues:
 
     def __call__(self, raw: RawRow) -> RowValues:
         """The values of a row. The row must have as many cells as the header."""
-        cells = [cell.strip() for cell in raw.cells]
+        cells = list(map(shown, raw.cells))
         return RowValues(
             reserved={name: cells[index] for index, name in self._reserved if cells[index]},
             variables={name: cells[index] for index, name in self._variables},
@@ -159,22 +160,23 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
         name = row_name(name)
         if name in values.variables:
             values.problems.append((key, None, f"is twice in the row, as {name}; rename or remove one"))
-        trimmed = value.strip() if isinstance(value, str) else value
-        values.variables[name] = trimmed
+        values.variables[name] = value
         if is_number:
             name = row_name(key)  # kept under its own name too
-            values.variables[name] = trimmed
+            values.variables[name] = value
         if is_own_word(key) or name not in _NO_DATA:
             # The job's data is flat: a nested value becomes a JSON text.
-            is_flat = trimmed is None or isinstance(trimmed, str | int | float)
+            is_flat = value is None or isinstance(value, str | int | float)
             if not is_flat:
                 values.nested.add(name)
-            values.data[name] = trimmed if is_flat else json.dumps(trimmed, ensure_ascii=False)
+            values.data[name] = value if is_flat else json.dumps(value, ensure_ascii=False)
     return values
 
 
 def _exact(value: object) -> object:
-    """A value of JSON with exact numbers, and null for NaN. Raises UnspeakableError."""
+    """A value of JSON with texts as they are shown, exact numbers, and null for NaN. Raises UnspeakableError."""
+    if isinstance(value, str):
+        return shown(value)
     if isinstance(value, float):
         return None if is_missing(value) else exact_number(value)
     if is_object(value):
@@ -210,10 +212,9 @@ def _checked_text(values: RowValues, name: str, value: object, *, is_number: boo
         case None:
             return ""
         case str():
-            text = value.strip()
-            if not text or not is_missing(text):
-                return text
-            problem: tuple[int | None, str] = None, _no_value(text)
+            if not value or not is_missing(value):
+                return value
+            problem: tuple[int | None, str] = None, _no_value(value)
         case float() if (is_number or name == "source") and not value.is_integer():
             wrong = f"holds {value}, which is not a phone number; write the number as a text"
             problem = -1017 if is_number else -1009, wrong

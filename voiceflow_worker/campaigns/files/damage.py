@@ -1,9 +1,11 @@
-"""Damage in cells: rows that an open quote has taken in, errors of formulas, wrongly decoded characters, footers."""
+"""What programs leave in cells: escapes, HTML, errors, wrong characters, footers, rows in an open quote."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from html.entities import html5
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,6 +17,57 @@ _MOST_OF_A_FOOTER = 2
 """The most cells of a footer, such as `Total` and `53`."""
 _IN_NAME = re.compile(r"\+?\d[\d ().-]{5,}\d")
 _MOST_DIGITS_OF_A_DATE = 8
+
+
+_ODD = re.compile("^['=]|[&<]|[^\x00-\x7f]|[;|\t\r\n]'")
+_SPACES = dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " ")
+_UNSEEN = dict.fromkeys((0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A)))
+_IN_ASCII = {**_SPACES, **_UNSEEN, 0xFEFF: None}
+"""Spaces of other widths, and signs that nobody sees, such as those for the direction of a text."""
+_FORMULA_OF_TEXT = re.compile(r'=\s*(?:T\(\s*|HYPERLINK\(\s*"[^"]*"\s*[,;]\s*)?"((?:[^"]|"")*)"\s*\)?', re.IGNORECASE)
+_GUARD = re.compile(r"(^|[;|\t\r\n])'(?=\s*\"?[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])|^'(?=\d[\d\s.,:/()+-]*$)")
+"""The apostrophe before a text that a spreadsheet could take for a formula or a number, also within a cell."""
+_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[lg]t|[A-Za-z][A-Za-z0-9]{2,31});", re.ASCII)
+_MOST_ESCAPES = 3
+_TAG = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(style|script)\b.*?(?:</\1>|\Z)|</?(?:(blockquote|br|center|d[dlt]|div|h[1-6r]|li|ol|p|pre|"
+    r"table|tbody|t[dhr]|thead|ul)|a|abbr|b|big|body|code|del|em|font|head|html|i|img|ins|mark|meta|o:p|s|small|span|"
+    r"strike|strong|su[bp]|tt|u)(?:\s++[\w:-]++\s*+=\s*+(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]++))*+\s*+/?>",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A tag, as the editors of shops and CRMs write them. Its second group is one that begins or ends a line."""
+_PAUSE, _PAUSES = "\f", ".,;:!?…。、，；：！？।؟،"  # noqa: RUF001 - of other scripts
+
+
+def shown(text: str) -> str:
+    """A cell as the program shows it that has escaped it: `="0042"` as 0042, `'-3` as -3, `&amp;` as &.
+
+    Tags of HTML are left out, or are a pause. Spaces are plain, signs that nobody sees are left out.
+    """
+    text = text.strip()
+    if _ODD.search(text) is None:
+        return text
+    text = without_markup(text).translate(_IN_ASCII).strip()
+    if not text.endswith("'"):  # else the apostrophes are quotes
+        text = _GUARD.sub(r"\1", text).strip()
+    literal = _FORMULA_OF_TEXT.fullmatch(text)
+    return text if literal is None else literal[1].replace('""', '"').strip()
+
+
+def without_markup(text: str) -> str:
+    """The text without entities and tags of HTML."""
+    if "&" in text:
+        for _ in range(_MOST_ESCAPES):  # some programs escape what is escaped
+            text = _ENTITY.sub(_character, text)
+    tagless = _TAG.sub(lambda tag: _PAUSE if tag[2] else "", text) if "<" in text else text
+    if tagless == text:
+        return text
+    lines = [line for each in tagless.split(_PAUSE) if (line := " ".join(each.split()))]
+    return "".join(f"{line}{'' if line[-1] in _PAUSES else ','} " for line in lines[:-1]) + "".join(lines[-1:])
+
+
+def _character(entity: re.Match[str]) -> str:
+    return html.unescape(entity[0]) if entity[1][0] == "#" or f"{entity[1]};" in html5 else entity[0]
 
 
 class SwallowedRows(NamedTuple):

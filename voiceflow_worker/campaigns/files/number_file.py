@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
-from voiceflow_worker.campaigns.files.damage import footer_in, numbers_in, numbers_within, swallowed_rows
+from voiceflow_worker.campaigns.files.damage import footer_in, numbers_in, numbers_within, shown, swallowed_rows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     RawRow,
@@ -294,7 +294,7 @@ def _read_table(path: Path, wanted: Sequence[str], country_column: str | None, t
             if not within(raw, raw.cells):
                 taken.read(raw.number, line=raw.text, problem=footer_in(raw.cells) or raw.problems[0][1])
             continue
-        cells = [cell.strip() for cell in raw.cells]
+        cells = list(map(shown, raw.cells))
         # A number that somebody wrote with + is one, whatever the name of its column.
         if not wanted and (found := [place for place in others if _CERTAIN.fullmatch(cells[place])]):
             raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])

@@ -195,6 +195,8 @@ class Spreadsheet:
         times = _times()
         epoch = times.MAC_EPOCH if self._is_1904 else times.WINDOWS_EPOCH
         try:
+            if 0 <= number < 1 and style not in self._clocks | self._durations:
+                return epoch.date()  # openpyxl takes it for a time of day
             return self._shown(times.from_excel(number, epoch, timedelta=style in self._durations), style)
         except (OverflowError, ValueError):
             return BadCell(f"has the format of a date, but {number} is no date; correct the cell or its format")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -24,8 +25,11 @@ _NOT_A_WORD = re.compile(r"\W+")
 
 
 def folded(name: str) -> str:
-    """The name in lower case, with _ for spaces and punctuation: `Unique Key` becomes `unique_key`."""
-    return _NOT_A_WORD.sub("_", name.strip().casefold()).strip("_")
+    """The name in lower case, with _ for spaces and punctuation: `Unique Key` becomes `unique_key`.
+
+    Letters and their accents are one character, however they are written: macOS writes them apart.
+    """
+    return _NOT_A_WORD.sub("_", unicodedata.normalize("NFC", name.strip().casefold())).strip("_")
 
 
 def name_among(names: Collection[str], wanted: str) -> str:

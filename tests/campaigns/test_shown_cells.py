@@ -1,0 +1,259 @@
+"""Cells as the programs show them that have escaped them, and dates that nobody means: the same in every form."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, time
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
+from tests.campaigns.test_cell_values import READERS, Reader, from_csv, from_workbook, saying, spoken
+from tests.campaigns.workbooks import workbook
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.files.damage import shown
+from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.report_files import harmless
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Severity
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.times import DateOrder, doubtful_year
+
+ANA, BEN = "+6587654321", "+6587654322"
+
+ESCAPED = [
+    ('="Ana"', "Ana"), ('="0042"', "0042"), ('= "0042"', "0042"), ('="=1+1"', "=1+1"), ('="say ""hi"""', 'say "hi"'),
+    ('=T("0042")', "0042"), ('=HYPERLINK("https://crm.example/1","Ana")', "Ana"),
+    ("'-3.00", "-3.00"), ("'@Ben", "@Ben"), ("'+49 151", "+49 151"), ("'=1+1", "=1+1"), ("'0042", "0042"),
+    ("'09:00", "09:00"), ("'=\"0042\"", "0042"), ("x; '@y", "x; '@y"), ("x;'@y", "x;@y"),
+]  # fmt: skip
+MARKED_UP = [
+    ("O&#039;Brien", "O'Brien"), ("O&#x27;Brien", "O'Brien"), ("J&uuml;rgen", "Jürgen"), ("Tom &amp; Ben", "Tom & Ben"),
+    ("Tom &amp;amp; Ben", "Tom & Ben"), ("5 &lt; 6", "5 < 6"), ("Ana&nbsp;Maria", "Ana Maria"),
+    ("Bed &amp;#39;n&amp;#39; Bath", "Bed 'n' Bath"), ("&quot;Ana&quot;", '"Ana"'), ("&zcaron;ena", "žena"),
+    ("<p>Bring it<br>now</p>", "Bring it, now"), ("<p>Bring it.<br />Now!</p><p>Ben</p>", "Bring it. Now! Ben"),
+    ("<ul><li>ID</li><li>Card</li></ul>", "ID, Card"), ("<b>A</b>na", "Ana"), ("A<span style='x'>n</span>a", "Ana"),
+    ('<a href="tel:123">Call</a> us', "Call us"), ("Hi<!-- note --> <style>p { }</style>Ana", "Hi Ana"),
+    ("&lt;p&gt;Ana&lt;/p&gt;", "Ana"), ('<div class="x" dir="auto">Ana</div>', "Ana"),
+]  # fmt: skip
+MEANT = [
+    "a < b", "I <3 you", "<x@y.example>", "AT&T", "R&D; Sales", "Q&A", "a<b and c>d",
+    "x<y>z", "1 < 2 > 1", "'s-Hage", "'t Hooft",
+    "'@Ben'", "'quoted'", "O'Brien", "=", "=1+1", "=)", "a=b", "&", "&#;", "&unknown;", "<", "<>", "'", "''",
+]  # fmt: skip
+UNSEEN = [
+    ("2:30\u202fPM", "2:30 PM"), ("\u200e2:30 PM", "2:30 PM"), ("\u200f2:30\u00a0PM", "2:30 PM"),
+    ("\ufeff14:30", "14:30"), ("\u061c14:30", "14:30"), ("14:30\u200e", "14:30"), ("\u206814:30\u2069", "14:30"),
+]  # fmt: skip
+
+
+def test_a_cell_is_read_as_it_is_shown() -> None:
+    for cell, meant in [*ESCAPED, *MARKED_UP, *UNSEEN, *((each, each) for each in MEANT)]:
+        assert shown(cell) == meant
+        assert shown(f" {cell}\n") == meant
+    for joined in ("Zu\u0308rich", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"):
+        assert shown(joined) == joined
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_it_is_so_in_every_form(tmp_path: Path, reader: Reader) -> None:
+    for cell, meant in [*ESCAPED, *MARKED_UP, *((each, each) for each in MEANT if each != "=")]:
+        # CSV files have quotes around what has quotes or delimiters in it.
+        given_cell = '"{}"'.format(cell.replace('"', '""')) if reader is from_csv else cell
+        if reader is from_workbook and cell.startswith("="):
+            continue  # openpyxl would write a formula
+        row = {"destination": ANA, "x": given_cell}
+        assert spoken(reader(tmp_path, row, saying("It is {{x}}."))) == [f"It is {meant}."]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_numbers_to_call_are_read_so_too(tmp_path: Path, reader: Reader) -> None:
+    for cell in ("'+6587654321", "&#43;6587654321", "\u202a+65\u00a08765\u202f4321\u202c", "'+65 8765 4321"):
+        (call,) = calls_of(reader(tmp_path, {"destination": cell}, saying("Hello.")))
+        assert call.destination == ANA
+        (call,) = calls_of(reader(tmp_path, {"destination": ANA, "source": cell}, saying("Hello.")))
+        assert call.source == ANA
+    table = f'phone\n"=""{ANA}"""\n\'{BEN}\n'
+    assert set(read_number_file(file_of(tmp_path, table)).numbers) == {ANA, BEN}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_times_and_dates_with_signs_that_nobody_sees_are_read(tmp_path: Path, reader: Reader) -> None:
+    for cell, meant in UNSEEN:
+        heard = {"2:30 PM": "2:30 PM", "14:30": "2:30 PM"}[meant]
+        row = {"destination": ANA, "x": cell, "voice_profile": "en-US-JennyNeural"}
+        assert spoken(reader(tmp_path, row, saying("At {{x|time}}."))) == [f"At {heard}."]
+    for mark in "\u200e\u200f\u061c\ufeff\u00a0\u202f":
+        row = {"destination": ANA, "day": f"{mark}31/01/2030{mark}", "not_before": f"{mark}2030-01-31{mark}09:00+08:00"}
+        row["not_before"] = f"{mark}2030-01-31 09:00+08:00"
+        (found,) = calls_of(reader(tmp_path, row, saying("On {{day|date}}.", date_order=DateOrder.DMY)))
+        assert text_of(found) == "On 31 January 2030."
+        assert str(found.not_before) == "2030-01-31 01:00:00+00:00"
+
+
+@given(st.text('=+-@ab1;|\t\n\uff1d "', max_size=12).map(str.strip))
+def test_what_our_own_report_guards_is_read_back(cell: str) -> None:
+    assert shown(harmless(cell)) == shown(cell)
+
+
+def test_html_is_told_once_for_a_column(tmp_path: Path) -> None:
+    table = (
+        f"destination,x,y\n{ANA},A<br>B,&amp;\n{BEN},C,Tom &amp; Ben\n+6587654323,a < b,R&D\n+6587654324,<p>D</p>,\n"
+    )
+    campaign = open_campaign(file_of(tmp_path, table), saying("{{x}}"), now=NOW)
+    assert [text_of(call) for call in calls_of(campaign)] == ["A, B", "C", "a < b", "D"]
+    x, y = campaign.closing_findings()
+    assert (x.column, x.row, x.severity) == ("x", 2, Severity.WARNING)
+    assert x.message.startswith("2 rows of this column have HTML of another program")
+    assert x.message.endswith("row 2, 'A<br>B', is read as 'A, B'")
+    assert y.message.startswith("2 rows")
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_header_in_decomposed_unicode_is_the_same_column(tmp_path: Path, reader: Reader) -> None:
+    for name in ("prénom", "straßenname_größe", "имя_йод"):
+        apart, joined = unicodedata.normalize("NFD", name), unicodedata.normalize("NFC", name)
+        for header, text in product((apart, joined), repeat=2):
+            row = {"destination": ANA, header: "Ana"}
+            assert spoken(reader(tmp_path, row, saying(f"Hello {{{{{text}}}}}."))) == ["Hello Ana."]
+    numbers = unicodedata.normalize("NFD", "téléphone")
+    options = replace(saying("Hello."), number_column="téléphone")
+    (call,) = calls_of(reader(tmp_path, {numbers: ANA}, options))
+    assert call.destination == ANA
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_empty_columns_do_not_count_to_the_size_of_a_row(tmp_path: Path, reader: Reader) -> None:
+    row = {"destination": ANA, "name": "Ana", **{f"a_column_that_nobody_fills_{n}": "" for n in range(400)}}
+    (call,) = calls_of(reader(tmp_path, row, saying("Hello {{name}}.")))
+    assert call.data == {"name": "Ana"}
+    (call,) = calls_of(reader(tmp_path, {"destination": ANA, "name": "Ana", "note": ""}, saying("Hello {{name}}.")))
+    assert call.data == {"name": "Ana", "note": ""}
+
+
+REFUSED = ["0001-01-01", "1753-01-01", "1899-12-30", "1900-01-01", "2573-01-31", "9999-12-31", "1447-05-06", "2200-1-1"]
+TOLD = ["1970-01-01", "1969-12-31", "1904-01-01", "1905-03-01", "2150-05-05"]
+
+
+def test_the_years_that_nobody_means() -> None:
+    for day in REFUSED:
+        found = doubtful_year(f"{day} 09:00")
+        assert found is not None
+        assert not found.may_be_meant
+    for day in TOLD:
+        found = doubtful_year(day)
+        assert found is not None
+        assert found.may_be_meant
+    for text in ("31/01/2573", "31.1.2573", "1/0/1900", "on 2573/1/31"):
+        assert doubtful_year(text) is not None
+    for year in range(1910, 2100):
+        for day in (f"{year}-01-31", f"31/01/{year} 9:00", f"1.2.{year}"):
+            assert doubtful_year(day) is None
+    for text in ("0800-12-34567", "1800-555-0199", "+65 8765 4321", "2573", "No. 2573-1", "10.1.2.2573", "31/01/30"):
+        assert doubtful_year(text) is None
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_spoken_date_of_such_a_year_is_a_finding(tmp_path: Path, reader: Reader) -> None:
+    for day in REFUSED:
+        for text in ("Come {{day|date}}.", "Come {{day}}.", "{% if day %}Come {{day}}.{% endif %}"):
+            if "|" in text and day == "2200-1-1":
+                continue  # no date of the form that the filter reads
+            row = {"destination": ANA, "day": day}
+            ((number, column, _, message),) = told(reader(tmp_path, row, saying(text)))
+            assert (number is not None, column) == (True, "day")
+            assert message.startswith(f"has {day!r}, ")
+        row = {"destination": ANA, "day": day, "n": "1"}
+        assert (
+            told(reader(tmp_path, row, saying("Come.{% if n == 1 %}{% if day != 'x' %} Now.{% endif %}{% endif %}")))
+            == []
+        )
+    (found,) = told(reader(tmp_path, {"destination": ANA, "day": "2573-01-31"}, saying("Come {{day|date}}.")))
+    assert found[3].endswith("probably a year of the Buddhist calendar: write 2030-01-31")
+    for day in TOLD:
+        (read_row,) = reader(tmp_path, {"destination": ANA, "day": day}, saying("Born {{day|date}}."))
+        ((column, severity),) = [(each.column, each.severity) for each in read_row.findings]
+        assert (column, severity, read_row.call is not None) == ("day", Severity.WARNING, True)
+    for column in ("not_before", "valid_until"):
+        for day in ("2573-01-31", "1970-01-01", "9999-12-31"):
+            bad = told(reader(tmp_path, {"destination": ANA, column: f"{day}T09:00:00Z"}, saying("Hello.")))
+            assert [each[1] for each in bad] == [column]
+    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+    menu.on("1", goto="Come {{day}}.")
+    row = {"destination": ANA, "day": "2573-01-31"}
+    (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
+    assert found[1] == "day"
+
+
+def test_a_voice_of_thai_says_its_own_year_as_it_is_written(tmp_path: Path) -> None:
+    table = f"destination,day,voice_profile\n{ANA},31/01/2573,th-TH-PremwadeeNeural\n"
+    assert told(read(file_of(tmp_path, table), saying("{{day}}"))) == []
+    options = saying("{{day|date}}", date_order=DateOrder.DMY)
+    assert [each[1] for each in told(read(file_of(tmp_path, table), options))] == ["day"]
+
+
+def test_a_cell_of_a_workbook_that_holds_0_as_a_date_is_none(tmp_path: Path) -> None:
+    path = workbook(tmp_path, [["destination", "day", "at"], [ANA, 0, time(0, 0)]])
+    from openpyxl import load_workbook
+
+    book = load_workbook(path)
+    book.active["B2"].number_format = "dd/mm/yyyy"  # type: ignore[index]
+    book.save(path)
+    ((row, column, _, message),) = told(read(path, saying("Come {{day|date}} at {{at|time}}.")))
+    assert (row, column, message[:17]) == (2, "day", "has '1899-12-30',")
+
+
+MIXED: list[tuple[Sequence[object], bool]] = [
+    ([date(2026, 4, 3), "13/04/2026"], True),
+    (["13/04/2026", datetime(2026, 4, 3, 9, 0)], True),  # noqa: DTZ001
+    (["2026-04-03", "03/05/2026"], True),
+    (["2026-04-03 09:00", "2026-04-13", "1.5.2026 9:00"], True),
+    (["13/04/2026", "03/05/2026"], False),
+    ([date(2026, 4, 3), date(2026, 4, 13)], False),
+    ([date(2026, 4, 13), date(2026, 4, 4), "03/04/2026"], False),  # these have been read right in any order
+    ([date(2026, 4, 3), "soon", ""], False),
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx", "jsonl", "rows"])
+@pytest.mark.parametrize("column", ["day", "not_before", "born"])
+def test_dates_and_texts_of_another_order_in_one_column_are_refused(tmp_path: Path, form: str, column: str) -> None:
+    for days, is_refused in MIXED:
+        rows: list[Mapping[str, object]] = [
+            {"destination": f"{ANA[:-2]}{n:02}", "time_zone": "UTC", "day": "", column: day}
+            for n, day in enumerate(days)
+        ]
+        texts = [{name: str(value) for name, value in row.items()} for row in rows]
+        given: object = rows
+        match form:
+            case "csv":
+                given = file_of(
+                    tmp_path, "\n".join(",".join(row.values()) for row in [{n: n for n in texts[0]}, *texts])
+                )
+            case "xlsx":
+                given = workbook(tmp_path, [list(rows[0]), *(list(row.values()) for row in rows)])
+            case "jsonl":
+                given = file_of(tmp_path, "".join(json.dumps(row) + "\n" for row in texts), "visits.jsonl")
+            case _:
+                pass
+        for order in (DateOrder.DMY, DateOrder.MDY, DateOrder.YMD):
+            options = replace(saying("Come {{day}}.", date_order=order), valid_for=None)
+            try:
+                list(open_campaign(given, options, now=NOW))  # type: ignore[arg-type]
+            except CampaignFileError as error:
+                assert is_refused
+                assert column != "born"  # nothing says it
+                assert order is not DateOrder.YMD
+                (found,) = error.findings
+                assert (found.column, found.row is not None) == (column, True)
+                assert "2026-04-03" in found.message
+                assert "2026-03-04" in found.message
+            else:
+                assert not is_refused or column == "born" or order is DateOrder.YMD
