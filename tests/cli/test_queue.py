@@ -88,6 +88,16 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
     assert f"  {number(1)} was not called: its number has been on the suppression list" in told
     none = voiceflow("status", "--escalations", "--store", url_of(folder), "--queue", "other")
     assert (none.code, none.out, "has no open escalation" in none.err) == (0, "", True)
+    at = ("--store", url_of(folder))
+    assert voiceflow("escalations", "list", "--json", *at).lines == listed
+    done = voiceflow("escalations", "acknowledge", "incident-42", listed[1]["id"], "--as", "Ana", *at)
+    assert done.code == 0, done.err
+    assert all(
+        line.startswith(f"incident-4{2 - place}: Ana acknowledged") for place, line in enumerate(done.out.splitlines())
+    )
+    assert "Ana" in voiceflow("audit", *at).out
+    stopped = voiceflow("escalations", "stop", "incident-42", "incident-9", *at)
+    assert (stopped.code, "Ana acknowledged" in stopped.out, "incident-9" in stopped.err) == (1, True, True)
 
 
 def test_what_status_shows_is_chosen_once(voiceflow: Program) -> None:

@@ -17,7 +17,7 @@ from tests.console.test_pages import Page, enqueued
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.flows import number
-from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker import CallQueue, Escalation, Escalations, Store, SuppressionList, open_store
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.identity import QueueNames
@@ -28,6 +28,7 @@ from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.service.escalation_state import EscalationState
 from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +46,8 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     _, (doubt,) = await in_doubt(store)
     first, *_ = await enqueued(store, 3, batch_id="march")
     march = "queue=default&batch=march"
+    alarm = Escalation(numbers=[number(7)], say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
+    await Escalations(CallQueue(store)).start(alarm, key="disk")
     for batch in ("april", "may"):
         await cut_import(store, batch=batch, say=batch)
     table: list[tuple[str, dict[str, str], str, str]] = [
@@ -70,9 +73,10 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
             "1 number",
         ),
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
+        ("stop-escalation?queue=default&escalation=disk", {"note": "why"}, "It says: Fire.", "ended before anybody"),
     ]
     assert {each.name for each in ACTS} == {row[0].partition("?")[0] for row in table} | {
-        "redial-batch", "import-numbers", "take-back-numbers",
+        "redial-batch", "import-numbers", "take-back-numbers", "acknowledge-escalation",
     }  # fmt: skip
     with capture_logs() as logs:
         async with signed_in(receiver(store)) as client:
@@ -87,6 +91,23 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     event = "somebody carried out an action in the console"
     said = [(each["action"], each["name"]) for each in logs if each["event"] == event]
     assert said == [(address.partition("?")[0], "Mary Tan") for address, *_ in table]
+
+
+async def test_whoever_opens_the_pages_sees_an_open_escalation_and_acknowledges_it(memory: Store) -> None:
+    alarm = Escalation(numbers=[number(7)], say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
+    escalations = Escalations(CallQueue(memory, "night"))
+    await QueueNames(memory).add("night")
+    started = await escalations.start(alarm, key="disk/1")
+    async with signed_in(receiver(memory)) as client:
+        first, listed = (await client.get("/ui")).text, (await client.get("/ui/escalations")).text
+        assert "Escalation disk/1: Fire." in Page(first).text
+        assert f"At step 1 of 1: {number(7)}" in Page(listed).text
+        (way,) = Page(listed).links("acknowledge-escalation")
+        done = await confirmed(client, urljoin(f"{HOST}/ui/escalations", way))
+        assert "disk/1: Mary Tan acknowledged" in await told_after(client, done)
+        assert "disk/1" not in Page((await client.get("/ui")).text).text
+        assert "Mary Tan acknowledged" in Page((await client.get("/ui/escalations")).text).text
+    assert (await escalations.get(started.status.id)).state is EscalationState.ACKNOWLEDGED
 
 
 async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:

@@ -120,6 +120,13 @@ _ALL = (
     _Commands(_STEER, "queue", "hold resume rate"),
     _Commands(_STEER, "report", "reconcile"),
     _Commands(
+        _STEER,
+        "escalations",
+        "list_escalations acknowledge stop",
+        group="escalations",
+        about="List, acknowledge and stop escalations.",
+    ),
+    _Commands(
         _PEOPLE,
         "people",
         "add remove list_numbers import_file",

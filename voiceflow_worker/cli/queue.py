@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 from cyclopts import Parameter
 
+from voiceflow_worker.cli.escalations import OF_LATE, tell_escalations
 from voiceflow_worker.cli.opening import acting, carried_out, require_batch, signals_to
 from voiceflow_worker.cli.options import (
     AsOption,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.reporting.batches import BatchProgress
     from voiceflow_worker.reporting.status import QueueStatus
     from voiceflow_worker.service.whole_queue import WholeQueue
-
-_OF_LATE = timedelta(days=1)
 
 
 async def status(
@@ -84,7 +83,7 @@ async def status(
     if watch:
         return await _watch(common, batch=batch, as_=as_)
     if escalations:
-        await _escalations(common, since=_OF_LATE if since is None else since)
+        await tell_escalations(common, since=OF_LATE if since is None else since)
     elif all_:
         await _queues(common)
     elif batch is not None:
@@ -163,28 +162,6 @@ def _going_on(whole: WholeQueue) -> Iterator[str]:
         yield f"escalation {each.unique_key}, since {in_words(each.created_at)}: {each.in_words()}"
     for run in whole.runs:
         yield f"schedule {'; '.join(filter(None, (run.in_words(), run.later_in_words(whole.at))))}"
-
-
-async def _escalations(common: QueueOptions, *, since: timedelta | datetime) -> None:
-    from voiceflow_worker.service.escalations import Escalations
-
-    output = common.output()
-    async with common.opened() as calls:
-        begin = calls.store.clock.now() - since if isinstance(since, timedelta) else since
-        found = await Escalations(calls).recent(since=begin)
-        url = calls.store.url
-    for status in found:
-        output.document(status.as_json())
-        if output.as_json:
-            continue
-        state = "resting" if status.resting_until is not None else status.state.value
-        output.say(f"{status.unique_key}: {state}, since {in_words(status.created_at)}: {status.escalation.say}")
-        if status.blocked or status.resting_until is not None:
-            output.say(f"  {status.in_words()}")
-        for step in status.steps:
-            output.say(f"  {step.number} {step.message}{f' ({step.call_id})' if step.call_id else ''}")
-    if not found:
-        output.note(f"queue {calls.name} of {url} has no open escalation, and none has ended since {in_words(begin)}")
 
 
 def _rate_of(found: QueueStatus) -> str:

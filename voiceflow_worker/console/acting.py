@@ -50,10 +50,11 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
+from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import plain_name, uploading
 
-SECTION, DOUBTS, SUPPRESSION = "act", "doubts", "suppression"
+SECTION, DOUBTS, SUPPRESSION, ESCALATIONS = "act", "doubts", "suppression", "escalations"
 LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
 MOST_CALLS = 100
@@ -152,6 +153,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "queue": lambda form: form.one("queue"),
     "batch": lambda form: form.exactly("batch") or None,
     "call": lambda form: form.one("call"),
+    "escalation": lambda form: form.exactly("escalation"),
     "note": _note,
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
@@ -471,6 +473,7 @@ _IN_FILE = (
 )
 _OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN)
 _OUTCOME = ("queue", "batch", "outcome", "times")
+_ESCALATION = ("queue", "escalation")
 ACTS = (
     PageAction("hold", Hold, (_NOTE, _HELD_FOR)),
     PageAction("resume", Resume, _NOTED),
@@ -482,6 +485,8 @@ ACTS = (
     _Redial("redial", Redial, _NOTED),
     _RedialBatch("redial-batch", RedialBatch, _NOTED, hidden=_OUTCOME),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
+    PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),
+    PageAction("stop-escalation", StopEscalation, _NOTED, hidden=_ESCALATION, back_page=ESCALATIONS),
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
     _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),

@@ -26,6 +26,7 @@ from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageAct
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
+from voiceflow_worker.console.routes.escalations import show_escalations
 from voiceflow_worker.console.routes.page import (
     Answer,
     PageRequest,
@@ -181,6 +182,7 @@ class Pages:
             "calls": show_calls,
             "calls/ID": show_call,
             DOUBTS: doubts_route(policy),
+            "escalations": show_escalations,
             "suppression": show_suppression,
         }
         self._static = StaticFiles()

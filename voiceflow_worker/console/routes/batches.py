@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from voiceflow_worker.console.routes.calls import show_found
 from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
+from voiceflow_worker.console.routes.escalations import open_escalations
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
@@ -53,6 +54,7 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     shown = {
         "queues": queues,
         "batches": await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES),
+        "escalations": await open_escalations(store, names),
         "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
         "runs": [run for run in await last_runs(store) if run.is_undone or run.overdue_since(now) is not None],
         "now": now,
