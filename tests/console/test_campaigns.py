@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.console.signing_in import READERS, Form, receiver, signed_in
 from tests.console.test_pages import Page, enqueued
 from tests.support.flows import flow, number
-from voiceflow_worker import CallQueue, CallRequest, Menu, Store
+from voiceflow_worker import CallQueue, CallRequest, Campaign, Menu, Store
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.console.columns import look
@@ -188,7 +188,7 @@ async def test_a_start_that_was_cut_short_may_have_stored_calls(
     async def cut(*_: object, **__: object) -> None:
         raise failure
 
-    monkeypatch.setattr("voiceflow_worker.console.campaigns._started", cut)
+    monkeypatch.setattr(Campaign, "start", cut)
     async with clerk(memory) as one:
         await one.send("look", people())
         await one.send("preview", **WORDS)

@@ -40,11 +40,9 @@ from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import zone_of_number
-from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, plain_name, uploading
 
@@ -253,9 +251,8 @@ class CampaignPage:
         if do == "start" and not changed:
             shown = _shown_in(before)
             try:
-                done = await self._process.run(
-                    _started, campaign, name, policy, name=session.name, expected_version=shown
-                )
+                by = Actor(on=Interface.PAGES, name=session.name)
+                done = await self._process.run_on(campaign.start, name, policy=policy, by=by, expected_version=shown)
             except ChangedSinceError as error:
                 done, said = None, str(error)
             if done is not None and not done.refused:
@@ -266,7 +263,7 @@ class CampaignPage:
             if done is not None:
                 said, report = f"nothing was enqueued: {_why_refused(done)}", done
         if report is None:
-            report = await self._process.run(_previewed, campaign, name, policy)
+            report = await self._process.run_on(campaign.preview, name, policy=policy)
         if do == "try":
             told = await self._tried(values["number"], campaign, kept, queue_name=name)
         elif do == "start" and changed:
@@ -387,20 +384,6 @@ def _changed(before: str, now: str) -> str:
         return "everything: there was no preview"
     names = {part.partition(":")[0] for part in {*before.split()} ^ {*now.split()}}
     return ", ".join(label for name, label in _LABELS_SEEN.items() if name in names)
-
-
-async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallPolicy) -> EnqueueReport:
-    return await campaign.preview(CallQueue(store, queue, policy=policy))
-
-
-async def _started(
-    store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str, expected_version: str
-) -> EnqueueReport:
-    return await campaign.start(
-        CallQueue(store, queue, policy=policy),
-        by=Actor(on=Interface.PAGES, name=name),
-        expected_version=expected_version,
-    )
 
 
 async def _first_call(store: Store, file: InputFile, options: CampaignOptions) -> CheckedCall | None:

@@ -16,11 +16,9 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, RequestInProgressError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
+_COUNTS: Final = ("enqueued", "duplicates", "suppressed", "left_out", "rejected", "rows")
 _PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID_CHARACTERS - 1}}}")
 
 
@@ -50,7 +49,7 @@ class NamedCampaign:
         """What a start would do; its version is of the campaign too. Raises the errors of `Campaign.preview`."""
         batch = "preview" if key is None else batch_of_key(key)
         campaign = await self._campaign(batch, settings=settings, menus=menus, now=queue.store.clock.now())
-        report = await process.run(_previewed, campaign, queue.name, settings.policy())
+        report = await process.run_on(campaign.preview, queue.name, policy=settings.policy())
         return replace(report, version=f"{await to_thread.run_sync(self._digest)}.{report.version}")
 
     async def start(
@@ -95,13 +94,15 @@ class NamedCampaign:
                 )
         as_then = settings.model_copy(update=then)
         campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
-        report = await process.run(
-            _started, campaign, queue.name, settings.policy(), start, by=by, expected_version=shown
-        )
+        report = await process.run_on(
+            campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
+            now=start.begun.at, expected_version=shown,
+        )  # fmt: skip
         if report.refused:
             if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
                 raise RequestInProgressError
             raise CampaignFileError(_why_refused(report), report.findings)
+        await start.finish(queue.store, {name: getattr(report, name) for name in _COUNTS})
         return report, start.is_new
 
     def _digest(self) -> str:
@@ -131,40 +132,6 @@ def _why_refused(report: EnqueueReport) -> str:
 
 def _repeated(batch: str, counts: Mapping[str, int]) -> EnqueueReport:
     """The report of a start that has nothing to do: each call that was stored is known."""
-    return EnqueueReport(
-        batch_id=batch,
-        duplicates=counts["enqueued"] + counts["duplicates"],
-        suppressed=counts["suppressed"],
-        left_out=counts["left_out"],
-        rejected=counts["rejected"],
-        rows=counts["rows"],
-        dry_run=False,
-        refused=False,
-    )
-
-
-async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallPolicy) -> EnqueueReport:
-    return await campaign.preview(CallQueue(store, queue, policy=policy))
-
-
-async def _started(
-    store: Store,
-    campaign: Campaign,
-    queue: str,
-    policy: CallPolicy,
-    start: NamedStart,
-    *,
-    by: Actor,
-    expected_version: str | None,
-) -> EnqueueReport:
-    """Start a campaign under its name, and note that it is whole."""
-    calls = CallQueue(store, queue, policy=policy)
-    report = await campaign.start(
-        calls, by=replace(by, claim=start.claim), now=start.begun.at, expected_version=expected_version
-    )
-    if not report.refused:
-        await start.finish(store, {name: getattr(report, name) for name in _COUNTS})
-    return report
-
-
-_COUNTS: Final = ("enqueued", "duplicates", "suppressed", "left_out", "rejected", "rows")
+    told: dict[str, Any] = dict(counts)
+    known = told.pop("enqueued") + told.pop("duplicates")
+    return EnqueueReport(batch_id=batch, duplicates=known, dry_run=False, **told)

@@ -10,7 +10,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,7 +20,9 @@ import structlog
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreReplacedError, VoiceflowError
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
+from voiceflow_worker.queue import CallQueue
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -63,6 +65,18 @@ class OtherProcess:
         if error is not None:
             raise error
         return cast("T", result)
+
+    async def run_on(
+        self, work: Callable[..., Awaitable[T]], queue: str, *, policy: CallPolicy | None = None, **named: Any
+    ) -> T:
+        """The result of `work(queue, …)` on the queue with this name, as `run` has it."""
+        return await self.run(_on_queue, work, queue, policy, named)
+
+
+async def _on_queue(
+    store: Store, work: Callable[..., Awaitable[T]], queue: str, policy: CallPolicy | None, named: Mapping[str, Any]
+) -> T:
+    return await work(CallQueue(store, queue, policy=policy), **named)
 
 
 def _url_of(store: Store, settings: Settings | None) -> str | None:
