@@ -96,11 +96,10 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
 async def test_whoever_opens_the_pages_sees_an_open_escalation_and_acknowledges_it(memory: Store) -> None:
     alarm = Escalation(numbers=[number(7)], say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
     escalations = Escalations(CallQueue(memory, "night"))
-    await QueueNames(memory).ensure("night")
     started = await escalations.start(alarm, key="disk/1")
     async with signed_in(receiver(memory)) as client:
         first, listed = (await client.get("/ui")).text, (await client.get("/ui/escalations")).text
-        assert "Escalation disk/1: Fire." in Page(first).text
+        assert "Escalation disk/1 : Fire." in Page(first).text
         assert f"At step 1 of 1: {number(7)}" in Page(listed).text
         (way,) = Page(listed).links("acknowledge-escalation")
         done = await confirmed(client, urljoin(f"{HOST}/ui/escalations", way))
