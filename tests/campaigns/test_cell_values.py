@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import product
@@ -18,7 +18,7 @@ from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import filled
@@ -146,6 +146,69 @@ def test_a_name_that_only_looks_like_such_a_word_is_spoken(tmp_path: Path) -> No
         assert spoken(reader(tmp_path, {"destination": ANA, "name": name}, saying("Hello {{name}}."))) == [
             f"Hello {name}."
         ]
+
+
+NOTHING = (
+    "N/A", "n/a", "NA", "-", "--", "\N{EN DASH}", "?", "...", "(blank)", "none", "Null", "k. A.", "k.A.",
+    "Keine Angabe", "leer", "n. v.", "(leer)", "Unknown", "tidak ada", "н/д", "なし",
+)  # fmt: skip
+OR = (
+    "{{name or 'customer'}}",
+    "{{name|default('customer', true)}}",
+    "{% if name %}{{name}}{% else %}customer{% endif %}",
+)
+
+
+def warnings_of(given: Sequence[Mapping[str, object]], text: str) -> list[tuple[str | None, str]]:
+    campaign = CampaignRows(given, replace(saying(text), batch_id="b"), now=NOW)
+    assert told(campaign) == []
+    return [(found.column, found.message) for found in campaign.closing_findings()]
+
+
+def test_a_word_for_nothing_is_told_and_another_is_spoken_in_its_place(tmp_path: Path) -> None:
+    for reader, word in product(READERS, NOTHING):
+        row = {"destination": ANA, "name": word}
+        assert spoken(reader(tmp_path, row, saying("Hello {{name}}."))) == [f"Hello {word}."]
+        assert spoken(reader(tmp_path, row, saying("{{name}}"))) == [word]
+        for text in OR:
+            assert spoken(reader(tmp_path, row, saying(f"Hello {text}."))) == ["Hello customer."], word
+            assert filled(f"Hello {text}.", {"name": word}) == "Hello customer."
+    rows: list[dict[str, object]] = [
+        {"destination": f"+658765432{n}", "name": word} for n, word in enumerate(NOTHING[:9])
+    ]
+    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+    menu.on("1", goto="Hello {{name}}.")
+    ((column, message),) = warnings_of([*rows, {"destination": "+6587654330", "name": "Ana"}], "Hello {{name}}.")
+    assert (column, message.split(":")[0]) == (
+        "name", "holds a word for nothing in 9 rows, such as 'N/A', and {{ name }} speaks it as it stands",
+    )  # fmt: skip
+    assert warnings_of(rows, "Hello.") == []
+    campaign = CampaignRows(rows, replace(OPTIONS, template=None, menu=menu, batch_id="b"), now=NOW)
+    assert ([row.call is not None for row in campaign], len(campaign.closing_findings())) == ([True] * 9, 1)
+
+
+def test_a_false_among_texts_is_a_word_for_nothing_and_one_among_yes_and_no_is_not(tmp_path: Path) -> None:
+    for false in ("False", "FALSE", False):
+        rows = [{"destination": f"+658765432{n}", "name": name} for n, name in enumerate(("Ana", false, "Ben", false))]
+        answers = [{"destination": f"+658765432{n}", "name": name} for n, name in enumerate(("yes", false, True))]
+        ((_, message),) = warnings_of(rows, "Hello {{name}}.")
+        assert message.startswith("holds a False among texts in 2 rows, such as ")
+        assert warnings_of(answers, "{{name}}.") == []
+        for text in OR:
+            assert warnings_of(rows, f"Hello {text}.") != []
+            assert [spoken(reader(tmp_path, rows[1], saying(f"Hello {text}."))) for reader in READERS] == [
+                ["Hello customer."]
+            ] * len(READERS)
+
+
+def test_a_condition_takes_a_word_for_nothing_for_an_empty_cell() -> None:
+    for word in ("N/A", "-", ""):
+        for text in (
+            "{% if name %}1{% endif %}",
+            "{% if name == true %}1{% endif %}",
+        ):
+            assert filled(text, {"name": word}) == ""
+    assert filled("{% if name == 'n/a' %}1{% endif %}", {"name": "N/A"}) == "1"
 
 
 class NAType:

@@ -56,7 +56,7 @@ from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.ivr.template_text import meaning_of
 from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.values import is_missing
+from voiceflow_worker.model.flows.values import is_missing, stands_for_nothing
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
@@ -104,8 +104,7 @@ class CampaignRows:
         purpose: Purpose = Purpose.ENQUEUE,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
-        options = options or CampaignOptions()
-        _judge_options(options, now)
+        options = _judged(options or CampaignOptions(), now)
         self.input: InputFile | None = (
             InputFile(given) if isinstance(given, Path) else given if isinstance(given, InputFile) else None
         )
@@ -145,8 +144,8 @@ class CampaignRows:
         self._unseen: dict[str, str] = {} if self._is_table else {row_name(each): each for each in named[1:]}
         self._names = _own_names(self.source.header)
         self._leaves_out = left_out_by(options.leave_out) if options.leave_out is not None else ()
-        chosen = [each for each in (options.country_column, options.language_column) if each is not None]
-        self._named = list(dict.fromkeys([*chosen, *(column for column, _ in self._leaves_out)]))
+        chosen = (options.country_column, options.language_column, *(column for column, _ in self._leaves_out))
+        self._named = [each for each in dict.fromkeys(chosen) if each is not None]
         self._may_say_no_call = not self._is_table or any(map(says_no_call, self.source.header))
         self._csv = CsvValues(self.source.columns, self._number_column if self._is_table else None)
         self._seen_names: set[str] = set()
@@ -164,7 +163,9 @@ class CampaignRows:
         texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
         self.source.clocks = frozenset(map(row_name, {*_TIMES, *(name for each in texts for name in each.clocks)}))
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
-        self._dates: dict[str, dict[bool, tuple[int, str]]] = {row_name(name): {} for name in (*_TIMES, *names)}
+        self._spoken: dict[str, bool] = dict.fromkeys(map(row_name, names), False)
+        """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
+        self._dates: dict[str, dict[bool, tuple[int, str]]] = {name: {} for name in (*_TIMES, *self._spoken)}
         """Of the columns that are spoken, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
@@ -221,7 +222,8 @@ class CampaignRows:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         message = "no row has this column of further numbers; check its name"
         unseen = (self._warning(message, column=each) for each in self._unseen.values())
-        alike = (each.finding() for each in self._alike.values())
+        falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
+        alike = (each.finding() for what, each in self._alike.items() if what not in falses)
         return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
     @property
@@ -286,6 +288,23 @@ class CampaignRows:
                     values.problems.append((column, None, told))
         return self._maker.read(raw, values)
 
+    def _note_nothing(self, row: int, data: Mapping[str, object]) -> None:
+        """Note a row of which a text would speak a word for nothing. A False is one among texts alone."""
+        for name in self._spoken.keys() & data.keys():
+            value = "False" if data[name] is False else data[name]
+            if not isinstance(value, str) or not value:
+                continue
+            if not stands_for_nothing(value):
+                if isinstance(meaning_of(value), str):
+                    self._spoken[name] = True
+                continue
+            what = "a word for nothing" if meaning_of(value) else "a False among texts"
+            message = (
+                f"holds {what} in {{rows}}, such as {value!r}, and {{{{ {name} }}}} speaks it as it stands: empty such "
+                f"cells, or write {{{{ {name} or 'something' }}}}, which speaks the other"
+            )
+            self._told(f"{what} {name}", row, self._names.get(name, name), message)
+
     def _note_no_call(self, raw: RawRow) -> None:
         """Note a row with a call although one of its columns says by its name whom not to call."""
         for name, cell in zip(self.source.header, raw.cells, strict=False) if self._is_table else raw.data.items():
@@ -303,8 +322,10 @@ class CampaignRows:
         # The cells of the first were not read, and those of the second do not matter.
         if read.is_left_out or any(column is None for column, _ in raw.problems):
             return read._replace(findings=self._as_in_file(raw, read.findings))
-        if read.call is not None and self._may_say_no_call:
-            self._note_no_call(raw)
+        if read.call is not None:
+            self._note_nothing(raw.number, read.call.data or {})
+            if self._may_say_no_call:
+                self._note_no_call(raw)
         if self._ordered is not None:
             cells = dict(zip(self.source.header, raw.cells, strict=False)) if self._is_table else raw.data
             read = self._ordered.checked(read, cells, file=self.file)
@@ -684,8 +705,8 @@ def batch_of(file: InputFile | None, purpose: Purpose = Purpose.ENQUEUE) -> str:
     return stem
 
 
-def _judge_options(options: CampaignOptions, now: datetime) -> None:
-    """Raise InvalidInputError for an option that would make every row bad."""
+def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
+    """These options. Raises InvalidInputError for one that would make every row bad."""
     if options.country is not None:
         read_number(PLACEHOLDER, options.country)
     if options.source is not None:
@@ -709,6 +730,7 @@ def _judge_options(options: CampaignOptions, now: datetime) -> None:
         raise InvalidInputError(f"valid_for is {options.valid_for}; give at most {LONGEST.days} days")
     if problem := priority_problem(options.priority):
         raise InvalidInputError(f"the priority {problem}")
+    return options
 
 
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}

@@ -23,11 +23,13 @@ from voiceflow_worker.ivr.speech_filters import (
 )
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
+    Nothing,
     UnspeakableError,
     exact_number,
     is_list,
     is_missing,
     is_object,
+    stands_for_nothing,
     value_text,
 )
 from voiceflow_worker.model.text.wording import folded, name_among
@@ -405,6 +407,8 @@ def _as_meant(value: object, kind: str) -> object:
             said = f"{text[:40]!r} is not a number, which a condition compares it with: write it as 1250.50"
             raise FilterError(_MEANT, text, f"{said}, or compare a text, as in {{% if column == '1' %}}")
         return meant if isinstance(meant, float) else value
+    if isinstance(value, Nothing) and isinstance(meant, str):
+        return value
     if not isinstance(meant, str) or kind == "given":
         return isinstance(meant, str) or bool(meant)
     said = f"{text[:40]!r} is neither yes nor no, which a condition asks for: write one of them"
@@ -517,11 +521,13 @@ _STAND_IN = SpecimenText("x")
 
 
 def _shown(value: object, name: str) -> object:
-    """The value as a template has it: exact numbers, and `_blank` for what is missing. Raises UnspeakableError."""
+    """The value as a template has it: exact numbers, `Nothing`, `_blank` if it is missing. Raises UnspeakableError."""
     if is_missing(value):
         return _blank()(name=name)
     if isinstance(value, float):
         return exact_number(value)
+    if isinstance(value, str) and stands_for_nothing(value):
+        return Nothing(value)
     if isinstance(value, str) and len(value) > LONGEST:
         raise UnspeakableError(f"has {len(value)} characters, and at most {LONGEST} are spoken; shorten it")
     if is_object(value):
@@ -587,6 +593,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     made.globals.clear()
     filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
     filters |= {name: guarded(name, _certain(made.filters[name])) for name in ("float", "int")}
+    filters |= {name: guarded(name, _default(made.filters[name])) for name in ("d", "default")}
     made.filters.clear()
     filters[_MEANT] = _as_meant
     made.filters.update(filters | speech_filters())
@@ -604,6 +611,15 @@ def _certain(number: Callable[..., object]) -> Callable[..., object]:
         return found
 
     return certain
+
+
+def _default(default: Callable[..., object]) -> Callable[..., object]:
+    """The filter default, which replaces a word for nothing too."""
+
+    def defaulted(value: object, default_value: object = "", boolean: object = False) -> object:  # noqa: FBT002
+        return default(value, default_value, boolean or isinstance(value, Nothing))
+
+    return defaulted
 
 
 def _typed(text: str, kind: ParamKind | None) -> object:
