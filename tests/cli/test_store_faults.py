@@ -107,7 +107,9 @@ def test_a_store_that_a_frozen_process_has_locked_is_waited_for(voiceflow: Progr
             assert waiting.stop().code == 0
 
 
-@pytest.mark.parametrize("command", [["hold"], ["suppress", "add", "+6587654321"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["hold"], pytest.param(["suppress", "add", "+6587654321"], marks=pytest.mark.slow)], ids=" ".join
+)
 def test_an_order_waits_for_the_lock_too(voiceflow: Program, command: list[str]) -> None:
     folder = voiceflow.folder
     enqueued(folder, 1)

@@ -56,7 +56,7 @@ EVERYDAY = {
 LARGE = {name: replace(scene, ticks=scene.ticks + 1) for name, scene in EVERYDAY.items()}
 
 
-@pytest.mark.parametrize("scene", spread(EVERYDAY, every=4))
+@pytest.mark.parametrize("scene", spread(EVERYDAY, every=6))
 def test_what_is_stored_together_keeps_its_promises(scene: Scene) -> None:
     judge(scene)
 

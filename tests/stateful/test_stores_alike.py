@@ -477,7 +477,7 @@ FEW = 1
     "examples",
     [
         pytest.param(FEW, id="few"),
-        pytest.param(max(settings().max_examples // 3, 1), marks=pytest.mark.slow, id="many"),
+        pytest.param(max(settings().max_examples // 2, 1), marks=pytest.mark.slow, id="many"),
     ],
 )
 def test_every_store_gives_the_same_answers(

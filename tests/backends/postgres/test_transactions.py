@@ -14,17 +14,11 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
-import django
 import psycopg
 import pytest
-import sqlalchemy
-from django.conf import settings as django_settings
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, scalar_row
 from psycopg.types.json import set_json_loads
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
 from tests.support.flows import flow, number
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
@@ -122,16 +116,27 @@ def in_psycopg(shop: Shop) -> Iterator[Blocking]:
         yield Blocking(connection, connection.execute, connection.commit, connection.rollback)
 
 
+def engine_of(url: str, **options: Any) -> Any:
+    """SQLAlchemy and Django are loaded by the tests that need them: they take more than a second."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    return create_engine(url, poolclass=NullPool, **options)
+
+
 @contextmanager
 def in_sqlalchemy(shop: Shop) -> Iterator[Blocking]:
-    with sqlalchemy.create_engine(shop.sqlalchemy_url(), poolclass=NullPool).connect() as connection:
+    with engine_of(shop.sqlalchemy_url()).connect() as connection:
         yield Blocking(connection, connection.exec_driver_sql, connection.commit, connection.rollback)
 
 
 @contextmanager
 def in_session(shop: Shop) -> Iterator[Blocking]:
-    with Session(sqlalchemy.create_engine(shop.sqlalchemy_url(), poolclass=NullPool)) as session:
-        yield Blocking(session, lambda text: session.execute(sqlalchemy.text(text)), session.commit, session.rollback)
+    from sqlalchemy import text as statement
+    from sqlalchemy.orm import Session
+
+    with Session(engine_of(shop.sqlalchemy_url())) as session:
+        yield Blocking(session, lambda text: session.execute(statement(text)), session.commit, session.rollback)
 
 
 @contextmanager
@@ -153,6 +158,8 @@ def in_django(shop: Shop) -> Iterator[Blocking]:
 
 
 def django_connection(shop: Shop, name: str = "", **settings: str) -> Any:
+    import django
+    from django.conf import settings as django_settings
     from django.db import connections
 
     if not django_settings.configured:
@@ -257,16 +264,26 @@ async def in_async_psycopg(shop: Shop) -> AsyncIterator[tuple[Any, Callable[[str
         yield connection, connection.execute
 
 
+def async_engine_of(shop: Shop) -> Any:
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    return create_async_engine(shop.sqlalchemy_url(), poolclass=NullPool)
+
+
 @asynccontextmanager
 async def in_async_sqlalchemy(shop: Shop) -> AsyncIterator[tuple[Any, Callable[[str], Any]]]:
-    async with create_async_engine(shop.sqlalchemy_url(), poolclass=NullPool).connect() as connection:
+    async with async_engine_of(shop).connect() as connection:
         yield connection, connection.exec_driver_sql
 
 
 @asynccontextmanager
 async def in_async_session(shop: Shop) -> AsyncIterator[tuple[Any, Callable[[str], Any]]]:
-    async with AsyncSession(create_async_engine(shop.sqlalchemy_url(), poolclass=NullPool)) as session:
-        yield session, lambda text: session.execute(sqlalchemy.text(text))
+    from sqlalchemy import text as statement
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    async with AsyncSession(async_engine_of(shop)) as session:
+        yield session, lambda text: session.execute(statement(text))
 
 
 @asynccontextmanager
@@ -409,15 +426,19 @@ def with_half_the_rights(shop: Shop) -> Any:
 
 def of_sqlalchemy(url: str, **options: Any) -> Callable[[Shop], Any]:
     def connected(shop: Shop) -> Any:
-        return sqlalchemy.create_engine(url or shop.sqlalchemy_url(), poolclass=NullPool, **options).connect()
+        return engine_of(url or shop.sqlalchemy_url(), **options).connect()
 
     return connected
 
 
 def failed_session(shop: Shop) -> Any:
-    session = Session(sqlalchemy.create_engine(shop.sqlalchemy_url(), poolclass=NullPool))
-    with pytest.raises(sqlalchemy.exc.DBAPIError):
-        session.execute(sqlalchemy.text("SELECT 1/0"))
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.orm import Session
+
+    session = Session(engine_of(shop.sqlalchemy_url()))
+    with pytest.raises(DBAPIError):
+        session.execute(text("SELECT 1/0"))
     return session
 
 
@@ -446,7 +467,7 @@ NAMED: list[tuple[Callable[[Shop], Any], str]] = [
     (lambda shop: shop.url, "str"),
     (of_sqlalchemy("", isolation_level="AUTOCOMMIT"), "autocommit mode"),
     (of_sqlalchemy("sqlite://"), "sqlite"),
-    (lambda shop: sqlalchemy.create_engine(shop.sqlalchemy_url()), r"sqlalchemy\.engine\.base\.Engine"),
+    (lambda shop: engine_of(shop.sqlalchemy_url()), r"sqlalchemy\.engine\.base\.Engine"),
     (failed_session, "has failed"),
     (outside_atomic, r"transaction\.atomic\(\)"),
     (django_on_sqlite, "sqlite"),
@@ -732,11 +753,13 @@ async def test_a_call_that_came_and_went_since_the_snapshot_of_a_transaction_is_
 
 
 def test_a_time_limit_of_the_caller_leaves_the_transaction_usable(shop: Shop) -> None:
+    from sqlalchemy.exc import OperationalError
+
     with in_psycopg(shop) as first, in_sqlalchemy(shop) as second:
         enqueue_in(first.connection, flow(), schema=shop.schema, unique_key="raced")
         for limit in ("lock_timeout", "statement_timeout"):
             second.run(f"SET LOCAL {limit} = '100ms'")
-            with pytest.raises(sqlalchemy.exc.OperationalError) as failed:
+            with pytest.raises(OperationalError) as failed:
                 enqueue_in(second.connection, flow(), schema=shop.schema, unique_key="raced")
             assert isinstance(failed.value.orig, (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled))
         enqueue_in(second.connection, flow(), schema=shop.schema, unique_key="own")
@@ -770,6 +793,8 @@ def test_a_connection_in_autocommit_mode_has_them_in_a_transaction_that_was_begu
 
 @pytest.mark.parametrize("way", [in_async_psycopg, in_async_session])
 async def test_a_cancelled_enqueue_leaves_no_call(shop: Shop, queue: CallQueue, way: Any) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
     with in_psycopg(shop) as other:
         enqueue_in(other.connection, flow(), schema=shop.schema, unique_key="raced")
         async with way(shop) as (connection, _):
@@ -778,7 +803,7 @@ async def test_a_cancelled_enqueue_leaves_no_call(shop: Shop, queue: CallQueue, 
                 await queue.enqueue(flow(), unique_key="raced", connection=connection)
             assert scope.cancelled_caught
             other.undo()
-            with suppress(psycopg.Error, sqlalchemy.exc.SQLAlchemyError):
+            with suppress(psycopg.Error, SQLAlchemyError):
                 await connection.commit()
     assert "raced" not in shop.calls()
 
