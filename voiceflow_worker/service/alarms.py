@@ -231,7 +231,7 @@ class Alarms:
                 break
             conditions = [Same(ALARMS, self._queue, text, mark) for mark, text in over.items()]
             new = replace(found, record=found.record.with_alarms(dict.fromkeys(over, True)))
-            if new.record.is_open and new.record.has_ended_alarms:
+            if new.record.is_open and all(alarm.ended for alarm in new.record.alarms):
                 await self._escalations.end(new, EscalationState.STOPPED, reason=RESOLVED, conditions=conditions)
             else:
                 await self._records.write(found, new.record, conditions=conditions)
@@ -382,10 +382,9 @@ def _judged(
         return _Judged.LATE
     if found is None:
         return _Judged.NEW
-    if found.record.is_open:
-        has_ended = any(each.ended for each in found.record.alarms if each.mark == alert.mark)
-        return _Judged.NEW if has_ended else _Judged.KNOWN
-    if record.over_at is not None or found.record.is_resolved or _is_news(alert, heard, found):
+    if any(each.ended for each in found.record.alarms if each.mark == alert.mark):
+        return _Judged.NEW
+    if not found.record.is_open and (record.over_at is not None or _is_news(alert, heard, found)):
         return _Judged.NEW
     is_unanswered = found.record.state is EscalationState.UNANSWERED and alert.started_at is not None
     return _Judged.AGAIN if is_unanswered else _Judged.KNOWN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -126,7 +126,26 @@ def _cut(text: str, most: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EscalationStatus:
+class _Standing:
+    """What an escalation is stored and shown with alike."""
+
+    unique_key: str
+    created_at: datetime
+    state: EscalationState = EscalationState.OPEN
+    ended_at: datetime | None = None
+    reason: str | None = None
+    acknowledged: Acknowledgement | None = None
+    alarms: tuple[Alarm, ...] = ()
+    not_before_reason: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether further numbers may be called."""
+        return self.state is EscalationState.OPEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationStatus(_Standing):
     """An escalation as it stands: what has happened at each step, and who has acknowledged.
 
     `steps` are those of the round in progress and of the one before. `resting_until` is set while it calls nobody, for
@@ -137,25 +156,12 @@ class EscalationStatus:
 
     id: str
     queue: str
-    unique_key: str
     batch_id: str
-    state: EscalationState
-    created_at: datetime
-    ended_at: datetime | None
-    reason: str | None
-    acknowledged: Acknowledgement | None
     steps: tuple[EscalationStep, ...]
     escalation: Escalation
-    alarms: tuple[Alarm, ...] = ()
     resting_until: datetime | None = None
-    not_before_reason: str | None = None
     blocked: str | None = None
     may_ring: int = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether further numbers may be called."""
-        return self.state is EscalationState.OPEN
 
     def in_words(self) -> str:
         """The escalation in one sentence."""
@@ -203,7 +209,7 @@ class EscalationStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EscalationRecord:
+class EscalationRecord(_Standing):
     """A stored escalation. `step` is the number of the step whose turn it is, from 1, and `last` that of the last one.
 
     `owed` are the places of numbers whose phones were busy at their turns: they have the steps after the last one.
@@ -214,24 +220,16 @@ class EscalationRecord:
     it.
     """
 
-    unique_key: str
     request_digest: str
     escalation: dict[str, object]
-    created_at: datetime
     begun_at: datetime
     round_starts_at: datetime
     last: int | None = None
     step: int = 1
     owed: tuple[int, ...] = ()
     finished_steps: tuple[EscalationStep, ...] = ()
-    alarms: tuple[Alarm, ...] = ()
     wording: Wording | None = None
     not_before: datetime | None = None
-    not_before_reason: str | None = None
-    state: EscalationState = EscalationState.OPEN
-    ended_at: datetime | None = None
-    reason: str | None = None
-    acknowledged: Acknowledgement | None = None
     token: str = field(default_factory=new_revision)
 
     @classmethod
@@ -263,24 +261,9 @@ class EscalationRecord:
         return json_codec(EscalationRecord).text(renewed)
 
     @property
-    def is_open(self) -> bool:
-        """Whether further numbers may be called."""
-        return self.state is EscalationState.OPEN
-
-    @property
     def listed_at(self) -> datetime:
         """The time of its place in the list: when it began, began again or ended."""
         return self.ended_at or self.begun_at
-
-    @property
-    def is_resolved(self) -> bool:
-        """Whether it was stopped because all of its alarms have ended."""
-        return self.state is EscalationState.STOPPED and self.has_ended_alarms
-
-    @property
-    def has_ended_alarms(self) -> bool:
-        """Whether it is about alarms, and all of them have ended."""
-        return bool(self.alarms) and all(alarm.ended for alarm in self.alarms)
 
     def joined(self, alarms: Sequence[Alarm], *, left_out: int) -> EscalationRecord:
         """The record with further alarms, or the same ones on again."""
@@ -413,43 +396,29 @@ class FoundEscalation:
             result = EscalationState.ACKNOWLEDGED.value
         elif job.answer == "yes":
             result = "pressed_late"
-        return EscalationStep(
-            step=step,
-            round=self.round_of(step),
-            number=self.number(step),
-            result=result,
-            message=self._words_of(job),
-            call_id=job.id,
-            at=job.created_at,
-        )
+        return self._step(step, result, self._words_of(job), call_id=job.id, at=job.created_at)
 
     def skipped(self, result: str, why: str, *, at: datetime) -> EscalationStep:
         """The step whose turn it is, skipped for this reason."""
-        step = self.record.step
-        return EscalationStep(
-            step=step, round=self.round_of(step), number=self.number(step), result=result,
-            message=f"was not called: {why}", at=at,
-        )  # fmt: skip
+        return self._step(self.record.step, result, f"was not called: {why}", at=at)
+
+    def _step(self, step: int, result: str, message: str, **more: Any) -> EscalationStep:
+        numbered: dict[str, Any] = {"step": step, "round": self.round_of(step), "number": self.number(step)}
+        return EscalationStep(**numbered, result=result, message=message, **more)
 
     def shown(self, *, blocked: str | None = None, may_ring: int = 0) -> EscalationStatus:
         """The escalation with what its calls say now."""
         record = self.record
-        quiet_until = record.not_before if record.is_open and record.step == 1 else None
+        rests = record.is_open and record.step == 1 and not self.jobs
+        alike: dict[str, Any] = {each.name: getattr(record, each.name) for each in fields(_Standing)}
         return EscalationStatus(
+            **alike,
             id=self.id,
             queue=self.queue,
-            unique_key=record.unique_key,
             batch_id=self.batch_id,
-            state=record.state,
-            created_at=record.created_at,
-            ended_at=record.ended_at,
-            reason=record.reason,
-            acknowledged=record.acknowledged,
             steps=tuple(self._shown_steps()),
             escalation=self.spoken,
-            alarms=record.alarms,
-            resting_until=quiet_until if not self.jobs else None,
-            not_before_reason=record.not_before_reason,
+            resting_until=record.not_before if rests else None,
             blocked=blocked,
             may_ring=may_ring,
         )
@@ -478,10 +447,7 @@ class FoundEscalation:
             done = record.acknowledged
             why = "earlier numbers come first" if record.is_open else record.reason or "the escalation has ended"
             why = why if done is None else f"{done.who} acknowledged before"
-            yield EscalationStep(
-                step=step, round=self.round_of(step), number=self.number(step), result="not_called",
-                message=f"not called: {why}",
-            )  # fmt: skip
+            yield self._step(step, "not_called", f"not called: {why}")
 
 
 _WORDS: Mapping[str, str] = {
