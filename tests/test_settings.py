@@ -45,7 +45,7 @@ def test_an_option_beats_the_environment_beats_dotenv_and_what_is_empty_is_not_s
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path(".env").write_text(
-        "VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\nVOICEFLOW_SOURCE=+6531234567\nVOICEFLOW_QUEUE\n"
+        "VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\nVOICEFLOW_SOURCE=+6531234567\nVOICEFLOW_QUEUE=\n"
     )
     for name, value in {"RATE": "8", "BURST": "9", "SOURCE": " ", "API_KEY": "", "REGION": ""}.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
@@ -228,6 +228,42 @@ def test_a_value_and_its_file_in_one_place_contradict_each_other(monkeypatch: py
     monkeypatch.setenv("VOICEFLOW_API_KEY", "a")
     monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "b")
     assert "VOICEFLOW_API_KEY and VOICEFLOW_API_KEY_FILE are both set (the environment)" in told()
+
+
+def test_a_line_that_gives_no_value_is_refused_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (".env", str(Path("service.env").absolute())):
+        monkeypatch.setenv("VOICEFLOW_ENV_FILE", place if place.startswith("/") else "")
+        for line in ("VOICEFLOW_RATE", "export VOICEFLOW_RATE", "[Service]", "[Service] # of systemd", "RATE 5"):
+            Path(place).write_text(f"# ours\nVOICEFLOW_STORE={URL}\n\n{line}\nVOICEFLOW_BURST=2\n")
+            assert "has no NAME=value in line 4: write it so" in told(), line
+            assert "line 4" in told(rate=5), "whatever else is given"
+
+
+WRONG = {
+    "RATE": "many", "PROXY": "no address", "API_KEY_FILE": "/nowhere/key", "WEBHOOK_SECRET": "a", "SUB_ACCOUNT": "!",
+    "WEBHOOK_SECRET_FILE": "/nowhere/else", "RESERVE": "3", "RETENTION": "long", "LOG_LEVEL": "loud",
+    "REDIAL_ON": "busy,no_answer", "REDIAL_AFTER": "busy=5m", "CA_FILE": "/nowhere/ca.pem",
+    "STATE_DIR": "~nobody-has-this-name/x",
+}  # fmt: skip
+
+
+def test_who_needs_the_store_alone_does_without_what_is_wrong_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in WRONG.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    Path(".env").write_text("VOICEFLOW_QUEUE=mine\nVOICEFLOW_BURST=3\n")
+    problems: list[str] = []
+    settings = load_settings(problems.append, wait_for_store="1s")
+    assert (settings.queue, settings.burst, settings.wait_for_store) == ("mine", 3, timedelta(seconds=1))
+    assert (settings.rate, settings.api_key, settings.proxy, settings.log_level) == (10.0, None, None, "info")
+    assert len(problems) == len(set(problems))
+    for name in WRONG:
+        assert any(name in problem for problem in problems), name
+    for wrong in ({"queue": "Not One"}, {"wait_for_store": "long"}, {"rate": "fast"}):
+        with pytest.raises(SettingsError, match=next(iter(wrong)).replace("_", "[-_]")):
+            load_settings(problems.append, options_place=None, **wrong)
+    monkeypatch.setenv("VOICEFLOW_STORE_FILE", "/nowhere/store")
+    with pytest.raises(SettingsError, match="STORE_FILE"):
+        load_settings(problems.append)
 
 
 def test_no_secret_is_shown_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:

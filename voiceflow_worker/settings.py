@@ -35,6 +35,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.policy import (
     PersonLimit,
     RedialWait,
@@ -93,16 +94,25 @@ _USUAL_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was given, with its name and place. With `in_file`, `value` is the path of its file."""
+    """A value as it was given, with its name and place. With `in_file`, `value` is the path of its file.
+
+    `is_twice` if it stands there both itself and as the name of its file.
+    """
 
     value: object
     name: str
     place: str
     in_file: bool = False
+    is_twice: bool = False
 
     @property
     def path(self) -> Path:
         """The path of its file. Raises SettingsError."""
+        if self.place.startswith("/") and not str(self.value).strip().startswith(("/", "~")):
+            raise SettingsError(
+                f"{self.name} ({self.place}) is {self.value!r}, which is another file in each directory: name its "
+                "whole path"
+            )
         try:
             return _whole(Path(str(self.value).strip()))
         except ValueError as error:
@@ -110,6 +120,8 @@ class _Given:
 
     def read(self) -> object:
         """The value, from its file if it is in one. Raises SettingsError if it cannot be read there."""
+        if self.is_twice:
+            raise SettingsError(f"{self.name} and {self.name}_FILE are both set ({self.place}); keep one of them")
         if not self.in_file:
             # Docker's --env-file leaves the quotes of a value in the environment.
             return _without_quotes(self.value) if isinstance(self.value, str) else self.value
@@ -198,33 +210,24 @@ class ShownSetting:
 
 
 class _Place(EnvSettingsSource):
-    """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_FILE`.
-
-    Raises SettingsError if both are set.
-    """
+    """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_FILE`."""
 
     def __init__(self, place: str, variables: Mapping[str, str | None]) -> None:
         self.place, self._variables = place, variables
         super().__init__(Settings)
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        found = {name.lower(): value for name, value in self._variables.items() if value and value.strip()}
-        for name in Settings.model_fields:
-            key = (PREFIX + name).lower()
-            if {key, key + "_file"} <= found.keys():
-                names = f"{key.upper()} and {key.upper()}_FILE"
-                raise SettingsError(f"{names} are both set ({self.place}); keep one of them")
-        return found
+        return {name.lower(): value for name, value in self._variables.items() if value and value.strip()}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         """The value of a setting, as `_Given`; None without one."""
         key = (PREFIX + field_name).lower()
-        given = (
-            _Given(self.env_vars[each], each.upper(), self.place, each != key)
-            for each in (key, key + "_file")
-            if each in self.env_vars
-        )
-        return next(given, None), field_name, False
+        found = [each for each in (key, key + "_file") if each in self.env_vars]
+        if not found:
+            return None, field_name, False
+        first = found[0]
+        given = _Given(self.env_vars[first], first.upper(), self.place, first != key, is_twice=len(found) > 1)
+        return given, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """The settings of this place. Raises SettingsError for a service's that are others in another directory."""
@@ -274,7 +277,7 @@ def _variables_of(file: Path) -> dict[str, str]:
     def read(text: str) -> dict[str, str]:
         found: dict[str, str] = {}
         for each in parse_stream(StringIO(text)):
-            if each.error:
+            if each.error or (each.key is not None and each.value is None):
                 written = each.original.string
                 line = each.original.line + written[: len(written) - len(written.lstrip())].count("\n")
                 raise ValueError(
@@ -510,16 +513,23 @@ class Settings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        given = cast("dict[str, _Given]", data)
+        given = {name: value for name, value in cast("dict[str, _Given]", data).items() if value is not _LEFT_OUT}
+        values: dict[str, object] = {}
+        for name, value in given.items():
+            try:
+                values[name] = value.read()
+            except SettingsError as error:
+                raise _wrong(str(error), name) from None
         try:
-            settings = handler({name: value.read() for name, value in given.items()})
+            settings = handler(values)
         except ValidationError as error:
+            found = _problems(error, given)
             # `from None`, because pydantic's own error could show a secret.
-            raise SettingsError(_sentence(error, given)) from None
+            raise SettingsError("; ".join(each.message for each in found)).found(*found) from None
         settings._given = given  # noqa: SLF001 (its own class)
         _check_redials(settings)
         if problem := reserve_problem(settings.reserve, settings.max_active):
-            raise SettingsError(f"{settings.place_of('reserve')}: {problem}")
+            raise _wrong(f"{settings.place_of('reserve')}: {problem}", "reserve", "max_active")
         _check_addresses(settings, given)
         return settings
 
@@ -622,12 +632,17 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings(*, options_place: str | None = None, **options: object) -> Settings:
+def load_settings(
+    without: Callable[[str], None] | None = None, /, *, options_place: str | None = None, **options: object
+) -> Settings:
     """The settings from options, the environment, `.env` and defaults, in that order.
 
     An option that is None counts as not given; `rate="unlimited"` lifts the limit. Raises SettingsError, which names
     every wrong setting with its place, its expected form, and its value unless that is a secret. `options_place` is the
     place of the options in such an error if they are no options of a command, for example a connection.
+
+    What needs the store and the queue alone does `without` other wrong settings: it is told each problem, and the
+    setting has its default.
     """
     given: dict[str, Any] = {}
     for name, value in options.items():
@@ -635,7 +650,26 @@ def load_settings(*, options_place: str | None = None, **options: object) -> Set
             option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
             shown, place = (option, "given directly") if options_place is None else (name, options_place)
             given[name] = _Given(value, shown, place)
-    return Settings(**given)
+    needed = {"store", "queue", *given}
+    while True:
+        try:
+            return Settings(**given)
+        except SettingsError as error:
+            wrong = {each.column for each in error.findings if each.column is not None}
+            if without is None or not wrong or wrong & needed:
+                raise
+            for message in dict.fromkeys(each.message for each in error.findings):
+                without(message)
+            given |= dict.fromkeys(wrong, _LEFT_OUT)
+
+
+_LEFT_OUT = _Given(None, "", DEFAULT)
+"""For a setting that has its default, whatever is given elsewhere."""
+
+
+def _wrong(message: str, *names: str) -> SettingsError:
+    """The error about these settings."""
+    return SettingsError(message).found(*(Finding(column=name, message=message) for name in names))
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
@@ -671,7 +705,8 @@ def _check_redials(settings: Settings) -> None:
         if isinstance(settings.redial_after, Mapping) and on not in settings.redial_after
     ]:
         where = " and ".join(filter(None, map(settings.place_of, ("redial_on", "redial_after"))))
-        raise SettingsError(f"{where}: {', '.join(lacks).lower()} has no wait before its redial: give it one")
+        message = f"{where}: {', '.join(lacks).lower()} has no wait before its redial: give it one"
+        raise _wrong(message, "redial_on", "redial_after")
 
 
 _LEADS_AWAY = {
@@ -693,23 +728,15 @@ def _check_addresses(settings: Settings, given: Mapping[str, _Given]) -> None:
         for name in addresses:
             found = given.get(name)
             if found is not None and found.place == ENV_FILE and getattr(settings, name):
-                raise SettingsError(
-                    f"{found.name} ({found.place}) does not apply to {shown} from another place ({own.place}): set "
-                    "both in the same place"
-                )
+                message = f"{found.name} ({found.place}) does not apply to {shown} from another place ({own.place})"
+                raise _wrong(f"{message}: set both in the same place", name)
 
 
 def _check_service(service: Mapping[str, _Given], other: _Given | None) -> None:
-    """Raise SettingsError unless a service's file means one store and the same secrets in every directory.
+    """Raise SettingsError unless a service's file means one store in every directory.
 
     `other` is the store that an option or the environment names.
     """
-    for found in service.values():
-        if found.in_file and not str(found.value).strip().startswith(("/", "~")):
-            raise SettingsError(
-                f"{found.name} ({found.place}) is {found.value!r}, which is another file in each directory: name its "
-                "whole path"
-            )
     own = service.get("store")
     if own is None and other is None:
         raise SettingsError(
@@ -738,13 +765,13 @@ _WORDS = {
 """Clauses that replace messages of pydantic, by the type of the error."""
 
 
-def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
-    lines: list[str] = []
+def _problems(error: ValidationError, given: Mapping[str, _Given]) -> list[Finding]:
+    lines: list[Finding] = []
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0])
         found = given[name]
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{found.name} is not a setting")
+            lines.append(Finding(column=name, message=f"{found.name} is not a setting"))
             continue
         message = problem["msg"].removeprefix("Value error, ")
         reason = _WORDS.get(problem["type"], message.replace("Input should be", "it should be"))
@@ -753,5 +780,5 @@ def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
         said = without_secrets(text, options=True) if name in _ADDRESSES else text
         value = "" if is_hidden else f" is {said!r}"
         source = f"{found.place}, read from {found.value}" if found.in_file else found.place
-        lines.append(f"{found.name}{value} ({source}): {reason}")
-    return "; ".join(lines)
+        lines.append(Finding(column=name, message=f"{found.name}{value} ({source}): {reason}"))
+    return lines

@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import completed, enqueued, url_of
+from tests.test_settings import WRONG
 from voiceflow_worker.cli.output import ExitCode, explained
 from voiceflow_worker.errors import (
     CallNotSentError,
@@ -28,6 +29,25 @@ from voiceflow_worker.errors import (
     TooEarlyError,
     UnknownBackendError,
 )
+
+
+def test_a_look_or_a_stop_order_does_without_settings_that_are_wrong(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = enqueued(voiceflow.folder, batch_id="march")[0].id
+    for name, value in WRONG.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
+    for command in (
+        "hold", "status", "status --escalations", "rate", "rate 5", "resume", "calls list", f"calls show {job}",
+        "suppress add +6587654321", "suppress list", "suppress remove +6587654321", "batches",
+        "audit", "report --batch march", "calls cancel --batch march --yes", "backup copy.db",
+    ):  # fmt: skip
+        ended = voiceflow(*command.split())
+        assert ended.code == 0, f"{command}: {ended.err}"
+        for name in WRONG:
+            assert re.search(rf"warning: .*VOICEFLOW_{name}\b.*\(this command does without it\)", ended.err), command
+    assert voiceflow("worker", "--drain").code == ExitCode.BAD_INPUT
 
 
 @pytest.mark.parametrize(
@@ -44,6 +64,8 @@ from voiceflow_worker.errors import (
             "--store stands before the command: write voiceflow COMMAND --store",
         ),
         (["--bogus"], "Unknown option: --bogus."),
+        (["cancel", "--batch", "march"], "Unknown command: cancel. Did you mean `voiceflow calls cancel`?\n"),
+        (["list"], "Did you mean `voiceflow calls list` or `voiceflow suppress list`?\n"),
         (["serve", "--port", "99999"], "Must be <= 65535"),
         (["sandbox", "--speed", "0"], "0 is not a speed"),
         (["sandbox", "--webhook", "ftp://example.com/x"], "give an http or https address"),

@@ -49,7 +49,7 @@ async def edit(
     """
     from voiceflow_worker.actions.edits import EditBatch
 
-    settings, output = common.settings(), common.output()
+    settings, output = common.settings(store_alone=True), common.output()
     async with acting(settings, as_) as operator:
         act = EditBatch(
             operator=operator,

@@ -199,7 +199,7 @@ async def cancel(
     from voiceflow_worker.actions.imports import DiscardStaged
     from voiceflow_worker.actions.queues import CancelBatch
 
-    output, settings = common.output(), common.settings()
+    output, settings = common.output(), common.settings(store_alone=True)
     async with acting(settings, as_, stops=True) as operator:
         if batch is not None:
             act = (DiscardStaged if staged else CancelBatch)(
@@ -244,7 +244,7 @@ async def resolve(
     from voiceflow_worker.actions.calls import Resolve
     from voiceflow_worker.gateway.client import time_at_8x8
 
-    settings, output = common.settings(), common.output()
+    settings, output = common.settings(store_alone=placed), common.output()
     recorded_at = None if placed else await time_at_8x8(settings)
     async with acting(settings, as_) as operator:
         calls = operator.queue(settings.queue)
@@ -323,7 +323,7 @@ async def redial(
     from voiceflow_worker.actions.calls import Redial
     from voiceflow_worker.actions.queues import RedialBatch
 
-    output, settings = common.output(), common.settings()
+    output, settings = common.output(), common.settings(store_alone=True)
     async with acting(settings, as_) as operator:
         if batch is not None and outcomes is not None:
             order = RedialBatch(

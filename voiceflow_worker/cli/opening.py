@@ -415,13 +415,20 @@ def _load_structlog() -> None:
             del sys.modules[unused]
 
 
-def settings_from(**options: object) -> Settings:
-    """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources."""
+def settings_from(*, store_alone: bool = False, **options: object) -> Settings:
+    """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources.
+
+    For a look or an order that needs the `store_alone` and its queue, others that are wrong cause a warning.
+    """
     from voiceflow_worker.settings import export_further_variables, load_settings
 
     _load_structlog()
     export_further_variables()
-    settings = load_settings(options_place=None, **options)
+
+    def warn(problem: str) -> None:
+        Output().note(f"warning: {problem} (this command does without it)")
+
+    settings = load_settings(warn if store_alone else None, options_place=None, **options)
     log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
     return settings
 

@@ -177,13 +177,17 @@ class WholeStoreOptions:
         """The output of the command."""
         return Output(as_json=self.json)
 
-    def settings(self, **options: object) -> Settings:
-        """The settings. Options given here override the environment and the settings file. Raises SettingsError."""
-        return settings_from(**options, store=self.store, wait_for_store=self.wait_for_store)
+    def settings(self, *, store_alone: bool = False, **options: object) -> Settings:
+        """The settings. Options given here override the environment and the settings file. Raises SettingsError.
 
-    def opened(self, *, makes: bool = False) -> AbstractAsyncContextManager[CallQueue]:
-        """Open the store and yield the queue; `makes` creates a missing store. Raises SettingsError, StoreError."""
-        return opened_queue(self.settings(), makes=makes)
+        With `store_alone`, only those that say which queue of which store is meant must be right.
+        """
+        where = {"store": self.store, "wait_for_store": self.wait_for_store}
+        return settings_from(store_alone=store_alone, **options, **where)
+
+    def opened(self) -> AbstractAsyncContextManager[CallQueue]:
+        """Open the store and yield the queue. Raises SettingsError, StoreError."""
+        return opened_queue(self.settings(store_alone=True))
 
 
 @Parameter(name="*")
@@ -193,6 +197,6 @@ class QueueOptions(WholeStoreOptions):
 
     queue: QueueOption = None
 
-    def settings(self, **options: object) -> Settings:
+    def settings(self, *, store_alone: bool = False, **options: object) -> Settings:
         """The settings, as for `WholeStoreOptions`, with the queue."""
-        return WholeStoreOptions.settings(self, **options, queue=self.queue)
+        return WholeStoreOptions.settings(self, store_alone=store_alone, **options, queue=self.queue)

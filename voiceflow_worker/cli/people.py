@@ -81,7 +81,7 @@ async def add(
     """
     from voiceflow_worker.actions.suppression import Suppress
 
-    async with acting(common.settings(), as_, stops=True, makes_file=True) as operator:
+    async with acting(common.settings(store_alone=True), as_, stops=True, makes_file=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 
@@ -115,7 +115,7 @@ async def remove(
         raise InvalidInputError("give either numbers or --file FILE")
     if file is None and (column or country_column):
         raise InvalidInputError("--column and --country-column are for --file FILE")
-    async with acting(common.settings(), as_) as operator:
+    async with acting(common.settings(store_alone=True), as_) as operator:
         if file is not None:
             found = await _read(file, column, country, country_column)
             back = TakeBackFile(operator=operator, found=found, country=country, note=note)
@@ -211,7 +211,7 @@ async def import_file(
             output.note(each.in_words())
     else:
         output.note(f"{file}: {found.in_words}")
-        async with acting(common.settings(), as_, stops=True, makes_file=True) as operator:
+        async with acting(common.settings(store_alone=True), as_, stops=True, makes_file=True) as operator:
             act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])

@@ -197,10 +197,13 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _misplaced(error: CycloptsError, command: str) -> str | None:
-    """The remedy if an option stands in front of the command; None for any other error."""
+    """The remedy if an option stands in front of the command, or a command without its group; None for others."""
     option = error.unused_tokens[0] if isinstance(error, UnknownCommandError) and error.unused_tokens else ""
-    if not option.startswith("-") or error.app is None:
+    if not option or error.app is None:
         return None
+    if not option.startswith("-"):
+        groups = [f"`{command} {each} {option}`" for each in error.app if option in list(error.app[each])]
+        return f"Unknown command: {option}. Did you mean {' or '.join(groups)}?" if groups else None
     known = {*error.app.help_flags, *error.app.version_flags, *_options(error.app)}
     name = option.partition("=")[0]
     if name in known:

@@ -260,7 +260,7 @@ async def _watch(common: QueueOptions, *, batch: str | None, as_: str | None) ->
     from voiceflow_worker.cli.watch import Screen, tell_lines
 
     output = common.output()
-    settings = common.settings()
+    settings = common.settings(store_alone=True)
     async with acting(settings, as_) as operator:
         calls = operator.queue(settings.queue)
         await require_batch(calls, batch)
@@ -288,7 +288,7 @@ async def hold(
         voiceflow hold --note "the text has a wrong date"
         voiceflow hold --batch march --for 10m
     """
-    settings = common.settings()
+    settings = common.settings(store_alone=True)
     from voiceflow_worker.actions.queues import Hold
 
     async with acting(settings, as_, stops=True) as operator:
@@ -321,7 +321,7 @@ async def resume(
     from voiceflow_worker.actions.imports import ReleaseStaged
     from voiceflow_worker.actions.queues import Resume
 
-    settings = common.settings()
+    settings = common.settings(store_alone=True)
     if staged and batch is None:
         raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
     async with acting(settings, as_) as operator:
@@ -361,7 +361,7 @@ async def rate(
         raise InvalidInputError("N and --reset exclude each other: give one of them")
     wanted = rate_given(new) if new is not None else None
     if reset or new is not None:
-        settings = common.settings()
+        settings = common.settings(store_alone=True)
         async with acting(settings, as_) as operator:
             act = Rate(operator=operator, queue=settings.queue, rate=wanted, resets=reset, note=note)
             await carried_out(act, output)

@@ -47,7 +47,7 @@ def backup(
         voiceflow backup calls-monday.db
         voiceflow backup /backups/calls.db --force --store sqlite:////var/lib/voiceflow/calls.db
     """
-    settings = common.settings()
+    settings = common.settings(store_alone=True)
     path = path_of_store(settings, to="copy")
     require_store(settings)
     target = file.absolute()
@@ -119,7 +119,7 @@ def restore(
         voiceflow restore calls-monday.db
         voiceflow restore /backups/calls.db --store sqlite:////var/lib/voiceflow/calls.db && voiceflow status
     """
-    settings = common.settings()
+    settings = common.settings(store_alone=True)
     path = path_of_store(settings, to="restore")
     try:
         done = _restored(path, file.absolute())
