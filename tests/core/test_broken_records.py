@@ -23,8 +23,12 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reads import Expired, Read
 from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.ports.store import BulkWrite, Edit, Replace, Write, tally_change
+from voiceflow_worker.core.settling.settle import Settler, SummaryResult
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, TooLateError, UnreadableRecordError
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.reporting.status import MOST_CHECKED, unreadable_calls
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +134,33 @@ async def test_a_call_that_a_person_ended_unread_is_not_taken_for_a_loss_of_the_
     assert len(voice.placed) == 1
     assert await states(queue) == {"accepted": 2}
     assert (await queue.status()).holds == ()
+
+
+@pytest.mark.parametrize("by_session", [False, True])
+@pytest.mark.parametrize("live_store", DURABLE, indirect=True)
+async def test_who_opts_out_in_a_call_that_was_ended_unread_is_not_called_again(
+    live_store: Store, by_session: bool
+) -> None:
+    """The call has lost its POSTs: its late summary settles nothing, but what the person asked for holds."""
+    queue = await enqueued(live_store, 2)
+    with anyio.fail_after(20):
+        await worker_for(live_store, ScriptedVoice()).drain()
+    settler = Settler(live_store, NO_WEBHOOKS)
+    jobs = await queue.find()
+    for job, status in zip(jobs, (SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED), strict=True):
+        bad = spoilt(replace(job, state=JobState.SENDING))
+        write = Write(change=Replace(job.revision, bad), tally=tally_change(job, bad))
+        await live_store.write(BulkWrite(writes=(write,)), now=live_store.clock.now())
+        await queue.cancel(job.id)
+        post = job.posts[-1]
+        known = None if by_session else post.client_request_id
+        summary = SessionSummary(session_id=post.session_id, client_request_id=known, status=status)
+        for _ in range(2):
+            opts_out = status is SessionStatus.COMPLETED_UNSUBSCRIBED
+            assert await settler.summary(summary) is SummaryResult[("SETTLED" if opts_out else "UNKNOWN")]
+        assert (await queue.get(job.id)).state is JobState.ACCEPTED
+    (listed,) = await SuppressionList(live_store).scan()
+    assert (listed.number, listed.reason) == (jobs[0].destination, "opted out: COMPLETED_UNSUBSCRIBED")
 
 
 @pytest.mark.parametrize("live_store", DURABLE, indirect=True)

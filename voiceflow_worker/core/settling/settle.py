@@ -26,7 +26,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import spellings
+from voiceflow_worker.model.numbers.phone import is_e164, spellings
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS
@@ -211,6 +211,8 @@ class Settler:
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
+            if await self._is_opt_out_alone(job_id, number, outcome):
+                await self._sessions.early.remove([session_id])
             return None
         except StoreVersionError as error:
             report_unreadable(f"call {job_id}", error)
@@ -240,8 +242,9 @@ class Settler:
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
-            # The job was pruned, or its store was rolled back.
-            return SummaryResult.UNKNOWN
+            # The job was pruned, its store was rolled back, or it was ended without its record.
+            is_listed = await self._is_opt_out_alone(job_id, number, outcome)
+            return SummaryResult.SETTLED if is_listed else SummaryResult.UNKNOWN
         await self._end_waiting_calls(changed.new, number, outcome)
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
@@ -257,6 +260,22 @@ class Settler:
         job = (await get_jobs(self._store, [job_id])).get(job_id)
         post = None if job is None else job.post(number)
         return job is not None and post is not None and outcome.status_of(job.number_of(post)) is not None
+
+    async def _is_opt_out_alone(self, job_id: str, number: int, outcome: Outcome) -> bool:
+        """Whether a summary of a POST that its job has lost brings an opt-out, which is then on the suppression list.
+
+        Waiting calls to the number end when they would be sent.
+        """
+        job = (await get_jobs(self._store, [job_id])).get(job_id)
+        if job is None or job.post(number) is not None:
+            return False
+        # The record said which of the person's numbers was called; the only leg to another number says it too.
+        others = [leg.destination or "" for leg in outcome.legs if outcome.leg_to(job.destination) is None]
+        called = next(filter(is_e164, others), job.destination)
+        if outcome.status_of(called) not in OPT_OUTS:
+            return False
+        await self._suppression.add(called, reason=f"opted out: {outcome.status_text}")
+        return True
 
     async def _end_waiting_calls(self, job: Job, number: int, outcome: Outcome) -> None:
         """After an opt-out, end the waiting calls to the number of this POST, in every known queue.
