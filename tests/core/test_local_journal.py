@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import itertools
+import os
+import pwd
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -698,6 +701,32 @@ async def test_a_folder_that_cannot_be_written_is_reported_with_the_remedy(tmp_p
         worker = Worker(store, ScriptedVoice(), local_journal=JournalFiles(tmp_path / "journals"))
         with pytest.raises(SettingsError, match="et the state directory"):
             await worker.run()
+
+
+async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_what_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has run the worker once as root, and its file is root's alone: the service says what to do."""
+    files = JournalFiles(tmp_path / "the journals" / "store" / "url")
+    (await files.begin("default", "w")).close()
+    folder = files.folder / "default"
+    (path,) = folder.iterdir()
+    owner, me = path.owner(), pwd.getpwuid(os.getuid() + 1).pw_name
+
+    def denied(*_: object, **__: object) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(os, "open", denied)
+    mends = f"belongs to {owner}, .*: `sudo chown -R {me} '{folder}'`"
+    with pytest.raises(SettingsError, match=f"{path} cannot be read or written .Permission denied.: {path} {mends}"):
+        await files.files("default")
+    with pytest.raises(SettingsError, match=f"{folder} {mends}"):
+        await files.begin("default", "w2")
+    monkeypatch.setattr(os, "geteuid", os.getuid)
+    with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
+        await files.files("default")
 
 
 async def test_a_full_file_is_followed_by_another_and_all_of_them_are_read(lab: Lab) -> None:

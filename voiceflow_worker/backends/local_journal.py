@@ -12,7 +12,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import pwd
 import re
+import shlex
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -111,10 +113,11 @@ class JournalFiles(LocalJournal):
         try:
             await to_thread.run_sync(file.open)
         except OSError as error:
+            folder = self.folder / queue
+            other = f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
             raise SettingsError(
-                f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}). "
-                f"Without it, nobody would notice that the store was restored to an older state. "
-                f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
+                f"the worker cannot write its journal file in {folder} ({error.strerror or error}). Without it, nobody "
+                f"would notice that the store was restored to an older state. {_of_other_user(folder) or other}"
             ) from error
         self._begun.add(file)
         return file
@@ -492,7 +495,29 @@ def _looking_at(path: Path) -> Generator[None]:
         report_unreadable(f"the journal file {path.name}", error)
     except OSError as error:
         is_full = error.errno in {ENOSPC, EDQUOT}
-        remedy = "free space on that disk" if is_full else "allow this user to read and write the state directory"
+        remedy = "free space on that disk" if is_full else _of_other_user(path.parent, path) or _ALLOW
         raise SettingsError(
             f"the journal file {path} cannot be read or written ({error.strerror or error}): {remedy}"
         ) from error
+
+
+_ALLOW = "allow this user to read and write the state directory"
+
+
+def _of_other_user(folder: Path, *files: Path) -> str | None:
+    """The remedy if a file, the folder of its queue, or one above it in the state directory is another user's."""
+    for path in (*files, folder, *folder.parents[:3]):
+        if os.path.lexists(path):
+            owner, mine = path.stat().st_uid, os.geteuid()
+            mended = shlex.quote(str(folder if path in files else path))
+            mends = f"`sudo chown -R {_name_of(mine)} {mended}` gives it to the user of this worker"
+            who = f"{path} belongs to {_name_of(owner)}, as whom a worker was run"
+            return f"{who}: {mends}" if owner != mine else None
+    return None
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

@@ -91,7 +91,7 @@ async def _ended(
 ) -> ExitCode:
     from voiceflow_worker.actions import UnknownSubjectError
 
-    settings, output, code = common.settings(), common.output(), ExitCode.DONE
+    settings, output, code = common.settings(store_alone=True), common.output(), ExitCode.DONE
     async with acting(settings, as_, stops=True) as operator:
         for each in dict.fromkeys(ids):
             act = kind(operator=operator, queue=settings.queue, escalation=each, note=note)
