@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from tests.cli.running import Program
-from tests.cli.stored import enqueued, url_of, within
+from tests.cli.stored import url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow
 from tests.support.plain_jobs import NOW, a_job
@@ -65,7 +65,7 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
         ["doctor"],
         ["report", "--batch", f"b{STEERING}"],
         ["report", "--csv", str(table)],
-        ["calls", "redial", job_id, "--note", STEERING],
+        ["calls", "redial", job_id, "--note", f"{STEERING}\nforged line"],
         ["calls", "show", job_id],
         ["calls", "show", f"default.{STEERING}"],
     ):
@@ -76,6 +76,7 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
             printed = ended.out + ended.err
             assert printed, command
             assert not UNWANTED & set(printed), (command, options, printed)
+            assert "\nforged" not in printed, "a line of a story stays one line"
     text = table.read_text()
     assert not UNWANTED & set(text)
     assert r"\x1b[2J" in text, "what was there can still be seen"
@@ -83,13 +84,6 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
     assert r"message \x1b]0;owned" in row["message"]
     (call,) = voiceflow("calls", "list", "--json").lines
     assert call["batch_id"] == f"b{STEERING}", "in JSON nothing is changed"
-
-
-def test_a_line_of_a_story_stays_one_line(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    (job,) = enqueued(voiceflow.folder)
-    monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
-    voiceflow("calls", "cancel", job.id, "--note", "wrong\nforged line")
-    assert r"wrong\nforged line" in voiceflow("calls", "show", job.id).out
 
 
 def test_what_people_write_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

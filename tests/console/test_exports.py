@@ -29,7 +29,6 @@ from voiceflow_worker.reporting.breakdown import PAGE
 pytestmark = pytest.mark.anyio
 
 FORMS = ("xlsx", "csv")
-FORMULA = '=HYPERLINK("https://evil.example", "your prize")'
 MARCH = "/ui/export/{}?queue=default&batch=march"
 
 

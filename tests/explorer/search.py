@@ -29,7 +29,6 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 S = JobState
 _WAITS = frozenset({S.QUEUED, S.LEASED})
 _NEVER_SENT = frozenset({S.EXPIRED, S.CANCELLED})
-_TOLD = frozenset({S.COMPLETED, S.UNREACHED})
 
 
 class Promises:
