@@ -89,7 +89,7 @@ async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_pa
     queue = CallQueue(store)
     await campaign(tmp_path, PEOPLE[:2]).start(queue)
     with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path, PEOPLE[2:], priority="5").start(CallQueue(Dies(4).over(store)))
+        await campaign(tmp_path, PEOPLE[2:], priority="5").start(CallQueue(Dies(5).over(store)))
     assert len(await queue.find()) == 4
     drain = DrainCheck(store, queue="default", batch_id=None, policy=CallPolicy())
     assert not await drain.is_done()
@@ -109,7 +109,7 @@ async def test_a_start_with_other_people_leaves_a_cut_one_held_until_a_person_de
 ) -> None:
     queue = CallQueue(store)
     with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
     report = await campaign(tmp_path, [*PEOPLE[1:], "+6587654999"]).start(queue)
     (told,) = [found.message for found in report.findings]
     assert told.startswith("an earlier import of batch people was interrupted after 4 calls")
@@ -127,7 +127,7 @@ async def test_a_hold_and_a_resume_do_not_ring_the_calls_of_an_import_that_was_c
     """The refusal advises to call these people again: they are called once, with the new text."""
     queue = CallQueue(store)
     with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
     corrected = campaign(tmp_path, say="Good day")
     refused = await corrected.start(queue)
     (found,) = refused.findings
@@ -158,7 +158,7 @@ async def test_the_old_file_does_not_ring_people_whom_the_corrected_one_calls(st
     """All of its calls were stored before it was cut, so that only its end is missing."""
     queue = CallQueue(store)
     with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
+        await campaign(tmp_path).start(CallQueue(Dies(7).over(store)))
     assert len(await queue.find()) == len(PEOPLE)
     await replace(campaign(tmp_path, say="Good day"), again=True).start(queue)
     assert await ringing(store) == PEOPLE
@@ -190,7 +190,7 @@ async def test_an_import_that_goes_on_ends_when_its_calls_are_released_or_discar
 async def test_a_discard_that_dies_at_any_step_goes_on_with_the_same_order(store: Store, tmp_path: Path) -> None:
     queue = CallQueue(store)
     with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
+        await campaign(tmp_path).start(CallQueue(Dies(7).over(store)))
     for step in range(1, 20):
         dies = Dies(step)
         try:
@@ -207,7 +207,7 @@ async def test_a_discard_that_dies_at_any_step_goes_on_with_the_same_order(store
 async def test_an_order_about_imports_that_have_changed_since_is_refused(store: Store, tmp_path: Path) -> None:
     queue, operator = CallQueue(store), Operator(store, CallPolicy())
     with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
     act = ReleaseStaged(operator=operator, queue="default", batch="people")
     seen = (await act.question()).version
     await queue.cancel((await queue.find(limit=1))[0].id)
@@ -223,7 +223,7 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
 async def test_a_cut_start_is_cancelled_with_its_batch(store: Store, tmp_path: Path) -> None:
     queue = CallQueue(store)
     with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
     assert await queue.cancel_batch("people") == len(await queue.find(batch_id="people"))
     assert await ringing(store) == []
     (hold,) = (await queue.status()).holds

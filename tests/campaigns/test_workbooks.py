@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import re
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from openpyxl import Workbook, load_workbook
 from tests.campaigns.reading import NOW, calls_of, file_of, flow_of, text_of, told
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
-from tests.campaigns.workbooks import workbook
+from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -25,6 +24,9 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.files import spreadsheet
 from voiceflow_worker.campaigns.files.cells import cell_text
+from voiceflow_worker.campaigns.files.formats import open_source
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.errors import CampaignFileError
 
 HEADER = ("destination", "name")
@@ -203,24 +205,32 @@ def test_a_small_workbook_with_more_than_its_size_lets_expect_is_refused(
 
 
 @pytest.mark.anyio
-async def test_rejects_of_a_workbook_are_a_csv_that_can_be_enqueued(tmp_path: Path, queue: CallQueue) -> None:
-    path = workbook(tmp_path, [(*HEADER, "day"), (6587654321, "Ana", date(2030, 1, 31)), (12, "Ben", None)])
-    rejects = tmp_path / "bad.csv"
+@pytest.mark.parametrize(("read", "written"), [("xlsx", "xlsx"), ("xlsx", "csv"), ("xlsx", ""), ("parquet", "parquet")])
+async def test_rejects_are_of_the_kind_that_was_read_and_are_read_again(
+    tmp_path: Path, queue: CallQueue, read: str, written: str
+) -> None:
+    rows = [(*HEADER, "Größe"), ("6587654321", "Ana", "M"), ("12", "Bär", "-1"), ("13", "Cem", "")]
+    columns = {name: cells for name, *cells in zip(*rows, strict=True)}
+    path = workbook(tmp_path, rows) if read == "xlsx" else parquet(tmp_path, columns)
+    rejects = tmp_path / f"bad.{written}".rstrip(".")
     report = await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True, rejects=rejects)
-    assert (report.enqueued, report.rejected) == (1, 1)
-    (bad,) = csv.DictReader(rejects.read_text("utf-8-sig").splitlines())
-    assert (bad["destination"], bad["name"], bad["day"]) == ("12", "Ben", "")
-    rejects.write_text(re.sub(",12,", ",+6587654322,", rejects.read_text(), flags=re.MULTILINE))
-    assert (await enqueue_file(queue, rejects, OPTIONS, now=NOW)).enqueued == 1
+    assert (report.enqueued, report.rejected) == (1, 2)
+    again = open_source(InputFile(rejects))
+    assert (again.kind, again.header) == (FileKind(written or read), ("reason", *rows[0]))
+    assert [raw.cells[1:] for raw in again] == rows[2:]
+    report = await enqueue_file(queue, rejects, replace(OPTIONS, batch_id="visits"), now=NOW, rejects=rejects)
+    assert report.rejected == 2
+    assert [len(raw.cells) for raw in open_source(InputFile(rejects))] == [4, 4], "one reason a row"
 
 
 @pytest.mark.anyio
-async def test_rejects_cannot_be_a_workbook(tmp_path: Path, queue: CallQueue) -> None:
-    path = workbook(tmp_path, [HEADER, (12, "Ben")])
-    with pytest.raises(
-        CampaignFileError, match=r"rejects are written as plain text; give the file the extension \.csv"
+async def test_rejects_of_one_kind_do_not_get_the_name_of_another(tmp_path: Path, queue: CallQueue) -> None:
+    for path, name, hint in (
+        (workbook(tmp_path, [HEADER, (12, "Ben")]), "bad.parquet", ".xlsx or .csv"),
+        (file_of(tmp_path, "destination,name\n12,Ben\n"), "bad.xlsx", ".csv"),
     ):
-        await enqueue_file(queue, path, OPTIONS, now=NOW, rejects=tmp_path / "bad.xlsx")
+        with pytest.raises(CampaignFileError, match=f"in the format of the file; give them the extension {hint}$"):
+            await enqueue_file(queue, path, OPTIONS, now=NOW, rejects=tmp_path / name)
 
 
 @pytest.mark.anyio

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from tests.console.signing_in import READERS, Form, receiver, signed_in
 from tests.console.test_pages import Page, enqueued
+from tests.support.engine import Engine
 from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Campaign, Menu, Store
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
@@ -300,6 +302,7 @@ async def test_a_batch_is_searched_by_any_column(memory: Store) -> None:
 async def test_times_are_in_the_zone_of_the_queue_and_pages_and_exports_name_it(memory: Store) -> None:
     await enqueued(memory, 3, batch_id="march", time_zone="Asia/Singapore")
     await CallQueue(memory, "berlin").enqueue(flow("+4915112345678"), batch_id="may")
+    await Engine(memory, ScriptedVoice()).send()
     async with signed_in(receiver(memory), READERS) as client:
         zones = {"calls": "Asia/Singapore", "batches/may?queue=berlin": "Europe/Berlin", "calls?queue=x": "UTC"}
         for address, zone in zones.items():

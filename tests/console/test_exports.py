@@ -55,11 +55,11 @@ async def test_readers_export_the_report_from_the_page_of_its_batch(store: Store
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert int(answer.headers["content-length"]) == len(answer.content)
     rows = list(csv.DictReader(io.StringIO(answers["csv"].text.removeprefix("\ufeff"))))
-    assert [(row["destination"], row["outcome"], row["data.name"]) for row in rows] == [
-        (number(place), "COMPLETED", "Ana") for place in range(3)
+    assert [(row["destination"], row["result"], row["name"]) for row in rows] == [
+        (number(place), "answered", "Ana") for place in range(3)
     ]
     book = load_workbook(io.BytesIO(answers["xlsx"].content))
-    assert [cell.value for cell in book["Calls"]["A"]] == ["destination", *(number(place) for place in range(3))]
+    assert [cell.value for cell in book["Rows"]["A"]] == ["destination", *(number(place) for place in range(3))]
     assert {"Totals", "By hour", "By country"} <= set(book.sheetnames)
 
 

@@ -30,10 +30,11 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows
+from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows, reason_of
 from voiceflow_worker.campaigns.imports import Import
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited, finish
 from voiceflow_worker.core.ports.reading import starts_of
@@ -360,6 +361,8 @@ class Enqueueing:
     """How much of a file was read. It is told with the next chunk, in the caller's own thread."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
+    _kept: RowKeeper | None = field(default=None, init=False)
+    """The rows that are kept for the list of them; None if nothing is to be stored."""
 
     def __post_init__(self) -> None:
         self._actor = Actor.of(self.by)
@@ -393,6 +396,9 @@ class Enqueueing:
         earlier_calls = self._calls_before(lock, unfinished)
         with ExitStack() as stack:
             spooled = SpooledRows(stack.enter_context(TemporaryFile()))
+            if queue is not None and not self.dry_run:
+                temporary = stack.enter_context(TemporaryFile())
+                self._kept = RowKeeper(queue, campaign, temporary, sheet=self.options.sheet)
             if self.rejects is not None and campaign.input is not None:
                 RejectsFile.refuse_name(self.rejects, campaign.input, campaign.source)
                 counts.rejects = stack.enter_context(RejectsFile(self.rejects, campaign.source))
@@ -439,7 +445,7 @@ class Enqueueing:
                 if earlier_calls is not None:
                     earlier_calls.add(classified.new)
                 has_made_key = has_made_key or any(row.has_made_key for row in classified.new)
-                _spool(classified.new, spooled)
+                _spool(classified, spooled, self._kept)
                 if self.progress is not None:
                     size = campaign.input.size if campaign.input is not None else 0
                     self.progress(Phase.READING, done=self._bytes, total=max(size, self._bytes), rows=counts.rows)
@@ -516,30 +522,43 @@ class Enqueueing:
         self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts, imported: Import | None
     ) -> None:
         """Enqueue all rows; without an import, find only who is suppressed."""
-        keys, done = self.campaign.keys, 0
+        keys, done, kept = self.campaign.keys, 0, None if imported is None else self._kept
         if imported is not None and len(spooled):
             await imported.begin(self._batches, calls=len(spooled), puts=menu_puts(self.options))
+        if kept is not None:
+            await kept.keep(enqueuer.lock.conditions)
         staging = None if imported is None else imported.staging
         for chunk in spooled:
             rows = _unspooled(chunk)
             try:
-                counts.add_enqueued(rows, await enqueuer.enqueue(rows, staging=staging))
+                found = await enqueuer.enqueue(rows, staging=staging)
             except InvalidInputError:
                 if imported is not None and not done:
                     await imported.end((), keys)  # no call was stored
                 raise
+            counts.add_enqueued(rows, found)
+            if kept is not None:
+                told = (("suppressed", found.suppressed), ("bad", found.refused))
+                kept.uncalled |= {
+                    row.raw.number: (what, reason_of(row.findings)) for what, some in told for row in some
+                }
             done += len(rows)
             if imported is not None and self.progress is not None:
                 self.progress(Phase.ENQUEUEING, done=done, total=len(spooled), rows=counts.rows)
+        if kept is not None and kept.uncalled:
+            await kept.keep(enqueuer.lock.conditions)
         if imported is not None:
             left = await imported.end(self._batches, keys)
             counts.found.add(each.finding(file=self.campaign.file) for each in left)
 
 
-def _spool(rows: Sequence[ReadRow], spooled: SpooledRows) -> None:
-    """Store each row that has a call, with this call, until the whole file has been read. Findings are dropped."""
+def _spool(found: ClassifiedRows, spooled: SpooledRows, kept: RowKeeper | None) -> None:
+    """Store each row, and those that make new calls with these, until the whole file has been read."""
     try:
-        spooled.put([(tuple(row.raw), tuple(row.call), row.has_made_key) for row in rows if row.call is not None])
+        new = [(tuple(row.raw), tuple(row.call), row.has_made_key) for row in found.new if row.call is not None]
+        spooled.put(new)  # without their findings
+        if kept is not None:
+            kept.add(found)
     except OSError as error:
         where = f"in {error.filename} while the file is read"
         raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error

@@ -1,11 +1,11 @@
-"""The files of a report, CSV and Excel, both written from the same lines, one for each call."""
+"""The files of a report, CSV and Excel, both written from the same lines: one for each call, or each row of a file."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -19,12 +19,13 @@ from zoneinfo import ZoneInfo
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.files.rows import SpooledRows, whole_file
+from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time_text
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import printable
-from voiceflow_worker.model.text.wording import folded, in_words, rfc3339, zone_words
+from voiceflow_worker.model.text.wording import folded, in_words, zone_words
 from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
 
 if TYPE_CHECKING:
@@ -105,25 +106,19 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
         price=_text(", ".join(str(price) for price in cost.values())),
         currency=_text(", ".join(cost)),
         billed_seconds=_text(f"{sum(billed):g}" if billed else None),
-        started_at=_time(outcome.started_at if outcome else None, zone),
-        ended_at=_time(outcome.ended_at if outcome else None, zone),
+        started_at=time_text(outcome.started_at if outcome else None, zone),
+        ended_at=time_text(outcome.ended_at if outcome else None, zone),
         attempt=str(job.attempt),
         called=_text(job.number_of(post) if post is not None else None),
         source=job.source,
         unique_key=_text(job.unique_key),
         batch_id=_text(job.batch_id),
-        created_at=_time(job.created_at, zone),
-        valid_until=_time(job.valid_until, zone),
+        created_at=time_text(job.created_at, zone),
+        valid_until=time_text(job.valid_until, zone),
         session_id=_text(job.session_id),
         job_id=job.id,
         data=job.data or {},
     )
-
-
-def _time(at: datetime | None, zone: ZoneInfo | None) -> str:
-    if at is None or zone is None:
-        return _text(rfc3339(at))
-    return at.astimezone(zone).isoformat(timespec="seconds")
 
 
 def _text(value: object) -> str:
@@ -141,32 +136,47 @@ class ReportColumn(NamedTuple):
     name: str
     is_own: bool = False
 
-    def of(self, line: ReportLine) -> object:
+    def of(self, line: ReportLine | ListedRow) -> object:
         """The value in this column: a text, or, of an own column, any value."""
         return line.data.get(self.name) if self.is_own else getattr(line, self.name)
 
 
-class LineSpool(SpooledRows):
-    """The lines of a report, kept in a temporary `file`.
+def listed_columns(names: Iterable[str]) -> list[ReportColumn]:
+    """The columns of a list of rows: those of the file with these names, then what became of the row."""
+    own = [ReportColumn(name, name, is_own=True) for name in names if name]
+    taken = {folded(each.name) for each in own}
+    headings = [f"{name} (call)" if name in taken else name for name in LISTED]
+    return [*own, *(ReportColumn(each.replace("_", " "), name) for each, name in zip(headings, LISTED, strict=True))]
 
-    CSV, Excel and HTML are written from the same lines, so that they show the same calls. `select` are the columns to
-    show, instead of all. Times are in `zone`, by default in UTC. Raises OSError.
+
+class LineSpool(SpooledRows):
+    """The lines of a report, kept in a temporary `file`: one for each call, or if it `lists_rows`, for each row.
+
+    CSV and Excel are written from the same lines, so that they show the same. `select` are the columns to show, instead
+    of all. Times are in `zone`, by default in UTC. Raises OSError.
     """
 
-    def __init__(self, file: IO[bytes], *, select: Sequence[str] = (), zone: ZoneInfo | None = None) -> None:
+    def __init__(
+        self, file: IO[bytes], *, select: Sequence[str] = (), zone: ZoneInfo | None = None, lists_rows: bool = False
+    ) -> None:
         super().__init__(file)
         self.select = select
         self.zone = zone
+        self.lists_rows = lists_rows
         self._data_names: dict[str, None] = {}
+        self._listed: set[str] = set()
 
     @property
     def columns(self) -> list[ReportColumn]:
         """The columns to show: those selected, else those of every report and those of the campaign's own file.
 
-        Raises InvalidInputError for a selected column that no call has.
+        Raises InvalidInputError for a selected column that no line has.
         """
-        own = [ReportColumn(DATA + name, name, is_own=True) for name in self._data_names]
-        every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
+        if self.lists_rows:
+            every = listed_columns(self._data_names)
+        else:
+            own = [ReportColumn(DATA + name, name, is_own=True) for name in self._data_names]
+            every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
         return [self._selected(wanted, every) for wanted in self.select] if self.select else every
 
     def _selected(self, wanted: str, every: Sequence[ReportColumn]) -> ReportColumn:
@@ -180,16 +190,24 @@ class LineSpool(SpooledRows):
         return ReportColumn(wanted, wanted, is_own=True)
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Add a line for each of these jobs."""
-        pack = [report_line(job, zone=self.zone) for job in jobs]
-        for line in pack:
-            self._data_names.update(dict.fromkeys(line.data))
-        self.put([tuple(line) for line in pack])
+        """Add a line for each of these jobs; in a list of rows, for those that no row has."""
+        if self.lists_rows:
+            self.add_lines([ListedRow.of(job, self.zone) for job in jobs if job.id not in self._listed])
+        else:
+            self.add_lines([report_line(job, zone=self.zone) for job in jobs])
 
-    def packs(self) -> Iterator[list[ReportLine]]:
-        """The lines, in the order of their calls."""
+    def add_lines(self, lines: Sequence[ReportLine] | Sequence[ListedRow]) -> None:
+        """Add these lines."""
+        for line in lines:
+            self._data_names.update(dict.fromkeys(line.data))
+            if isinstance(line, ListedRow):
+                self._listed.add(line.job_id)
+        self.put([tuple(line) for line in lines])
+
+    def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
+        """The lines, in the order in which they were added."""
         for pack in self:
-            yield [ReportLine(*line) for line in pack]
+            yield [ListedRow(*line) for line in pack] if self.lists_rows else [ReportLine(*line) for line in pack]
 
 
 # A spreadsheet runs a cell that begins like this as a formula (OWASP, CSV injection). A number such as +6587654321 is
@@ -245,8 +263,8 @@ def data_text(value: object) -> str:
 MOST_ROWS = 1_048_575
 """The largest number of calls on one sheet below its header, by the limit of Excel. More calls go on more sheets."""
 
-_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
-_TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
+_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls"})
+_TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
 _DATE = re.compile(r"(?:19|[2-9]\d)\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)  # Excel begins at 1900
 _ANSWER, _PROBLEM = "answer", "problem"
 _COLOURS: Mapping[object, str | None] = {
@@ -260,6 +278,10 @@ _COLOURS: Mapping[object, str | None] = {
     CallResult.OPTED_OUT: _PROBLEM,
 }
 """The colours of results: no colour for people who were not reached. A result that is not listed is a named answer."""
+_COLOURS_OF_ROWS: Mapping[object, str | None] = {
+    "bad": _PROBLEM,
+    **{str(each).replace("_", " "): colour for each, colour in _COLOURS.items()},
+}
 _MOST_DIGITS = 15
 """The largest number of digits that Excel keeps of a number."""
 
@@ -305,18 +327,20 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
     columns = spool.columns
     headings = [column.heading for column in columns]
+    colours, other = (_COLOURS_OF_ROWS, None) if spool.lists_rows else (_COLOURS, _ANSWER)
     count, row, number = 0, 0, 1
-    sheet = sheets.calls(headings, number=number)
+    name = "Rows" if spool.lists_rows else "Calls"
+    sheet = sheets.lines(name, headings)
     for pack in spool.packs():
         for line in pack:
             if row == MOST_ROWS:
                 sheet.autofilter(0, 0, row, len(columns) - 1)
                 row, number = 0, number + 1
-                sheet = sheets.calls(headings, number=number)
+                sheet = sheets.lines(f"{name} {number}", headings)
             row += 1
             for place, column in enumerate(columns):
                 value = _value(column, column.of(line))
-                colour = None if column.is_own or column.name != "result" else _COLOURS.get(value, _ANSWER)
+                colour = None if column.is_own or column.name != "result" else colours.get(value, other)
                 sheets.cell(sheet, row, place, value, colour=colour)
         count += len(pack)
         yield count
@@ -375,9 +399,9 @@ class _Sheets:
         if note is not None:
             self.cell(sheet, len(table.rows) + 2, 0, f"{note}; all times are {zone_words(zone)}")
 
-    def calls(self, columns: Sequence[str], *, number: int) -> Worksheet:
-        """Add a sheet for calls."""
-        return self._sheet("Calls" if number == 1 else f"Calls {number}", columns, width=18)
+    def lines(self, name: str, columns: Sequence[str]) -> Worksheet:
+        """Add a sheet for the lines of a report."""
+        return self._sheet(name, columns, width=18)
 
     def _sheet(self, name: str, columns: Sequence[str], *, width: int) -> Worksheet:
         sheet: Worksheet = self._book.add_worksheet(name)
@@ -415,14 +439,17 @@ class _Sheets:
 class ReportFiles:
     """The files that a report is written to. A format whose file is None is left out.
 
-    `select` are the columns of the calls, instead of all: of the report, or of the campaign's own file. Times are in
-    `zone`, by default in UTC. Raises InvalidInputError if two formats have the same file.
+    With `rows`, the files have a line for each row of the campaign's own file, called or not, instead of one for each
+    call, and then the calls that are of no row. `select` are the columns of the lines, instead of all: of the report,
+    or of the campaign's own file. Times are in `zone`, by default in UTC. Raises InvalidInputError if two formats have
+    the same file.
     """
 
     csv: Path | None = None
     xlsx: Path | None = None
     select: Sequence[str] = ()
     zone: ZoneInfo | None = None
+    rows: bool = False
 
     def __post_init__(self) -> None:
         wanted = [each for each in (self.csv, self.xlsx) if each is not None]
@@ -445,14 +472,14 @@ async def write_report_files(
 
     A batch id of None stands for the whole queue. The Excel file has the reports side by side, and the calls;
     the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
-    complete. Memory does not grow with the calls. `progress` is called with a number of calls and a text: `read`, or
-    `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is missing, or if no call has a
-    selected column.
+    complete. Memory does not grow with the calls, but for their ids if rows are listed. `progress` is called with a
+    number of calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a
+    library is missing, or if no call has a selected column.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()
     with TemporaryFile() as held:
-        spool, read = LineSpool(held, select=files.select, zone=files.zone), 0
+        spool, read = LineSpool(held, select=files.select, zone=files.zone, lists_rows=files.rows), 0
 
         async def also(calls: Sequence[Job]) -> None:
             nonlocal read
@@ -462,6 +489,10 @@ async def write_report_files(
             if progress is not None:
                 progress(read, "read")
 
+        for batch_id in filter(None, batch_ids) if files and files.rows else ():
+            async with aclosing(RowList(store, queue, batch_id).read(zone=files.zone)) as parts:
+                async for rows in parts:
+                    await to_thread.run_sync(spool.add_lines, rows)
         reports = [
             await build_full_report(store, queue, batch_id, zone=files.zone, also=also) for batch_id in batch_ids
         ]

@@ -37,6 +37,7 @@ async def report(
     xlsx: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     select: Annotated[str | None, Parameter(metavar="COLUMNS")] = None,
     time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None,
+    rows: Annotated[bool, Flag] = False,
     totals: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
@@ -51,6 +52,8 @@ async def report(
         select: Only these columns in the files, such as name,appointment,answer: columns of the campaign file or of the
             report.
         time_zone: Show times in this zone, such as Asia/Singapore, instead of UTC. The times of --json stay in UTC.
+        rows: With --batch: the files have a line for each row of the campaign's own file, called or not: its columns as
+            they are, then what became of the row, and why.
         totals: Print only the totals. This takes milliseconds, because the calls are not read one by one.
 
     Examples:
@@ -58,6 +61,7 @@ async def report(
         voiceflow report --batch march --batch april
         voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx
         voiceflow report --batch people --xlsx who.xlsx --select name,answer --time-zone Asia/Singapore
+        voiceflow report --batch people --rows --xlsx list.xlsx
         voiceflow report --batch people --totals --json | jq .answer_rate
     """
     from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
@@ -70,9 +74,11 @@ async def report(
     except ValueError as error:
         raise InvalidInputError(f"--time-zone {error}") from None
     columns = [name.strip() for name in (select or "").split(",") if name.strip()]
-    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, select=columns, zone=zone)
+    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, select=columns, zone=zone, rows=rows)
     if select is not None and not (files and columns):
         raise InvalidInputError("--select chooses the columns of a file: name columns, and add --csv or --xlsx")
+    if rows and not (files and batch):
+        raise InvalidInputError("--rows lists the rows of a batch in a file: add --batch, and --csv or --xlsx")
     batches: list[str | None] = list(dict.fromkeys(batch)) if batch else [None]
     async with common.opened() as calls:
         where = calls.store, calls.name
@@ -85,7 +91,8 @@ async def report(
         unknown = [await BatchNames(*where).why_unknown(each.batch_id) for each in found if not each.total]
         url = calls.store.url
     for file in filter(None, (csv, xlsx)):
-        output.note(f"{file}: {count_of(sum(each.total - each.pruned for each in found), 'call')}")
+        calls_in_file = count_of(sum(each.total - each.pruned for each in found), "call")
+        output.note(f"{file}: {f'every row, with {calls_in_file}' if rows else calls_in_file}")
     for each in found:
         output.document(each.as_json())
     for why in unknown:

@@ -1,4 +1,4 @@
-"""The download `/ui/export/FORM?queue=&batch=`: the report of a batch as a file."""
+"""The download `/ui/export/FORM?queue=&batch=`: the report of a batch as a file, with each row of its own files."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
@@ -68,7 +69,9 @@ class ReportExports:
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
         is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
-        if not is_name or not await BatchNames(self._store, queue).has_calls(batch):
+        if not is_name or not (
+            await BatchNames(self._store, queue).has_calls(batch) or await RowList(self._store, queue, batch).files()
+        ):
             return await no_such_batch(self._store, queue, batch)
         headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(batch, kind)}"}
         if scope["method"] == "HEAD":
@@ -98,7 +101,7 @@ class ReportExports:
         """The report, in an open file without a name. The file is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
-            files: dict[str, Any] = {kind: path, "zone": await zone_of(self._store, queue, batch)}
+            files: dict[str, Any] = {kind: path, "zone": await zone_of(self._store, queue, batch), "rows": True}
             await self._process.run(_write, ReportFiles(**files), queue, batch)
             return held.enter_context(path.open("rb"))
 

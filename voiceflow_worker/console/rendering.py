@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -53,6 +53,7 @@ def _compiled(static_version: str) -> Environment:
         "segment": partial(quote, safe="", errors="replace"),  # also one value of a query
         "query": partial(urlencode, errors="replace"),
         "utc": in_words,
+        "moment": datetime.fromisoformat,
         "ended": _ended,
         "result": _result,
         "sentence": sentence,

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
+from voiceflow_worker.campaigns.row_list import ROWS, packed, unpacked
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, AuditEntry, Interface, entries_of, login_name
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
@@ -80,8 +81,9 @@ ANSWERS = "ivr-answer"
 _OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, PRESSES)
 """The namespaces whose groups are sessions."""
 GOES = (
-    "their calls in every queue, with numbers, texts, data, outcomes, key presses and recordings' addresses; outcomes "
-    "that were not delivered; early summaries; lines of journal files; uploads; what the audit log says of them"
+    "their calls in every queue, with numbers, texts, data, outcomes, key presses and recordings' addresses; the rows "
+    "of campaign files with them; outcomes that were not delivered; early summaries; lines of journal files; uploads; "
+    "what the audit log says of them"
 )
 STAYS = (
     "an opt-out, the unique keys, the lock of an open call and the attempts of the day, as keyed digests, so that they "
@@ -281,6 +283,9 @@ class Trail:
         now = self.store.clock.now()
         calls = await self.calls()
         await self.refuse_open(calls)
+        keys = {job.unique_key for job in calls}
+        # Before the calls, because nothing else tells which rows were the person's.
+        self._erased["records"] += await self._revised(ROWS, partial(self._without_row, keys))
         for job in calls:
             await self._erase_call(job)
         opt_out = await self._erase_opt_out()
@@ -399,6 +404,16 @@ class Trail:
         """Erase calls that the person made, early summaries and answers of menus that name the number."""
         for namespace in (INCOMING, EARLY, ANSWERS):
             self._erased["records"] += await self._revised(namespace, partial(self._without_session, namespace))
+
+    async def _without_row(self, keys: set[str | None], record: Record) -> Write | None:
+        """Erase the person's rows from a pack of rows of a file; their places stay."""
+        rows = unpacked(record.value)
+        for place, (number, *row) in enumerate(rows):
+            if (row[1] is not None and row[1] in keys) or self._texts.erased(row) != row:
+                rows[place] = [number, [], None, _ERASED, ""]
+        if (text := packed(rows)) == record.value:
+            return None
+        return Write(puts=(Put(ROWS, record.group, text, record.ends_at, member=record.member),))
 
     async def _without_session(self, namespace: str, record: Record) -> Write | None:
         if not self._texts.is_in(record):

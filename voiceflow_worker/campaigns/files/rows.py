@@ -10,11 +10,12 @@ import tempfile
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
@@ -344,14 +345,52 @@ def whole_file(path: Path) -> Generator[Path]:
         raise
 
 
+@contextmanager
+def _table_written(kind: FileKind, path: Path, delimiter: str) -> Generator[Callable[[Sequence[str]], object]]:
+    """Yield a function that writes one row of a table of texts, which is complete at the end of the block."""
+    match kind:
+        case FileKind.EXCEL:
+            from xlsxwriter import Workbook
+
+            book = Workbook(str(path), {"constant_memory": True})
+            sheet, rows = book.add_worksheet("Rows"), count()
+
+            def write(cells: Sequence[str]) -> None:
+                row = next(rows)
+                for place, cell in enumerate(cells):
+                    sheet.write_string(row, place, cell)
+
+            try:
+                yield write
+            finally:
+                book.close()
+        case FileKind.PARQUET:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            arrow: Any = pa
+            parquet: Any = pq
+            table: list[Sequence[str]] = []
+            yield table.append
+            names, *cells = table
+            columns = [arrow.array(column, arrow.string()) for column in zip(*cells, strict=True)]
+            parquet.write_table(arrow.table(columns, names=names), path)
+        case _:
+            # Excel knows the encoding of a CSV file by its byte order mark.
+            with path.open("w", encoding="utf-8-sig", newline="") as file:
+                yield csv.writer(file, delimiter=delimiter or ",", lineterminator="\n").writerow
+
+
+_ENDINGS = {FileKind.EXCEL: ".xlsx", FileKind.PARQUET: ".parquet"}
 _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
+_TEXTS = frozenset({".csv", ".tsv", ".txt"})
 
 
 class RejectsFile:
-    """The file of rows that are not called, in the form of the input file: CSV with the same delimiter, or JSON lines.
+    """The file of rows that are not called, of the kind that was read: a workbook, a table, or JSON lines.
 
-    The rows of workbooks and Parquet files become a CSV file. The reason is the first cell of a row, so that the
-    reasons are in one column even if some rows have too many cells.
+    If it has the ending of a text file, such as `.csv`, the rows of workbooks and Parquet files become a CSV file. The
+    reason is the first cell of a row, so that the reasons are in one column even if some rows have too many cells.
 
     The complete file appears at the end of the block, if there was no error and at least one row. Otherwise an earlier
     file with this name stays unchanged. One run can therefore read corrected rejects and write new ones to the same
@@ -365,10 +404,11 @@ class RejectsFile:
         The rejects must not replace the file that is read, except if that file is itself a file of rejects. The name
         must not have the extension of another format.
         """
-        if rejects.suffix.lower() in _OTHER_FORMATS:
-            extension = ".csv" if source.kind.is_table else ".jsonl"
+        suffix, own = rejects.suffix.lower(), _ENDINGS.get(source.kind)
+        if suffix in _OTHER_FORMATS and suffix != own:
+            extension = f"{own} or .csv" if own else ".csv" if source.kind.is_table else ".jsonl"
             raise CampaignFileError(
-                f"{rejects}: rejects are written as plain text; give the file the extension {extension}"
+                f"{rejects}: rejects are written in the format of the file; give them the extension {extension}"
             )
         if read.path is not None and rejects.resolve() == read.path.resolve() and REASON not in source.columns:
             raise CampaignFileError(
@@ -378,24 +418,20 @@ class RejectsFile:
     def __init__(self, path: Path, source: RowSource) -> None:
         self.path = path
         self._source = source
+        self._kind = FileKind.CSV if source.kind.is_table and path.suffix.lower() in _TEXTS else source.kind
         self._open = ExitStack()
-        self._file: IO[str] | None = None
+        self._put: Callable[[RawRow, str], object] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def add(self, raw: RawRow, findings: Sequence[Finding]) -> None:
         """Add a row. Its reasons are the errors among `findings`, else the last one: a suppressed row has no errors."""
-        reason = "; ".join(map(_reason, [found for found in findings if found.is_error] or findings[-1:]))
+        reason = reason_of(findings)
         with self._refusing():
-            if self._file is None:
-                unfinished = self._open.enter_context(whole_file(self.path))
-                # Excel knows the encoding of a CSV file by its byte order mark.
-                encoding = "utf-8-sig" if self._source.kind.is_table else "utf-8"
-                self._file = self._open.enter_context(unfinished.open("w", encoding=encoding, newline=""))
-                if self._source.kind.is_table:
-                    self._row(self._file, REASON, self._source.header)
-            self._write(self._file, raw, reason)
+            if self._put is None:
+                self._put = self._opened(self._open.enter_context(whole_file(self.path)))
+            self._put(raw, reason)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -410,26 +446,35 @@ class RejectsFile:
         except OSError as error:
             raise CampaignFileError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
-    def _write(self, file: IO[str], raw: RawRow, reason: str) -> None:
-        match self._source.kind:
-            case kind if kind.is_table:
-                self._row(file, reason, raw.cells)
-            case _ if raw.data:
-                file.write(orjson.dumps({**raw.data, REASON: reason}).decode() + "\n")
-            case _:
-                # Without a JSON object there is no key for the reason: it becomes a comment above the line.
-                text = raw.text.rstrip()
-                # A line that had NUL characters has lost them. As a JSON string, it cannot be called uncorrected.
-                is_changed = bool(raw.problems) and raw.code is None
-                file.write(f"// {REASON}: {reason}\n{orjson.dumps(text).decode() if is_changed else text}\n")
-
-    def _row(self, file: IO[str], reason: str, cells: Sequence[str]) -> None:
+    def _opened(self, path: Path) -> Callable[[RawRow, str], object]:
+        """A function that writes a row and its reason to this path."""
+        if not self._source.kind.is_table:
+            file = self._open.enter_context(path.open("w", encoding="utf-8", newline=""))
+            return lambda raw, reason: file.write(_line(raw, reason))
+        write = self._open.enter_context(_table_written(self._kind, path, self._source.delimiter))
         # In a file of rejects, the first cell of a row is the old reason, except in a row of a single cell.
-        own = cells[1:] if self._source.columns[0] == REASON and len(cells) > 1 else cells
-        csv.writer(file, delimiter=self._source.delimiter or ",", lineterminator="\n").writerow([reason, *own])
+        had_reasons = self._source.columns[0] == REASON
+
+        def put(reason: str, cells: Sequence[str]) -> None:
+            write([reason, *(cells[1:] if had_reasons and len(cells) > 1 else cells)])
+
+        put(REASON, self._source.header)
+        return lambda raw, reason: put(reason, raw.cells)
 
 
-def _reason(found: Finding) -> str:
-    place = found.column or found.path
-    code = f" ({found.code})" if found.code is not None else ""
-    return f"{place}: {found.message}{code}" if place else f"{found.message}{code}"
+def _line(raw: RawRow, reason: str) -> str:
+    """A row of JSON lines with its reason."""
+    if raw.data:
+        return orjson.dumps({**raw.data, REASON: reason}).decode() + "\n"
+    # Without a JSON object there is no key for the reason: it becomes a comment above the line.
+    text = raw.text.rstrip()
+    # A line that had NUL characters has lost them. As a JSON string, it cannot be called uncorrected.
+    is_changed = bool(raw.problems) and raw.code is None
+    return f"// {REASON}: {reason}\n{orjson.dumps(text).decode() if is_changed else text}\n"
+
+
+def reason_of(findings: Sequence[Finding]) -> str:
+    """Why a row is not called, for people: the errors among its findings, else the last one."""
+    reasons = [found for found in findings if found.is_error] or findings[-1:]
+    places = ((found.column or found.path, found.message) for found in reasons)
+    return "; ".join(f"{place}: {message}" if place else message for place, message in places)

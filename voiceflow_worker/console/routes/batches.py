@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from urllib.parse import quote
 
+from voiceflow_worker.campaigns.report_files import listed_columns
+from voiceflow_worker.campaigns.row_list import ListedRow, RowList
 from voiceflow_worker.console.routes.calls import show_found
 from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.escalations import open_escalations
@@ -23,6 +26,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of, totals_of
 from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import QUEUE_NAME
@@ -98,6 +102,7 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
 
 
 FIRST_CALLS = 10
+ROWS_A_PAGE = 50
 MOST_BROKEN_DOWN = 5000
 """The largest batch, in calls, whose calls are read while somebody waits for the page."""
 
@@ -128,9 +133,16 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
         progress: BatchProgress | None = None
         if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
             progress = await read_batch(store, queue, batch_id)
-        if progress is None or not (progress.total or progress.hold):
+        rows = RowList(store, queue, batch_id)
+        files = [] if progress is None else await rows.files()
+        if progress is None or not (progress.total or progress.hold or files):
             return await no_such_batch(store, queue, batch_id)
         totals = await totals_of(store, queue, batch_id)
+        asked_row = asked.asked("row") or ""
+        first = int(asked_row) if asked_row.isdecimal() and len(asked_row) < 10 else 0
+        listed: list[ListedRow] = []
+        with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
+            listed = [row async for part in rows.read(first=first, limit=ROWS_A_PAGE) for row in part]
         ended = sum(totals.outcomes.values())
         is_large = progress.total > MOST_BROKEN_DOWN
         shown = {
@@ -142,6 +154,11 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
             "funnel": funnel(totals),
             "deleted": sum(totals.pruned_states.values()),
+            "rows": listed,
+            "columns": listed_columns(dict.fromkeys(name for file in files for name in file.columns)),
+            "first_row": first,
+            "page_size": ROWS_A_PAGE,
+            "all_rows": sum(sum(file.sizes) for file in files),
             "calls": await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS)),
             "most": MOST_BROKEN_DOWN,
             "large": large.breakdown(queue, batch_id, totals) if is_large else None,

@@ -1,0 +1,245 @@
+"""The list of a campaign: each row of its files once, with its cells as they were written, and what became of it."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.campaigns.conftest import EACH_STORE, StillClock
+from tests.campaigns.reading import OPTIONS, SAY, file_of
+from tests.campaigns.workbooks import workbook
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, SuppressionList
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.row_list import KeptFile, RowList
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reads import ByKey
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.service.forget import Forget
+
+pytestmark = pytest.mark.anyio
+
+HEADER = ("Nachname", "Mobil", "Festnetz", "Bemerkung", "Row")
+PEOPLE = (
+    ("Müller", "0170 1111111", "", "@abends", "a"),
+    ("Groß", "0170 2222222", "030 1234567", "", "b"),
+    ("Özdemir", "keine", "", "ruft selbst an", "c"),
+    ("Müller", "+49 170 1111111", "", "@abends", "a"),
+    ("Weiß", "0170 3333333", "", "", "d"),
+    ("Jäger", "0170 4444444", "", "", "e"),
+    ("Koch", "0170 5555555", "", "", "f"),
+)
+CALLED = ("+491701111111", "+491702222222", "+491704444444", "+491705555555")
+BY_MOBILE = replace(
+    OPTIONS, template=SAY.speaking("Guten Tag, {{nachname}}."), country="DE", number_column="Mobil,Festnetz"
+)
+
+
+def table(rows: Iterable[Sequence[object]] = PEOPLE, header: Sequence[str] = HEADER) -> str:
+    quoted = (",".join(f'"{cell}"' for cell in row) for row in (header, *rows))
+    return "\n".join(quoted) + "\n"
+
+
+async def listed(store: Store, batch: str = "visits", **more: Any) -> list[tuple[str, ...]]:
+    """Row, result, answer and reason of each row."""
+    rows = [row async for part in RowList(store, "default", batch).read(**more) for row in part]
+    return [(row.row, row.result, row.answer, row.why) for row in rows]
+
+
+async def written(store: Store, folder: Path, batch: str = "visits") -> list[dict[str, str]]:
+    path = folder / "list.csv"
+    await write_report_files(ReportFiles(csv=path, rows=True), store, "default", [batch])
+    return list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+
+
+@EACH_STORE
+async def test_each_row_of_the_file_is_in_the_list_with_what_became_of_it(
+    store: Store, clock: StillClock, tmp_path: Path
+) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await SuppressionList(store).add("+491703333333", reason="asked by mail")
+    people = [*PEOPLE, ("Lang", "0170 6666666", "", "verstorben", "g")]
+    options = replace(BY_MOBILE, leave_out="Bemerkung=verstorben")
+    path = workbook(tmp_path, [HEADER, *people])
+    report = await enqueue_file(engine.queue, path, options, skip_bad=True, now=clock.now())
+    assert (report.enqueued, report.duplicates, report.suppressed, report.rejected) == (4, 1, 1, 1)
+    jobs = {job.destination: job for job in await engine.queue.find()}
+    await engine.queue.cancel(jobs["+491705555555"].id)
+    for job in await engine.send():
+        status = SessionStatus.NO_ANSWER if job.destination == "+491704444444" else SessionStatus.COMPLETED
+        await engine.summarise(job, status)
+    rows = await written(store, tmp_path)
+    assert list(rows[0]) == [
+        *HEADER, "row (call)", "result", "answer", "why", "called at", "called number", "calls", "file"
+    ]  # fmt: skip
+    assert [tuple(row[name] for name in HEADER[:3]) for row in rows] == [person[:3] for person in people]
+    assert [(row["row (call)"], row["result"], row["calls"]) for row in rows] == [
+        ("2", "answered", "1"), ("3", "answered", "1"), ("4", "bad", "0"), ("5", "duplicate", "0"),
+        ("6", "suppressed", "0"), ("7", "no answer", "1"), ("8", "cancelled", "0"),
+        ("9", "left out", "0"),
+    ]  # fmt: skip
+    why = {row["result"]: row["why"] for row in rows}
+    assert why["bad"].startswith("Mobil: 'keine' has letters")
+    assert why["duplicate"] == "the same call as row 2"
+    assert why["left out"].startswith("Bemerkung: holds 'verstorben'")
+    assert "asked by mail" in why["suppressed"]
+    assert [row["called number"] for row in rows if row["calls"] == "1"] == list(CALLED[:3])
+    assert not any("-10" in each for each in why.values())
+    # Read in pages, it is the same list.
+    whole = await listed(store)
+    assert [each for first in range(0, 9, 2) for each in await listed(store, first=first, limit=2)] == whole
+    assert len(whole) == len(people)
+
+
+async def test_a_file_that_is_started_again_has_its_rows_in_the_list_once(store: Store, tmp_path: Path) -> None:
+    queue = CallQueue(store)
+    await enqueue_file(queue, file_of(tmp_path, table()), BY_MOBILE, skip_bad=True)
+    before = await listed(store)
+    mended = [*PEOPLE[:2], ("Özdemir", "0170 6666666", "", "", "c"), *PEOPLE[3:], ("Neu", "0170 7777777", "", "", "g")]
+    report = await enqueue_file(queue, file_of(tmp_path, table(mended)), BY_MOBILE)
+    assert report.enqueued == 2
+    after = await listed(store)
+    assert [each[:2] for each in before] == [
+        (str(row), "bad" if row == 4 else "duplicate" if row == 5 else "waiting") for row in range(2, 9)
+    ]
+    assert [each[:2] for each in after] == [(str(row), "duplicate" if row == 5 else "waiting") for row in range(2, 10)]
+
+
+async def test_a_second_file_of_a_batch_comes_behind_the_first_and_counts_no_call_twice(
+    store: Store, tmp_path: Path
+) -> None:
+    queue, options = CallQueue(store), replace(BY_MOBILE, batch_id="visits")
+    await enqueue_file(queue, file_of(tmp_path, table(PEOPLE[:2]), "one.csv"), options)
+    await enqueue_file(queue, file_of(tmp_path, table(PEOPLE[1:2] + PEOPLE[5:]), "two.csv"), options)
+    rows = await written(store, tmp_path)
+    assert [(row["file"], row["row (call)"], row["result"]) for row in rows] == [
+        ("one.csv", "2", "waiting"), ("one.csv", "3", "waiting"),
+        ("two.csv", "2", "duplicate"), ("two.csv", "3", "waiting"), ("two.csv", "4", "waiting"),
+    ]  # fmt: skip
+
+
+async def test_calls_that_are_of_no_file_stand_behind_the_rows(store: Store, tmp_path: Path) -> None:
+    queue = CallQueue(store)
+    await enqueue_file(queue, file_of(tmp_path, table(PEOPLE[:1])), BY_MOBILE)
+    job = (await queue.find())[0]
+    await queue.enqueue(flow(job.destination), batch_id="visits", unique_key="by a program", data={"name": "Ana"})
+    first, last = await written(store, tmp_path)
+    assert (first["Nachname"], first["destination"], first["row (call)"]) == ("Müller", "", "2")
+    assert (last["name"], last["destination"], last["row (call)"], last["result"]) == (
+        "Ana", "+491701111111", "", "waiting"
+    )  # fmt: skip
+
+
+async def test_rows_are_listed_with_the_batch_that_they_name(store: Store, tmp_path: Path) -> None:
+    rows = [(*person, "nord" if place % 2 else "süd") for place, person in enumerate(PEOPLE)]
+    path = file_of(tmp_path, table(rows, (*HEADER, "batch_id")))
+    await enqueue_file(CallQueue(store), path, BY_MOBILE, skip_bad=True)
+    assert [each[:2] for each in await listed(store, "nord")] == [
+        ("3", "waiting"), ("5", "waiting"), ("7", "waiting"),
+    ], "the same person in another batch is another call"  # fmt: skip
+    assert [each[:2] for each in await listed(store, "süd")] == [
+        ("2", "waiting"), ("4", "bad"), ("6", "waiting"), ("8", "waiting"),
+    ]  # fmt: skip
+    assert await listed(store) == []
+
+
+async def test_rows_of_a_program_are_listed_once_however_often_they_are_given(store: Store) -> None:
+    given: list[dict[str, object]] = [
+        {"destination": "+6587654321", "name": "Ana"},
+        {"destination": "12", "name": "Ben", "n": 1},
+    ]
+    for rows in (given, given, [{"destination": "+6587654323", "name": "Cy"}]):
+        await enqueue_rows(CallQueue(store), rows, replace(OPTIONS, batch_id="visits"), skip_bad=True)
+    assert [each[:2] for each in await listed(store)] == [("1", "waiting"), ("2", "bad"), ("1", "waiting")]
+
+
+@EACH_STORE
+@pytest.mark.parametrize("written_before", range(4))
+async def test_a_start_that_was_cut_and_goes_on_lists_every_row(
+    store: Store, clock: StillClock, tmp_path: Path, written_before: int
+) -> None:
+    writes = 0
+
+    async def die(call: StoreCall) -> None:
+        nonlocal writes
+        writes += call.name == "write"
+        if writes > written_before:
+            raise StoreUnavailableError("killed")
+
+    path = file_of(tmp_path, table())
+    with pytest.raises(StoreUnavailableError):
+        await enqueue_file(CallQueue(FaultyStore(store, before=die)), path, BY_MOBILE, skip_bad=True)
+    assert len(await listed(store)) in {0, len(PEOPLE)}, "all or nothing"
+    clock.advance(timedelta(minutes=1))
+    await enqueue_file(CallQueue(store), path, BY_MOBILE, skip_bad=True)
+    found = Counter(result for _, result, _, _ in await listed(store))
+    assert found == {"waiting": 5, "bad": 1, "duplicate": 1}
+
+
+async def test_a_list_of_which_the_rows_were_replaced_while_it_was_read_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, queue = file_of(tmp_path, table(PEOPLE[:2])), CallQueue(store)
+    await enqueue_file(queue, path, BY_MOBILE)
+    rows = RowList(store, "default", "visits")
+    (file,) = await rows.files()
+    await enqueue_file(queue, path, BY_MOBILE)
+
+    async def before() -> list[KeptFile]:
+        return [file]
+
+    monkeypatch.setattr(rows, "files", before)
+    with pytest.raises(InvalidInputError, match=r"visits\.csv was just started again"):
+        await anext(rows.read())
+
+
+@EACH_STORE
+async def test_nothing_of_an_erased_person_stays_in_the_list(store: Store, tmp_path: Path) -> None:
+    await SuppressionList(store).add("+491703333333")
+    await enqueue_file(CallQueue(store), file_of(tmp_path, table()), BY_MOBILE, skip_bad=True)
+    for each in ("+491701111111", "+491703333333"):
+        await Forget(operator=Operator(store, CallPolicy(), name="Mary"), number=each).do()
+    rows = await written(store, tmp_path)
+    assert [(row["Nachname"], row["result"]) for row in rows] == [
+        ("", "erased"), ("Groß", "waiting"), ("Özdemir", "bad"), ("", "erased"), ("", "erased"),
+        ("Jäger", "waiting"), ("Koch", "waiting"),
+    ]  # fmt: skip
+
+
+async def test_rows_are_deleted_when_their_calls_are(store: Store, clock: StillClock, tmp_path: Path) -> None:
+    policy = CallPolicy(retention=timedelta(days=3))
+    options = replace(BY_MOBILE, valid_for=timedelta(days=1))
+    await enqueue_file(CallQueue(store, policy=policy), file_of(tmp_path, table()), options, skip_bad=True)
+    clock.advance(timedelta(days=4, seconds=-1))
+    assert len(await listed(store)) == len(PEOPLE)
+    clock.advance(timedelta(seconds=1))
+    assert await listed(store) == []
+
+
+async def test_a_page_of_the_list_reads_its_own_rows_and_calls(memory: Store) -> None:
+    rows = [{"destination": f"+65{80000000 + place}", "name": "Ana"} for place in range(3000)]
+    await enqueue_rows(CallQueue(memory), rows, replace(OPTIONS, batch_id="visits"))
+    asked: list[int] = []
+
+    async def count(call: StoreCall) -> None:
+        if call.name == "jobs":
+            assert isinstance(call.arguments[0], ByKey)
+        asked.append(len(call.arguments[0].keys) if call.name == "jobs" else 0)
+
+    found = await listed(FaultyStore(memory, before=count), first=2010, limit=20)
+    assert [row for row, *_ in found] == [str(row) for row in range(2011, 2031)]
+    assert (len(asked), sum(asked)) == (3, 20)

@@ -1,0 +1,289 @@
+"""The rows of a campaign's files, kept with their batch, and the list that has each of them with what became of it.
+
+A start keeps its rows before it stores the first call: each cell as it was written, with the unique key of the call, or
+the reason why there is none. The list joins them with the calls whenever somebody asks for it. A file that is started
+again replaces its own rows in one write, so that each row of a file is in the list once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import IO, Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from anyio import to_thread
+from msgspec import Struct
+
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, canonical_name, reason_of
+from voiceflow_worker.campaigns.intake import ClassifiedRows
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Same, Write
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import CallResult, result_of
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.text.printable import as_stored, printable
+from voiceflow_worker.model.text.wording import rfc3339
+from voiceflow_worker.queue import CallQueue
+from voiceflow_worker.reporting.breakdown import why_nobody_was_reached
+
+ROWS, ROW_FILES = "row", "row-file"
+"""Namespaces of packed rows, by start and place, and of their files, in the group `<queue> <batch>`."""
+AT_ONCE = 20
+"""The packs of rows that are stored in one trip."""
+_KNOWN = "known"
+"""The result of a row whose call existed before, until it is known whether an earlier start of its file made it."""
+
+
+_NO_DATA: Mapping[str, object] = {}
+
+
+class ListedRow(NamedTuple):
+    """A row of a file, and what became of it, in words. A text is empty if there is nothing to say.
+
+    `result` is that of the call, or `bad`, `duplicate`, `suppressed`, `left out` and `erased`, and `why` the reason.
+    `answer` is the name of the person's answer, else the keys pressed. `called_at` is the time of the newest attempt,
+    and `called_number` where it went; `calls` counts the attempts that may have rung. `data` are the cells of the row,
+    by its columns. A call that is of no file has its data instead, and no `row`.
+    """
+
+    row: str = ""
+    result: str = ""
+    answer: str = ""
+    why: str = ""
+    called_at: str = ""
+    called_number: str = ""
+    calls: str = "0"
+    file: str = ""
+    job_id: str = ""
+    data: Mapping[str, object] = _NO_DATA
+
+    @classmethod
+    def of(cls, job: Job, zone: ZoneInfo | None) -> ListedRow:
+        """What became of a call. Times are in `zone`, by default in UTC."""
+        result, post = result_of(job), job.last_post
+        if result is CallResult.OPEN:
+            result = "waiting" if job.state in {JobState.QUEUED, JobState.LEASED} else "in progress"
+        words = result.replace("_", " ") if isinstance(result, CallResult) else result
+        is_named = job.answer is not None and result == job.answer
+        is_told = result in {CallResult.BUSY, CallResult.NO_ANSWER}  # the reason would be the same words
+        why = "" if is_told else (why_nobody_was_reached(job) or job.reason or "").removeprefix("cancelled: ")
+        return cls(
+            result="answered" if is_named else words,
+            answer=printable(job.answer or job.digits or ""),
+            why=printable(why),
+            called_at=time_text(post.began_at if post is not None else None, zone),
+            called_number=job.number_of(post) if post is not None else "",
+            calls=str(job.attempt),
+            job_id=job.id,
+            data={"destination": job.destination, **(job.data or {})},
+        )
+
+
+LISTED = ListedRow._fields[:-2]
+"""The fields of a listed row that people see, beside its cells."""
+
+
+def time_text(at: datetime | None, zone: ZoneInfo | None) -> str:
+    """A time for files, RFC 3339, in `zone` or in UTC; empty for None."""
+    if at is None or zone is None:
+        return rfc3339(at) or ""
+    return at.astimezone(zone).isoformat(timespec="seconds")
+
+
+class KeptFile(Struct, frozen=True, kw_only=True):
+    """A file whose rows are kept, in packs of these `sizes`; `token` is of the start that kept them."""
+
+    name: str
+    at: datetime
+    token: str
+    columns: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+
+Entry = Sequence[Any]
+"""A row as it is kept: its number, its cells, the key of its call, or its result and the reason."""
+
+
+def packed(rows: Sequence[Entry]) -> str:
+    """Rows as a text for a store."""
+    return base64.b64encode(zlib.compress(json.dumps(rows).encode(), 1)).decode()
+
+
+def unpacked(text: str) -> list[Entry]:
+    """The rows in a text."""
+    rows: list[Entry] = json.loads(zlib.decompress(base64.b64decode(text)))
+    return rows
+
+
+def _group(queue: str, batch_id: str) -> str:
+    return f"{queue} {batch_id}"
+
+
+class RowKeeper:
+    """Keeps the rows of one start: in a temporary `file` while they are read, then in the store.
+
+    They are kept as long as calls are: for the retention, from the latest time at which one of these calls may begin.
+    """
+
+    def __init__(self, queue: CallQueue, campaign: CampaignRows, file: IO[bytes], *, sheet: str | None) -> None:
+        self._queue = queue
+        self._campaign = campaign
+        self._spool = SpooledRows(file)
+        read = campaign.input
+        self._name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
+        self._digest = hashlib.blake2b(digest_size=16) if read is None or read.stem is None else None
+        """Rows that come from no file with a name are known by their digest."""
+        self._columns = dict.fromkeys(map(str.strip, campaign.source.header))
+        self._latest = queue.store.clock.now()
+        self._first_in: dict[str, bool] = {}
+        """Whether this is the first start of its file in a batch."""
+        self.uncalled: dict[int, tuple[str, str]] = {}
+        """The results and reasons of rows, by number, that were found to make no call after all had been kept."""
+
+    def add(self, found: ClassifiedRows) -> None:
+        """Add the rows of a part of the file. Raises OSError."""
+        known = {row.raw.number for row in found.known}
+        entries: list[tuple[Any, ...]] = []
+        for row in found.rows:
+            call, raw, key, result, why = row.call, row.raw, None, "", ""
+            if call is not None:
+                key, result = call.unique_key, _KNOWN if raw.number in known else ""
+                self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
+            elif row.duplicate_of is not None:
+                result, why = "duplicate", f"the same call as row {row.duplicate_of}"
+            else:
+                result, why = "bad" if row.is_bad else "left out", reason_of(row.findings)
+            batch_id = (call.batch_id if call is not None else None) or self._batch_of(raw)
+            entries.append((batch_id, raw.number, self._cells(raw), key, result, why))
+        self._spool.put(entries)
+        if self._digest is not None:
+            self._digest.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
+
+    def _batch_of(self, raw: RawRow) -> str:
+        named = zip(self._campaign.source.columns, raw.cells, strict=False) if raw.cells else raw.data.items()
+        cells = (str(cell).strip() for name, cell in named if cell and canonical_name(name) == "batch_id")
+        return as_stored(next(filter(None, cells), self._campaign.batch_id))
+
+    def _cells(self, raw: RawRow) -> Sequence[str]:
+        if self._campaign.source.kind.is_table:
+            return raw.cells
+        self._columns |= dict.fromkeys(raw.data)
+        return [_cell(raw.data.get(name)) for name in self._columns]
+
+    async def keep(self, conditions: Sequence[Same]) -> None:
+        """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
+        store, queue, token = self._queue.store, self._queue.name, new_revision()
+        key = self._name if self._digest is None else self._digest.hexdigest()
+        now, until = store.clock.now(), self._latest + self._queue.policy.retention
+        before: dict[str, KeptFile | None] = {}
+        sizes: dict[str, list[int]] = {}
+        writes: list[Write] = []
+        for part in self._spool:
+            rows: dict[str, list[Entry]] = {}
+            for batch_id, number, cells, call, result, why in part:
+                if batch_id not in before:
+                    before[batch_id] = (await _files(store).within(_group(queue, batch_id)).get([key])).get(key)
+                    self._first_in.setdefault(batch_id, before[batch_id] is None)
+                entry = (number, cells, call, *self.uncalled.get(number, (result, why)))
+                if result == _KNOWN:  # the first start of a file has not made these calls; an earlier one has
+                    is_first = self._first_in[batch_id]
+                    told = (None, "duplicate", "this call was made before") if is_first else (call, "", "")
+                    entry = (number, cells, *told)
+                rows.setdefault(batch_id, []).append(entry)
+            for batch_id, entries in rows.items():
+                packs = sizes.setdefault(batch_id, [])
+                text = await to_thread.run_sync(packed, entries)
+                put = Put(ROWS, _group(queue, batch_id), text, until, member=_member(token, len(packs)))
+                writes.append(Write(puts=(put,)))
+                packs.append(len(entries))
+            if len(writes) >= AT_ONCE:  # not durable by themselves: the last write is, and comes later
+                await store.write(BulkWrite(writes=tuple(writes), durable=False), now=now)
+                writes.clear()
+        for batch_id, packs in sizes.items():
+            group, old = _group(queue, batch_id), before[batch_id]
+            at, gone = (now, ()) if old is None else (old.at, range(len(old.sizes)))
+            file = KeptFile(name=self._name, at=at, token=token, columns=(*self._columns,), sizes=(*packs,))
+            put = Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=key)
+            drops = tuple(Drop(ROWS, group, None, _member(old.token, place)) for place in gone if old is not None)
+            writes.append(Write(conditions=(*conditions,), puts=(put,), drops=drops))
+        await store.write(BulkWrite(writes=tuple(writes)), now=now)
+
+
+def _member(token: str, place: int) -> str:
+    return f"{token} {place:06}"
+
+
+def _cell(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _files(store: Store) -> RecordSet[KeptFile]:
+    return json_records(store, ROW_FILES, KeptFile)
+
+
+class RowList:
+    """The rows of the files of a batch, file by file, each with what became of it. Methods raise StoreError."""
+
+    def __init__(self, store: Store, queue: str, batch_id: str) -> None:
+        group = _group(queue, batch_id)
+        self._store = store
+        self._queue = queue
+        self._batch_id = batch_id
+        self._files = _files(store).within(group)
+        self._rows: RecordSet[list[Entry]] = RecordSet(
+            store, ROWS, write=packed, read=lambda _, text: unpacked(text), group=group
+        )
+
+    async def files(self) -> list[KeptFile]:
+        """The files, in the order of their first starts."""
+        return sorted(await self._files.values(), key=attrgetter("at", "name"))
+
+    async def read(
+        self, *, first: int = 0, limit: int | None = None, zone: ZoneInfo | None = None
+    ) -> AsyncGenerator[list[ListedRow]]:
+        """The rows from the place `first` on, in parts; at most `limit` in all. It reads these rows and their calls.
+
+        Raises InvalidInputError if a new start of a file has replaced its rows meanwhile.
+        """
+        for file in await self.files():
+            for place, size in enumerate(file.sizes):
+                if first >= size or limit == 0:
+                    first -= size
+                    continue
+                member = _member(file.token, place)
+                found = (await self._rows.get([member])).get(member)
+                if found is None:
+                    raise InvalidInputError(f"{file.name or 'the campaign'} was just started again; read the list anew")
+                rows = found[first : None if limit is None else first + limit]
+                first, limit = 0, None if limit is None else limit - len(rows)
+                yield await self._joined(file, rows, zone)
+
+    async def _joined(self, file: KeptFile, rows: Sequence[Entry], zone: ZoneInfo | None) -> list[ListedRow]:
+        keys = [key for _, _, key, _, _ in rows if key is not None]
+        owners = await owners_of(self._store, self._queue, keys)
+        return [
+            self._row(owners.get(key), result, why, zone)._replace(
+                row=str(number), file=file.name, data=dict(zip(file.columns, cells, strict=False))
+            )
+            for number, cells, key, result, why in rows
+        ]
+
+    def _row(self, job: Job | None, result: str, why: str, zone: ZoneInfo | None) -> ListedRow:
+        if job is None:
+            lost = "its call was not stored: start the same campaign again"
+            return ListedRow(result=result or "not called", why=printable(why if result else lost))
+        if not job.body:  # a tombstone
+            return ListedRow(result="deleted", why="its call had ended, and was deleted")
+        if job.batch_id != self._batch_id:
+            return ListedRow(result="duplicate", why=printable(f"its call is one of batch {job.batch_id}"))
+        return ListedRow.of(job, zone)
