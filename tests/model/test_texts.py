@@ -10,7 +10,27 @@ from hypothesis import strategies as st
 
 from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secrets, without_secrets_in
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
-from voiceflow_worker.model.text.wording import read_duration, write_duration
+from voiceflow_worker.model.text.wording import name_columns, read_duration, write_duration
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ("phone,First Name,Last Name", "First Name,Last Name"),
+        ("Nachname,Vorname,Telefon", "Vorname,Nachname"),
+        ("Telefon,Name des Patienten,Name des Arztes", "Name des Patienten"),
+        ("nom,prénom", "prénom,nom"),
+        ("Cognome,Nome", "Nome,Cognome"),
+        ("apellidos,nombre", "nombre,apellidos"),
+        ("Firmenname,Kundenname,Ort", "Kundenname"),
+        ("username,file_name,Doctor Name,phone", ""),
+        ("氏名,電話", "氏名"),
+        ("Фамилия,Имя", "Имя,Фамилия"),
+        ("name,surname", "name"),
+    ],
+)
+def test_the_names_of_people_are_in_the_columns_that_say_so(columns: str, names: str) -> None:
+    assert ",".join(name_columns(columns.split(","))) == names
 
 
 def test_a_password_is_never_shown() -> None:

@@ -14,7 +14,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import OUTCOME, STATE, Totals
 from voiceflow_worker.service.call_filter import CallFilter, person_of
 
-ANA = a_job(data={"name": "Ana Lim"})
+ANA = a_job(data={"Vorname": "Ana", "Nachname": "Lim-Mu\u0308ller"})
 LATER = NOW + timedelta(minutes=1)
 
 
@@ -37,6 +37,8 @@ def test_a_person_is_found_by_a_whole_number_or_by_a_part(text: str, fields: dic
     [
         ({"part": "LIM"}, True),
         ({"part": "lin"}, False),
+        ({"part": "ana lim-m\u00dcl"}, True),
+        ({"part": "muller"}, True),
         ({"part": "4321"}, True),
         ({"part": "04321"}, True),
         ({"part": "4322"}, False),

@@ -25,7 +25,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import read_country
-from voiceflow_worker.model.text.wording import name_column
+from voiceflow_worker.model.text.wording import name_columns
 from voiceflow_worker.model.times import DateOrder
 
 LOOKED_AT = 200
@@ -56,15 +56,13 @@ class FoundColumn:
 class FoundColumns:
     """The columns of a file, and what they are taken for.
 
-    `numbers` is the column of the numbers to call, `countries` that of their countries, and `name` that of the people's
-    names, if there are any.
+    `numbers` is the column of the numbers to call, and `countries` that of their countries, if there are any.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
     """
 
     columns: tuple[FoundColumn, ...]
     numbers: str | None
     countries: str | None
-    name: str | None
     date_orders: tuple[DateOrder, ...] | None
 
 
@@ -76,7 +74,7 @@ async def look(_: Store, file: InputFile, sheet: str | None) -> FoundColumns:
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
     if numbers is None and not source.kind.is_table:
         numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
-    called = name_column(values)
+    called = name_columns(values)
     countries = next((name for name, given in values.items() if _are_countries(name, given)), None)
     dates = {name: found for name, given in values.items() if (found := _orders(given)) is not None}
     orders = [order for order in DateOrder if all(order in each for each in dates.values())] if dates else None
@@ -97,7 +95,6 @@ async def look(_: Store, file: InputFile, sheet: str | None) -> FoundColumns:
         columns=columns,
         numbers=None if numbers is None else columns_text([numbers]),
         countries=countries,
-        name=called,
         date_orders=None if orders is None else tuple(orders),
     )
 
@@ -167,7 +164,13 @@ _MEANT: Mapping[str, str] = {
 
 
 def _taken_for(
-    name: str, values: Sequence[str], *, numbers: str | None, countries: str | None, called: str | None, is_date: bool
+    name: str,
+    values: Sequence[str],
+    *,
+    numbers: str | None,
+    countries: str | None,
+    called: Sequence[str],
+    is_date: bool,
 ) -> str:
     if name == numbers:
         return "the number to call"
@@ -177,7 +180,7 @@ def _taken_for(
         return _MEANT[meant]
     if is_date:
         return "a date"
-    if name == called:
+    if name in called:
         return "the name of the person"
     given = list(filter(None, values))
     if given and all(_PHONE.fullmatch(each) and sum(map(str.isdigit, each)) >= FEWEST_DIGITS for each in given):

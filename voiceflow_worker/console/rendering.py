@@ -15,7 +15,7 @@ from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page
-from voiceflow_worker.model.text.wording import duration_in_words, in_words, name_column
+from voiceflow_worker.model.text.wording import duration_in_words, in_words
 from voiceflow_worker.reporting.story import ending
 
 
@@ -65,7 +65,6 @@ def _compiled(static_version: str) -> Environment:
         "span": _span,
         "clock": _clock,
         "pairs": _pairs,
-        "name_column": name_column,
     }
     templates.globals["static_version"] = static_version
     templates.globals["ui"] = templates.get_template("parts.html").module

@@ -14,6 +14,7 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals, outcome_name
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.wording import searched
 
 OTHER_KEYS = "-"
 """In place of an answer: keys were pressed, but none with a name. No answer has this name."""
@@ -93,7 +94,8 @@ class CallFilter:
             yield _part_judge(part)
         if self.cell is not None:
             column, value = self.cell
-            yield lambda job: value.casefold() in str((job.data or {}).get(column, "")).casefold()
+            part_of_cell = searched(value)
+            yield lambda job: part_of_cell in searched(str((job.data or {}).get(column, "")))
         if begin is not None:
             yield lambda job: job.touched_at >= begin
         if end is not None:
@@ -123,4 +125,5 @@ def _digits_of(text: str) -> str:
 def _part_judge(part: str) -> Callable[[Job], bool]:
     if digits := _digits_of(part):
         return lambda job: any((digits.lstrip("0") or digits) in number for number in job.numbers)
-    return lambda job: part.casefold() in job.name.casefold()
+    part = searched(part)
+    return lambda job: part in searched(job.name)

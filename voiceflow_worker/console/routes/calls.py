@@ -353,11 +353,13 @@ async def _doubts(store: Store, queue: str, *, total: int, after: str | None, po
 
 
 async def show_found(store: Store, asked: PageRequest) -> Answer:
-    """The page of the calls that were found, or a redirect if there is exactly one."""
+    """The page of the calls that were found, or a redirect: to the only one, or to the search for a part of a name."""
     wanted = (asked.asked("find") or "")[:LONGEST_NAME]
     found = await find_calls(store, wanted, also=asked.asked("queue"))
     if len(found) == 1:
         return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
+    if not found:
+        return Response(b"", 303, {"Location": f"{asked.home}/calls?who={quote(wanted, safe='')}"})
     return Page(template="found.html", shown={"wanted": wanted, "found": found})
 
 

@@ -16,7 +16,7 @@ from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
-from voiceflow_worker.model.text.wording import checked_duration, name_column
+from voiceflow_worker.model.text.wording import checked_duration, name_columns
 from voiceflow_worker.model.window import CallWindow
 
 
@@ -338,10 +338,10 @@ class Job(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name of the person, from the column of the row that most likely has it; empty without one."""
+        """The name of the person, from the columns of the row that most likely have it; empty without one."""
         data = self.data or {}
-        name = data.get(name_column(data) or "")
-        return "" if name is None else str(name)
+        parts = (data[column] for column in name_columns(data))
+        return " ".join(str(part).strip() for part in parts if part is not None).strip()
 
     @property
     def noted_at(self) -> datetime:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import cast
 from zoneinfo import ZoneInfo
 
@@ -32,6 +33,12 @@ def folded(name: str) -> str:
     return _NOT_A_WORD.sub("_", unicodedata.normalize("NFC", name.strip().casefold())).strip("_")
 
 
+def searched(text: str) -> str:
+    """A text as it is compared in a search: without case and accents, so that `muller` finds `Müller`."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(each for each in decomposed if not unicodedata.combining(each))
+
+
 def name_among(names: Collection[str], wanted: str) -> str:
     """The one of these names that a text means by `wanted`: the same name, else the folded one, else `wanted`."""
     if wanted in names:
@@ -39,17 +46,47 @@ def name_among(names: Collection[str], wanted: str) -> str:
     return short if (short := folded(wanted)) in names else wanted
 
 
-_NAMES = (
+_WHOLE_NAMES = (
     "name", "full_name", "fullname", "customer_name", "patient_name", "guest_name", "client_name", "contact_name",
-    "person", "customer", "patient", "guest", "client", "member", "student", "tenant", "first_name", "firstname",
-    "nama", "kunde", "nombre", "nom", "nome", "naam", "last_name", "surname",
+    "person", "customer", "patient", "guest", "client", "member", "student", "tenant", "nama", "kunde",
 )  # fmt: skip
+_NAME = re.compile(
+    r"name$|(?:^|_)(?:name|nom|nombre|nome|naam|nama|navn|namn|nimi|isim|jm[ée]no|имя|氏名|姓名|名前|이름|성명|ชื่อ|tên|patient(?:in)?"
+    r"|kund(?:e|in)|cliente?|gu?est|gast|customer|member|mitglied|mieter|teilnehmer|schüler)(?:_|$)"
+)
+_FIRST_NAME = re.compile(
+    r"(?:^|_)(?:vorname|first_?name|given_name|forename|pr[ée]nom|voornaam|imię|fornavn|förnamn|etunimi|名)(?:_|$)"
+)
+_LAST_NAME = re.compile(
+    r"(?:^|_)(?:nachname|familienname|zuname|last_?name|family_name|surname|nom_de_famille|apellidos?|cognome|achternaam"
+    r"|nazwisko|фамилия|прізвище|efternamn|e[tf]ternavn|sukunimi|soyad.?|sobrenome|姓)(?:_|$)"
+)
+_NOT_OF_PEOPLE = re.compile(
+    r"file|user|login|host|domain|compan|firm|unterneh|organi|product|produkt|street|stra(?:ss|ß)|city|ort(?:s|_|$)|school"
+    r"|doctor|arzt|ärzt|clinic|klinik|praxis|event|bank|brand|marke|sheet|campaign|kampagne|batch|profile|template|account"
+    r"|number|nummer|phone|mail|(?:^|_)(?:id|nr|no|key|date|type|status|code)(?:_|$)|entreprise|soci[ée]t|rue|médecin|calle"
+)
 
 
-def name_column(names: Iterable[str]) -> str | None:
-    """The column that most likely has the names of people; None if there is none."""
+def name_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """The columns that most likely have the names of people, in the order in which a name is said; empty without one.
+
+    They are one column, such as `Name des Patienten`, or those of first and last names.
+    """
+    return _name_columns(tuple(names))
+
+
+@lru_cache(maxsize=256)
+def _name_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     by_folded = {folded(name): name for name in names}
-    return next((by_folded[each] for each in _NAMES if each in by_folded), None)
+    if whole := next((by_folded[each] for each in _WHOLE_NAMES if each in by_folded), None):
+        return (whole,)
+    first, last = (next(filter(kind.search, by_folded), None) for kind in (_FIRST_NAME, _LAST_NAME))
+    if first is None or last is None:
+        people = [each for each in by_folded if each not in {first, last} and not _NOT_OF_PEOPLE.search(each)]
+        other = next(filter(_NAME.search, people), None)
+        first, last = (other, last) if first is None else (first, other)
+    return tuple(dict.fromkeys(by_folded[each] for each in (first, last) if each is not None))
 
 
 def table_text(value: object) -> object:
