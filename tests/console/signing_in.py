@@ -18,12 +18,14 @@ FROM_HERE = {"Origin": HOST}
 
 
 class Form(HTMLParser):
-    """The fields that a page sends unseen, and those that people fill in."""
+    """The fields that a page sends unseen, and those that people fill in, with what is `typed` in them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.hidden: list[tuple[str, str]] = []
         self.fields: set[str] = set()
+        self.typed: dict[str, str] = {}
+        self._in = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -34,6 +36,19 @@ class Form(HTMLParser):
                 self.hidden.append((name, found.get("value") or ""))
             else:
                 self.fields.add(name)
+                self.typed[name] = found.get("value") or ""
+        if tag in {"select", "textarea"} and name:
+            self._in = name
+        if tag == "option" and "selected" in found:
+            self.typed[self._in] = found.get("value") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._in in self.typed and self.typed[self._in] == "":
+            self.typed[self._in] = data.strip()
 
     def values(self, **typed: str) -> dict[str, list[str]]:
         values: dict[str, list[str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from tests.console.signing_in import READERS, Form, receiver, signed_in
 from tests.console.test_pages import Page, enqueued
+from tests.ivr.asking import Line
+from tests.ivr.asking import Receiver as Answering
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
@@ -238,6 +241,75 @@ async def test_the_enter_key_starts_nothing(memory: Store) -> None:
         await one.send("preview", **WORDS)
         first = one.shown.text.partition('<form class="card form campaign"')[2].partition("<button")[2]
         assert 'name="do" value="preview"' in first.partition(">")[0]
+
+
+ASKED = {
+    "menu.languages": "de, fr",
+    "menu.questions.0.text.de": "Guten Tag {{guest}}. Ja 1, anders 2, nie mehr 9.",
+    "menu.questions.0.text.fr": "Bonjour {{guest}}. Oui 1, autre 2, jamais 9.",
+    "menu.questions.0.keys.0.key": "1", "menu.questions.0.keys.0.answer": "coming",
+    "menu.questions.0.keys.1.key": "2", "menu.questions.0.keys.1.next": "question-2",
+    "menu.questions.0.keys.2.key": "9", "menu.questions.0.keys.2.next": "do_not_call_again",
+    "menu.questions.0.keys.2.say.de": "Nie mehr.", "menu.questions.0.keys.2.say.fr": "Plus jamais.",
+    "menu.questions.1.text.de": "Morgens 1.", "menu.questions.1.text.fr": "Le matin 1.",
+    "menu.questions.1.keys.0.key": "1", "menu.questions.1.keys.0.answer": "morning",
+    "menu.goodbye.de": "Tschüss.", "menu.goodbye.fr": "Au revoir.",
+    "menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural",
+}  # fmt: skip
+GUESTS = people("Guest,Mobile,Sprache\nAna,8765 4321,de\nBob,8765 4322,fr\n")
+HERE = {"source": "+6531234567", "country": "SG", "language_column": "Sprache"}
+
+
+async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_campaign(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", GUESTS)
+        assert "menu.questions.0.keys.2.next" in one.shown.text
+        assert "menu.questions.1" not in one.shown.text
+        told = await one.send("preview", **HERE, **{**ASKED, "menu.questions.0.keys.1.next": "move"})
+        assert "question question-1, key 2, next: 'move' is none of question-1, question-2, call_me_back" in told
+        assert "move, which is no question" in told, "what was typed stays"
+        told = await one.send("preview", **{"menu.questions.0.keys.1.next": "question-2"})
+        assert "Guten Tag Ana." in told, told
+        assert "Plus jamais." in told
+        await one.send("try", number="+6587654399")
+        await one.send("start", **{"menu.questions.0.keys.2.say.fr": "Jamais."})
+        assert "hanged since the preview: Questions and keys" in Page(one.shown.text).text
+        saved = await one.send("save")
+        await one.send("start")
+    engine = Engine(memory, ScriptedVoice())
+    for _ in range(3):
+        await engine.send()
+    jobs = {job.destination: job for job in await CallQueue(memory).find()}
+    answering = Answering.of(memory)
+    heard = [(await Line.of(jobs[each]).press(answering, "9")).text for each in ("+6587654399", "+6587654322")]
+    assert heard == ["Nie mehr.", "Jamais."]
+    async with clerk(memory) as other:
+        await other.send("look", {**GUESTS, "saved": ("may.toml", saved)})
+        assert 'value="morning"' in other.shown.text
+        told = await other.send("preview", **Form(other.shown.text).typed | {"again": "yes", "batch": "june"})
+        assert "1 suppressed" in told, told
+        read = tomllib.loads(saved)
+        assert read["menu"]["questions"][1]["text"] == {"de": "Morgens 1.", "fr": "Le matin 1."}
+
+
+async def test_what_is_wrong_with_questions_is_told_and_nothing_typed_is_lost(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", GUESTS)
+        for typed, said in (
+            ({"menu.questions.0.keys.1.key": "1"}, "the key 1 is there twice; keep one of them"),
+            ({"menu.questions.0.keys.1.key": "10"}, "key 10: is not one key of a phone"),
+            ({"menu.questions.0.keys.1.key": "2", "menu.goodbye.fr": ""}, "goodbye: there is no text for fr"),
+            ({"menu": "desk"}, "Ask questions, or name a menu that another receiver answers with, not both"),
+        ):
+            told = await one.send("preview", **HERE, **(ASKED | typed))
+            assert said in told, told
+            assert "Guten Tag {{guest}}. Ja 1, anders 2, nie mehr 9." in told
+        odd = dict.fromkeys(["menu.questions.x.text", "menu.questions", "menu.languages.0", "menu.goodbye"], "?")
+        await one.send("look", **odd, menu="")
+        assert one.shown.status_code == 200
+    async with clerk(memory) as other:
+        told = await other.send("look", {**GUESTS, "saved": ("may.toml", '[menu]\nquestions = "all"\n')})
+        assert "uestions: Input should be a valid list" in told
 
 
 async def test_a_campaign_is_saved_and_loaded(memory: Store) -> None:

@@ -330,7 +330,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="menu", read=_menu_or_name, of=_CAMPAIGN, group=Group.TEXT, schema=MENU, metavar="NAME",
-        is_rare=True, label="Menu that another receiver answers with", hint="Its name. The text above begins the call.",
+        is_rare=True, label="Questions and keys",
         help="The name of the IVR menu that handles the first key press, if a <template> asks the question; or in a "
         "file or a program the menu itself, with its questions and keys.",
     ),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from voiceflow_worker.campaigns import reading as values
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
@@ -27,6 +28,7 @@ OF_RUNS: Final = tuple(name for name, each in fields_of(Of.SCHEDULE).items() if 
 _REPLACING: Final = (frozenset({"template", "say", "ivr"}), *map(frozenset, EXCLUDING))
 """The fields that replace each other: one that is given goes before the others in the file of options."""
 _KNOWN: Final = {**fields_of(Of.CAMPAIGN), **fields_of(Of.SCHEDULE)}
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
 _REASONS: Final = {
@@ -99,11 +101,36 @@ def recurrence_of(reading: Reading) -> Recurrence | None:
 
 
 def saved_options(given: Mapping[str, str]) -> str:
-    """The fields as a TOML file of options. Those of one run, and the file of the people, are left out."""
+    """The fields as a TOML file of options. Those of one run, and the file of the people, are left out.
+
+    The questions of a menu are JSON.
+    """
     kept = {name: value for name, value in given.items() if value and name not in _ONE_RUN and name not in _FILES}
+    menu = json.loads(kept.pop("menu")) if kept.get("menu", "").startswith("{") else None
+    lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in kept.items()]
+    if menu is not None:
+        questions = menu.pop("questions")
+        lines += ["", "[menu]", *(f"{name} = {_toml(value)}" for name, value in menu.items())]
+        for question in questions:
+            keys = question.pop("keys")
+            lines += ["", "[[menu.questions]]", *(f"{name} = {_toml(value)}" for name, value in question.items())]
+            lines += ["", "[menu.questions.keys]", *(f"{_name(key)} = {_toml(value)}" for key, value in keys.items())]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _name(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _toml(name)
+
+
+def _toml(value: object) -> str:
+    """A text, a list or a table, on one line."""
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, object]", value).items()
+        return f"{{ {', '.join(f'{_name(name)} = {_toml(each)}' for name, each in pairs)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, cast('list[object]', value)))}]"
     # JSON spells a text as TOML does, but for one control character.
-    texts = {name: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for name, value in kept.items()}
-    return "".join(f"{name.replace('_', '-')} = {text}\n" for name, text in texts.items())
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def loaded_options(text: str, *, name: str) -> dict[str, str]:
@@ -115,6 +142,8 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
     fields = _read(text, place=name)
     refuse([*unknown_options(fields, str), *paths(fields, _KNOWN)])
     texts: dict[str, str] = {}
+    if (menu := fields.get("menu")) is not None and isinstance(menu.value, Mapping):
+        texts["menu"] = json.dumps(fields.pop("menu").value, default=str)
     for key, each in fields.items():
         is_list = _KNOWN[key].schema in (BY_NAME, WORDS)
         read = values.columns if key == "number_column" else values.words if is_list else text_of

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
@@ -29,16 +30,19 @@ from voiceflow_worker.campaigns.options_file import loaded_options, saved_option
 from voiceflow_worker.campaigns.reading import Group, Of
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FoundColumns, look
+from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
@@ -62,7 +66,7 @@ _log = structlog.get_logger("voiceflow.console")
 
 _OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
 """The fields of a campaign that the page has. Its template draws some itself: the words, and the files."""
-_DRAWN = frozenset({"file", "ivr", "prices", "say"})
+_DRAWN = frozenset({"file", "ivr", "menu", "prices", "say"})
 _SECTIONS = {
     group.name.lower(): [each for name, each in _OF_PAGE.items() if each.group is group and name not in _DRAWN]
     for group in Group
@@ -151,6 +155,7 @@ class CampaignPage:
             return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
         values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen")}
         values["say"] = values["say"].replace("\r\n", "\n")
+        values |= form.under(PREFIX)
         kept: _Kept | None = None
         found: FoundColumns | None = None
         with uploading() as folder:
@@ -186,6 +191,10 @@ class CampaignPage:
                 known = ", ".join(self._menus) or "none"
                 raise InvalidInputError(f"the menu {menu[:40]!r} is not one of this receiver; it has {known}")
             found["ivr"] = menu
+        if (menu := found.get("menu", "")).startswith("{"):
+            data = orjson.loads(found.pop("menu"))
+            read_menu(data, voice_profile=found.get("voice_profile", "any"))
+            values |= fields_of_menu(data)
         values |= found
 
     async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession, folder: Path) -> _Kept | None:
@@ -228,7 +237,9 @@ class CampaignPage:
         return found
 
     def _saved(self, values: Mapping[str, str]) -> Response:
-        content = saved_options({name: values[name] for name in _TEXTS if name != "queue"})
+        menu = menu_in(values)
+        given = {name: values[name] for name in _TEXTS if name != "queue"}
+        content = saved_options(given if menu is None else {**given, "menu": orjson.dumps(menu).decode()})
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", values["batch"]).strip("-") or "campaign"
         return Response(
             content,
@@ -280,9 +291,14 @@ class CampaignPage:
 
     def _campaign(self, values: Mapping[str, str], kept: _Kept) -> Campaign:
         """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
-        if not values["ivr"] and not values["say"]:
-            raise InvalidInputError("write the text to say, or choose a menu")
-        given = {name: values[name] or None for name in (*_TEXTS, *_TICKS) if name != "queue"}
+        menu = menu_in(values)
+        if not values["ivr"] and not values["say"] and menu is None:
+            raise InvalidInputError("write the text to say, ask a question, or choose a menu")
+        given: dict[str, object] = {name: values[name] or None for name in (*_TEXTS, *_TICKS) if name != "queue"}
+        if menu is not None and values["menu"]:
+            raise InvalidInputError("ask questions, or name a menu that another receiver answers with, not both")
+        if menu is not None:
+            given["menu"] = menu
         campaign = Campaign.of(
             {**given, "file": kept.file, "prices": kept.prices},
             settings=self._settings,
@@ -314,6 +330,8 @@ class CampaignPage:
             data=call.data,
             menu=call.menu,
         )
+        if puts := menu_puts(campaign.options):
+            await self._operator.store.write(BulkWrite(writes=(Write(puts=puts),)), now=now)
         async with self._operator.queue(queue_name).ordered(self._operator.actor) as queue:
             await queue.enqueue_many([request])
         told = f"{number.e164} is called with the text of the first row, within ten minutes if a worker runs."
@@ -331,8 +349,10 @@ class CampaignPage:
         report: EnqueueReport | None = None,
     ) -> Page:
         findings = report.findings if report is not None else ()
+        asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
         shown = {
-            "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")},
+            "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
+            "menu_form": shown_questions(asked),
             "menus": list(self._menus),
             "sections": _SECTIONS,
             "queue": self._queue,
@@ -354,6 +374,7 @@ class CampaignPage:
 def _seen(values: Mapping[str, str], kept: _Kept) -> str:
     """What a preview was made of: a digest of each field that is filled in."""
     given = {name: values[name] for name in _TEXTS} | {"file": kept.upload.digest, "prices": kept.prices_seen}
+    given["menu"] = str(menu_in(values) or values["menu"])
     return " ".join(f"{name}:{_digest(value)}" for name, value in given.items() if value)
 
 

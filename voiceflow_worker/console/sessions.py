@@ -195,6 +195,10 @@ class PageForm:
         """The values with these names, as they were sent, each with its name."""
         return [(key, value) for key, value in self._values if key in names and value]
 
+    def under(self, prefix: str) -> dict[str, str]:
+        """The values whose names begin so, without white space around them."""
+        return {key: value.strip() for key, value in self._values if key.startswith(prefix)}
+
     def all(self, name: str) -> list[str]:
         """All different values with this name."""
         return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))

@@ -191,7 +191,7 @@ def check_menus(
     walk = _Walk(roots, menus, data)
     findings = [*_names(menus)]
     for menu in menus:
-        findings += [replace(found, path=f"{menu.name}{found.path or ''}") for found in walk.menu(menu)]
+        findings += [replace(found, path=f"{menu.title}{found.path or ''}") for found in walk.menu(menu)]
     findings += walk.silence()
     findings += walk.odd_names()
     known = {id(menu) for menu in menus}
@@ -233,7 +233,7 @@ class MenuTexts:
             if not callable(voice) and isinstance(voice, Mapping):
                 with suppress(InvalidInputError):  # found by the check of the menu
                     spoken_by = in_language(voice, manner.language)
-            if place != f"{menu.name} prompt" and place.rpartition(" ")[2] not in _NOT_LATER:
+            if place != f"{menu.title} prompt" and place.rpartition(" ")[2] not in _NOT_LATER:
                 self._later.setdefault(place, (text, spoken_by))
             value = template_of(text)
             if not isinstance(value, str):
@@ -422,7 +422,7 @@ class _Walk:
                     seen.add(menu.name)
                     yield _warning(
                         "has no fallback: after silence, or when a handler fails, the call is hung up without a word",
-                        path=menu.name,
+                        path=menu.title,
                     )
                 elif _never_ends(path):
                     seen.add(menu.name)
@@ -464,11 +464,11 @@ class _Walk:
                         own = in_language(text, manner.language)
                     except InvalidInputError as error:
                         if self._language is not None:
-                            raise InvalidInputError(f"{menu.name} {name}: {error}") from None
+                            raise InvalidInputError(f"{menu.title} {name}: {error}") from None
                         continue  # found by the check of the menu
-                    yield f"{menu.name} {name}", own, manner
+                    yield f"{menu.title} {name}", own, manner
                 elif isinstance(text, str):
-                    yield f"{menu.name} {name}", text, manner
+                    yield f"{menu.title} {name}", text, manner
 
     def odd_names(self) -> Iterator[Finding]:
         """Warnings about names that nothing fills in, and about each that one text alone has and is almost another."""

@@ -180,6 +180,11 @@ class Menu(Manner):
         self.inbound = _numbers(self.name, self.inbound)
 
     @property
+    def title(self) -> str:
+        """The name for people: that of a menu of data is without its digest."""
+        return self.name.rpartition("-")[0] if self.definition else self.name
+
+    @property
     def choices(self) -> Sequence[Choice]:
         """Every choice, in the order of declaration."""
         return tuple(self._choices)

@@ -39,7 +39,7 @@ def mermaid(*roots: Menu) -> str:
     menus = reachable(roots)
     chart = _Chart({id(menu): f"m{place}" for place, menu in enumerate(menus)})
     for menu in menus:
-        chart.box(chart.names[id(menu)], _MENU, shortened(menu.prompt), title=menu.name)
+        chart.box(chart.names[id(menu)], _MENU, shortened(menu.prompt), title=menu.title)
     for menu in menus:
         for place, edge in enumerate(edges_of(menu)):
             chart.edge(menu, edge, f"{chart.names[id(menu)]}c{place}")

@@ -131,3 +131,38 @@ def test_a_campaign_is_begun_with_the_keyboard_alone(on: Stage, reader: Reader) 
     reader.tab_to("Start the campaign")
     reader.keys(Keys.ENTER)
     reader.sees("4 calls enqueued")
+
+
+def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Reader) -> None:
+    people = on.folder / "guests.csv"
+    people.write_text("Name,Mobile,Language\nAna,81000000,de\nBob,81000005,fr\n", encoding="utf-8")
+    on.order("script", {"destination": "+6581000005", "outcome": "COMPLETED", "keys": ["9"]})
+    reader.shown_as(theme="light", width=PHONE)
+    reader.sign_in(on.receiver)
+    reader.open(f"{on.receiver}/ui/campaign")
+    reader.driver.find_element(By.NAME, "file").send_keys(str(people))
+    reader.press("Upload and check")
+    reader.driver.find_element(By.XPATH, "//summary[contains(., 'ask questions')]").click()
+    first = "menu.questions.0"
+    reader.fill(**{"menu.languages": "de, fr", f"{first}.text": "Hallo {{name}}. Ja 1, nie mehr 9."})
+    reader.press("Show fields for more")
+    assert violations(reader) == {}
+    reader.fill(**{f"{first}.text.fr": "Bonjour {{name}}. Oui 1, jamais 9.", f"{first}.keys.0.key": "1"})
+    reader.fill(**{f"{first}.keys.0.answer": "coming", f"{first}.keys.1.key": "9"})
+    reader.fill(**{f"{first}.keys.1.say.de": "Nie mehr.", f"{first}.keys.1.say.fr": "Plus jamais."})
+    reader.fill(**{"menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural"})
+    Select(reader.driver.find_element(By.NAME, f"{first}.keys.1.next")).select_by_value("do_not_call_again")
+    reader.fill(source="+6531234567", country="SG")
+    reader.press("Show the preview")
+    reader.sees("2: 2 to be called", "Hallo Ana. Ja 1, nie mehr 9.")
+    assert reader.width <= PHONE
+    reader.press("Start the campaign")
+    reader.sees("2 calls enqueued")
+    with on.worker():
+        wait_until(lambda: on.states() == {"completed": 2}, lambda: f"{on.states()}")
+    heard = {entry["destination"]: entry["heard"] for entry in on.ledger()}
+    assert heard["+6581000000"][0] == "Hallo Ana. Ja 1, nie mehr 9."
+    assert heard["+6581000005"] == ["Bonjour Bob. Oui 1, jamais 9.", "Plus jamais."]
+    assert [call["outcome"]["answer"] for call in on.calls("--answer", "coming")] == ["coming"]
+    reader.open(f"{on.receiver}/ui/suppression")
+    reader.sees("+6581000005")

@@ -1,0 +1,116 @@
+"""The questions and keys in the form of a campaign: a menu of data, field by field, as the page shows and sends it.
+
+A field is named after its place in the menu: `menu.questions.0.text.de`. The keys of a question are counted, and each
+has a field `key`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.menu_data import BUILT_IN, MOST_QUESTIONS
+
+PREFIX = "menu."
+_IN_LANGUAGE = r"(\.[^.]+)?"
+_FIELD = re.compile(
+    rf"menu\.(languages|retries|call_back_after|(again|goodbye|voice_profile){_IN_LANGUAGE}|questions\.\d\d?\."
+    rf"(id|text{_IN_LANGUAGE}|keys\.\d\d?\.(key|answer|next|say{_IN_LANGUAGE})))"
+)
+_MOST_KEYS = 12
+_FIRST_KEYS, _MORE_KEYS = 3, 2
+"""How many keys a question without any shows, and how many more one with some."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownQuestions:
+    """The questions of a form, and one more: for each the beginning of its fields' names, and the numbers of its keys.
+
+    `languages` are those of the texts, or one without a name. `follows` is what may follow a key: pairs of a value and
+    its words. `is_given` is False if nothing is filled in.
+    """
+
+    languages: Sequence[str]
+    questions: Mapping[str, range]
+    follows: Sequence[tuple[str, str]]
+    is_given: bool
+
+
+def shown_questions(fields: Mapping[str, str]) -> ShownQuestions:
+    """The questions to show for the fields that a form has."""
+    typed = _tree(fields).get("questions", {})
+    places = range(min(_after(typed) + 1, MOST_QUESTIONS))
+    keys = {place: _after(typed.get(str(place), {}).get("keys", {})) for place in places}
+    ids = [typed.get(str(place), {}).get("id", _id(place)) for place in places]
+    follows = {**{each: f"ask {each}" for each in ids}, **BUILT_IN}
+    named = {value for name, value in fields.items() if value and name.startswith(PREFIX) and name.endswith(".next")}
+    follows |= {each: f"{each}, which is no question" for each in sorted(named - follows.keys())}
+    return ShownQuestions(
+        languages=_languages(fields) or [""],
+        questions={
+            f"{PREFIX}questions.{place}": range(min(max(count + _MORE_KEYS, _FIRST_KEYS), _MOST_KEYS))
+            for place, count in keys.items()
+        },
+        follows=list(follows.items()),
+        is_given=bool(typed),
+    )
+
+
+def menu_in(fields: Mapping[str, str]) -> Mapping[str, object] | None:
+    """The menu of data in the fields of a form; None without a question. Raises InvalidInputError."""
+    menu = _tree(fields)
+    asked = menu.pop("questions", {})
+    questions: list[Mapping[str, object]] = []
+    for place in sorted(asked, key=int):
+        question: dict[str, Any] = {"id": _id(int(place)), **asked[place]}
+        keys: dict[str, object] = {}
+        for row in question.get("keys", {}).values():
+            if (key := row.pop("key", "")) in keys:
+                raise InvalidInputError(f"question {question['id']}: the key {key} is there twice; keep one of them")
+            keys[key] = row
+        questions.append({**question, "keys": keys})
+    return {**menu, "languages": _languages(fields), "questions": questions} if questions else None
+
+
+def fields_of_menu(value: object, name: str = "menu") -> Iterator[tuple[str, str]]:
+    """The fields of a form for a menu of data, each with its value."""
+    if name == f"{PREFIX}languages" and isinstance(value, list):
+        yield name, ", ".join(map(str, value))  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(value, Mapping | list):
+        parts: Any = value.items() if isinstance(value, Mapping) else enumerate(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        for place, (part, each) in enumerate(parts):
+            if name.endswith(".keys"):
+                yield f"{name}.{place}.key", str(part)
+            yield from fields_of_menu(each, f"{name}.{place if name.endswith('.keys') else part}")
+    else:
+        yield name, str(value)
+
+
+def _id(place: int) -> str:
+    return f"question-{place + 1}"
+
+
+def _after(places: Mapping[str, object]) -> int:
+    """The place after the last of these."""
+    return 1 + max(map(int, places), default=-1)
+
+
+def _languages(fields: Mapping[str, str]) -> list[str]:
+    return [each.strip() for each in fields.get(f"{PREFIX}languages", "").split(",") if each.strip()]
+
+
+def _tree(fields: Mapping[str, str]) -> dict[str, Any]:
+    """What is filled in, by the parts of its names. A text by language goes before one without."""
+    found: dict[str, Any] = {}
+    for name in sorted(name for name, value in fields.items() if value and _FIELD.fullmatch(name)):
+        _, *above, last = name.split(".")
+        at = found
+        for part in above:
+            if not isinstance(at.get(part), dict):
+                at[part] = {}
+            at = at[part]
+        at[last] = fields[name]
+    return found
