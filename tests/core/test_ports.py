@@ -149,7 +149,7 @@ async def test_the_first_error_is_raised_after_all_trips_have_ended() -> None:
 
 def test_what_repeats_is_reported_once_a_second_and_counted() -> None:
     now = [100.0]
-    limited = RateLimitedLog(monotonic=lambda: now[0])
+    limited = RateLimitedLog(every=1.0, monotonic=lambda: now[0])
     assert [limited.admit("a"), limited.admit("a"), limited.admit("b"), limited.admit("a")] == [0, None, 0, None]
     now[0] += 0.9
     assert limited.admit("a") is None

@@ -106,9 +106,9 @@ def _once_a_fault() -> Processor:
     """
     import structlog
 
-    from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
+    from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 
-    seldom = RateLimitedLog(every=FAULT_LOGGED_EVERY)
+    seldom = RateLimitedLog()
 
     def is_first(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if method != "warning" or "error" not in event:
@@ -127,7 +127,7 @@ def _once_a_second() -> Callable[[logging.LogRecord], bool]:
     """A log filter that passes a repeated message only once a second. Without it, strangers could flood the log."""
     from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 
-    seldom = RateLimitedLog()
+    seldom = RateLimitedLog(every=1.0)
 
     def is_first(record: logging.LogRecord) -> bool:
         # Only the first line is compared: in the following lines, asyncio names sockets and tasks.

@@ -336,7 +336,7 @@ class Trail:
                 each for post in left.posts for each in (post.session_id, post.outcome and post.outcome.session_id)
             }
             drops, as_read = await self._of_sessions([each for each in named if each])
-            write = replace(self._limits_write(left, now), conditions=as_read, drops=drops)
+            write = replace(self._deletion(left, now), conditions=as_read, drops=drops)
             (answer,) = await self.store.write(BulkWrite(writes=(write,)), now=now)
             if answer.result is Result.DONE:
                 self._erased["calls"] += 1
@@ -355,8 +355,8 @@ class Trail:
         self._erased["cancelled"] += 1
         return new
 
-    def _limits_write(self, job: Job, now: datetime) -> Write:
-        """The end of a call, and what is kept of it."""
+    def _deletion(self, job: Job, now: datetime) -> Write:
+        """The deletion of a call, and what is kept of it."""
         key_until = now + self.policy.key_retention
         kept_for = max(self.policy.retention, LEAST_KEPT) + timedelta(days=7)
         puts = [

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 
 import orjson
 import structlog
@@ -18,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
+from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.gateway.account import PATH
@@ -89,7 +88,7 @@ class EventEndpoint:
     first: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
-    _of_store: RateLimitedLog = field(default_factory=partial(RateLimitedLog, every=FAULT_LOGGED_EVERY), init=False)
+    _of_store: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
     _late: int = field(default=0, init=False)
 
     @property

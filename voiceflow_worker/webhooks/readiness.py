@@ -13,7 +13,7 @@ from voiceflow_worker.core.heartbeats import EVERY, Heartbeats
 from voiceflow_worker.core.ports.background import BackgroundTasks, Task
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.probe import Probe
-from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
+from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import StoreError
 
 _log = structlog.get_logger("voiceflow.webhooks")
@@ -29,7 +29,7 @@ class Readiness:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self._asking = anyio.Lock()
-        self._log = RateLimitedLog(every=FAULT_LOGGED_EVERY)
+        self._log = RateLimitedLog()
         self._until = float("-inf")
         self._why: str | None = None
 

@@ -20,7 +20,7 @@ from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.postgres import connection
 from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS
 from voiceflow_worker.backends.running import unanswered
-from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY
+from voiceflow_worker.core.ports.round_trips import EVERY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 _OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'voiceflow-worker'"
@@ -83,7 +83,7 @@ async def test_connections_do_not_pile_up_while_statements_get_no_answer(
         await until(lambda: not unanswered)
         assert max(counts) <= PROCESSES * OF_A_PROCESS
         waits = [log for log in logs if log["event"] == "a process waits for its connections, and opens no more"]
-        assert len(waits) <= PROCESSES * (1 + (anyio.current_time() - began) // FAULT_LOGGED_EVERY)
+        assert len(waits) <= PROCESSES * (1 + (anyio.current_time() - began) // EVERY)
         assert waits or not freezes
         monkeypatch.undo()
         await enqueued(stores[0], 3, first=1)

@@ -18,7 +18,7 @@ from voiceflow_worker.backends.postgres.faults import ANOTHER_STORE, is_rolled_b
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
 from voiceflow_worker.backends.running import Home, met_running, unanswered
-from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
+from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.postgres")
@@ -49,7 +49,7 @@ class Database:
         self._permits = anyio.Semaphore(MOST_CONNECTIONS, fast_acquire=True)
         self._leaving: set[asyncio.Task[None]] = set()
         self._aside: Connection | None = None
-        self._log_limit = RateLimitedLog(every=FAULT_LOGGED_EVERY)
+        self._log_limit = RateLimitedLog()
         self._home = Home(url.shown)
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
+from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.errors import StoreError, VoiceflowError
 
@@ -81,7 +81,7 @@ class BackgroundTasks:
         self._failures: dict[str, _Failure] = {}
         self.count: Counter[str] = Counter()
         """The number of failures of each task."""
-        self._log_limit = RateLimitedLog(every=FAULT_LOGGED_EVERY, monotonic=clock.monotonic)
+        self._log_limit = RateLimitedLog(monotonic=clock.monotonic)
 
     @property
     def failing(self) -> Mapping[str, str]:

@@ -108,8 +108,7 @@ class Batcher(Generic[Item, Got]):
             first.set()
 
 
-EVERY = 1.0
-FAULT_LOGGED_EVERY = 10.0
+EVERY = 10.0
 """Seconds between two log lines about one fault that lasts."""
 _MOST = 1000
 """The most kinds that are remembered. When there are that many, all are forgotten."""
