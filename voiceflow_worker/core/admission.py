@@ -215,11 +215,16 @@ class Admitter:
 
     @checked
     async def admit_all(
-        self, requests: Sequence[CallRequest], *, conditions: Sequence[Same] = (), puts: Sequence[Put] = ()
+        self,
+        requests: Sequence[CallRequest | CheckedCall],
+        *,
+        conditions: Sequence[Same] = (),
+        puts: Sequence[Put] = (),
+        over: Mapping[str, Job] | None = None,
     ) -> Sequence[Enqueued]:
         """Admit all of these requests or none, under these `conditions`: `IntakeError` if one fails.
 
-        With one request, `puts` are stored in the same write as its job, if that is new.
+        With one request, `puts` are stored in the same write as its job, if that is new. `over` is as in `admit`.
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued.
         """
@@ -228,7 +233,7 @@ class Admitter:
         errors: dict[int, InvalidInputError] = {}
         for index, request in enumerate(requests):
             try:
-                calls[index] = CheckedCall.of(request, at=now)
+                calls[index] = request if isinstance(request, CheckedCall) else CheckedCall.of(request, at=now)
             except InvalidInputError as error:
                 errors[index] = error
         made, refused = self._jobs(calls, now)
@@ -239,7 +244,9 @@ class Admitter:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_TOGETHER} at a time"
             )
-        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1, conditions=conditions, puts=puts)
+        owners, suppressed = await self._write(
+            jobs, now, together=len(jobs) > 1, conditions=conditions, puts=puts, over=over
+        )
         if suppressed:
             raise SuppressedNumberError(list(suppressed.values()))
         conflicts = [
@@ -329,72 +336,56 @@ class Admitter:
         """
         edits = await self.require_open({job.batch_id for job in jobs})
         jobs[:] = [edits.taken(job, at=now) for job in jobs]  # else each would be leased once in vain
-        with tracing.enqueueing(jobs) as others:
-            owners, suppressed = await self._store_all(
-                jobs, now, together=together, conditions=conditions, staging=staging, over=over or {}, puts=puts
-            )
-            others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
-        return owners, suppressed
-
-    async def _store_all(
-        self,
-        jobs: Sequence[Job],
-        now: datetime,
-        *,
-        together: bool,
-        conditions: Sequence[Same],
-        staging: Staging | None,
-        over: Mapping[str, Job],
-        puts: Sequence[Put],
-    ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
         passing: dict[int, dict[str, Record]] = {}
         erased: set[int] = set()
         indexes: Sequence[int] = range(len(jobs))
-        while indexes and not (together and suppressed):
-            writes = [
-                enqueued(
-                    jobs[index],
-                    at=now,
-                    store_id=self._store.id,
-                    is_named=jobs[index].batch_id in self._named,
-                    is_campaign=staging is not None,
-                    passing=list(passing.get(index, {}).values()),
-                    conditions=conditions
-                    if staging is None
-                    else (*conditions, *staging.condition(jobs[index].batch_id)),
-                    puts=puts,
-                    over=handover(known, jobs[index], at=now)
-                    if (known := over.get(jobs[index].unique_key or "")) is not None
-                    else None,
-                )
-                for index in indexes
-            ]
-            written = await self._store.write(BulkWrite(writes=tuple(writes), together=together), now=now)
-            again: list[int] = []
-            for index, answer in zip(indexes, written, strict=True):
-                if (owner := answer.owner or _owner_of_erased(jobs[index], answer)) is not None:
-                    owners[index] = owner
-                    erased |= {index} if answer.owner is None else set()
-                elif answer.result is Result.NOT_FREE:
-                    self._refuse_lost(jobs[index], answer, conditions, staging)
-                    passes = passing.setdefault(index, {})
-                    if isinstance(answer.condition, Same):  # what passed has changed since
-                        passes.pop(answer.condition.group)
-                    record = answer.record
-                    refused = None if record is None else self._refused(jobs[index], index, record)
-                    if refused is not None:
-                        suppressed[index] = refused
-                        continue
-                    if record is not None:
-                        passes[record.group] = record
-                    again.append(index)
-                elif answer.result is Result.DONE:
-                    self._named.add(jobs[index].batch_id)
-            # In a bulk write that is written together, one of these has kept all the others from being written.
-            refused_all = together and (again or not erased.isdisjoint(indexes))
-            indexes = [index for index in indexes if index not in erased] if refused_all else again
+        with tracing.enqueueing(jobs) as others:
+            while indexes and not (together and suppressed):
+                writes = [
+                    enqueued(
+                        jobs[index],
+                        at=now,
+                        store_id=self._store.id,
+                        is_named=jobs[index].batch_id in self._named,
+                        is_campaign=staging is not None,
+                        passing=list(passing.get(index, {}).values()),
+                        conditions=conditions
+                        if staging is None
+                        else (*conditions, *staging.condition(jobs[index].batch_id)),
+                        puts=puts,
+                        over=handover(known, jobs[index], at=now)
+                        if (known := (over or {}).get(jobs[index].unique_key or "")) is not None
+                        else None,
+                    )
+                    for index in indexes
+                ]
+                written = await self._store.write(BulkWrite(writes=tuple(writes), together=together), now=now)
+                again: list[int] = []
+                for index, answer in zip(indexes, written, strict=True):
+                    if (owner := answer.owner or _owner_of_erased(jobs[index], answer)) is not None:
+                        owners[index] = owner
+                        erased |= {index} if answer.owner is None else set()
+                    elif answer.result is Result.NOT_FREE:
+                        self._refuse_lost(jobs[index], answer, conditions, staging)
+                        passes = passing.setdefault(index, {})
+                        if isinstance(answer.condition, Same):  # what passed has changed since
+                            passes.pop(answer.condition.group)
+                        record = answer.record
+                        refused = None if record is None else self._refused(jobs[index], index, record)
+                        if refused is not None:
+                            suppressed[index] = refused
+                            continue
+                        if record is not None:
+                            passes[record.group] = record
+                        again.append(index)
+                    elif answer.result is Result.DONE:
+                        self._named.add(jobs[index].batch_id)
+                # In a bulk write that is written together, one of these has kept all the others from being written.
+                refused_all = together and (again or not erased.isdisjoint(indexes))
+                indexes = [index for index in indexes if index not in erased] if refused_all else again
+            others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
 
     def _refuse_lost(self, job: Job, answer: WriteResult, conditions: Sequence[Same], staging: Staging | None) -> None:

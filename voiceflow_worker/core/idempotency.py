@@ -22,14 +22,11 @@ from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write
 from voiceflow_worker.errors import (
-    CallFlowError,
     KeyConflict,
     KeyConflictError,
     OtherRequestError,
     RequestInProgressError,
-    StoreUnavailableError,
     StoreVersionError,
-    SuppressedNumberError,
 )
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import canonical_json
@@ -222,19 +219,18 @@ async def enqueue_idempotent(
         await confirm(queue.store)
         return owner, False
     over = {} if owner is None else {key: owner}  # only as it was when it was judged
-    (result,) = await queue.admitter.admit([await make()], conditions=conditions, over=over)
-    if result.findings:
-        raise CallFlowError(result.findings)
-    if result.suppressed is not None:
-        raise SuppressedNumberError([result.suppressed])
+    try:
+        (found,) = await queue.admitter.admit_all([await make()], conditions=conditions, over=over)
+        if found.created:
+            return found.job, True
+    except KeyConflictError:  # somebody was quicker, with another body
+        pass
     job, match = await _looked_up(queue, key, judge)
-    if job is None and not result.is_new:
+    if job is None:
         raise OtherRequestError(
             f"unique key {key!r} belongs to a call that was erased with its person; nothing was enqueued. Use a new "
             "key for a new call"
         )
-    if job is None:
-        raise StoreUnavailableError("the call was stored, and is not found yet; repeat the request with the same key")
-    if match is not KeyMatch.SAME and not result.is_new:  # somebody was quicker, and that call has ended since
+    if match is not KeyMatch.SAME:  # that call has ended since
         raise KeyConflictError([KeyConflict(0, key, job.id)])
-    return job, result.is_new is True
+    return job, False
