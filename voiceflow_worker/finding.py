@@ -41,6 +41,7 @@ class Remedy(StrEnum):
     GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT"
     GIVE_VALIDITY = "give a later end of validity", "--valid-for"
     GIVE_VOICE = "give a voice for all rows", "--voice-profile"
+    IGNORE_COLUMN = "ignore the column", "--ignore-column NAME"
     LEAVE_OUT = "leave rows out by this column", "--leave-out COLUMN=VALUE"
     MAKE_BACKUP = "make a backup of it", "`voiceflow backup FILE`"
     NAME_BATCH = "name the batch", "--batch"

@@ -133,10 +133,10 @@ def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path) -> No
         assert [request.priority for request in calls_of(rows)] == ([] if priority is None else [priority])
 
 
-def test_the_batch_is_that_of_the_column_then_of_the_option_then_the_name_of_the_file(tmp_path: Path) -> None:
+def test_the_batch_is_that_of_the_option_then_of_the_column_then_the_name_of_the_file(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,batch_id\n+6587654321,Ana,own\n+6587654322,Ben,\n", "March visits.csv")
     assert [request.batch_id for request in calls_of(read(path))] == ["own", "March visits"]
-    assert [r.batch_id for r in calls_of(read(path, replace(OPTIONS, batch_id="given")))] == ["own", "given"]
+    assert [r.batch_id for r in calls_of(read(path, replace(OPTIONS, batch_id="given")))] == ["given", "given"]
 
 
 def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from voiceflow_worker.campaigns.calls.values import (
     is_used,
     json_values,
     missing_from,
+    part_of,
     write_dates_out,
 )
 from voiceflow_worker.campaigns.files.cells import GivenRows
@@ -38,11 +39,14 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import wrapped_in
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
+    MEANINGS,
     REASON,
     RESERVED,
     FileKind,
     RawRow,
     RowSource,
+    canonical_name,
+    column_names,
     is_own_word,
     left_out_by,
     number_columns,
@@ -110,18 +114,17 @@ class CampaignRows:
         )
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
-        self.source: RowSource
-        if self.input is not None:
-            self.source = open_source(
+        self.source: RowSource = (
+            GivenRows(cast("Iterable[Mapping[str, object]]", given), number_column=options.number_column)
+            if self.input is None
+            else open_source(
                 self.input,
                 kind=options.file_kind,
                 sheet=options.sheet,
                 number_column=options.number_column,
                 on_bytes=on_bytes,
             )
-        else:
-            rows = cast("Iterable[Mapping[str, object]]", given)
-            self.source = GivenRows(rows, number_column=options.number_column)
+        )
         self.batch_id: str = options.batch_id or batch_of(self.input, purpose)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
@@ -141,13 +144,18 @@ class CampaignRows:
                 f"a request body calls one number, so columns of several numbers ({options.number_column}) need a text "
                 f"to speak: {Remedy.GIVE_TEXT}"
             )
-        self._unseen: dict[str, str] = {} if self._is_table else {row_name(each): each for each in named[1:]}
+        self._parts = [] if self._is_table else [each for each in named if "." in each]
+        """The columns of numbers that may be parts of objects, such as contact.phone."""
+        self._ignored = {row_name(each): each for each in column_names(options.ignore_column)}
+        further = {row_name(each): each for each in named[1:]}
+        self._unseen: dict[str, str] = {} if self._is_table else {**further, **self._ignored}
         self._names = _own_names(self.source.header)
         self._leaves_out = left_out_by(options.leave_out) if options.leave_out is not None else ()
         chosen = (options.country_column, options.language_column, *(column for column, _ in self._leaves_out))
         self._named = [each for each in dict.fromkeys(chosen) if each is not None]
         self._may_say_no_call = not self._is_table or any(map(says_no_call, self.source.header))
-        self._csv = CsvValues(self.source.columns, self._number_column if self._is_table else None)
+        read = [REASON if row_name(each) in self._ignored else each for each in self.source.columns]
+        self._csv = CsvValues(read, self._number_column if self._is_table else None)
         self._seen_names: set[str] = set()
         self._source_warnings: set[str] = set()
         self.keys: SeenKeys = SeenKeys()
@@ -220,7 +228,7 @@ class CampaignRows:
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
-        message = "no row has this column of further numbers; check its name"
+        message = "no row has this column; check its name"
         unseen = (self._warning(message, column=each) for each in self._unseen.values())
         falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
         alike = (each.finding() for what, each in self._alike.items() if what not in falses)
@@ -288,6 +296,14 @@ class CampaignRows:
                     values.problems.append((column, None, told))
         return self._maker.read(raw, values)
 
+    def _note_reserved(self, read: ReadRow) -> None:
+        """Note a row whose cell in a reserved column is wrong: the column may have its name by chance."""
+        names = self._names if self._is_table else _own_names(read.raw.data)
+        for column in dict.fromkeys(found.column or "" for found in read.findings if found.is_error):
+            if column in MEANINGS and names.get(column) == column:
+                message = f"is a reserved name: {MEANINGS[column]}. If it is not meant for that, {Remedy.IGNORE_COLUMN}"
+                self._told(f"reserved {column}", read.raw.number, column, f"{message}. Wrong in {{rows}}")
+
     def _note_nothing(self, row: int, data: Mapping[str, object]) -> None:
         """Note a row of which a text would speak a word for nothing. A False is one among texts alone."""
         for name in self._spoken.keys() & data.keys():
@@ -308,7 +324,7 @@ class CampaignRows:
     def _note_no_call(self, raw: RawRow) -> None:
         """Note a row with a call although one of its columns says by its name whom not to call."""
         for name, cell in zip(self.source.header, raw.cells, strict=False) if self._is_table else raw.data.items():
-            is_named = not says_no_call(name) or row_name(name) in map(row_name, self._named)
+            is_named = not says_no_call(name) or row_name(name) in {*map(row_name, self._named), *self._ignored}
             if not is_named and not is_missing(cell) and meaning_of(cell):
                 message = (
                     f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
@@ -329,6 +345,8 @@ class CampaignRows:
         if self._ordered is not None:
             cells = dict(zip(self.source.header, raw.cells, strict=False)) if self._is_table else raw.data
             read = self._ordered.checked(read, cells, file=self.file)
+        if read.is_bad:
+            self._note_reserved(read)
         if read.findings or not self._is_table:
             findings = self._as_in_file(raw, filter(self._is_new, read.findings))
             read = read._replace(findings=(*self._new_keys(raw), *findings))
@@ -413,7 +431,8 @@ class CampaignRows:
 
     def _note_glued(self, raw: RawRow) -> None:
         """Note a row of a CSV in which a number stands right behind a quote, within a cell of another column."""
-        for name, cell in zip(self.source.columns, raw.cells, strict=False):
+        cells = zip(self.source.columns, raw.cells, strict=False) if '""' in raw.text else ()
+        for name, cell in cells:
             if '"' in cell and row_name(name) not in self._all_numbers and (found := number_behind_quote(cell)):
                 message = (
                     f"holds {found} right behind a quote, as if a line break were missing. That number is not called: "
@@ -426,26 +445,27 @@ class CampaignRows:
         """The row, and the values of its cells; None if they cannot be told apart."""
         options = self._options
         is_body = not self._is_table and options.template is None
-        if '""' in raw.text and self._is_table:
-            self._note_glued(raw)
+        self._note_glued(raw)
         names, cells = (self.source.columns, raw.cells) if self._is_table else (tuple(raw.data), raw.data.values())
         texts = [each if isinstance(each, str) else "" for each in cells]
         if not is_body and any("\n" in each or "\r" in each for each in texts):
             raw = self._without_rows_within(raw, names, texts)
         if not is_body and (footer := footer_in(texts)) is not None:
             raw = raw._replace(problems=((None, footer),))
+        if self._ignored and raw.problems:
+            kept = (each for each in raw.problems if each[0] is None or row_name(each[0]) not in self._ignored)
+            raw = raw._replace(problems=tuple(kept))
         if raw.problems and any(column is None for column, _ in raw.problems):
             return raw, None
+        values: RowValues | str
         if self._is_table:
             values = self._csv(raw)
             values.nested = {name for name in self.source.nested if values.variables.get(name)}
         else:
-            values = json_values(raw, is_body=is_body, number_column=self._number_column)
-            is_lost = DESTINATION not in values.variables and not (
-                is_body and {DESTINATION, "callflow"} & raw.data.keys()
-            )
-            if is_lost and (problem := wrapped_in(raw.data)) is not None:
-                return raw._replace(problems=((None, f"the row {problem}"),)), None
+            values = self._json_values(raw, is_body=is_body)
+            if isinstance(values, str):
+                return raw._replace(problems=((None, f"the row {values}"),)), None
+        self._note_batch(raw.number, values.reserved.get("batch_id"))
         if raw.problems:
             values.take_problems(raw, self._numbers)
         self._find_damage(values)
@@ -454,7 +474,8 @@ class CampaignRows:
         if self._further:
             values.take_further_numbers(self._further)
         if self._unseen:
-            self._unseen = {name: each for name, each in self._unseen.items() if name not in values.variables}
+            seen = {*values.variables, *map(row_name, raw.data)}
+            self._unseen = {name: each for name, each in self._unseen.items() if name not in seen}
         if self._named:
             self._take_named(values)
         if options.date_order is not None:
@@ -478,6 +499,23 @@ class CampaignRows:
                 )
                 found = Finding(file=self.file, row=row, column=column, message=message)
                 raise CampaignFileError(f"{self.file or 'the rows'}, row {row}: {column} {message}", [found])
+
+    def _json_values(self, raw: RawRow, *, is_body: bool) -> RowValues | str:
+        """The values of a JSON object; the reason why it is no row, if it has rows in it."""
+        data = {name: value for name, value in raw.data.items() if row_name(name) not in self._ignored}
+        parts = ((each, part_of(data, each)) for each in self._parts if each not in data)
+        data |= {each: part for each, part in parts if part is not None}
+        values = json_values(raw._replace(data=data), is_body=is_body, number_column=self._number_column)
+        has_call = DESTINATION in (values.reserved if is_body else values.variables) or "callflow" in values.body
+        return values if has_call else wrapped_in(raw.data) or values
+
+    def _note_batch(self, number: int, own: str | None) -> None:
+        """Note a row that names another batch than the one that was given for all."""
+        given = self._options.batch_id
+        if given is not None and own not in {None, given}:
+            named = f"names another batch in {{rows}}, such as {own!r}"
+            message = f"{named}, which is not read, because the batch {given} was given"
+            self._told("batch_id", number, self._names.get("batch_id", "batch_id"), message)
 
     def _find_damage(self, values: RowValues) -> None:
         """Make errors of a spreadsheet problems of the row."""
@@ -511,7 +549,11 @@ class CampaignRows:
             raise CampaignFileError(f"{place}: request bodies have no column {self._named[0]!r}; {hint}")
         if not self._is_table:
             return
-        if lacking := [each for each in self._named if row_name(each) not in self._csv.variables]:
+        if self._ignored.keys() & self._all_numbers:
+            raise CampaignFileError(f"{place}: the column of the numbers to call cannot be ignored")
+        ignorable = self._ignored.keys() & set(map(row_name, self.source.header))
+        named = (*self._named, *self._ignored.values())
+        if lacking := [each for each in named if row_name(each) not in self._csv.variables | ignorable]:
             present = list(filter(None, self.source.header or self.source.columns))
             close = get_close_matches(lacking[0], present, n=1)
             hint = f"; did you mean {close[0]}?" if close else ";"
@@ -579,7 +621,12 @@ class CampaignRows:
 
     def _told_of(self, name: str, row: int | None = None) -> Finding | None:
         """What is to be said of a column by its name, whatever its cells hold."""
-        texts = self._maker.menu_texts
+        texts, written = self._maker.menu_texts, self._names.get(row_name(name), name)
+        if row_name(name) in self._ignored:
+            return None
+        if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
+            message = f"is a reserved name, and read as {meaning}; if it is not meant for that, {Remedy.IGNORE_COLUMN}"
+            return self._warning(message, row=row or self.source.header_row, column=written)
         if row_name(name) == "language" and texts is not None and texts.has_languages:
             return None
         if is_own_word(name):
@@ -602,11 +649,12 @@ class CampaignRows:
 
     def _is_spare(self, name: str) -> bool:
         """True for a column that neither a call nor its menu needs."""
-        return bool(name) and not self._is_wanted(name) and self._options.menu is None
+        is_needless = row_name(name) in self._ignored or not self._is_wanted(name)
+        return bool(name) and is_needless and self._options.menu is None
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
-        known = {DESTINATION, self._numbers, *self._further, *map(row_name, self._named)}
+        known = {*self._all_numbers, *map(row_name, self._named), *(each.partition(".")[0] for each in self._parts)}
         if name in {REASON, *RESERVED} or row_name(name) in known:
             return True
         if template is None or is_used(name, template.variables):

@@ -262,6 +262,12 @@ FIELDS: tuple[Field, ...] = (
         help="The column with the country of each row's number, such as SG or Singapore, if they differ.",
     ),
     Field(
+        name="ignore_column", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=WORDS, metavar="NAME",
+        is_rare=True, sets="ignore_column", label="Columns to ignore", hint="Such as Source or Batch ID.",
+        help="Read the rows as if they had no such column: one with a reserved name that is not meant for calls, such "
+        "as Source, or several: Source,Batch ID.",
+    ),
+    Field(
         name="leave_out", read=_plain(values.leave_out), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
         help="Call nobody in rows where a column has this value, such as Do Not Call=TRUE, or one of several: "

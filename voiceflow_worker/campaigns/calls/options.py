@@ -52,7 +52,7 @@ class CampaignOptions:
     """The defaults for the rows of a campaign. A column overrides the call flow, and the call flow overrides an option.
 
     There are three special rules. A voice in the call flow overrides even the column. The option `batch_id` overrides
-    the clientBatchId of a body; if both are missing, the batch is the file's name without its extension. `valid_for`
+    the column and the clientBatchId of a body; without any, the batch is the file's name without extension. `valid_for`
     counts from now, or from `not_before` if that is later. It replaces a missing or expired validity, and shortens a
     longer one. It does not extend a shorter one. `valid_until` gives the time itself, by the same rule.
 
@@ -72,8 +72,9 @@ class CampaignOptions:
     `number_column` is the column of the numbers to call, if its name is not `destination`, or the columns of several
     numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those that cannot be read.
     Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`.
-    `country_column` and `language_column` are the columns of the country and the language of each row. `date_order` is
-    the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
+    The rows count as if they had no columns `ignore_column`. `country_column` and `language_column` are the columns of
+    the country and the language of each row. `date_order` is the order of day, month and year in dates such as
+    31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -102,6 +103,7 @@ class CampaignOptions:
     language_column: str | None = None
     date_order: DateOrder | None = None
     leave_out: str | None = None
+    ignore_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:

@@ -558,9 +558,10 @@ class _Work:
         return with_plus(number) if number is not None and is_body_number and "=" not in number else number
 
     def batch(self, body: Mapping[str, object]) -> str | None:
-        """The batch id that the row names, else that of the options, else that of the body."""
+        """The batch id of the options, else that which the row names, else that of the body."""
         own = body.get("clientBatchId")
-        batch_id = self.values.reserved.get("batch_id") or self.options.batch_id
+        named = self.values.reserved.get("batch_id")
+        batch_id = self.options.batch_id or named
         if batch_id is None:
             return own if isinstance(own, str) and own.strip() else None
         if len(batch_id) > MAX_ID_CHARACTERS:
@@ -568,10 +569,10 @@ class _Work:
             self._error(message, column="batch_id", code=-1009)
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
-        elif batch_id != self.options.batch_id and (self.options.schedule_batches, self.options.orders) != (None, None):
+        elif named not in {None, batch_id} and (self.options.schedule_batches, self.options.orders) != (None, None):
             whose = "run of a schedule" if self.options.orders is None else "task"
-            said = f"but the calls of a {whose} are one batch; remove the column"
-            self._error(f"names batch {batch_id!r}, {said}", column="batch_id")
+            said = f"but the calls of a {whose} are one batch; {Remedy.IGNORE_COLUMN}"
+            self._error(f"names batch {named!r}, {said}", column="batch_id")
         return batch_id
 
     def unique_key(self, body: Mapping[str, object]) -> str | None:

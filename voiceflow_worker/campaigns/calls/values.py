@@ -173,6 +173,14 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
     return values
 
 
+def part_of(data: Mapping[str, object], path: str) -> object:
+    """The part of a row that a path such as `contact.phone` names; None if there is none."""
+    found: object = data
+    for name in map(row_name, path.split(".")):
+        found = next((each for key, each in found.items() if row_name(key) == name), None) if is_object(found) else None
+    return found
+
+
 def _exact(value: object) -> object:
     """A value of JSON with texts as they are shown, exact numbers, and null for NaN. Raises UnspeakableError."""
     if isinstance(value, str):

@@ -65,6 +65,12 @@ RESERVED = (
     "priority",
 )  # fmt: skip
 _KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
+MEANINGS = {
+    "source": "the number to call from", "unique_key": "the key of the call", "batch_id": "the batch of the call",
+    "voice_profile": "the voice", "language": "the language of the menu", "time_zone": "the time zone of the person",
+    "not_before": "the time before which nobody is called", "valid_until": "the time after which nobody is called",
+    "priority": "the order of the calls",
+}  # fmt: skip
 
 # Other names that people give to the column destination.
 _NUMBER_COLUMNS = (
@@ -97,15 +103,22 @@ def row_name(name: str) -> str:
     return folded(name) or name.strip()
 
 
-def number_columns(number_column: str | None) -> tuple[str, ...]:
-    """The names of the columns of a person's numbers, in their order, from `mobile,phone`. Raises InvalidInputError.
+def column_names(text: str | None) -> tuple[str, ...]:
+    """The names of columns in a text such as `mobile,phone`; none for None. Raises InvalidInputError.
 
     A name that has a comma stands in quotes: `"Phone, mobile",phone`.
     """
-    text = " ".join((number_column or DESTINATION).split())
-    names = tuple(map(str.strip, next(csv.reader([text], skipinitialspace=True))))
+    if text is None:
+        return ()
+    names = tuple(map(str.strip, next(csv.reader([" ".join(text.split())], skipinitialspace=True))))
     if not names or not all(names):
-        raise InvalidInputError(f"{number_column!r} has a comma without a column beside it; write it as mobile,phone")
+        raise InvalidInputError(f"{text!r} has a comma without a column beside it; write it as mobile,phone")
+    return names
+
+
+def number_columns(number_column: str | None) -> tuple[str, ...]:
+    """The names of the columns of a person's numbers, in their order. Raises InvalidInputError."""
+    names = column_names(number_column or DESTINATION)
     if wrong := next((name for name in names[1:] if canonical_name(name) in {REASON, *RESERVED}), None):
         raise InvalidInputError(
             f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
