@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -307,3 +307,21 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
         assert "2 numbers taken off the list, 1 left on it" in await sent("take-back-numbers", country="DE")
         assert [each.number for each in await listed.scan()] == ["+33612345678"]
         assert "1 number added" in await sent("import-numbers", bad, country="SG", skip="yes")
+
+
+async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) -> None:
+    await enqueued(memory, batch_id="march")
+    await cut_import(memory, batch="april")
+    queue = CallQueue(memory)
+    await queue.hold(batch_id="march", reason="wait for legal")
+    await queue.hold(reason="the text is wrong")
+    app = receiver(memory)
+    async with signed_in(app, READERS) as client:
+        assert Page((await client.get("/ui")).text).links("/act/") == []
+    async with signed_in(app) as client:
+        for action, batch in [("release-staged", "april"), ("resume", "march"), ("resume", None)]:
+            asked = {"queue": "default"} | ({"batch": batch} if batch else {})
+            href = f"ui/act/{action}?{urlencode(asked)}"
+            (link, *_) = [each for each in Page((await client.get("/ui")).text).links("/act/") if each == href]
+            assert (await confirmed(client, urljoin("/ui", link))).status_code == 303
+        assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
