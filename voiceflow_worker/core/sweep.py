@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -33,21 +33,6 @@ UNREADABLE = 5000
 """The most jobs in a state that a sweep passes over because their records cannot be read."""
 PRUNED = 1000
 """The most records and events deleted in one bulk write."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
-    """Counts of the jobs that one sweep brought to their next state."""
-
-    requeued: int = 0
-    doubted: int = 0
-    gave_up_waiting: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    looked_again: int = 0
-
-    def __add__(self, other: Swept) -> Swept:
-        return Swept(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
 
 @dataclass(slots=True)
@@ -94,8 +79,8 @@ class Sweeper:
         self._settler = Settler(store, policy, changes=self._changes)
         self._early_page = ""
 
-    async def sweep(self) -> Swept:
-        """Bring all overdue jobs to their next state, page by page.
+    async def sweep(self) -> int:
+        """Bring all overdue jobs to their next state, page by page; returns how many are in doubt since then.
 
         A duty that fails keeps none of the others from being done. `background` gets its error; without it, the first
         one is raised at the end.
@@ -103,14 +88,14 @@ class Sweeper:
         self._failed = {}
         async with self._duty(Task.EARLY_SUMMARIES):
             self._early_page = await self._settler.apply_all_early(after=self._early_page)
-        swept = Swept()
+        doubted = 0
         while True:
             one = _Pass()
-            swept += await self._sweep_pages(one)
+            doubted += await self._sweep_pages(one)
             if not one.again:
                 break
         self._raise_failed()
-        return swept
+        return doubted
 
     @asynccontextmanager
     async def _duty(self, task: Task) -> AsyncGenerator[None]:
@@ -207,38 +192,31 @@ class Sweeper:
             if len(old) < PAGE or 2 * gone < len(old):
                 return deleted
 
-    async def _sweep_pages(self, one: _Pass) -> Swept:
+    async def _sweep_pages(self, one: _Pass) -> int:
         now, policy = self._store.clock.now(), self._policy
         timeout = self._log_timeout
-        requeued = doubted = gave_up = looked = expired = cancelled = 0
+        doubted = 0
         async with self._duty(Task.ENDED_LEASES):
-            requeued = await self._requeue(one, now)
+            await self._requeue(one, now)
         async with self._duty(Task.STOPPED_WORKERS):
             sending = await self._overdue(JobState.SENDING, now)
             doubt = partial(lifecycle.doubt, at=now, reason="its worker stopped while sending it", policy=policy)
             doubted = await self._move(one, sending, doubt)
         async with self._duty(Task.OVERDUE_SUMMARIES):
             silent = await self._overdue(JobState.SUBMITTED, now - (timeout or timedelta(0)))
-            gave_up = await self._give_up_waiting(one, silent, now)
+            await self._give_up_waiting(one, silent, now)
         if timeout is None:
             async with self._duty(Task.DOUBTS):
                 doubtful = await self._overdue(JobState.IN_DOUBT, now)
-                looked = await self._move(one, doubtful, partial(lifecycle.check_again, at=now, policy=policy))
+                await self._move(one, doubtful, partial(lifecycle.check_again, at=now, policy=policy))
         async with self._duty(Task.EXPIRED):
-            expired = await self._expire(one, now)
+            await self._expire(one, now)
         async with self._duty(Task.CANCELLED):
-            cancelled = await self._cancel(one, now)
-        return Swept(
-            requeued=requeued,
-            doubted=doubted,
-            gave_up_waiting=gave_up,
-            looked_again=looked,
-            expired=expired,
-            cancelled=cancelled,
-        )
+            await self._cancel(one, now)
+        return doubted
 
-    async def _requeue(self, one: _Pass, now: datetime) -> int:
-        return await self._move(
+    async def _requeue(self, one: _Pass, now: datetime) -> None:
+        await self._move(
             one,
             await self._overdue(JobState.LEASED, now),
             lambda job: lifecycle.release(job, at=now, reason="its worker let the lease end; nothing was sent"),
@@ -261,7 +239,7 @@ class Sweeper:
         """Apply `step` to jobs in one commit, except to jobs that another writer has changed since."""
         return one.note(found=len(jobs), moved=await self._changes.change_all(jobs, step))
 
-    async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
+    async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> None:
         # There may be an early summary under the session's id, if a worker died before it looked there.
         looked: list[Job] = []
         for job in silent:
@@ -270,16 +248,15 @@ class Sweeper:
         left = [job for job in looked if job.state is JobState.SUBMITTED]
         moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))
         one.note(found=len(silent), moved=len(looked) - len(left) + moved)
-        return moved
 
-    async def _expire(self, one: _Pass, now: datetime) -> int:
+    async def _expire(self, one: _Pass, now: datetime) -> None:
         """End queued jobs whose validity has passed, even behind a closed gate."""
         late = await self._page(Expired(queue=self._queue, at=now))
 
         def expire(job: Job) -> Job:  # an edit that the job takes first may have lengthened its validity
             return lifecycle.expire(job, at=now, policy=self._policy) if job.is_expired(at=now) else job
 
-        return await self._move(one, late, expire)
+        await self._move(one, late, expire)
 
     async def _cancel(self, one: _Pass, now: datetime) -> int:
         """End the queued jobs of cancelled batches. The gate of a batch goes when it has no open job.

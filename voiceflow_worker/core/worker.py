@@ -531,9 +531,8 @@ class Worker:
             else:
                 _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
             self._end_pauses()
-        swept = await self._sweeper.sweep()
-        if swept.doubted:
-            _log.warning("calls are in doubt, because a worker stopped while sending them", calls=swept.doubted)
+        if doubted := await self._sweeper.sweep():
+            _log.warning("calls are in doubt, because a worker stopped while sending them", calls=doubted)
 
     async def _check_clock(self) -> None:
         found = await clock_behind(self._store, self.queue, allowed=self._options.policy.clock_skew)

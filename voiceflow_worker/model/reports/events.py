@@ -1,8 +1,7 @@
 """Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU).
 
-Each field is declared with its reader and its name in the payload. Reading is tolerant: missing or unreadable fields
-are None, variants of spellings are accepted, and undocumented fields are kept in `extra`. Events may arrive more than
-once and in any order.
+Each field that is used is declared with its reader and its name in the payload. Reading is tolerant: missing or
+unreadable fields are None, and variants of spellings are accepted. Events may arrive more than once and in any order.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ _LONGEST_NAME = 64
 class Payload:
     """One JSON object of an event, read field by field.
 
-    Names are matched without case, dashes and underscores (`CallA`, `callA`). `rest` returns the fields that were not
-    read or could not be read. No method raises.
+    Names are matched without case, dashes and underscores (`CallA`, `callA`). No method raises.
     """
 
     def __init__(self, data: Mapping[str, object]) -> None:
@@ -51,30 +49,23 @@ class Payload:
         for name, value in data.items():  # of two spellings of one name, the first one with a value
             if value is not None:
                 self._names.setdefault(fold_name(name), name)
-        self._read: set[str] = set()
-        self._within: dict[str, Payload] = {}
 
     def text(self, name: str, *, longest: int = LONGEST_TEXT) -> str | None:
         """A string without surrounding blanks, or an integer as a string; None for null, "null" and an empty string.
 
         A string of more than `longest` characters is cut.
         """
-        found = self._names.get(fold_name(name))
-        if found is None:
-            return None
-        value = self._data[found]
+        value = self.raw(name)
         if isinstance(value, str):
-            self._read.add(found)
             text = value[:longest].strip()
             return None if text.casefold() in _NOTHING else text
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
-            self._read.add(found)
             return str(value)
         return None
 
     def identifier(self, name: str) -> str | None:
         """An id, as a string. An id of more than 200 characters is not read: None."""
-        value = self._value(name)
+        value = self.raw(name)
         if isinstance(value, str) and len(value) > LONGEST_EVENT_ID:
             return None
         return self.text(name)
@@ -86,90 +77,50 @@ class Payload:
 
     def whole(self, name: str) -> int | None:
         """A whole number, which the field may have as a string; None for any other value."""
-        value = self._value(name)
+        value = self.raw(name)
         if isinstance(value, str) and _WHOLE_TEXT.fullmatch(value.strip()):
             value = float(value) if "." in value else int(value)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             return None
-        if value != int(value):
-            return None
-        self._done(name)
-        return int(value)
+        return int(value) if value == int(value) else None
 
     def decimal(self, name: str) -> float | None:
         """A finite number, which the field may have as a string; None for any other value."""
-        value = self._value(name)
+        value = self.raw(name)
         if isinstance(value, str) and _NUMBER_TEXT.fullmatch(value.strip()):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             return None
-        self._done(name)
         return float(value)
 
     def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
         """A number of units (`unit`), as a duration; None for a negative number and for a century or more."""
         count = self.decimal(name)
         if count is None or not 0 <= count < timedelta(days=36500) / unit:
-            self._read.discard(self._names.get(fold_name(name), ""))
             return None
         return count * unit
 
     def moment(self, name: str) -> datetime | None:
         """A time in UTC, from ISO 8601 (in UTC if it has no zone), or from seconds or milliseconds since 1970."""
-        value = self._value(name)
+        value = self.raw(name)
         if isinstance(value, str) and _NUMBER_TEXT.fullmatch(value.strip()) and len(value.strip()) > len("20240325"):
             value = float(value)
-        moment = _moment(value)
-        if moment is not None:
-            self._done(name)
-        return moment
+        return _moment(value)
 
     def nested(self, name: str) -> Payload | None:
-        """An object within this object. `rest` does not have the unread fields of the inner object."""
-        value = self._value(name)
-        if not is_object(value):
-            return None
-        self._done(name)
-        return Payload(value)
-
-    def within(self, name: str) -> Payload:
-        """An object within this object, empty if missing. `rest` has the inner object's unread fields under `name`."""
-        if name not in self._within:
-            self._within[name] = self.nested(name) or Payload({})
-        return self._within[name]
+        """An object within this object."""
+        value = self.raw(name)
+        return Payload(value) if is_object(value) else None
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects in an array. An array that has other values too counts as unread: `rest` returns all of it."""
-        value = self._value(name)
-        if not is_list(value):
-            return ()
-        objects = tuple(Payload(item) for item in value if is_object(item))
-        if len(objects) == len(value):
-            self._done(name)
-        return objects
+        """The objects in an array."""
+        value = self.raw(name)
+        return tuple(Payload(item) for item in value if is_object(item)) if is_list(value) else ()
 
     def raw(self, name: str) -> object:
         """The value, unchanged; None if it is missing."""
-        self._done(name)
-        return self._value(name)
-
-    def rest(self, *, ignoring: frozenset[str] = frozenset()) -> dict[str, object]:
-        """The fields that were not read, under their own names, without nulls."""
-        rest = {
-            name: value
-            for name, value in self._data.items()
-            if value is not None and name not in self._read and name not in ignoring
-        }
-        return rest | {name: unread for name, inner in self._within.items() if (unread := inner.rest())}
-
-    def _value(self, name: str) -> object:
         found = self._names.get(fold_name(name))
         return None if found is None else self._data[found]
-
-    def _done(self, name: str) -> None:
-        found = self._names.get(fold_name(name))
-        if found is not None:
-            self._read.add(found)
 
 
 def fold_name(name: str) -> str:
@@ -210,7 +161,7 @@ def read_field(
     """
 
     def read(payload: Payload) -> T:
-        return reader(payload if within is None else payload.within(within), name)
+        return reader(payload if within is None else payload.nested(within) or Payload({}), name)
 
     return cast("T", field(default=default, metadata={_READER: read}))
 
@@ -276,11 +227,6 @@ _SECONDS = partial(Payload.duration, unit=timedelta(seconds=1))
 _MILLISECONDS = partial(Payload.duration, unit=timedelta(milliseconds=1))
 
 
-def _extra() -> Mapping[str, object]:
-    """The fields of the payload that were not read."""
-    return field(default_factory=dict[str, object])
-
-
 def _status(payload: Payload, name: str) -> SessionStatus | None:
     return fold_session_status(payload.text(name))
 
@@ -299,12 +245,13 @@ def _action_id(payload: Payload, name: str) -> str | None:
 
 def _dtmf(payload: Payload, name: str) -> str | None:
     # In the advanced IVR guide, dtmf stands beside eventData; in all other guides, within eventData.
-    return payload.within("eventData").text(name) or payload.text(name)
+    inner = payload.nested("eventData")
+    return (inner and inner.text(name)) or payload.text(name)
 
 
 def _part(kind: Callable[..., T], payload: Payload, name: str) -> T | None:
     content = payload.nested(name)
-    return None if content is None else _made(kind, content)
+    return None if content is None else kind(**read_fields(kind, content))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,32 +261,21 @@ class CallQuality:
     mos: float | None = read_field(_DECIMAL, "mos")
     packet_loss_rate: float | None = read_field(_DECIMAL, "packetLossRate")
     jitter: timedelta | None = read_field(_MILLISECONDS, "jitter")
-    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One of the two calls of a session. `status_text` is the status as 8x8 spelled it; countries are ISO codes."""
+    """One of the two calls of a session. `status_text` is the status as 8x8 spelled it."""
 
     call_id: str | None = read_field(_IDENTIFIER, "callId")
-    direction: Direction | None = read_field(_direction, "callDirection")
-    call_type: str | None = read_field(_TEXT, "callType")
     initiated_at: datetime | None = read_field(_TIME, "initiatedTimestamp")
     connected_at: datetime | None = read_field(_TIME, "connectedTimestamp")
     disconnected_at: datetime | None = read_field(_TIME, "disconnectedTimestamp")
     source: str | None = read_field(_NUMBER, "source")
     destination: str | None = read_field(_NUMBER, "destination")
-    source_format: str | None = read_field(_TEXT, "sourceFormat")
-    destination_format: str | None = read_field(_TEXT, "destinationFormat")
-    source_country: str | None = read_field(_TEXT, "sourceCountryCode")
-    destination_country: str | None = read_field(_TEXT, "destinationCountryCode")
-    source_ref: str | None = read_field(_TEXT, "sourceRefId")
-    destination_ref: str | None = read_field(_TEXT, "destinationRefId")
-    status: SessionStatus | None = read_field(_status, "callStatus")
     status_text: str | None = read_field(_TEXT, "callStatus")
     duration: timedelta | None = read_field(_SECONDS, "callDuration")
     quality: CallQuality | None = read_field(partial(_part, CallQuality), "callQuality")
-    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,7 +283,6 @@ class SessionSummary:
     """The summary of a session (VSS). `status` is None if `status_text`, the spelling of 8x8, is not known."""
 
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
-    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
     status: SessionStatus | None = read_field(_status, "sessionStatus")
     status_text: str | None = read_field(_TEXT, "sessionStatus")
     started_at: datetime | None = read_field(_TIME, "startTime")
@@ -355,12 +290,10 @@ class SessionSummary:
     last_action: str | None = read_field(_TEXT, "lastAction")
     call_count: int | None = read_field(_WHOLE, "callCount")
     client_request_id: str | None = read_field(_IDENTIFIER, "clientRequestId")
-    client_batch_id: str | None = read_field(_IDENTIFIER, "clientBatchId")
     error_code: int | None = read_field(_WHOLE, "errorCode", within="errorDetails")
     error_message: str | None = read_field(_TEXT, "errorMsg", within="errorDetails")
     call_a: Leg | None = read_field(partial(_part, Leg), "callA", within="details")
     call_b: Leg | None = read_field(partial(_part, Leg), "callB", within="details")
-    extra: Mapping[str, object] = _extra()
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -375,17 +308,12 @@ class _CallEvent:
     event_id: str | None = read_field(_IDENTIFIER, "eventId")
     call_id: str | None = read_field(_IDENTIFIER, "callId")
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
-    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
     direction: Direction | None = read_field(_direction, "callDirection")
-    call_type: str | None = read_field(_TEXT, "callType")
     source: str | None = read_field(_NUMBER, "source")
     destination: str | None = read_field(_NUMBER, "destination")
-    source_country: str | None = read_field(_TEXT, "sourceCountryCode")
-    destination_country: str | None = read_field(_TEXT, "destinationCountryCode")
     duration: timedelta | None = read_field(_SECONDS, "callDuration")
     sip_code: int | None = read_field(_WHOLE, "sipCode")
     timestamp: datetime | None = read_field(_TIME, "timestamp")
-    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,11 +339,9 @@ class RecordingReady:
 
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
     recording_id: str | None = read_field(_IDENTIFIER, "recordingId")
-    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
     status: str | None = read_field(_TEXT, "status")
     duration: timedelta | None = read_field(_SECONDS, "durationSeconds")
     file_path: str | None = read_field(_TEXT, "filePath")
-    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,8 +354,6 @@ class UnknownEvent:
 
 
 WebhookEvent = SessionSummary | CallAction | CallStatus | RecordingReady | UnknownEvent
-
-_ENVELOPE = frozenset({"namespace", "eventType", "description", "version", "payload"})
 
 
 def parse_event(data: object) -> WebhookEvent:
@@ -445,26 +369,20 @@ def parse_event(data: object) -> WebhookEvent:
     if content is None and event_type is None and envelope.text("sessionStatus"):
         content = data  # the API introduction prints summaries without their envelope
     if not is_object(content):
-        if event_type is None or fold_name(event_type) in _READERS:
+        if event_type is None or fold_name(event_type) in _EVENTS:
             raise WebhookEventError(f"the payload of a webhook event must be a JSON object, not {describe(content)}")
         return UnknownEvent(event_type=event_type, namespace=namespace, payload=dict(data))
     payload = Payload(content)
     kind = fold_name(event_type or ("SESSION_SUMMARY" if payload.text("sessionStatus") else ""))
-    reader = _READERS.get(kind)
-    if reader is None or (namespace is not None and namespace.upper() != "VOICE"):
+    event = _EVENTS.get(kind)
+    if event is None or (namespace is not None and namespace.upper() != "VOICE"):
         return UnknownEvent(event_type=event_type, namespace=namespace, payload=dict(content))
-    return reader(payload, extra={} if content is data else envelope.rest(ignoring=_ENVELOPE))
+    return event(**read_fields(event, payload))
 
 
-def _made(event: Callable[..., T], payload: Payload, *, extra: Mapping[str, object] | None = None, **more: object) -> T:
-    """An event, or a part of one, with its fields read from a payload; `extra` has fields from outside the payload."""
-    read = read_fields(event, payload)
-    return event(**read, **more, extra={**(extra or {}), **payload.rest()})
-
-
-_READERS: Mapping[str, Callable[..., WebhookEvent]] = {
-    "sessionsummary": partial(_made, SessionSummary),
-    "callaction": partial(_made, CallAction),
-    "callstatus": partial(_made, CallStatus),
-    "callrecordingstatus": partial(_made, RecordingReady),
+_EVENTS: Mapping[str, Callable[..., WebhookEvent]] = {
+    "sessionsummary": SessionSummary,
+    "callaction": CallAction,
+    "callstatus": CallStatus,
+    "callrecordingstatus": RecordingReady,
 }

@@ -7,9 +7,8 @@ of the session summary webhook. 8x8 adds codes without notice, so the lookup of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from types import MappingProxyType
 
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
@@ -47,15 +46,11 @@ class CodeEntry:
     """One code of a table.
 
     `meaning` is a clause. `remedy` is a sentence for people, or empty when there is nothing to do.
-    `found_before_sending` means that the error can be found in the body itself. `is_permanent` means that the same
-    request would fail again.
     """
 
     code: int
     meaning: str
     remedy: str = ""
-    found_before_sending: bool = field(default=False, kw_only=True)
-    is_permanent: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +65,6 @@ CREATED = 1
 SESSION_VALIDITY_EXPIRED = -2007
 UNKNOWN_ERROR = -9999
 
-_permanent = partial(CodeEntry, is_permanent=True)
-_body = partial(CodeEntry, is_permanent=True, found_before_sending=True)
-"""Makes the entry of a code for an invalid body, an error that can be found before sending."""
-
 
 def _by_code(*entries: CodeEntry) -> Mapping[int, CodeEntry]:
     return MappingProxyType({entry.code: entry for entry in entries})
@@ -86,43 +77,48 @@ _OUTAGE = "Call again later; contact 8x8 support if the error persists."
 
 API_CODES = _by_code(
     CodeEntry(CREATED, "created: 8x8 accepted the session, and nobody has answered yet"),
-    _body(-1001, "invalid JSON request body", "Send one JSON object; validate the body to find the line and column."),
-    _permanent(-1002, "speech profile or language parameter invalid", "Use a voiceProfile of the account."),
-    _body(-1003, "valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
-    _permanent(
+    CodeEntry(
+        -1001, "invalid JSON request body", "Send one JSON object; validate the body to find the line and column."
+    ),
+    CodeEntry(-1002, "speech profile or language parameter invalid", "Use a voiceProfile of the account."),
+    CodeEntry(-1003, "valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
+    CodeEntry(
         -1004,
         "DTMF callback url not provided",
         "Register a VCA webhook for the sub-account: it receives the key presses.",
     ),
-    _body(
+    CodeEntry(
         -1005,
         "valid overallTimeout is required when digitTimeout provided",
         "Add an overallTimeout longer than digitTimeout.",
     ),
-    _body(-1006, "overallTimeout should be greater than digitTimeout", "Make overallTimeout longer than digitTimeout."),
-    _body(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, in this spelling."),
-    _body(-1008, "valid maxDigits is required when completeOnHash is false", "Add maxDigits from 1 to 25."),
-    _body(-1009, "invalid call flow entry", "Correct the parameter at the path in the message."),
-    _body(-1010, "some actions are provided beyond the allowed count", "Keep at most two makeCall actions."),
-    _body(-1011, "multiple destination phone numbers found", "Give one destination for each call."),
-    _body(-1012, "incorrect use of action hangup", "Make hangup the last action, without params."),
-    _body(-1013, "first action should be makeCall", "Begin the callflow with makeCall."),
-    _permanent(-1014, "source or caller ID is not allowed", _OWN_SOURCE),
+    CodeEntry(
+        -1006, "overallTimeout should be greater than digitTimeout", "Make overallTimeout longer than digitTimeout."
+    ),
+    CodeEntry(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, in this spelling."),
+    CodeEntry(-1008, "valid maxDigits is required when completeOnHash is false", "Add maxDigits from 1 to 25."),
+    CodeEntry(-1009, "invalid call flow entry", "Correct the parameter at the path in the message."),
+    CodeEntry(-1010, "some actions are provided beyond the allowed count", "Keep at most two makeCall actions."),
+    CodeEntry(-1011, "multiple destination phone numbers found", "Give one destination for each call."),
+    CodeEntry(-1012, "incorrect use of action hangup", "Make hangup the last action, without params."),
+    CodeEntry(-1013, "first action should be makeCall", "Begin the callflow with makeCall."),
+    CodeEntry(-1014, "source or caller ID is not allowed", _OWN_SOURCE),
     CodeEntry(
         VALIDITY_EXPIRED,
         "the validity period of the request has expired",
         "Give a later validUntil. If the refused one has not passed yet, check this machine's clock.",
-        found_before_sending=True,
     ),
-    _permanent(
+    CodeEntry(
         -1016,
         "some special characters are invalid or not accepted",
         "Remove control characters, emoji and markup from the texts.",
     ),
-    _body(-1017, "invalid MSISDN format in destination", "Write the country code and the number, such as +6587654321."),
-    _body(-1018, "executeScenario cannot be processed together with other actions", _NO_SCENARIO),
-    _body(-1019, "scenarioName is null or empty", _NO_SCENARIO),
-    _permanent(-1020, "the scenario does not exist, or the account may not use it", _NO_SCENARIO),
+    CodeEntry(
+        -1017, "invalid MSISDN format in destination", "Write the country code and the number, such as +6587654321."
+    ),
+    CodeEntry(-1018, "executeScenario cannot be processed together with other actions", _NO_SCENARIO),
+    CodeEntry(-1019, "scenarioName is null or empty", _NO_SCENARIO),
+    CodeEntry(-1020, "the scenario does not exist, or the account may not use it", _NO_SCENARIO),
     CodeEntry(
         UNKNOWN_ERROR,
         _UNKNOWN_AT_8X8,
@@ -133,8 +129,8 @@ API_CODES = _by_code(
 SESSION_ERROR_CODES = _by_code(
     CodeEntry(-2001, "internal error at 8x8", _OUTAGE),
     CodeEntry(-2002, "internal connectivity error at 8x8", _OUTAGE),
-    _permanent(-2003, "the call flow is invalid", "Validate the body, and the answers to call action events."),
-    _permanent(
+    CodeEntry(-2003, "the call flow is invalid", "Validate the body, and the answers to call action events."),
+    CodeEntry(
         -2004,
         "no coverage for this destination",
         "Ask 8x8 to open the destination's country or network for the account.",
@@ -154,8 +150,8 @@ SESSION_ERROR_CODES = _by_code(
         "the validity period expired before the call was made",
         "Give a later validUntil, or send at a lower rate.",
     ),
-    _permanent(-2008, "the source is not on the account's allow list", _OWN_SOURCE),
-    _permanent(-2009, "the scenario's parameters are invalid", _NO_SCENARIO),
+    CodeEntry(-2008, "the source is not on the account's allow list", _OWN_SOURCE),
+    CodeEntry(-2009, "the scenario's parameters are invalid", _NO_SCENARIO),
     CodeEntry(
         -2010,
         "the trunk's capacity is exceeded",
