@@ -175,7 +175,7 @@ async def test_a_run_whose_process_dies_at_any_step_is_completed_by_another(host
         with suppress(StoreUnavailableError):
             await victim.look(at)
         done = await other.look(at + CLAIM + timedelta(seconds=1))
-        assert done == ([RunState.STARTED] if step < 12 else []), step
+        assert done == ([RunState.STARTED] if step < 13 else []), step
         assert (await other.calls())[f"daily-{at:%Y-%m-%d}-0900"] == list(PEOPLE)
         assert await other.ringing() == 5
         if not dies.is_dead:
@@ -313,7 +313,7 @@ async def test_a_run_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_
 
 async def test_a_cut_run_that_is_too_late_tells_that_its_calls_are_held(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
-    dies = Dies(6)
+    dies = Dies(7)
     with pytest.raises(StoreUnavailableError):
         await one.over(dies.over(one.queue.store)).look(NINE)
     assert await other.look(NINE + 16 * MINUTE) == [RunState.CUT]
