@@ -179,7 +179,7 @@ def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warni
 
 
 def test_another_spelling_of_a_number_is_a_repetition_too(tmp_path: Path) -> None:
-    table = "destination,name\n+525512345678,Ana\n+5215512345678,Ana\n"
+    table = "destination,name\n+541143211234,Ana\n+5491143211234,Ana\n"
     campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
     assert len(calls_of(campaign)) == 2
     assert "row 3 has the number of row 2" in campaign.closing_findings()[0].message

@@ -179,6 +179,38 @@ class TestFilesOfNumbers:
             assert (len(named.numbers), named.findings) == (content.count("+65"), [])
             assert list(read_number_file(path, columns=[shown.partition(", ")[0]]).numbers)[:1] in (["+6587654321"], [])
 
+    def test_the_area_code_may_have_a_column_of_its_own(self, tmp_path: Path) -> None:
+        for content, country, numbers in [
+            ("area_code,phone\n202,4561111\n212,555-0100\n", "US", ["+12024561111", "+12125550100"]),
+            ("202,4561111\n212,5550100\n", "US", ["+12024561111", "+12125550100"]),
+            ("202;4561111\n", "US", ["+12024561111"]),
+            ("Area,Phone\n202,(202) 456-1111\nNorth,202 456 1112\n", "US", ["+12024561111", "+12024561112"]),
+            ("Vorwahl;Telefon\n030;1234567\n(0151);23456789\n030;+43 1 2345678\n", "DE",
+             ["+49301234567", "+4915123456789", "+4923456789", "+4312345678"]),
+            ("DDD,telefone\n31,8765-4321\n", "BR", ["+5531987654321"]),
+        ]:  # fmt: skip
+            found = read_number_file(file_of(tmp_path, content), country=country)
+            assert (list(found.numbers), found.findings, found.unassigned) == (numbers, [], []), content
+        (refused,) = read_number_file(file_of(tmp_path, "202,4561111\n")).findings
+        assert Remedy.NAME_COUNTRY in refused.message, "for what it is"
+
+    def test_a_file_without_a_header_is_refused_for_that(self, tmp_path: Path) -> None:
+        for line in ("+6587654321,+6587654322", "8765 4321;8765 4322", "Ana,+6587654321"):
+            with pytest.raises(CampaignFileError, match="begins with a line that looks like data; add a header line"):
+                read_number_file(file_of(tmp_path, f"{line}\n{line}\n"), country="SG")
+
+    def test_several_columns_are_named_as_in_a_campaign(self, tmp_path: Path) -> None:
+        path = file_of(tmp_path, "home,work\n+6587654321,+6587654322\n,+6587654323\n")
+        for columns in (["home,work"], ["home", "work"]):
+            assert len(read_number_file(path, columns=columns).numbers) == 3
+
+    def test_what_protects_nobody_is_counted(self, tmp_path: Path) -> None:
+        found = read_number_file(
+            file_of(tmp_path, "phone\n456-1111\n202 456 1111\n+553187654321\n+4411\n"), country="US"
+        )
+        assert found.unassigned == ["+14561111"], "the third is a mobile of today by another spelling"
+        assert found.of_nobody.startswith("; 1 of them protect nobody, such as line 2: +14561111 is not assigned in")
+
     def test_a_row_needs_a_number_in_one_of_the_columns(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "name,tel 1,tel 2\nAna,,+6587654321\nBen,,\nCy,+6587654322,none\n")
         found = read_number_file(path, columns=["Tel 1", "TEL-2"])

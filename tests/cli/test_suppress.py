@@ -52,6 +52,14 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert on_the_list(voiceflow) == ["+6587654321"]
 
 
+def test_an_import_says_how_many_entries_protect_nobody(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "opt-outs.csv", "phone\n456-1111\n202 456 1111\n")
+    for options in ((), ("--dry-run",)):
+        ended = voiceflow("suppress", "import", path, "--country", "US", *options)
+        assert (ended.code, "0 bad; 1 of them protect nobody, such as line 2: +14561111" in ended.out) == (0, True)
+        assert voiceflow("suppress", "import", path, "--country", "US", "--json", *options).document["unassigned"] == 1
+
+
 MIXED = "phone,name\n0171 2345678,Ana\n0664 1234567,Ben\n079 123 45 67,Cleo\n+33612345678,Dan\n"
 
 

@@ -43,6 +43,74 @@ def test_the_new_numbers_are_those_of_todays_plans_and_the_old_ones_name_them() 
         assert new in "".join(warnings_for(old)), old
 
 
+@given(st.sampled_from(PAIRS[:1] + PAIRS[2:]), st.sampled_from(["+{c} {n}", "00{c} {n}", "{c}{n}", "{n}", "{n:-}"]))
+def test_an_old_number_is_read_as_that_of_today_however_it_is_written(pair: tuple[str, str], written: str) -> None:
+    old, new = pair if pair[0] not in PAIRS[0] else reversed(pair)
+    region = country_of(new)
+    code = str(phonenumbers.parse(new).country_code)
+    national = old.removeprefix(f"+{code}")
+    text = written.replace("{n:-}", f"{national[:2]} {national[2:]}").format(c=code, n=national)
+    home = "international" if written == "{c}{n}" else region if written.startswith("{n") else None
+    found = every_reading(text, home)
+    assert {old, new} <= {each for number in found for each in spellings(number)}, text
+    if len(found) > 1:  # 008 is a code for calls abroad too: 0084 1212345678 may be a number of Switzerland
+        assert written.startswith("00")
+        with pytest.raises(PhoneNumberError, match="could be"):
+            read_number(text, home)
+    elif not written.startswith("+"):
+        assert (read_number(text, home), found) == (new, (new,)), "for calls as for lists"
+
+
+MEXICO = [
+    *(
+        ("+52 1 55 1234 5678", None),
+        ("+5215512345678", None),
+        ("+52 044 55 1234 5678", None),
+        ("+520445512345678", None),
+    ),
+    *(("+52 045 55 1234 5678", None), ("+52 01 55 1234 5678", None), ("+52 (1) 55 1234 5678", None)),
+    *(("+52 01 (55) 1234 5678", None), ("0052 1 55 1234 5678", None), ("0052 044 55 1234 5678", None)),
+    *(("044 55 1234 5678", "MX"), ("0455512345678", "MX"), ("01 55 1234 5678", "MX"), ("1 55 1234 5678", "MX")),
+    *(("52 1 55 1234 5678", "MX"), ("5215512345678", "international"), ("52 044 55 1234 5678", "international")),
+]
+ALIKE = {
+    "+525512345678": MEXICO,
+    "+4915123456789": [
+        *(("+49(0)151/23456789", None), ("+49 (0)151/23456789", "DE"), ("+49(0)151 / 2345 6789", None)),
+        *(("+49-(0)-151-23456789", None), ("+49/151/23456789", None), ("0049(0)151/23456789", "DE")),
+        *(("0151/23456789", "DE"), ("+49 0151/23456789", None), ("+49 151/23456789", None)),
+    ],
+    "+492151123456": [("+49 2151/123456", None), ("+49(0)2151/123456", None), ("02151/123456", "DE")],
+    "+5491143211234": [
+        *(("+54 9 11 4321-1234", None), ("+54 11 15 4321-1234", None), ("+54 (011) 15-4321-1234", None)),
+        *(
+            ("011 15 4321 1234", "AR"),
+            ("11 15 4321 1234", "AR"),
+            ("9 11 4321 1234", "AR"),
+            ("0054 9 11 4321 1234", "AR"),
+        ),
+    ],
+    "+390612345678": [("+39 06 1234 5678", None), ("+39 (0)6 1234 5678", None), ("06/12345678", "IT")],
+}
+
+
+def test_what_stood_before_numbers_once_is_read_alike_for_calls_and_for_lists() -> None:
+    for e164, texts in ALIKE.items():
+        for text, country in texts:
+            found = read_number(text, country)
+            assert (found, found.warnings, every_reading(text, country)) == (e164, (), (e164,)), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["201XXXXXXX", "201-XXX-XXXX", "(201) xxx xxxx", "+1201XXXXXXX", "+1201*", "1201%", "+49 151 234xxxxx", "0151####"],
+)
+def test_a_text_that_stands_for_many_numbers_is_refused_by_calls_and_by_lists(text: str) -> None:
+    for read in (read_number, every_reading):
+        with pytest.raises(PhoneNumberError, match="stands for many numbers; give each number"):
+            read(text, "US" if "201" in text else "DE")
+
+
 def test_a_number_with_its_country_code_twice_is_told_and_a_list_has_both() -> None:
     for number, inner in {"+494915123456789": "+4915123456789", "+6262812345678": "+62812345678"}.items():
         assert inner in "".join(read_number(number).messages)

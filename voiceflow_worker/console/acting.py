@@ -415,7 +415,7 @@ class _NumbersOfFile(PageAction):
             raise InvalidInputError("choose a file with numbers")
         act: ImportNumbers | TakeBackFile = self.made(form, operator)
         reading = {
-            "columns": [name for part in form.one("column").split(",") if (name := part.strip())],
+            "columns": form.all("column"),
             "country": act.country,
             "country_column": form.one("country_column") or None,
         }

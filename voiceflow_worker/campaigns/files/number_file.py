@@ -20,17 +20,20 @@ from voiceflow_worker.campaigns.files.rows import (
     canonical_name,
     is_number_column,
     near_destination,
+    number_columns,
     refuse_numbers_in,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, kind_of
+from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, is_assigned, kind_of, warnings_for
 from voiceflow_worker.model.numbers.reading import (
+    ParsedNumber,
     countries_of_spelling,
     country_code,
     every_reading,
     is_national,
     read_country,
+    read_number,
 )
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of, folded
@@ -115,6 +118,12 @@ def counts_in_words(counts: Mapping[tuple[str, str], int]) -> str:
 
 
 _SEVERAL_CELLS = ",;\t|"
+_AREA_AND_NUMBER = re.compile(r"(\d{2,5})[,;\t|](\d{5,8})")
+"""A line of a list that has area codes in a column of their own, and no header, as that of the United States."""
+_AREAS = frozenset({
+    "area_code", "areacode", "area", "npa", "std_code", "vorwahl", "ortsvorwahl", "ddd", "lada", "prefijo", "indicatif",
+    "prefisso", "kode_area",
+})  # fmt: skip
 _DIGEST = 32
 _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 
@@ -143,6 +152,20 @@ class NumberFile:
         """The count of the numbers by country and kind."""
         return counted(self.numbers)
 
+    @cached_property
+    def unassigned(self) -> Sequence[str]:
+        """The numbers that no numbering plan has."""
+        return [number for number in self.numbers if not is_assigned(number)]
+
+    @property
+    def of_nobody(self) -> str:
+        """The end of a sentence about the unassigned numbers; empty if there are none."""
+        if not self.unassigned:
+            return ""
+        first = self.unassigned[0]
+        why = "".join(warnings_for(first)[:1]).partition(";")[0]
+        return f"; {len(self.unassigned)} of them protect nobody, such as line {self.numbers[first]}: {first} {why}"
+
     @property
     def in_words(self) -> str:
         """What the file holds, as a clause."""
@@ -170,14 +193,16 @@ def read_number_file(
     If rows differ, it is in the `country_column` of a CSV.
 
     A CSV has a header, and `columns` of numbers; the default is the column named destination, phone, number, msisdn or
-    the like, if there is only one. Of several columns, a row needs one number at least. A file whose first line is a
-    number has one number on each line and no header. Raises CampaignFileError for a file that cannot be read, or whose
-    numbers may be in several columns, and InvalidInputError for an unknown country.
+    the like, if there is only one. Of several columns, a row needs one number at least, and each is taken. Area codes
+    may have a column of their own. A file whose first line is a number, or an area code and a number, has no header.
+    Raises CampaignFileError for a file that cannot be read, or whose numbers may be in several columns, and
+    InvalidInputError for an unknown country.
     """
     if path.suffix.lower() in {".xlsx", ".parquet"}:
         with InputFile(path).opened():
             what = "a list of numbers is read from a CSV or a text; save the sheet as CSV UTF-8"
             raise CampaignFileError(f"{path}: {what}")
+    columns = [name for each in columns for name in number_columns(each)]
     if country is not None and country_column is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
@@ -187,7 +212,12 @@ def read_number_file(
     if is_list:
         for line in read_lines(InputFile(path)):
             if text := line.text.strip():
-                taken.read(line.number, text, line=text, problem=line.problem or footer_in([text]))
+                taken.read(
+                    line.number,
+                    _AREA_AND_NUMBER.sub(r"\1 \2", text),
+                    line=text,
+                    problem=line.problem or footer_in([text]),
+                )
     else:
         _read_table(path, columns, country_column, taken)
     with InputFile(path).opened_raw() as content:
@@ -213,7 +243,8 @@ def _is_list(path: Path) -> bool:
                     "on each line (such as by jq -r '.[].phone')"
                 )
             digits = sum(map(str.isdigit, text))
-            return digits >= FEWEST_DIGITS and not any(mark in text for mark in _SEVERAL_CELLS)
+            is_one = not any(mark in text for mark in _SEVERAL_CELLS) or _AREA_AND_NUMBER.fullmatch(text) is not None
+            return digits >= FEWEST_DIGITS and is_one
     raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
 
 
@@ -230,10 +261,12 @@ class _Taken:
         self.warnings: list[Finding] = []
         self.spellings = Spellings()
 
-    def read(self, row: int, text: str = "", *, home: str = "", line: str = "", problem: str | None = None) -> None:
-        """Read a cell: its numbers, or a finding. `home` is the country in its row, and `line` the text of the row.
+    def read(
+        self, row: int, text: str = "", *, area: str = "", home: str = "", line: str = "", problem: str | None = None
+    ) -> None:
+        """Read a cell: its numbers, or a finding. `home` and `area` are the country and the area code in its row.
 
-        With a `problem`, the row cannot be read. All numbers in the line of such a row are taken.
+        With a `problem`, the row cannot be read. All numbers in the `line` of such a row are taken.
         """
         self.lines.add(row)
         try:
@@ -241,7 +274,8 @@ class _Taken:
                 raise PhoneNumberError(problem)
             # A number with + is protected whatever its row says of the country.
             country = read_country(home) if home and not text.startswith("+") else self._country
-            found = every_reading(text, country)
+            is_joined = area.isdecimal() and not text.startswith(("+", "00"))
+            found = _with_area(area, text, country) if is_joined else every_reading(text, country)
         except InvalidInputError as error:
             self._save(row, line)
             code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
@@ -269,11 +303,21 @@ class _Taken:
                     self.numbers.setdefault(number.e164, row)
 
 
+def _with_area(area: str, text: str, country: str | None) -> Sequence[ParsedNumber]:
+    """The numbers that a text is behind an area code, and by itself."""
+    found: list[ParsedNumber] = []
+    for each in (f"{area} {text}", text):
+        with suppress(PhoneNumberError):
+            found.append(read_number(each, country))
+    return found or every_reading(f"{area} {text}", country)
+
+
 def _read_table(path: Path, wanted: Sequence[str], country_column: str | None, taken: _Taken) -> None:
     named = [] if country_column is None else [country_column]
     rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted, named))
     places, homes = _places(rows.columns, wanted), _places(rows.columns, named) if named else []
     others = [place for place, name in enumerate(rows.columns) if name and place not in {*places, *homes}]
+    areas = [place for place in others if folded(rows.columns[place]) in _AREAS]
     rows.spare = frozenset({"", *(rows.columns[place] for place in others)})
 
     def home(cells: Sequence[str]) -> str:
@@ -303,7 +347,9 @@ def _read_table(path: Path, wanted: Sequence[str], country_column: str | None, t
         has_lines = within(raw, ["" if place in whole else cell for place, cell in enumerate(cells)])
         read = whole if has_lines else places
         for text in [cells[place] for place in read if cells[place]] or ([""] if read == places else []):
-            taken.read(raw.number, text, home=home(cells), line=raw.text, problem=footer_in(cells))
+            area = cells[areas[0]].strip("() ") if len(areas) == len(places) == 1 else ""
+            said = footer_in(cells)
+            taken.read(raw.number, text, area=area, home=home(cells), line=raw.text, problem=said)
         if not has_lines:
             abroad = ((each, text) for each in others for text in numbers_in(cells[each]) if text.startswith("+"))
             for each, text in abroad:

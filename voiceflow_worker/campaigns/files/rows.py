@@ -159,11 +159,7 @@ def read_columns(
     present = [name for name in names if name]
     shown = ", ".join(filter(None, map(str.strip, header))) or "nothing"
     if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
-        if any(sum(map(str.isdigit, name)) >= 7 for name in present):
-            raise CampaignFileError(
-                f"{place} begins with a line that looks like data; add a header line above it that names the columns, "
-                f"including destination; found: {shown}{hint}"
-            )
+        refuse_numbers_in(header, place=place)
         if wanted is not None:
             raise CampaignFileError(f"{place} has no column {own!r}; columns found: {shown}{hint}")
         rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
@@ -187,9 +183,18 @@ def read_columns(
     return names
 
 
+_ONE_NUMBER = re.compile(r"[+(\d][\d ().\-]{5,}\d")
+
+
 def refuse_numbers_in(header: Iterable[str], *, place: object) -> None:
     """Raise CampaignFileError for a header that has taken in a row: a person would be lost in it."""
-    if number := number_in_name(header):
+    names = [name.strip() for name in header]
+    if number := number_in_name(names):
+        if any(_ONE_NUMBER.fullmatch(name) for name in names):
+            raise CampaignFileError(
+                f"{place} begins with a line that looks like data; add a header line above it that names the columns; "
+                f"found: {', '.join(names)}"
+            )
         raise CampaignFileError(
             f"{place}: the header holds {number!r}, a telephone number: a row has become a part of it, by a line break "
             'that is missing or a quote (") that was opened by mistake; correct the header'

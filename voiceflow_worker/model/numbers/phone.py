@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.errors import PhoneNumberError
-from voiceflow_worker.model.numbers.plans import PlannedNumber, planned
+from voiceflow_worker.model.numbers.plans import PlannedNumber, numbers_abroad, planned
 from voiceflow_worker.model.text.printable import checked_text
 
 if TYPE_CHECKING:
@@ -123,14 +123,11 @@ def usual_form(e164: str) -> str:
 # The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
 @lru_cache(maxsize=1024)
 def _usual_form(e164: str) -> str:
-    if planned(e164) is not None:
+    if planned(e164) is not None or not is_e164(e164):
         return e164
-    import phonenumbers
-
-    number = _plan_number(e164)
-    if number is None or not phonenumbers.is_valid_number(number):
-        return e164
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    found = numbers_abroad(e164.removeprefix("+"))
+    usual = [] if found is None else found.plain or found.dialled
+    return f"+{found.code}{usual[0][0]}" if found is not None and len(usual) == 1 else e164
 
 
 def country_of(e164: str) -> str | None:
@@ -154,6 +151,12 @@ def kind_of(e164: str) -> str:
 
     number = _plan_number(e164)
     return "unknown" if number is None else _KINDS.get(phonenumbers.number_type(number), "unknown")
+
+
+def is_assigned(e164: str) -> bool:
+    """Whether a numbering plan has a number in E.164 form, in any of its spellings."""
+    known = planned(e164)
+    return (known is not None and known.is_assigned) or any(kind_of(each) != "unknown" for each in spellings(e164))
 
 
 @lru_cache(maxsize=1024)
@@ -192,10 +195,8 @@ def plan_warnings(known: PlannedNumber, e164: str) -> tuple[str, ...]:
 
 def _today(e164: str) -> str:
     """What to do about a number that its plan does not have, as a clause."""
-    import phonenumbers
-
     for other in spellings(e164)[1:]:
-        if (number := _plan_number(other)) is not None and phonenumbers.is_valid_number(number):
+        if kind_of(other) != "unknown":
             return f"it has been {other} since the plan was changed: write that"
     return "check the number and its country code"
 

@@ -258,10 +258,14 @@ def _plan_of(first_digits: str) -> _Plan | None:
     return None
 
 
+# Prefixes that were dialled before a plan was changed, and that nothing else in it begins with: Mexico's until 2019.
+_FORMER_TRUNKS = {"MX": "01|04[45]|1"}
+
+
 def _trunk(plan: PhoneMetadata | None) -> _Trunk:
     if plan is None:
         return _Trunk(re.compile("(?!)"), None, "")
-    dialled = re.compile(f"(?:{plan.national_prefix_for_parsing or '(?!)'})")
+    dialled = re.compile(f"(?:{plan.national_prefix_for_parsing or _FORMER_TRUNKS.get(plan.id or '', '(?!)')})")
     return _Trunk(dialled, plan.national_prefix_transform_rule, plan.national_prefix or "")
 
 

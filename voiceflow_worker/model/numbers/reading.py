@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, Self, TypeVar, cast
@@ -20,6 +20,7 @@ from voiceflow_worker.model.numbers.phone import (
     holds_several,
     is_e164,
     plan_warnings,
+    spellings,
     usual_form,
     warnings_for,
 )
@@ -88,7 +89,7 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
     if _WORD.fullmatch(written):
         return _at_its_word("+" + _digits(written), text, warnings)
     shapes = _shapes(written)
-    readings = {reading.e164: reading for shape in shapes for reading in _readings(shape, home, text)}
+    readings = _valid(shapes, home, text)
     if len(readings) != 1:
         raise _refused(text, shapes, home, list(readings))
     (reading,) = readings.values()
@@ -122,7 +123,7 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     except PhoneNumberError as error:
         home, refusal = _home(country), error
     written = _cleaned(text)
-    if _SCIENTIFIC.fullmatch(written):
+    if _SCIENTIFIC.fullmatch(written) or _PATTERN.fullmatch(written):
         raise refusal
     parts = [part for part in _BETWEEN.split(written) if _digits(part)]
     found = dict.fromkeys(_valid_readings(" ".join(parts), home))
@@ -211,6 +212,8 @@ _WRITE = "write it with + and digits alone"
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
 # 6587654321.0: a spreadsheet or a data frame took the number for a quantity, and no digit is lost.
 _DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
+# 201XXXXXXX, +1201%: all numbers that begin so.
+_PATTERN = re.compile(r"\+?\(?\d[\d\s().\-]*(?:[xX#]{2}|[*%?_])[xX#*%?_\s().\-]*")
 # A date whose digits may be a number too: 31.12.2030 in a list of SG, 2030-02-01 in one of DE.
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _DATE = re.compile("|".join(
@@ -282,6 +285,8 @@ def _damage(written: str) -> tuple[int, str] | None:
             "was damaged by a spreadsheet, which wrote it in scientific notation and dropped digits; format the column "
             "as text, and enter the number again"
         )
+    if _PATTERN.fullmatch(written):
+        return INVALID_NUMBER, "stands for many numbers; give each number that is meant, in full"
     if _DATE.fullmatch(written):
         return INVALID_NUMBER, f"looks like a date; if it is a number, {_WRITE}"
     if _holds_several(written):
@@ -303,8 +308,14 @@ def _damage(written: str) -> tuple[int, str] | None:
 
 def _holds_several(written: str) -> bool:
     parts = _BETWEEN_NUMBERS.split(written)
-    long_parts = [part for part in parts if sum(map(str.isdigit, part)) >= _SHORTEST_LOCAL]
-    return len(long_parts) > 1 or holds_several(written) or written.count("+") > 1
+    return sum(map(_is_long, parts)) > 1 or holds_several(written) or written.count("+") > 1
+
+
+def _is_long(part: str) -> bool:
+    """Whether a part of a text may be a number by itself: +49(0)151 before a slash is a code and an area code."""
+    plain = _ZERO.sub("", part).lstrip(" (")
+    abroad = 3 if plain.startswith("+") else 5 if plain.startswith("00") else 0
+    return sum(map(str.isdigit, plain)) >= _SHORTEST_LOCAL + abroad
 
 
 # --- Its readings -------------------------------------------------------------------------------------------------
@@ -371,6 +382,26 @@ def _shape(written: str) -> _Shape:
             slashes.append(len(digits))
     has_plus = written.lstrip("( ").startswith("+")
     return _Shape("".join(digits), has_plus, frozenset(gaps), tuple(areas), tuple(slashes))
+
+
+def _valid(shapes: Sequence[_Shape], home: Country | str | None, text: str) -> dict[str, _Reading]:
+    """The valid numbers that a text could mean, also by what it meant before a plan was changed."""
+    found = {reading.e164: reading for shape in shapes for reading in _readings(shape, home, text)}
+    if not found or shapes[0].digits.startswith("00"):
+        found |= {reading.e164: reading for shape in shapes for reading in _of_old(shape, home, found)}
+    return found
+
+
+def _of_old(shape: _Shape, home: Country | str | None, today: Collection[str]) -> Iterator[_Reading]:
+    """The numbers that a text meant before their plan was changed, as they are now, but for those of `today`."""
+    for old, exit_code in _probable([shape], home).items():
+        for number in () if old in today else spellings(old)[1:]:
+            if (found := numbers_abroad(number[1:])) is None:
+                continue
+            behind = len(exit_code) + len(found.code)
+            is_split = bool(exit_code) and any(len(exit_code) < gap < behind for gap in shape.gaps)
+            for national, region in () if is_split else found.plain:
+                yield _Reading(number, region, _is_glued(shape, found.code, national))
 
 
 def _readings(shape: _Shape, home: Country | str | None, text: str) -> Iterator[_Reading]:
@@ -481,8 +512,7 @@ def _is_glued(shape: _Shape, code: str, national: str) -> bool:
 def _valid_readings(part: str, home: Country | str | None) -> list[str]:
     """The valid numbers that a part of a text could mean."""
     try:
-        shapes = _shapes(part.strip(" -./"))
-        return [reading.e164 for shape in shapes for reading in _readings(shape, home, part)]
+        return list(_valid(_shapes(part.strip(" -./")), home, part))
     except PhoneNumberError:
         return []
 
