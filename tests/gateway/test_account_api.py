@@ -20,7 +20,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.gateway.account import LONGEST_PAUSE, TRIES, AccountApi
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest import RestClient
-from voiceflow_worker.gateway.wire import RestWire
+from voiceflow_worker.gateway.wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +59,7 @@ class Service:
 
     @property
     def api(self) -> AccountApi:
-        wire = RestWire(KEY, "a&cme", base_url="http://127.0.0.1:1/")
+        wire = Wire(KEY, "a&cme", base_url="http://127.0.0.1:1/")
         return Api(
             RestClient(
                 httpx.MockTransport(self),

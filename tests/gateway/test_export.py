@@ -20,7 +20,7 @@ from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.log_export import LONGEST_PAUSE, TIMEOUT, TRIES, LogExport, read_rows
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest import RestClient
-from voiceflow_worker.gateway.wire import EXPORT_URL, RestWire
+from voiceflow_worker.gateway.wire import EXPORT_URL, Wire
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -87,7 +87,7 @@ class EightByEight:
     async def read(self, *, base_url: str | None = None) -> LoggedCalls:
         rest = RestClient(
             httpx.MockTransport(self.handle),
-            RestWire(KEY, "ac&me", base_url=base_url or EXPORT_URL),
+            Wire(KEY, "ac&me", base_url=base_url or EXPORT_URL),
             network=Network(),
             timeouts={"read": 5},
             deadline=timedelta(seconds=5),
@@ -219,7 +219,7 @@ class TestFailing:
         assert "signature=abc" not in str(caught.value)
 
     async def test_the_key_is_in_no_repr(self) -> None:
-        assert KEY not in repr(RestWire(KEY, "acme", base_url=EXPORT_URL))
+        assert KEY not in repr(Wire(KEY, "acme", base_url=EXPORT_URL))
 
 
 def rows(text: str) -> list[ExportRow]:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.round_trips import Batcher
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Put, Write
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction, RecordingReady
@@ -67,13 +66,6 @@ class SessionProgress:
 Progress = TypeVar("Progress", LegState, Recording)
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
-    records: RecordSet[Any]
-    mark: str
-    value: LegState | Recording
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingCall:
     """A call to a number of the account. `source` is the caller's number, and `at` when its first event came."""
@@ -124,8 +116,7 @@ def incoming_position(at: datetime) -> str:
 class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
-    Recordings are kept for `recordings_for`. Events that arrive together share a round trip to the store. Methods raise
-    StoreError; it is then safe to call them again.
+    Recordings are kept for `recordings_for`. Methods raise StoreError; it is then safe to call them again.
     """
 
     def __init__(self, store: Store, *, recordings_for: timedelta = RECORDINGS_KEPT) -> None:
@@ -133,7 +124,6 @@ class CallProgress:
         self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
         self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
         self._incoming = IncomingCalls(store)
-        self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
     async def status(self, event: CallStatus) -> bool:
         """Store a call status event (VCS). Returns False for an event without a session: it is not stored."""
@@ -152,7 +142,7 @@ class CallProgress:
             sip_code=event.sip_code,
         )
         same = (event.event_id, event.call_id, event.call_status, event.timestamp)
-        return await self._keep(self._states, state, same)
+        return await _keep(self._states, state, same)
 
     async def action(self, event: CallAction) -> bool:
         """Store the incoming call that a call action event (VCA) begins. Other actions are the menus' own."""
@@ -172,7 +162,7 @@ class CallProgress:
             file_path=event.file_path,
         )
         same = (event.recording_id, event.status, event.file_path)
-        return await self._keep(self._recordings, recording, same)
+        return await _keep(self._recordings, recording, same)
 
     async def of(self, session_ids: Iterable[str]) -> SessionProgress:
         """The progress of these sessions."""
@@ -189,19 +179,11 @@ class CallProgress:
         named = [(post.session_id, post.outcome.session_id if post.outcome else None) for post in job.posts]
         return await self.of(session_id for pair in named for session_id in pair if session_id)
 
-    async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
-        """Store an event once, even if it is repeated. The values in `same` identify the event."""
-        return await self._batcher.submit(_Event(records, mark_of(same), value))
 
-    async def _write(self, events: Sequence[_Event]) -> list[bool | BaseException]:
-        for records in (self._states, self._recordings):
-            sessions: dict[str, dict[str, Any]] = {}
-            for each in events:
-                if each.records is records:
-                    sessions.setdefault(each.value.session_id, {}).setdefault(each.mark, each.value)
-            for session_id, values in sessions.items():
-                await records.within(session_id).add(values)
-        return [True] * len(events)
+async def _keep(records: RecordSet[Progress], value: Progress, same: Sequence[object]) -> bool:
+    """Store an event once, even if it is repeated. The values in `same` identify the event."""
+    await records.within(value.session_id).add({mark_of(same): value})
+    return True
 
 
 async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Progress]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -20,20 +21,14 @@ from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.transports import (
-    AnswerProof,
-    Transport,
-    check_transport,
-    open_transport,
-    wrap_transport,
-)
+from voiceflow_worker.gateway.transports import AnswerProof, Transport, check_transport, open_transport
 from voiceflow_worker.gateway.verdict import (
     read_date,
     verdict_on_answer,
     verdict_on_failure,
     verdict_on_lateness,
 )
-from voiceflow_worker.gateway.wire import RestWire
+from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import (
@@ -113,10 +108,9 @@ class VoiceClient(api.AccountApi):
             )
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
             raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
-        address = base_url or wire.BASE_URL
-        self._wire = wire.Wire(api_key, sub_account, base_url=address, allow_plain_http=allow_plain_http)
-        self._account_wire = RestWire(api_key, sub_account, base_url=address)
-        self._export_wire = RestWire(api_key, sub_account, base_url=base_url or wire.EXPORT_URL)
+        to = partial(Wire, api_key, sub_account, allow_plain_http=allow_plain_http)
+        self._wire = to(base_url=base_url or wire.BASE_URL)
+        self._export_wire = to(base_url=base_url or wire.EXPORT_URL)
         timeouts = Timeouts(connect_timeout.total_seconds(), read_timeout.total_seconds())
         self._timeouts = timeouts
         self._network = Network(proxy=proxy, no_proxy=no_proxy, ssl_context=ssl_context)
@@ -179,12 +173,10 @@ class VoiceClient(api.AccountApi):
     async def __aenter__(self) -> Self:
         if self._transport is not None:
             raise RuntimeError("this VoiceClient is open already; make a new client for each `async with`")
-        calls, headers = self._wire.calls, self._wire.post_headers
-        if self._given is not None:
-            transport = wrap_transport(self._given, calls, headers=headers, timeouts=self._timeouts)
-        else:
-            limit = self._concurrency
-            transport = open_transport(self._network, calls, headers=headers, timeouts=self._timeouts, limit=limit)
+        transport = open_transport(
+            self._network, self._wire.calls, headers=self._wire.post_headers, timeouts=self._timeouts,
+            limit=self._concurrency, given=self._given,
+        )  # fmt: skip
         await transport.__aenter__()
         self._transport = transport
         return self
@@ -272,7 +264,7 @@ class VoiceClient(api.AccountApi):
     async def server_time(self) -> datetime | None:
         """The present time by the clock of 8x8, from the Date of an answer to a new request; None if no Date came."""
         transport = self._opened()
-        request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts.of_httpx})
+        request = self._wire.request("GET", "webhooks", extensions={"timeout": self._timeouts.of_httpx})
         with anyio.move_on_after(self._timeouts.deadline):
             try:
                 response = await transport.transport.handle_async_request(request)
@@ -294,9 +286,9 @@ class VoiceClient(api.AccountApi):
         return await log.LogExport(rest).read(since=since, until=until)
 
     def _account(self) -> RestClient:
-        return self._rest(self._account_wire, tries=api.TRIES, longest_pause=api.LONGEST_PAUSE)
+        return self._rest(self._wire, tries=api.TRIES, longest_pause=api.LONGEST_PAUSE)
 
-    def _rest(self, rest_wire: RestWire, *, tries: int, longest_pause: timedelta) -> RestClient:
+    def _rest(self, rest_wire: Wire, *, tries: int, longest_pause: timedelta) -> RestClient:
         from voiceflow_worker.gateway.rest import RestClient
 
         return RestClient(
@@ -344,7 +336,7 @@ class VoiceClient(api.AccountApi):
 
     def _without_key(self, verdict: Verdict) -> Verdict:
         """The verdict without the API key, which a server or a proxy may have sent back."""
-        hide, hold = self._account_wire.hide, verdict.hold
+        hide, hold = self._wire.hide, verdict.hold
         message, reason = hide(verdict.message), "" if hold is None else hide(hold.reason)
         if message == verdict.message and (hold is None or reason == hold.reason):
             return verdict

@@ -16,7 +16,7 @@ from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import quote, read_retry_after
-from voiceflow_worker.gateway.wire import RestWire
+from voiceflow_worker.gateway.wire import Wire
 
 LONGEST_ANSWER = 8 * 1024 * 1024
 """The most bytes of a JSON answer. A list of all voices has about 50 KB, and a list of 10,000 numbers about 2 MB."""
@@ -36,7 +36,7 @@ class RestClient:
     """
 
     transport: httpx.AsyncBaseTransport
-    wire: RestWire
+    wire: Wire
     _: KW_ONLY
     network: Network
     timeouts: Mapping[str, float]

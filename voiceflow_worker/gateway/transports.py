@@ -210,21 +210,21 @@ class Transport:
 
 
 def open_transport(
-    network: Network, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts, limit: int
+    network: Network,
+    url: httpx.URL,
+    *,
+    headers: Mapping[str, str],
+    timeouts: Timeouts,
+    limit: int,
+    given: httpx.AsyncBaseTransport | None = None,
 ) -> Transport:
-    """A transport for the running event loop in a network. POSTs go to `url`, with `headers`."""
-    transport = network.transport(limit=limit, gives_up=not runs_on_asyncio())
+    """A transport for the running event loop in a network, or over one of httpx. POSTs go to `url`, with `headers`."""
+    if given is not None:
+        return Transport(HttpxPosts(given, url, headers=headers, timeouts=timeouts), given)
+    others = network.transport(limit=limit, gives_up=not runs_on_asyncio())
     if not runs_on_asyncio():
-        return Transport(HttpxPosts(transport.pool_to(url), url, headers=headers, timeouts=timeouts), transport)
-    posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network)
-    return Transport(posts, transport)
-
-
-def wrap_transport(
-    transport: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts
-) -> Transport:
-    """A transport over a transport of httpx. POSTs go to `url`, with `headers`."""
-    return Transport(HttpxPosts(transport, url, headers=headers, timeouts=timeouts), transport)
+        return Transport(HttpxPosts(others.pool_to(url), url, headers=headers, timeouts=timeouts), others)
+    return Transport(ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network), others)
 
 
 def check_transport(transport: httpx.AsyncBaseTransport) -> None:

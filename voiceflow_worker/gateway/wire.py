@@ -27,13 +27,17 @@ EXPORT_URL = "https://voice.wavecell.com"
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
-class Wire:
-    """The address and the headers of the POSTs that place calls for one sub-account. Its repr does not show the key.
+# Each request that places no call closes its connection, so that no POST gets a connection that is just being closed.
+_HEADERS = {"User-Agent": "voiceflow-worker", "Connection": "close"}
 
-    Raises SettingsError for an invalid base URL, sub-account id or API key.
+
+class Wire:
+    """The address and the headers of the POSTs that place calls for one sub-account, and all other requests about it.
+
+    Its repr does not show the key. Raises SettingsError for an invalid base URL, sub-account id or API key.
     """
 
-    __slots__ = ("calls", "host", "post_headers", "sub_account")
+    __slots__ = ("_headers", "_key", "_root", "calls", "host", "post_headers", "sub_account")
 
     def __init__(self, api_key: str, sub_account: str, *, base_url: str, allow_plain_http: bool = False) -> None:
         base = _checked_base(base_url, allow_plain_http=allow_plain_http)
@@ -51,8 +55,10 @@ class Wire:
             )
         self.sub_account: str = sub_account
         self.host: str = base.host
-        root = f"{str(base).rstrip('/')}/api/v1/subaccounts/{quote(sub_account, safe='')}"
-        self.calls: httpx.URL = httpx.URL(f"{root}/callflows")
+        self._key = key
+        self._root = f"{str(base).rstrip('/')}/api/v1/subaccounts/{quote(sub_account, safe='')}"
+        self._headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", **_HEADERS}
+        self.calls: httpx.URL = self.url("callflows")
         headers = {
             "Host": base.netloc.decode("ascii"),
             "Authorization": f"Bearer {key}",
@@ -66,28 +72,6 @@ class Wire:
 
     def __repr__(self) -> str:
         return f"<Wire {self.calls}>"
-
-
-# Each of these rare requests closes its connection, so that no POST gets a connection that is just being closed.
-_HEADERS = {"User-Agent": "voiceflow-worker", "Connection": "close"}
-
-
-class RestWire:
-    """A builder of requests about one sub-account. Its repr does not show the key.
-
-    Such a request places no call. It does not check its arguments, because the client has made a `Wire` with them.
-    """
-
-    __slots__ = ("_headers", "_key", "_root", "sub_account")
-
-    def __init__(self, api_key: str, sub_account: str, *, base_url: str) -> None:
-        self.sub_account: str = sub_account
-        self._root = f"{base_url.rstrip('/')}/api/v1/subaccounts/{quote(sub_account, safe='')}"
-        self._key = api_key.strip()
-        self._headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", **_HEADERS}
-
-    def __repr__(self) -> str:
-        return f"<RestWire {self._root}>"
 
     def url(self, *path: str) -> httpx.URL:
         """The URL of the resource at `path`, with the segments of the path quoted."""
