@@ -165,3 +165,19 @@ async def test_the_word_is_read_alike_everywhere(value: object, means: object) -
 async def test_another_word_is_refused_with_the_right_ones(value: object) -> None:
     with pytest.raises((ValueError, InvalidInputError), match="cancelled,expired,failed"):
         read_again(value)
+
+
+@EACH_STORE
+async def test_an_appointment_that_moved_is_told_how_to_replace_the_call_that_waits(store: Store) -> None:
+    queue = CallQueue(store)
+    await campaign(keys=True).start(queue)
+    moved = {"keys": True, "say": "Hello, it is on Friday now."}
+    report = await campaign(**moved).start(queue)  # type: ignore[arg-type]
+    assert (report.refused, report.rejected) == (True, len(PEOPLE))
+    for found in report.findings:
+        said = f"and waits. If this one replaces it, cancel that call, then {Remedy.CALL_ENDED}; else give"
+        assert (found.column, said in found.message) == ("unique_key", True)
+    for job in await waiting(queue):
+        await queue.cancel(job.id)
+    report = await campaign(**moved, again="cancelled").start(queue)  # type: ignore[arg-type]
+    assert (report.enqueued, len(await waiting(queue))) == (len(PEOPLE), len(PEOPLE))

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
-from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.files import rows as file_findings
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -193,6 +194,24 @@ def test_a_number_of_another_batch_or_with_a_key_of_its_own_or_of_a_bad_row_is_n
     campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
     assert [row.is_bad for row in campaign] == [False, False, False, True, False]
     assert campaign.closing_findings() == ()
+
+
+def test_many_rows_with_one_number_are_told_with_their_names_whatever_their_keys(tmp_path: Path) -> None:
+    people = [("+6587654321", name) for name in ("Ana", "Ben", "Cik", "Ben")]
+    people += [("+6587654322", "Eve"), ("+6587654322", "Fay"), *(("+6587654323", "Gil") for _ in range(3))]
+    for keyed, place in product([True, False], range(2)):
+        rows = [{"destination": n, "first name": name, "unique_key": f"k{i}" if keyed else "", "name": f"{name} {i}"}
+                for i, (n, name) in enumerate(people)]  # fmt: skip
+        table = "\n".join(map(",".join, [list(rows[0])] + [list(row.values()) for row in rows]))
+        campaign = CampaignRows(
+            [rows, file_of(tmp_path, table)][place], replace(OPTIONS, batch_id="b"), now=NOW  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert len(calls_of(campaign)) == len(people)
+        found = campaign.closing_findings()[-1]
+        assert (found.row, found.is_error, len(campaign.closing_findings())) == (1 + place, False, 2 - keyed)
+        assert found.message.startswith(
+            "4 rows call +6587654321, with 4 names, such as Ben 1, Cik 2, Ben 3, and 1 other number likewise"
+        )
 
 
 def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_both_lines(tmp_path: Path) -> None:

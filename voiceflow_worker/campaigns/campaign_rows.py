@@ -17,6 +17,7 @@ from voiceflow_worker.campaigns.calls.values import (
     CsvValues,
     RowValues,
     SeenKeys,
+    SharedNumbers,
     is_used,
     json_values,
     missing_from,
@@ -62,6 +63,7 @@ from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import is_missing, stands_for_nothing
 from voiceflow_worker.model.jobs.admission import priority_problem
+from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
 from voiceflow_worker.model.text.arguments import checked, checked_time, checks_itself
@@ -161,7 +163,7 @@ class CampaignRows:
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._ordered = None if options.orders is None else _OrderedRows(options.orders)
-        self._telephones = SeenKeys()
+        self._telephones = SharedNumbers()
         self._all_numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self._further})
         self._alike: dict[str, _AlikeRows] = {}
         """What is told once of many rows, by what it is about."""
@@ -231,7 +233,9 @@ class CampaignRows:
         message = "no row has this column; check its name"
         unseen = (self._warning(message, column=each) for each in self._unseen.values())
         falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
-        alike = (each.finding() for what, each in self._alike.items() if what not in falses)
+        alike = [each.finding() for what, each in self._alike.items() if what not in falses]
+        if (many := self._telephones.many()) is not None:
+            alike.append(self._warning(many[1], row=many[0], column=self.number_column))
         return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
     @property
@@ -357,7 +361,7 @@ class CampaignRows:
             earlier = keys.first(call.unique_key, row=raw.number, digest=read.digest)
             if earlier is not None:
                 read = self._as_known(read, call.unique_key, *earlier)
-            elif read.has_made_key:
+            else:
                 read = self._among_people(read, call)
         return read if self._ordered is None else self._ordered.named(read, self.keys)
 
@@ -375,19 +379,20 @@ class CampaignRows:
     def _among_people(self, read: ReadRow, call: CheckedCall) -> ReadRow:
         """The row, bad if an earlier row has its person with other further numbers. A repeated number is noted."""
         number = read.raw.number
-        if self._further:
+        if self._further and read.has_made_key:
             before = self._telephones.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
             if before is not None:
                 message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
                 finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
                 return read._replace(call=None, findings=(*read.findings, finding))
-        places = [f"{call.batch_id}\0{telephone_of(each)}" for each in call.numbers]
-        seen = [self._telephones.first(place, row=number, digest=read.digest) for place in places]
-        if repeated := [first for first, _ in filter(None, seen)]:
+        name = person_in(call.data or {})
+        numbers = map(telephone_of, call.numbers)
+        seen = [self._telephones.add(each, batch=call.batch_id, row=number, name=name) for each in numbers]
+        if (repeated := [first for first in seen if first is not None]) and read.has_made_key:
             message = (
                 "{rows} would call a number that an earlier row of the same batch calls with another body: for "
                 f"example, row {number} has the number of row {min(repeated)}. Each of these rows is a call of its "
-                "own. Remove the rows that are not intended. Rows with a unique_key are not reported"
+                "own. Remove the rows that are not intended"
             )
             self._told("repeat", number, self.number_column, message)
         return read

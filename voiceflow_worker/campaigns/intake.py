@@ -169,8 +169,11 @@ class RowEnqueuer:
         if self.options.orders is not None:
             return self._with(row, Finding(message=self.options.orders.other))
         other = f"{key!r} is the key of call {owner_id}, which is a different call"
-        ended = f", and is {state}: {Remedy.CALL_ENDED}; or" if state in ENDED_UNSENT else ";"
-        message = f"{other}{ended} give this call a key of its own, or none"
+        if state is JobState.QUEUED:
+            other += f" and waits. If this one replaces it, cancel that call, then {Remedy.CALL_ENDED}; else"
+        else:
+            other += f", and is {state}: {Remedy.CALL_ENDED}; or" if state in ENDED_UNSENT else ";"
+        message = f"{other} give this call a key of its own, or none"
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:

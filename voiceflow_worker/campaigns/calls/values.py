@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
 from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.wording import folded
+from voiceflow_worker.model.text.wording import count_of, folded
 from voiceflow_worker.model.times import DateOrder, with_iso_date
 
 
@@ -34,6 +35,10 @@ def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
     """
     content = "\0".join((batch_id, canonical, *further)).encode("utf-8", "surrogatepass")
     return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
+
+
+_MANY, _MOST_NAMES = 3, 1000
+"""How many rows with one number are many, and how many of their names are counted."""
 
 
 class SeenKeys:
@@ -57,6 +62,36 @@ class SeenKeys:
     def __contains__(self, key: str) -> bool:
         """True if a row with this key was read."""
         return _mark(key) in self._rows
+
+
+class SharedNumbers(SeenKeys):
+    """The numbers of the rows that were read so far, with the names of the people of those that several rows have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[tuple[int, str], Counter[str]] = {}
+
+    def add(self, number: str, *, batch: str | None, row: int, name: str) -> int | None:
+        """Add a number of a row with this name; returns the first row with the number, None if this is it."""
+        found = self.first(f"{batch}\0{number}", row=row, digest=f"0{name.encode(errors='replace').hex()}")
+        if found is None:
+            return None
+        names = self._names.setdefault((found[0], number), Counter())
+        names["" if found[1] or len(names) > _MOST_NAMES else name] += 1
+        return found[0]
+
+    def many(self) -> tuple[int, str] | None:
+        """The first row with the number that most rows have, and what is told of it; None if no number has many."""
+        found = [(names.total() + 1, *place, names) for place, names in self._names.items()]
+        many = [each for each in found if each[0] >= _MANY]
+        if not many:
+            return None
+        rows, row, number, names = max(many, key=lambda each: each[0])
+        others = [name for name in names if name]
+        such = f", such as {', '.join(others[:3])}" if others else ""
+        more = f", and {count_of(len(many) - 1, 'other number')} likewise" if len(many) > 1 else ""
+        told = f"{rows} rows call {number}, with {count_of(len(others) + 1, 'name')}{such}{more}"
+        return row, f"{told}. Such a number often stands for people without one: correct it, or leave these rows out"
 
 
 def _mark(key: str) -> int:

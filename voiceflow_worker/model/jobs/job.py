@@ -218,6 +218,12 @@ class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return max(self.after.values(), default=timedelta()) if found is None else found
 
 
+def person_in(data: Mapping[str, object]) -> str:
+    """The name of the person, from the columns of a row that most likely have it; empty without one."""
+    parts = (data[column] for column in name_columns(data))
+    return " ".join(str(part).strip() for part in parts if part is not None).strip()
+
+
 class Job(Struct, frozen=True):
     """One call to be placed. It is immutable: moves return a new job.
 
@@ -339,9 +345,7 @@ class Job(Struct, frozen=True):
     @property
     def name(self) -> str:
         """The name of the person, from the columns of the row that most likely have it; empty without one."""
-        data = self.data or {}
-        parts = (data[column] for column in name_columns(data))
-        return " ".join(str(part).strip() for part in parts if part is not None).strip()
+        return person_in(self.data or {})
 
     @property
     def noted_at(self) -> datetime:
