@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -17,6 +18,7 @@ from tests.ivr.asking import SECRET, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import (
+    Caller,
     CallQueue,
     Campaign,
     End,
@@ -35,8 +37,8 @@ from voiceflow_worker import Receiver as WholeReceiver
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.ivr import Rehearsal, do_not_call_again
-from voiceflow_worker.ivr.menu_data import read_menu
+from voiceflow_worker.ivr import Rehearsal, call_me_back, do_not_call_again
+from voiceflow_worker.ivr.menu_data import read_menu, written_menus
 from voiceflow_worker.ivr.rehearsal import mermaid
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.service.doctor.store import waiting_menus
@@ -238,6 +240,16 @@ async def test_each_receiver_knows_the_menu_of_a_call_whatever_becomes_of_its_fi
     assert len({job.menu for job in await CallQueue(stores[0]).find()}) == 2, "a menu that was edited is another one"
 
 
+async def test_what_the_store_keeps_is_the_menu_in_the_order_of_its_languages(store: Store) -> None:
+    texts = {"fr": "Bonjour.", "de": "Hallo."}
+    data = {"voice_profile": "v", "questions": [{"id": "ask", "text": texts, "keys": {"1": {"say": texts}}}]}
+    await start(store, data)
+    menu = read_menu(data)
+    kept = (await written_menus(store).get([menu.name]))[menu.name]
+    assert kept is not None
+    assert (kept.name, kept.title, kept.language) == (menu.name, "ask", "fr")
+
+
 async def test_who_presses_the_key_is_called_by_no_later_campaign(store: Store) -> None:
     jobs = await sent(store)
     assert (await Line.of(jobs[BEN]).press(Receiver.of(store), "9")).text == "Plus d'appels."
@@ -274,6 +286,7 @@ async def test_who_asks_for_it_is_called_back_once_with_the_same_call(store: Sto
     event = line.event("3")
     for answering in (receiver, receiver, Receiver.of(store)):
         assert line.took((await answering.post(event))[1]).text == "À plus tard."
+    await Line.of(jobs[BEN]).press(receiver, "3")  # as if the first receiver had crashed before it answered
     (later,) = [job for job in await CallQueue(store).find() if job.id not in {each.id for each in jobs.values()}]
     now = store.clock.now()
     assert later.not_before is not None
@@ -286,6 +299,34 @@ async def test_who_asks_for_it_is_called_back_once_with_the_same_call(store: Sto
     ]
     assert "Bonjour Ben" in later.body
     assert (await CallQueue(store).get(first.id)).answer == "call me back"
+
+
+async def test_who_answers_at_another_number_is_called_back_there(store: Store) -> None:
+    job = (await sent(store))[ANA]
+    caller = Caller(now=store.clock.now(), number="+6565551234", job=job, store=store)
+    await call_me_back(timedelta(hours=1))(caller)
+    assert "+6565551234" in {each.destination for each in await CallQueue(store).find()}
+
+
+async def test_what_a_key_does_is_done_once_however_many_receivers_get_it(stores: tuple[Store, Store]) -> None:
+    done, go_on = list[str](), anyio.Event()
+
+    async def do(caller: Caller) -> None:
+        done.append(caller.digits)
+        await go_on.wait()
+
+    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+    menu.on("1", goto=End("Done."), do=do)
+    engine = Engine(stores[0], ScriptedVoice())
+    job = await engine.queue.enqueue(menu.call(ANA, source="+6531234567"), menu="ask")
+    await engine.send()
+    event = Line.of(job).event("1")
+    async with anyio.create_task_group() as group:
+        for store in stores:
+            group.start_soon(Receiver.of(store, menu).post, event)
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+    assert done == ["1"]
 
 
 async def test_a_menu_in_code_does_the_same(store: Store) -> None:

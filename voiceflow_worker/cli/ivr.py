@@ -205,7 +205,7 @@ IvrOption = Annotated[
         name="--ivr",
         metavar="MODULE:MENU",
         negative=(),
-        help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py. May be repeated; the "
-        "first answers calls that name no menu.",
+        help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py, or reminder.toml. May "
+        "be repeated; the first answers calls that name no menu.",
     ),
 ]

@@ -88,7 +88,7 @@ def _module(name: str, folder: Path | None = None) -> tuple[ModuleType, str]:
         hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""
         raise InvalidInputError(
             f"{name!r} does not name a menu: write MODULE:MENU, such as {hint or 'restaurant:main'}. The module must "
-            "be importable from this folder"
+            "be importable from this folder. Or name a TOML file with [menu]"
         )
     places = list(dict.fromkeys(str(each) for each in (Path.cwd(), folder and folder.resolve()) if each is not None))
     for place in places:

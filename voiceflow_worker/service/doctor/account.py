@@ -251,7 +251,7 @@ async def call_actions(context: CheckContext) -> Diagnosis | None:
         why = "is not registered" if webhook is None else f"is off ({webhook.url})"
         return failure(
             f"menus are used ({used}), but the webhook for call actions (VCA) {why}: key presses are not answered",
-            remedy="`voiceflow serve --ivr MODULE:MENU --register URL` registers it",
+            remedy="`voiceflow serve --ivr MENU --register URL` registers it (MENU: MODULE:MENU, or a TOML file)",
         )
     return _out_of_reach(context.settings, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
 
