@@ -290,6 +290,7 @@ def test_a_confirmation_at_the_terminal_is_bound_to_what_it_showed(
     cancelled = voiceflow("calls", "cancel", "--batch", "march", *store)
     assert (cancelled.code, "has changed since it was shown" in cancelled.err) == (1, True)
     assert voiceflow("calls", "show", waiting[0].id, "--json", *store).document["state"] == "queued"
+    assert "waits: batch march is held until" in voiceflow("calls", "show", waiting[0].id, *store).out
 
     async def redial_and_cancel(engine: Engine) -> None:
         await engine.queue.redial(busy[0].id)

@@ -280,6 +280,16 @@ async def test_looking_asks_the_store_only_questions(store: Store) -> None:
 # -- what is on them ---------------------------------------------------------------------------------------------------
 
 
+async def test_a_waiting_call_says_why_it_waits_on_its_page_and_in_each_list(memory: Store) -> None:
+    first, _ = await enqueued(memory, 2, batch_id="march")
+    await CallQueue(memory).hold(batch_id="march", reason="wait for legal")
+    why = "batch march is held until somebody resumes it: wait for legal"
+    app = shown_by(memory)
+    assert f"Waits: {why}" in (await page(app, f"/ui/calls/{first.id}")).text
+    for path in ("/ui/calls", "/ui/calls?order=created", "/ui/batches/march"):
+        assert (await page(app, path)).text.count(why) >= 2, path
+
+
 @pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
 async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     await enqueued(store, 3)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.contract.samples import commit, moved
 from tests.contract.suite import ManualClock
+from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
@@ -22,10 +25,11 @@ from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.model.jobs.job import JobState, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.reporting import status as module
 from voiceflow_worker.reporting.batches import read_batch, read_batches, read_queue
-from voiceflow_worker.reporting.status import WaitingCounts
+from voiceflow_worker.reporting.status import WaitingCounts, waits_in_words
 
 pytestmark = pytest.mark.anyio
 
@@ -194,6 +198,62 @@ async def test_of_a_longer_queue_the_figures_are_reported_as_least(
     found = (await engine.queue.status()).waiting
     assert (found.window, found.is_exact) == (3, False)
     assert found.in_words() == "at least 3 for their calling window"
+
+
+async def test_each_call_says_why_it_waits_and_until_when(clocked: tuple[Engine, ManualClock]) -> None:
+    engine, clock = clocked
+    now, zone = clock.now(), ZoneInfo("Asia/Singapore")
+    later = now + timedelta(hours=1)
+    opens = in_words(later + timedelta(hours=1), zone)
+    begin = later + timedelta(hours=1)
+    window = CallWindow.parse(f"{begin:%H:%M}-{begin + timedelta(hours=1):%H:%M}")
+    redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
+    busy = await engine.enqueue(number(1), redial=redial)
+    await engine.send()
+    await engine.summarise(busy, SessionStatus.BUSY)
+    dispatched = await engine.enqueue(number(2))
+    await engine.send()
+    again = await engine.enqueue(number(2))
+    await engine.send()
+    cases = [
+        (busy.id, f"it is called again at {in_words(now + timedelta(minutes=30), zone)}"),
+        (again.id, "its number is busy with another call; it is tried again at "),
+        ((await engine.queue.enqueue(flow(number(3)), window=window, time_zone="UTC")).id,
+         f"its calling window ({window}) opens at {opens}"),
+        ((await engine.enqueue(number(4), not_before=later)).id, f"it is due at {in_words(later, zone)}"),
+        ((await engine.enqueue(number(5))).id, "no worker of queue default runs"),
+    ]  # fmt: skip
+    held = await engine.enqueue(number(6), batch_id="march", not_before=later)
+    await engine.queue.hold(batch_id="march", reason="wait for legal", until=begin)
+    march = f"batch march is held until {opens}: wait for legal"
+    cases.append((held.id, f"{march}; it is due at {in_words(later, zone)}"))
+    await cut_import(engine.store, batch="april", calls=1)
+    (staged,) = await engine.queue.find(batch_id="april")
+    cases.append((staged.id, "an import of batch april, begun at "))
+    ids = [job_id for job_id, _ in cases]
+    calls = [await engine.queue.get(job_id) for job_id in (*ids, dispatched.id)]
+    found = await waits_in_words(engine.store, calls, zone=zone)
+    assert list(found) == ids
+    for job_id, why in cases:
+        assert found[job_id].startswith(why), (found[job_id], why)
+    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+    assert "it waits for its turn" in (await waits_in_words(engine.store, calls)).values()
+    await engine.queue.hold(reason="a wrong text")
+    found = await waits_in_words(engine.store, calls)
+    assert {why.partition(";")[0] for why in found.values()} == {
+        "queue default is held until somebody resumes it: a wrong text"
+    }
+
+
+async def test_why_calls_wait_is_read_at_the_same_cost_for_a_page_of_them(engine: Engine) -> None:
+    costs: list[Counter[str]] = []
+    for count in (1, 30):
+        for place in range(count):
+            await engine.enqueue(number(place), batch_id=f"batch {place}")
+        store = FaultyStore(engine.store)
+        assert len(await waits_in_words(store, calls := await engine.queue.find())) == len(calls)
+        costs.append(Counter(store.made))
+    assert costs[0] == costs[1]
 
 
 def test_in_words() -> None:

@@ -149,6 +149,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
     """
     from voiceflow_worker.core.audit import entries_on
     from voiceflow_worker.core.progress import CallProgress
+    from voiceflow_worker.reporting.status import waits_in_words
     from voiceflow_worker.reporting.story import progress_as_json, story
 
     output = common.output()
@@ -156,10 +157,11 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
         ordered = await entries_on(calls.store, call=job.id)
-        now = calls.store.clock.now()
+        now, waits = calls.store.clock.now(), await waits_in_words(calls.store, [job])
     output.result(
         {**call_as_json(job), **progress_as_json(heard), "ordered": [each.as_json() for each in ordered]},
         *story(job, at=now, heard=heard).lines(),
+        *(f"  waits: {printable_line(why)}" for why in waits.values()),
         *(f"  ordered: {printable_line(each.in_words())}" for each in reversed(ordered)),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -13,7 +13,16 @@ from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, he
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.ports.reading import count_states, due_count, find_jobs, gates_of, limits_of, totals_of
+from voiceflow_worker.core.ports.reading import (
+    count_states,
+    due_count,
+    find_jobs,
+    gates_at,
+    gates_of,
+    limits_of,
+    starts_of,
+    totals_of,
+)
 from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.core.ports.record_set import noting_unreadable
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
@@ -21,6 +30,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.reporting.story import closed_in_words
 
 _STATE_NAMES = frozenset(state.value for state in JobState)
 _WHY = {
@@ -84,17 +94,29 @@ async def _waiting(
         return WaitingCounts()
     hold = await held_count(store, jobs[0].queue, holds, by=at)
     seen: Counter[str] = Counter()
-    explained = 0
-    is_queue_held = any(gate.scope is GateScope.QUEUE for gate in holds)
-    closed = {(gate.name, gate.start) for gate in holds}
+    explained, closed = 0, _by_calls(holds)
     for job in jobs:
-        is_held = is_queue_held or not closed.isdisjoint({(job.batch_id, None), (job.batch_id, job.worker_id)})
-        why = None if job.due_at <= at and is_held else why_it_waits(job, at=at)
+        is_held = job.due_at <= at and _hold_of(job, closed) is not None
+        why = None if is_held else why_it_waits(job, at=at)
         if why is not None:
             seen[why] += 1
             explained += job.due_at <= at
     rate = max(due - hold - explained, 0) if limited else 0
     return WaitingCounts(**seen, rate=rate, hold=hold, is_exact=len(jobs) < MOST_READ)
+
+
+_Closed = Mapping[tuple[str | None, str | None], Gate]
+"""Closed gates, by the batch and the start of the calls behind them; that of the queue has neither."""
+
+
+def _by_calls(holds: Iterable[Gate]) -> _Closed:
+    return {(None if gate.scope is GateScope.QUEUE else gate.name, gate.start): gate for gate in holds}
+
+
+def _hold_of(job: Job, closed: _Closed) -> Gate | None:
+    """The closed gate of the queue, batch or start of a queued call; None if none is closed."""
+    keys = [(None, None), (job.batch_id, None), (job.batch_id, job.worker_id)]
+    return next((closed[key] for key in keys if key in closed), None)
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
@@ -104,6 +126,44 @@ def why_it_waits(job: Job, *, at: datetime) -> str | None:
     if not job.may_ring(at=at):
         return ReasonKind.WINDOW
     return "redial" if job.redials and job.due_at > at else None
+
+
+async def waits_in_words(store: Store, jobs: Iterable[Job], *, zone: ZoneInfo | None = None) -> dict[str, str]:
+    """Why each of these calls waits, by its id, with the times in `zone`, by default UTC. Raises StoreError.
+
+    Calls that are not queued are left out.
+    """
+    now, found = store.clock.now(), dict[str, str]()
+    queued = [job for job in jobs if job.state is JobState.QUEUED]
+    alive = await Heartbeats(store).rates() if queued else dict[str, float]()
+    for queue in {job.queue for job in queued}:
+        of_it = [job for job in queued if job.queue == queue]
+        gates = list((await gates_at(store, queue, {None, *(job.batch_id for job in of_it)})).values())
+        if any(job.worker_id is not None for job in of_it):
+            gates += await starts_of(store, queue)
+        closed = _by_calls(gate for gate in gates if gate.is_closed(at=now))
+        for job in of_it:
+            hold, then = _hold_of(job, closed), _later_in_words(job, at=now, zone=zone)
+            said = [*([] if hold is None else [closed_in_words(hold, zone)]), *([] if then is None else [then])]
+            turn = "it waits for its turn" if queue in alive else f"no worker of queue {queue} runs"
+            found[job.id] = "; ".join(said) or turn
+    return found
+
+
+def _later_in_words(job: Job, *, at: datetime, zone: ZoneInfo | None) -> str | None:
+    """Until when a queued call waits, and for what; None if only a hold, or its turn, keeps it back."""
+    why, opens = why_it_waits(job, at=at), job.opens(at=max(at, job.due_at))
+    if opens is None:
+        return f"its calling window ({job.window}) does not open"
+    if opens == at:
+        return None
+    what: str = {
+        ReasonKind.NUMBER_BUSY: f"{job.reason}; it is tried again",
+        ReasonKind.MAX_PER_PERSON: f"{job.reason}; it is tried again",
+        ReasonKind.WINDOW: f"its calling window ({job.window}) opens",
+        "redial": "it is called again",
+    }.get(why or "", "it is due")
+    return f"{what} at {in_words(opens, zone)}"
 
 
 async def next_call(store: Store, queue: str, *, batch_id: str | None = None) -> NextCall | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.progress import LegState, Recording, SessionProgress
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
@@ -17,19 +18,19 @@ from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 
-def gate_in_words(gate: Gate) -> str:
-    """A closed gate as a clause, without its reason."""
+def gate_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
+    """A closed gate as a clause, without its reason; its times are in `zone`, by default in UTC."""
     if gate.state is GateState.CANCELLED:
         return f"{gate.scope.value} {gate.name} is cancelled"
     if gate.start is not None:
-        return f"an import of batch {gate.name}, begun at {in_words(gate.since)}, has not ended"
-    end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"
+        return f"an import of batch {gate.name}, begun at {in_words(gate.since, zone)}, has not ended"
+    end = f"until {in_words(gate.until, zone)}" if gate.until else "until somebody resumes it"
     return f"{gate.scope.value} {gate.name} is held {end}"
 
 
-def closed_in_words(gate: Gate) -> str:
+def closed_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
     """A closed gate as a clause, with its reason."""
-    return gate_in_words(gate) + (f": {gate.reason}" if gate.reason else "")
+    return gate_in_words(gate, zone) + (f": {gate.reason}" if gate.reason else "")
 
 
 def resume_of(gate: Gate) -> str:

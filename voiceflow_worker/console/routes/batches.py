@@ -38,6 +38,7 @@ from voiceflow_worker.reporting.batches import (
     read_queue,
 )
 from voiceflow_worker.reporting.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
+from voiceflow_worker.reporting.status import waits_in_words
 from voiceflow_worker.service.call_filter import OTHER_KEYS
 from voiceflow_worker.service.scheduled_run import last_runs
 
@@ -143,6 +144,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
         listed: list[ListedRow] = []
         with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
             listed = [row async for part in rows.read(first=first, limit=ROWS_A_PAGE) for row in part]
+        first_calls = await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS))
         ended = sum(totals.outcomes.values())
         is_large = progress.total > MOST_BROKEN_DOWN
         shown = {
@@ -159,7 +161,8 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "first_row": first,
             "page_size": ROWS_A_PAGE,
             "all_rows": sum(sum(file.sizes) for file in files),
-            "calls": await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS)),
+            "calls": first_calls,
+            "waits": await waits_in_words(store, first_calls, zone=asked.time_zone),
             "most": MOST_BROKEN_DOWN,
             "large": large.breakdown(queue, batch_id, totals) if is_large else None,
             "small": None,

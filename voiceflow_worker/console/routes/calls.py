@@ -37,8 +37,9 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.times import read_time, zone_named
+from voiceflow_worker.model.times import read_time
 from voiceflow_worker.reporting.batches import read_queues
+from voiceflow_worker.reporting.status import waits_in_words
 from voiceflow_worker.reporting.story import Story, story
 from voiceflow_worker.service.call_filter import STATES, CallFilter, person_of
 
@@ -66,6 +67,7 @@ async def show_call(store: Store, asked: PageRequest) -> Answer:
         "heard": heard,
         "texts": texts_of(job.body),
         "due": None if job.state.is_final else _DUE[job.state],
+        "waits": await waits_in_words(store, [job], zone=asked.time_zone),
         "related": [each for each in await find_jobs(store, same_number) if each.id != job.id][:MOST_RELATED],
     }
     return Page(template="call.html", shown=shown, is_live=True)
@@ -132,6 +134,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
 
     shown = {
         "found": found,
+        "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "given": given,
         "is_filtered": any(given.values()),
         "problems": problems,
@@ -222,7 +225,7 @@ def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, dat
 
 def _zone(asked: PageRequest) -> ZoneInfo:
     """The zone of the times in the address, else that of the page."""
-    return zone_named(asked.asked("zone") or asked.zone) or ZoneInfo("UTC")
+    return replace(asked, zone=asked.asked("zone") or asked.zone).time_zone
 
 
 async def _page(
@@ -360,7 +363,8 @@ async def show_found(store: Store, asked: PageRequest) -> Answer:
         return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
     if not found:
         return Response(b"", 303, {"Location": f"{asked.home}/calls?who={quote(wanted, safe='')}"})
-    return Page(template="found.html", shown={"wanted": wanted, "found": found})
+    waits = await waits_in_words(store, found, zone=asked.time_zone)
+    return Page(template="found.html", shown={"wanted": wanted, "found": found, "waits": waits})
 
 
 NUMBERS_A_PAGE = 100

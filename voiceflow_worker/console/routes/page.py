@@ -114,6 +114,11 @@ class PageRequest:
     zone: str = "UTC"
 
     @property
+    def time_zone(self) -> ZoneInfo:
+        """The zone of the times on the page."""
+        return zone_named(self.zone) or ZoneInfo("UTC")
+
+    @property
     def queue(self) -> str | None:
         """The queue of the page; None if it names none."""
         name = queue_of(self.name) if self.section == "calls" and self.name else self.query.get("queue", "")
