@@ -12,13 +12,9 @@ The menu is `callback`. To play it in the terminal:
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from voiceflow_worker import (
-    Caller,
     CallFlow,
     CallQueue,
     CallRequest,
@@ -34,6 +30,7 @@ from voiceflow_worker import (
     open_store,
 )
 from voiceflow_worker.asgi import serving
+from voiceflow_worker.ivr import call_me_back
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 
@@ -53,21 +50,7 @@ callback = Menu(
 callback.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
 
 
-@callback.on("2", leads_to=[PROMISE])
-async def later(caller: Caller) -> End:
-    """Enqueue the later call before the person hears the promise."""
-    if (job := caller.job) is not None:  # None when the menu is played in the terminal
-        async with open_store(load_settings().store) as store:
-            await CallQueue(store, job.queue).enqueue(
-                callback.call(job.destination, source=job.source, data=caller.data),
-                menu=callback.name,
-                data=caller.data,
-                batch_id=job.batch_id,
-                not_before=caller.now + LATER,
-                unique_key=f"{job.id}-later",  # one later call, even if the handler runs again after a crash
-            )
-    return PROMISE
-
+callback.on("2", goto=PROMISE, do=call_me_back(LATER))  # the later call is stored before the promise is heard
 
 # -- the menu in use --------------------------------------------------------------------------------------------------
 
@@ -112,22 +95,19 @@ async def try_out(store: Store) -> Sandbox:
 
 async def main() -> None:
     """Call everybody, and print the results."""
-    with TemporaryDirectory() as folder:
-        # The handler finds the store in the settings, as under `voiceflow serve`.
-        os.environ["VOICEFLOW_STORE"] = f"sqlite:///{Path(folder) / 'calls.db'}"
-        async with open_store(load_settings().store) as store:
-            sandbox = await try_out(store)
-            connected = {entry.destination: entry.bridged_to for entry in sandbox.ledger}
-            jobs = await CallQueue(store).find(batch_id=BATCH)
-            for job in sorted(jobs, key=lambda job: (job.not_before is not None, job.destination)):
-                name = (job.data or {})["name"]
-                if job.not_before is not None:
-                    hours = (job.not_before - job.created_at) / timedelta(hours=1)
-                    print(f"{name} is called again in {hours:.0f} hours ({job.state})")
-                    continue
-                ended = job.outcome.status_text if job.outcome else "not known yet"
-                desk = f", connected to {connected[job.destination]}" if connected[job.destination] else ""
-                print(f"{name}: {job.state} ({ended}), pressed {job.digits or 'nothing'}{desk}")
+    async with open_store("memory://") as store:
+        sandbox = await try_out(store)
+        connected = {entry.destination: entry.bridged_to for entry in sandbox.ledger}
+        jobs = await CallQueue(store).find(batch_id=BATCH)
+        for job in sorted(jobs, key=lambda job: (job.not_before is not None, job.destination)):
+            name = (job.data or {})["name"]
+            if job.not_before is not None:
+                hours = (job.not_before - job.created_at) / timedelta(hours=1)
+                print(f"{name} is called again in {hours:.0f} hours ({job.state})")
+                continue
+            ended = job.outcome.status_text if job.outcome else "not known yet"
+            desk = f", connected to {connected[job.destination]}" if connected[job.destination] else ""
+            print(f"{name}: {job.state} ({ended}), pressed {job.digits or 'nothing'}{desk}")
 
 
 if __name__ == "__main__":

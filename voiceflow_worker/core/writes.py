@@ -66,6 +66,8 @@ NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION, POSTED = (
 EDITED = "batch-edited"
 """Namespace of the newest edit of each batch (`core.edits`), in the group of its queue. A call names the one that it
 has taken, and gets no journal entry with another."""
+MENUS = "menu"
+"""Namespace of the menus that are written as data, by name."""
 ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
 """The name, in the data of a call in the menu of this name, of its escalation; and the namespace of those that have
 ended, by their ids. No POST of a call begins after its escalation has ended."""

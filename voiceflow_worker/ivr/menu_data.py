@@ -17,8 +17,8 @@ from pydantic_core import ErrorDetails
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet
-from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, Caller
 from voiceflow_worker.ivr.check import MenuTexts, check_menus, reachable
@@ -27,7 +27,6 @@ from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.queue import CallQueue
 
-NAMESPACE = "menu"
 CALL_ME_BACK, DO_NOT_CALL_AGAIN = "call_me_back", "do_not_call_again"
 BUILT_IN: Final = {
     CALL_ME_BACK: "the person is called again later",
@@ -267,11 +266,6 @@ def _why(found: ErrorDetails) -> str:
 # -- in the store -----------------------------------------------------------------------------------------------------
 
 
-def menu_put(menu: Menu | MenuTexts) -> Put:
-    """What the store keeps of a menu of data, for calls that begin with it."""
-    return Put(NAMESPACE, menu.name, menu.definition, None)
-
-
 def written_menus(store: Store) -> RecordSet[Menu]:
     """The menus of data that calls of this store begin with, by their names."""
 
@@ -280,4 +274,4 @@ def written_menus(store: Store) -> RecordSet[Menu]:
         menu.name, menu.definition = name, text
         return menu
 
-    return RecordSet(store, NAMESPACE, write=lambda menu: menu.definition, read=read)
+    return RecordSet(store, MENUS, write=lambda menu: menu.definition, read=read)

@@ -17,6 +17,7 @@ from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, compl
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, number_columns, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.core.ports.store import Put
+from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE
@@ -215,11 +216,10 @@ def texts_of(options: CampaignOptions) -> MenuTexts | None:
 
 def menu_puts(options: CampaignOptions) -> tuple[Put, ...]:
     """What the store keeps of the options' menu for its calls: all of it, if it is written as data."""
-    if options.menu is None or isinstance(options.menu, str) or not options.menu.definition:
+    menu = options.menu
+    if menu is None or isinstance(menu, str) or not menu.definition:
         return ()
-    from voiceflow_worker.ivr.menu_data import menu_put
-
-    return (menu_put(options.menu),)
+    return (Put(MENUS, menu.name, menu.definition, None),)
 
 
 class ReadRow(NamedTuple):
