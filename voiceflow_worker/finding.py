@@ -43,6 +43,7 @@ class Remedy(StrEnum):
     GIVE_VOICE = "give a voice for all rows", "--voice-profile"
     IGNORE_COLUMN = "ignore the column", "--ignore-column NAME"
     LEAVE_OUT = "leave rows out by this column", "--leave-out COLUMN=VALUE"
+    LEAVE_OUT_ROWS = "leave out these rows", "--leave-out-rows 7,12-14"
     MAKE_BACKUP = "make a backup of it", "`voiceflow backup FILE`"
     NAME_BATCH = "name the batch", "--batch"
     NAME_COLUMN = "name the column of the numbers to call", "--number-column NAME"
@@ -64,6 +65,7 @@ class Remedy(StrEnum):
         "--redial-on busy,no_answer, or --redial-max 0",
     )
     NAME_LANGUAGES = "name the column of the languages", "--language-column NAME"
+    NAME_HEADER = "name the row of the header", "--header-row N"
     NAME_SHEET = "name the sheet to read", "--sheet NAME"
     NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone"
     NAME_WINDOW_ZONE = "give the person a time zone, or the window one", "a column time_zone, or --window-time-zone"

@@ -88,10 +88,10 @@ def test_a_value_in_a_column_without_a_name_is_told(tmp_path: Path, table: str, 
 
 def test_what_stands_above_the_header_is_told(tmp_path: Path) -> None:
     for table, sentence in [
-        ("Reminder list January\ndestination,name\n", "line 2 looks like the header: remove the lines above it"),
-        ("Reminder list January,\n,\ndestination,name\n", "line 3 looks like the header: remove the lines above it"),
-        ("List, January\nmade by,Li\n\nname;Mobile No\n", "line 4 looks like the header: remove the lines above it"),
-        ("Reminder list January\na,b\n", "line 1 has only one cell: remove titles above the header"),
+        ("Reminder list January\ndestination,name\n", "line 2 looks like the header: name the row of the header"),
+        ("Reminder list January,\n,\ndestination,name\n", "line 3 looks like the header: name the row of the header"),
+        ("List, January\nmade by,Li\n\nname;Mobile No\n", "line 4 looks like the header: name the row of the header"),
+        ("Reminder list January\na,b\n", "line 1 has only one cell, like a title: name the row of the header"),
         ('"sep=;"\ndestination;name\n', 'line 1 is "sep=;", which does not name what stands between the cells'),
         ("sep=\ndestination;name\n", "line 1 is sep=, which does not name"),
         ("sep=tab\ndestination\tname\n", "line 1 is sep=tab, which does not name"),

@@ -8,8 +8,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
+from openpyxl.styles import Font
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, told
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.test_cell_values import READERS
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -182,3 +184,40 @@ def test_a_column_whose_name_says_so_is_a_warning_with_its_rows_before_the_start
             list(opened)
             assert [found.column for found in opened.closing_findings()] == ["Opted Out"], path
             path.unlink()
+
+
+def workbook(lines: list[list[str]]) -> Workbook:
+    book = Workbook()
+    for line in lines:
+        book.worksheets[0].append(line)
+    return book
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(tmp_path: Path, kind: str) -> None:
+    lines = [["List of January"], ["made by", "Li"], ["destination", "name"], [ANA, "Ana"], [BEN, "Ben"], ["?", "Cleo"]]
+    path = tmp_path / f"people.{kind}"
+    if kind == "csv":
+        path.write_text("".join(",".join(each) + "\n" for each in lines), encoding="utf-8")
+    else:
+        workbook(lines).save(path)
+    asked = {**SAID, "file": path, "header_row": 3, "leave_out_rows": "5-6"}
+    rows = list(open_campaign(path, Campaign.of(asked).options, now=NOW))
+    assert [(row.is_left_out, row.call is not None) for row in rows] == [(False, True), (True, False), (True, False)]
+    for wrong in ("0", "3-x", 99):
+        with pytest.raises((InvalidInputError, CampaignFileError), match="row"):
+            list(open_campaign(path, Campaign.of({**asked, "header_row": wrong}).options, now=NOW))
+    for wrong in ("0", "9-3", "a", "3,"):
+        with pytest.raises(InvalidInputError, match="leave_out_rows"):
+            Campaign.of({**asked, "leave_out_rows": wrong})
+
+
+def test_a_row_that_is_struck_through_is_not_called_without_a_word(tmp_path: Path) -> None:
+    book = workbook([["destination", "name"], [ANA, "Ana"], [BEN, "Ben"]])
+    for place in ("A2", "A3", "B3"):  # one cell alone is no row
+        book.worksheets[0][place].font = Font(strike=True)
+    path = tmp_path / "people.xlsx"
+    book.save(path)
+    assert [(found[0], "is struck through" in found[3]) for found in told(read(path))] == [(3, True)]
+    options = replace(OPTIONS, leave_out_rows=((3, 3),))
+    assert [row.is_left_out for row in open_campaign(path, options, now=NOW)] == [False, True]

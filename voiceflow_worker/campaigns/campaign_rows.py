@@ -124,6 +124,7 @@ class CampaignRows:
                 kind=options.file_kind,
                 sheet=options.sheet,
                 number_column=options.number_column,
+                header_row=options.header_row,
                 on_bytes=on_bytes,
             )
         )
@@ -221,7 +222,7 @@ class CampaignRows:
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._unless_left_out if self._leaves_out else self._maker.read
+        read_one = self._unless_left_out if self._leaves_out or self._options.leave_out_rows else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             given = [self._values(raw) for raw in raws[first : first + _AT_ONCE]]
             read = [read_one(raw, values) for raw, values in given]
@@ -283,7 +284,10 @@ class CampaignRows:
         self._alike[what].count += 1
 
     def _unless_left_out(self, raw: RawRow, values: RowValues | None) -> ReadRow:
-        """The row, read. If one of its columns says not to call, what else may be wrong with it is not told."""
+        """The row, read. If its number or one of its columns says not to call, nothing else of it is told."""
+        if any(first <= raw.number <= last for first, last in self._options.leave_out_rows):
+            message = "this row is left out, as leave_out_rows says: nobody is called for it"
+            return ReadRow(raw, findings=(self._warning(message, row=raw.number),), is_left_out=True)
         for column, wanted in self._leaves_out:
             if values is None:
                 break

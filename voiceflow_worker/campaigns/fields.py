@@ -268,6 +268,17 @@ FIELDS: tuple[Field, ...] = (
         "as Source, or several: Source,Batch ID.",
     ),
     Field(
+        name="header_row", read=_plain(values.row), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N",
+        is_rare=True, sets="header_row", label="Row of the header", hint="Empty: the first that is not empty.",
+        help="The line or row with the names of the columns, if titles stand above it.",
+        default="the first that is not empty",
+    ),
+    Field(
+        name="leave_out_rows", read=_plain(values.row_ranges), of=_CAMPAIGN, group=Group.WHO, schema=WORDS,
+        metavar="ROWS", is_rare=True, sets="leave_out_rows", label="Leave out these rows", hint="Such as 7,12-14.",
+        help="Call nobody in these rows of the file, such as 7,12-14.",
+    ),
+    Field(
         name="leave_out", read=_plain(values.leave_out), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
         help="Call nobody in rows where a column has this value, such as Do Not Call=TRUE, or one of several: "

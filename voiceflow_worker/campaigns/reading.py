@@ -278,6 +278,24 @@ def leave_out(value: object) -> str:
     return text
 
 
+def row(value: object) -> int:
+    """The number of a row, from 1 on."""
+    if not (found := whole(value)):
+        raise ValueError("rows are numbered from 1 on")
+    return found
+
+
+def row_ranges(value: object) -> tuple[tuple[int, int], ...]:
+    """Ranges of rows, each by its first and its last, from `7,12-14`."""
+    found: list[tuple[int, int]] = []
+    for part in words(value).split(","):
+        first, _, last = part.strip().partition("-")
+        found.append((row(first), row(last or first)))
+        if found[-1][0] > found[-1][1]:
+            raise ValueError(f"{part.strip()!r} ends before it begins; write it as 12-14")
+    return tuple(found)
+
+
 def window(value: object) -> CountryWindows:
     """The hours of a window."""
     if isinstance(value, CallWindow | CountryWindows):

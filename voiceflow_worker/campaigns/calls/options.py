@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -71,9 +71,10 @@ class CampaignOptions:
     held. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
     `number_column` is the column of the numbers to call, if its name is not `destination`, or the columns of several
     numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those that cannot be read.
-    Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`.
-    The rows count as if they had no columns `ignore_column`. `country_column` and `language_column` are the columns of
-    the country and the language of each row. `date_order` is the order of day, month and year in dates such as
+    Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
+    the rows from the first to the last of each pair in `leave_out_rows`. The rows count as if they had no columns
+    `ignore_column`. `header_row` is the row of a table's header. `country_column` and `language_column` are the columns
+    of the country and the language of each row. `date_order` is the order of day, month and year in dates such as
     31/1/2030; these are then read as 2030-01-31.
     """
 
@@ -104,6 +105,8 @@ class CampaignOptions:
     date_order: DateOrder | None = None
     leave_out: str | None = None
     ignore_column: str | None = None
+    leave_out_rows: Sequence[tuple[int, int]] = ()
+    header_row: int | None = None
 
     def __post_init__(self) -> None:
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:

@@ -21,6 +21,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Remedy
 
 _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
@@ -47,8 +48,9 @@ _QUOTED_LINE = (
 class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
-    `number_column` is the name of the column of the numbers to call, if it is not `destination`. For a file that has no
-    calls, `judge` returns the reason why the columns cannot be used, as a clause, or raises CampaignFileError.
+    `number_column` is the name of the column of the numbers to call, if it is not `destination`, and `header_row` the
+    line of the header, if it is not the first that is not empty. For a file that has no calls, `judge` returns the
+    reason why the columns cannot be used, as a clause, or raises CampaignFileError.
     """
 
     kind = FileKind.CSV
@@ -59,12 +61,15 @@ class CsvRows(RowSource):
         *,
         on_bytes: Callable[[int], None] | None = None,
         number_column: str | None = None,
+        header_row: int | None = None,
         judge: Callable[[Sequence[str]], str | None] | None = None,
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
         numbers = row_name(number_columns(number_column)[0])
-        self.header: tuple[str, ...] = self._read_header(numbers)
+        self.header: tuple[str, ...] = self._read_header(numbers, header_row or 1)
+        if header_row is not None and self.header_row != header_row:
+            raise CampaignFileError(f"{file}: line {header_row} is empty, and is to be the header; name another line")
         if len(self.header) == 1 and _JOINED.search(self.header[0]):
             raise CampaignFileError(f"{file}, line {self.header_row}: {_QUOTED_LINE}")
         try:
@@ -75,14 +80,16 @@ class CsvRows(RowSource):
             if problem := judge(self.columns):
                 raise CampaignFileError(f"{file} {problem}")
         except CampaignFileError as error:
-            if hint := self._title_hint(numbers):
+            above = Remedy.NAME_HEADER if judge is None else "remove the lines above it, such as titles"
+            if hint := self._title_hint(numbers, above):
                 raise CampaignFileError(f"{error}{hint}", error.findings) from None
             raise
 
-    def _read_header(self, numbers: str) -> tuple[str, ...]:
+    def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
         named_in: int | None = None
         while (line := self._lines.take()) is not None:
-            if not line.text.strip():
+            is_above = line.number < begins and not (line.number == 1 and _SEPARATOR.match(line.text))
+            if is_above or not line.text.strip():
                 continue
             if line.problem is not None:
                 raise CampaignFileError(f"{self._file}, line {line.number} {line.problem}")
@@ -120,7 +127,7 @@ class CsvRows(RowSource):
             "write it as sep=; with one character and no quotes, or remove the line"
         )
 
-    def _title_hint(self, numbers: str) -> str:
+    def _title_hint(self, numbers: str, remedy: str) -> str:
         """What to add to an error about a header that is a title, and has the real header below it."""
         filled = sum(bool(cell.strip()) for cell in self.header)
         taken: list[Line] = []
@@ -130,10 +137,10 @@ class CsvRows(RowSource):
             cells = _cells(line.text, _delimiter_of(line.text, numbers))
             names = [] if isinstance(cells, str) else [row_name(cell) for cell in cells if cell.strip()]
             if numbers in names or any(map(is_number_column, names)):
-                return f"; line {line.number} looks like the header: remove the lines above it, such as titles"
+                return f"; line {line.number} looks like the header: {remedy}"
         following = next((line for line in taken if line.text.strip()), None)
         if filled == 1 and following is not None and any(mark in following.text for mark in _DELIMITERS):
-            return f"; line {self.header_row} has only one cell: remove titles above the header"
+            return f"; line {self.header_row} has only one cell, like a title: {remedy}"
         return ""
 
     def __iter__(self) -> Iterator[RawRow]:

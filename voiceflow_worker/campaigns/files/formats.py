@@ -47,8 +47,11 @@ _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
 
 
+_STRUCK = f"the row is struck through in the sheet: {Remedy.LEAVE_OUT_ROWS}, or take the line off to call this person"
+
+
 class ExcelRows(RowSource):
-    """The rows of a sheet. The constructor reads the header: the first row that is not empty.
+    """The rows of a sheet. The constructor reads the header: `header_row`, or the first row that is not empty.
 
     If no `sheet` is named, exactly one visible sheet must have rows. Raises CampaignFileError.
     """
@@ -61,6 +64,7 @@ class ExcelRows(RowSource):
         *,
         sheet: str | None = None,
         number_column: str | None = None,
+        header_row: int | None = None,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._file = file
@@ -68,8 +72,12 @@ class ExcelRows(RowSource):
         with self._workbook() as (_, book):
             chosen = self._chosen(book, sheet)
             self.sheet: str = chosen.name
-            first = next(book.rows(chosen), None)
             self._place = f"{file}, sheet {self.sheet}"
+            first = next((row for row in book.rows(chosen) if row.number >= (header_row or 1)), None)
+            if header_row is not None and (first is None or first.number != header_row):
+                raise CampaignFileError(
+                    f"{self._place}: row {header_row} is empty, and is to be the header; name another"
+                )
             if first is None:
                 raise CampaignFileError(
                     f"{self._place} is empty; it needs a header row with a column named destination"
@@ -77,7 +85,9 @@ class ExcelRows(RowSource):
             self.header: tuple[str, ...] = tuple(map(self._name, first.values))
         self.header_row: int | None = first.number
         title = (
-            "" if len(first.values) > 1 else f"; row {first.number} has only one cell: remove titles above the header"
+            ""
+            if len(first.values) > 1
+            else f"; row {first.number} has only one cell, like a title: {Remedy.NAME_HEADER}"
         )
         self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=self._place, hint=title)
         self._numbers = numbers_among(self.columns, number_column)
@@ -86,14 +96,17 @@ class ExcelRows(RowSource):
         width = len(self.columns)
         hidden: list[int] = []
         with self._workbook() as (reader, book):
-            for number, values, is_hidden in book.rows(self._chosen(book, self.sheet)):
-                if number == self.header_row:
+            for number, values, is_hidden, is_struck in book.rows(self._chosen(book, self.sheet)):
+                if number <= (self.header_row or 0):
                     continue
                 self._refuse_nameless(number, values)
                 if is_hidden:
                     hidden.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
-                yield table_row(number, cells, self.columns, _text, numbers=self._numbers, clocks=self.clocks)
+                row = table_row(number, cells, self.columns, _text, numbers=self._numbers, clocks=self.clocks)
+                if is_struck:
+                    row = row._replace(problems=((None, _STRUCK), *row.problems))
+                yield row
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
             merged = book.merged
@@ -378,25 +391,28 @@ def open_source(
     kind: FileKind | None = None,
     sheet: str | None = None,
     number_column: str | None = None,
+    header_row: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
     """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook.
 
-    `number_column` is the name of the column of the numbers to call in a table, if it is not `destination`. Raises
-    CampaignFileError if the file cannot be read.
+    `number_column` is the name of the column of the numbers to call in a table, if it is not `destination`, and
+    `header_row` the line or row of its header. Raises CampaignFileError if the file cannot be read.
     """
     kind = kind or kind_of(file)
     if sheet is not None and kind is not FileKind.EXCEL:
         raise CampaignFileError(f"{file} has no sheet {sheet!r}: only workbooks have sheets")
+    if header_row is not None and kind not in {FileKind.CSV, FileKind.EXCEL}:
+        raise CampaignFileError(f"{file} has no row of a header: only CSV files and workbooks have one")
     match kind:
         case FileKind.CSV:
-            return CsvRows(file, number_column=number_column, on_bytes=on_bytes)
+            return CsvRows(file, number_column=number_column, header_row=header_row, on_bytes=on_bytes)
         case FileKind.JSON_LINES:
             return JsonLines(file, on_bytes=on_bytes)
         case FileKind.JSON:
             return JsonDocument(file, on_bytes=on_bytes)
         case FileKind.EXCEL:
-            return ExcelRows(file, sheet=sheet, number_column=number_column, on_bytes=on_bytes)
+            return ExcelRows(file, sheet=sheet, number_column=number_column, header_row=header_row, on_bytes=on_bytes)
         case FileKind.PARQUET:
             return ParquetRows(file, number_column=number_column, on_bytes=on_bytes)
 

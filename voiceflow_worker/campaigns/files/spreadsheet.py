@@ -78,6 +78,8 @@ class SheetRow(NamedTuple):
     number: int
     values: tuple[object, ...]
     is_hidden: bool
+    is_struck: bool
+    """Whether a line goes through all of its cells that are not empty."""
 
 
 class Spreadsheet:
@@ -107,6 +109,7 @@ class Spreadsheet:
         # Programs that compute nothing write 0 as the result of a formula, and ask Excel to compute all when it opens.
         self._zero_is_no_result = any(_is_true(each.get("fullCalcOnLoad")) for each in _all(book, "calcPr"))
         parts = {link.kind: link.part for link in links.values()}
+        self._struck: set[int] = set()
         self._dates, self._durations, self._clocks = self._formats(parts.get("styles"))
         self._texts = list(self._shared(parts.get("sharedStrings")))
         self.merged: list[str] = []
@@ -136,7 +139,7 @@ class Spreadsheet:
             values = self._values(row)
             if values:
                 is_hidden = _is_true(row.get("hidden")) or float(row.get("ht", 1)) == 0
-                yield SheetRow(number, tuple(values), is_hidden)
+                yield SheetRow(number, tuple(values), is_hidden, bool(self._struck) and self._is_struck(row))
             row.clear()
 
     def _values(self, row: Element) -> list[object]:
@@ -157,6 +160,11 @@ class Spreadsheet:
             values[column - 1] = value
             filled = max(filled, column)
         return values[:filled]
+
+    def _is_struck(self, row: Element) -> bool:
+        """Whether all cells of a row that have a value are struck through."""
+        filled = (cell for cell in row if _local(cell) == "c" and any(_local(part) in {"v", "is"} for part in cell))
+        return all(int(cell.get("s", 0)) in self._struck for cell in filled)
 
     def _value(self, cell: Element) -> Any:
         parts = {_local(part): part for part in cell}
@@ -217,8 +225,13 @@ class Spreadsheet:
         tree = self._tree(part)
         own = {int(each.get("numFmtId", 0)): each.get("formatCode", "") for each in _all(tree, "numFmt")}
         dates, durations, clocks = set[int](), set[int](), set[int]()
+        struck = set[int]()
+        for place, font in enumerate(next(_all(tree, "fonts"), ())):
+            struck |= {place for each in _all(font, "strike") if _is_true(each.get("val", "1"))}
         styles = next(_all(tree, "cellXfs"), None)
         for style, each in enumerate(styles if styles is not None else ()):
+            if int(each.get("fontId", 0)) in struck:
+                self._struck.add(style)
             number = int(each.get("numFmtId", 0))
             code = own.get(number)
             if is_date_format(code) if code is not None else number in _DATES:
