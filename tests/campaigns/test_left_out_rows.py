@@ -12,7 +12,7 @@ from openpyxl import Workbook
 from openpyxl.styles import Font
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
-from tests.campaigns.test_cell_values import READERS
+from tests.campaigns.test_cell_values import READERS, Reader
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -221,3 +221,34 @@ def test_a_row_that_is_struck_through_is_not_called_without_a_word(tmp_path: Pat
     assert [(found[0], "is struck through" in found[3]) for found in told(read(path))] == [(3, True)]
     options = replace(OPTIONS, leave_out_rows=((3, 3),))
     assert [row.is_left_out for row in open_campaign(path, options, now=NOW)] == [False, True]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_choice_says_which_column_is_what(tmp_path: Path, reader: Reader) -> None:
+    """As if the columns had been renamed, in each form, whatever they are called."""
+    given = {"Telefon": ANA, "Nachname": "Tan", "Sprache": "de", "Frist": "2026-03-02T20:00:00Z"}
+    options = Campaign.of(
+        {**SAID, "rows": [], "columns": {"destination": "telefon", "name": "Nachname", "valid_until": "Frist"}}
+    ).options
+    (row,) = reader(tmp_path, given, options)
+    assert row.call is not None, row.findings
+    assert (row.call.numbers, row.call.data) == ((ANA,), {"telefon": ANA, "name": "Tan", "sprache": "de"})
+    assert row.call.valid_until is not None
+    assert row.call.valid_until.hour == 20
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("name=Nachnam", "has no column 'Nachnam'; did you mean Nachname"),
+        ("ort=Nachname", "has a column 'Ort' beside 'Nachname', which is to be ort; ignore the column"),
+        ("name", "'name' is no column with its value; write it as destination=Telefon"),
+        ("name=Nachname,name=Ort", "names a column twice"),
+        ("reason=Ort", "never read"),
+        ("destination=Ort", "two columns for destination"),
+    ],
+)
+def test_a_wrong_choice_of_columns_is_refused(tmp_path: Path, columns: str, said: str) -> None:
+    path = file_of(tmp_path, f"Telefon,Nachname,Ort\n{ANA},Tan,Ulm\n")
+    with pytest.raises((InvalidInputError, CampaignFileError), match=said):
+        read(path, Campaign.of({**SAID, "file": path, "number_column": "Telefon", "columns": columns}).options)

@@ -182,7 +182,8 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
             "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200", "menu": "ask", "format": "csv",
-            "leave_out": "Name=Dan", "ignore_column": "Land",
+            "leave_out": "Name=Dan", "ignore_column": "Land", "header_row": "1", "leave_out_rows": "40-50",
+            "columns": "name=Name",
         },
         {
             "sources": ["+6531234567", "+442071838750", "+6531234567"],

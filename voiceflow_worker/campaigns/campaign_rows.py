@@ -152,15 +152,15 @@ class CampaignRows:
         self._ignored = {row_name(each): each for each in column_names(options.ignore_column)}
         further = {row_name(each): each for each in named[1:]}
         self._unseen: dict[str, str] = {} if self._is_table else {**further, **self._ignored}
-        self._names = _own_names(self.source.header)
+        self._names = {**_own_names(self.source.header), **options.columns}
+        self._renamed: Mapping[str, str] = self._rename_columns()
         self._leaves_out = left_out_by(options.leave_out) if options.leave_out is not None else ()
         chosen = (options.country_column, options.language_column, *(column for column, _ in self._leaves_out))
         self._named = [each for each in dict.fromkeys(chosen) if each is not None]
         self._may_say_no_call = not self._is_table or any(map(says_no_call, self.source.header))
         read = [REASON if row_name(each) in self._ignored else each for each in self.source.columns]
         self._csv = CsvValues(read, self._number_column if self._is_table else None)
-        self._seen_names: set[str] = set()
-        self._source_warnings: set[str] = set()
+        self._seen_names, self._source_warnings = set[str](), set[str]()
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._ordered = None if options.orders is None else _OrderedRows(options.orders)
@@ -511,7 +511,11 @@ class CampaignRows:
 
     def _json_values(self, raw: RawRow, *, is_body: bool) -> RowValues | str:
         """The values of a JSON object; the reason why it is no row, if it has rows in it."""
-        data = {name: value for name, value in raw.data.items() if row_name(name) not in self._ignored}
+        data = {
+            self._renamed.get(row_name(name), name): value
+            for name, value in raw.data.items()
+            if row_name(name) not in self._ignored
+        }
         parts = ((each, part_of(data, each)) for each in self._parts if each not in data)
         data |= {each: part for each, part in parts if part is not None}
         values = json_values(raw._replace(data=data), is_body=is_body, number_column=self._number_column)
@@ -550,6 +554,33 @@ class CampaignRows:
                 )
                 self._told(f"markup {column}", row, column, message)
 
+    def _rename_columns(self) -> Mapping[str, str]:
+        """Give columns the names that options have for them: these, by those in rows. Raises CampaignFileError."""
+        options, place = self._options, str(self.file or "the rows")
+        renamed = {row_name(column): name for name, column in options.columns.items()}
+        if renamed and not self._is_table and options.template is None:
+            raise CampaignFileError(f"{place}: request bodies have no columns; leave out columns, or give a text")
+        if not self._is_table:
+            self._unseen |= {row_name(column): column for column in options.columns.values()}
+            return renamed
+        own = _own_names(self.source.columns)
+        for name, column in options.columns.items():
+            if row_name(column) not in own:
+                raise CampaignFileError(self._lacks(column))
+            if name in own.keys() - renamed.keys() - self._ignored.keys():
+                raise CampaignFileError(
+                    f"{place} has a column {own[name]!r} beside {column!r}, which is to be {name}; "
+                    f"{Remedy.IGNORE_COLUMN}"
+                )
+        self.source.columns = tuple(renamed.get(row_name(each), each) for each in self.source.columns)
+        return renamed
+
+    def _lacks(self, column: str) -> str:
+        present = list(filter(None, self.source.header or self.source.columns))
+        close = get_close_matches(column, present, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ";"
+        return f"{self.file or 'the rows'} has no column {column!r}{hint} columns found: {', '.join(present)}"
+
     def _refuse_named(self) -> None:
         """Raise CampaignFileError if a column that options name is not there."""
         place = str(self.file or "the rows")
@@ -563,11 +594,7 @@ class CampaignRows:
         ignorable = self._ignored.keys() & set(map(row_name, self.source.header))
         named = (*self._named, *self._ignored.values())
         if lacking := [each for each in named if row_name(each) not in self._csv.variables | ignorable]:
-            present = list(filter(None, self.source.header or self.source.columns))
-            close = get_close_matches(lacking[0], present, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ";"
-            shown = ", ".join(present)
-            raise CampaignFileError(f"{place} has no column {lacking[0]!r}{hint} columns found: {shown}")
+            raise CampaignFileError(self._lacks(lacking[0]))
         if self._language is not None and "language" in self._csv.variables:
             raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
 

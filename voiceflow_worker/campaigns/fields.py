@@ -244,6 +244,13 @@ FIELDS: tuple[Field, ...] = (
         help="The column of the number to call, or those of several numbers of a person: mobile,phone.",
     ),
     Field(
+        name="columns", read=_plain(values.column_names), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
+        metavar="NAME=COLUMN", is_rare=True, sets="columns", label="Which column is what",
+        hint="Such as destination=Telefon,name=Nachname.",
+        help="Which column is what, such as destination=Telefon,country=Land,name=Nachname: {{name}} then speaks the "
+        "column Nachname. Reserved columns too: valid_until=Termin.",
+    ),
+    Field(
         name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
         metavar="refuse|skip", sets="bad_numbers", label="If one of several numbers is bad", hint="The row is bad",
         choices=(("skip", "Skip the number"),), default="refuse",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import columns_text, left_out_by
+from voiceflow_worker.campaigns.files.rows import REASON, columns_text, left_out_by, pairs_in, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -269,13 +269,29 @@ def columns(value: object) -> str:
 
 def leave_out(value: object) -> str:
     """The columns and values that leave rows out, as one text; they may be a list, or a table of columns."""
+    text = _pairs(value)
+    left_out_by(text)
+    return text
+
+
+def _pairs(value: object) -> str:
     if isinstance(value, Mapping):
         given = cast("Mapping[object, object]", value).items()
         cells = ((name, each) for name, one in given for each in (one if is_list(one) else (one,)))
         value = [f"{name}={str(each) if isinstance(each, bool) else text_of(each)}" for name, each in cells]
-    text = columns(value)
-    left_out_by(text)
-    return text
+    return columns(value)
+
+
+def column_names(value: object) -> Mapping[str, str]:
+    """Which column is what: columns by the names by which they are read. Raises ValueError."""
+    text = _pairs(value)
+    pairs = pairs_in(text, example="destination=Telefon,name=Nachname")
+    found = {row_name(name): column for name, column in pairs}
+    if len(found) < len(pairs) or len({row_name(column) for column in found.values()}) < len(pairs):
+        raise ValueError(f"{text[:60]!r} names a column twice; give one for each")
+    if REASON in found:
+        raise ValueError(f"{REASON} is the column of refusals, which is never read")
+    return found
 
 
 def row(value: object) -> int:

@@ -25,7 +25,9 @@ async def list_escalations(
     since: Annotated[SinceOption, Parameter(help="Also those that ended after this time, such as 7d. [24h]")] = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
-    """List the open and the recent escalations of a queue, with each step. With --json, one per line.
+    """List open and recent escalations, with each step.
+
+    With --json, one per line.
 
     Examples:
         voiceflow escalations list

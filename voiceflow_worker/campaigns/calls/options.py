@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum, auto
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
     from voiceflow_worker.ivr.menu import Menu
+
+
+_NAMED_BY_OPTIONS = {"destination": "number_column", "country": "country_column", "language": "language_column"}
 
 
 class Purpose(Enum):
@@ -73,9 +76,10 @@ class CampaignOptions:
     numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those that cannot be read.
     Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
     the rows from the first to the last of each pair in `leave_out_rows`. The rows count as if they had no columns
-    `ignore_column`. `header_row` is the row of a table's header. `country_column` and `language_column` are the columns
-    of the country and the language of each row. `date_order` is the order of day, month and year in dates such as
-    31/1/2030; these are then read as 2030-01-31.
+    `ignore_column`. `columns` says which column is what, such as `{"destination": "Telefon", "name": "Nachname"}`: the
+    column is then read, and spoken of in texts, by the name before it. `header_row` is the row of a table's header.
+    `country_column` and `language_column` are the columns of the country and the language of each row. `date_order` is
+    the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -107,8 +111,17 @@ class CampaignOptions:
     ignore_column: str | None = None
     leave_out_rows: Sequence[tuple[int, int]] = ()
     header_row: int | None = None
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
+        others = dict(self.columns)
+        for name, option in _NAMED_BY_OPTIONS.items():
+            if (column := others.pop(name, None)) is None:
+                continue
+            if getattr(self, option) not in {None, column}:
+                raise InvalidInputError(f"columns and {option} name two columns for {name}: leave one of them out")
+            object.__setattr__(self, option, column)
+        object.__setattr__(self, "columns", others)
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
             object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))
 

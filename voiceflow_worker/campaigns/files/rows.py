@@ -133,16 +133,21 @@ def columns_text(names: Iterable[str]) -> str:
 
 
 def left_out_by(text: str) -> tuple[tuple[str, str], ...]:
-    """The columns and values in `Do Not Call=TRUE, Status=Deceased`. Raises InvalidInputError for any other text.
+    """The columns and values in `Do Not Call=TRUE, Status=Deceased`. Raises InvalidInputError for any other text."""
+    return pairs_in(text, example="Do Not Call=TRUE")
+
+
+def pairs_in(text: str, *, example: str) -> tuple[tuple[str, str], ...]:
+    """The pairs in a text such as the `example`. Raises InvalidInputError for any other text.
 
     A pair that has a comma stands in quotes: `"Status=gone, sadly"`.
     """
     found: list[tuple[str, str]] = []
     for pair in next(csv.reader([text], skipinitialspace=True)):
-        column, _, value = (each.strip() for each in pair.partition("="))
-        if not column or not value:
-            raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as Do Not Call=TRUE")
-        found.append((column, value))
+        name, _, value = (each.strip() for each in pair.partition("="))
+        if not name or not value:
+            raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as {example}")
+        found.append((name, value))
     return tuple(found)
 
 
