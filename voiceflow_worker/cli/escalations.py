@@ -60,7 +60,9 @@ async def tell_escalations(common: QueueOptions, *, since: timedelta | datetime)
 
 
 async def acknowledge(*ids: EscalationIds, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
-    """Acknowledge escalations, as their key does: nobody further is called.
+    """Acknowledge escalations: nobody further is called.
+
+    This does what their key does.
 
     Examples:
         voiceflow escalations acknowledge disk-full --as Ana
@@ -73,7 +75,9 @@ async def acknowledge(*ids: EscalationIds, as_: AsOption = None, common: QueueOp
 async def stop(
     *ids: EscalationIds, note: NoteOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()
 ) -> ExitCode:
-    """Stop escalations that nobody has acknowledged: nobody further is called.
+    """Stop escalations: nobody further is called.
+
+    Only those that nobody has acknowledged are stopped.
 
     Examples:
         voiceflow escalations stop disk-full --note "a test"
