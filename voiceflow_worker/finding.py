@@ -67,6 +67,10 @@ class Remedy(StrEnum):
     NAME_LANGUAGES = "name the column of the languages", "--language-column NAME"
     NAME_HEADER = "name the row of the header", "--header-row N"
     NAME_SHEET = "name the sheet to read", "--sheet NAME"
+    NAME_VISIT_ZONE = (
+        "say whose clock such times are on, or write the local time alone",
+        "--visit-time-zone own, number, or a zone such as Asia/Singapore",
+    )
     NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone"
     NAME_WINDOW_ZONE = "give the person a time zone, or the window one", "a column time_zone, or --window-time-zone"
     OTHER_BATCH = "use another batch id", "--batch"

@@ -19,6 +19,7 @@ from tests.campaigns.workbooks import parquet
 from voiceflow_worker import CallQueue, Menu, load_settings
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -33,14 +34,17 @@ SINGAPORE = "January 31, 2030 at 7:00 AM"
 MOBILE = "+61412345678"
 """An Australian mobile, which may be in several time zones."""
 ENGLISH = "en-US-JennyNeural"
+SAID = {"say": VISIT, "source": "+6531234567", "voice_profile": ENGLISH, "batch": "b"}
 
 
-def english(say: str = VISIT, *, time_zone: str | None = None) -> CampaignOptions:
-    return replace(saying(say), voice_profile=ENGLISH, time_zone=time_zone)
+def english(say: str = VISIT, *, time_zone: str | None = None, visit: str | None = None) -> CampaignOptions:
+    return replace(saying(say), voice_profile=ENGLISH, time_zone=time_zone, visit_time_zone=visit)
 
 
-def heard(reader: Reader, folder: Path, row: Mapping[str, object], *, time_zone: str | None = None) -> object:
-    (read_row,) = reader(folder, row, english(time_zone=time_zone))
+def heard(
+    reader: Reader, folder: Path, row: Mapping[str, object], *, time_zone: str | None = None, visit: str | None = None
+) -> object:
+    (read_row,) = reader(folder, row, english(time_zone=time_zone, visit=visit))
     assert told([read_row]) == []
     (request,) = calls_of([read_row])
     return text_of(request)
@@ -76,7 +80,50 @@ def test_a_time_is_spoken_in_the_zone_of_the_column_else_of_the_number_else_of_t
 )  # fmt: skip
 def test_the_same_instant_is_spoken_alike_however_it_is_written(tmp_path: Path, written: str) -> None:
     for reader in (from_csv, from_json):
-        assert heard(reader, tmp_path, {"destination": ANA, "visit": written}) == SINGAPORE
+        assert heard(reader, tmp_path, {"destination": ANA, "visit": written}, visit="number") == SINGAPORE
+
+
+VISITS = [
+    ("2030-01-31T09:00:00+08:00", "own", "9:00 AM"), ("2030-01-31T09:00:00+08:00", "number", "8:00 AM"),
+    ("2030-01-31T09:00:00+08:00", "Asia/Singapore", "9:00 AM"), ("2030-01-31T01:00:00Z", "Asia/Singapore", "9:00 AM"),
+    ("2030-01-31T01:00:00+00:00", "own", "1:00 AM"), ("2030-01-31T08:00:00+07:00", None, "8:00 AM"),
+    ("2030-01-31T01:00:00Z", None, "8:00 AM"), ("2030-01-31T02:00:00+01:00", " NUMBER ", "8:00 AM"),
+]  # fmt: skip
+"""A person in Jakarta: a cell, whose clock it is on, and what is heard."""
+JAKARTA = {"destination": "+622112345678", "name": "Ana"}
+
+
+@pytest.mark.parametrize(("written", "visit", "time"), VISITS)
+def test_a_visit_has_the_clock_that_is_named_in_every_format_and_in_menus(
+    tmp_path: Path, written: str, visit: str | None, time: str
+) -> None:
+    fields: dict[str, object] = {**SAID, "rows": [], "visit_time_zone": visit}
+    named = Campaign.of(fields).options.visit_time_zone
+    for reader in READERS:
+        said = heard(reader, tmp_path, {**JAKARTA, "visit": written}, visit=named)
+        assert said == f"January 31, 2030 at {time}"
+    options = CampaignOptions(menu=visit_menu(), source="+6531234567", batch_id="b", visit_time_zone=named)
+    campaign = open_campaign([{**JAKARTA, "visit": written}], options, now=NOW)
+    (row,) = campaign
+    assert row.call is not None
+    assert [text for _, text in campaign.later_texts(row)] == [f"Again: January 31, 2030 at {time}."]
+    caller = Caller(now=NOW, number=row.call.destination, data=row.call.data or {})
+    assert spoken("{{visit|time}}", caller, lambda _: ENGLISH) == time, "when the key is pressed, without the options"
+
+
+def test_a_visit_on_another_clock_than_that_of_the_person_is_refused_until_it_is_said_which(tmp_path: Path) -> None:
+    for reader in READERS:
+        for written in ("2030-01-31T09:00:00+08:00", "2030-01-30T20:00:00-05:00"):
+            ((_, column, _, message), *_) = told(reader(tmp_path, {**JAKARTA, "visit": written}, english()))
+            assert column == "visit"
+            assert "by its own clock, and 08:00 in Asia/Jakarta, where the person is: " in message
+            assert Remedy.NAME_VISIT_ZONE in message
+        (row,) = reader(tmp_path, {**JAKARTA, "visit": "2030-01-31T01:00:00+00:00"}, english())
+        (warning,) = (found for found in row.findings if found.column == "visit")
+        assert (warning.column, warning.is_error, row.call is not None) == ("visit", False, True)
+        assert "is 01:00 by its own clock, and 08:00 in Asia/Jakarta, where the person is, which is" in warning.message
+    with pytest.raises(InvalidInputError, match="visit_time_zone"):
+        Campaign.of({**SAID, "rows": [], "visit_time_zone": "the clinic"})
 
 
 LOCAL = ["2030-01-31 07:00", "2030-01-31T07:00:00", "2030-01-31 7:00", "2030-01-31 7:00 am"]
@@ -120,7 +167,8 @@ def test_a_bad_number_or_zone_is_told_once(tmp_path: Path) -> None:
 def test_typed_times_have_their_zone(tmp_path: Path, zone: Any) -> None:
     moment = datetime(2030, 1, 30, 23, tzinfo=UTC).astimezone(zone)
     path = parquet(tmp_path, {"destination": [ANA], "visit": [moment]})
-    rows = [*read(path, english()), *open_campaign([{"destination": ANA, "visit": moment}], english(), now=NOW)]
+    options = english(visit="number")
+    rows = [*read(path, options), *open_campaign([{"destination": ANA, "visit": moment}], options, now=NOW)]
     assert list(map(text_of, calls_of(rows))) == [SINGAPORE] * 2
 
 
@@ -132,7 +180,7 @@ def test_typed_times_have_their_zone(tmp_path: Path, zone: Any) -> None:
 def test_what_is_spoken_is_what_the_clocks_of_the_person_show(since_1970: int, minutes: int, person: str) -> None:
     aware = datetime.fromtimestamp(60 * since_1970, timezone(timedelta(minutes=minutes)))
     local = aware.astimezone(ZoneInfo(person))
-    values = {"x": aware.isoformat(), ZONE: PersonZone(person, ())}
+    values = {"x": aware.isoformat(), ZONE: PersonZone(person, (), visit="number")}
     said = FlowTemplate.speaking("{{x|date('short', language='de')}} {{x|time(language='de')}}").fill(values)
     assert not said.problems
     assert said.body["callflow"][1]["params"]["text"] == f"{local:%d.%m.%y %H:%M}"
@@ -184,6 +232,10 @@ def test_the_data_of_one_call_is_spoken_alike() -> None:
     assert SINGAPORE in asked()
     assert SINGAPORE in asked(time_zone="Europe/Berlin")
     assert "January 31, 2030 at 12:00 AM" in asked(to=MOBILE, time_zone="Europe/Berlin")
+    clinic: dict[str, object] = {"data": {"visit": "2030-01-31T08:00:00+09:00"}}
+    assert "at 8:00 AM" in asked(**clinic, visit_time_zone="Asia/Tokyo")
+    with pytest.raises(CallFlowError, match="by its own clock, and 07:00 in Asia/Singapore"):
+        asked(**clinic)
     with pytest.raises(CallFlowError, match="that of the person is not known"):
         asked(to=MOBILE)
 

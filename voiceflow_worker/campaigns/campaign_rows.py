@@ -185,7 +185,9 @@ class CampaignRows:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
         if row.call is None or (texts := self._maker.texts(row.call.data or {})) is None:
             return ()
-        person = PersonZone(row.call.time_zone, row.call.numbers, self._options.time_zone)
+        person = PersonZone(
+            row.call.time_zone, row.call.numbers, self._options.time_zone, self._options.visit_time_zone
+        )
         return tuple(texts.later({**(row.call.data or {}), ZONE: person}))
 
     def __iter__(self) -> Iterator[ReadRow]:

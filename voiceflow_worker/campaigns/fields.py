@@ -28,7 +28,7 @@ from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.policy import read_answer_rate, read_cost, read_redial_on
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.wording import in_words, read_rate
-from voiceflow_worker.model.times import DateOrder, read_time, read_zone
+from voiceflow_worker.model.times import DateOrder, read_time, read_visit_zone, read_zone
 from voiceflow_worker.model.window import read_window_zone
 
 if TYPE_CHECKING:
@@ -410,6 +410,13 @@ FIELDS: tuple[Field, ...] = (
         name="window_time_zone", read=_texts(read_window_zone), of=_ALL, group=Group.WHEN, schema=TEXT, metavar="ZONE",
         is_rare=True, label="Time zone of the hours", hint="Empty: that of each number.",
         help="The hours and days count in this time zone, instead of that of the number.",
+    ),
+    Field(
+        name="visit_time_zone", read=_texts(read_visit_zone), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,
+        metavar="ZONE", is_rare=True, sets="visit_time_zone", label="Clock of spoken times with an offset",
+        hint="own, number, or a zone such as Asia/Singapore.",
+        help="The clock of spoken times that have an offset: own, as they are written; number, that of the person; or "
+        "that of a place, such as Asia/Singapore.", default="that of the person, if both are the same",
     ),
     Field(
         name="not_before", read=_time, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",

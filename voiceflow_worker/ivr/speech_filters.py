@@ -144,7 +144,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
                 return function(text, spoken[1] if spoken else "", *arguments)
             text = _plain(text).strip()
             if name in _OF_MOMENTS:
-                text = _at_the_person(text, context.get(ZONE))
+                text = at_the_person(text, context.get(ZONE))
             return _plain(function(text, _locale(voice), *arguments))
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
@@ -159,8 +159,8 @@ _OF_LETTERS = frozenset({"capitalize", "lower", "title", "upper"})
 """The filters that need no more than the language of the voice, if it is known."""
 
 
-def _at_the_person(text: str, person: object) -> str:
-    """A time that has a zone of its own, as the clocks of the person show it; every other text as it is.
+def at_the_person(text: str, person: object) -> str:
+    """A time that has a zone of its own, as the clocks of the visit or of the person show it; other texts as they are.
 
     Raises ValueError, with a clause, if the zone of one of the two is not certain.
     """
@@ -182,16 +182,16 @@ def _at_the_person(text: str, person: object) -> str:
     clock = match[2] if match[2][1] != ":" else f"0{match[2]}"
     try:
         moment = datetime.fromisoformat(f"{match[1]}T{clock}").replace(tzinfo=timezone(ahead))
-        zone = person.zone() if isinstance(person, PersonZone) else PersonZone(None, ()).zone()
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a time: there is no such day, time or offset; correct it") from None
+    try:
+        zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
+        return zone.shown(moment, text).isoformat(" ", "minutes")
     except UnknownZoneError as error:
         raise ValueError(
             f"{text[:40]!r} has a time zone of its own, and that of the person is not known: {error}; "
             f"{Remedy.NAME_TIME_ZONE}"
         ) from None
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is not a time: there is no such day, time or offset; correct it") from None
-    try:
-        return moment.astimezone(zone).replace(tzinfo=None).isoformat(" ", "minutes")
     except OverflowError:
         raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999; correct the year") from None
 
@@ -199,7 +199,7 @@ def _at_the_person(text: str, person: object) -> str:
 def date_(text: str, locale: Locale, form: str = "long") -> str:
     """A date: 31 January 2030. The form `full` has the weekday too.
 
-    A time with a zone of its own is a date in the zone of the person, and a time of day there.
+    A time with a zone of its own is a date, and a time of day, in the zone of the visit, else of the person.
     """
     from babel.dates import format_date
 

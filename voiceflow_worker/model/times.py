@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.text.wording import read_duration
 
@@ -526,18 +527,48 @@ class UnknownZoneError(ValueError):
     """Raised when nobody knows in which time zone a person is. The message is the reason, as a clause."""
 
 
+OWN, NUMBER = "own", "number"
+
+
+def read_visit_zone(text: str) -> str:
+    """The clock of times that have an offset: a zone, `own` for that of the offset, `number` for that of the person."""
+    return word if (word := text.strip().lower()) in {OWN, NUMBER} else read_zone(text).key
+
+
 class PersonZone:
     """The time zone in which a person hears times: `own`, else that of the numbers, else `default`.
 
     It is looked up when it is first asked for. `borrowed` is the default, if it was needed: nothing else knows it then.
+    `visit` is what `read_visit_zone` returns. `moved` are the times of UTC that were spoken in the zone of the person.
     """
 
-    def __init__(self, own: str | None, numbers: Sequence[str], default: str | None = None) -> None:
+    def __init__(
+        self, own: str | None, numbers: Sequence[str], default: str | None = None, visit: str | None = None
+    ) -> None:
         self._own = own
         self._numbers = numbers
         self._default = default
+        self._visit = visit
         self._found: ZoneInfo | None = None
         self.borrowed: str | None = None
+        self.moved: dict[str, str] = {}
+
+    def shown(self, moment: datetime, written: str) -> datetime:
+        """What the clocks of the visit show at a moment with an offset, else those of the person.
+
+        Raises UnknownZoneError, and ValueError if nobody has said which of the two are meant, and they differ.
+        """
+        if self._visit == OWN:
+            return moment.replace(tzinfo=None)
+        zone = self.zone() if self._visit in {None, NUMBER} else require_zone(self._visit)
+        local = moment.astimezone(zone)
+        if self._visit is None and local.utcoffset() != moment.utcoffset():
+            clocks = f"is {moment:%H:%M} by its own clock, and {local:%H:%M} in {zone.key}, where the person is"
+            if moment.utcoffset():
+                raise ValueError(f"{written[:40]!r} {clocks}: {Remedy.NAME_VISIT_ZONE}")
+            if written[-1].isdigit():  # +00:00 may also be the clock of a place; Z never is
+                self.moved[written] = f"{clocks}, which is spoken. If it is meant otherwise, {Remedy.NAME_VISIT_ZONE}"
+        return local.replace(tzinfo=None)
 
     def zone(self) -> ZoneInfo:
         """The zone. Raises UnknownZoneError if it is not certain."""

@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.ivr.speech_filters import ZONE
+from voiceflow_worker.ivr.speech_filters import ZONE, at_the_person
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
@@ -305,6 +305,8 @@ class RequestMaker:
         priority = work.priority()
         spoken = menu.names if menu is not None else frozenset[str]()
         data = work.data(work.given(destination, source), spoken & {DESTINATION, *RESERVED})
+        if self._menu is not None and self._options.visit_time_zone is not None:
+            data = work.at_the_visit(data or {})
         if menu is not None:
             work.against_menu(menu, {**(data or {}), ZONE: work.person})
         names = spoken if work.template is None else spoken | work.template.variables
@@ -504,7 +506,7 @@ class _Work:
         own, known = self.values.reserved.get("time_zone"), [number for number in numbers if number is not None]
         if (own is None and len(known) < len(numbers)) or (own is not None and zone_named(own) is None):
             own = "UTC"
-        return PersonZone(own, known, self.options.time_zone)
+        return PersonZone(own, known, self.options.time_zone, self.options.visit_time_zone)
 
     def own_country(self) -> str | None:
         """The country of this row's national numbers: that in its column, or that of the options."""
@@ -656,11 +658,12 @@ class _Work:
 
     def doubt_instants(self, texts: Sequence[str], told: set[str | None]) -> None:
         """Add a warning for each column whose time is spoken with its own zone. Columns in `told` have theirs."""
-        for moment in filter(None, map(own_zone, texts)):
+        raw = {moment: spoken_instant(moment) for moment in filter(None, map(own_zone, texts))}
+        for moment, message in (raw | {each: f"{each!r} {why}" for each, why in self.person.moved.items()}).items():
             name = next((name for name, value in self.values.variables.items() if moment in str(value)), None)
             if name not in told:
                 told.add(name)
-                self.findings.append(Finding(column=name, severity=Severity.WARNING, message=spoken_instant(moment)))
+                self.findings.append(Finding(column=name, severity=Severity.WARNING, message=message))
 
     def refuse_language(self, why: str) -> None:
         """Add an error about the column `language`."""
@@ -686,6 +689,14 @@ class _Work:
         except InvalidInputError as error:
             self._error(str(error), column=None)
             return None
+
+    def at_the_visit(self, data: Mapping[str, object]) -> Mapping[str, object]:
+        """The data for a menu, whose texts are spoken later: its times with an offset as the clocks show them."""
+        shown = dict(data)
+        for name, value in data.items():
+            with suppress(ValueError):
+                shown[name] = at_the_person(value, self.person) if isinstance(value, str) else value
+        return shown
 
     def priority(self) -> int:
         """The row's priority, else that of the options."""
