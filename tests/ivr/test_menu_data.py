@@ -137,6 +137,13 @@ def test_a_file_is_checked_played_and_drawn_by_command(
     assert run(["ivr", "check", "visits.toml"]) == 2
     told = " ".join(capfd.readouterr().err.split())
     assert "visits.toml: menu: question visit, key 2, next: 'day' is none of visit, move," in told
+    Path("visits.toml").write_text(TOML.replace("2 =", "1 =", 1), encoding="utf-8")
+    assert run(["ivr", "check", "visits.toml"]) == 2
+    told = " ".join(capfd.readouterr().err.split())
+    assert "visits.toml is not TOML: Cannot overwrite a value (at line 17, column" in told
+    assert "a name may stand only once in its table: remove one, or rename it" in told
+    assert run(["ivr", "check", "none.toml"]) == 2
+    assert "none.toml cannot be read: " in capfd.readouterr().err
 
 
 def test_the_menu_on_the_page_is_right() -> None:

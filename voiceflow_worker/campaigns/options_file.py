@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse, text_of, unknown
 from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.times import read_zone
 
 ONLY_SCHEDULED: Final = tuple(name for name in fields_of(Of.SCHEDULE) if name not in fields_of(Of.CAMPAIGN))
@@ -163,12 +163,8 @@ def options_in(path: Path) -> dict[str, Given]:
 
 def _read(text: str, *, place: str, folder: Path | None = None) -> dict[str, Given]:
     """The fields in a TOML document, with `-` or `_` in their names. Raises InvalidInputError."""
-    try:
-        document = tomllib.loads(text)
-    except ValueError as error:
-        raise InvalidInputError(f"{place} is not TOML: {error}") from None
     found: dict[str, Given] = {}
-    for key, value in document.items():
+    for key, value in read_toml(text, place=place).items():
         name = key.replace("-", "_")
         if name in found:
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are the same option; keep one of them")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import tomllib
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +14,7 @@ from types import ModuleType
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.text.json_text import read_toml
 
 
 def load_menus(
@@ -67,9 +67,10 @@ def _in_file(name: str, voice_profile: str | None, folder: Path | None) -> Menu:
     from voiceflow_worker.ivr.menu_data import read_menu
 
     try:
-        document = tomllib.loads(((folder or Path()) / name).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        text = ((folder or Path()) / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{name} cannot be read: {error}") from None
+    document = read_toml(text, place=name)
     voice = document.get("voice_profile", document.get("voice-profile", voice_profile))
     try:
         return read_menu(document.get("menu"), voice_profile=voice)

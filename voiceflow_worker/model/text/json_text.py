@@ -1,13 +1,16 @@
-"""JSON and JSON5 whose objects have each name once: of a name that stands twice, nobody knows which value was meant."""
+"""JSON, JSON5 and TOML whose objects have each name once: of one that stands twice, nobody knows what was meant."""
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Sequence
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import orjson
+
+from voiceflow_worker.errors import InvalidInputError
 
 _SIGN = re.compile(
     r"""//[^\n\r\u2028\u2029]*|/\*.*?\*/|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[][{},:]|[^][{},:\s"'/]+""", re.DOTALL
@@ -43,6 +46,15 @@ def read_strict_json(text: str | bytes) -> object:
     except RecursionError:
         raise orjson.JSONDecodeError("nested too deeply", "", 0) from None
     return value
+
+
+def read_toml(text: str, *, place: str) -> dict[str, Any]:
+    """The document in a text of TOML, which `place` names. Raises InvalidInputError."""
+    try:
+        return tomllib.loads(text.removeprefix("\ufeff"))
+    except ValueError as error:
+        twice = "; a name may stand only once in its table: remove one, or rename it" * ("overwrite" in str(error))
+        raise InvalidInputError(f"{place} is not TOML: {error}{twice}") from None
 
 
 def refuse_repeated_names(text: str) -> None:
