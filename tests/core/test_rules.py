@@ -124,7 +124,7 @@ class TestOneCallPerNumber:
         job = await one.enqueue(valid_for=10 * SECOND)
         await one.journal()
         clock.advance(11 * SECOND + one.policy.ringing)
-        await one.sweeper.sweep()
+        assert await one.sweeper.sweep() == 1, "the calls that are newly in doubt"
         assert await one.state(job) == "in_doubt"
         await two.enqueue()
         assert await two.send() == []

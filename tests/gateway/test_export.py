@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.gateway.conftest import Kind
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer
+from voiceflow_worker import VoiceClient
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.log_export import LONGEST_PAUSE, TIMEOUT, TRIES, LogExport, read_rows
 from voiceflow_worker.gateway.network import Network
@@ -217,6 +218,20 @@ class TestFailing:
         with pytest.raises(CallLogUnavailableError) as caught:
             await service.read()
         assert "signature=abc" not in str(caught.value)
+
+    async def test_the_log_has_an_address_of_its_own_unless_one_is_named(self) -> None:
+        for base_url, host in ((None, "voice.wavecell.com"), ("https://other.example", "other.example")):
+            asked: list[str] = []
+
+            def refuse(request: httpx.Request, asked: list[str] = asked) -> httpx.Response:
+                asked.append(request.url.host)
+                return httpx.Response(401)
+
+            client = VoiceClient(KEY, "acme", base_url=base_url, transport=httpx.MockTransport(refuse))
+            async with client:
+                with pytest.raises(CallLogError):
+                    await client.logged_calls(since=SINCE, until=UNTIL)
+            assert asked == [host]
 
     async def test_the_key_is_in_no_repr(self) -> None:
         assert KEY not in repr(Wire(KEY, "acme", base_url=EXPORT_URL))
