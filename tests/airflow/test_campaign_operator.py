@@ -8,14 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCampaignOperator
-from tests.airflow.scene import API_KEY, LASTING, connect, context, end_call, surroundings
+from tests.airflow.scene import API_KEY, LASTING, connect, context, end_call, in_queue, surroundings
+from tests.campaigns.field_cases import FIELD_CASES, texts_of
 from tests.support.stage import Stage
+from voiceflow_worker import CallQueue
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +134,25 @@ def test_a_task_that_does_not_wait_sends_all_that_is_due_and_tells_what_is_left_
         campaign(rows=people, wait_for=None).execute(context("unwaited"))
     assert called(on, 70, 71, 72, 73) == [1, 1, 1, 0]
     assert "calls that are due later: 1. This task does not wait for them" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_field_case_is_heard_or_told_as_it_is_elsewhere(
+    on: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place, (case, form) in enumerate(product(FIELD_CASES.values(), ("rows", "file"))):
+        if case.is_of_files and form == "rows":
+            continue
+        (tmp_path / "people.csv").write_text(case.table)
+        people = case.people if form == "rows" else str(tmp_path / "people.csv")
+        fields: dict[str, Any] = {**case.fields, "batch": f"case-{place}"}
+        caplog.clear()
+        task, said = campaign(**{form: people}, **fields, again=True, send="worker", wait_for=None), ""
+        try:
+            with caplog.at_level("INFO"):
+                task.execute(context(f"case-{place}"))
+        except AirflowFailException as error:
+            said = str(error)
+        jobs = in_queue(on, partial(CallQueue.find, batch_id=fields["batch"], limit=None))
+        assert texts_of(jobs) == [*case.heard], (case, caplog.text)
+        assert case.told.replace("recall", fields["batch"]) in caplog.text + said, case

@@ -179,13 +179,6 @@ def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry(on: Stage, number
     assert (rings(on, person), states(on, person)) == ([1], ["cancelled", "completed"]), "it is told to, and once"
 
 
-def test_a_row_that_names_another_batch_is_refused(on: Stage, number: Callable[[], str]) -> None:
-    person = number()
-    with pytest.raises(AirflowFailException, match="batch_id names batch 'elsewhere', but the calls of a task"):
-        campaign([row(person, batch_id="elsewhere")]).execute(context("elsewhere"))
-    assert rings(on, person) == [0]
-
-
 @pytest.mark.parametrize(("changed", "waits"), combinations([False, True], [False, True]))
 def test_chunks_of_a_mapped_campaign_are_identified_by_their_numbers(
     on: Stage, number: Callable[[], str], changed: bool, waits: bool

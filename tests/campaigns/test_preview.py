@@ -317,7 +317,9 @@ async def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_
         (1, None, False),
         (2, "destination", True),
         (3, "priority", True),
+        (3, "priority", False),
     ]
+    assert report.findings[3].message.startswith("is a reserved name: the order of the calls")
     assert report.findings[0].message.startswith("only numbers and reserved columns are checked")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -13,6 +14,7 @@ import anyio
 import pytest
 
 from tests.api.clients import program
+from tests.campaigns.field_cases import FIELD_CASES, texts_of
 from tests.cli.running import Program
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.support.other_process import work_here
@@ -20,6 +22,7 @@ from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, JobSta
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.settling.stops import stop_rules
+from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.policy import write_redial_after
 
@@ -53,10 +56,10 @@ Fields = Mapping[str, str]
 async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
     try:
         campaign = Campaign.of({**fields, "file": folder / "people.csv"}, settings=load_settings())
-    except InvalidInputError as error:
+        queue = CallQueue(store)
+        report = await (campaign.preview(queue) if dry_run else campaign.start(queue, by="Li"))
+    except (InvalidInputError, CampaignFileError) as error:
         return str(error)
-    queue = CallQueue(store)
-    report = await (campaign.preview(queue) if dry_run else campaign.start(queue, by="Li"))
     return "\n".join(map(str, report.findings)) if report.preview is None else json.dumps(report.preview.as_json())
 
 
@@ -78,7 +81,7 @@ async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
         answer = await client.post("/ui/campaign", data={**ordered, **dict(Form(shown.text).hidden)})
         if "changed since" in answer.text:  # the choice makes other calls than were shown
             answer = await client.post("/ui/campaign", data={**ordered, **dict(Form(answer.text).hidden)})
-        return answer.text
+        return shown.text + answer.text
 
 
 async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
@@ -344,6 +347,45 @@ def test_a_wrong_field_is_named_as_it_is_where_it_was_given(voiceflow: Program, 
     calls, told = begun(voiceflow, entry, {**WORDS, **READ, **SOURCE, "valid_for": "7200"})
     assert calls == []
     assert f"{name}&#39;7200&#39; is not a duration" in told or f"{name}'7200' is not a duration" in told
+
+
+EVERYDAY = ("a yes and a no", "a placeholder of another program", "words for nothing", "a column that is ignored")
+
+
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows"])
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
+    voiceflow: Program, entry: str, *, every: bool
+) -> None:
+    for name, case in FIELD_CASES.items():
+        if (name in EVERYDAY) is every or (case.is_of_files and "rows" in entry):
+            continue
+        for file in voiceflow.folder.glob("*.db*"):
+            file.unlink()
+        fields = {"batch": "people", **SOURCE, **case.fields}
+        if "rows" in entry:
+            jobs, told = anyio.run(of_rows, voiceflow.folder, entry, fields, case.people)
+        else:
+            stored, told = begun(voiceflow, entry, fields, people=case.table)
+            jobs = [each["body"]["callflow"][1]["params"]["text"] for each in stored]
+        assert sorted(jobs) == [*case.heard], (name, told)
+        assert case.told.casefold() in html.unescape(told).casefold(), name
+
+
+async def of_rows(
+    folder: Path, entry: str, fields: Fields, people: Sequence[Mapping[str, str]]
+) -> tuple[list[str], str]:
+    """The texts of the calls of rows that a program gives, and what it was told."""
+    async with open_store(f"sqlite:///{folder / 'rows'}.db") as store:
+        if entry == "rows":
+            report = await Campaign.of({**fields, "rows": people}, settings=load_settings()).start(CallQueue(store))
+            told = "\n".join(map(str, report.findings))
+        else:
+            async with program(store, source=None, voice_profile=None) as client:
+                definition = {**fields, "rows": people}
+                answer = await client.post("/v1/campaigns", json=definition, headers={"Idempotency-Key": "people-rows"})
+                told = answer.text
+        return texts_of(await CallQueue(store).find()), told
 
 
 def cancel_all(store_url: str) -> None:

@@ -281,7 +281,6 @@ async def test_nothing_starts_later_than_misfire(host: Host, late: str) -> None:
         (lambda folder: people(folder, column="phone"), "destination"),
         (lambda folder: people(folder, ["+6587654000", "12"]), "1 row|destination"),
         (lambda folder: people(folder, []), "no rows|empty"),
-        (lambda folder: people(folder, ["+6587654000,north"], column="destination,batch_id"), "names batch 'north'"),
         (lambda folder: (folder / "daily.toml").write_text(DAILY + 'template = "gone.json"'), "gone.json"),
         (lambda folder: (folder / "daily.toml").write_text(DAILY + 'days = "noday"'), "noday"),
         (lambda folder: (folder / "daily.toml").write_text("cron ="), "not TOML"),

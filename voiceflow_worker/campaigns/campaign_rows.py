@@ -233,8 +233,11 @@ class CampaignRows:
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
-        message = "no row has this column; check its name"
-        unseen = (self._warning(message, column=each) for each in self._unseen.values())
+        further = {name: "" if name in self._ignored else " of further numbers" for name in self._unseen}
+        unseen = (
+            self._warning(f"no row has this column{further[name]}; check its name", column=each)
+            for name, each in self._unseen.items()
+        )
         falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
         alike = [each.finding() for what, each in self._alike.items() if what not in falses]
         if (many := self._telephones.many()) is not None:

@@ -562,8 +562,7 @@ class _Work:
     def batch(self, body: Mapping[str, object]) -> str | None:
         """The batch id of the options, else that which the row names, else that of the body."""
         own = body.get("clientBatchId")
-        named = self.values.reserved.get("batch_id")
-        batch_id = self.options.batch_id or named
+        batch_id = self.options.batch_id or self.values.reserved.get("batch_id")
         if batch_id is None:
             return own if isinstance(own, str) and own.strip() else None
         if len(batch_id) > MAX_ID_CHARACTERS:
@@ -571,10 +570,6 @@ class _Work:
             self._error(message, column="batch_id", code=-1009)
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
-        elif named not in {None, batch_id} and (self.options.schedule_batches, self.options.orders) != (None, None):
-            whose = "run of a schedule" if self.options.orders is None else "task"
-            said = f"but the calls of a {whose} are one batch; {Remedy.IGNORE_COLUMN}"
-            self._error(f"names batch {named!r}, {said}", column="batch_id")
         return batch_id
 
     def unique_key(self, body: Mapping[str, object]) -> str | None:
