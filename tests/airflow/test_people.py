@@ -83,6 +83,14 @@ def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
         assert anyio.run(stored, name) == elsewhere
 
 
+def test_a_menu_is_given_as_data(store: str) -> None:
+    menu = {"questions": [{"id": "ask", "text": "Hello {{name}}.", "keys": {"1": {"answer": "yes"}}}]}
+    rows = [{"destination": "+6587654321", "name": "Ana"}]
+    VoiceCampaignOperator(**STORED_ONLY, rows=rows, menu=menu).execute(context("menu"))
+    (job,) = jobs_in(store)
+    assert (str(job.menu).rpartition("-")[0], "Hello Ana." in job.body) == ("ask", True)
+
+
 def test_the_arguments_of_the_operator_are_the_fields_of_a_campaign() -> None:
     taken = {name for each in VoiceCampaignOperator.__mro__ for name in inspect.signature(each).parameters}
     assert set(fields_of(Of.CAMPAIGN)) - taken == PREVIEWED
