@@ -32,7 +32,7 @@ SAID: dict[str, object] = {
 MEANT: Mapping[str, tuple[tuple[object, ...], tuple[object, ...], tuple[object, ...]]] = {
     "TRUE": (
         ("TRUE", "true", True, 1, 1.0, "1", "yes", "Ja", " oui ", "x", "Да"),
-        ("FALSE", False, 0, "no", "nein", "", None, "NULL"),
+        ("FALSE", False, 0, "no", "nein", "", None, "NULL", "N/A", "-"),
         ("maybe", "2026-01-31", "yes by mail"),
     ),
     "no": (("No", "FALSE", False, 0, "nein"), ("yes", True, 1, "", None), ("unknown",)),
@@ -173,10 +173,13 @@ def test_a_column_whose_name_says_so_is_a_warning_with_its_rows_before_the_start
         "says by its name whom not to call, but 1 row in which it is neither empty nor a no would"
     )
     assert warned(ROWS, leave_out="DNC=TRUE") == []
-    assert warned([{**each, "DNC": "no"} for each in ROWS]) == []
-    for cell in ("2025-03-01", ["a"], {"said": "stop"}, 2):
-        assert warned([{**each, "DNC": cell} for each in ROWS[:1]]) != []
-        assert warned([{**each, "DNC": cell} for each in ROWS[:1]], leave_out="Name=Ana, DNC=2") == []
+    for cell in ("no", False, 0, "", None, "-", "N/A", "(blank)"):
+        assert warned([{**each, "DNC": cell} for each in ROWS]) == []
+    assert warned(ROWS, ignore_column="DNC") == []
+    given: tuple[object, ...] = ("2025-03-01", ["a"], {"said": "stop"}, 2)
+    for other in given:
+        assert warned([{**each, "DNC": other} for each in ROWS[:1]]) != []
+        assert warned([{**each, "DNC": other} for each in ROWS[:1]], leave_out="Name=Ana, DNC=2") == []
     for reader in READERS:
         reader(tmp_path, {"destination": ANA, "name": "Ana", "Opted Out": "TRUE"}, replace(OPTIONS, batch_id="b"))
         for path in tmp_path.glob("visits.*"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,6 +82,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
 
+_NOTHING_SAID = re.compile(r"\W|^n/?a$")
+"""What nobody means by yes, no or another value: -, N/A."""
 _TIMES = ("not_before", "valid_until")
 _MOST_COUNTRIES = 8
 _LOOKED_AHEAD = timedelta(days=7)
@@ -297,8 +300,8 @@ class CampaignRows:
             if values is None:
                 break
             cell = values.variables.get(row_name(column))
-            said = "" if is_missing(cell) else str(cell)
-            asked, meant = meaning_of(wanted), meaning_of(cell if said else "")
+            asked, meant = meaning_of(wanted), "" if is_missing(cell) else meaning_of(cell)
+            said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
             are_letters = len(said) == len(wanted) == 1 and said.isalpha()
             if said.casefold() == wanted.casefold() if are_letters else meant == asked:
                 message = f"holds {said[:40]!r}, so this row is left out: nobody is called for it"
@@ -338,7 +341,7 @@ class CampaignRows:
         """Note a row with a call although one of its columns says by its name whom not to call."""
         for name, cell in zip(self.source.header, raw.cells, strict=False) if self._is_table else raw.data.items():
             is_named = not says_no_call(name) or row_name(name) in {*map(row_name, self._named), *self._ignored}
-            if not is_named and not is_missing(cell) and meaning_of(cell):
+            if not is_named and not (is_missing(cell) or stands_for_nothing(str(cell))) and meaning_of(cell):
                 message = (
                     f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
                     f"called, such as row {raw.number}, {str(cell)[:40]!r}; {Remedy.LEAVE_OUT}"

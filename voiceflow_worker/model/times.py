@@ -560,7 +560,7 @@ class PersonZone:
         """
         if self._visit == OWN:
             return moment.replace(tzinfo=None)
-        zone = self.zone() if self._visit in {None, NUMBER} else require_zone(self._visit)
+        zone = self.zone() if self._visit is None or self._visit == NUMBER else require_zone(self._visit)
         local = moment.astimezone(zone)
         if self._visit is None and local.utcoffset() != moment.utcoffset():
             clocks = f"is {moment:%H:%M} by its own clock, and {local:%H:%M} in {zone.key}, where the person is"

@@ -101,14 +101,9 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     written = usual_form(e164)
     if written != normalise(e164):
         return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
-    kinds = phonenumbers.PhoneNumberType
-    kind = {
-        kinds.PREMIUM_RATE: "a premium-rate",
-        kinds.SHARED_COST: "a shared-cost",
-        kinds.PAGER: "a pager",
-        kinds.VOICEMAIL: "a voicemail",
-    }.get(phonenumbers.number_type(number))
-    return (f"is {kind} number in {region or 'its country'}; check that it is meant to be called",) if kind else ()
+    kind = kind_of(e164)
+    is_unusual = kind in {"premium-rate", "shared-cost", "pager", "voicemail"}
+    return (f"is a {kind} number in {region or 'its country'}; check that it is meant to be called",) * is_unusual
 
 
 def usual_form(e164: str) -> str:
@@ -209,17 +204,11 @@ def code_twice(e164: str) -> str | None:
     digits = e164[1:]
     if not any(digits[length:].startswith(digits[:length]) for length in (1, 2, 3)):
         return None
-    import phonenumbers
-
     number = _plan_number(e164)
     code = "" if number is None else str(number.country_code)
-    if not (code and digits.removeprefix(code).startswith(code)) or kind_of(e164) == "mobile":
-        return None
     inner = f"+{digits.removeprefix(code)}"
-    within = _plan_number(inner)
-    if within is None or str(within.country_code) != code or not phonenumbers.is_valid_number(within):
-        return None
-    return inner if "mobile" in kind_of(inner) else None
+    is_twice = code and inner.startswith(f"+{code}") and kind_of(e164) != "mobile"
+    return inner if is_twice and "mobile" in kind_of(inner) else None
 
 
 def _invalid_reason(number: PhoneNumber) -> str:
