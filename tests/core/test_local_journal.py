@@ -724,8 +724,16 @@ async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_wh
         await files.files("default")
     with pytest.raises(SettingsError, match=f"{folder} {mends}"):
         await files.begin("default", "w2")
-    monkeypatch.setattr(os, "geteuid", os.getuid)
-    with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
+    with monkeypatch.context() as mine:
+        mine.setattr(os, "geteuid", os.getuid)
+        with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
+            await files.files("default")
+
+    def broken(*_: object, **__: object) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", broken)
+    with pytest.raises(SettingsError, match=r"Input/output error.: allow this user"):
         await files.files("default")
 
 

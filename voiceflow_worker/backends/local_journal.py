@@ -117,7 +117,7 @@ class JournalFiles(LocalJournal):
             other = f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
             raise SettingsError(
                 f"the worker cannot write its journal file in {folder} ({error.strerror or error}). Without it, nobody "
-                f"would notice that the store was restored to an older state. {_of_other_user(folder) or other}"
+                f"would notice that the store was restored to an older state. {_of_other_user(error, folder) or other}"
             ) from error
         self._begun.add(file)
         return file
@@ -495,7 +495,7 @@ def _looking_at(path: Path) -> Generator[None]:
         report_unreadable(f"the journal file {path.name}", error)
     except OSError as error:
         is_full = error.errno in {ENOSPC, EDQUOT}
-        remedy = "free space on that disk" if is_full else _of_other_user(path.parent, path) or _ALLOW
+        remedy = "free space on that disk" if is_full else _of_other_user(error, path.parent, path) or _ALLOW
         raise SettingsError(
             f"the journal file {path} cannot be read or written ({error.strerror or error}): {remedy}"
         ) from error
@@ -504,9 +504,9 @@ def _looking_at(path: Path) -> Generator[None]:
 _ALLOW = "allow this user to read and write the state directory"
 
 
-def _of_other_user(folder: Path, *files: Path) -> str | None:
-    """The remedy if a file, the folder of its queue, or one above it in the state directory is another user's."""
-    for path in (*files, folder, *folder.parents[:3]):
+def _of_other_user(error: OSError, folder: Path, *files: Path) -> str | None:
+    """What mends a lack of rights if a file, the folder of its queue, or one above it is another user's."""
+    for path in (*files, folder, *folder.parents[:3]) if isinstance(error, PermissionError) else ():
         if os.path.lexists(path):
             owner, mine = path.stat().st_uid, os.geteuid()
             mended = shlex.quote(str(folder if path in files else path))
