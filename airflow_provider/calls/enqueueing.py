@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from airflow_provider.calls.made_calls import (
 )
 from airflow_provider.calls.task_state import batches_of
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, telephone_of, types
-from voiceflow_worker.campaigns.called_before import EnqueueLock, said_before
+from voiceflow_worker.campaigns.called_before import enqueue_lock, said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
@@ -115,12 +116,13 @@ async def enqueue_once(
         if requested.valid_until is not None and requested.valid_until <= now:
             raise LateTaskError(requested.valid_until, calls=1)
         # Two runs that begin at once must not both find nobody called.
-        lock = EnqueueLock(queue, f"batch {wanted.batch_id}", number=wanted.destination)
+        alone = enqueue_lock(queue, f"batch {wanted.batch_id}", number=wanted.destination)
         try:
-            async with lock.held(needed=requested.again is not True):
-                if requested.again is not True:
+            async with nullcontext() if requested.again is True else alone as lock:
+                if lock is not None:
                     await _refuse_said_before(queue, wanted, identity)
-                job, _ = await enqueue_idempotent(queue, key, make, judge, conditions=lock.conditions)
+                conditions = () if lock is None else (lock.condition,)
+                job, _ = await enqueue_idempotent(queue, key, make, judge, conditions=conditions)
         except KeyConflictError as error:
             why = "another try of this task has just changed its call. A retry looks again"
             raise CallsChangedError(why) from error

@@ -26,6 +26,9 @@ class StillClock:
         return (self._now - NOW).total_seconds()
 
     async def sleep(self, seconds: float) -> None:
+        """Pass a short time at once. A task in the background, which sleeps for longer, does not wake up."""
+        if seconds >= 1:
+            await anyio.sleep_forever()
         self.advance(timedelta(seconds=seconds))
         await anyio.lowlevel.checkpoint()
 

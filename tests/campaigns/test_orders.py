@@ -95,9 +95,9 @@ async def test_a_call_that_somebody_else_stored_in_between_stands(
     queue, admit, quick = CallQueue(store), Admitter.admit, [True]
 
     async def beaten(self: Admitter, given: Any, **more: Any) -> Any:
-        if quick and not more.get("dry_run"):
+        if quick and more["staging"] is not None:
             quick.clear()
-            await admit(self, [call._replace(digest="f" * 64) for call in given])
+            await self.admit_all([call._replace(digest="f" * 64) for call in given])
         return await admit(self, given, **more)
 
     monkeypatch.setattr(Admitter, "admit", beaten)

@@ -204,7 +204,7 @@ async def test_later_texts_of_a_menu_are_spoken_in_the_zone_of_the_first(queue: 
         assert row.call is not None
         assert first in row.call.body
         assert [text for _, text in campaign.later_texts(row)] == [f"Again: {first}."]
-        await queue.admitter.admit([row.call])
+        await queue.admitter.admit_all([row.call])
         (job,) = await queue.find(destination=number)
         caller = Caller(now=NOW, number=number, job=job, data=job.data or {})
         assert spoken(f"Again: {VISIT}.", caller, lambda _: ENGLISH) == f"Again: {first}."

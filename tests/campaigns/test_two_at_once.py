@@ -16,7 +16,7 @@ from tests.campaigns.reading import file_of
 from tests.campaigns.test_called_before import ROWS, enqueue
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, TIMEOUT, EnqueueLock
+from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, TIMEOUT, enqueue_lock
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
 from voiceflow_worker.errors import IntakeError
 
@@ -87,7 +87,7 @@ async def test_one_that_stood_still_stores_nothing_beside_its_successor(
 @EACH_STORE
 async def test_after_a_killed_one_the_next_goes_on_within_its_timeout(queue: CallQueue, tmp_path: Path) -> None:
     """A killed enqueue gives its turn back to nobody: it ends by time."""
-    async with EnqueueLock(queue, "batch people").held(needed=True):
+    async with enqueue_lock(queue, "batch people"):
         assert (await enqueue(queue, file_of(tmp_path, ROWS))).enqueued == 2
     assert TIMEOUT > LOCK_LENGTH
 

@@ -24,6 +24,7 @@ from voiceflow_worker import (
     WorkerOptions,
 )
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.suppression import SuppressionList
@@ -184,7 +185,7 @@ async def test_the_other_calls_of_a_campaign_are_enqueued(queue: CallQueue) -> N
         CheckedCall.of(CallRequest(flow=flow(number(place)), unique_key=key), at=SOON)
         for place, key in enumerate(("one", HALF, "three"))
     ]
-    first, bad, third = await queue.admitter.admit(calls)
+    first, bad, third = await queue.admitter.admit(calls, staging=Staging(token="import", records={}))
     assert [finding.column for finding in bad.findings] == ["unique_key"]
     assert (first.is_new, third.is_new) == (True, True)
     assert [job.unique_key for job in await queue.find()] == ["one", "three"]

@@ -1,6 +1,6 @@
 """The search for rows that would call people again: of the same batch, or with the same words as another batch.
 
-What it finds must still hold when the rows are stored. So enqueues of one queue exclude each other (`EnqueueLock`),
+What it finds must still hold when the rows are stored. So enqueues of one queue exclude each other (`enqueue_lock`),
 and each new call is stored under the condition that its enqueue still has the lock.
 """
 
@@ -19,7 +19,6 @@ from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -112,7 +111,6 @@ class EarlierCalls:
         self,
         queue: CallQueue,
         seen: SeenKeys,
-        lock: EnqueueLock,
         *,
         orders: Orders | None = None,
         schedule_batches: Collection[str] | None = None,
@@ -125,7 +123,6 @@ class EarlierCalls:
         self._unfinished = unfinished
         self._schedule_batches = schedule_batches or ()
         self._since = since
-        self._lock = lock
         self._orders = orders
         self._seen = seen
         """The unique keys of all rows that were read."""
@@ -148,7 +145,7 @@ class EarlierCalls:
             self._rows += 1
 
     async def find(self, chunks: Iterable[Sequence[ReadRow]]) -> list[RepeatedCalls]:
-        """The rows that would call people again, of all new rows, in chunks. It keeps the lock. Raises StoreError."""
+        """The rows that would call people again, of all new rows, in chunks. Raises StoreError."""
         store = self._queue.store
         now = store.clock.now()
         here = await self._here()
@@ -169,7 +166,6 @@ class EarlierCalls:
                 other = next((calls[mark] for calls in others for mark in marks if mark in calls), None)
                 if own is not None or other is not None:
                     repeating.append((row, own or other or "", own is not None))
-            await self._lock.keep()
             people = [
                 (row, job_id, is_here, row.call.numbers if row.call else ()) for row, job_id, is_here in repeating
             ]
@@ -241,7 +237,6 @@ class EarlierCalls:
         every = Listing(queue=self._queue.name, batch=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store, every)) as pages:
             async for page in pages:
-                await self._lock.keep()
                 for job in page:
                     is_own = self._orders is not None and self._orders.is_own(job)
                     if _may_call(job) and not is_own:
@@ -279,58 +274,29 @@ def _mark(digest: str) -> bytes:
     return bytes.fromhex(digest[:32])
 
 
-class EnqueueLock:
-    """The lock of one enqueue on its queue, so that two enqueues that begin at once do not both find nobody called.
+@asynccontextmanager
+async def enqueue_lock(queue: CallQueue, name: str, *, number: str | None = None) -> AsyncGenerator[LeaderLease]:
+    """Wait for the lock of one enqueue on its queue, and have it until the end of the block.
 
-    It is a lease, and a condition of each new call. A process that stands still for longer than `LOCK_LENGTH` therefore
-    stores nothing more beside its successor. Calls that are enqueued singly by a program, or under keys of the user,
-    need no lock. With `number`, it is the lock among the calls to this number alone. `lease` is a further condition.
+    So two enqueues that begin at once do not both find nobody called. It is a lease, and a condition of each new call:
+    a process that stands still for longer than `LOCK_LENGTH` stores nothing more beside its successor. Calls that are
+    enqueued singly by a program, or under keys of the user, need no lock. With `number`, it is the lock among the calls
+    to this number alone.
+
+    Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
     """
-
-    def __init__(
-        self, queue: CallQueue | None, name: str, *, number: str | None = None, lease: Same | None = None
-    ) -> None:
-        self._queue = queue
-        self._key = "" if queue is None else f"{queue.name}/{telephone_of(number)}" if number else queue.name
-        self._name = as_stored(name)  # of a batch that is refused for its letters later
-        self._conditions = () if lease is None else (lease,)
-        self._lock: LeaderLease | None = None
-
-    @property
-    def conditions(self) -> tuple[Same, ...]:
-        """The conditions that this enqueue has the lock, if it needs one, and its lease, if it has one."""
-        return self._conditions if self._lock is None else (*self._conditions, self._lock.condition)
-
-    @asynccontextmanager
-    async def held(self, *, needed: bool) -> AsyncGenerator[None]:
-        """Wait for the lock if it is `needed`, and have it until the end of the block.
-
-        Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
-        """
-        if not needed or self._queue is None:
-            yield
-            return
-        clock = self._queue.store.clock
-        note = f"{self._name}, since {clock.now().isoformat(timespec='seconds')}"
-        lock = LeaderLease(self._queue.store, self._key, namespace=INTAKES, length=LOCK_LENGTH, note=note)
-        gives_up = clock.monotonic() + TIMEOUT.total_seconds()
-        while not await lock.take():
-            if clock.monotonic() >= gives_up:
-                raise IntakeError(
-                    f"another enqueue in queue {self._queue.name} is in progress: {lock.holder}. Nothing was "
-                    "enqueued: two at once could call the same people twice. Try again when it has ended"
-                )
-            await clock.sleep(_LOOK_AGAIN)
-        self._lock = lock
-        try:
-            yield
-        finally:
-            self._lock = None
-            await lock.release()
-
-    async def keep(self) -> None:
-        """Renew the lock if it was not renewed for some seconds. Raises IntakeError if it is lost."""
-        if self._lock is None or self._queue is None or self._lock.is_fresh:
-            return
-        if not await self._lock.renew():
-            raise IntakeError.lost(self._queue.name)
+    clock = queue.store.clock
+    key = queue.name if number is None else f"{queue.name}/{telephone_of(number)}"
+    # The name may be that of a batch that is refused for its letters later.
+    note = f"{as_stored(name)}, since {clock.now().isoformat(timespec='seconds')}"
+    lock = LeaderLease(queue.store, key, namespace=INTAKES, length=LOCK_LENGTH, note=note)
+    gives_up = clock.monotonic() + TIMEOUT.total_seconds()
+    while not await lock.take():
+        if clock.monotonic() >= gives_up:
+            raise IntakeError(
+                f"another enqueue in queue {queue.name} is in progress: {lock.holder}. Nothing was enqueued: two at "
+                "once could call the same people twice. Try again when it has ended"
+            )
+        await clock.sleep(_LOOK_AGAIN)
+    async with lock.kept():
+        yield lock

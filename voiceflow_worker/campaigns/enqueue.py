@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import EarlierCalls, EnqueueLock, RepeatedCalls
+from voiceflow_worker.campaigns.called_before import EarlierCalls, RepeatedCalls, enqueue_lock
 from voiceflow_worker.campaigns.calls.options import (
     BadRowLimit,
     CallAgain,
@@ -37,6 +37,7 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOpt
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited, finish
+from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
@@ -387,13 +388,12 @@ class Enqueueing:
         if self.dry_run and self.assumptions is not None:
             counts.maker = PreviewMaker(self.assumptions, campaign.later_texts, asks_store=queue is not None)
         counts.found.add(campaign.findings)
-        lock = EnqueueLock(queue, f"batch {campaign.batch_id}", lease=self.lease)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         unfinished = frozenset(start.start for start in starts)
         enqueuer = RowEnqueuer(
-            queue, campaign.file, self.options, lock, campaign.number_column, states_of(self.again), unfinished
+            queue, campaign.file, self.options, campaign.number_column, states_of(self.again), unfinished
         )
-        earlier_calls = self._calls_before(lock, unfinished)
+        earlier_calls = self._calls_before(unfinished)
         with ExitStack() as stack:
             spooled = SpooledRows(stack.enter_context(TemporaryFile()))
             if queue is not None and not self.dry_run:
@@ -412,7 +412,8 @@ class Enqueueing:
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
             needs_lock = (needs_lock or self.expected_version is not None) and not (self.dry_run or refused)
-            async with lock.held(needed=needs_lock):
+            name = f"batch {campaign.batch_id}"
+            async with nullcontext() if queue is None or not needs_lock else enqueue_lock(queue, name) as lock:
                 refused = await self._compare(earlier_calls, spooled, counts) or refused
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
@@ -486,7 +487,7 @@ class Enqueueing:
         """When the start of this campaign began that was cut, and goes on now."""
         return None if self._actor.claim is None else self._actor.claim.since
 
-    def _calls_before(self, lock: EnqueueLock, unfinished: Collection[str | None]) -> EarlierCalls | None:
+    def _calls_before(self, unfinished: Collection[str | None]) -> EarlierCalls | None:
         """The comparison with earlier calls; None if there is none to make."""
         # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
         since = self._cut_at if self.again is True else None
@@ -497,7 +498,6 @@ class Enqueueing:
         return EarlierCalls(
             self.queue,
             self.campaign.keys,
-            lock,
             orders=options.orders,
             schedule_batches=options.schedule_batches,
             same_people_batch=options.same_people_batch,
@@ -506,13 +506,19 @@ class Enqueueing:
         )
 
     async def _import(
-        self, queue: CallQueue, lock: EnqueueLock, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts
+        self,
+        queue: CallQueue,
+        lock: LeaderLease | None,
+        spooled: SpooledRows,
+        enqueuer: RowEnqueuer,
+        counts: _RowCounts,
     ) -> None:
         """Enqueue all rows as an import. Its calls are staged until the last one is stored."""
         by, at = self._actor, queue.store.clock.now()
         entry = AuditEntry.of(by, "start", at=at, queue=queue.name, batch=self.campaign.batch_id)
         async with audited(queue.store, entry, by.claim) as store:
-            imported = Import(queue, store.store, lock, by=by)
+            conditions = tuple(filter(None, (self.lease, None if lock is None else lock.condition)))
+            imported = Import(queue, store.store, conditions=conditions, by=by)
             await self._enqueue_all(spooled, enqueuer, counts, imported)
             store.result = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
         if not store.is_kept:
@@ -525,9 +531,9 @@ class Enqueueing:
         keys, done, kept = self.campaign.keys, 0, None if imported is None else self._kept
         if imported is not None and len(spooled):
             await imported.begin(self._batches, calls=len(spooled), puts=menu_puts(self.options))
-        if kept is not None:
-            await kept.keep(enqueuer.lock.conditions)
         staging = None if imported is None else imported.staging
+        if kept is not None and staging is not None:
+            await kept.keep(staging.conditions)
         for chunk in spooled:
             rows = _unspooled(chunk)
             try:
@@ -545,8 +551,8 @@ class Enqueueing:
             done += len(rows)
             if imported is not None and self.progress is not None:
                 self.progress(Phase.ENQUEUEING, done=done, total=len(spooled), rows=counts.rows)
-        if kept is not None and kept.uncalled:
-            await kept.keep(enqueuer.lock.conditions)
+        if kept is not None and staging is not None and kept.uncalled:
+            await kept.keep(staging.conditions)
         if imported is not None:
             left = await imported.end(self._batches, keys)
             counts.found.add(each.finding(file=self.campaign.file) for each in left)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, EnqueueLock
+from voiceflow_worker.campaigns.called_before import LOCK_LENGTH
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.imports import Staging, ending, record_of
@@ -47,13 +47,13 @@ class Import:
 
     Its records (`core.imports`) are stored before the first call, and go in one write after the last. If the process
     dies in between, they stay, and so do the staged calls: until the same campaign is started again, or a person
-    releases or discards them. What it writes itself goes to the `store`.
+    releases or discards them. All that it stores is under the `conditions`; what it writes itself goes to the `store`.
     """
 
-    def __init__(self, queue: CallQueue, store: Store, lock: EnqueueLock, *, by: Actor) -> None:
+    def __init__(self, queue: CallQueue, store: Store, *, conditions: tuple[Same, ...], by: Actor) -> None:
         self._queue = queue
         self._store = store
-        self._lock = lock
+        self._conditions = conditions
         self._by = by
         self._starts: dict[str, Gate] = {}
         self.token: str = new_revision()
@@ -62,7 +62,7 @@ class Import:
     def staging(self) -> Staging:
         """Under which conditions its calls are stored."""
         records = {batch_id: record_of(start) for batch_id, start in self._starts.items()}
-        return Staging(token=self.token, records=records)
+        return Staging(token=self.token, conditions=self._conditions, records=records)
 
     async def begin(self, batch_ids: Iterable[str], *, calls: int, puts: tuple[Put, ...] = ()) -> None:
         """Stage the calls of this import in these batches from now on, and store what they need (`puts`).
@@ -99,7 +99,6 @@ class Import:
         count = others = 0
         async with aclosing(calls_of_start(self._store, cut)) as pages:
             async for page in pages:
-                await self._lock.keep()
                 count += len(page)
                 others += sum(job.unique_key is None or job.unique_key not in seen for job in page)
         return LeftOver(cut.name, count, others)
@@ -116,7 +115,7 @@ class Import:
         return replace(Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.token)
 
     async def _write(self, write: Write) -> None:
-        write = replace(write, conditions=(*self._lock.conditions, *write.conditions))
+        write = replace(write, conditions=(*self._conditions, *write.conditions))
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
         if answer.result is Result.DONE:
             return

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from voiceflow_worker.campaigns.called_before import EnqueueLock
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import CheckedCall
@@ -54,7 +53,6 @@ class RowEnqueuer:
     queue: CallQueue | None
     file: str | None
     options: CampaignOptions
-    lock: EnqueueLock
     number_column: str
     again: frozenset[JobState] = frozenset()
     """The states of ended calls in whose place rows with their keys are enqueued."""
@@ -112,7 +110,7 @@ class RowEnqueuer:
         return owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
 
     async def enqueue(self, rows: Sequence[ReadRow], *, staging: Staging | None) -> EnqueuedRows:
-        """Enqueue new rows in one write, under the lock, as staged calls of an import.
+        """Enqueue new rows in one write, as staged calls of an import.
 
         Without an import, this only finds rows that would be suppressed or refused.
         """
@@ -121,12 +119,9 @@ class RowEnqueuer:
             return done
         if staging is not None and (rules := self.options.stops) is not None and rules != StopRules():
             await self._set_limits(self.queue, rows, rules)
-        await self.lock.keep()
         calls = [row.call for row in rows if row.call is not None]
         over = await self._known(calls, KeyMatch.AGAIN)
-        admitted = await self.queue.admitter.admit(
-            calls, dry_run=staging is None, conditions=self.lock.conditions, staging=staging, over=over
-        )
+        admitted = await self.queue.admitter.admit(calls, staging=staging, over=over)
         others = [call for call, admission in zip(calls, admitted, strict=True) if admission.owner_id is not None]
         stand = await self._known(others, KeyMatch.SAME)  # somebody else was quicker
         for row, admission in zip(rows, admitted, strict=True):

@@ -269,27 +269,25 @@ class Admitter:
         self,
         calls: Sequence[CheckedCall],
         *,
-        dry_run: bool = False,
-        conditions: Sequence[Same] = (),
-        staging: Staging | None = None,
+        staging: Staging | None,
         over: Mapping[str, Job] | None = None,
     ) -> Sequence[AdmissionResult]:
-        """Admit, in one write, every call that can be admitted. Returns one result per call. A dry run stores nothing.
+        """Admit, in one write, every call that can be admitted. Returns one result per call.
 
-        Every new call is stored under these `conditions`: `IntakeError` if one fails, and the call is not stored.
-        With `staging`, it is stored only while the record of its import exists, and waits for the end of that. `over`
-        are ended jobs by the unique key that they own: a new call with the key replaces them, if they are unchanged.
-        Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
+        A new call is stored only while the conditions of its import hold, and waits for the end of that; `IntakeError`
+        if one fails. Without an import, nothing is stored. `over` are ended jobs by the unique key that they own: a new
+        call with the key replaces them, if they are unchanged. Raises `InvalidInputError` if a call belongs to a
+        cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
         made, refused = self._jobs(dict(enumerate(calls)), now, start=None if staging is None else staging.token)
         indexes, jobs = list(made), list(made.values())
-        results = [AdmissionResult(is_new=None if dry_run else True)] * len(calls)
+        results = [AdmissionResult(is_new=None if staging is None else True)] * len(calls)
         owners: Mapping[int, Owner] = {}
-        if dry_run:
+        if staging is None:
             suppressed = await self._suppressed(jobs)
         else:
-            owners, suppressed = await self._write(jobs, now, conditions=conditions, staging=staging, over=over)
+            owners, suppressed = await self._write(jobs, now, conditions=staging.conditions, staging=staging, over=over)
         for index, error in refused.items():
             results[index] = AdmissionResult(findings=error.findings)
         for index, owner in owners.items():

@@ -39,9 +39,10 @@ _ENDED_KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """The import that new calls belong to: its `token`, and the records that must exist, by batch."""
+    """The import that new calls belong to: its `token`, its `conditions`, and the records that must exist, by batch."""
 
     token: str
+    conditions: tuple[Same, ...] = ()
     records: Mapping[str, Same]
 
     def condition(self, batch_id: str | None) -> tuple[Same, ...]:

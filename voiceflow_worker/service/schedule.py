@@ -8,7 +8,6 @@ next process, because the same campaign again adds what is missing, and no call 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -45,7 +44,6 @@ KEPT = timedelta(days=10)
 """How long a run is kept after the next one. It is longer than rows are compared with other batches."""
 LOOK = 5.0
 """The seconds between two looks at a schedule, if no run is due in between."""
-_RENEW = 5.0
 _AGAIN = timedelta(seconds=30)
 """The longest pause before a run that is held is tried again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -336,12 +334,10 @@ class Scheduler:
         claim = LeaderLease(self._store, f"{group}/{member}", namespace=CLAIMS, length=CLAIM)
         if not await claim.take():
             return None
-        try:
+        async with claim.kept():
             known = await run_records(self._store).within(group).get([member])
             standing = known.get(member) or run
             return await step(one, standing, claim) if standing.is_open else standing
-        finally:
-            await claim.release()
 
     async def _start(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
         """Start the campaign of a run; None if the claim was lost. Raises StoreError."""
@@ -350,29 +346,15 @@ class Scheduler:
         run = replace(run, state=RunState.STARTING)
         if not await self._write(run, claim):
             return None
-        done: ScheduledRun | StoreError | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._renew, claim)
-            done = await self._enqueued(one, run, claim)
-            group.cancel_scope.cancel()
-        if isinstance(done, StoreError):
-            raise done
-        if done is None or not await self._write(done, claim):
+        done = await self._enqueued(one, run, claim)
+        if not await self._write(done, claim):
             return None
         if done.state is RunState.HELD and one.recurrence is not None:
             one.again_at = self._clock.monotonic() + min(_AGAIN, one.recurrence.misfire / 4).total_seconds()
         return done
 
-    async def _renew(self, claim: LeaderLease) -> None:
-        """Keep a claim until it is lost: from then on, nothing is stored under it."""
-        has_it = True
-        while has_it:
-            await self._clock.sleep(_RENEW)
-            with suppress(StoreError):
-                has_it = await claim.renew()
-
-    async def _enqueued(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | StoreError:
-        """Enqueue the calls of a run: what became of it, or the failure of the store."""
+    async def _enqueued(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun:
+        """Enqueue the calls of a run: what became of it. Raises StoreError."""
         try:
             campaign = await self._campaign(one, run.at)
             known = await self._runs(one)
@@ -386,8 +368,8 @@ class Scheduler:
                 by=Actor(on=self._on, login=login_name(), name=f"schedule {run.schedule}"),
                 lease=claim.condition,
             )
-        except StoreError as error:
-            return error
+        except StoreError:
+            raise
         except CampaignFileError as error:
             return _held(run, _said(str(error), [each for each in error.findings if each.message not in str(error)]))
         except VoiceflowError as error:

@@ -6,8 +6,8 @@ A task that fails is logged, and begins again. A task that only one of many proc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -236,6 +236,30 @@ class LeaderLease:
     async def renew(self) -> bool:
         """Renew the lease; False if it was lost, whoever has it now. Raises StoreError."""
         return await self._put(self.condition)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncGenerator[None]:
+        """Renew the lease, which was just taken, while the block lasts, and release it then."""
+        failed: Exception | None = None
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._renew_until_lost)
+                try:
+                    yield
+                except Exception as error:  # noqa: BLE001 - raised below, and not in a group
+                    failed = error
+                group.cancel_scope.cancel()
+        finally:
+            await self.release()
+        if failed is not None:
+            raise failed
+
+    async def _renew_until_lost(self) -> None:
+        has_it = True
+        while has_it:
+            await self._clock.sleep(self._length.total_seconds() / 3)
+            with suppress(StoreError):
+                has_it = await self.renew()
 
     async def release(self) -> None:
         """End the lease, if this process has it. If the store fails now, the lease ends by time."""
