@@ -132,6 +132,15 @@ async def test_a_second_file_of_a_batch_comes_behind_the_first_and_counts_no_cal
     ]  # fmt: skip
 
 
+async def test_a_row_whose_call_is_of_another_batch_is_a_duplicate_however_often_it_is_started(
+    store: Store, tmp_path: Path
+) -> None:
+    path = file_of(tmp_path, "destination,name,unique_key\n+6587654321,Ana,ana-1\n")
+    for batch in ("march", "april", "april"):
+        await enqueue_file(CallQueue(store), path, replace(OPTIONS, batch_id=batch))
+        assert [each[1] for each in await listed(store, batch)] == ["waiting" if batch == "march" else "duplicate"]
+
+
 async def test_calls_that_are_of_no_file_stand_behind_the_rows(store: Store, tmp_path: Path) -> None:
     queue = CallQueue(store)
     await enqueue_file(queue, file_of(tmp_path, table(PEOPLE[:1])), BY_MOBILE)

@@ -145,6 +145,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
         with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
             listed = [row async for part in rows.read(first=first, limit=ROWS_A_PAGE) for row in part]
         first_calls = await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS))
+        columns = listed_columns(dict.fromkeys(name for file in files for name in file.columns))
         ended = sum(totals.outcomes.values())
         is_large = progress.total > MOST_BROKEN_DOWN
         shown = {
@@ -157,7 +158,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "funnel": funnel(totals),
             "deleted": sum(totals.pruned_states.values()),
             "rows": listed,
-            "columns": listed_columns(dict.fromkeys(name for file in files for name in file.columns)),
+            "columns": [each for each in columns if each.is_own or each.name != "file" or len(files) > 1],
             "first_row": first,
             "page_size": ROWS_A_PAGE,
             "all_rows": sum(sum(file.sizes) for file in files),
