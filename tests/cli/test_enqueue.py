@@ -210,7 +210,7 @@ def test_a_warning_about_all_rows_is_printed_once(voiceflow: Program) -> None:
     options = ("--say", "Hello.", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
     ended = voiceflow("enqueue", "people.jsonl", *options, "--number-column", "mobile,phone")
     assert ended.code == 0, ended.err
-    assert (ended.out + ended.err).count("no row has this column of further numbers") == 1
+    assert (ended.out + ended.err).count("no row has this column") == 1
 
 
 def test_equal_findings_share_a_line_that_names_the_option(voiceflow: Program) -> None:

@@ -58,11 +58,11 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
-from voiceflow_worker.ivr.template_text import meaning_of
 from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.values import is_missing, stands_for_nothing
+from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
@@ -236,11 +236,8 @@ class CampaignRows:
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
-        further = {name: "" if name in self._ignored else " of further numbers" for name in self._unseen}
-        unseen = (
-            self._warning(f"no row has this column{further[name]}; check its name", column=each)
-            for name, each in self._unseen.items()
-        )
+        message = "no row has this column; check its name"
+        unseen = (self._warning(message, column=each) for each in self._unseen.values())
         falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
         alike = [each.finding() for what, each in self._alike.items() if what not in falses]
         if (many := self._telephones.many()) is not None:

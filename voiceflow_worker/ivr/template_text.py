@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from voiceflow_worker.ivr.meanings import DECIMAL, WHOLE, Nothing, meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.speech_filters import (
     VOICE,
     ZONE,
@@ -23,13 +24,11 @@ from voiceflow_worker.ivr.speech_filters import (
 )
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
-    Nothing,
     UnspeakableError,
     exact_number,
     is_list,
     is_missing,
     is_object,
-    stands_for_nothing,
     value_text,
 )
 from voiceflow_worker.model.text.wording import folded, name_among
@@ -67,23 +66,10 @@ _POSSIBLE = (r"«\s?NAME\s?»", "<NAME>", r"\$NAME\$", r"(?<!\w)\$([^\W\d]\w*)",
 _FOREIGN = re.compile("|".join((*_LIKELY, *_POSSIBLE)).replace("NAME", _FOREIGN_NAME))
 # What is not closed goes to the end: to look for an end from each of its brackets would take the square of its size.
 _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
-_WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
 
 
 _MEANT = "as a condition means it"
 """The filter that conditions apply to the values in them. No text can write it: its name has spaces."""
-_YES_WORDS = (
-    "yes y true t on x ✓ ✔ ja j wahr oui vrai sí si s verdadero sim verdadeiro vero waar ano igen jo kyllä da да так "
-    "ναι evet doğru ya iya benar có ใช่ 是 はい 예 네 نعم हाँ"  # noqa: RUF001 - in other scripts
-)
-_NO_WORDS = (
-    "no n false f off nein falsch non faux falso não nao nee onwaar nie ne nem nei nej ei не нет ні όχι hayir hayır "  # noqa: RUF001
-    "yanlış tidak bukan không ไม่ 否 不 いいえ 아니요 아니오 لا नहीं"  # noqa: RUF001
-)
-_YES, _NO = frozenset(_YES_WORDS.split()), frozenset(_NO_WORDS.split())
-"""What people and programs write for yes and no, in the languages that columns have. Words that are both, such as tak
-(a Polish yes, an Indonesian no), are neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +275,7 @@ class TemplateText:
         """The variable whose value a filter could not use, if it is known."""
         names = self._filtered.get(error.name, frozenset())
         given = {name: values.get(name_among(values, name)) for name in sorted(names)}
-        texts = {name: _written(value) for name, value in given.items() if not is_missing(value)}
+        texts = {name: written(value) for name, value in given.items() if not is_missing(value)}
         close = [name for name, text in texts.items() if text == error.value]
         return close[0] if close else next(iter(names)) if len(names) == 1 else self._alone
 
@@ -380,25 +366,13 @@ def _meant(node: Any, kind: str) -> Any:
     return nodes.Filter(node, _MEANT, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
 
 
-def meaning_of(value: object) -> bool | float | str:
-    """What a value means: yes or no, in the languages that columns have, a number, or a text, in lower case."""
-    if isinstance(value, bool):
-        return value
-    text = _written(value)
-    if _WHOLE.fullmatch(text) or _DECIMAL.fullmatch(text):
-        return float(text)
-    word = text.casefold()
-    said = word.strip(" .!")
-    return said in _YES if said in _YES or said in _NO else word
-
-
 def _as_meant(value: object, kind: str) -> object:
     """A value as a condition means it: a "yes" or no, a "number" or a "text", or whether it is "given" and not a no."""
     from jinja2 import Undefined
 
     if isinstance(value, Undefined | SpecimenText) or is_list(value) or is_object(value):
         return value
-    text = _written(value)
+    text = written(value)
     if kind == "text":
         return text.casefold()
     meant = meaning_of(value)
@@ -535,14 +509,6 @@ def _shown(value: object, name: str) -> object:
     return [_shown(item, name) for item in value] if is_list(value) else value
 
 
-def _written(value: object) -> str:
-    """The value in the words of a filter's error."""
-    try:
-        return value_text(value).strip()
-    except UnspeakableError:
-        return str(value)
-
-
 _LEAVES_OUT_EMPTY = "leaves out empty"
 """The variable that says whether an empty value is printed as nothing. No template can use it."""
 
@@ -626,9 +592,9 @@ def _typed(text: str, kind: ParamKind | None) -> object:
     """The text converted to the type of its parameter. A text that does not fit is returned unchanged."""
     word = text.strip()
     match kind:
-        case ParamKind.INTEGER if _WHOLE.fullmatch(word):
+        case ParamKind.INTEGER if WHOLE.fullmatch(word):
             return int(word)
-        case ParamKind.NUMBER | ParamKind.INTEGER if _WHOLE.fullmatch(word) or _DECIMAL.fullmatch(word):
+        case ParamKind.NUMBER | ParamKind.INTEGER if WHOLE.fullmatch(word) or DECIMAL.fullmatch(word):
             return float(word)
         case ParamKind.BOOLEAN if word.casefold() in {"true", "false"}:
             return word.casefold() == "true"

@@ -60,17 +60,15 @@ DESTINATION = "destination"
 REASON = "reason"
 """The first column of a rejects file. It is never a template variable, so a corrected file can be read again."""
 
-RESERVED = (
-    "source", "unique_key", "batch_id", "voice_profile", "language", "time_zone", "not_before", "valid_until",
-    "priority",
-)  # fmt: skip
-_KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
 MEANINGS = {
     "source": "the number to call from", "unique_key": "the key of the call", "batch_id": "the batch of the call",
     "voice_profile": "the voice", "language": "the language of the menu", "time_zone": "the time zone of the person",
     "not_before": "the time before which nobody is called", "valid_until": "the time after which nobody is called",
     "priority": "the order of the calls",
 }  # fmt: skip
+"""What the reserved columns mean."""
+RESERVED = tuple(MEANINGS)
+_KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
 
 # Other names that people give to the column destination.
 _NUMBER_COLUMNS = (

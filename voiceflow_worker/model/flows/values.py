@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypeGuard, cast
@@ -70,15 +69,6 @@ _MISSING = frozenset(
     {"None", "nan", "NaN", "-nan", "NaT", "<NA>", "null", "NULL", "(null)", "<null>", "<nil>", "\\N", "undefined"}
 )
 _LONGEST_MISSING = 12
-_NOTHING_WORDS = (
-    "n/a #n/a n.a. none null nil (blank) (null) (none) (empty) (leer) false no_data not_available not_applicable "
-    "unknown not_provided k.a. k._a. kein keine keiner keine_angabe leer unbekannt n.v. n._v. s/o sans_objet aucun "
-    "aucune néant vide inconnu ninguno ninguna vacío s/d sin_datos no_aplica desconocido nenhum nenhuma vazio "
-    "não_informado nessuno vuoto n.d. geen n.v.t. leeg onbekend brak saknas okänd ukendt yok boş bilinmiyor tidak_ada "
-    "kosong tiada н/д пусто не_указано 无 空 なし 無し 없음"
-)
-_NOTHING = frozenset(_NOTHING_WORDS.split())
-_LONGEST_NOTHING = 16
 
 
 class UnspeakableError(ValueError):
@@ -97,27 +87,6 @@ def is_missing(value: object) -> bool:
             return math.isnan(value)
         case _:
             return value is None
-
-
-class Nothing(str):
-    """A word that people and programs write where there is no value. It is spoken as it stands, and counts as none."""
-
-    __slots__ = ()
-
-    def __bool__(self) -> bool:
-        return False
-
-
-def stands_for_nothing(text: str) -> bool:
-    """Whether a text is such a word, or has signs alone: N/A, --, (blank), k. A., or the False of a database.
-
-    A person may bear such a name, so it is no missing value.
-    """
-    word = text.strip()
-    if len(word) > _LONGEST_NOTHING:
-        return False
-    is_word = word == "NA" or "_".join(word.casefold().split()) in _NOTHING
-    return is_word or (bool(word) and all(unicodedata.category(each)[0] == "P" for each in word))
 
 
 def language_in(data: Mapping[str, object]) -> str | None:
