@@ -100,6 +100,9 @@ def test_a_column_that_does_not_exist_is_refused_with_the_near_names(tmp_path: P
         open_campaign([{"destination": ANA, "name": "Ana"}], replace(OPTIONS, batch_id="b", leave_out="DNC=1"), now=NOW)
     )
     assert (column, message) == ("DNC", "is not in this row: give it, or null")
+    row = {"destination": ANA, "name": "Ana", "Do Not Call": None}
+    (found,) = told(open_campaign([row], replace(OPTIONS, batch_id="b", leave_out="Do Not Cal=1"), now=NOW))
+    assert found[3] == "is not in this row: give it, or null; did you mean Do Not Call?"
     with pytest.raises(CampaignFileError, match="request bodies have no column 'DNC'"):
         open_campaign(file_of(tmp_path, "{}\n", "b.jsonl"), replace(OPTIONS, template=None, leave_out="DNC=1"), now=NOW)
 

@@ -491,7 +491,7 @@ class CampaignRows:
             seen = {*values.variables, *map(row_name, raw.data)}
             self._unseen = {name: each for name, each in self._unseen.items() if name not in seen}
         if self._named:
-            self._take_named(values)
+            self._take_named(raw, values)
         if options.date_order is not None:
             self._refuse_mixed_dates(raw.number, values)
             write_dates_out(values, options.date_order)
@@ -609,12 +609,14 @@ class CampaignRows:
         named = self._options.language_column
         return None if named is None or row_name(named) == "language" else named
 
-    def _take_named(self, values: RowValues) -> None:
+    def _take_named(self, raw: RawRow, values: RowValues) -> None:
         """Take the language of a row from its column. A JSON row must have each column that was named."""
         found = {*values.variables, *(row_name(column) for column, _, _ in values.problems)}
         for name in self._named:
             if row_name(name) not in found:
-                values.problems.append((name, None, "is not in this row: give it, or null"))
+                close = get_close_matches(name, raw.data, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                values.problems.append((name, None, f"is not in this row: give it, or null{hint}"))
         if self._language is not None:
             if "language" in values.variables:
                 values.problems.append(("language", None, f"is in this row beside {self._language!r}; rename one"))
