@@ -131,3 +131,20 @@ def test_it_runs_until_it_is_told_to_stop(voiceflow: Program, folder: Path, remi
         ended = running.stop(signal.SIGTERM)
     assert ended.code == 0
     assert "stopped" in ended.err
+
+
+def test_a_run_is_skipped_by_command_and_none_is_ordered_where_no_process_would_start_it(
+    voiceflow: Program, reminder: Path
+) -> None:
+    assert voiceflow("schedule", reminder, "--once").code == 0
+    assert "the next run is at" in voiceflow("schedules", "list").out
+    skipped = voiceflow("schedules", "skip", "reminder", "--note", "a holiday", "--as", "Ana")
+    assert (skipped.code, "skipped: a holiday (by Ana)" in skipped.out) == (0, True)
+    (listed,) = voiceflow("schedules", "list", "--json").lines
+    assert (listed["state"], "a holiday (by Ana)" in listed["skipped"]) == ("seen", True)
+    document = voiceflow("schedule", reminder, "--list", "--json").document
+    assert skipped.out.partition(", ")[2][:16] not in {
+        each["local"].replace("T", " ")[:16] for each in document["next"]
+    }
+    refused = voiceflow("schedules", "run", "reminder", "--yes")
+    assert (refused.code, "no `voiceflow schedule` with the file of reminder is running" in refused.err) == (1, True)

@@ -29,6 +29,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.service.escalation_state import EscalationState
+from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, alive_records, last_runs, run_records
 from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +39,17 @@ async def told_after(client: httpx.AsyncClient, done: httpx.Response) -> str:
     """The page that an act leads to."""
     assert done.status_code == 303, done.text
     return Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text).text
+
+
+async def scheduled(store: Store) -> ScheduledRun:
+    """A schedule that a process has at hand, with a run of an hour ago."""
+    run = ScheduledRun(
+        schedule="daily", queue="default", at=store.clock.now() - timedelta(hours=1), cron="0 9 1 1 *",
+        time_zone="UTC", batch_id="", state=RunState.STARTED, message="3 of 3 rows enqueued",
+    )  # fmt: skip
+    await run_records(store).within(run.key[0]).put({run.key[1]: run})
+    await alive_records(store).put({run.key[0]: ""}, until=store.clock.now() + timedelta(hours=1))
+    return run
 
 
 @pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
@@ -50,6 +62,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     await Escalations(CallQueue(store)).start(alarm, key="disk")
     for batch in ("april", "may"):
         await cut_import(store, batch=batch, say=batch)
+    await scheduled(store)
     table: list[tuple[str, dict[str, str], str, str]] = [
         (f"hold?{march}", {"note": "why", "for": "2h"}, "Hold batch march of queue default?", "held until"),
         (f"resume?{march}", {"note": "why"}, "This hold ends.", "atch march is open"),
@@ -73,6 +86,13 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
             "1 number",
         ),
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
+        (
+            "skip-schedule?queue=default&schedule=daily",
+            {"note": "why"},
+            "Skip the next run of daily?",
+            "why (by Mary Tan)",
+        ),
+        ("run-schedule?queue=default&schedule=daily", {"note": "why"}, "All people in its file", ": starting"),
         ("stop-escalation?queue=default&escalation=disk", {"note": "why"}, "It says: Fire.", "ended before anybody"),
     ]
     assert {each.name for each in ACTS} == {row[0].partition("?")[0] for row in table} | {
@@ -107,6 +127,25 @@ async def test_whoever_opens_the_pages_sees_an_open_escalation_and_acknowledges_
         assert "disk/1" not in Page((await client.get("/ui")).text).text
         assert "Mary Tan acknowledged" in Page((await client.get("/ui/escalations")).text).text
     assert (await escalations.get(started.status.id)).state is EscalationState.ACKNOWLEDGED
+
+
+async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: Store) -> None:
+    run = await scheduled(memory)
+    year = memory.clock.now().year
+    async with signed_in(receiver(memory), READERS) as client:
+        for path in ("/ui", "/ui/schedules"):
+            text = Page((await client.get(path)).text).text
+            assert "3 of 3 rows enqueued" in text
+            assert f"{year + 1}-01-01 09:00:00 UTC" in text
+            assert "Skip the next" not in text
+    async with signed_in(receiver(memory)) as client:
+        (way,) = Page((await client.get("/ui/schedules")).text).links("skip-schedule")
+        told = await told_after(client, await confirmed(client, urljoin(f"{HOST}/ui/schedules", way)))
+        assert "skipped by Mary Tan" in told
+        assert f"{year + 2}-01-01 09:00:00 UTC" in told
+        again = await client.get(urljoin(f"{HOST}/ui/schedules", way))
+        assert (again.status_code, "is skipped already" in again.text) == (409, True)
+    assert (await last_runs(memory))[0].at == run.at
 
 
 async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:

@@ -14,21 +14,30 @@ import anyio.lowlevel
 import pytest
 
 from tests.contract.samples import ManualClock
-from tests.support.faulty_store import Dies, FaultyStore, StoreCall
+from tests.support.faulty_store import Dies, FaultyStore, StoreCall, nothing
 from tests.support.manual_time import time_passing
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.actions import ActionRefusedError, Operator, UnknownSubjectError
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Record, Wanted
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.reporting.batches import read_batch
 from voiceflow_worker.service.schedule import CLAIM, Scheduler
-from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, last_runs, run_records
+from voiceflow_worker.service.schedule_actions import RunNow, SkipNext
+from voiceflow_worker.service.scheduled_run import (
+    CLAIMS,
+    RunState,
+    ScheduledRun,
+    alive_records,
+    last_runs,
+    run_records,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 
@@ -597,6 +606,145 @@ async def test_a_running_schedule_starts_at_the_second(host: Host, daily: Path) 
         await scheduler.run()
     assert [at.replace(second=0, microsecond=0) for at in started][1] - NINE in {0 * MINUTE, MINUTE}
     assert all(at.second < 5 for at in started[1:])
+
+
+# -- what people order ---------------------------------------------------------------------------------------------
+
+
+def ana(host: Host) -> Operator:
+    return Operator(host.queue.store, host.queue.policy, "Ana")
+
+
+def run_now(host: Host) -> RunNow:
+    return RunNow(operator=ana(host), queue="default", schedule="daily")
+
+
+def skip_next(host: Host) -> SkipNext:
+    return SkipNext(operator=ana(host), queue="default", schedule="daily", note="a holiday")
+
+
+async def living(host: Host) -> None:
+    """A process that has the file is running."""
+    await alive_records(host.queue.store).put({"default/daily": ""})
+
+
+@EACH_STORE
+async def test_a_run_that_a_person_skips_calls_nobody_and_the_next_one_starts(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    assert await one.look(NINE) == [RunState.STARTED]
+    await skip_next(other).do((await skip_next(other).question()).version)
+    with pytest.raises(ActionRefusedError, match="is skipped already"):
+        await skip_next(one).question()
+    (last,) = await last_runs(one.queue.store)
+    assert (last.at, last.state, last.next_at) == (NINE, RunState.STARTED, NINE + 2 * DAY)
+    assert "a holiday (by Ana)" in last.later_in_words(one.clock.now())
+    assert [await host.look(NINE + DAY) for host in hosts] == [[], []]
+    (last,) = await last_runs(one.queue.store)
+    assert (last.at, last.state, last.overdue_since(one.clock.now())) == (NINE + DAY, RunState.SKIPPED, None)
+    assert await one.look(NINE + 2 * DAY) == [RunState.STARTED]
+    assert list(await one.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-04-0900"]
+    assert [(each.action, each.name) for each in await entries_on(one.queue.store) if each.name == "Ana"] == [
+        ("skip-run", "Ana")
+    ]
+
+
+async def test_a_skip_is_refused_from_when_a_process_begins_the_run(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    other.clock.advance(NINE - MINUTE - other.clock.now())
+    store, skipped = FaultyStore(one.queue.store), list[bool]()
+
+    async def skip(_: StoreCall) -> None:
+        if len(skipped) < 100:
+            skipped.append(False)
+            with suppress(ActionRefusedError, ChangedSinceError):
+                await skip_next(other).do()
+                skipped[-1] = True
+
+    store.before = skip
+    began = one.over(store)
+    assert await began.look(NINE) == []  # the skip came first
+    assert skipped[0]
+    assert not any(skipped[1:])
+    assert await one.calls() == {}
+
+    other.clock.advance(NINE + DAY - MINUTE - other.clock.now())
+    store.before, claimed = nothing, False
+    asked = await skip_next(other).question()
+
+    async def skip_later(call: StoreCall) -> None:
+        nonlocal claimed
+        puts = call.arguments[0].writes[0].puts if call.name == "write" else ()
+        if claimed:
+            with pytest.raises((ActionRefusedError, ChangedSinceError)):
+                await skip_next(other).do(asked.version)
+        claimed = claimed or any(put.namespace == CLAIMS for put in puts)
+
+    store.before = skip_later
+    assert await began.look(NINE + DAY) == [RunState.STARTED]
+    assert claimed
+
+
+@EACH_STORE
+async def test_a_run_that_a_person_orders_starts_once_beside_the_others(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    assert await one.look(NINE) == [RunState.STARTED]
+    one.clock.advance(HOUR)
+    other.clock.advance(NINE + HOUR - other.clock.now())
+    await living(one)
+    versions = [(await run_now(host).question()).version for host in hosts]
+    refused: list[Exception] = []
+
+    async def order(host: Host, version: str) -> None:
+        try:
+            await run_now(host).do(version)
+        except (ActionRefusedError, ChangedSinceError) as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as group:
+        for host, version in zip(hosts, versions, strict=True):
+            group.start_soon(order, host, version)
+    assert len(refused) == 1, "of two orders at once, one is stored"
+    states = [state for host in hosts for state in await host.look()]
+    assert states == [RunState.STARTED]
+    assert await one.look(NINE + DAY) == [RunState.STARTED]
+    batches = ["daily-2026-03-02-0900", "daily-2026-03-02-1000", "daily-2026-03-03-0900"]
+    assert await one.calls() == {each: list(PEOPLE) for each in batches}
+
+
+async def test_what_nobody_would_start_is_not_ordered_and_an_order_that_nobody_took_is_missed(host: Host) -> None:
+    with pytest.raises(ActionRefusedError, match="no `voiceflow schedule` with the file of daily is running"):
+        await run_now(host).do()
+    with pytest.raises(UnknownSubjectError, match="no schedule 'weekly'"):
+        await replace(run_now(host), schedule="weekly").question()
+    host.clock.advance(timedelta(seconds=1))
+    await living(host)
+    await run_now(host).do()
+    with pytest.raises(ActionRefusedError, match="is not over: daily"):
+        await run_now(host).do()
+    ordered_at = host.clock.now()
+    assert await host.look(ordered_at + 15 * MINUTE) == [RunState.MISSED, RunState.STARTED]
+    missed = next(run for run in await run_records(host.queue.store).within("default/daily").values() if run.ordered_by)
+    assert "could start it in time" in missed.message
+
+
+async def test_an_order_with_a_bad_file_is_held_and_starts_when_it_is_mended(host: Host, daily: Path) -> None:
+    people(daily.parent, ["nobody"])
+    assert await host.look(NINE) == [RunState.HELD]
+    await living(host)
+    with pytest.raises(ActionRefusedError, match="held"):
+        await run_now(host).do()
+    people(daily.parent)
+    assert await host.look(NINE + DAY) == [RunState.MISSED, RunState.STARTED]
+    people(daily.parent, ["nobody"])
+    host.clock.advance(HOUR)
+    await living(host)
+    await run_now(host).do()
+    assert await host.look() == [RunState.HELD]
+    people(daily.parent)
+    host.clock.advance(MINUTE)
+    assert await host.look() == [RunState.STARTED]
+    (last,) = await last_runs(host.queue.store)
+    assert last.ordered_by == "ordered by Ana"
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,13 @@ _ALL = (
         about="List, acknowledge and stop escalations.",
     ),
     _Commands(
+        _STEER,
+        "schedule",
+        "list_schedules run_now skip",
+        group="schedules",
+        about="List the schedules of a queue, run one now, and skip a run.",
+    ),
+    _Commands(
         _PEOPLE,
         "people",
         "add remove list_numbers import_file",

@@ -1,4 +1,4 @@
-"""`voiceflow schedule`: starts campaigns by cron expressions."""
+"""`voiceflow schedule`, which starts campaigns by cron expressions, and `voiceflow schedules`, for orders to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.backends.store_url import file_of
-from voiceflow_worker.cli.opening import opened_queue, signals_to, supervised
-from voiceflow_worker.cli.options import Flag, QueueOptions
+from voiceflow_worker.cli.opening import acting, carried_out, opened_queue, signals_to, supervised
+from voiceflow_worker.cli.options import AsOption, Flag, NoteOption, QueueOptions, YesOption
 from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout
 from voiceflow_worker.errors import InvalidInputError
 
@@ -135,3 +135,68 @@ def _at(status: ScheduleStatus, place: int) -> str:
 
     at, known = status.next_at[place], status.recurrence
     return f"{in_words(at, None if known is None else known.zone)} ({in_words(at)})"
+
+
+ScheduleName = Annotated[str, Parameter(name="NAME", help="The name of the schedule, as `schedules list` has it.")]
+
+
+async def list_schedules(*, common: QueueOptions = QueueOptions()) -> None:
+    """List the schedules of a queue: the last run of each, what became of it, and the next run.
+
+    Those whose file a `voiceflow schedule` has seen. With --json, one per line.
+
+    Examples:
+        voiceflow schedules list
+    """
+    from voiceflow_worker.service.scheduled_run import last_runs
+
+    output = common.output()
+    async with common.opened() as calls:
+        found, now = await last_runs(calls.store, calls.name), calls.store.clock.now()
+    for run in found:
+        output.result(run.as_json(), run.in_words(), f"  {run.later_in_words(now)}")
+    if not found:
+        output.note(f"no `voiceflow schedule` has seen a schedule of queue {calls.name}")
+
+
+async def run_now(
+    name: ScheduleName,
+    /,
+    *,
+    note: NoteOption = None,
+    yes: YesOption = False,
+    as_: AsOption = None,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
+    """Run a schedule now, beside its other runs: the `voiceflow schedule` that has its file starts it within seconds.
+
+    Examples:
+        voiceflow schedules run reminder --as Ana
+    """
+    from voiceflow_worker.service.schedule_actions import RunNow
+
+    settings, output = common.settings(store_alone=True), common.output()
+    async with acting(settings, as_) as operator:
+        act = RunNow(operator=operator, queue=settings.queue, schedule=name, note=note)
+        return await carried_out(act, output, yes=yes)
+
+
+async def skip(
+    name: ScheduleName,
+    /,
+    *,
+    note: NoteOption = None,
+    as_: AsOption = None,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
+    """Skip the next run of a schedule: nobody is called for it.
+
+    Examples:
+        voiceflow schedules skip reminder --note "a holiday" --as Ana
+    """
+    from voiceflow_worker.service.schedule_actions import SkipNext
+
+    settings, output = common.settings(store_alone=True), common.output()
+    async with acting(settings, as_, stops=True) as operator:
+        act = SkipNext(operator=operator, queue=settings.queue, schedule=name, note=note)
+        return await carried_out(act, output)

@@ -52,9 +52,10 @@ from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.other_process import OtherProcess
+from voiceflow_worker.service.schedule_actions import RunNow, SkipNext
 from voiceflow_worker.service.uploads import plain_name, uploading
 
-SECTION, DOUBTS, SUPPRESSION, ESCALATIONS = "act", "doubts", "suppression", "escalations"
+SECTION, DOUBTS, SUPPRESSION, ESCALATIONS, SCHEDULES = "act", "doubts", "suppression", "escalations", "schedules"
 LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
 MOST_CALLS = 100
@@ -154,6 +155,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "batch": lambda form: form.exactly("batch") or None,
     "call": lambda form: form.one("call"),
     "escalation": lambda form: form.exactly("escalation"),
+    "schedule": lambda form: form.exactly("schedule"),
     "note": _note,
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
@@ -473,7 +475,7 @@ _IN_FILE = (
 )
 _OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN)
 _OUTCOME = ("queue", "batch", "outcome", "times")
-_ESCALATION = ("queue", "escalation")
+_ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
 ACTS = (
     PageAction("hold", Hold, (_NOTE, _HELD_FOR)),
     PageAction("resume", Resume, _NOTED),
@@ -487,6 +489,8 @@ ACTS = (
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),
     PageAction("stop-escalation", StopEscalation, _NOTED, hidden=_ESCALATION, back_page=ESCALATIONS),
+    PageAction("run-schedule", RunNow, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
+    PageAction("skip-schedule", SkipNext, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
     _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),

@@ -24,7 +24,7 @@ from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.rendering import PageRenderer
-from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
+from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview, show_schedules
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.console.routes.escalations import show_escalations
 from voiceflow_worker.console.routes.page import (
@@ -183,6 +183,7 @@ class Pages:
             "calls/ID": show_call,
             DOUBTS: doubts_route(policy),
             "escalations": show_escalations,
+            "schedules": show_schedules,
             "suppression": show_suppression,
         }
         self._static = StaticFiles()

@@ -33,17 +33,21 @@ from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun, run_records
+from voiceflow_worker.service.scheduled_run import (
+    CLAIMS,
+    LOOK,
+    RUNS,
+    RunState,
+    ScheduledRun,
+    alive_records,
+    last_run,
+    run_at,
+    run_records,
+)
 from voiceflow_worker.settings import Settings
 
-CLAIMS = "schedule-claim"
-"""Namespace of the claims to runs, by `<queue>/<schedule>/<time>`."""
 CLAIM = timedelta(seconds=15)
 """How long a claim lasts if it is not renewed. After a killed process, the next one waits until then."""
-KEPT = timedelta(days=10)
-"""How long a run is kept after the next one. It is longer than rows are compared with other batches."""
-LOOK = 5.0
-"""The seconds between two looks at a schedule, if no run is due in between."""
 _AGAIN = timedelta(seconds=30)
 """The longest pause before a run that is held is tried again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -185,8 +189,10 @@ class Scheduler:
                 except (InvalidInputError, CampaignFileError) as error:
                     one.problem = str(error)
             known = await self._runs(one) if one.name else ()
-            last = max(known, key=lambda each: each.at, default=None)
-            runs_at = () if one.recurrence is None else islice(one.recurrence.after(now), count)
+            skipped = {each.at for each in known if each.state is RunState.SKIPPED}
+            last = await last_run(self._store, self._queue.name, one.name)
+            following = () if one.recurrence is None else one.recurrence.after(now)
+            runs_at = islice((at for at in following if at not in skipped), count)
             found.append(
                 ScheduleStatus(
                     file=one.path, name=one.name or None, recurrence=one.recurrence, next_at=tuple(runs_at), last=last,
@@ -199,6 +205,8 @@ class Scheduler:
         while not self._stopping:
             try:
                 await self._settle(one, [])
+                if one.name:
+                    await alive_records(self._store).put({f"{self._queue.name}/{one.name}": ""})
             except Exception as error:  # noqa: BLE001 (no failure ends the other schedules)
                 known = isinstance(error, VoiceflowError)
                 _log.error("a schedule is tried again", file=str(one.path), error=str(error), exc_info=not known)
@@ -297,7 +305,7 @@ class Scheduler:
         """
         now = self._clock.now()
         seen = replace(self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="")
-        (group, member), ends_at = seen.key, (seen.next_at or now) + KEPT
+        (group, member), ends_at = seen.key, seen.kept_until(now)
         mode = Mode.ALWAYS if among else Mode.KEEP
         put = Put(RUNS, group, run_records(self._store).text(seen), ends_at, mode, member)
         await self._store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=now)
@@ -310,18 +318,12 @@ class Scheduler:
         next_at = next(recurrence.after(max(last.at, one.changed_at)), None)
         if next_at != last.next_at:
             group, member = last.key
-            told, ends_at = replace(last, next_at=next_at), (next_at or self._clock.now()) + KEPT
-            await run_records(self._store).within(group).put({member: told}, until=ends_at)
+            told = replace(last, next_at=next_at)
+            until = told.kept_until(self._clock.now())
+            await run_records(self._store).within(group).put({member: told}, until=until)
 
     def _run(self, one: _File, recurrence: Recurrence, at: datetime, known: Collection[ScheduledRun]) -> ScheduledRun:
-        following = next(recurrence.after(at), None)
-        # After a change of the zone, another run may have had the same local time.
-        batch, taken = recurrence.batch_id(one.name, at), {each.batch_id for each in known if each.at != at}
-        batch = next(name for name in (batch, *(f"{batch}-{place}" for place in range(2, 99))) if name not in taken)
-        return ScheduledRun(
-            schedule=one.name, queue=self._queue.name, at=at, cron=recurrence.cron, time_zone=recurrence.zone.key,
-            batch_id=batch, state=RunState.STARTING, next_at=following,
-        )  # fmt: skip
+        return run_at(at, recurrence, schedule=one.name, queue=self._queue.name, known=known)
 
     async def _claimed(
         self,
@@ -412,10 +414,8 @@ class Scheduler:
 
     async def _write(self, run: ScheduledRun, claim: LeaderLease) -> bool:
         """Store a run under the claim to it; False if it was lost. Raises StoreError."""
-        now = self._clock.now()
-        ends_at = max(now, run.next_at or now) + KEPT
-        group, member = run.key
-        put = Put(RUNS, group, run_records(self._store).text(run), ends_at, member=member)
+        now, (group, member) = self._clock.now(), run.key
+        put = Put(RUNS, group, run_records(self._store).text(run), run.kept_until(now), member=member)
         (answer,) = await self._store.write(
             BulkWrite(writes=(Write(conditions=(claim.condition,), puts=(put,)),)), now=now
         )
@@ -427,8 +427,8 @@ def _due(
 ) -> tuple[set[datetime], Collection[datetime]]:
     """The runs to start, and those that are over; `known` are those that the store knows.
 
-    Of several that are due, the last one is started, and those that were begun are completed. The times of a new
-    definition count from its change on.
+    Of several that are due, the last one is started, and those that were begun, or that a person ordered, are
+    completed. The times of a new definition count from its change on.
     """
     since = newest = max(
         (at for at in known if at <= now), default=None
@@ -436,7 +436,11 @@ def _due(
     if newest is not None and (known[newest].cron, known[newest].time_zone) != (recurrence.cron, recurrence.zone.key):
         since = max(newest, changed_at)
     latest = max(recurrence.within(now - recurrence.misfire, now), default=None)
-    to_start = {at for at, each in known.items() if each.state is RunState.STARTING and now - at < recurrence.misfire}
+    to_start = {
+        at
+        for at, each in known.items()
+        if each.is_open and (each.ordered_by or each.state is RunState.STARTING) and now - at < recurrence.misfire
+    }
     if latest is not None and (known[latest].is_open if latest in known else since is None or latest > since):
         to_start.add(latest)
     over = [at for at, each in known.items() if each.is_open and at not in to_start]
@@ -487,7 +491,7 @@ def _moved_from(run: ScheduledRun, known: Collection[ScheduledRun]) -> Scheduled
     return last if last.is_last_of_day and last.day == run.day else None
 
 
-_NOT_STARTED = frozenset({RunState.SEEN, RunState.MISSED, RunState.REPEATED})
+_NOT_STARTED = frozenset({RunState.SEEN, RunState.MISSED, RunState.REPEATED, RunState.SKIPPED})
 
 
 def _only_repeats(report: EnqueueReport, batch: str) -> bool:

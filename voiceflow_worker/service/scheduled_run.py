@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -17,6 +17,14 @@ from voiceflow_worker.model.times import require_zone
 
 RUNS = "schedule-run"
 """Namespace of runs, by `<queue>/<schedule>` and time, the newest first."""
+CLAIMS = "schedule-claim"
+"""Namespace of the claims to runs, by `<queue>/<schedule>/<time>`."""
+ALIVE = "schedule-alive"
+"""Namespace of the schedules that a process has at hand now, by `<queue>/<schedule>`."""
+KEPT = timedelta(days=10)
+"""How long a run is kept after the next one. It is longer than rows are compared with other batches."""
+LOOK = 5.0
+"""The seconds between two looks at a schedule, if no run is due in between."""
 _LAST_MEMBER = "~"
 _STARTING = timedelta(seconds=30)
 """A run that nobody has begun for so long after its time is overdue."""
@@ -38,6 +46,8 @@ class RunState(StrEnum):
     """It was too late, and nothing was started."""
     REPEATED = "repeated"
     """It would have called people again whom a run of the same day had called, and nothing was started."""
+    SKIPPED = "skipped"
+    """A person has ordered, before its time, that it does not start."""
     CUT = "cut"
     """It was too late to store its last calls, so the others stay held, until a person decides."""
 
@@ -52,7 +62,9 @@ class ScheduledRun:
 
     `at` is its time, in the zone `time_zone`. The next one is due at `next_at`. `counts` are those of the rows of its
     file, and `left_out` says what was wrong with the first of the rows that were left out.
-    `repeats` is the batch of the same day whose people it would call again.
+    `repeats` is the batch of the same day whose people it would call again. `ordered_by` says who ordered it, beside
+    those of the schedule. Of the last run that was not skipped, `skipped` is the next one, in words, if that was
+    skipped; `next_at` is then the one after it.
     """
 
     schedule: str
@@ -68,6 +80,17 @@ class ScheduledRun:
     left_out: tuple[str, ...] = ()
     repeats: str | None = None
     next_at: datetime | None = None
+    ordered_by: str = ""
+    skipped: str = ""
+
+    def kept_until(self, now: datetime) -> datetime:
+        """When its record ends."""
+        return max(now, self.next_at or now) + KEPT
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """When the schedule ran, as of this run."""
+        return Recurrence(cron=self.cron, zone=self.zone)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -82,7 +105,7 @@ class ScheduledRun:
         """The next run after a time."""
         if self.next_at is not None and self.next_at > now:
             return self.next_at
-        return next(Recurrence(cron=self.cron, zone=self.zone).after(now), None)
+        return next(self.recurrence.after(now), None)
 
     @property
     def is_open(self) -> bool:
@@ -107,7 +130,7 @@ class ScheduledRun:
     @property
     def is_last_of_day(self) -> bool:
         """Whether the next one, at the times that it had, is on another local day."""
-        following = next(Recurrence(cron=self.cron, zone=self.zone).after(self.at), None)
+        following = next(self.recurrence.after(self.at), None)
         return following is None or following.astimezone(self.zone).date() != self.day
 
     @property
@@ -117,7 +140,8 @@ class ScheduledRun:
     def in_words(self) -> str:
         """The run in one line."""
         said = f": {self.message}" if self.message else ""
-        return f"{self.schedule}, {in_words(self.at, self.zone)}: {self.state}{said}"
+        ordered = f", {self.ordered_by}" if self.ordered_by else ""
+        return f"{self.schedule}, {in_words(self.at, self.zone)}{ordered}: {self.state}{said}"
 
     def as_json(self) -> dict[str, object]:
         """The run as JSON, for scripts."""
@@ -131,6 +155,7 @@ class ScheduledRun:
             "message": self.message,
             **({"counts": dict(self.counts)} if self.counts else {}),
             **({"left_out": list(self.left_out)} if self.left_out else {}),
+            **{name: said for name in ("ordered_by", "skipped") if (said := getattr(self, name))},
             "next_at": rfc3339(self.next_at),
         }
 
@@ -140,7 +165,45 @@ class ScheduledRun:
         said = [] if late is None else [
             f"its run of {in_words(late, self.zone)} is overdue: no `voiceflow schedule` with its file runs"
         ]  # fmt: skip
+        said += [f"skipped: {self.skipped}"] if self.skipped else []
         return "; ".join(said if following is None else [*said, f"the next run is at {in_words(following, self.zone)}"])
+
+
+def run_at(
+    at: datetime, recurrence: Recurrence, *, schedule: str, queue: str, known: Collection[ScheduledRun]
+) -> ScheduledRun:
+    """A run that begins, with the name of its batch: none of the `known` ones has it."""
+    # After a change of the zone, another run may have had the same local time.
+    batch, taken = recurrence.batch_id(schedule, at), {each.batch_id for each in known if each.at != at}
+    batch = next(name for name in (batch, *(f"{batch}-{place}" for place in range(2, 99))) if name not in taken)
+    return ScheduledRun(
+        schedule=schedule, queue=queue, at=at, cron=recurrence.cron, time_zone=recurrence.zone.key, batch_id=batch,
+        state=RunState.STARTING, next_at=next(recurrence.after(at), None),
+    )  # fmt: skip
+
+
+async def last_run(store: Store, queue: str, schedule: str) -> ScheduledRun | None:
+    """The last run of a schedule that was not skipped; None if the schedule is not known. Raises StoreError."""
+    page = await run_records(store).within(f"{queue}/{schedule}").page(limit=2)
+    return _last_of([run for _, run in page if run is not None], now=store.clock.now())
+
+
+def _last_of(newest: list[ScheduledRun], *, now: datetime) -> ScheduledRun | None:
+    """The last run, of the two newest ones. One that was skipped counts from its time on."""
+    if len(newest) == 2 and newest[0].state is RunState.SKIPPED and newest[0].at > now:
+        return replace(newest[1], skipped=newest[0].in_words(), next_at=newest[0].next_at)
+    return newest[0] if newest else None
+
+
+def alive_records(store: Store) -> RecordSet[str]:
+    """The schedules that a process has at hand now, each with an empty text."""
+    return json_records(store, ALIVE, str, keep_for=timedelta(seconds=3 * LOOK), durable=False)
+
+
+async def is_alive(store: Store, run: ScheduledRun) -> bool:
+    """Whether a process is running that has the schedule of this run. Raises StoreError."""
+    group, _ = run.key
+    return group in await alive_records(store).get([group])
 
 
 async def last_runs(store: Store, queue: str | None = None) -> list[ScheduledRun]:
@@ -151,7 +214,10 @@ async def last_runs(store: Store, queue: str | None = None) -> list[ScheduledRun
         group = page[0].group
         if queue is not None and not group.startswith(f"{queue}/"):
             break
-        last += [run for run in records.read({group: page[0].value}).values() if run is not None]
+        for newest in records.read({group: page[0].value}).values():
+            is_skipped = newest is not None and newest.state is RunState.SKIPPED
+            run = await last_run(store, newest.queue, newest.schedule) if newest and is_skipped else newest
+            last += [] if run is None else [run]
         after = (group, _LAST_MEMBER)
     return sorted(last, key=lambda run: (run.queue, run.schedule))
 

@@ -1,4 +1,4 @@
-"""The pages `/ui`, `/ui/batches` and `/ui/batches/ID`: queues, all batches, and one batch."""
+"""The pages `/ui`, `/ui/batches`, `/ui/batches/ID` and `/ui/schedules`: queues, batches, and when they start."""
 
 from __future__ import annotations
 
@@ -54,14 +54,15 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     queues = [await read_queue(store, name) for name in names]
     # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
-    heartbeats, now = Heartbeats(store), store.clock.now()
+    heartbeats, now, schedules = Heartbeats(store), store.clock.now(), await last_runs(store)
     rates = await heartbeats.rates()
     shown = {
         "queues": queues,
         "batches": await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES),
         "escalations": await open_escalations(store, names),
         "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
-        "runs": [run for run in await last_runs(store) if run.is_undone or run.overdue_since(now) is not None],
+        "runs": [run for run in schedules if run.is_undone or run.overdue_since(now) is not None],
+        "schedules": schedules,
         "now": now,
         "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
         "workers": len(await heartbeats.everywhere()),
@@ -70,6 +71,12 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
         "ends_at": _end(queues),
     }
     return Page(template="overview.html", shown=shown, is_live=True)
+
+
+async def show_schedules(store: Store, asked: PageRequest) -> Answer:
+    """The schedules of all queues: the last run of each, what became of it, and the next one."""
+    shown = {"schedules": await last_runs(store, asked.queue), "now": store.clock.now()}
+    return Page(template="schedules.html", shown=shown, is_live=True)
 
 
 async def _holds(store: Store, queue: str) -> list[Gate]:
