@@ -319,12 +319,12 @@ class CampaignRows:
 
     def _note_nothing(self, row: int, data: Mapping[str, object]) -> None:
         """Note a row of which a text would speak a word for nothing. A False is one among texts alone."""
-        for name in self._spoken.keys() & data.keys():
-            value = "False" if data[name] is False else data[name]
-            if not isinstance(value, str) or not value:
+        for name, cell in data.items():
+            value = "False" if cell is False else cell
+            if name not in self._spoken or not isinstance(value, str) or not value:
                 continue
             if not stands_for_nothing(value):
-                if isinstance(meaning_of(value), str):
+                if not self._spoken[name] and isinstance(meaning_of(value), str):
                     self._spoken[name] = True
                 continue
             what = "a word for nothing" if meaning_of(value) else "a False among texts"
