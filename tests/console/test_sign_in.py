@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from ipaddress import ip_address
 from urllib.parse import urljoin
@@ -21,11 +22,13 @@ from tests.console.signing_in import (
     sign_in,
     signed_in,
 )
+from tests.console.test_pages import enqueued
 from tests.contract.samples import ManualClock
-from voiceflow_worker import Receiver, Store, load_settings
+from voiceflow_worker import CallQueue, Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.console.sessions import LASTS, PageRole, PageSessions
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import SettingsError
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +56,69 @@ async def test_the_right_secret_signs_in_and_the_pages_know_the_name(memory: Sto
         assert (shown.status_code, f"Mary Tan, {role}" in shown.text) == (200, True)
         asked_for = await client.get("/ui/sign-in")
         assert (asked_for.status_code, "Your name" in asked_for.text) == (200, True), "somebody else may sign in"
+
+
+async def test_what_was_typed_is_there_again_after_a_sign_in_that_had_ended_and_nothing_is_done(memory: Store) -> None:
+    await enqueued(memory, batch_id="march")
+    app = receiver(memory)
+    address = "/ui/act/hold?queue=default&batch=march"
+    typed = {"note": "wait for <legal> & Ann", "for": "2h"}
+    async with signed_in(app) as client:
+        form = Form((await client.get(address)).text)
+        client.cookies.clear()  # as at the end of a session
+        closed = await client.post("/ui/act/hold", data=form.values(**typed))
+        assert (closed.status_code, "nothing was done" in closed.text) == (401, True)
+        hidden = dict(Form(closed.text).hidden)
+        wrong = await client.post("/ui/sign-in", data={**hidden, "name": "Ana", "secret": "wrong"})
+        assert wrong.status_code == 401
+        sent = {**dict(Form(wrong.text).hidden), "name": "Ana", "secret": OPERATORS}
+        again = await client.post("/ui/sign-in", data=sent)
+        assert again.status_code == 200
+        assert {name: Form(again.text).typed[name] for name in typed} == typed
+        assert not await gates_of(memory, "default"), "the sign-in does nothing itself"
+        action = urljoin(str(again.url), re.findall(r'<form class="card form" action="([^"]+)"', again.text)[0])
+        assert action == f"{HOST}/ui/act/hold"
+        done = await client.post(action, data=Form(again.text).values(**typed))
+        assert done.status_code == 303
+        (gate,) = await gates_of(memory, "default")
+        assert gate.reason == "wait for <legal> & Ann (by Ana)"
+
+    async with signed_in(app) as client:
+        other_tab = Form((await client.get("/ui/act/resume?queue=default&batch=march")).text).values(note="gone on")
+        await sign_in(client, OPERATORS)
+        refused = await client.post("/ui/act/resume", data=other_tab)
+        assert (refused.status_code, Form(refused.text).typed["note"]) == (403, "gone on")
+        done = await client.post("/ui/act/resume", data=Form(refused.text).values(note="gone on"))
+        assert done.status_code == 303
+
+
+async def test_a_text_of_a_campaign_outlives_the_sign_in_and_only_its_file_is_chosen_again(memory: Store) -> None:
+    people = {"file": ("people.csv", b"destination,name\n+6591234567,Ann\n")}
+    async with signed_in(receiver(memory)) as client:
+        shown = await client.post(
+            "/ui/campaign", data=Form((await client.get("/ui/campaign")).text).values(), files=people
+        )
+        values = Form(shown.text).values(say="Dear {{name}}", batch="spring", do="start")
+        client.cookies.clear()
+        closed = await client.post("/ui/campaign", data=values)
+        again = await client.post(
+            "/ui/sign-in", data={**dict(Form(closed.text).hidden), "name": "Ana", "secret": OPERATORS}
+        )
+        assert "choose it again" in again.text
+        looked = await client.post("/ui/campaign", data={**Form(again.text).values(), "do": "look"}, files=people)
+        assert "Dear {{name}}" in looked.text
+        assert Form(looked.text).typed["batch"] == "spring"
+    assert not await CallQueue(memory).find()
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_a_form_of_another_site_or_one_that_is_too_long_is_not_kept(
+    memory: Store, headers: dict[str, str]
+) -> None:
+    async with browser(receiver(memory)) as client:
+        for data, sent in (({"note": "x"}, headers), ({"note": "x" * 300_000}, {})):
+            closed = await client.post("/ui/act/hold", data=data, headers=sent)
+            assert (closed.status_code, "kept" in dict(Form(closed.text).hidden)) == (401, False)
 
 
 @pytest.mark.parametrize("foreign", ['prefs={"a":1}', "a b=1", "voiceflow=of-another-program"])
@@ -277,8 +343,8 @@ async def test_no_secret_reaches_an_address_a_log_or_a_page(memory: Store) -> No
 
 async def test_a_form_that_is_too_long_or_none_is_refused(memory: Store) -> None:
     async with browser(receiver(memory)) as client:
-        long = await client.post("/ui/sign-in", data={"name": "x" * 20_000, "secret": READERS})
-        assert (long.status_code, "longer than 10,000 bytes" in long.text) == (400, True)
+        long = await client.post("/ui/sign-in", data={"name": "x" * 1_000_001, "secret": READERS})
+        assert (long.status_code, "longer than 1,000,000 bytes" in long.text) == (400, True)
         for content, kind in (
             (b"\x00\xff", "multipart/form-data"),
             (b"--x", "multipart/form-data; boundary=x"),

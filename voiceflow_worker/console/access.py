@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import structlog
 from starlette.datastructures import Headers
@@ -18,6 +18,7 @@ from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, prob
 from voiceflow_worker.console.sessions import (
     LASTS,
     FormRefusedError,
+    PageForm,
     PageSession,
     PageSessions,
     checked_form,
@@ -31,13 +32,24 @@ SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
 _COOKIE = "voiceflow"
 _MOST_COOKIES = 5
 """How many cookies with the name of the session cookie are looked at. Other sites of the host may set some too."""
-_LONGEST_FORM = 10_000
+_LONGEST_KEPT = 200_000
+"""The longest form, in bytes, that is kept while somebody signs in again."""
+_LONGEST_FORM = 1_000_000
 _WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
 
 SenderOf = Callable[[Scope], Address | None]
 """A function that returns the address of the sender of a request; None if it is not known."""
 
 _log = structlog.get_logger("voiceflow.console")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    """A sign-in that has begun a session. It leads to the page `way` under /ui, where the form `kept` was sent to."""
+
+    session: PageSession
+    way: str
+    kept: PageForm | None
 
 
 class PageAccess:
@@ -60,11 +72,22 @@ class PageAccess:
         """The sign-in form at its own address."""
         return _form(200)
 
-    def closed(self, scope: Scope, asked: PageRequest) -> Page:
-        """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page."""
-        return _form(401, way=_way_of(scope, asked))
+    async def closed(self, scope: Scope, receive: Receive, asked: PageRequest, *, keeps: bool) -> Page:
+        """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page.
 
-    async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:
+        With `keeps`, it has the fields of a form that was sent to the page, except its files.
+        """
+        if not keeps or scope["method"] != "POST" or not comes_from_here(Headers(scope=scope)):
+            return _form(401, way=_way_of(scope, asked))
+        try:
+            form = await read_form(scope, receive, longest=_LONGEST_KEPT)
+        except FormRefusedError:
+            said = "Your sign-in has ended, and the form is too long to be kept: sign in, and fill it in again."
+            return _form(401, way=asked.path, said=said)
+        said = "Your sign-in has ended, and nothing was done. After the sign-in, you see what you have typed again."
+        return _form(401, way=asked.path, said=said, kept=urlencode(form.but("token", "seen"), errors="replace"))
+
+    async def sign_in(self, scope: Scope, receive: Receive) -> Page | SignedIn:
         """Begin a new session, if the secret is right. Raises StoreError."""
         headers, address = Headers(scope=scope), self._sender(scope)
         if not comes_from_here(headers):
@@ -74,33 +97,39 @@ class PageAccess:
         except FormRefusedError as error:
             return _form(400, said=sentence(error))
         way = form.one("way") if _is_ours(form.one("way")) else ""
+        kept = form.exactly("kept")
         now = self._clock.now()
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
             said = f"Too many wrong secrets were typed. Try again in {seconds} seconds."
-            return replace(_form(429, way=way, name=form.one("name"), said=said), headers={"Retry-After": seconds})
+            page = _form(429, way=way, name=form.one("name"), said=said, kept=kept)
+            return replace(page, headers={"Retry-After": seconds})
         try:
             name = read_name(form.one("name"))
         except ValueError as error:
-            return _form(400, way=way, said=f"Check your name: {error}.")
+            return _form(400, way=way, said=f"Check your name: {error}.", kept=kept)
         role = self._sessions.role_of(form.one("secret"))
         if role is None:
             self._wrong.failed(address, at=now)
             _log.warning("somebody typed a wrong secret to sign in to the console", address=str(address))
-            return _form(401, way=way, name=form.one("name"), said="The secret is wrong.")
+            return _form(401, way=way, name=form.one("name"), said="The secret is wrong.", kept=kept)
         self._wrong.succeeded(address)
         if (old := await self.session(scope)) is not None:
             await self._sessions.end(old)
         session = self._sessions.begin(name, role)
         _log.info("somebody signed in to the console", name=session.name, role=role.value, address=str(address))
-        answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
+        typed = PageForm(parse_qsl(kept, keep_blank_values=True, errors="replace")) if kept else None
+        return SignedIn(session=session, way=way, kept=typed)
+
+    def let_in(self, answer: Response, session: PageSession, scope: Scope) -> Response:
+        """An answer with the cookie of the session."""
         # Without a path attribute, the cookie belongs to /ui, wherever /ui is mounted (RFC 6265 §5.1.4).
         answer.set_cookie(
             _COOKIE,
             self._sessions.cookie(session),
             max_age=int(LASTS.total_seconds()),
             path=None,
-            secure=_is_behind_tls(scope, headers),
+            secure=_is_behind_tls(scope, Headers(scope=scope)),
             httponly=True,
             samesite="lax",
         )
@@ -131,8 +160,8 @@ def _cookies(headers: Headers) -> Iterator[str]:
                 yield value.strip().strip('"')
 
 
-def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page:
-    shown = {"way": way, "name": name, "said": said, "longest_name": LONGEST_NAME}
+def _form(status: int, *, way: str = "", name: str = "", said: str = "", kept: str = "") -> Page:
+    shown = {"way": way, "name": name, "said": said, "kept": kept, "longest_name": LONGEST_NAME}
     return Page(template="sign-in.html", shown=shown, status=status)
 
 

@@ -512,14 +512,18 @@ class PageActing:
 
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
         """The question before an action. Raises StoreError."""
-        act = self._acts.get(asked.name)
+        form = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
+        return await self.ask(asked.name, form, session)
+
+    async def ask(self, name: str, form: PageForm, session: PageSession, *, said: str = "") -> Page:
+        """The question before the action with this name, with what was typed in a form. Raises StoreError."""
+        act = self._acts.get(name)
         if act is None:
             return _no_such_action()
-        form = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
         if not session.may_act:
             return only_operators()
         try:
-            return _question(act, await act.confirmation(form, self._operator), session)
+            return _question(act, await act.confirmation(form, self._operator), session, said=said)
         except _REFUSALS as error:
             return _refused(error, form)
 
@@ -533,7 +537,9 @@ class PageActing:
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
-            return problem(403, "Nothing was changed", sentence(error))
+            if error.form is None:
+                return problem(403, "Nothing was changed", sentence(error))
+            return replace(await self.ask(act.name, error.form, session, said=sentence(error)), status=403)
         try:
             operator = replace(self._operator, name=session.name, order=new_revision())
             done = await act.act(form, operator, self._process)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import anyio
 import orjson
@@ -152,7 +152,19 @@ class CampaignPage:
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
-            return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
+            if error.form is None:
+                return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
+            return replace(await self.ask(error.form, session, said=sentence(error)), status=403)
+        return await self._answered(form, session)
+
+    async def ask(self, typed: PageForm, session: PageSession, *, said: str = "") -> Page:
+        """The form with what was typed in one of an earlier sign-in. Raises StoreError."""
+        form = PageForm([*typed.but("do", "token"), ("do", "look")])
+        page = cast("Page", await self._answered(form, session))
+        said = said or "your file is not kept over a sign-in: choose it again, and you see all that you have typed"
+        return replace(page, shown={**page.shown, "said": said})
+
+    async def _answered(self, form: PageForm, session: PageSession) -> Answer | ActionDone:
         values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen")}
         values["say"] = values["say"].replace("\r\n", "\n")
         values |= form.under(PREFIX)

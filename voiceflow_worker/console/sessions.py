@@ -162,7 +162,12 @@ def _key(secret: str, role: PageRole) -> bytes:
 
 
 class FormRefusedError(InvalidInputError):
-    """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed."""
+    """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed.
+
+    `form` is what was typed, if only the sign-in of the form has ended.
+    """
+
+    form: PageForm | None = None
 
 
 class PageForm:
@@ -182,6 +187,10 @@ class PageForm:
     def file(self) -> bytes | None:
         """The content of the form's file; None if there is none, or it is empty."""
         return self.files["file"][1] if "file" in self.files else None
+
+    def but(self, *names: str) -> list[tuple[str, str]]:
+        """The values without those with these names."""
+        return [(key, value) for key, value in self._values if key not in names]
 
     def one(self, name: str) -> str:
         """The value with this name, without white space around it; empty if there is none."""
@@ -250,5 +259,7 @@ async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, 
         raise FormRefusedError("this form was not sent from this console; open the page again, and send it from there")
     form = await read_form(scope, receive, longest=longest)
     if not session.sent(form.one("token")):
-        raise FormRefusedError("this form belongs to another sign-in; open the page again, and send it once more")
+        error = FormRefusedError("this form belongs to another sign-in; check it, and send it once more")
+        error.form = form
+        raise error
     return form

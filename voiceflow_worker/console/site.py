@@ -21,7 +21,7 @@ from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess
+from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview, show_schedules
@@ -238,11 +238,12 @@ class Pages:
         """The answer to a request, as the session allows. `held` closes the files of the answer. Raises StoreError."""
         method = scope["method"]
         if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
-            page = await self._access.sign_in(scope, receive, asked) if method == "POST" else self._access.open()
-            return self._drawn(page, asked)
+            page = await self._access.sign_in(scope, receive) if method == "POST" else self._access.open()
+            return await self._let_in(page, scope, asked) if isinstance(page, SignedIn) else self._drawn(page, asked)
         session = await self._access.session(scope)
         if session is None:
-            return self._drawn(self._access.closed(scope, asked), asked)
+            keeps = asked.section in {SECTION, campaigns.SECTION}
+            return self._drawn(await self._access.closed(scope, receive, asked, keeps=keeps), asked)
         asked = replace(asked, zone=await self._zone(asked.queue or self._queue))
         if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
@@ -259,6 +260,20 @@ class Pages:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
         what = "A form cannot be sent to this page. Open the page, and use its buttons."
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
+
+    async def _let_in(self, begun: SignedIn, scope: Scope, asked: PageRequest) -> Response:
+        """The page that a sign-in leads to; or the form that was sent to it after the sign-in before had ended."""
+        session, way = begun.session, begun.way
+        if begun.kept is None:
+            answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
+        else:
+            asked = replace(asked, path=way, zone=await self._zone(self._queue))
+            if asked.section == campaigns.SECTION and session.may_act:
+                page = await self._campaigns.ask(begun.kept, session)
+            else:
+                page = await self.acting.ask(asked.name, begun.kept, session)
+            answer = self._drawn(page, asked, session, said="Nothing was done yet: check the form, and send it again.")
+        return self._access.let_in(answer, session, scope)
 
     async def _zone(self, queue: str) -> str:
         """The zone of the times of a queue, read once a minute. Raises StoreError."""
