@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
+from zoneinfo import ZoneInfo
 
 import anyio
 import anyio.lowlevel
@@ -278,6 +279,22 @@ async def test_looking_asks_the_store_only_questions(store: Store) -> None:
 
 
 # -- what is on them ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cookie", "zone"), [("Asia/Tokyo", "Asia/Tokyo"), (None, "Asia/Singapore"), ("../etc", "Asia/Singapore")]
+)
+async def test_times_are_in_the_zone_of_the_browser_else_in_that_of_the_queue(
+    memory: Store, cookie: str | None, zone: str
+) -> None:
+    at = datetime(2040, 1, 2, 12, 0, tzinfo=UTC)
+    await enqueued(memory, time_zone="Asia/Singapore", not_before=at)
+    async with reading(shown_by(memory)) as client:
+        if cookie is not None:
+            client.cookies.set("voiceflow-zone", cookie)
+        for headers in ({}, {"x-voiceflow-live": ""}):
+            text = Page((await client.get("/ui/calls", headers=headers)).text).text
+            assert f"it is due at {at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S} {zone}" in text
 
 
 async def test_a_waiting_call_says_why_it_waits_on_its_page_and_in_each_list(memory: Store) -> None:

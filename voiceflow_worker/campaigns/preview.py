@@ -264,9 +264,9 @@ class Preview:
         each = self.seconds / self.calls if self.calls else 0.0
         return self.course.last + timedelta(seconds=RINGING + each)
 
-    def in_words(self) -> list[tuple[str, str]]:
-        """The preview for people: names of figures, and sentences."""
-        course = self.course
+    def in_words(self, zone: str | None = None) -> list[tuple[str, str]]:
+        """The preview for people: names of figures, and sentences; times are in a zone, by default that of calls."""
+        course, zone = self.course, zone or self.time_zone
         rows: list[tuple[str, str]] = [("calls", _counts(self.calls, self.countries))]
         if len(self.sources) > 1:
             rows.append(("called from", _counts(self.calls, self.sources)))
@@ -279,14 +279,14 @@ class Preview:
         if any(left_out.values()):
             rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
         if course.later:
-            opens = f"; the first may ring from {_local(course.opens_at, self.time_zone)} on" if course.opens_at else ""
+            opens = f"; the first may ring from {_local(course.opens_at, zone)} on" if course.opens_at else ""
             wait = "call waits for its window or its" if course.later == 1 else "calls wait for their window or their"
             rows.append(("not now", f"{course.later:,} {wait} not_before{opens}"))
         if course.first is not None and self.ends_at is not None:
             rate = self.rate and float(f"{self.rate:.3g}")
-            rows.append(("starts", _local(course.first, self.time_zone)))
+            rows.append(("starts", _local(course.first, zone)))
             later = duration_in_words(self.ends_at - course.first)
-            ends = f"{_local(self.ends_at, self.time_zone)}, {later} later"
+            ends = f"{_local(self.ends_at, zone)}, {later} later"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         rows += self._nights()
         if course.expired:

@@ -27,9 +27,11 @@ from voiceflow_worker.console.sessions import (
 )
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.text.wording import LONGEST_NAME, read_name
+from voiceflow_worker.model.times import zone_named
 
 SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
-_COOKIE = "voiceflow"
+_COOKIE, _ZONE = "voiceflow", "voiceflow-zone"
+"""The session cookie; and the cookie with the zone of times, which the script sets."""
 _MOST_COOKIES = 5
 """How many cookies with the name of the session cookie are looked at. Other sites of the host may set some too."""
 _LONGEST_KEPT = 200_000
@@ -63,7 +65,7 @@ class PageAccess:
 
     async def session(self, scope: Scope) -> PageSession | None:
         """The session that a request belongs to; None if there is none. Raises StoreError."""
-        for value in islice(_cookies(Headers(scope=scope)), _MOST_COOKIES):
+        for value in islice(_cookies(Headers(scope=scope), _COOKIE), _MOST_COOKIES):
             if (session := await self._sessions.find(value)) is not None:
                 return session
         return None
@@ -147,8 +149,13 @@ class PageAccess:
         return answer
 
 
-def _cookies(headers: Headers) -> Iterator[str]:
-    """The values of the cookies with the name of the session cookie.
+def zone_of_browser(scope: Scope) -> str | None:
+    """The zone in which a browser shows times; None if it has not said so yet."""
+    return next((value for value in _cookies(Headers(scope=scope), _ZONE) if zone_named(value) is not None), None)
+
+
+def _cookies(headers: Headers, wanted: str) -> Iterator[str]:
+    """The values of the cookies with this name.
 
     Other programs on the host may set cookies in forms that the parser of the standard library refuses, and it then
     refuses all cookies of the request.
@@ -156,7 +163,7 @@ def _cookies(headers: Headers) -> Iterator[str]:
     for header in headers.getlist("cookie"):
         for pair in header.split(";"):
             name, _, value = pair.partition("=")
-            if name.strip() == _COOKIE:
+            if name.strip() == wanted:
                 yield value.strip().strip('"')
 
 

@@ -376,7 +376,6 @@ class CampaignPage:
             "found": found,
             "lists": await self._account.lists() if kept is not None else {},
             "report": report,
-            "preview": report.preview.in_words() if report is not None and report.preview is not None else [],
             "findings": findings[:_MOST_FINDINGS],
             "more": max(0, len(findings) - _MOST_FINDINGS),
         }

@@ -21,7 +21,7 @@ from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn
+from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn, zone_of_browser
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview, show_schedules
@@ -244,7 +244,7 @@ class Pages:
         if session is None:
             keeps = asked.section in {SECTION, campaigns.SECTION}
             return self._drawn(await self._access.closed(scope, receive, asked, keeps=keeps), asked)
-        asked = replace(asked, zone=await self._zone(asked.queue or self._queue))
+        asked = await self._in_zone(scope, asked)
         if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
@@ -267,13 +267,18 @@ class Pages:
         if begun.kept is None:
             answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
         else:
-            asked = replace(asked, path=way, zone=await self._zone(self._queue))
+            asked = await self._in_zone(scope, replace(asked, path=way))
             if asked.section == campaigns.SECTION and session.may_act:
                 page = await self._campaigns.ask(begun.kept, session)
             else:
                 page = await self.acting.ask(asked.name, begun.kept, session)
             answer = self._drawn(page, asked, session, said="Nothing was done yet: check the form, and send it again.")
         return self._access.let_in(answer, session, scope)
+
+    async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:
+        """A request with the zone of its times. Raises StoreError."""
+        usual = await self._zone(asked.queue or self._queue)
+        return replace(asked, zone=zone_of_browser(scope) or usual, usual_zone=usual)
 
     async def _zone(self, queue: str) -> str:
         """The zone of the times of a queue, read once a minute. Raises StoreError."""
@@ -309,7 +314,9 @@ class Pages:
                 return None
             return self._renderer.draw(page, asked, live_only=True, may_act=session.may_act)
 
-        part = await self._live.get((session.role, asked.path, *sorted(asked.query.items()), asked.home), make)
+        part = await self._live.get(
+            (session.role, asked.path, *sorted(asked.query.items()), asked.home, asked.zone), make
+        )
         if part is None:  # the page has no live part, or does not exist any more
             return Response(status_code=204)
         if part.tag.encode() == tag:

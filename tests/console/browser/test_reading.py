@@ -1,4 +1,4 @@
-"""The pages in a real browser: the queue's time, the way back, and what stays while a page follows the store."""
+"""The pages in a real browser: the zone of times, the way back, and what stays while a page follows the store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
 
 from tests.console.browser.reader import Reader
 from tests.support.stage import Stage
@@ -16,16 +17,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy
 ZONE = "Asia/Singapore"
 
 
-def test_times_are_in_the_zone_of_the_queue_which_the_page_names(on: Stage, reader: Reader) -> None:
+def in_zone(reader: Reader, zone: str) -> None:
+    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
+
+
+def test_times_are_in_the_zone_of_the_browser_or_the_one_that_is_chosen(on: Stage, reader: Reader) -> None:
     on.campaign(3, "--time-zone", ZONE)
-    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Tokyo"})
+    in_zone(reader, "Asia/Tokyo")
     reader.sign_in(on.receiver)
-    reader.open(f"{on.receiver}/ui/calls")
-    reader.sees(f"Times: {ZONE}")
-    shown = reader.driver.find_element(By.CSS_SELECTOR, "main time")
-    hover = shown.get_attribute("title") or ""
-    at = datetime.strptime(hover, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).astimezone(ZoneInfo(ZONE))
-    assert f"{at:%H:%M}" in shown.text or f"{at:%I:%M}" in shown.text, (hover, shown.text)
+    for zone in ("Asia/Tokyo", ZONE, "UTC"):
+        if zone != "Asia/Tokyo":
+            page = reader.driver.find_element(By.TAG_NAME, "html")
+            Select(reader.driver.find_element(By.CSS_SELECTOR, "[data-zones] select")).select_by_value(zone)
+            reader.leave(page)
+        reader.open(f"{on.receiver}/ui/calls")
+        reader.sees(f"Times: {zone}", f"Changed from, until ({zone})")
+        shown = reader.driver.find_element(By.CSS_SELECTOR, "main time")
+        hover = shown.get_attribute("title") or ""
+        at = datetime.strptime(hover, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
+        assert f"{at:%H:%M}" in shown.text or f"{at:%I:%M}" in shown.text, (hover, shown.text)
 
 
 def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Stage, reader: Reader) -> None:
@@ -45,9 +55,10 @@ def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Sta
     reader.sees("Not updated", "Update again")
 
 
-def test_times_are_typed_in_the_zone_of_the_queue(on: Stage, reader: Reader) -> None:
+def test_times_are_typed_in_the_zone_of_the_page(on: Stage, reader: Reader) -> None:
     on.campaign(3, "--time-zone", ZONE)
     (made, *_) = (datetime.fromisoformat(str(call["created_at"])) for call in on.calls())
+    in_zone(reader, ZONE)
     reader.sign_in(on.receiver)
     there = made.astimezone(ZoneInfo(ZONE))
     for begin, calls in ((there - timedelta(minutes=1), 3), (there + timedelta(minutes=2), 0)):

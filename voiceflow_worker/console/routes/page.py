@@ -104,7 +104,8 @@ class PageRequest:
     """A request for a page below `/ui`.
 
     `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
-    True if the request is for the live part only. `zone` is the zone of the times on the page.
+    True if the request is for the live part only. `zone` is the zone of the times on the page: that of the browser, or
+    the one that its person has chosen, or else the `usual_zone`, which is that of the queue.
     """
 
     path: str
@@ -112,6 +113,7 @@ class PageRequest:
     home: str
     is_poll: bool = False
     zone: str = "UTC"
+    usual_zone: str = "UTC"
 
     @property
     def time_zone(self) -> ZoneInfo:

@@ -1,4 +1,4 @@
-// Shows times in the zone of the page, and renews the live part of the page every two seconds. Only the differences are
+// Shows times in the zone of the page, which is that of the browser until another one is chosen, and renews the live part of the page every two seconds. Only the differences are
 // changed, in place, so that focus, selection and open details stay.
 "use strict";
 
@@ -9,7 +9,8 @@ const forms = {
   time: { timeStyle: "medium" },
   short: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
 };
-const { zone } = document.documentElement.dataset; // that of the queue, which the page names
+const { zone } = document.documentElement.dataset; // the page names it
+const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const shown = Object.fromEntries(
   Object.entries(forms).map(([name, form]) => [name, new Intl.DateTimeFormat(undefined, { ...form, timeZone: zone })]),
 );
@@ -19,6 +20,23 @@ function localTimes(root) {
     const at = new Date(each.getAttribute("datetime"));
     if (!isNaN(at)) each.textContent = (shown[each.dataset.form] || shown.full).format(at);
   }
+}
+
+// The zone of times is a cookie: at first that of the browser, then the one that is chosen.
+function zones() {
+  const path = new URL("..", document.querySelector("link[rel=stylesheet]").href).pathname.replace(/\/$/, "");
+  const keep = (name) => (document.cookie = `voiceflow-zone=${name}; path=${path}; max-age=31536000; samesite=lax`);
+  if (!/(^|; )voiceflow-zone=/.test(document.cookie)) keep(browserZone);
+  const named = document.querySelector("[data-zones]");
+  if (!named) return;
+  const label = document.createElement("label"), choice = document.createElement("select");
+  for (const each of new Set([zone, browserZone, named.dataset.zones, "UTC"])) choice.add(new Option(each, each));
+  choice.addEventListener("change", () => {
+    keep(choice.value);
+    location.reload();
+  });
+  label.append("Times: ", choice);
+  named.replaceChildren(label);
 }
 
 // One box ticks all boxes of its form, or none.
@@ -154,6 +172,7 @@ function follow(live) {
   timer = setTimeout(look, EVERY);
 }
 
+zones();
 localTimes(document);
 selectAll();
 insertColumns();
