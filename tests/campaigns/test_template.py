@@ -197,7 +197,7 @@ def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path) -> None:
 
 
 def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
-    text = "{% if count and count > 3 %}{{count}}{% endif %}{{name}}"
+    text = "{% if count and count > name %}{{count}}{% endif %}{{name}}"
     path = campaign(tmp_path, body(text=text), "destination,name,count\n+6587654321,A,5\n+6587654322,B,\n")
     rows = read(path, options(tmp_path))
     why = "a text and a number are compared or mixed; write |int or |float after the column"

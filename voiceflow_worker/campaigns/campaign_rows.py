@@ -282,10 +282,11 @@ class CampaignRows:
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-    def _told(self, what: str, row: int, column: str | None, message: str) -> None:
+    def _told(self, what: str, raw: RawRow, column: str | None, message: str) -> None:
         """Note what is told once of all rows that are like this one."""
         if what not in self._alike:
-            self._alike[what] = _AlikeRows(self._warning(message, row=row, column=column))
+            warning = self._warning(message, row=raw.number, column=column)
+            self._alike[what] = _AlikeRows(self._as_in_file(raw, [warning])[0])
         self._alike[what].count += 1
 
     def _unless_left_out(self, raw: RawRow, values: RowValues | None) -> ReadRow:
@@ -315,9 +316,9 @@ class CampaignRows:
         for column in dict.fromkeys(found.column or "" for found in read.findings if found.is_error):
             if column in MEANINGS and names.get(column) == column:
                 message = f"is a reserved name: {MEANINGS[column]}. If it is not meant for that, {Remedy.IGNORE_COLUMN}"
-                self._told(f"reserved {column}", read.raw.number, column, f"{message}. Wrong in {{rows}}")
+                self._told(f"reserved {column}", read.raw, column, f"{message}. Wrong in {{rows}}")
 
-    def _note_nothing(self, row: int, data: Mapping[str, object]) -> None:
+    def _note_nothing(self, raw: RawRow, data: Mapping[str, object]) -> None:
         """Note a row of which a text would speak a word for nothing. A False is one among texts alone."""
         for name, cell in data.items():
             value = "False" if cell is False else cell
@@ -332,7 +333,7 @@ class CampaignRows:
                 f"holds {what} in {{rows}}, such as {value!r}, and {{{{ {name} }}}} speaks it as it stands: empty such "
                 f"cells, or write {{{{ {name} or 'something' }}}}, which speaks the other"
             )
-            self._told(f"{what} {name}", row, self._names.get(name, name), message)
+            self._told(f"{what} {name}", raw, name, message)
 
     def _note_no_call(self, raw: RawRow) -> None:
         """Note a row with a call although one of its columns says by its name whom not to call."""
@@ -343,7 +344,7 @@ class CampaignRows:
                     f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
                     f"called, such as row {raw.number}, {str(cell)[:40]!r}; {Remedy.LEAVE_OUT}"
                 )
-                self._told(f"no call {name}", raw.number, name, message)
+                self._told(f"no call {name}", raw, name, message)
 
     def _finished(self, read: ReadRow) -> ReadRow:
         """The row with its findings as the file spells columns, compared with the rows before it."""
@@ -352,7 +353,7 @@ class CampaignRows:
         if read.is_left_out or any(column is None for column, _ in raw.problems):
             return read._replace(findings=self._as_in_file(raw, read.findings))
         if read.call is not None:
-            self._note_nothing(raw.number, read.call.data or {})
+            self._note_nothing(raw, read.call.data or {})
             if self._may_say_no_call:
                 self._note_no_call(raw)
         if self._ordered is not None:
@@ -403,7 +404,7 @@ class CampaignRows:
                 f"example, row {number} has the number of row {min(repeated)}. Each of these rows is a call of its "
                 "own. Remove the rows that are not intended"
             )
-            self._told("repeat", number, self.number_column, message)
+            self._told("repeat", read.raw, self.number_column, message)
         return read
 
     def _as_in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -452,7 +453,7 @@ class CampaignRows:
                     f"holds {found} right behind a quote, as if a line break were missing. That number is not called: "
                     "if it is a row of its own, give it a line of its own"
                 )
-                self._told("glued", raw.number, name or None, message)
+                self._told("glued", raw, name or None, message)
                 return
 
     def _values(self, raw: RawRow) -> tuple[RawRow, RowValues | None]:
@@ -479,12 +480,12 @@ class CampaignRows:
             values = self._json_values(raw, is_body=is_body)
             if isinstance(values, str):
                 return raw._replace(problems=((None, f"the row {values}"),)), None
-        self._note_batch(raw.number, values.reserved.get("batch_id"))
+        self._note_batch(raw, values.reserved.get("batch_id"))
         if raw.problems:
             values.take_problems(raw, self._numbers)
         self._find_damage(values)
         # The line of a request body counts as one text.
-        self._note_doubtful(raw.number, [("", raw.text)] if is_body else zip(names, texts, strict=False))
+        self._note_doubtful(raw, [("", raw.text)] if is_body else zip(names, texts, strict=False))
         if self._further:
             values.take_further_numbers(self._further)
         if self._unseen:
@@ -493,26 +494,26 @@ class CampaignRows:
         if self._named:
             self._take_named(raw, values)
         if options.date_order is not None:
-            self._refuse_mixed_dates(raw.number, values)
+            self._refuse_mixed_dates(raw, values)
             write_dates_out(values, options.date_order)
         return raw, values
 
-    def _refuse_mixed_dates(self, row: int, values: RowValues) -> None:
+    def _refuse_mixed_dates(self, raw: RawRow, values: RowValues) -> None:
         """Raise CampaignFileError for a column of dates of which a spreadsheet has read some, and not the others."""
+        row = raw.number
         for name, seen in self._dates.items() if self._options.date_order is not DateOrder.YMD else ():
             value = values.variables.get(name)
             if isinstance(value, str) and ((is_text := begins_with_ordered_date(value)) or may_be_swapped(value)):
                 seen.setdefault(is_text, (row, value))
             if len(seen) == 2:
                 (place, date), (other, text) = seen[False], seen[True]
-                column = self._names.get(name, name)
                 message = (
                     f"has {date!r} in row {place} and {text!r} in row {other}: a program has perhaps taken days for "
                     f"months where it could, and {date[:10]} is {date[:5]}{date[8:10]}-{date[5:7]}. Export it again "
                     "with the column as text (Excel: Data, From Text/CSV), or write all its dates alike"
                 )
-                found = Finding(file=self.file, row=row, column=column, message=message)
-                raise CampaignFileError(f"{self.file or 'the rows'}, row {row}: {column} {message}", [found])
+                (found,) = self._as_in_file(raw, [Finding(file=self.file, row=row, column=name, message=message)])
+                raise CampaignFileError(f"{self.file or 'the rows'}, row {row}: {found.column} {message}", [found])
 
     def _json_values(self, raw: RawRow, *, is_body: bool) -> RowValues | str:
         """The values of a JSON object; the reason why it is no row, if it has rows in it."""
@@ -527,13 +528,13 @@ class CampaignRows:
         has_call = DESTINATION in (values.reserved if is_body else values.variables) or "callflow" in values.body
         return values if has_call else wrapped_in(raw.data) or values
 
-    def _note_batch(self, number: int, own: str | None) -> None:
+    def _note_batch(self, raw: RawRow, own: str | None) -> None:
         """Note a row that names another batch than the one that was given for all."""
         given = self._options.batch_id
         if given is not None and own not in {None, given}:
             named = f"names another batch in {{rows}}, such as {own!r}"
             message = f"{named}, which is not read, because the batch {given} was given"
-            self._told("batch_id", number, self._names.get("batch_id", "batch_id"), message)
+            self._told("batch_id", raw, self._names.get("batch_id", "batch_id"), message)
 
     def _find_damage(self, values: RowValues) -> None:
         """Make errors of a spreadsheet problems of the row."""
@@ -544,20 +545,19 @@ class CampaignRows:
                 values.problems.append((name, None, problem))
                 values.reserved.pop(name, None)
 
-    def _note_doubtful(self, row: int, texts: Iterable[tuple[str, str]]) -> None:
+    def _note_doubtful(self, raw: RawRow, texts: Iterable[tuple[str, str]]) -> None:
         """Note a row whose texts seem to be wrongly decoded, and columns with HTML, which was left out."""
         damaged = False
         for name, text in texts:
-            column = self._names.get(row_name(name), name) or None
             if not damaged and (problem := misread(text)) is not None:
                 damaged = True
-                self._told("misread", row, column, problem)
-            if column and ("&" in text or "<" in text) and without_markup(text) != text:
+                self._told("misread", raw, name or None, problem)
+            if name and ("&" in text or "<" in text) and without_markup(text) != text:
                 message = (
-                    f"{{rows}} of this column have HTML of another program, which is not spoken: row {row}, "
+                    f"{{rows}} of this column have HTML of another program, which is not spoken: row {raw.number}, "
                     f"{text.strip()[:60]!r}, is read as {shown(text)[:60]!r}"
                 )
-                self._told(f"markup {column}", row, column, message)
+                self._told(f"markup {row_name(name)}", raw, name, message)
 
     def _rename_columns(self) -> Mapping[str, str]:
         """Give columns the names that options have for them: these, by those in rows. Raises CampaignFileError."""

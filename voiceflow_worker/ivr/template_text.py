@@ -25,7 +25,6 @@ from voiceflow_worker.ivr.speech_filters import (
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
     UnspeakableError,
-    exact_number,
     is_list,
     is_missing,
     is_object,
@@ -48,9 +47,7 @@ LONGEST = 10_000
 """The largest number of characters in a text, in a value that it speaks, and in what it becomes. 8x8 speaks 3000."""
 _MOST_PARTS, _DEEPEST = 1000, 30
 """The largest number of parts (names, filters, conditions, constants) of a text, and how deep they may be nested."""
-_FILTERS = (
-    "abs", "d", "default", "first", "float", "int", "last", "length", "trim",
-)  # fmt: skip
+_FILTERS = ("first", "float", "int", "last", "length", "trim")
 """The filters of Jinja that a text may have: none makes a text much longer, or takes long."""
 _TESTS = (
     "boolean", "defined", "even", "false", "in", "integer", "none", "number", "odd", "string", "true", "undefined",
@@ -333,31 +330,41 @@ def _read_conditions(tree: Template) -> None:
 
 
 def _read_comparisons(tree: Template) -> None:
-    """Have a value that is compared with constants of one kind, or tested for true or false, read as this kind."""
+    """Have values that are compared read as the kind of the constants among them, and tested ones as what is tested."""
     from jinja2 import nodes
 
     for each in tree.find_all(nodes.Compare):
-        (first, *more) = each.ops
-        sides: list[Any] = [each.expr, first.expr]
+        sides: list[Any] = [each.expr, *(operand.expr for operand in each.ops)]
         constants: list[Any] = [side for side in sides if isinstance(side, nodes.Const)]
-        is_among = first.op in {"in", "notin"}
-        if more or len(constants) != 1 or not (is_among or first.op in {"eq", "ne"}):
+        is_among = any(operand.op in {"in", "notin"} for operand in each.ops)
+        lists = [isinstance(constant.value, list | tuple) for constant in constants]  # a list of constants is one too
+        if (sides[1:] != constants or lists != [True]) if is_among else any(lists):
             continue
-        (constant,) = constants
-        values = constant.value  # a list of constants is a constant too
-        if isinstance(values, list | tuple) is not is_among or (constant is not sides[1] and is_among):
+        compared: list[object] = [
+            value for constant in constants for value in (constant.value if is_among else [constant.value])
+        ]
+        kinds = {_KINDS.get(type(value), "") for value in compared} or {"either"}
+        kind = kinds.pop()
+        if kinds or not kind:
             continue
-        compared: list[Any] = [*values] if is_among else [values]
-        kinds = {"yes" if isinstance(v, bool) else "text" if isinstance(v, str) else "number" for v in compared}
-        if len(kinds) != 1 or None in compared:
-            continue
-        (kind,) = kinds
-        if kind == "text":
-            constant.value = [value.casefold() for value in compared] if is_among else values.casefold()
-        each.expr, first.expr = (side if side is constant else _meant(side, kind) for side in sides)
+        for constant in constants if kind == "text" else ():
+            texts = constant.value
+            constant.value = [text.casefold() for text in texts] if is_among else texts.casefold()
+        each.expr = _meant(each.expr, kind)
+        for operand in each.ops if not is_among else ():
+            operand.expr = _meant(operand.expr, kind)
     for test in tree.find_all(nodes.Test):
-        if test.name in {"true", "false"}:
-            test.node = _meant(test.node, "yes")
+        if test.name in _TESTED:
+            test.node = _meant(test.node, _TESTED[test.name])
+
+
+_KINDS: Mapping[type, str] = {bool: "yes", str: "text", int: "number", float: "number"}
+_TESTED: Mapping[str, str] = {
+    **dict.fromkeys(("true", "false"), "yes"),
+    **dict.fromkeys(("even", "odd"), "number"),
+    **dict.fromkeys(("boolean", "integer", "number", "string"), "type"),
+}
+"""As what a tested value is read."""
 
 
 def _meant(node: Any, kind: str) -> Any:
@@ -367,7 +374,10 @@ def _meant(node: Any, kind: str) -> Any:
 
 
 def _as_meant(value: object, kind: str) -> object:
-    """A value as a condition means it: a "yes" or no, a "number" or a "text", or whether it is "given" and not a no."""
+    """A value as a condition means it: a "yes" or no, a "number" or a "text", or whether it is "given" and not a no.
+
+    Of "either", a number is one, and all else is a text. By its "type", it may be a yes or no too.
+    """
     from jinja2 import Undefined
 
     if isinstance(value, Undefined | SpecimenText) or is_list(value) or is_object(value):
@@ -376,11 +386,15 @@ def _as_meant(value: object, kind: str) -> object:
     if kind == "text":
         return text.casefold()
     meant = meaning_of(value)
+    if kind == "type":
+        return int(meant) if isinstance(meant, float) and meant.is_integer() else meant
+    if kind == "either":
+        return meant if isinstance(meant, float) else text.casefold()
     if kind == "number":
-        if not isinstance(meant, float) and isinstance(value, str):
+        if not isinstance(meant, float):
             said = f"{text[:40]!r} is not a number, which a condition compares it with: write it as 1250.50"
             raise FilterError(_MEANT, text, f"{said}, or compare a text, as in {{% if column == '1' %}}")
-        return meant if isinstance(meant, float) else value
+        return meant
     if isinstance(value, Nothing) and isinstance(meant, str):
         return value
     if not isinstance(meant, str) or kind == "given":
@@ -495,18 +509,16 @@ _STAND_IN = SpecimenText("x")
 
 
 def _shown(value: object, name: str) -> object:
-    """The value as a template has it: exact numbers, `Nothing`, `_blank` if it is missing. Raises UnspeakableError."""
+    """The value as a template has it: the text of a cell, `_blank` for what is missing. Raises UnspeakableError."""
     if is_missing(value):
         return _blank()(name=name)
-    if isinstance(value, float):
-        return exact_number(value)
-    if isinstance(value, str) and stands_for_nothing(value):
-        return Nothing(value)
-    if isinstance(value, str) and len(value) > LONGEST:
-        raise UnspeakableError(f"has {len(value)} characters, and at most {LONGEST} are spoken; shorten it")
     if is_object(value):
         return {key: _shown(item, name) for key, item in value.items()}
-    return [_shown(item, name) for item in value] if is_list(value) else value
+    if is_list(value):
+        return [_shown(item, name) for item in value]
+    if len(text := value if isinstance(value, SpecimenText) else value_text(value)) > LONGEST:
+        raise UnspeakableError(f"has {len(text)} characters, and at most {LONGEST} are spoken; shorten it")
+    return Nothing(text) if stands_for_nothing(text) and not isinstance(value, SpecimenText) else text
 
 
 _LEAVES_OUT_EMPTY = "leaves out empty"
@@ -560,11 +572,16 @@ def _environment() -> ImmutableSandboxedEnvironment:
     filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
     filters |= {name: guarded(name, _certain(made.filters[name])) for name in ("float", "int")}
     filters |= {name: guarded(name, _default(made.filters[name])) for name in ("d", "default")}
+    filters["abs"] = guarded("abs", _absolute)
     made.filters.clear()
     filters[_MEANT] = _as_meant
     made.filters.update(filters | speech_filters())
     made.tests = {name: made.tests[name] for name in _TESTS}
     return made
+
+
+def _absolute(value: object) -> float:
+    return abs(float(written(value)))
 
 
 def _certain(number: Callable[..., object]) -> Callable[..., object]:

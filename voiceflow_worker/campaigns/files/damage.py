@@ -19,7 +19,7 @@ _IN_NAME = re.compile(r"\+?\d[\d ().-]{5,}\d")
 _MOST_DIGITS_OF_A_DATE = 8
 
 
-_ODD = re.compile("^['=]|[&<]|[^\x00-\x7f]|[;|\t\r\n]'")
+_ODD = re.compile("^['=]|[&<\r]|[^\x00-\x7f]|[;|\t\n]'")
 _SPACES = dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " ")
 _UNSEEN = dict.fromkeys((0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A)))
 _IN_ASCII = {**_SPACES, **_UNSEEN, 0xFEFF: None}
@@ -47,7 +47,7 @@ def shown(text: str) -> str:
     text = text.strip()
     if _ODD.search(text) is None:
         return text
-    text = without_markup(text).translate(_IN_ASCII).strip()
+    text = without_markup(text.replace("\r\n", "\n").replace("\r", "\n")).translate(_IN_ASCII).strip()
     if not text.endswith("'"):  # else the apostrophes are quotes
         text = _GUARD.sub(r"\1", text).strip()
     literal = _FORMULA_OF_TEXT.fullmatch(text)

@@ -110,6 +110,8 @@ class Spreadsheet:
         self._zero_is_no_result = any(_is_true(each.get("fullCalcOnLoad")) for each in _all(book, "calcPr"))
         parts = {link.kind: link.part for link in links.values()}
         self._struck: set[int] = set()
+        self._widths: dict[int, int] = {}
+        """The styles that show leading zeros, such as 0000, and how many digits they show."""
         self._dates, self._durations, self._clocks = self._formats(parts.get("styles"))
         self._texts = list(self._shared(parts.get("sharedStrings")))
         self.merged: list[str] = []
@@ -192,7 +194,9 @@ class Spreadsheet:
                 number = float(text) if any(mark in text for mark in ".eE") else int(text)
                 if "f" in parts and number == 0 and self._zero_is_no_result:
                     return NO_RESULT
-                return self._dated(number, int(cell.get("s", 0)))
+                style = int(cell.get("s", 0))
+                padded = f"{number:0{self._widths[style]}}" if style in self._widths and isinstance(number, int) else ""
+                return padded if padded[:1] == "0" else self._dated(number, style)
             case _:
                 raise ValueError(f"the cell {cell.get('r')} has the unknown type {kind}")
 
@@ -234,6 +238,8 @@ class Spreadsheet:
                 self._struck.add(style)
             number = int(each.get("numFmtId", 0))
             code = own.get(number)
+            if code is not None and re.fullmatch("00+", code):
+                self._widths[style] = len(code)
             if is_date_format(code) if code is not None else number in _DATES:
                 dates.add(style)
             if is_timedelta_format(code) if code is not None else number in _DURATIONS:
