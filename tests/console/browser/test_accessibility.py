@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.console.browser.conftest import chromium_in
-from tests.console.browser.reader import Reader
+from tests.console.browser.reader import PHONE, Reader
 from tests.console.signing_in import OPERATORS, READERS
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
@@ -26,7 +26,7 @@ PAGES = (
     f"/act/hold?{BATCH}", f"/act/resume?{BATCH}", f"/act/cancel-batch?{BATCH}", "/act/cancel-call?call={waiting}",
     "/act/redial?call={done}", f"/act/redial-batch?{BATCH}", f"/act/redial-batch?{BATCH}&outcome=busy",
     "/act/resolve?call={doubt}", "/act/suppress", "/act/unsuppress?number=%2B6580000077", "/act/import-numbers",
-    "/act/unknown", "/campaign",
+    "/act/unknown", "/campaign", "/escalations", "/schedules",
 )  # fmt: skip
 """Below /ui: every template, and every question before an action."""
 
@@ -88,3 +88,25 @@ def test_axe_core_finds_nothing(seen: tuple[Stage, dict[str, str]], reader: Read
         reader.sees("Mary Tan")
         found[path] = violations(reader)
     assert {path: each for path, each in found.items() if each} == {}
+
+
+SCROLLS = """return [...document.querySelectorAll("main *, header *")].filter((each) =>
+  /auto|scroll/.test(getComputedStyle(each).overflow) && each.nodeName !== "TEXTAREA" &&
+  (each.scrollWidth > each.clientWidth + 1 ||
+  each.scrollHeight > each.clientHeight + 1)).map((each) => each.outerHTML.slice(0, 120))"""
+HIDDEN = """return [...document.querySelectorAll("[aria-current=page]")].map((each) => each.getBoundingClientRect())
+  .filter((box) => box.left < 0 || box.right > innerWidth || !box.width).length"""
+
+
+def test_on_a_phone_nothing_scrolls_in_a_box_and_the_open_tab_is_in_sight(
+    seen: tuple[Stage, dict[str, str]], reader: Reader
+) -> None:
+    on, ids = seen
+    reader.shown_as(theme="light", width=PHONE)
+    reader.sign_in(on.receiver)
+    found: dict[str, tuple[list[str], int, int]] = {}
+    for path in (*PAGES, "/calls?state=queued", "/calls?state=unreached"):
+        reader.open(f"{on.receiver}/ui{path.format(**ids)}")
+        reader.sees("Mary Tan")
+        found[path] = reader.script(SCROLLS), reader.script(HIDDEN), reader.width
+    assert {path: each for path, each in found.items() if each != ([], 0, PHONE)} == {}
