@@ -395,8 +395,8 @@ async def test_the_page_of_a_call_is_one_timeline_in_one_time_zone_with_the_ids_
     assert "completed Ana Tan" in found.text
     for told_here in ("to +6587654321 from +6531234567", "batch march/2", "Says en-IE-EmilyNeural"):
         assert told_here in happened
-    timeline = "2026-07-01 21:02:02 UTC answered 2026-07-01 21:02:08 UTC pressed 1, confirmed menu m asked "
-    assert timeline + "2026-07-01 21:02:13 UTC hung up" in happened
+    timeline = "Jul 1, 2026, 9:02:02 PM UTC answered Jul 1, 2026, 9:02:08 PM UTC pressed 1, confirmed menu m asked "
+    assert timeline + "Jul 1, 2026, 9:02:13 PM UTC hung up" in happened
     assert re.findall("UTC", found.html) == re.findall('UTC(?=" data-form|</time>)', found.html), "one zone for all"
     for told_here in (job.id, "order-42", f"POST 1 {job.id}.1", str(job.session_id), "RINGING, SIP 180"):
         assert told_here in technical
@@ -414,7 +414,7 @@ async def test_an_unknown_call_is_reported(store: Store, job_id: str) -> None:
     async with reading(shown_by(store)) as client:
         answer = await client.get(f"/ui/calls/{job_id}")
     assert (answer.status_code, "No such call" in answer.text) == (404, True)
-    assert len(answer.text) < 5000
+    assert len(answer.text) < 6000
 
 
 async def followed(client: httpx.AsyncClient, path: str, label: str) -> list[list[str]]:

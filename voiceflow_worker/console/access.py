@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi.gatekeeper import Address, WrongSecrets
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import (
     LASTS,
@@ -65,7 +66,7 @@ class PageAccess:
 
     async def session(self, scope: Scope) -> PageSession | None:
         """The session that a request belongs to; None if there is none. Raises StoreError."""
-        for value in islice(_cookies(Headers(scope=scope), _COOKIE), _MOST_COOKIES):
+        for value in islice(cookies(Headers(scope=scope), _COOKIE), _MOST_COOKIES):
             if (session := await self._sessions.find(value)) is not None:
                 return session
         return None
@@ -84,9 +85,13 @@ class PageAccess:
         try:
             form = await read_form(scope, receive, longest=_LONGEST_KEPT)
         except FormRefusedError:
-            said = "Your sign-in has ended, and the form is too long to be kept: sign in, and fill it in again."
+            said = translated(
+                "Your sign-in has ended, and the form is too long to be kept: sign in, and fill it in again."
+            )
             return _form(401, way=asked.path, said=said)
-        said = "Your sign-in has ended, and nothing was done. After the sign-in, you see what you have typed again."
+        said = translated(
+            "Your sign-in has ended, and nothing was done. After the sign-in, you see what you have typed again."
+        )
         return _form(401, way=asked.path, said=said, kept=urlencode(form.but("token", "seen"), errors="replace"))
 
     async def sign_in(self, scope: Scope, receive: Receive) -> Page | SignedIn:
@@ -151,10 +156,10 @@ class PageAccess:
 
 def zone_of_browser(scope: Scope) -> str | None:
     """The zone in which a browser shows times; None if it has not said so yet."""
-    return next((value for value in _cookies(Headers(scope=scope), _ZONE) if zone_named(value) is not None), None)
+    return next((value for value in cookies(Headers(scope=scope), _ZONE) if zone_named(value) is not None), None)
 
 
-def _cookies(headers: Headers, wanted: str) -> Iterator[str]:
+def cookies(headers: Headers, wanted: str) -> Iterator[str]:
     """The values of the cookies with this name.
 
     Other programs on the host may set cookies in forms that the parser of the standard library refuses, and it then

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from voiceflow_worker.console import language
 from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page
-from voiceflow_worker.model.text.wording import duration_in_words, in_words
 from voiceflow_worker.reporting.story import ending
 
 
@@ -48,25 +48,34 @@ def _compiled(static_version: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        optimized=False,  # or else the language of the start is kept
+        extensions=["jinja2.ext.i18n"],
     )
+    templates.policies["ext.i18n.trimmed"] = True
+    templates.install_gettext_callables(language.translated, language.translated_count, newstyle=True)
     templates.filters |= {
         "segment": partial(quote, safe="", errors="replace"),  # also one value of a query
         "query": partial(urlencode, errors="replace"),
-        "utc": in_words,
+        "translated": language.translated,
+        "utc": language.moment,
         "moment": datetime.fromisoformat,
         "ended": _ended,
         "result": _result,
         "sentence": sentence,
         "tone": tone_of,
-        "grouped": _grouped,
+        "grouped": language.number,
         "pieces": bar_of_states,
         "bars": bars,
         "columns": columns_of_time,
-        "span": _span,
+        "span": language.span,
         "clock": _clock,
         "pairs": _pairs,
     }
-    templates.globals["static_version"] = static_version
+    templates.globals |= {
+        "static_version": static_version,
+        "locale": language.LOCALE.get,
+        "languages": language.choices,
+    }
     templates.globals["ui"] = templates.get_template("parts.html").module
     made: Environment = templates
     for name in made.list_templates(extensions=["html"]):
@@ -74,26 +83,20 @@ def _compiled(static_version: str) -> Environment:
     return made
 
 
-def _grouped(number: int) -> str:
-    """A number with its digits in groups of three, such as 50 014, separated by narrow no-break spaces."""
-    return f"{number:,}".replace(",", "\u202f")
-
-
-def _span(duration: timedelta) -> str:
-    """A duration in words that stays on one line: `6 min 7 s`, with no-break spaces."""
-    return duration_in_words(duration).replace(" ", "\u00a0")
-
-
 def _ended(job: Job) -> str:
     """How a call ended, in a few words: `no answer`, `busy (486)`, `completed, 35 s`."""
     status = job.outcome_status
-    return ending(job) if status is None else ending(job).replace(status.value, tone_of(status.value).label, 1)
+    if status is None:
+        return ending(job)
+    return ending(job).replace(status.value, language.translated(tone_of(status.value).label), 1)
 
 
 def _result(job: Job) -> str:
     """The result of a call: `no answer`, or the name of an answer; empty while it is open."""
     result = result_of(job)
-    return "" if result is CallResult.OPEN else result.replace("_", " ") if isinstance(result, CallResult) else result
+    if not isinstance(result, CallResult):
+        return result
+    return "" if result is CallResult.OPEN else language.translated(result.replace("_", " "))
 
 
 def _clock(seconds: float) -> str:

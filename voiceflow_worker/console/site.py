@@ -11,9 +11,11 @@ from functools import partial
 from hashlib import sha256
 from importlib import resources
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 import structlog
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -21,8 +23,9 @@ from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn, zone_of_browser
+from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn, cookies, zone_of_browser
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
+from voiceflow_worker.console.language import LOCALE, choose
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview, show_schedules
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -48,7 +51,10 @@ from voiceflow_worker.service.other_process import OtherProcess
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-FOLDER = "static"
+FOLDER, LANGUAGE = "static", "language"
+_LANGUAGE_COOKIE = "voiceflow-language"
+_LANGUAGE_FOR = 365 * 24 * 60 * 60
+"""How long a browser keeps the language that was chosen, in seconds."""
 _KINDS = {
     "style.css": "text/css; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
@@ -205,12 +211,15 @@ class Pages:
             await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, held: ExitStack) -> Response:
-        asked = read_request(scope)
+        asked, headers = read_request(scope), Headers(scope=scope)
+        LOCALE.set(choose(*cookies(headers, _LANGUAGE_COOKIE), accepted=headers.get("accept-language", "")))
         reads = scope["method"] in {"GET", "HEAD"}
         if reads and asked.section == FOLDER:
             file = self._static.answer(asked.name, version=asked.query.get("v"))
             if file is not None:
                 return file
+        if reads and asked.path == LANGUAGE:
+            return _keep_language(headers, asked)
         limit = self._store_limit if reads else limits.ACTION.total_seconds()
         if asked.section in _SLOW:
             limit = _SLOW[asked.section].total_seconds()
@@ -315,7 +324,7 @@ class Pages:
             return self._renderer.draw(page, asked, live_only=True, may_act=session.may_act)
 
         part = await self._live.get(
-            (session.role, asked.path, *sorted(asked.query.items()), asked.home, asked.zone), make
+            (session.role, LOCALE.get(), asked.path, *sorted(asked.query.items()), asked.home, asked.zone), make
         )
         if part is None:  # the page has no live part, or does not exist any more
             return Response(status_code=204)
@@ -331,3 +340,13 @@ class Pages:
         may_act = session is not None and session.may_act
         html = self._renderer.draw(page, asked, session=session, may_act=may_act, told=said)
         return Response(html, page.status, page.headers)
+
+
+def _keep_language(headers: Headers, asked: PageRequest) -> Response:
+    """Keep the language that was chosen in a cookie of /ui, and go back to the page on which it was chosen."""
+    came_from = headers.get("referer", "")
+    back = came_from if urlsplit(came_from).netloc == headers.get("host") else asked.home
+    answer = Response(b"", 303, {"Location": back})
+    language = choose(asked.query.get("to", ""), accepted="").language
+    answer.set_cookie(_LANGUAGE_COOKIE, language, max_age=_LANGUAGE_FOR, path=None, samesite="lax")
+    return answer

@@ -9,10 +9,10 @@ const forms = {
   time: { timeStyle: "medium" },
   short: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
 };
-const { zone } = document.documentElement.dataset; // the page names it
+const { lang, dataset: { zone } } = document.documentElement; // the page names them
 const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const shown = Object.fromEntries(
-  Object.entries(forms).map(([name, form]) => [name, new Intl.DateTimeFormat(undefined, { ...form, timeZone: zone })]),
+  Object.entries(forms).map(([name, form]) => [name, new Intl.DateTimeFormat(lang, { ...form, timeZone: zone })]),
 );
 
 function localTimes(root) {
@@ -35,7 +35,7 @@ function zones() {
     keep(choice.value);
     location.reload();
   });
-  label.append("Times: ", choice);
+  label.append(named.textContent.replace(zone, ""), choice);
   named.replaceChildren(label);
 }
 
@@ -74,7 +74,7 @@ function leadBack() {
   const [href, title] = JSON.parse(sessionStorage.getItem("back") || "[]");
   if (!href) return;
   link.href = href;
-  link.textContent = "Back to " + title;
+  link.textContent = `${link.dataset.back} ${title}`;
   link.hidden = false;
 }
 
@@ -114,6 +114,7 @@ function keyOf(node) {
 }
 
 function follow(live) {
+  const words = JSON.parse(live.dataset.words);
   let tag = "", wait = EVERY, paused = false, timer = 0;
   const state = document.createElement("span"), button = document.createElement("button");
   state.className = "live-state";
@@ -124,14 +125,14 @@ function follow(live) {
   function tell(form, text) {
     state.className = "live-state " + form;
     state.textContent = text;
-    button.textContent = paused ? "Update again" : "Stop updates";
+    button.textContent = paused ? words.again : words.stop;
   }
 
   async function look() {
     clearTimeout(timer);
     if (paused || document.hidden) return;
     const began = performance.now();
-    let lost = "No answer from the receiver: the page may be out of date";
+    let { lost } = words;
     try {
       const answer = await fetch(location.href, { headers: { [HEADER]: tag }, cache: "no-store", redirect: "error" });
       if (answer.status === 200) {
@@ -145,16 +146,16 @@ function follow(live) {
       } else if (answer.status === 401) {
         const link = document.createElement("a");
         link.href = location.href; // opened anew, it asks for the secret, and then leads back here
-        link.textContent = "Your sign-in has ended. Sign in again";
+        link.textContent = words.ended;
         tell("lost", "");
         state.append(link);
         return;
       } else if (answer.status !== 304) {
-        lost = `No new figures (HTTP ${answer.status}): the receiver or its store has a problem. Reload to see which`;
+        lost = `${words.failed} (HTTP ${answer.status})`;
         throw new Error(lost);
       }
       wait = Math.max(EVERY, 10 * (performance.now() - began)); // a page that is slow to read is read less often
-      tell("", "Live");
+      tell("", words.live);
     } catch {
       wait = Math.min(wait * 2, SLOWEST);
       tell("lost", lost);
@@ -164,11 +165,11 @@ function follow(live) {
 
   button.addEventListener("click", () => {
     paused = !paused;
-    tell(paused ? "stopped" : "", paused ? "Not updated" : "Live");
+    tell(paused ? "stopped" : "", paused ? words.stopped : words.live);
     look();
   });
   document.addEventListener("visibilitychange", look);
-  tell("", "Live");
+  tell("", words.live);
   timer = setTimeout(look, EVERY);
 }
 

@@ -1,0 +1,82 @@
+"""The language of the console: texts from gettext catalogues, numbers and times as the locale writes them.
+
+English stands in the sources. Any other language is a file `locale/LANGUAGE/LC_MESSAGES/console.po`, read at the start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from gettext import GNUTranslations, NullTranslations
+from importlib import resources
+from io import BytesIO
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_datetime
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
+
+from voiceflow_worker.model.text.wording import duration_in_words
+
+SOURCE = "en"
+LOCALE: ContextVar[Locale] = ContextVar("locale", default=Locale(SOURCE))  # noqa: B039 - a locale does not change
+"""The locale of the request that is answered."""
+_ACCEPTED = re.compile(r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)(?:\s*;\s*q=([01](?:\.\d*)?))?")
+
+
+@cache
+def catalogues() -> Mapping[str, NullTranslations]:
+    """The texts by language."""
+    found = {SOURCE: NullTranslations()}
+    for folder in resources.files("voiceflow_worker.console").joinpath("locale").iterdir():
+        compiled = BytesIO()
+        write_mo(compiled, read_po(BytesIO(folder.joinpath("LC_MESSAGES", "console.po").read_bytes())))
+        compiled.seek(0)
+        found[folder.name] = GNUTranslations(compiled)
+    return found
+
+
+def choices() -> list[tuple[str, str]]:
+    """The languages, each with its own name for itself."""
+    return [(code, (Locale(code).get_display_name() or code).title()) for code in catalogues()]
+
+
+def choose(*wanted: str, accepted: str) -> Locale:
+    """The locale of the first language that has texts: of those `wanted`, then of those a browser says it accepts."""
+    named = sorted(_ACCEPTED.findall(accepted[:1000]), key=lambda found: -float(found[1] or 1))
+    for tag in (*wanted, *(tag for tag, quality in named if float(quality or 1))):
+        with suppress(UnknownLocaleError, ValueError):
+            locale = Locale.parse(tag, sep="-")
+            if locale.language in catalogues():
+                return locale
+    return Locale(SOURCE)
+
+
+def translated(text: str) -> str:
+    """A text in the language of the request; the text itself, if the catalogue has none for it."""
+    return catalogues()[LOCALE.get().language].gettext(text) if text else ""
+
+
+def translated_count(one: str, several: str, count: int) -> str:
+    """The text for a count, in the language of the request."""
+    return catalogues()[LOCALE.get().language].ngettext(one, several, count)
+
+
+def number(value: float, digits: int = 0) -> str:
+    """A number such as 50,014, with its digits in groups."""
+    return format_decimal(value, f"#,##0{'.' * bool(digits)}{'0' * digits}", locale=LOCALE.get())
+
+
+def moment(at: datetime) -> str:
+    """A time in UTC. The script of the pages then shows it in their zone."""
+    return f"{format_datetime(at, 'medium', tzinfo=UTC, locale=LOCALE.get())} UTC"
+
+
+def span(duration: timedelta) -> str:
+    """A duration in words that stays on one line: `6 min 7 s`, with no-break spaces."""
+    return duration_in_words(duration).replace(" ", "\u00a0")
