@@ -355,5 +355,5 @@ async def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: P
 
 
 async def test_a_wrong_option_is_not_a_finding_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="'Mars' is not the code of a country"):
+    with pytest.raises(InvalidInputError, match="'Mars' is not a country"):
         await check_file(file_of(tmp_path, "destination\n1\n"), CampaignOptions(country="Mars"), now=NOW)

@@ -232,5 +232,5 @@ class TestFilesOfNumbers:
             read_number_file(file_of(tmp_path, content))
 
     def test_a_country_that_does_not_exist_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidInputError, match="is not the code of a country"):
+        with pytest.raises(InvalidInputError, match="is not a country"):
             read_number_file(file_of(tmp_path, "+6587654321\n"), country="XX")

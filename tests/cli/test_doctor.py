@@ -164,7 +164,7 @@ def test_slips_of_the_pen_are_reported(voiceflow: Program, monkeypatch: pytest.M
         ("VOICE_PROFILE=en-us-JennyNeurl", "voice profile", "failure", "did you mean en-US-JennyNeural?"),
         ("SOURCE=+6599999999", "source", "warning", "is not a number of the account"),
         ("SOURCE=SG=+6531234567,*=+6599999999", "source", "warning", "+6599999999 is not a number of the account"),
-        ("SOURCE=XX=+6531234567", "source", "failure", "'XX' is not the code of a country"),
+        ("SOURCE=XX=+6531234567", "source", "failure", "'XX' is not a country"),
     ],
 )
 def test_a_setting_that_does_not_work_is_reported(

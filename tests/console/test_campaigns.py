@@ -384,3 +384,24 @@ async def test_times_are_in_the_zone_of_the_queue_and_pages_and_exports_name_it(
             assert (f'data-zone="{zone}"' in found, f"Times: {zone}" in found) == (True, True), address
         told = await client.get("/ui/export/csv?queue=default&batch=march")
         assert "+08:00" in told.text
+
+
+async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_passed_over(memory: Store) -> None:
+    lines = ["List of March", "Dr. Li", "Telefon privat;Telefon;Wer;Land", "1;0170 1234567;Ana;Deutschland"]
+    typed = {
+        **WORDS,
+        "country": "",
+        "say": "Hello {{name}}.",
+        "taken Telefon privat": "-",
+        "taken Telefon": "destination",
+    }
+    async with clerk(memory) as one:
+        await one.send("look", people("\n".join(lines)))
+        assert Form(one.shown.text).typed["header_row"] == "3"
+        twice = await one.send("preview", **typed, **{"taken Wer": "name", "taken Land": "name"})
+        assert "Wer and Land are both taken for the name of the person" in twice
+        await one.send("preview", **{"taken Land": "country"})
+        assert Form(one.shown.text).typed["taken Wer"] == "name", "what was chosen stays"
+        await one.send("start")
+    (call,) = await CallQueue(memory).find()
+    assert (call.destination, call.name, "telefon_privat" in (call.data or {})) == ("+491701234567", "Ana", False)

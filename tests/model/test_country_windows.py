@@ -77,7 +77,7 @@ def test_the_numbers_of_a_person_have_one_window() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"hours": "ZZ=09:00-18:00"}, "'ZZ' is not the code of a country"),
+        ({"hours": "ZZ=09:00-18:00"}, "'ZZ' is not a country"),
         ({"hours": "international=09:00-18:00"}, r"write \* for all countries"),
         ({"hours": "DE="}, "has no hours"),
         ({"hours": "DE=nine"}, "is not a calling window"),

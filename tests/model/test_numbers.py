@@ -231,7 +231,7 @@ def test_a_country_without_a_number_is_told_with_the_remedy() -> None:
         ("SG=+6531234567,", "'' is no country with its number"),
         ("SG=+6531234567,sg=+6531234568", "SG has two numbers"),
         ("GB=+442071838750,UK=+442071838751", "GB has two numbers"),
-        ("XX=+6531234567", "'XX' is not the code of a country"),
+        ("XX=+6531234567", "'XX' is not a country"),
         ("international=+6531234567", r"international is no country; write \*"),
         ("SG=31234567", "does not say its country"),
     ],

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import REASON, columns_text, left_out_by, pairs_in, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -23,7 +22,7 @@ from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.policy import RedialWait, read_redial_after
-from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.text.wording import read_duration, table_text
 from voiceflow_worker.model.window import CallWindow
 
@@ -410,9 +409,7 @@ def one_of(kind: Iterable[str], value: object) -> str:
 
 def country(value: object) -> str:
     """The country of national numbers."""
-    text = text_of(value)
-    read_number(PLACEHOLDER, text)
-    return text
+    return read_country(text_of(value))
 
 
 def batch(value: object) -> str:

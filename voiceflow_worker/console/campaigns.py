@@ -19,17 +19,19 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
 from voiceflow_worker.campaigns.called_before import TRIAL
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.options import NAMED_BY_OPTIONS, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import column_names as names_of_columns
+from voiceflow_worker.campaigns.files.rows import columns_text, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.reading import Group, Of
+from voiceflow_worker.campaigns.reading import Group, Of, column_names, row
 from voiceflow_worker.console.acting import ActionDone, page_of
-from voiceflow_worker.console.columns import FoundColumns, look
+from voiceflow_worker.console.columns import TAKEN_FOR, FoundColumns, look
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -44,6 +46,7 @@ from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import zone_of_number
@@ -66,7 +69,9 @@ _log = structlog.get_logger("voiceflow.console")
 
 _OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
 """The fields of a campaign that the page has. Its template draws some itself: the words, and the files."""
-_DRAWN = frozenset({"file", "ivr", "menu", "prices", "say"})
+_DRAWN = frozenset({"columns", "file", "ignore_column", "ivr", "menu", "prices", "say"})
+_TAKEN, _IGNORED = "taken ", "-"
+"""The prefix of the choices what a column is taken for, and the choice not to read it."""
 _SECTIONS = {
     group.name.lower(): [each for name, each in _OF_PAGE.items() if each.group is group and name not in _DRAWN]
     for group in Group
@@ -174,6 +179,8 @@ class CampaignPage:
             try:
                 self._load(form, values)
                 kept = await self._kept(form, values, session, folder)
+                if "saved" not in form.files:  # which says itself what columns are
+                    _take_choices(form, values)
                 if form.one("do") == "save":
                     return self._saved(values)
                 if kept is None:
@@ -236,13 +243,20 @@ class CampaignPage:
 
     async def _found(self, kept: _Kept, values: dict[str, str]) -> FoundColumns:
         """The columns of the file. What is certain about them is filled in, where the form is empty."""
-        columns, key = self._columns.within(kept.upload.id), f"sheet {values['sheet']}"
+        columns, key = self._columns.within(kept.upload.id), f"sheet {values['sheet']} {values['header_row']}"
         found = (await columns.get([key])).get(key)
         if found is None:
-            found = await self._process.run(look, kept.file, values["sheet"] or None)
+            try:
+                header_row = row(values["header_row"]) if values["header_row"] else None
+            except ValueError as error:
+                raise InvalidInputError(f"{_LABELS['header_row']}: {error}") from None
+            found = await self._process.run(look, kept.file, values["sheet"] or None, header_row)
             await columns.put({key: found})
-        values["number_column"] = values["number_column"] or found.numbers or ""
-        if not values["country"]:
+        taken = _as_columns(values["columns"])
+        values["header_row"] = values["header_row"] or str(found.header_row or "")
+        if "destination" not in taken:
+            values["number_column"] = values["number_column"] or found.numbers or ""
+        if not values["country"] and "country" not in taken:
             values["country_column"] = values["country_column"] or found.countries or ""
         if found.date_orders is not None and len(found.date_orders) == 1:
             values["date_order"] = values["date_order"] or found.date_orders[0].value
@@ -323,12 +337,12 @@ class CampaignPage:
 
     async def _tried(self, own: str, campaign: Campaign, kept: _Kept, *, queue_name: str) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
-        number = read_number(own, campaign.options.country)
         now = self._operator.store.clock.now()
         options = replace(campaign.options, not_before=None, window=None)
         call = await self._process.run(_first_call, kept.file, options)
         if call is None:
             raise InvalidInputError("no row of the file can be called; correct it first")
+        number = read_number(own, campaign.options.country or country_of(call.destination))
         body = orjson.loads(call.body)
         body["callflow"][0]["params"]["destination"] = number.e164
         body.pop("validUntil", None)
@@ -362,6 +376,8 @@ class CampaignPage:
     ) -> Page:
         findings = report.findings if report is not None else ()
         asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
+        taken = {column: name for name, column in _as_columns(values.get("columns", "")).items()}
+        taken |= dict.fromkeys(names_of_columns(values.get("ignore_column") or None), _IGNORED)
         shown = {
             "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
             "menu_form": shown_questions(asked),
@@ -374,12 +390,43 @@ class CampaignPage:
             "uploads": {name: values[name] for name in _UPLOADS.values()} if kept is not None else {},
             "file_name": kept.file.name if kept is not None else "",
             "found": found,
+            "taken": {row_name(column): name for column, name in taken.items()},
+            "choices": (*TAKEN_FOR, (_IGNORED, "nothing: it is not read")),
             "lists": await self._account.lists() if kept is not None else {},
             "report": report,
             "findings": findings[:_MOST_FINDINGS],
             "more": max(0, len(findings) - _MOST_FINDINGS),
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200)
+
+
+def _take_choices(form: PageForm, values: dict[str, str]) -> None:
+    """Take what a person has chosen for columns into the fields that say so, in place of what these said of them.
+
+    Raises InvalidInputError.
+    """
+    chosen = {name.removeprefix(_TAKEN): taken for name, taken in form.under(_TAKEN).items()}
+    if not chosen:
+        return
+    others = {name: column for name, column in _as_columns(values["columns"]).items() if column not in chosen}
+    for column, name in chosen.items():
+        if name in {"", _IGNORED}:
+            continue
+        if name in others:
+            raise InvalidInputError(f"{others[name]} and {column} are both taken for {dict(TAKEN_FOR).get(name, name)}")
+        others[name] = column
+    values["columns"] = columns_text(f"{name}={column}" for name, column in others.items())
+    values["ignore_column"] = columns_text(column for column, name in chosen.items() if name == _IGNORED)
+    for name, field in NAMED_BY_OPTIONS.items():
+        if name in others:
+            values[field] = ""
+
+
+def _as_columns(text: str) -> Mapping[str, str]:
+    try:
+        return column_names(text) if text else {}
+    except ValueError as error:
+        raise InvalidInputError(f"{_LABELS['columns']}: {error}") from None
 
 
 def _seen(values: Mapping[str, str], kept: _Kept) -> str:

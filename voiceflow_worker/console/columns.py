@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -31,6 +32,7 @@ from voiceflow_worker.model.times import DateOrder
 LOOKED_AT = 200
 """The rows that are looked at."""
 SHOWN = 3
+_LOWEST_HEADER = 10
 _LONGEST = 60
 _PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
 _DATE = re.compile(r"(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})\b")
@@ -57,6 +59,7 @@ class FoundColumns:
     """The columns of a file, and what they are taken for.
 
     `numbers` is the column of the numbers to call, and `countries` that of their countries, if there are any.
+    `header_row` is the row of the header, if titles stand above it.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
     """
 
@@ -64,11 +67,12 @@ class FoundColumns:
     numbers: str | None
     countries: str | None
     date_orders: tuple[DateOrder, ...] | None
+    header_row: int | None = None
 
 
-async def look(_: Store, file: InputFile, sheet: str | None) -> FoundColumns:
+async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | None = None) -> FoundColumns:
     """Look at the first rows of a file. Raises CampaignFileError."""
-    source, numbers = _opened(file, sheet)
+    source, numbers = _opened(file, sheet, header_row)
     rows = list(islice(source, LOOKED_AT))
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.data))
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
@@ -96,20 +100,37 @@ async def look(_: Store, file: InputFile, sheet: str | None) -> FoundColumns:
         numbers=None if numbers is None else columns_text([numbers]),
         countries=countries,
         date_orders=None if orders is None else tuple(orders),
+        header_row=source.header_row if source.header_row not in {None, 1} else None,
     )
 
 
-def _opened(file: InputFile, sheet: str | None) -> tuple[RowSource, str | None]:
-    """The rows of a file, and its column of numbers: `destination`, or the one whose name is most like it."""
+def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple[RowSource, str | None]:
+    """The rows of a file, and its column of numbers: `destination`, or the one whose name is most like it.
+
+    Without a `header_row`, titles above the header are passed over if a row below them has such a column.
+    """
     try:
-        source = open_source(file, sheet=sheet)
+        source = open_source(file, sheet=sheet, header_row=header_row)
     except CampaignFileError as error:
+        likely = _likely(error)
+        for row in range(2, _LOWEST_HEADER + 1) if likely is None and header_row is None else ():
+            with suppress(CampaignFileError):
+                try:
+                    open_source(file, sheet=sheet, header_row=row)
+                except CampaignFileError as below:
+                    if _likely(below) is None:
+                        continue
+                return _opened(file, sheet, row)
         if not error.columns:
             raise
-        likely = [name for name in error.columns if is_number_column(name)]
-        numbers = near_destination(error.columns) or next(iter(likely), None)
-        return open_source(file, sheet=sheet, number_column=columns_text([numbers or error.columns[0]])), numbers
+        named = columns_text([likely or error.columns[0]])
+        return open_source(file, sheet=sheet, header_row=header_row, number_column=named), likely
     return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
+
+
+def _likely(error: CampaignFileError) -> str | None:
+    """The column of numbers among those of a header that has no `destination`."""
+    return near_destination(error.columns) or next(filter(is_number_column, error.columns), None)
 
 
 def _values(source: RowSource, rows: Iterable[RawRow], place: int, name: str) -> list[str]:
@@ -149,6 +170,17 @@ def _orders(values: Sequence[str]) -> set[DateOrder] | None:
     return None if is_iso else fitting
 
 
+TAKEN_FOR = (
+    ("destination", "the number to call"),
+    ("name", "the name of the person"),
+    ("country", "the country of the number"),
+    ("language", "the language"),
+    ("time_zone", "the time zone of the person"),
+    ("not_before", "the time from which the phone may ring"),
+    ("valid_until", "the time until which it may ring"),
+    ("unique_key", "the key by which a call is known"),
+)
+"""What a person may choose a column to be taken for."""
 _MEANT: Mapping[str, str] = {
     "source": "the number to call from",
     "unique_key": "the key by which a call is known",

@@ -11,7 +11,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, country_code, in_table
+from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import zone_named, zone_of_person
@@ -249,7 +249,7 @@ def _table(text: str, what: str, read: Callable[[str], T]) -> dict[str, T]:
 def _country(name: str) -> str:
     if name == ALL:
         return ALL
-    code = country_code(name)
+    code = read_country(name)
     if code == INTERNATIONAL:
         raise InvalidInputError(f"{name} is no country; write {ALL} for all countries that are not named")
     return code

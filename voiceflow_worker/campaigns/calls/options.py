@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
 
 
-_NAMED_BY_OPTIONS = {"destination": "number_column", "country": "country_column", "language": "language_column"}
+NAMED_BY_OPTIONS = {"destination": "number_column", "country": "country_column", "language": "language_column"}
+"""The fields that name a column too, by what they name it."""
 
 
 class Purpose(Enum):
@@ -117,7 +118,7 @@ class CampaignOptions:
 
     def __post_init__(self) -> None:
         others = dict(self.columns)
-        for name, option in _NAMED_BY_OPTIONS.items():
+        for name, option in NAMED_BY_OPTIONS.items():
             if (column := others.pop(name, None)) is None:
                 continue
             if getattr(self, option) not in {None, column}:

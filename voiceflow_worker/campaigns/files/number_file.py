@@ -29,7 +29,6 @@ from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, is_a
 from voiceflow_worker.model.numbers.reading import (
     ParsedNumber,
     countries_of_spelling,
-    country_code,
     every_reading,
     is_national,
     read_country,
@@ -206,7 +205,7 @@ def read_number_file(
     if country is not None and country_column is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
-        country_code(country)
+        read_country(country)
     is_list = not columns and country_column is None and _is_list(path)
     taken = _Taken(str(path), country, is_list=is_list)
     if is_list:

@@ -74,10 +74,10 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
     warning. All else is interpreted: national digits, a code for calls abroad, brackets, a slash. It must have exactly
     one reading that is valid in a numbering plan.
 
-    With `country` (ISO 3166, such as SG), digits without a + are a number of that country alone, with or without its
-    country code, unless they begin with 00 or another of the country's own codes for calls abroad. A territory that is
-    dialled as in the country, such as Jersey in GB, belongs to it. With the country `international` they begin with a
-    country code. Without a country, they must begin with + or 00.
+    With `country` (ISO 3166, such as SG, or a name), digits without a + are a number of that country alone, with or
+    without its country code, unless they begin with 00 or another of the country's own codes for calls abroad. A
+    territory that is dialled as in the country, such as Jersey in GB, belongs to it. With the country `international`
+    they begin with a country code. Without a country, they must begin with + or 00.
 
     Raises PhoneNumberError with the reason, the readings, and the code of 8x8; and InvalidInputError for a country that
     does not exist.
@@ -159,13 +159,13 @@ def countries_of_spelling(text: str, *, but: str) -> tuple[str, ...]:
 
 
 def read_country(text: str) -> str:
-    """The country in a cell: a code (ISO 3166), a name, or a calling code that no other country has.
+    """The country that a text names: a code (ISO 3166), a name, or a calling code that no other country has.
 
     The name may be in any language that babel has: Germany, Deutschland, Allemagne.
 
     Returns the ISO 3166 code, or INTERNATIONAL. Raises InvalidInputError.
     """
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, SUPPORTED_REGIONS
 
     written = text.strip()
     if (code := written.removeprefix("+")).isdecimal():
@@ -176,13 +176,16 @@ def read_country(text: str) -> str:
         written = next(iter(regions), written)
     if not (len(written) == 2 and written.isascii()) and written.casefold() != INTERNATIONAL:
         written = _country_called(written) or written
-    try:
-        return country_code(written)
-    except InvalidInputError:
+    if written.casefold() == INTERNATIONAL:
+        return INTERNATIONAL
+    region = written.upper()
+    region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
+    if region not in SUPPORTED_REGIONS:
         raise InvalidInputError(
             f"{text!r} is not a country: give two letters (ISO 3166) or a name, such as SG or Singapore, or "
             f"{INTERNATIONAL} for digits that begin with their country code"
-        ) from None
+        )
+    return region
 
 
 @lru_cache(maxsize=1000)
@@ -587,24 +590,8 @@ def _why_not(number: str, exit_code: str, home: Country | str | None) -> str:
 @lru_cache(maxsize=256)
 def _home(country: str | None) -> Country | str | None:
     """The country that a user names; INTERNATIONAL and None are returned as they are."""
-    code = None if country is None else country_code(country)
+    code = None if country is None else read_country(country)
     return code if code is None or code == INTERNATIONAL else country_named(code)
-
-
-def country_code(country: str) -> str:
-    """The ISO 3166 code of a country that a user names, or INTERNATIONAL. Raises InvalidInputError for another text."""
-    from phonenumbers import SUPPORTED_REGIONS
-
-    if country.strip().casefold() == INTERNATIONAL:
-        return INTERNATIONAL
-    region = country.strip().upper()
-    region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
-    if region not in SUPPORTED_REGIONS:
-        raise InvalidInputError(
-            f"{country!r} is not the code of a country: give two letters (ISO 3166), such as SG, ID, PH, GB or US, or "
-            f"{INTERNATIONAL} for digits that begin with their country code"
-        )
-    return region
 
 
 ALL = "*"
@@ -666,7 +653,7 @@ def read_sources(text: str, country: str | None = None) -> Sources:
         name, sign, number = (each.strip() for each in part.partition("="))
         if not (sign and name and number):
             raise PhoneNumberError(f"{part.strip()[:40]!r} is no country with its number; write it as SG=+6531234567")
-        code = ALL if name == ALL else country_code(name)
+        code = ALL if name == ALL else read_country(name)
         if code in found:
             raise InvalidInputError(f"{code} has two numbers to call from; keep one of them")
         if code == INTERNATIONAL:
