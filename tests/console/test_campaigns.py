@@ -29,7 +29,7 @@ from voiceflow_worker.model.times import DateOrder
 
 pytestmark = pytest.mark.anyio
 
-PEOPLE = "Guest,Mobile,Day,Room\n<b>Ana</b>,8765 4321,31/12/2099,7\nBob,8765 4322,1/2/2099,8\n"
+PEOPLE = "Guest,Mobile,Day,Room\nAna <3,8765 4321,31/12/2099,7\nBob,8765 4322,1/2/2099,8\n"
 WORDS = {"say": "Hello {{guest}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567", "country": "SG"}
 
 
@@ -77,10 +77,10 @@ async def test_the_columns_of_a_file_are_told_before_anything_is_typed(memory: S
         assert '<input type="text" name="number_column" value="Mobile"' in one.shown.text
         assert '<option value="dmy" selected>' in one.shown.text, "31/12 can be read in one way"
         told = await one.send("preview", **WORDS)
-        assert "Hello <b>Ana</b>." in told
-        assert "&lt;b&gt;Ana" in one.shown.text
+        assert "Hello Ana <3." in told
+        assert "Ana &lt;3" in one.shown.text
         await one.send("start")
-    assert {job.name for job in await CallQueue(memory).find()} == {"<b>Ana</b>", "Bob"}
+    assert {job.name for job in await CallQueue(memory).find()} == {"Ana <3", "Bob"}
 
 
 @pytest.mark.parametrize(("second", "is_certain"), [("Malaysia", True), ("Mars", False), ("", True)])
@@ -185,7 +185,7 @@ async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_
     (tried,) = [each for each in await entries_on(memory) if each.action == "call"]
     assert (tried.on, tried.numbers, tried.batch) == ("pages", ("+6581112222",), "may-trial")
     calls = await CallQueue(memory).find(batch_id="may")
-    assert sorted(job.name for job in calls) == ["<b>Ana</b>", "Bill"]
+    assert sorted(job.name for job in calls) == ["Ana <3", "Bill"]
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("the process ended with -9"), OSError(28, "No space left on device")])
