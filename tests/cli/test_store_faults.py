@@ -194,6 +194,8 @@ COMMANDS = [
     ["suppress", "import", "numbers.csv"],
     ["audit"], ["forget", "+6587654321", "--yes"],
     ["batches", "edit", "march", "--priority", "1"], ["status", "--all"], ["batches"], ["status", "--escalations"],
+    ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
+    ["schedules", "list"], ["schedules", "run", "x"], ["schedules", "skip", "x"],
     ["rate"], ["rate", "5"], ["status", "--watch"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],
@@ -201,6 +203,12 @@ COMMANDS = [
 """Every command with a `--store` but `doctor`, which tells of it among other things, `demo`, `call` and `restore`."""
 MAKING = {"enqueue", "worker", "serve", "schedule", "suppress add", "suppress import"}
 """Make a store of a file that is empty."""
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    """The files of a store that are not made anew each time it is opened."""
+    files = (each for each in store.parent.glob(f"{store.name}*") if each.is_file() and "-shm" not in each.name)
+    return {each.name: each.read_bytes() for each in files}
 
 
 def cut_short(path: Path) -> None:
@@ -271,13 +279,21 @@ def test_every_command_says_so_and_changes_nothing(voiceflow: Program, kind: Cal
     enqueued(voiceflow.folder, 60, batch_id="march")
     path = voiceflow.folder / "calls.db"
     kind(path)
-    kept = {each.name: each.read_bytes() for each in voiceflow.folder.glob("calls.db*") if "-shm" not in each.name}
+    kept = {
+        each.name: each.read_bytes()
+        for each in voiceflow.folder.glob("calls.db*")
+        if each.is_file() and "-shm" not in each.name
+    }
     wrong: list[str] = []
     for command in COMMANDS:
         ended = voiceflow(*command)
         if ended.code != 3 or ended.out or str(path) not in ended.err or "Traceback" in ended.err:
             wrong.append(f"{' '.join(command)}: {ended}")
-        found = {each.name: each.read_bytes() for each in voiceflow.folder.glob("calls.db*") if "-shm" not in each.name}
+        found = {
+            each.name: each.read_bytes()
+            for each in voiceflow.folder.glob("calls.db*")
+            if each.is_file() and "-shm" not in each.name
+        }
         if {name: text for name, text in found.items() if text} != {name: text for name, text in kept.items() if text}:
             wrong.append(f"{' '.join(command)} changed the files")
             break
