@@ -134,15 +134,15 @@ async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: 
     year = memory.clock.now().year
     async with signed_in(receiver(memory), READERS) as client:
         for path in ("/ui", "/ui/schedules"):
-            text = Page((await client.get(path)).text).text
+            text = (await client.get(path)).text
             assert "3 of 3 rows enqueued" in text
-            assert f"{year + 1}-01-01 09:00:00 UTC" in text
+            assert f'datetime="{year + 1}-01-01T09:00:00+00:00"' in text
             assert "Skip the next" not in text
     async with signed_in(receiver(memory)) as client:
         (way,) = Page((await client.get("/ui/schedules")).text).links("skip-schedule")
         told = await told_after(client, await confirmed(client, urljoin(f"{HOST}/ui/schedules", way)))
         assert "skipped by Mary Tan" in told
-        assert f"{year + 2}-01-01 09:00:00 UTC" in told
+        assert f'datetime="{year + 2}-01-01T09:00:00+00:00"' in (await client.get("/ui/schedules")).text
         again = await client.get(urljoin(f"{HOST}/ui/schedules", way))
         assert (again.status_code, "is skipped already" in again.text) == (409, True)
     assert (await last_runs(memory))[0].at == run.at
@@ -364,3 +364,28 @@ async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) 
             (link, *_) = [each for each in Page((await client.get("/ui")).text).links("/act/") if each == href]
             assert (await confirmed(client, urljoin("/ui", link))).status_code == 303
         assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
+
+
+async def test_the_calls_of_a_filtered_page_are_cancelled_and_called_again_in_one_act(memory: Store) -> None:
+    for place in (7, 8):
+        await ended(memory, to=number(place))
+    kept, *_ = await enqueued(memory, 1, batch_id="april")
+    await enqueued(memory, 3, batch_id="march")
+    queue = CallQueue(memory)
+    async with signed_in(receiver(memory)) as client:
+        assert not Page((await client.get("/ui/calls")).text).links("/act/cancel-call"), "a list of all is not an act"
+        address = "/ui/calls?batch=march"
+        (cancel,) = Page((await client.get(address)).text).links("/act/cancel-call")
+        asked = await client.get(urljoin(f"{HOST}{address}", cancel))
+        assert "Cancel 3 calls?" in Page(asked.text).text
+        first = (await queue.find(states=[JobState.QUEUED], batch_id="march"))[0]
+        await queue.cancel(first.id, reason="by somebody else")  # since the question
+        done = await client.post("/ui/act/cancel-call", data=Form(asked.text).values(note="why"))
+        told = await told_after(client, done)
+        assert "2 calls cancelled" in told
+        assert "has changed since it was shown" in told
+        (again,) = Page((await client.get("/ui/calls?outcome=unreached")).text).links("/act/redial")
+        done = await confirmed(client, urljoin(f"{HOST}/ui/calls", again), note="once more")
+        assert "2 calls will be called again" in await told_after(client, done)
+    assert not [job for job in await queue.find(states=[JobState.QUEUED], batch_id="march") if job.attempt == 0]
+    assert (await queue.get(kept.id)).state is JobState.QUEUED

@@ -243,41 +243,37 @@ class PageAction:
         return ActionDone("; ".join([*result.notes, result.message]), page_of(form, otherwise=self.back_page))
 
 
-class _Redial(PageAction):
-    """The redial of a call. Whoever was reached is called again only where that is ticked."""
+class _OfCalls(PageAction):
+    """An action on one or several calls, with one note. `many` is the title for several, `said` what was done."""
 
-    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
-        _, job = await operator.call(form.one("call"))
-        return (*await PageAction.fields(self, form, operator), *((_FORCE,) if job.state in _CALLED else ()))
+    many: ClassVar[str] = "Cancel {}?"
+    said: ClassVar[str] = "cancelled"
 
-
-class _Resolve(PageAction):
-    """The resolution of one or several doubts, with one note."""
-
-    def each(self, form: PageForm, operator: Operator) -> list[Resolve]:
+    async def each(self, form: PageForm, operator: Operator) -> list[Any]:
         """An action for each call that was ticked."""
         calls = form.all("call")
         if not calls:
-            raise InvalidInputError("no call was chosen; tick the calls to resolve")
+            raise InvalidInputError("no call was chosen; tick the calls first")
         if len(calls) > MOST_CALLS:
-            raise InvalidInputError(f"{len(calls)} calls are too many; resolve at most {MOST_CALLS} at once")
-        act: Resolve = self.made(form, operator)
+            raise InvalidInputError(f"{len(calls)} calls are too many; choose at most {MOST_CALLS} at once")
+        act = self.made(form, operator)
         return [replace(act, call=call) for call in calls]
 
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question about all of the calls. Raises JobError for a call that is not in doubt."""
-        acts = self.each(PageForm(form.some("call")), operator)
-        asked = [await act.question() for act in acts]
+        """The question about all of the calls. Raises JobError for a call that does not allow the action."""
+        acts = await self.each(PageForm(form.some("call")), operator)
+        asked: list[Question] = [await act.question() for act in acts]
         question = asked[0]
         if len(asked) > 1:
             jobs = [(await operator.call(act.call))[1] for act in acts]
             numbers = ", ".join(f"{job.destination} {job.name}".strip() for job in jobs)
             lines = [f"You decide about {numbers}.", *(line for each in asked for line in each.will_be_called)]
+            others = [line for each in asked for line in each.will_not_be_called]
             question = Question(
-                title=f"Resolve {len(asked)} calls in doubt?",
+                title=self.many.format(count_of(len(asked), "call")),
                 will_be_called=tuple(dict.fromkeys(lines)),
-                will_not_be_called=question.will_not_be_called,
-                button=question.button,
+                will_not_be_called=tuple(dict.fromkeys(others)),
+                button=question.button.replace("the call", "the calls"),
             )
         shown = [
             (("call", act.call), (f"seen {act.call}", each.version)) for act, each in zip(acts, asked, strict=True)
@@ -286,31 +282,55 @@ class _Resolve(PageAction):
             question=question,
             fields=await self.fields(form, operator),
             subject=tuple(pair for pairs in shown for pair in pairs),
-            back=page_of(form, otherwise=DOUBTS),
+            back=page_of(form, otherwise=self.back_page),
         )
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
-        """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
-
-        A call also stays in doubt if its POST in doubt is no longer the one that the person saw and decided about.
-        """
-        verdict = form.one("verdict")
-        if verdict not in {_PLACED, _NOT_PLACED}:
-            raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
-        recorded_at = None
-        if verdict == _NOT_PLACED and operator.time_at_8x8 is not None:
-            recorded_at = await operator.time_at_8x8()
-        done, refused = list[str](), list[str]()
-        for act in self.each(form, operator):
+        """Act on the calls. The result names those that do not allow it, or are no longer as they were shown."""
+        done, refused = dict[str, str](), list[str]()
+        for act in await self.each(form, operator):
             try:
-                await replace(act, recorded_at=recorded_at).do(form.one(f"seen {act.call}"))
-                done.append(act.call)
+                done[act.call] = (await act.do(form.one(f"seen {act.call}"))).message
             except (ActionRefusedError, ChangedSinceError, JobError) as error:
                 refused.append(str(error))
         if not done:
             raise InvalidInputError("; ".join(refused))
-        said = f"{count_of(len(done), 'call')} resolved as {verdict.replace('-', ' ')}"
-        return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else DOUBTS)
+        is_one = len(done) == 1 and self.name != "resolve"
+        said = next(iter(done.values())) if is_one else f"{count_of(len(done), 'call')} {self.said}"
+        return ActionDone("; ".join([said, *refused]), call_page(*done) if len(done) == 1 else self.back_page)
+
+
+class _Redial(_OfCalls):
+    """The redial of calls. Whoever was reached is called again only where that is ticked."""
+
+    many = "Call the people of {} again?"
+    said = "will be called again"
+
+    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
+        states = {(await operator.call(call))[1].state for call in form.all("call")}
+        return (*await PageAction.fields(self, form, operator), *((_FORCE,) if states & _CALLED else ()))
+
+
+class _Resolve(_OfCalls):
+    """The resolution of doubts. A call stays in doubt if its POST is no longer the one that was decided about."""
+
+    many = "Resolve {} in doubt?"
+    said = "resolved"
+
+    async def each(self, form: PageForm, operator: Operator) -> list[Any]:
+        """The resolutions, with the time at which 8x8 said what time it is."""
+        acts = await _OfCalls.each(self, form, operator)
+        is_negative = form.one("verdict") == _NOT_PLACED and operator.time_at_8x8 is not None
+        recorded_at = await operator.time_at_8x8() if is_negative and operator.time_at_8x8 else None
+        return [replace(act, recorded_at=recorded_at) for act in acts]
+
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
+        """Resolve the calls. A call that cannot be resolved yet stays in doubt."""
+        if form.one("verdict") not in {_PLACED, _NOT_PLACED}:
+            raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
+        done = await _OfCalls.act(self, form, operator, process)
+        verdict = form.one("verdict").replace("-", " ")
+        return replace(done, message=done.message.replace(" resolved", f" resolved as {verdict}", 1))
 
 
 class _OfBatch(PageAction):
@@ -483,8 +503,8 @@ ACTS = (
     PageAction("release-staged", ReleaseStaged, _NOTED),
     PageAction("discard-staged", DiscardStaged, _NOTED),
     PageAction("cancel-batch", CancelBatch, _NOTED),
-    PageAction("cancel-call", CancelCall, _NOTED),
-    _Redial("redial", Redial, _NOTED),
+    _OfCalls("cancel-call", CancelCall, _NOTED, back_page="calls"),
+    _Redial("redial", Redial, _NOTED, back_page="calls"),
     _RedialBatch("redial-batch", RedialBatch, _NOTED, hidden=_OUTCOME),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),

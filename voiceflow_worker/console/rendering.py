@@ -55,7 +55,7 @@ def _compiled(static_version: str) -> Environment:
     templates.install_gettext_callables(language.translated, language.translated_count, newstyle=True)
     templates.filters |= {
         "segment": partial(quote, safe="", errors="replace"),  # also one value of a query
-        "query": partial(urlencode, errors="replace"),
+        "query": partial(urlencode, errors="replace", doseq=True),
         "translated": language.translated,
         "utc": language.moment,
         "moment": datetime.fromisoformat,
