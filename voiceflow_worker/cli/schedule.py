@@ -141,7 +141,7 @@ ScheduleName = Annotated[str, Parameter(name="NAME", help="The name of the sched
 
 
 async def list_schedules(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the schedules of a queue: the last run of each, what became of it, and the next run.
+    """List the schedules of a queue, with last and next runs.
 
     Those whose file a `voiceflow schedule` has seen. With --json, one per line.
 
@@ -168,7 +168,9 @@ async def run_now(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Run a schedule now, beside its other runs: the `voiceflow schedule` that has its file starts it within seconds.
+    """Run a schedule now, beside its other runs.
+
+    The `voiceflow schedule` that has its file starts it within seconds. Without one, the order is refused.
 
     Examples:
         voiceflow schedules run reminder --as Ana

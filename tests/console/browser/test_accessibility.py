@@ -103,6 +103,8 @@ def test_on_a_phone_nothing_scrolls_in_a_box_and_the_open_tab_is_in_sight(
 ) -> None:
     on, ids = seen
     reader.shown_as(theme="light", width=PHONE)
+    reader.open(f"{on.receiver}/ui/sign-in")
+    reader.driver.delete_all_cookies()
     reader.sign_in(on.receiver)
     found: dict[str, tuple[list[str], int, int]] = {}
     for path in (*PAGES, "/calls?state=queued", "/calls?state=unreached"):
