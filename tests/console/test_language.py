@@ -1,29 +1,40 @@
 """The console in German: every text has one, and numbers and times are written as the locale writes them."""
 
+# pyright: reportPrivateUsage=false
+
 import ast
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.checkers import python_format
 from babel.messages.extract import extract
 from babel.messages.pofile import read_po
+from jinja2 import Environment
 
 import voiceflow_worker.console
 from tests.console.signing_in import HOST, browser, receiver, signed_in
+from tests.support.flows import flow, number
+from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.console import acting
-from voiceflow_worker.console.routes import charts
+from voiceflow_worker.campaigns.row_list import LISTED
+from voiceflow_worker.console import columns
+from voiceflow_worker.console.routes import calls, charts
 from voiceflow_worker.console.sessions import PageRole
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.ivr.menu_data import BUILT_IN
 from voiceflow_worker.model.jobs.call_json import CallResult
+from voiceflow_worker.service.call_filter import STATES
 
 pytestmark = pytest.mark.anyio
 CONSOLE = Path(voiceflow_worker.console.__file__).parent
+SAYS = {"problem", "_form", "FormField"}
+KINDS = {"line", "lines", "choice", "ticks", "tick", "file"}
 GERMAN = CONSOLE / "locale/de/LC_MESSAGES/console.po"
 
 
@@ -35,17 +46,24 @@ def of_sources() -> Iterator[Any]:
     for path in sorted(CONSOLE.rglob("*.py")):
         for _, message, _, _ in extract("python", BytesIO(path.read_bytes()), {"translated": None}):
             yield message
-        yield from _of_problems(ast.parse(path.read_bytes()))
+        yield from _of_calls(ast.parse(path.read_bytes()))
 
 
-def _of_problems(module: ast.Module) -> Iterator[str]:
-    """What the pages of problems say, and the form to sign in."""
+def _of_calls(module: ast.Module) -> Iterator[str]:
+    """What problems, the form to sign in and the fields of actions say, and what a column is taken for."""
+    given: list[ast.AST | None]
     for node in ast.walk(module):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"problem", "_form"}:
-            given = [*node.args, *(each.value for each in node.keywords if each.arg == "said")]
-            for each in given:
-                if isinstance(each, ast.Constant) and isinstance(each.value, str):
-                    yield each.value
+        if isinstance(node, ast.FunctionDef) and node.name == "_taken_for":
+            given = [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
+            given = [part for each in given if each for part in ast.walk(each)]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SAYS:
+            given = [*node.args[1:], *(each.value for each in node.keywords if each.arg in {"said", "help", "options"})]
+            given = [part for each in given for part in (ast.walk(each) if isinstance(each, ast.Tuple) else [each])]
+        else:
+            continue
+        for each in given:
+            if isinstance(each, ast.Constant) and isinstance(each.value, str) and each.value not in KINDS:
+                yield each.value
 
 
 def of_labels() -> Iterator[str]:
@@ -53,20 +71,12 @@ def of_labels() -> Iterator[str]:
     for each in fields_of(Of.CAMPAIGN).values():
         if each.label:
             yield from (each.label, each.hint, *(words for _, words in each.choices))
-    for field in _form_fields([*vars(acting).values(), *(act.shown for act in acting.ACTS)]):
-        yield from (field.label, field.help, *(words for _, words in field.options))
-    for name in charts._TONES:  # pyright: ignore[reportPrivateUsage]
-        yield charts.tone_of(name).label
-    yield from (each.value for each in PageRole)
-    yield from (each.replace("_", " ") for each in CallResult if each is not CallResult.OPEN)
-
-
-def _form_fields(values: Iterable[object]) -> Iterator[acting.FormField]:
-    for value in values:
-        if isinstance(value, acting.FormField):
-            yield value
-        elif isinstance(value, tuple):
-            yield from _form_fields(cast("tuple[object, ...]", value))
+    yield from (charts.tone_of(name).label for name in charts._TONES)
+    yield from (each.replace("_", " ") for each in [*STATES, *CallResult] if each is not CallResult.OPEN)
+    yield from (*PageRole, *charts._KINDS.values(), *calls._DUE.values(), *columns._MEANT.values(), *BUILT_IN.values())
+    yield from (words for words, _ in calls._TIMES.values())
+    yield from (name.replace("_", " ") for name in LISTED)
+    yield from (*(words for _, words in columns.TAKEN_FOR), "all")
 
 
 def wanted() -> Catalog:
@@ -121,3 +131,27 @@ async def test_a_language_that_was_chosen_is_kept(memory: Store) -> None:
         assert '<html lang="de"' in (await client.get("/ui", headers={"Accept-Language": "en"})).text
         await client.get("/ui/language?to=<unknown>")
         assert '<html lang="en"' in (await client.get("/ui/batches", headers={"Accept-Language": "de"})).text
+
+
+def test_templates_have_no_text_that_cannot_be_translated() -> None:
+    """Outside of expressions, texts to translate, commands and the product's name, a template has no letters."""
+    translated = re.compile(r"\{% trans.*?endtrans %\}", re.DOTALL)
+    for path in sorted(CONSOLE.rglob("*.html")):
+        tokens = Environment().lex(translated.sub("", path.read_text()))
+        bare = "".join(value for _, kind, value in tokens if kind == "data")
+        named = re.findall(r'(?:aria-label|placeholder|title|data-label)="[^"]*[a-zA-Z]', bare)
+        texts = re.findall(r"[^\W\d_]{2,}", re.sub(r"<code>.*?</code>|<[^>]*>|/\w\S*|voiceflow|POST", "", bare))
+        assert not [*named, *texts], path
+
+
+async def test_pages_are_german_with_german_numbers_and_times(memory: Store) -> None:
+    at = memory.clock.now()
+    requests = [CallRequest(flow=flow(number(place))) for place in range(1000)]
+    job = (await CallQueue(memory).enqueue_many(requests))[0].job
+    async with signed_in(receiver(memory)) as client:
+        client.headers["Accept-Language"] = "de"
+        front = (await client.get("/ui")).text
+        one = (await client.get(f"/ui/calls/{job.id}")).text
+    assert '0 <span class="muted">von 1.000</span>' in front
+    assert "wartet auf Sendung" in one
+    assert f"{at:%d.%m.%Y, %H:%M}" in one

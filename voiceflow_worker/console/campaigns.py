@@ -32,6 +32,7 @@ from voiceflow_worker.campaigns.options_file import loaded_options, saved_option
 from voiceflow_worker.campaigns.reading import Group, Of, column_names, row
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import TAKEN_FOR, FoundColumns, look
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -391,7 +392,7 @@ class CampaignPage:
             "file_name": kept.file.name if kept is not None else "",
             "found": found,
             "taken": {row_name(column): name for column, name in taken.items()},
-            "choices": (*TAKEN_FOR, (_IGNORED, "nothing: it is not read")),
+            "choices": (*TAKEN_FOR, (_IGNORED, translated("nothing: it is not read"))),
             "lists": await self._account.lists() if kept is not None else {},
             "report": report,
             "findings": findings[:_MOST_FINDINGS],

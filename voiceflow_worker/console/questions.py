@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.menu_data import BUILT_IN, MOST_QUESTIONS
 
@@ -45,9 +46,11 @@ def shown_questions(fields: Mapping[str, str]) -> ShownQuestions:
     places = range(min(_after(typed) + 1, MOST_QUESTIONS))
     keys = {place: _after(typed.get(str(place), {}).get("keys", {})) for place in places}
     ids = [typed.get(str(place), {}).get("id", _id(place)) for place in places]
-    follows = {**{each: f"ask {each}" for each in ids}, **BUILT_IN}
+    follows = {each: translated("ask %(name)s") % {"name": each} for each in ids}
+    follows |= {name: translated(words) for name, words in BUILT_IN.items()}
     named = {value for name, value in fields.items() if value and name.startswith(PREFIX) and name.endswith(".next")}
-    follows |= {each: f"{each}, which is no question" for each in sorted(named - follows.keys())}
+    unknown = translated("%(name)s, which is no question")
+    follows |= {each: unknown % {"name": each} for each in sorted(named - follows.keys())}
     return ShownQuestions(
         languages=_languages(fields) or [""],
         questions={

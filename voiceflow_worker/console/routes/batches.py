@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from voiceflow_worker.campaigns.report_files import listed_columns
 from voiceflow_worker.campaigns.row_list import ListedRow, RowList
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.calls import show_found
 from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.escalations import open_escalations
@@ -115,20 +116,25 @@ MOST_BROKEN_DOWN = 5000
 """The largest batch, in calls, whose calls are read while somebody waits for the page."""
 
 
+_ALWAYS = 3
+"""How many steps of the funnel are shown even if they have no calls."""
+
+
 def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     """From the enqueued calls to the answers of people: each step with the filter of its calls, if any."""
     asked = sum(totals.states.values()) + sum(totals.pruned_states.values())
     answers, other = totals.answers, totals.other_keys
-    steps = [("enqueued", asked, "idle", ""), ("called", totals.placed, "idle", "")]
-    steps.append(("answered", totals.answered, "busy", "&outcome=reached"))
+    steps = [(translated("enqueued"), asked, "idle", ""), (translated("called"), totals.placed, "idle", "")]
+    steps.append((translated("answered"), totals.answered, "busy", "&outcome=reached"))
     steps += [(name, count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
     if answers or other:
         silent = max(totals.answered - sum(answers.values()) - other, 0)
-        steps += [("other keys", other, "warn", f"&answer={OTHER_KEYS}"), ("no key", silent, "idle", "")]
+        steps.append((translated("other keys"), other, "warn", f"&answer={OTHER_KEYS}"))
+        steps.append((translated("no key"), silent, "idle", ""))
     return [
         (ChartBar(name, count, colour, width=round(min(100 * count / asked, 100), 3), of=asked), query)
-        for name, count, colour, query in steps
-        if asked and (count or name in {"enqueued", "called", "answered"})
+        for place, (name, count, colour, query) in enumerate(steps)
+        if asked and (count or place < _ALWAYS)
     ]
 
 

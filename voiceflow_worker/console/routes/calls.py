@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from voiceflow_worker.actions.calls import decidable_from
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.charts import texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
@@ -141,11 +142,11 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "queues": queues,
         "columns": await _columns(store, names, wanted.batch),
         "tabs": _tabs(given, totals, address),
-        "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
-        + [(status.value, tone_of(status.value).label) for status in SessionStatus],
-        "times": [(name, words) for name, (words, _) in _TIMES.items()],
+        "outcomes": [("reached", translated("reached (any)")), ("unreached", translated("unreached (any)"))]
+        + [(status.value, translated(tone_of(status.value).label)) for status in SessionStatus],
+        "times": [(name, translated(words)) for name, (words, _) in _TIMES.items()],
         "zone": zone.key,
-        "span": (("Changed from", "from"), ("until", "until")),
+        "span": ((translated("Changed from"), "from"), (translated("until"), "until")),
         "address": address,
         "is_first": not (after or before),
     }
@@ -171,7 +172,7 @@ def _tabs(
     for name, of in {"": frozenset(JobState), **STATES}.items():
         count, is_open = sum(states[state] for state in of), name == (given["state"] or "").lower()
         if is_open or not name or (count and not of < STATES["under_way"]):
-            label = tone_of(name).label.replace("_", " ") or "all"
+            label = translated(tone_of(name).label.replace("_", " ") or "all")
             tabs.append((label, address(state=name), count if is_counted else None, is_open))
     return tabs
 
