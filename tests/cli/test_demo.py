@@ -94,7 +94,16 @@ def test_the_wheel_carries_what_the_demo_and_the_sandbox_need(folder: Path) -> N
         environment = {**os.environ, "PYTHONPATH": unpacked}
         run = [sys.executable, "-c", code]
         out = subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
-        for needed in ("layout.html", "live.js", "__init__.pyi", "py.typed", "schema.sql", "lease.sql", "lease.lua"):
+        for needed in (
+            "layout.html",
+            "live.js",
+            "__init__.pyi",
+            "py.typed",
+            "schema.sql",
+            "lease.sql",
+            "lease.lua",
+            "console.po",
+        ):
             assert list(Path(unpacked).rglob(needed)), needed
         (metadata,) = Path(unpacked).glob("*.dist-info/METADATA")
         readme = metadata.read_text(encoding="utf-8").partition("\n\n")[2]  # what package indexes show

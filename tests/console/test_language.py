@@ -5,11 +5,14 @@
 import ast
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from babel import Locale
 from babel.messages.catalog import Catalog
 from babel.messages.checkers import python_format
 from babel.messages.extract import extract
@@ -23,12 +26,13 @@ from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import LISTED
-from voiceflow_worker.console import columns
+from voiceflow_worker.console import columns, language
 from voiceflow_worker.console.routes import calls, charts
 from voiceflow_worker.console.sessions import PageRole
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.ivr.menu_data import BUILT_IN
 from voiceflow_worker.model.jobs.call_json import CallResult
+from voiceflow_worker.reporting.breakdown import TimeFigures
 from voiceflow_worker.service.call_filter import STATES
 
 pytestmark = pytest.mark.anyio
@@ -142,6 +146,19 @@ def test_templates_have_no_text_that_cannot_be_translated() -> None:
         named = re.findall(r'(?:aria-label|placeholder|title|data-label)="[^"]*[a-zA-Z]', bare)
         texts = re.findall(r"[^\W\d_]{2,}", re.sub(r"<code>.*?</code>|<[^>]*>|/\w\S*|voiceflow|POST", "", bare))
         assert not [*named, *texts], path
+
+
+def test_charts_name_days_as_the_locale_writes_them() -> None:
+    days = [
+        TimeFigures(at=datetime(2026, 10, 9 + each, tzinfo=ZoneInfo("Asia/Singapore")), attempts=1, answered=0)
+        for each in (0, 1)
+    ]
+    named = {}
+    for name in ("en", "de"):
+        token = language.LOCALE.set(Locale(name))
+        named[name] = [each.label for each in charts.columns_of_time(days)]
+        language.LOCALE.reset(token)
+    assert named == {"en": ["Oct 9", "Oct 10"], "de": ["9. Okt.", "10. Okt."]}
 
 
 async def test_pages_are_german_with_german_numbers_and_times(memory: Store) -> None:

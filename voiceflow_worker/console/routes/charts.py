@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from babel.dates import format_skeleton
+
+from voiceflow_worker.console.language import LOCALE
 from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
@@ -174,7 +177,8 @@ def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
 
 def columns_of_time(steps: Sequence[TimeFigures]) -> list[ChartColumn]:
     """A column for each step of time, answered attempts in its lower part. Days are named if there are several."""
-    form = "%H:%M"
+    form = "Hm"
     if len({each.at.date() for each in steps}) > 1:
-        form = "%d %b %H:%M" if any(each.at.hour for each in steps) else "%d %b"
-    return columns([(f"{each.at:{form}}", each.attempts, each.answered) for each in steps])
+        form = "MMMdHm" if any(each.at.hour for each in steps) else "MMMd"
+    labels = [format_skeleton(form, each.at, each.at.tzinfo, locale=LOCALE.get()) for each in steps]
+    return columns([(label, each.attempts, each.answered) for label, each in zip(labels, steps, strict=True)])
