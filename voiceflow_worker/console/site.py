@@ -25,7 +25,7 @@ from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn, cookies, zone_of_browser
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
-from voiceflow_worker.console.language import LOCALE, choose
+from voiceflow_worker.console.language import LOCALE, choose, translated
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview, show_schedules
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -267,7 +267,7 @@ class Pages:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
-        what = "A form cannot be sent to this page. Open the page, and use its buttons."
+        what = translated("A form cannot be sent to this page. Open the page, and use its buttons.")
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
 
     async def _let_in(self, begun: SignedIn, scope: Scope, asked: PageRequest) -> Response:
@@ -311,7 +311,7 @@ class Pages:
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path)
         if route is None:
-            what = "Use the links of the navigation to find the page."
+            what = translated("Use the links of the navigation to find the page.")
             return self._drawn(problem(404, "No such page", what), asked, session)
         if tag is None:
             said = await self.acting.told(asked, session)
