@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import tomllib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from html import unescape
+from io import StringIO
 from pathlib import Path
 
 import httpx
@@ -386,13 +390,28 @@ async def test_times_are_in_the_zone_of_the_queue_and_pages_and_exports_name_it(
         assert "+08:00" in told.text
 
 
+@pytest.mark.parametrize("mobile", ['Tel "privat"', "Tel\nprivat", 'Tel, "privat"', '"', "100%25"])
+async def test_a_column_is_chosen_whatever_its_name_is(memory: Store, mobile: str) -> None:
+    table = StringIO()
+    csv.writer(table).writerows([["Telefon", mobile, "Wer"], ["+6587654321", "+6587654322", "Ana"]])
+    async with clerk(memory) as one:
+        await one.send("look", people(table.getvalue()))
+        office, private, _ = map(unescape, re.findall(r'<select name="(taken [^"]*)"', one.shown.text))
+        no_file = {"saved": ("", "")}  # with it, the form is sent in parts, as browsers send it
+        await one.send("preview", no_file, **{**WORDS, "say": "Hello {{wer}}.", private: "destination", office: "-"})
+        assert Form(one.shown.text).typed[private] == "destination", Page(one.shown.text).text
+        await one.send("start", no_file)
+    (call,) = await CallQueue(memory).find()
+    assert (call.destination, "telefon" in (call.data or {})) == ("+6587654322", False)
+
+
 async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_passed_over(memory: Store) -> None:
     lines = ["List of March", "Dr. Li", "Telefon privat;Telefon;Wer;Land", "1;0170 1234567;Ana;Deutschland"]
     typed = {
         **WORDS,
         "country": "",
         "say": "Hello {{name}}.",
-        "taken Telefon privat": "-",
+        "taken Telefon%20privat": "-",
         "taken Telefon": "destination",
     }
     async with clerk(memory) as one:

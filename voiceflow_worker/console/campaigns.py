@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, NamedTuple, cast
+from urllib.parse import unquote
 
 import anyio
 import orjson
@@ -72,7 +73,8 @@ _OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.
 """The fields of a campaign that the page has. Its template draws some itself: the words, and the files."""
 _DRAWN = frozenset({"columns", "file", "ignore_column", "ivr", "menu", "prices", "say"})
 _TAKEN, _IGNORED = "taken ", "-"
-"""The prefix of the choices what a column is taken for, and the choice not to read it."""
+"""The prefix of the choices what a column is taken for, by its name in percent-encoding, because browsers change quotes
+and line breaks in the names of fields; and the choice not to read it."""
 _SECTIONS = {
     group.name.lower(): [each for name, each in _OF_PAGE.items() if each.group is group and name not in _DRAWN]
     for group in Group
@@ -406,10 +408,11 @@ def _take_choices(form: PageForm, values: dict[str, str]) -> None:
 
     Raises InvalidInputError.
     """
-    chosen = {name.removeprefix(_TAKEN): taken for name, taken in form.under(_TAKEN).items()}
+    chosen = {unquote(name.removeprefix(_TAKEN)): taken for name, taken in form.under(_TAKEN).items()}
     if not chosen:
         return
-    others = {name: column for name, column in _as_columns(values["columns"]).items() if column not in chosen}
+    named, said = set(map(row_name, chosen)), _as_columns(values["columns"])
+    others = {name: column for name, column in said.items() if row_name(column) not in named}
     for column, name in chosen.items():
         if name in {"", _IGNORED}:
             continue

@@ -11,7 +11,7 @@ from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
-from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.files.rows import FileKind, columns_text
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -121,6 +121,7 @@ class CampaignOptions:
         for name, option in NAMED_BY_OPTIONS.items():
             if (column := others.pop(name, None)) is None:
                 continue
+            column = columns_text([column]) if option == "number_column" else column  # which may name several
             if getattr(self, option) not in {None, column}:
                 raise InvalidInputError(f"columns and {option} name two columns for {name}: leave one of them out")
             object.__setattr__(self, option, column)

@@ -108,10 +108,15 @@ def column_names(text: str | None) -> tuple[str, ...]:
     """
     if text is None:
         return ()
-    names = tuple(map(str.strip, next(csv.reader([" ".join(text.split())], skipinitialspace=True))))
+    names = tuple(map(str.strip, _parts(text)))
     if not names or not all(names):
         raise InvalidInputError(f"{text!r} has a comma without a column beside it; write it as mobile,phone")
     return names
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between the commas of a text. Headers may have line breaks, which count as spaces."""
+    return next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
 
 
 def number_columns(number_column: str | None) -> tuple[str, ...]:
@@ -126,7 +131,7 @@ def number_columns(number_column: str | None) -> tuple[str, ...]:
 
 def columns_text(names: Iterable[str]) -> str:
     """These names of columns as `number_columns` reads them."""
-    quoted = ('"' + each.replace('"', '""') + '"' if "," in each else each for each in names)
+    quoted = ('"' + each.replace('"', '""') + '"' if {",", '"'} & {*each} else each for each in names)
     return ",".join(quoted)
 
 
@@ -141,7 +146,7 @@ def pairs_in(text: str, *, example: str) -> tuple[tuple[str, str], ...]:
     A pair that has a comma stands in quotes: `"Status=gone, sadly"`.
     """
     found: list[tuple[str, str]] = []
-    for pair in next(csv.reader([text], skipinitialspace=True)):
+    for pair in _parts(text):
         name, _, value = (each.strip() for each in pair.partition("="))
         if not name or not value:
             raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as {example}")
