@@ -125,7 +125,7 @@ WRONG: dict[str, object] = {
     "date_order": "mydate",
     "bad_numbers": "call",
     "format": "docx",
-    "country": "Singapore",
+    "country": "Atlantis",
     "source": "somebody",
     "batch": "a" * 51,
     "sheet": True,

@@ -74,13 +74,13 @@ async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
         ticks = {name: value for name, value in typed.items() if name == "again"}
         typed = {name: value for name, value in typed.items() if name != "again"}
         assert [name for name in typed if f'name="{name}"' not in form] == []
-        shown = await client.post("/ui/campaign", data={**typed, **dict(Form(form).hidden)})
+        shown = await client.post("/ui/campaign", data={**dict(Form(form).hidden), **typed})
         if dry_run or shown.status_code == 409:
             return shown.text
         ordered = {**typed, **ticks, "do": "start"}
-        answer = await client.post("/ui/campaign", data={**ordered, **dict(Form(shown.text).hidden)})
+        answer = await client.post("/ui/campaign", data={**dict(Form(shown.text).hidden), **ordered})
         if "changed since" in answer.text:  # the choice makes other calls than were shown
-            answer = await client.post("/ui/campaign", data={**ordered, **dict(Form(answer.text).hidden)})
+            answer = await client.post("/ui/campaign", data={**dict(Form(answer.text).hidden), **ordered})
         return shown.text + answer.text
 
 

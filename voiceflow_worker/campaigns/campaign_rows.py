@@ -446,8 +446,7 @@ class CampaignRows:
 
     def _note_glued(self, raw: RawRow) -> None:
         """Note a row of a CSV in which a number stands right behind a quote, within a cell of another column."""
-        cells = zip(self.source.columns, raw.cells, strict=False) if '""' in raw.text else ()
-        for name, cell in cells:
+        for name, cell in zip(self.source.columns, raw.cells, strict=False):
             if '"' in cell and row_name(name) not in self._all_numbers and (found := number_behind_quote(cell)):
                 message = (
                     f"holds {found} right behind a quote, as if a line break were missing. That number is not called: "
@@ -460,7 +459,6 @@ class CampaignRows:
         """The row, and the values of its cells; None if they cannot be told apart."""
         options = self._options
         is_body = not self._is_table and options.template is None
-        self._note_glued(raw)
         names, cells = (self.source.columns, raw.cells) if self._is_table else (tuple(raw.data), raw.data.values())
         texts = [each if isinstance(each, str) else "" for each in cells]
         if not is_body and any("\n" in each or "\r" in each for each in texts):
@@ -480,10 +478,9 @@ class CampaignRows:
             values = self._json_values(raw, is_body=is_body)
             if isinstance(values, str):
                 return raw._replace(problems=((None, f"the row {values}"),)), None
-        self._note_batch(raw, values.reserved.get("batch_id"))
         if raw.problems:
             values.take_problems(raw, self._numbers)
-        self._find_damage(values)
+        self._find_damage(raw, values)
         # The line of a request body counts as one text.
         self._note_doubtful(raw, [("", raw.text)] if is_body else zip(names, texts, strict=False))
         if self._further:
@@ -528,16 +525,13 @@ class CampaignRows:
         has_call = DESTINATION in (values.reserved if is_body else values.variables) or "callflow" in values.body
         return values if has_call else wrapped_in(raw.data) or values
 
-    def _note_batch(self, raw: RawRow, own: str | None) -> None:
-        """Note a row that names another batch than the one that was given for all."""
+    def _find_damage(self, raw: RawRow, values: RowValues) -> None:
+        """Make errors of a spreadsheet problems of the row, and note one that names another batch than was given."""
         given = self._options.batch_id
-        if given is not None and own not in {None, given}:
+        if given is not None and (own := values.reserved.get("batch_id")) not in {None, given}:
             named = f"names another batch in {{rows}}, such as {own!r}"
             message = f"{named}, which is not read, because the batch {given} was given"
             self._told("batch_id", raw, self._names.get("batch_id", "batch_id"), message)
-
-    def _find_damage(self, values: RowValues) -> None:
-        """Make errors of a spreadsheet problems of the row."""
         for name, value in values.variables.items():
             # No cell with an error counts as missing. That of the numbers is the destination's too: one problem.
             is_twice = name == self._numbers != DESTINATION and DESTINATION in values.variables
@@ -547,6 +541,8 @@ class CampaignRows:
 
     def _note_doubtful(self, raw: RawRow, texts: Iterable[tuple[str, str]]) -> None:
         """Note a row whose texts seem to be wrongly decoded, and columns with HTML, which was left out."""
+        if '""' in raw.text and self._is_table:
+            self._note_glued(raw)
         damaged = False
         for name, text in texts:
             if not damaged and (problem := misread(text)) is not None:

@@ -164,7 +164,11 @@ class RowKeeper:
             else:
                 result, why = "bad" if row.is_bad else "left out", reason_of(row.findings)
             batch_id = (call.batch_id if call is not None else None) or self._batch_of(raw)
-            entries.append((batch_id, raw.number, self._cells(raw), key, result, why))
+            cells: Sequence[str] = raw.cells
+            if not self._campaign.source.kind.is_table:
+                self._columns |= dict.fromkeys(raw.data)
+                cells = [_cell(raw.data.get(name)) for name in self._columns]
+            entries.append((batch_id, raw.number, cells, key, result, why))
         self._spool.put(entries)
         if self._digest is not None:
             self._digest.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
@@ -173,12 +177,6 @@ class RowKeeper:
         named = zip(self._campaign.source.columns, raw.cells, strict=False) if raw.cells else raw.data.items()
         cells = (str(cell).strip() for name, cell in named if cell and canonical_name(name) == "batch_id")
         return as_stored(next(filter(None, cells), self._campaign.batch_id))
-
-    def _cells(self, raw: RawRow) -> Sequence[str]:
-        if self._campaign.source.kind.is_table:
-            return raw.cells
-        self._columns |= dict.fromkeys(raw.data)
-        return [_cell(raw.data.get(name)) for name in self._columns]
 
     async def keep(self, conditions: Sequence[Same]) -> None:
         """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""

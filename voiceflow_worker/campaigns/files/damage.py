@@ -25,7 +25,7 @@ _UNSEEN = dict.fromkeys((0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x2
 _IN_ASCII = {**_SPACES, **_UNSEEN, 0xFEFF: None}
 """Spaces of other widths, and signs that nobody sees, such as those for the direction of a text."""
 _FORMULA_OF_TEXT = re.compile(r'=\s*(?:T\(\s*|HYPERLINK\(\s*"[^"]*"\s*[,;]\s*)?"((?:[^"]|"")*)"\s*\)?', re.IGNORECASE)
-_GUARD = re.compile(r"(^|[;|\t\r\n])'(?=\s*\"?[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])|^'(?=\d[\d\s.,:/()+-]*$)")
+_GUARD = re.compile(r"(^|[;|\t\r\n])'(?=[\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])|^'(?=\d[\d\s.,:/()+-]*$)")
 """The apostrophe before a text that a spreadsheet could take for a formula or a number, also within a cell."""
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[lg]t|[A-Za-z][A-Za-z0-9]{2,31});", re.ASCII)
 _MOST_ESCAPES = 3
