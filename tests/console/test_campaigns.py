@@ -405,6 +405,17 @@ async def test_a_column_is_chosen_whatever_its_name_is(memory: Store, mobile: st
     assert (call.destination, "telefon" in (call.data or {})) == ("+6587654322", False)
 
 
+async def test_a_saved_choice_that_the_page_does_not_offer_stays(memory: Store) -> None:
+    saved = saved_options({"columns": "visitor=Guest", "number_column": "Mobile", "say": "Hello {{visitor}}."})
+    async with clerk(memory) as one:
+        await one.send("look", {**people(), "saved": ("may.toml", saved)})
+        shown = Form(one.shown.text)
+        assert shown.typed["taken Guest"] == "visitor"
+        told = await one.send("preview", **{**WORDS, "say": "Hello {{visitor}}.", "taken Guest": "visitor"})
+        assert "Hello Bob." in told
+        assert "names a column twice" in await one.send("preview", columns="visitor=Room,visitor=Day")
+
+
 async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_passed_over(memory: Store) -> None:
     lines = ["List of March", "Dr. Li", "Telefon privat;Telefon;Wer;Land", "1;0170 1234567;Ana;Deutschland"]
     typed = {

@@ -111,6 +111,14 @@ async def test_a_text_of_a_campaign_outlives_the_sign_in_and_only_its_file_is_ch
     assert not await CallQueue(memory).find()
 
 
+@pytest.mark.parametrize("way", ["campaign", "act/hold"])
+async def test_a_reader_is_told_who_may_send_the_form_that_was_kept(memory: Store, way: str) -> None:
+    async with browser(receiver(memory)) as client:
+        sent = {"name": "Ana", "secret": READERS, "way": way, "kept": "note=wait"}
+        told = await client.post("/ui/sign-in", data=sent)
+        assert (told.status_code, "Only operators" in told.text, "check the form" in told.text) == (403, True, False)
+
+
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
 async def test_a_form_of_another_site_or_one_that_is_too_long_is_not_kept(
     memory: Store, headers: dict[str, str]

@@ -648,6 +648,17 @@ async def test_a_run_that_a_person_skips_calls_nobody_and_the_next_one_starts(ho
     ]
 
 
+async def test_a_run_that_moves_before_a_skipped_one_is_told_before_it_starts(host: Host, daily: Path) -> None:
+    await host.look(NINE)
+    await skip_next(host).do()
+    written(daily, DAILY.replace("0 9", "0 8"))
+    os.utime(daily, times=((NINE + MINUTE).timestamp(),) * 2)
+    assert await host.look(NINE + 2 * MINUTE) == []
+    (run,) = await last_runs(host.queue.store)
+    assert (bool(run.skipped), run.following(NINE + HOUR)) == (True, NINE + DAY - HOUR)
+    assert [await host.look(NINE + DAY - HOUR), await host.look(NINE + DAY)] == [[RunState.STARTED], []]
+
+
 async def test_a_skip_is_refused_from_when_a_process_begins_the_run(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
     other.clock.advance(NINE - MINUTE - other.clock.now())

@@ -538,10 +538,10 @@ class PageActing:
     async def ask(self, name: str, form: PageForm, session: PageSession, *, said: str = "") -> Page:
         """The question before the action with this name, with what was typed in a form. Raises StoreError."""
         act = self._acts.get(name)
-        if act is None:
-            return _no_such_action()
         if not session.may_act:
             return only_operators()
+        if act is None:
+            return _no_such_action()
         try:
             return _question(act, await act.confirmation(form, self._operator), session, said=said)
         except _REFUSALS as error:
@@ -550,10 +550,10 @@ class PageActing:
     async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         """Carry out an action, and redirect to the page that shows its result. Raises StoreError."""
         act = self._acts.get(asked.name)
-        if act is None:
-            return _no_such_action()
         if not session.may_act:
             return only_operators()
+        if act is None:
+            return _no_such_action()
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -379,8 +380,11 @@ class CampaignPage:
     ) -> Page:
         findings = report.findings if report is not None else ()
         asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
-        taken = {column: name for name, column in _as_columns(values.get("columns", "")).items()}
-        taken |= dict.fromkeys(names_of_columns(values.get("ignore_column") or None), _IGNORED)
+        taken: dict[str, str] = {}
+        with suppress(InvalidInputError):  # which the page tells already
+            taken = {row_name(column): name for name, column in _as_columns(values.get("columns", "")).items()}
+            taken |= {row_name(each): _IGNORED for each in names_of_columns(values.get("ignore_column") or None)}
+        others = [(name, name) for name in taken.values() if name not in {*dict(TAKEN_FOR), _IGNORED}]
         shown = {
             "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
             "menu_form": shown_questions(asked),
@@ -393,8 +397,8 @@ class CampaignPage:
             "uploads": {name: values[name] for name in _UPLOADS.values()} if kept is not None else {},
             "file_name": kept.file.name if kept is not None else "",
             "found": found,
-            "taken": {row_name(column): name for column, name in taken.items()},
-            "choices": (*TAKEN_FOR, (_IGNORED, translated("nothing: it is not read"))),
+            "taken": taken,
+            "choices": (*TAKEN_FOR, *others, (_IGNORED, translated("nothing: it is not read"))),
             "lists": await self._account.lists() if kept is not None else {},
             "report": report,
             "findings": findings[:_MOST_FINDINGS],

@@ -281,7 +281,9 @@ class Pages:
                 page = await self._campaigns.ask(begun.kept, session)
             else:
                 page = await self.acting.ask(asked.name, begun.kept, session)
-            answer = self._drawn(page, asked, session, said="Nothing was done yet: check the form, and send it again.")
+            has_form = page.template != "problem.html"
+            said = "Nothing was done yet: check the form, and send it again." if has_form else None
+            answer = self._drawn(page, asked, session, said=said)
         return self._access.let_in(answer, session, scope)
 
     async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:

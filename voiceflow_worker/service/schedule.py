@@ -315,11 +315,13 @@ class Scheduler:
         """Store when the next run is due, if the times of a schedule were changed after its last one."""
         if last.is_open or (last.cron, last.time_zone) == (recurrence.cron, recurrence.zone.key):
             return
-        next_at = next(recurrence.after(max(last.at, one.changed_at)), None)
+        now = self._clock.now()  # the last one may be skipped, and still to come
+        following = recurrence.after(max(min(last.at, now), one.changed_at))
+        next_at = next((at for at in following if at != last.at), None)
         if next_at != last.next_at:
             group, member = last.key
             told = replace(last, next_at=next_at)
-            until = told.kept_until(self._clock.now())
+            until = told.kept_until(now)
             await run_records(self._store).within(group).put({member: told}, until=until)
 
     def _run(self, one: _File, recurrence: Recurrence, at: datetime, known: Collection[ScheduledRun]) -> ScheduledRun:
