@@ -258,3 +258,67 @@ def test_a_wrong_choice_of_columns_is_refused(tmp_path: Path, columns: str, said
     path = file_of(tmp_path, f"Telefon,Nachname,Ort\n{ANA},Tan,Ulm\n")
     with pytest.raises((InvalidInputError, CampaignFileError), match=said):
         read(path, Campaign.of({**SAID, "file": path, "number_column": "Telefon", "columns": columns}).options)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_options_about_one_column_agree(tmp_path: Path, reader: Reader) -> None:
+    """A column that was renamed is known by both names; one that is ignored is nowhere, whatever takes its name."""
+    given = {"destination": ANA, "name": "Ana", "Nachname": "Tan", "Sperre": "ja"}
+    asked: dict[str, object] = {**SAID, "rows": []}
+    asked |= {"columns": {"name": "Nachname", "marked": "Sperre"}, "ignore_column": "name"}
+    (called,) = reader(tmp_path, given, Campaign.of(asked).options)
+    assert called.call is not None, called.findings
+    assert called.call.data == {"name": "Tan", "marked": "ja"}
+    assert [found.column for found in called.findings] == []
+    for column in ("Sperre", "marked"):
+        (row,) = reader(tmp_path, given, Campaign.of({**asked, "leave_out": f"{column}=ja"}).options)
+        assert row.is_left_out, (column, row.findings)
+    for more, said in (
+        ({"ignore_column": "name, Sperre", "leave_out": "Sperre=ja"}, "'Sperre' cannot be ignored"),
+        (
+            {"ignore_column": "Sperre"},
+            "which is to be name; ignore the column|is to be name, which the row has too; ignore the column",
+        ),
+        ({"ignore_column": "name, Nachname"}, "'Nachname' cannot be ignored"),
+    ):
+        fields: dict[str, object] = {**asked, **more, "columns": {"name": "Nachname"}}
+        with pytest.raises(CampaignFileError, match=said):
+            raise CampaignFileError(told(reader(tmp_path, given, Campaign.of(fields).options))[0][3])
+
+
+def closing(lines: str, folder: Path, **more: object) -> list[tuple[int | None, str]]:
+    path = file_of(folder, lines)
+    opened = open_campaign(path, Campaign.of({**SAID, "file": path, **more}).options, now=NOW)
+    list(opened)
+    return [(found.row, found.message) for found in opened.closing_findings()]
+
+
+def test_a_person_who_is_left_out_in_one_row_and_called_by_another_is_told(tmp_path: Path) -> None:
+    lines = f"destination,name,DNC\n{ANA},Ana,\n{BEN},Ben,yes\n+65 8765 4322,Benjamin,\n{ANA},,yes\n"
+    message = (
+        "2 numbers would be called although another row with the number is left out, such as that of row 2, which row "
+        f"5 leaves out. If they are the same people, {Remedy.LEAVE_OUT_ROWS}"
+    )
+    assert closing(lines, tmp_path, leave_out="DNC=TRUE") == [(2, message)]
+    assert closing(lines, tmp_path, leave_out="DNC=TRUE", leave_out_rows="2,4") == []
+    assert message not in str(closing(lines.replace(",yes", ",no"), tmp_path, leave_out="DNC=TRUE"))
+
+
+def test_what_leaves_out_no_row_is_told(tmp_path: Path) -> None:
+    lines = f"destination,name,Status\n{ANA},Ana,Deceased\n{BEN},Ben,Active\n"
+    idle = "leaves out no row of this list: compare it with the list"
+    assert [message for _, message in closing(lines, tmp_path, leave_out="Status=Deceased,Status=Decesed")] == [
+        f"Status=Decesed {idle}"
+    ]
+    assert [message for _, message in closing(lines, tmp_path, leave_out_rows="1,2,9-12")] == [
+        f"leave_out_rows 1 {idle}",
+        f"leave_out_rows 9-12 {idle}",
+    ]
+    assert closing(lines.replace("Deceased", "no"), tmp_path, leave_out="Status=TRUE,Status=Active") == []
+
+
+def test_a_mark_that_the_value_does_not_match_is_told(tmp_path: Path) -> None:
+    """`x` leaves no `y` out: a column whose name says whom not to call is warned of until no such row is called."""
+    lines = f"destination,name,DNC\n{ANA},Ana,x\n{BEN},Ben,Y\n"
+    ((row, message),) = closing(lines, tmp_path, leave_out="DNC=x")
+    assert (row, "would be called, such as row 3, 'Y'" in message) == (3, True)

@@ -124,6 +124,8 @@ def test_a_visit_on_another_clock_than_that_of_the_person_is_refused_until_it_is
         assert "is 01:00 by its own clock, and 08:00 in Asia/Jakarta, where the person is, which is" in warning.message
     with pytest.raises(InvalidInputError, match="visit_time_zone"):
         Campaign.of({**SAID, "rows": [], "visit_time_zone": "the clinic"})
+    with pytest.raises(InvalidInputError, match="time zone 'the clinic'"):
+        open_campaign([], replace(english(visit="the clinic"), batch_id="b"), now=NOW)
 
 
 LOCAL = ["2030-01-31 07:00", "2030-01-31T07:00:00", "2030-01-31 7:00", "2030-01-31 7:00 am"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import (
     CsvValues,
+    LeftOut,
     RowValues,
     SeenKeys,
     SharedNumbers,
@@ -50,7 +50,6 @@ from voiceflow_worker.campaigns.files.rows import (
     canonical_name,
     column_names,
     is_own_word,
-    left_out_by,
     number_columns,
     row_name,
     says_no_call,
@@ -74,6 +73,7 @@ from voiceflow_worker.model.times import (
     PersonZone,
     begins_with_ordered_date,
     may_be_swapped,
+    read_visit_zone,
     read_zone,
 )
 from voiceflow_worker.model.window import regional_holidays
@@ -82,8 +82,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
 
-_NOTHING_SAID = re.compile(r"\W|^n/?a$")
-"""What nobody means by yes, no or another value: -, N/A."""
 _TIMES = ("not_before", "valid_until")
 _MOST_COUNTRIES = 8
 _LOOKED_AHEAD = timedelta(days=7)
@@ -157,8 +155,8 @@ class CampaignRows:
         self._unseen: dict[str, str] = {} if self._is_table else {**further, **self._ignored}
         self._names = {**_own_names(self.source.header), **options.columns}
         self._renamed: Mapping[str, str] = self._rename_columns()
-        self._leaves_out = left_out_by(options.leave_out) if options.leave_out is not None else ()
-        chosen = (options.country_column, options.language_column, *(column for column, _ in self._leaves_out))
+        self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.columns)
+        chosen = (options.country_column, options.language_column, *self._left_out.columns)
         self._named = [each for each in dict.fromkeys(chosen) if each is not None]
         self._may_say_no_call = not self._is_table or any(map(says_no_call, self.source.header))
         read = [REASON if row_name(each) in self._ignored else each for each in self.source.columns]
@@ -227,7 +225,7 @@ class CampaignRows:
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._unless_left_out if self._leaves_out or self._options.leave_out_rows else self._maker.read
+        read_one = self._unless_left_out if self._left_out else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             given = [self._values(raw) for raw in raws[first : first + _AT_ONCE]]
             read = [read_one(raw, values) for raw, values in given]
@@ -242,6 +240,8 @@ class CampaignRows:
         alike = [each.finding() for what, each in self._alike.items() if what not in falses]
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
+        for row, told in self._left_out.told():
+            alike.append(self._warning(told, row=row, column=None if row is None else self.number_column))
         return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
     @property
@@ -291,24 +291,13 @@ class CampaignRows:
 
     def _unless_left_out(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         """The row, read. If its number or one of its columns says not to call, nothing else of it is told."""
-        if any(first <= raw.number <= last for first, last in self._options.leave_out_rows):
-            message = "this row is left out, as leave_out_rows says: nobody is called for it"
-            return ReadRow(raw, findings=(self._warning(message, row=raw.number),), is_left_out=True)
-        for column, wanted in self._leaves_out:
-            if values is None:
-                break
-            cell = values.variables.get(row_name(column))
-            asked, meant = meaning_of(wanted), "" if is_missing(cell) else meaning_of(cell)
-            said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
-            are_letters = len(said) == len(wanted) == 1 and said.isalpha()
-            if said.casefold() == wanted.casefold() if are_letters else meant == asked:
-                message = f"holds {said[:40]!r}, so this row is left out: nobody is called for it"
-                return ReadRow(raw, findings=(self._warning(message, row=raw.number, column=column),), is_left_out=True)
-            if said and isinstance(asked, bool) and len(wanted) > 1 and meant not in {False, True}:
-                told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
-                if row_name(column) not in [row_name(each) for each, _, _ in values.problems]:
-                    values.problems.append((column, None, told))
-        return self._maker.read(raw, values)
+        found = self._left_out.why(raw.number, values)
+        if found is None:
+            return self._maker.read(raw, values)
+        column, why = found
+        self._left_out.add(raw.number, () if values is None else self._maker.numbers(values))
+        warning = self._warning(f"{why}: nobody is called for it", row=raw.number, column=column)
+        return ReadRow(raw, findings=(warning,), is_left_out=True)
 
     def _note_reserved(self, read: ReadRow) -> None:
         """Note a row whose cell in a reserved column is wrong: the column may have its name by chance."""
@@ -338,8 +327,12 @@ class CampaignRows:
     def _note_no_call(self, raw: RawRow) -> None:
         """Note a row with a call although one of its columns says by its name whom not to call."""
         for name, cell in zip(self.source.header, raw.cells, strict=False) if self._is_table else raw.data.items():
-            is_named = not says_no_call(name) or row_name(name) in {*map(row_name, self._named), *self._ignored}
-            if not is_named and not (is_missing(cell) or stands_for_nothing(str(cell))) and meaning_of(cell):
+            if (
+                says_no_call(name)
+                and row_name(name) not in self._ignored
+                and not (is_missing(cell) or stands_for_nothing(str(cell)))
+                and meaning_of(cell)
+            ):
                 message = (
                     f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
                     f"called, such as row {raw.number}, {str(cell)[:40]!r}; {Remedy.LEAVE_OUT}"
@@ -373,6 +366,8 @@ class CampaignRows:
                 read = self._as_known(read, call.unique_key, *earlier)
             else:
                 read = self._among_people(read, call)
+        if read.call is not None and self._left_out:
+            self._left_out.add(raw.number, read.call.numbers, is_called=True)
         return read if self._ordered is None else self._ordered.named(read, self.keys)
 
     def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
@@ -522,6 +517,12 @@ class CampaignRows:
         parts = ((each, part_of(data, each)) for each in self._parts if each not in data)
         data |= {each: part for each, part in parts if part is not None}
         values = json_values(raw._replace(data=data), is_body=is_body, number_column=self._number_column)
+        kept = {row_name(name) for name in raw.data} - self._ignored.keys()
+        for name, column in self._options.columns.items():
+            if name in kept - self._renamed.keys() and row_name(column) in kept:
+                values.problems.append(
+                    (column, None, f"is to be {name}, which the row has too; {Remedy.IGNORE_COLUMN}")
+                )
         has_call = DESTINATION in (values.reserved if is_body else values.variables) or "callflow" in values.body
         return values if has_call else wrapped_in(raw.data) or values
 
@@ -573,6 +574,11 @@ class CampaignRows:
                     f"{place} has a column {own[name]!r} beside {column!r}, which is to be {name}; "
                     f"{Remedy.IGNORE_COLUMN}"
                 )
+        ignored = {
+            name: f"{name} of the file" for name in options.columns if name in self._ignored.keys() - renamed.keys()
+        }
+        self._ignored |= {row_name(name): self._ignored.pop(each) for each, name in ignored.items()}
+        renamed |= ignored
         self.source.columns = tuple(renamed.get(row_name(each), each) for each in self.source.columns)
         return renamed
 
@@ -585,8 +591,15 @@ class CampaignRows:
     def _refuse_named(self) -> None:
         """Raise CampaignFileError if a column that options name is not there."""
         place = str(self.file or "the rows")
+        ignored = self._ignored.keys() - self._options.columns.keys()
+        read = (*self._named, *self._options.columns.values())
+        if both := next((each for each in read if row_name(each) in ignored), None):
+            raise CampaignFileError(
+                f"{place}: the column {both!r} cannot be ignored, because another field, such as leave_out, reads it; "
+                f"if it has a reserved name by chance, columns give it another, such as own={both}"
+            )
         if self._named and not self._is_table and self._options.template is None:
-            hint = "leave out the lines themselves" if self._leaves_out else "write + before numbers"
+            hint = "leave out the lines themselves" if self._left_out.columns else "write + before numbers"
             raise CampaignFileError(f"{place}: request bodies have no column {self._named[0]!r}; {hint}")
         if not self._is_table:
             return
@@ -661,7 +674,7 @@ class CampaignRows:
     def _told_of(self, name: str, row: int | None = None) -> Finding | None:
         """What is to be said of a column by its name, whatever its cells hold."""
         texts, written = self._maker.menu_texts, self._names.get(row_name(name), name)
-        if row_name(name) in self._ignored:
+        if {row_name(name), name} & {*self._ignored, *self._renamed, *self._options.columns}:
             return None
         if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
             message = f"is a reserved name, and read as {meaning}; if it is not meant for that, {Remedy.IGNORE_COLUMN}"
@@ -800,9 +813,9 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
         read_sources(options.source, options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
         raise InvalidInputError(f"the batch id {options.batch_id!r} must have 1 to {MAX_ID_CHARACTERS} characters")
-    if options.time_zone is not None:
+    for zone, read in ((options.time_zone, read_zone), (options.visit_time_zone, read_visit_zone)):
         try:
-            read_zone(options.time_zone)
+            _ = zone is not None and read(zone)
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
     if options.not_before is not None:

@@ -354,6 +354,13 @@ class RequestMaker:
             self.calendars[calendar] = (min(first, starts), max(last, starts))
         return ReadRow(raw, call, call.digest, own_key, not own_key, findings)
 
+    def numbers(self, values: RowValues) -> list[str]:
+        """The numbers of a row that nobody is called for, as far as they can be read."""
+        work = _Work(values, self._options, [])
+        work.country = work.own_country()
+        first, further = work.numbers()
+        return [number for number in (first, *further) if number is not None]
+
     def texts(self, data: Mapping[str, object]) -> MenuTexts | None:
         """The texts of the menu for a call with this data; None without a menu."""
         language = language_in(data)

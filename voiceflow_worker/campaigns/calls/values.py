@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,15 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     canonical_name,
     is_own_word,
+    left_out_by,
     row_name,
 )
 from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.ivr.meanings import meaning_of
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
-from voiceflow_worker.model.numbers.phone import is_e164
+from voiceflow_worker.model.numbers.phone import is_e164, telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of, folded
 from voiceflow_worker.model.times import DateOrder, with_iso_date
@@ -62,6 +66,10 @@ class SeenKeys:
     def __contains__(self, key: str) -> bool:
         """True if a row with this key was read."""
         return _mark(key) in self._rows
+
+    def also_in(self, others: SeenKeys) -> list[tuple[int, int]]:
+        """Of each key that the others have too, the line of its row here, and there."""
+        return [(self._rows[key][0], others._rows[key][0]) for key in self._rows.keys() & others._rows.keys()]
 
 
 class SharedNumbers(SeenKeys):
@@ -140,6 +148,82 @@ class RowValues:
                 continue  # the cell has a finding
             if text := _checked_text(self, name, self.variables.get(name), is_number=True):
                 self.further.append((name, text))
+
+
+_NOTHING_SAID = re.compile(r"\W|^n/?a$")
+"""What nobody means by yes, no or another value: -, N/A."""
+
+
+class LeftOut:
+    """The rows that nobody is called for, by the field `leave_out`, or by their numbers within one of `ranges`.
+
+    `columns` are those that are renamed: they may be named by either name. It is false if it leaves out no row at all.
+    """
+
+    def __init__(self, leave_out: str | None, ranges: Sequence[tuple[int, int]], columns: Mapping[str, str]) -> None:
+        pairs = left_out_by(leave_out) if leave_out is not None else ()
+        renamed = {row_name(column): name for name, column in columns.items() if row_name(column) not in columns}
+        self._pairs = [(renamed.get(row_name(column), column), wanted) for column, wanted in pairs]
+        self._ranges = ranges
+        self.columns: tuple[str, ...] = tuple(column for column, _ in self._pairs)
+        self._idle = [*ranges, *(each for each in self._pairs if not _asks_yes_or_no(each[1]))]
+        """What has left out no row so far. That nobody has said no is nothing to tell."""
+        self._silent, self._called = SeenKeys(), SeenKeys()
+        """The numbers of the rows that are left out, and of those that are called."""
+
+    def __bool__(self) -> bool:
+        return bool(self._pairs or self._ranges)
+
+    def why(self, row: int, values: RowValues | None) -> tuple[str | None, str] | None:
+        """The column that leaves this row out, if it is one, and why; None for other rows."""
+        for rows in self._ranges:
+            if rows[0] <= row <= rows[1]:
+                self._has_left_out(rows)
+                return None, "this row is left out, as leave_out_rows says"
+        if values is None:
+            return None
+        for column, wanted in self._pairs:
+            cell = values.variables.get(row_name(column))
+            asked, meant = meaning_of(wanted), "" if is_missing(cell) else meaning_of(cell)
+            said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
+            are_letters = len(said) == len(wanted) == 1 and said.isalpha()
+            if said.casefold() == wanted.casefold() if are_letters else meant == asked:
+                self._has_left_out((column, wanted))
+                return column, f"holds {said[:40]!r}, so this row is left out"
+            if said and _asks_yes_or_no(wanted) and meant not in {False, True}:
+                told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
+                if row_name(column) not in [row_name(each) for each, _, _ in values.problems]:
+                    values.problems.append((column, None, told))
+        return None
+
+    def _has_left_out(self, by: tuple[int, int] | tuple[str, str]) -> None:
+        if by in self._idle:
+            self._idle.remove(by)
+
+    def add(self, row: int, numbers: Iterable[str], *, is_called: bool = False) -> None:
+        """Add the numbers of a row that is left out, or called."""
+        for number in numbers:
+            (self._called if is_called else self._silent).first(telephone_of(number), row=row, digest="0")
+
+    def told(self) -> Iterator[tuple[int | None, str]]:
+        """What is told when all rows are read: people who are called by another row, and what has left out nobody."""
+        if both := self._called.also_in(self._silent):
+            row, other = min(both)
+            message = (
+                f"{count_of(len(both), 'number')} would be called although another row with the number is left out, "
+                f"such as that of row {row}, which row {other} leaves out. If they are the same people, "
+                f"{Remedy.LEAVE_OUT_ROWS}"
+            )
+            yield row, message
+        for first, last in self._idle:
+            rows = f"{first}" if first == last else f"{first}-{last}"
+            what = f"{first}={last}" if isinstance(first, str) else f"leave_out_rows {rows}"
+            yield None, f"{what} leaves out no row of this list: compare it with the list"
+
+
+def _asks_yes_or_no(wanted: str) -> bool:
+    """Whether a value of `leave_out` means yes or no. A single letter may be a code."""
+    return len(wanted) > 1 and isinstance(meaning_of(wanted), bool)
 
 
 class CsvValues:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from html.entities import html5
 from itertools import islice
@@ -273,7 +274,8 @@ def _meant(run: str, encoding: str) -> str | None:
     except UnicodeError:
         return None
     # Other letters than these are hardly ever meant: `É»`, say, would be a phonetic sign.
-    return meant if meant.isprintable() and not any(0x180 <= ord(each) <= 0x36F for each in meant) else None
+    is_odd = any(0x180 <= ord(each) <= 0x36F or unicodedata.combining(each) for each in meant)
+    return meant if meant.isprintable() and not is_odd else None
 
 
 def _shown(text: str, place: int) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -227,7 +227,7 @@ _NO_CALL = re.compile(
 _OTHER_WAYS = re.compile(r"mail|fax|sms|whatsapp|newsletter|link|url")
 
 
-@cache
+@lru_cache(maxsize=1024)
 def says_no_call(name: str) -> bool:
     """True if by its name a column says whom not to call: `Do Not Call`, `OptedOut`, `Gesperrt`, `Deceased`."""
     words = re.sub(r"[\s_\-'\u2019.?]+", " ", unicodedata.normalize("NFC", name).casefold())
