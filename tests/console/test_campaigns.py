@@ -405,6 +405,18 @@ async def test_a_column_is_chosen_whatever_its_name_is(memory: Store, mobile: st
     assert (call.destination, "telefon" in (call.data or {})) == ("+6587654322", False)
 
 
+async def test_what_was_typed_has_no_link_beside_it_that_loads_the_page_anew(memory: Store) -> None:
+    async with clerk(memory) as one:
+        assert "/language?to=" in one.shown.text
+        await one.send("look", people())
+        asked = await one.client.get("/ui/act/suppress")
+        one.client.cookies.clear()
+        closed = await one.client.post("/ui/act/suppress", data={"numbers": "+6587654321"})
+        for page in (one.shown, asked, closed):
+            assert "<form" in page.text
+            assert "/language?to=" not in page.text
+
+
 async def test_a_saved_choice_that_the_page_does_not_offer_stays(memory: Store) -> None:
     saved = saved_options({"columns": "visitor=Guest", "number_column": "Mobile", "say": "Hello {{visitor}}."})
     async with clerk(memory) as one:

@@ -36,6 +36,9 @@ def test_times_are_in_the_zone_of_the_browser_or_the_one_that_is_chosen(on: Stag
         hover = shown.get_attribute("title") or ""
         at = datetime.strptime(hover, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
         assert f"{at:%H:%M}" in shown.text or f"{at:%I:%M}" in shown.text, (hover, shown.text)
+    reader.open(f"{on.receiver}/ui/act/suppress")
+    reader.sees("Times: UTC")
+    assert not reader.driver.find_elements(By.CSS_SELECTOR, "[data-zones] select"), "a choice would lose what is typed"
 
 
 def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Stage, reader: Reader) -> None:
