@@ -146,14 +146,38 @@ async def test_a_limit_of_bad_rows_is_of_the_rows_that_would_be_called(queue: Ca
 NO_CALL = (
     *("Do Not Call", "DoNotCall", "DO-NOT-CALL", "Don't call", "DNC", "Is DNC?", "dnc_flag", "Do not contact"),
     *("Opt out", "Opt-Out", "OptedOut", "opted_out", "Opt Out Date", "Unsubscribed", "Deceased", "Is Deceased"),
-    *("Gesperrt", "Werbesperre", "Anrufsperre", "Nicht anrufen", "Verstorben", "Ne pas appeler", "Décédé", "Bloctel"),
+    *(
+        "Gesperrt",
+        "Sperre",
+        "Sperrkennzeichen",
+        "Sperrvermerk",
+        "Werbesperre",
+        "Anrufsperre",
+        "Nicht anrufen",
+        "Verstorben",
+        "Ne pas appeler",
+        "Décédé",
+        "Bloctel",
+    ),
     *("No llamar", "Fallecido", "Lista Robinson", "Não ligar", "Falecida", "Non chiamare", "Deceduto", "Niet bellen"),
     *("Overleden", "Ring ej", "Avliden", "Ikke ring", "Nie dzwonić", "Не звонить", "Aramayın", "Jangan hubungi"),  # noqa: RUF001
     *("请勿致电", "勿扰", "已故", "電話不可", "수신거부", "ห้ามโทร"),
 )
 CALL = (
     *("HasOptedOutOfEmail", "Email Opt Out", "SMS opt-out", "Fax gesperrt", "Newsletter unsubscribed", "E-Mail-Sperre"),
-    *("Unsubscribe link", "name", "Status", "Calls", "Notes", "Contact", "Sperrgut", "Adnce", "Last call", "Dance"),
+    *(
+        "Unsubscribe link",
+        "name",
+        "Status",
+        "Calls",
+        "Notes",
+        "Contact",
+        "Sperrgut",
+        "Liefersperre",
+        "Adnce",
+        "Last call",
+        "Dance",
+    ),
 )
 
 
@@ -252,6 +276,7 @@ def test_a_choice_says_which_column_is_what(tmp_path: Path, reader: Reader) -> N
         ("name=Nachname,name=Ort", "names a column twice"),
         ("reason=Ort", "never read"),
         ("destination=Ort", "two columns for destination"),
+        ("nummer=Telefon", "'Telefon' has numbers to call, and cannot be nummer too"),
     ],
 )
 def test_a_wrong_choice_of_columns_is_refused(tmp_path: Path, columns: str, said: str) -> None:

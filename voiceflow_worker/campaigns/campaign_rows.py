@@ -560,6 +560,9 @@ class CampaignRows:
         """Give columns the names that options have for them: these, by those in rows. Raises CampaignFileError."""
         options, place = self._options, str(self.file or "the rows")
         renamed = {row_name(column): name for name, column in options.columns.items()}
+        if both := next((each for each in (self._numbers, *self._further) if each in renamed), None):
+            column = options.columns[renamed[both]]
+            raise CampaignFileError(f"{place}: {column!r} has numbers to call, and cannot be {renamed[both]} too")
         if renamed and not self._is_table and options.template is None:
             raise CampaignFileError(f"{place}: request bodies have no columns; leave out columns, or give a text")
         if not self._is_table:

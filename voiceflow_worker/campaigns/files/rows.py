@@ -216,13 +216,14 @@ def is_number_column(name: str) -> bool:
 
 
 _NO_CALL = re.compile(
-    r"do not (?:allow |)(?:call|contact|phone|ring|dial|disturb)|don ?t (?:call|contact|phone|ring)|(?:^| |is)dnc\b"
-    r"|(?<![a-z])opt(?:ed|) out|unsubscribed?|deceased|gesperrt|(?:werbe|anruf|telefon|kontakt) sperre|sperrvermerk"
-    r"|(?:nicht|keine?) anruf|nicht kontaktieren|verstorben|ne pas (?:appeler|contacter)|bloctel|d[ée]c[ée]d[ée]"
-    r"|d[ée]sinscri|no (?:llamar|contactar)|fallecid|robinson|n[ãa]o (?:ligar|conta|perturb)|falecid"
-    r"|non (?:chiamare|contattare)|decedut|niet bellen|bel me niet|overleden|afgemeld|ring (?:ej|inte|ikke)|ikke ring"
-    r"|avliden|a[vf]d[øo]d|nie dzwoni|zmar[łl]|nevolat|не (?:звонить|дзвонити)|aramay|vefat|jangan (?:hubungi|tele)"
-    r"|meninggal|không gọi|[请請]勿|勿[扰拨]|已故|電話不可|連絡不要|수신 거부|사망|ห้ามโทร".replace(" ", " ?")
+    r"do not (?:allow |)(?:call|contact|phone|ring|dial|disturb)|don ?t (?:call|contact|phone|ring)|dnc\b"
+    r"|(?<![a-z])opt(?:ed|) out|unsubscribed?|deceased|gesperrt|\bsperr(?:e\b|ve|ke)"
+    r"|(?:werbe|anruf|telefon|kontakt)sperr|(?:nicht|keine?) anruf|nicht kontaktieren|verstorben"
+    r"|ne pas (?:appeler|contacter)|bloctel|d[ée]c[ée]d[ée]|d[ée]sinscri|no (?:llamar|contactar)|fallecid|robinson"
+    r"|n[ãa]o (?:ligar|conta|perturb)|falecid|non (?:chiamare|contattare)|decedut|niet bellen|bel me niet|overleden"
+    r"|afgemeld|ring (?:ej|inte|ikke)|ikke ring|avliden|a[vf]d[øo]d|nie dzwoni|zmar[łl]|nevolat"
+    r"|не (?:звонить|дзвонити)|aramay|vefat|jangan (?:hubungi|tele)|meninggal|không gọi|[请請]勿|勿[扰拨]|已故"
+    r"|電話不可|連絡不要|수신 거부|사망|ห้ามโทร".replace(" ", " ?")
 )
 _OTHER_WAYS = re.compile(r"mail|fax|sms|whatsapp|newsletter|link|url")
 
