@@ -175,10 +175,11 @@ class CampaignRows:
         texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
         self.source.clocks = frozenset(map(row_name, {*_TIMES, *(name for each in texts for name in each.clocks)}))
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
-        self._spoken: dict[str, bool] = dict.fromkeys(map(row_name, names), False)
-        """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
-        self._dates: dict[str, dict[bool, tuple[int, str]]] = {name: {} for name in (*_TIMES, *self._spoken)}
-        """Of the columns that are spoken, and of times, the first row whose day may be its month, and the first that
+        self._spoken = {row_name(name): False for each in texts for name in each.spoken}
+        """The columns that are spoken, not those in conditions alone; True for those that hold texts, and not only yes,
+        no and numbers."""
+        self._dates: dict[str, dict[bool, tuple[int, str]]] = {each: {} for each in (*_TIMES, *map(row_name, names))}
+        """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
 

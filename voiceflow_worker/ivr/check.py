@@ -241,6 +241,10 @@ class MenuTexts:
         each = (value for values in self._values.values() for _, value in values.values())
         self.names: frozenset[str] = frozenset(name for value in each for name in value.variables)
         """The names of all values in the texts."""
+        self.spoken: frozenset[str] = frozenset(
+            name for values in self._values.values() for _, value in values.values() for name in value.spoken
+        )
+        """The names of the values that are spoken, and not only in conditions."""
         self.clocks: frozenset[str] = frozenset(
             name for values in self._values.values() for _, value in values.values() for name in value.clocks
         )

@@ -167,7 +167,8 @@ class TemplateText:
         try:
             tree = _parsed(text)
             self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
-            _read_conditions(tree)
+            self.spoken: frozenset[str] = _read_conditions(tree)
+            """The variables that are spoken, and not only in conditions."""
             self._filtered = _filtered(tree)
             self._template = _environment().from_string(tree)
         except ValueError as error:
@@ -294,8 +295,10 @@ def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def _read_conditions(tree: Template) -> None:
+def _read_conditions(tree: Template) -> frozenset[str]:
     """Have the values in conditions read by what they mean: as yes or no, or as what they are compared with.
+
+    Returns the variables that are spoken too.
 
     A cell of a file is a text, and every text is true: without this, the person is thanked who has "no" in a column
     `paid`. A column that the text speaks too may hold any text, and a condition asks whether it does.
@@ -307,7 +310,8 @@ def _read_conditions(tree: Template) -> None:
     tests = [getattr(each, part) for each, part in conditions]
     tested = {id(name) for test in tests for name in (test, *test.find_all(nodes.Name))}
     outputs = tree.find_all(nodes.Output)
-    spoken = {name.name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested}
+    said = (name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested)
+    spoken = frozenset(name.name for name in said)
 
     def judged(node: Any) -> Any:
         match node:
@@ -327,6 +331,7 @@ def _read_conditions(tree: Template) -> None:
     _read_comparisons(tree)
     for each, part in conditions:
         setattr(each, part, judged(getattr(each, part)))
+    return spoken
 
 
 def _read_comparisons(tree: Template) -> None:

@@ -145,6 +145,11 @@ class FlowTemplate:
         return frozenset(name for text in self._texts for name in text.variables)
 
     @property
+    def spoken(self) -> frozenset[str]:
+        """The names of the variables that the template speaks, and has not only in conditions."""
+        return frozenset(name for text in self._texts for name in text.spoken)
+
+    @property
     def clocks(self) -> frozenset[str]:
         """The names of the variables that the template speaks as times of day, in all its languages."""
         texts = [*self._texts, *(text for each in self.languages.values() for text in each.texts)]
