@@ -417,6 +417,17 @@ async def test_what_was_typed_has_no_link_beside_it_that_loads_the_page_anew(mem
             assert "/language?to=" not in page.text
 
 
+async def test_another_file_does_not_need_the_columns_that_were_chosen_in_the_one_before(memory: Store) -> None:
+    words = {**WORDS, "say": "Hello {{name}}."}
+    async with clerk(memory) as one:
+        await one.send("look", people("Wer,Mobile,Privat\nAna,87654321,x\n"))
+        chosen = {"taken Wer": "name", "taken Privat": "-"}
+        await one.send("look", people("Kunde,Mobile\nBob,87654322\n", "june.csv"), **words, **chosen)
+        for name in (*chosen, "columns", "ignore_column"):
+            one.typed.pop(name, None)
+        assert "Hello Bob." in await one.send("preview", **{"taken Kunde": "name"})
+
+
 async def test_a_saved_choice_that_the_page_does_not_offer_stays(memory: Store) -> None:
     saved = saved_options({"columns": "visitor=Guest", "number_column": "Mobile", "say": "Hello {{visitor}}."})
     async with clerk(memory) as one:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -191,6 +191,8 @@ class CampaignPage:
                     said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
                     return await self._page(values, session, said=said)
                 found = await self._found(kept, values)
+                if "file" in form.files and form.under(_TAKEN):  # which was chosen for the file before
+                    _keep_choices(values, {row_name(each.name) for each in found.columns})
                 if form.one("do") == "look":
                     return await self._page(values, session, kept=kept, found=found)
                 return await self._previewed(values, session, kept, found, form.one("do"))
@@ -428,6 +430,13 @@ def _take_choices(form: PageForm, values: dict[str, str]) -> None:
     for name, field in NAMED_BY_OPTIONS.items():
         if name in others:
             values[field] = ""
+
+
+def _keep_choices(values: dict[str, str], present: Collection[str]) -> None:
+    """Keep what a person has chosen for these columns alone."""
+    said, ignored = _as_columns(values["columns"]).items(), names_of_columns(values["ignore_column"] or None)
+    values["columns"] = columns_text(f"{name}={column}" for name, column in said if row_name(column) in present)
+    values["ignore_column"] = columns_text(column for column in ignored if row_name(column) in present)
 
 
 def _as_columns(text: str) -> Mapping[str, str]:
