@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -346,8 +346,9 @@ class Pages:
 
 def _keep_language(headers: Headers, asked: PageRequest) -> Response:
     """Keep the language that was chosen in a cookie of /ui, and go back to the page on which it was chosen."""
-    came_from = headers.get("referer", "")
-    back = came_from if urlsplit(came_from).netloc == headers.get("host") else asked.home
+    came_from, back = headers.get("referer", ""), asked.home
+    with suppress(ValueError):
+        back = came_from if urlsplit(came_from).netloc == headers.get("host") else back
     answer = Response(b"", 303, {"Location": back})
     language = choose(asked.query.get("to", ""), accepted="").language
     answer.set_cookie(_LANGUAGE_COOKIE, language, max_age=_LANGUAGE_FOR, path=None, samesite="lax")

@@ -469,7 +469,7 @@ def _counts(report: EnqueueReport) -> str:
     counted = f"{report.enqueued} of {count_of(report.rows, 'row')} enqueued"
     counted += f", {count_of(report.rejected, 'bad row')} left out" if report.rejected else ""
     counted += f", {count_of(report.duplicates, 'duplicate')}" if report.duplicates else ""
-    counted += f", {report.left_out} left out by a column" if report.left_out else ""
+    counted += f", {report.left_out} left out" if report.left_out else ""
     return counted + (f", {report.suppressed} suppressed" if report.suppressed else "")
 
 
