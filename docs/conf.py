@@ -24,7 +24,11 @@ html_copy_source = False
 html_show_sphinx = False
 myst_heading_anchors = 4
 # tests/docs checks all links, also those to files that are no pages. What is no page of code is shown as it stands.
-suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
+suppress_warnings = [
+    "myst.xref_missing",
+    "misc.highlighting_failure",
+    "ref.python",  # `type` of an annotation, beside fields of that name
+]
 
 CHAPTERS = {
     "Start": ["start", "examples"],
