@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -164,6 +164,21 @@ async def test_rows_are_listed_with_the_batch_that_they_name(store: Store, tmp_p
         ("2", "waiting"), ("4", "bad"), ("6", "waiting"), ("8", "waiting"),
     ]  # fmt: skip
     assert await listed(store) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "columns"),
+    [({"batch_id": "visits"}, "Batch ID"), ({"ignore_column": "Batch ID"}, "Batch ID"),
+     ({"columns": {"batch_id": "Gruppe"}, "batch_id": "visits"}, "Gruppe")],
+)  # fmt: skip
+async def test_a_row_without_a_call_is_listed_with_the_batch_of_the_others(
+    store: Store, tmp_path: Path, more: Mapping[str, Any], columns: str
+) -> None:
+    rows = [(*person, "nord") for person in PEOPLE[1:3]]
+    options = replace(BY_MOBILE, **more)
+    await enqueue_file(CallQueue(store), file_of(tmp_path, table(rows, (*HEADER, columns))), options, skip_bad=True)
+    assert [each[:2] for each in await listed(store)] == [("2", "waiting"), ("3", "bad")]
+    assert await listed(store, "nord") == []
 
 
 async def test_rows_of_a_program_are_listed_once_however_often_they_are_given(store: Store) -> None:

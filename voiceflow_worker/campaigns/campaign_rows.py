@@ -245,6 +245,17 @@ class CampaignRows:
             alike.append(self._warning(told, row=row, column=None if row is None else self.number_column))
         return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
+    def batch_in(self, raw: RawRow) -> str:
+        """The batch of a row without a call."""
+        named = zip(self.source.columns, raw.cells, strict=False) if raw.cells else raw.data.items()
+        cells = (
+            shown(str(cell))
+            for name, cell in named
+            if cell and row_name(name) not in self._ignored
+            if self._renamed.get(row_name(name), canonical_name(name)) == "batch_id"
+        )
+        return self._options.batch_id or next(filter(None, cells), self.batch_id)
+
     @property
     def number_column(self) -> str:
         """The column of the numbers to call, as the header of a table spells it."""

@@ -21,7 +21,7 @@ from anyio import to_thread
 from msgspec import Struct
 
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, canonical_name, reason_of
+from voiceflow_worker.campaigns.files.rows import SpooledRows, reason_of
 from voiceflow_worker.campaigns.intake import ClassifiedRows
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
@@ -163,7 +163,7 @@ class RowKeeper:
                 result, why = "duplicate", f"the same call as row {row.duplicate_of}"
             else:
                 result, why = "bad" if row.is_bad else "left out", reason_of(row.findings)
-            batch_id = (call.batch_id if call is not None else None) or self._batch_of(raw)
+            batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
             cells: Sequence[str] = raw.cells
             if not self._campaign.source.kind.is_table:
                 self._columns |= dict.fromkeys(raw.data)
@@ -172,11 +172,6 @@ class RowKeeper:
         self._spool.put(entries)
         if self._digest is not None:
             self._digest.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
-
-    def _batch_of(self, raw: RawRow) -> str:
-        named = zip(self._campaign.source.columns, raw.cells, strict=False) if raw.cells else raw.data.items()
-        cells = (str(cell).strip() for name, cell in named if cell and canonical_name(name) == "batch_id")
-        return as_stored(next(filter(None, cells), self._campaign.batch_id))
 
     async def keep(self, conditions: Sequence[Same]) -> None:
         """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
