@@ -36,6 +36,8 @@ _REASONS: Final = {
     **dict.fromkeys(
         _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
     ),
+    "leave_out_rows": "names rows of one file, and a scheduled file changes: leave rows out by what they say, as in "
+    "leave-out = \"Do Not Call=TRUE\"",
 }
 
 
@@ -169,6 +171,6 @@ def _read(text: str, *, place: str, folder: Path | None = None) -> dict[str, Giv
         if name in found:
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are the same option; keep one of them")
         found[name] = Given(value, key, folder)
-    known = _KNOWN.keys() - (_ONE_RUN.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
+    known = _KNOWN.keys() - ({*_ONE_RUN, "leave_out_rows"}.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
     refuse(unknown_options(found, lambda name: name.replace("_", "-"), known, where=f"{place}: "))
     return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}
