@@ -209,6 +209,16 @@ def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
     assert all(not row.findings for row in campaign)
 
 
+def test_many_columns_that_nothing_uses_are_one_warning(tmp_path: Path) -> None:
+    names = [f"x{place}" for place in range(300)]
+    path = file_of(tmp_path, f"destination,name,{','.join(names)}\n+6587654321,Ana{',1' * 300}\n")
+    (found,) = open_campaign(path, OPTIONS, now=NOW).findings
+    assert found.message.startswith("300 columns are neither reserved nor used by the template; they are only stored")
+    rows: list[dict[str, object]] = [{"destination": "+6587654321", "name": "Ana", **dict.fromkeys(names, 1)}]
+    (row,) = open_campaign(rows, replace(OPTIONS, batch_id="b"), now=NOW)
+    assert [each.message for each in row.findings] == [found.message]
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """50,000 rows keep only their keys in mind."""

@@ -83,7 +83,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
 _TIMES = ("not_before", "valid_until")
-_MOST_COUNTRIES = 8
+_MOST_COUNTRIES = _MOST_NAMED = 8
+_UNUSED = "neither reserved nor used by the template"
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring holidays of parts of a country are looked for."""
 _AT_ONCE = 100
@@ -672,8 +673,8 @@ class CampaignRows:
             found[-1] = replace(found[-1], message=f"{found[-1].message}; columns found: {columns}")
             lines = "; ".join(f"{each.column} {each.message}" for each in found)
             raise CampaignFileError(f"{self.file}: {lines}", found)
-        told = map(self._told_of, filter(None, self.source.columns))
-        return (*template.findings, *self._misread_names(), *filter(None, told), *self._no_language(variables))
+        told = self._told_of(filter(None, self.source.columns), self.source.header_row)
+        return (*template.findings, *self._misread_names(), *told, *self._no_language(variables))
 
     def _no_language(self, variables: frozenset[str]) -> Iterator[Finding]:
         """A warning if the menu has several languages, and nothing says which one a person speaks."""
@@ -686,27 +687,40 @@ class CampaignRows:
         )
         yield self._warning(message, row=self.source.header_row)
 
-    def _told_of(self, name: str, row: int | None = None) -> Finding | None:
-        """What is to be said of a column by its name, whatever its cells hold."""
-        texts, written = self._maker.menu_texts, self._names.get(row_name(name), name)
-        if {row_name(name), name} & {*self._ignored, *self._renamed, *self._options.columns}:
-            return None
-        if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
-            message = f"is a reserved name, and read as {meaning}; if it is not meant for that, {Remedy.IGNORE_COLUMN}"
-            return self._warning(message, row=row or self.source.header_row, column=written)
-        if row_name(name) == "language" and texts is not None and texts.has_languages:
-            return None
-        if is_own_word(name):
-            message = f"is kept as data and does not affect calls; the column that does is spelled {row_name(name)}"
-        elif name == "priority":
-            message = "sets the order of the calls: a higher number goes first; if you mean something else, rename it"
-        elif self._is_wanted(name):
-            return None
-        else:
-            close = self._meant(name)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            message = f"is neither a reserved column nor used by the template; it is only stored with the call{hint}"
-        return self._warning(message, row=row or self.source.header_row, column=name)
+    def _told_of(self, names: Iterable[str], row: int | None) -> Iterator[Finding]:
+        """What is to be said of columns by their names, whatever their cells hold. Unused ones are in one finding."""
+        texts, unused = self._maker.menu_texts, list[str]()
+        for name in names:
+            written = self._names.get(row_name(name), name)
+            if {row_name(name), name} & {*self._ignored, *self._renamed, *self._options.columns}:
+                continue
+            if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
+                remedy = f"if it is not meant for that, {Remedy.IGNORE_COLUMN}"
+                yield self._warning(f"is a reserved name, and read as {meaning}; {remedy}", row=row, column=written)
+                continue
+            if row_name(name) == "language" and texts is not None and texts.has_languages:
+                continue
+            if is_own_word(name):
+                message = f"is kept as data and does not affect calls; the column that does is spelled {row_name(name)}"
+            elif name == "priority":
+                message = (
+                    "sets the order of the calls: a higher number goes first; if you mean something else, rename it"
+                )
+            elif self._is_wanted(name):
+                continue
+            elif close := self._meant(name):
+                message = f"is {_UNUSED}; it is only stored with the call; did you mean {close[0]}?"
+            else:
+                unused.append(name)
+                continue
+            yield self._warning(message, row=row, column=name)
+        if len(unused) == 1:
+            yield self._warning(f"is {_UNUSED}; it is only stored with the call", row=row, column=unused[0])
+        elif unused:
+            listed = ", ".join(unused[:_MOST_NAMED]) + (", …" if len(unused) > _MOST_NAMED else "")
+            yield self._warning(
+                f"{len(unused)} columns are {_UNUSED}; they are only stored with the call: {listed}", row=row
+            )
 
     def _misread_names(self) -> Iterator[Finding]:
         for name in self.source.header:
@@ -741,7 +755,7 @@ class CampaignRows:
             return ()
         new = [name for name in raw.data if name not in self._seen_names]
         self._seen_names.update(new)
-        return tuple(filter(None, (self._told_of(name, raw.number) for name in new)))
+        return tuple(self._told_of(new, raw.number))
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ _REASONS: Final = {
         _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
     ),
     "leave_out_rows": "names rows of one file, and a scheduled file changes: leave rows out by what they say, as in "
-    "leave-out = \"Do Not Call=TRUE\"",
+    'leave-out = "Do Not Call=TRUE"',
 }
 
 
