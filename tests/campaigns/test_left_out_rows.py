@@ -340,6 +340,8 @@ def test_what_leaves_out_no_row_is_told(tmp_path: Path) -> None:
         f"leave_out_rows 9-12 {idle}",
     ]
     assert closing(lines.replace("Deceased", "no"), tmp_path, leave_out="Status=TRUE,Status=Active") == []
+    twice = {"leave_out": "Status=Deceased,status=DECEASED", "leave_out_rows": "2-3,3"}
+    assert closing(lines, tmp_path, **twice) == []
 
 
 def test_a_mark_that_the_value_does_not_match_is_told(tmp_path: Path) -> None:

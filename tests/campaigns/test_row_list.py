@@ -181,6 +181,13 @@ async def test_a_row_without_a_call_is_listed_with_the_batch_of_the_others(
     assert await listed(store, "nord") == []
 
 
+async def test_each_cell_is_listed_below_its_own_column(store: Store, tmp_path: Path) -> None:
+    path = file_of(tmp_path, "reason,destination,,,name,reason\nbusy,+6587654321,,,Ana,hers\n")
+    await enqueue_file(CallQueue(store), path, OPTIONS)
+    (row,) = await written(store, tmp_path)
+    assert (row["destination"], row["name"], row["reason"]) == ("+6587654321", "Ana", "hers")
+
+
 async def test_rows_of_a_program_are_listed_once_however_often_they_are_given(store: Store) -> None:
     given: list[dict[str, object]] = [
         {"destination": "+6587654321", "name": "Ana"},

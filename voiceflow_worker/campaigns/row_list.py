@@ -143,7 +143,7 @@ class RowKeeper:
         self._name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
         self._digest = hashlib.blake2b(digest_size=16) if read is None or read.stem is None else None
         """Rows that come from no file with a name are known by their digest."""
-        self._columns = dict.fromkeys(map(str.strip, campaign.source.header))
+        self._columns = tuple(map(str.strip, campaign.source.header))
         self._latest = queue.store.clock.now()
         self._first_in: dict[str, bool] = {}
         """Whether this is the first start of its file in a batch."""
@@ -166,7 +166,7 @@ class RowKeeper:
             batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
             cells: Sequence[str] = raw.cells
             if not self._campaign.source.kind.is_table:
-                self._columns |= dict.fromkeys(raw.data)
+                self._columns = tuple(dict.fromkeys((*self._columns, *raw.data)))
                 cells = [_cell(raw.data.get(name)) for name in self._columns]
             entries.append((batch_id, raw.number, cells, key, result, why))
         self._spool.put(entries)
@@ -205,7 +205,7 @@ class RowKeeper:
         for batch_id, packs in sizes.items():
             group, old = _group(queue, batch_id), before[batch_id]
             at, gone = (now, ()) if old is None else (old.at, range(len(old.sizes)))
-            file = KeptFile(name=self._name, at=at, token=token, columns=(*self._columns,), sizes=(*packs,))
+            file = KeptFile(name=self._name, at=at, token=token, columns=self._columns, sizes=(*packs,))
             put = Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=key)
             drops = tuple(Drop(ROWS, group, None, _member(old.token, place)) for place in gone if old is not None)
             writes.append(Write(conditions=(*conditions,), puts=(put,), drops=drops))

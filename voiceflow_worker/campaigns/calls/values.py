@@ -166,7 +166,7 @@ class LeftOut:
         self._pairs = [(renamed.get(row_name(column), column), wanted) for column, wanted in pairs]
         self._ranges = ranges
         self.columns: tuple[str, ...] = tuple(column for column, _ in self._pairs)
-        self._idle = [*ranges, *(each for each in self._pairs if not _asks_yes_or_no(each[1]))]
+        self._idle = dict.fromkeys((*ranges, *(each for each in self._pairs if not _asks_yes_or_no(each[1]))))
         """What has left out no row so far. That nobody has said no is nothing to tell."""
         self._silent, self._called = SeenKeys(), SeenKeys()
         """The numbers of the rows that are left out, and of those that are called."""
@@ -176,29 +176,26 @@ class LeftOut:
 
     def why(self, row: int, values: RowValues | None) -> tuple[str | None, str] | None:
         """The column that leaves this row out, if it is one, and why; None for other rows."""
+        found: tuple[str | None, str] | None = None
         for rows in self._ranges:
             if rows[0] <= row <= rows[1]:
-                self._has_left_out(rows)
-                return None, "this row is left out, as leave_out_rows says"
+                self._idle.pop(rows, None)
+                found = None, "this row is left out, as leave_out_rows says"
         if values is None:
-            return None
+            return found
         for column, wanted in self._pairs:
             cell = values.variables.get(row_name(column))
             asked, meant = meaning_of(wanted), "" if is_missing(cell) else meaning_of(cell)
             said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
             are_letters = len(said) == len(wanted) == 1 and said.isalpha()
             if said.casefold() == wanted.casefold() if are_letters else meant == asked:
-                self._has_left_out((column, wanted))
-                return column, f"holds {said[:40]!r}, so this row is left out"
-            if said and _asks_yes_or_no(wanted) and meant not in {False, True}:
+                self._idle.pop((column, wanted), None)
+                found = found or (column, f"holds {said[:40]!r}, so this row is left out")
+            elif said and _asks_yes_or_no(wanted) and meant not in {False, True}:
                 told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
                 if row_name(column) not in [row_name(each) for each, _, _ in values.problems]:
                     values.problems.append((column, None, told))
-        return None
-
-    def _has_left_out(self, by: tuple[int, int] | tuple[str, str]) -> None:
-        if by in self._idle:
-            self._idle.remove(by)
+        return found
 
     def add(self, row: int, numbers: Iterable[str], *, is_called: bool = False) -> None:
         """Add the numbers of a row that is left out, or called."""
