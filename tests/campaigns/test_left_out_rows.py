@@ -96,6 +96,11 @@ def test_a_column_that_does_not_exist_is_refused_with_the_near_names(tmp_path: P
     path = file_of(tmp_path, "destination,name,Do Not Call\n+6587654321,Ana,\n")
     with pytest.raises(CampaignFileError, match=r"no column 'Do Not Cal'; did you mean Do Not Call\?"):
         open_campaign(path, replace(OPTIONS, leave_out="Do Not Cal=TRUE"), now=NOW)
+    visits = file_of(tmp_path, "destination,name,Reason\n+6587654321,Ana,Deceased\n", "visits.csv")
+    with pytest.raises(CampaignFileError, match="can give it another name, such as why=Reason"):
+        open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased"), now=NOW)
+    (row,) = open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased", columns={"why": "Reason"}), now=NOW)
+    assert row.is_left_out
     ((_, column, _, message),) = told(
         open_campaign([{"destination": ANA, "name": "Ana"}], replace(OPTIONS, batch_id="b", leave_out="DNC=1"), now=NOW)
     )

@@ -599,6 +599,11 @@ class CampaignRows:
         return renamed
 
     def _lacks(self, column: str) -> str:
+        if row_name(column) == REASON:
+            return (
+                f"{self.file} has in its column {column!r} the reasons of rejects, and it is not read; columns can "
+                f"give it another name, such as why={column}"
+            )
         present = list(filter(None, self.source.header or self.source.columns))
         close = get_close_matches(column, present, n=1)
         hint = f"; did you mean {close[0]}?" if close else ";"

@@ -244,7 +244,7 @@ FIELDS: tuple[Field, ...] = (
         help="The column of the number to call, or those of several numbers of a person: mobile,phone.",
     ),
     Field(
-        name="columns", read=_plain(values.column_names), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
+        name="columns", read=_plain(values.columns_by_name), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
         metavar="NAME=COLUMN", is_rare=True, sets="columns", label="Which column is what",
         hint="Such as destination=Telefon,name=Nachname.",
         help="Which column is what, such as destination=Telefon,country=Land,name=Nachname: {{name}} then speaks the "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import REASON, columns_text, left_out_by, pairs_in, row_name
+from voiceflow_worker.campaigns.files.rows import REASON, columns_text, pairs_in, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -269,7 +269,7 @@ def columns(value: object) -> str:
 def leave_out(value: object) -> str:
     """The columns and values that leave rows out, as one text; they may be a list, or a table of columns."""
     text = _pairs(value)
-    left_out_by(text)
+    pairs_in(text)
     return text
 
 
@@ -281,7 +281,7 @@ def _pairs(value: object) -> str:
     return columns(value)
 
 
-def column_names(value: object) -> Mapping[str, str]:
+def columns_by_name(value: object) -> Mapping[str, str]:
     """Which column is what: columns by the names by which they are read. Raises ValueError."""
     text = _pairs(value)
     pairs = pairs_in(text, example="destination=Telefon,name=Nachname")

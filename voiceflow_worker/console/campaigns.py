@@ -28,10 +28,9 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import column_names as names_of_columns
-from voiceflow_worker.campaigns.files.rows import columns_text, row_name
+from voiceflow_worker.campaigns.files.rows import column_names, columns_text, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.reading import Group, Of, column_names, row
+from voiceflow_worker.campaigns.reading import Group, Of, columns_by_name, row
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import TAKEN_FOR, FoundColumns, look
 from voiceflow_worker.console.language import translated
@@ -385,7 +384,7 @@ class CampaignPage:
         taken: dict[str, str] = {}
         with suppress(InvalidInputError):  # which the page tells already
             taken = {row_name(column): name for name, column in _as_columns(values.get("columns", "")).items()}
-            taken |= {row_name(each): _IGNORED for each in names_of_columns(values.get("ignore_column") or None)}
+            taken |= {row_name(each): _IGNORED for each in column_names(values.get("ignore_column") or None)}
         others = [(name, name) for name in taken.values() if name not in {*dict(TAKEN_FOR), _IGNORED}]
         shown = {
             "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
@@ -434,14 +433,14 @@ def _take_choices(form: PageForm, values: dict[str, str]) -> None:
 
 def _keep_choices(values: dict[str, str], present: Collection[str]) -> None:
     """Keep what a person has chosen for these columns alone."""
-    said, ignored = _as_columns(values["columns"]).items(), names_of_columns(values["ignore_column"] or None)
+    said, ignored = _as_columns(values["columns"]).items(), column_names(values["ignore_column"] or None)
     values["columns"] = columns_text(f"{name}={column}" for name, column in said if row_name(column) in present)
     values["ignore_column"] = columns_text(column for column in ignored if row_name(column) in present)
 
 
 def _as_columns(text: str) -> Mapping[str, str]:
     try:
-        return column_names(text) if text else {}
+        return columns_by_name(text) if text else {}
     except ValueError as error:
         raise InvalidInputError(f"{_LABELS['columns']}: {error}") from None
 

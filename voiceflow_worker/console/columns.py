@@ -18,7 +18,6 @@ from voiceflow_worker.campaigns.files.rows import (
     RowSource,
     canonical_name,
     columns_text,
-    is_number_column,
     near_destination,
     row_name,
 )
@@ -112,13 +111,13 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
     try:
         source = open_source(file, sheet=sheet, header_row=header_row)
     except CampaignFileError as error:
-        likely = _likely(error)
+        likely = near_destination(error.columns)
         for row in range(2, _LOWEST_HEADER + 1) if likely is None and header_row is None else ():
             with suppress(CampaignFileError):
                 try:
                     open_source(file, sheet=sheet, header_row=row)
                 except CampaignFileError as below:
-                    if _likely(below) is None:
+                    if near_destination(below.columns) is None:
                         continue
                 return _opened(file, sheet, row)
         if not error.columns:
@@ -126,11 +125,6 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
         named = columns_text([likely or error.columns[0]])
         return open_source(file, sheet=sheet, header_row=header_row, number_column=named), likely
     return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
-
-
-def _likely(error: CampaignFileError) -> str | None:
-    """The column of numbers among those of a header that has no `destination`."""
-    return near_destination(error.columns) or next(filter(is_number_column, error.columns), None)
 
 
 def _values(source: RowSource, rows: Iterable[RawRow], place: int, name: str) -> list[str]:

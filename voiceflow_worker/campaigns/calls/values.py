@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     canonical_name,
     is_own_word,
-    left_out_by,
+    pairs_in,
     row_name,
 )
 from voiceflow_worker.errors import PhoneNumberError
@@ -161,7 +161,7 @@ class LeftOut:
     """
 
     def __init__(self, leave_out: str | None, ranges: Sequence[tuple[int, int]], columns: Mapping[str, str]) -> None:
-        pairs = left_out_by(leave_out) if leave_out is not None else ()
+        pairs = pairs_in(leave_out) if leave_out is not None else ()
         renamed = {row_name(column): name for name, column in columns.items() if row_name(column) not in columns}
         self._pairs = [(renamed.get(row_name(column), column), wanted) for column, wanted in pairs]
         self._ranges = ranges

@@ -135,12 +135,7 @@ def columns_text(names: Iterable[str]) -> str:
     return ",".join(quoted)
 
 
-def left_out_by(text: str) -> tuple[tuple[str, str], ...]:
-    """The columns and values in `Do Not Call=TRUE, Status=Deceased`. Raises InvalidInputError for any other text."""
-    return pairs_in(text, example="Do Not Call=TRUE")
-
-
-def pairs_in(text: str, *, example: str) -> tuple[tuple[str, str], ...]:
+def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str, str], ...]:
     """The pairs in a text such as the `example`. Raises InvalidInputError for any other text.
 
     A pair that has a comma stands in quotes: `"Status=gone, sadly"`.
@@ -242,7 +237,7 @@ def near_destination(names: Iterable[str]) -> str | None:
         if guess in by_folded:
             return by_folded[guess]
     close = get_close_matches(DESTINATION, by_folded, n=1, cutoff=0.7)
-    return by_folded[close[0]] if close else next((by_folded[n] for n in by_folded if "phone" in n), None)
+    return by_folded[close[0]] if close else next(filter(is_number_column, by_folded.values()), None)
 
 
 def nameless_values(columns: Sequence[str], cells: Sequence[str]) -> Iterator[tuple[str | None, str]]:
