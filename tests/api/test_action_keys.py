@@ -49,9 +49,9 @@ async def doubtful(store: Store) -> str:
     return job.id
 
 
-async def escalated(store: Store) -> str:
+async def escalated(store: Store, key: str = "disk") -> str:
     escalation = Escalation.of({"numbers": [ANA], "say": "x", "source": "+6531234567", "voice_profile": "v"})
-    return (await Escalations(CallQueue(store)).start(escalation, key="disk")).status.id
+    return (await Escalations(CallQueue(store)).start(escalation, key=key)).status.id
 
 
 async def held(store: Store) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.clients import call, program
+from tests.api.test_action_keys import escalated
 from tests.api.test_http_api import findings_of
 from tests.support.flows import flow
 from tests.support.redis_server import standalone
@@ -16,6 +17,7 @@ from voiceflow_worker import CallQueue, JobState, Store, open_store
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +61,7 @@ async def test_what_stops_calls_passes_on_a_server_that_became_forgetful(tmp_pat
     try:
         async with open_store(redis.url) as store:
             batch, single = [await CallQueue(store).enqueue(flow(n), batch_id=b) for n, b in FORGOTTEN]
+            first, second = [await escalated(store, key) for key in ("disk", "fire")]
             async with program(store) as client:
                 redis.ask("CONFIG", "SET", "appendonly", "no")
                 redis.ask("CLIENT", "KILL", "TYPE", "normal")
@@ -75,6 +78,7 @@ async def test_what_stops_calls_passes_on_a_server_that_became_forgetful(tmp_pat
                 for method, path in (
                     ("POST", "queues/default/hold"), ("PUT", "suppression/+6587654399"),
                     ("POST", f"batches/{batch.batch_id}/cancel"), ("POST", f"calls/{single.id}/cancel"),
+                    ("POST", f"escalations/{first}/stop"), ("POST", f"escalations/{second}/acknowledge"),
                 ):  # fmt: skip
                     answer = await client.request(method, f"/v1/{path}", json={})
                     assert answer.status_code == 200, (path, answer.text)
@@ -82,7 +86,8 @@ async def test_what_stops_calls_passes_on_a_server_that_became_forgetful(tmp_pat
                 redis.ask("CONFIG", "SET", "appendonly", "yes")
         async with open_store(redis.url) as store:
             status = await CallQueue(store).status()
-            assert (status.states[JobState.CANCELLED], [gate.name for gate in status.holds][:1]) == (2, ["default"])
+            assert (status.states[JobState.CANCELLED], [gate.name for gate in status.holds][:1]) == (4, ["default"])
+            assert not await Escalations(CallQueue(store)).recent()
             assert await SuppressionList(store).find("+6587654399")
     finally:
         redis.kill()

@@ -9,12 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import pytest
 
+from tests.api.test_action_keys import escalated
 from tests.cli.running import Program
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone
+from voiceflow_worker import open_store
 from voiceflow_worker.cli.output import ExitCode
+from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, run_records
 
 NUMBER = "+6581234567"
 ENQUEUE = ("enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567")
@@ -49,6 +53,19 @@ def stopped(voiceflow: Program, store: str) -> None:
     assert voiceflow("suppress", "list", "--store", store, "--json").out.count("number") == 2
 
 
+async def has_escalations_and_a_schedule(url: str) -> None:
+    async with open_store(url) as store:
+        for key in ("disk", "fire"):
+            await escalated(store, key)
+        now = store.clock.now()
+        seen = ScheduledRun(
+            schedule="daily", queue="default", at=now, cron="0 9 * * *", time_zone="UTC", batch_id="",
+            state=RunState.SEEN,
+        )  # fmt: skip
+        group, member = seen.key
+        await run_records(store).within(group).put({member: seen}, until=seen.kept_until(now))
+
+
 @pytest.fixture
 def redis(tmp_path: Path) -> RedisServer:
     return standalone(tmp_path)
@@ -68,6 +85,25 @@ def test_a_redis_that_became_forgetful_takes_what_stops_calls(
         passes(voiceflow, redis.url, unsure)
         redis.ask("CONFIG", "SET", setting, right)
         stopped(voiceflow, redis.url)
+    finally:
+        redis.kill()
+
+
+def test_escalations_end_and_a_run_is_skipped_on_a_redis_that_became_forgetful(
+    voiceflow: Program, redis: RedisServer
+) -> None:
+    orders = (("escalations", "stop", "disk"), ("escalations", "acknowledge", "fire"), ("schedules", "skip", "daily"))
+    redis.start()
+    try:
+        anyio.run(has_escalations_and_a_schedule, redis.url)
+        redis.ask("CONFIG", "SET", "appendonly", "no")
+        for command in orders:
+            done = voiceflow(*command, "--store", redis.url)
+            assert done.code == 0, (command, done)
+            assert "warning: this is stored and in force, but may be lost: appendonly is off" in done.err, command
+        redis.ask("CONFIG", "SET", "appendonly", "yes")
+        told = voiceflow("status", "--store", redis.url, "--json").document
+        assert (told["escalations"], "skipped" in told["schedules"][0]) == ([], True)
     finally:
         redis.kill()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Final
@@ -29,7 +27,6 @@ from voiceflow_worker.api.operations import (
 )
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import warnings_for
@@ -37,6 +34,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.alarms import REMEMBERED, Alarms
 from voiceflow_worker.service.alarms import Alerts as AlertsHeard
+from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 
@@ -205,23 +203,21 @@ async def find(asked: Asked, query: EscalationPage) -> Answer:
 @routes.on("POST", "/v1/escalations/{id}/acknowledge", Escalation)
 async def acknowledge(asked: Asked, body: AcknowledgeRequest) -> Answer:
     """Acknowledge an escalation, as its key does: nobody further is called."""
-    escalations, name = Escalations(asked.context.queue), body.by or "a program"
-
-    async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
-        return (await escalations.acknowledge(asked.parts["id"], by=replace(by, name=name))).as_json()
-
-    return await asked.once(order, order)
+    act = AcknowledgeEscalation(
+        operator=asked.operator, queue=asked.context.queue.name, escalation=asked.parts["id"],
+        who=body.by or "a program",
+    )  # fmt: skip
+    return await asked.done(act)
 
 
 @routes.on("POST", "/v1/escalations/{id}/stop", Escalation)
 async def stop(asked: Asked, body: Note) -> Answer:
     """Stop an escalation that nobody has acknowledged: nobody further is called."""
-    escalations, reason = Escalations(asked.context.queue), body.note or "a program has stopped it"
-
-    async def order(by: Actor, _: object = None) -> Mapping[str, Any]:
-        return (await escalations.stop(asked.parts["id"], reason=reason, by=by)).as_json()
-
-    return await asked.once(order, order)
+    act = StopEscalation(
+        operator=asked.operator, queue=asked.context.queue.name, escalation=asked.parts["id"],
+        note=body.note or "a program has stopped it",
+    )  # fmt: skip
+    return await asked.done(act)
 
 
 @routes.on("POST", "/v1/hooks/alertmanager", _HEARD, query=AlertQuery)

@@ -353,52 +353,38 @@ class Asked(Request):
         return None
 
     async def done(self, act: OperatorAction) -> Answer:
-        """Carry out an action, on the version of `If-Match`, and answer with its document.
+        """Carry out an action once under its key, on the version of `If-Match`, and answer with its document.
 
-        That is the version of what the action is about, or of its preview.
-        """
-
-        async def first(by: Actor) -> Mapping[str, Any]:
-            expected = self.expected_version
-            if expected is not None and await act.resource_version() == expected:
-                question = await act.question()
-                if await act.resource_version() != expected:
-                    raise changed_since(act.label)
-                expected = question.version
-            return (await act.by(by).do(expected)).documents[0]
-
-        async def again(by: Actor, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-            return await act.by(by).answer_again(answer)
-
-        return await self.once(first, again, kept=act.kept_answer)
-
-    async def once(
-        self,
-        first: Callable[[Actor], Awaitable[Mapping[str, Any]]],
-        again: Callable[[Actor, Mapping[str, Any] | None], Awaitable[Mapping[str, Any]]],
-        *,
-        kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {},
-    ) -> Answer:
-        """The answer to a request for an action, which is carried out once under its key.
-
-        `first` carries it out for its actor. `again` gets what was `kept` of the answer that was given then, if one
-        was. Raises RequestInProgressError, OtherRequestError.
+        That is the version of what the action is about, or of its preview. Raises RequestInProgressError,
+        OtherRequestError.
         """
         actor, store = self.operator.actor, self.context.store
         if not self.key:
-            return Answer(await first(actor))
+            return Answer(await self._ordered(act, actor))
         query = self._query.model_dump(mode="json")
         asked = self._operation.name, dict(self.parts), query, dict(self._document)
         with self.alone():
-            start, as_nobody = await NamedStart.of_request(store, self.key, *asked), replace(actor, key=None)
+            start, as_nobody = await NamedStart.of_request(store, self.key, *asked), act.by(replace(actor, key=None))
             if start.begun.result is not None:
-                return Answer(await again(as_nobody, start.begun.result))
-            answer = await (first(replace(actor, claim=start.claim)) if start.is_new else again(as_nobody, None))
+                return Answer(await as_nobody.answer_again(start.begun.result))
+            if start.is_new:
+                answer = await self._ordered(act, replace(actor, claim=start.claim))
+            else:
+                answer = await as_nobody.answer_again(None)
             try:
-                await start.finish(store, kept(answer))
+                await start.finish(store, act.kept_answer(answer))
             except (StoreError, RequestInProgressError) as error:  # the action itself is done
                 _log.warning("the answer to a request with a key was not stored", error=str(error))
         return Answer(answer)
+
+    async def _ordered(self, act: OperatorAction, by: Actor) -> Mapping[str, Any]:
+        expected = self.expected_version
+        if expected is not None and await act.resource_version() == expected:
+            question = await act.question()
+            if await act.resource_version() != expected:
+                raise changed_since(act.label)
+            expected = question.version
+        return (await act.by(by).do(expected)).documents[0]
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The result of work on the body, done in a thread if the body is large."""

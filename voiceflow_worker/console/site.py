@@ -228,7 +228,10 @@ class Pages:
                 return await self._admitted(scope, receive, asked, held)
         except StoreForgetsError as error:
             _log.warning("a page could not be shown", error=str(error))
-            what = f"{error.in_public}. These commands still work: voiceflow hold, calls cancel, suppress add."
+            what = (
+                f"{error.in_public}. These commands still work: voiceflow hold, calls cancel, escalations stop, "
+                "escalations acknowledge, schedules skip, suppress add."
+            )
             return self._drawn(problem(503, "The store is not used", f"{what[0].upper()}{what[1:]}"), asked)
         except StoreError as error:
             _log.warning("a page could not be shown", error=str(error))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from voiceflow_worker.actions import ActionResult, Operator, OperatorAction, Question, UnknownSubjectError
 from voiceflow_worker.errors import EscalationNotFoundError
@@ -34,9 +35,17 @@ class EscalationAction(OperatorAction):
             button=self.button,
         )
 
-    async def do(self, expected_version: str | None = None) -> ActionResult:
+    async def _done(self, expected_version: str | None) -> ActionResult:
         """End the escalation, however it stands: the order is kept with who gave it, in the write that ends it."""
         return await self.carry_out(expected_version)
+
+    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The escalation as it is now."""
+        return (await self.do()).documents[0]
+
+    def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Nothing: the escalation says it."""
+        return {}
 
     async def carry_out(self, state: str | None) -> ActionResult:
         escalations, status = await self._found()
@@ -56,14 +65,18 @@ class EscalationAction(OperatorAction):
             raise UnknownSubjectError(str(error)) from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcknowledgeEscalation(EscalationAction):
-    """The key of an escalation, without a call."""
+    """The key of an escalation, without a call. A program may say `who` acknowledges."""
 
     name_of_action: ClassVar[str] = "acknowledge"
     button: ClassVar[str] = "Acknowledge"
 
+    who: str | None = None
+
     async def end(self, escalations: Escalations, escalation_id: str) -> EscalationStatus:
-        return await escalations.acknowledge(escalation_id, by=self.operator.actor)
+        actor = self.operator.actor
+        return await escalations.acknowledge(escalation_id, by=replace(actor, name=self.who or actor.name))
 
 
 class StopEscalation(EscalationAction):
