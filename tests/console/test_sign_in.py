@@ -63,7 +63,8 @@ async def test_what_was_typed_is_there_again_after_a_sign_in_that_had_ended_and_
     app = receiver(memory)
     address = "/ui/act/hold?queue=default&batch=march"
     typed = {"note": "wait for <legal> & Ann", "for": "2h"}
-    async with signed_in(app) as client:
+    async with browser(app) as client:
+        await sign_in(client, OPERATORS, name="Ana")
         form = Form((await client.get(address)).text)
         client.cookies.clear()  # as at the end of a session
         closed = await client.post("/ui/act/hold", data=form.values(**typed))
@@ -71,6 +72,9 @@ async def test_what_was_typed_is_there_again_after_a_sign_in_that_had_ended_and_
         hidden = dict(Form(closed.text).hidden)
         wrong = await client.post("/ui/sign-in", data={**hidden, "name": "Ana", "secret": "wrong"})
         assert wrong.status_code == 401
+        other = await client.post("/ui/sign-in", data={**hidden, "name": "Ben", "secret": OPERATORS})
+        assert (other.status_code, other.headers["location"]) == (303, "../ui"), "it was typed by Ana"
+        client.cookies.clear()
         sent = {**dict(Form(wrong.text).hidden), "name": "Ana", "secret": OPERATORS}
         again = await client.post("/ui/sign-in", data=sent)
         assert again.status_code == 200
@@ -94,7 +98,8 @@ async def test_what_was_typed_is_there_again_after_a_sign_in_that_had_ended_and_
 
 async def test_a_text_of_a_campaign_outlives_the_sign_in_and_only_its_file_is_chosen_again(memory: Store) -> None:
     people = {"file": ("people.csv", b"destination,name\n+6591234567,Ann\n")}
-    async with signed_in(receiver(memory)) as client:
+    async with browser(receiver(memory)) as client:
+        await sign_in(client, OPERATORS, name="Ana")
         shown = await client.post(
             "/ui/campaign", data=Form((await client.get("/ui/campaign")).text).values(), files=people
         )
@@ -114,7 +119,7 @@ async def test_a_text_of_a_campaign_outlives_the_sign_in_and_only_its_file_is_ch
 @pytest.mark.parametrize("way", ["campaign", "act/hold"])
 async def test_a_reader_is_told_who_may_send_the_form_that_was_kept(memory: Store, way: str) -> None:
     async with browser(receiver(memory)) as client:
-        sent = {"name": "Ana", "secret": READERS, "way": way, "kept": "note=wait"}
+        sent = {"name": "Ana", "secret": READERS, "way": way, "kept": "note=wait&typed_by=Ana"}
         told = await client.post("/ui/sign-in", data=sent)
         assert (told.status_code, "Only operators" in told.text, "check the form" in told.text) == (403, True, False)
 

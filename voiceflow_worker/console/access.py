@@ -48,7 +48,10 @@ _log = structlog.get_logger("voiceflow.console")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """A sign-in that has begun a session. It leads to the page `way` under /ui, where the form `kept` was sent to."""
+    """A sign-in that has begun a session. It leads to the page `way` under /ui, where the form `kept` was sent to.
+
+    A form that was typed under another name is not kept.
+    """
 
     session: PageSession
     way: str
@@ -125,8 +128,11 @@ class PageAccess:
             await self._sessions.end(old)
         session = self._sessions.begin(name, role)
         _log.info("somebody signed in to the console", name=session.name, role=role.value, address=str(address))
-        typed = PageForm(parse_qsl(kept, keep_blank_values=True, errors="replace")) if kept else None
-        return SignedIn(session=session, way=way, kept=typed)
+        if not kept:
+            return SignedIn(session=session, way=way, kept=None)
+        typed = PageForm(parse_qsl(kept, keep_blank_values=True, errors="replace"))
+        is_own = typed.one("typed_by") == name
+        return SignedIn(session=session, way=way if is_own else "", kept=typed if is_own else None)
 
     def let_in(self, answer: Response, session: PageSession, scope: Scope) -> Response:
         """An answer with the cookie of the session."""
