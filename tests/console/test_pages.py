@@ -282,7 +282,14 @@ async def test_looking_asks_the_store_only_questions(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cookie", "zone"), [("Asia/Tokyo", "Asia/Tokyo"), (None, "Asia/Singapore"), ("../etc", "Asia/Singapore")]
+    ("cookie", "zone"),
+    [
+        ("Asia/Tokyo", "Asia/Tokyo"),
+        (None, "Asia/Singapore"),
+        ("../etc", "Asia/Singapore"),
+        ("localtime", "Asia/Singapore"),
+        ("right/Asia/Tokyo", "Asia/Singapore"),
+    ],
 )
 async def test_times_are_in_the_zone_of_the_browser_else_in_that_of_the_queue(
     memory: Store, cookie: str | None, zone: str

@@ -70,7 +70,12 @@ def test_a_local_time_that_the_clocks_skip_or_show_twice_is_not_guessed() -> Non
     assert read_time("2026-03-08 03:00", zone=NEW_YORK) == datetime(2026, 3, 8, 7, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", ["Singapur", "XYZ", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore"])
+BESIDE_ZONES = ("localtime", "posixrules", "posix/Asia/Singapore", "right/Asia/Singapore")
+
+
+@pytest.mark.parametrize(
+    "name", ["Singapur", "XYZ", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore", *BESIDE_ZONES]
+)
 def test_what_is_not_a_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a time zone; give a name such as Asia/Singapore"):
         read_zone(name)

@@ -126,6 +126,8 @@ _RAILS: Mapping[str, str] = {
 _MIDSUMMERS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
 _BOTH = re.compile(r"([A-Z]{3,4})\d[A-Z]{3,4}", re.ASCII)
 _LEGACY = ("Brazil/", "Canada/", "Chile/", "Etc/", "Mexico/", "US/")
+_NO_ZONES = frozenset({"localtime", "posix", "posixrules", "right"})
+"""What lies beside the zones of many systems: the zone of the machine, and copies, of which one counts leap seconds."""
 _DIRECTIONS = frozenset({"act", "east", "lhi", "north", "nsw", "south", "west"})
 """Parts of the names of old zones that are no cities, such as Australia/West."""
 _SHORTEST_GUESS, _LIKENESS = 5, 0.85
@@ -180,6 +182,8 @@ class _PackageZone(ZoneInfo):
 @lru_cache(maxsize=1024)
 def zone_named(name: str) -> ZoneInfo | None:
     """The zone of this name in the newest time zone database; None when there is none. Never raises."""
+    if name.partition("/")[0] in _NO_ZONES:
+        return None
     try:
         if zone_data().is_of_package and {"", ".", ".."}.isdisjoint(name.split("/")):
             with suppress(FileNotFoundError), zone_file(*name.split("/")).open("rb") as file:
