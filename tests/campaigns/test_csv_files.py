@@ -121,6 +121,7 @@ def test_a_column_of_numbers_that_is_missing_or_not_the_only_one_is_told(tmp_pat
         ("destination,name", "has no column 'Mobile'; columns found: destination, name"),
         ("destination,mobile", "has a column destination beside 'Mobile'"),
         ("Mobile,Full Name", "columns found: Mobile, Full Name"),
+        ("name,Mobile,mobile", "has two columns of the same name: Mobile; rename or remove one"),
     ):
         with pytest.raises(CampaignFileError, match=sentence):
             read(file_of(tmp_path, f"{header}\n+6587654321,Ana\n"), replace(OPTIONS, number_column="Mobile"))

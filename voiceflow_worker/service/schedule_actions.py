@@ -125,7 +125,10 @@ class SkipNext(ScheduleAction):
         return Question(
             title=f"Skip the next run of {self.schedule}?",
             will_be_called=(f"Whom earlier runs call; the last one: {last.in_words()}.{later}",),
-            will_not_be_called=(f"The people of the run at {in_words(run.at, run.zone)}.",),
+            will_not_be_called=(
+                f"The people of the run at {in_words(run.at, run.zone)}.",
+                "This cannot be taken back; to call them all the same, run the schedule now.",
+            ),
             button="Skip it",
         )
 

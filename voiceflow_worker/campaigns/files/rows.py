@@ -179,9 +179,10 @@ def read_columns(
     if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
         raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
     if twice:
+        written = {folded(name): own.strip() for name, own in zip(reversed(names), reversed(header), strict=True)}
         raise CampaignFileError(
-            f"{place} has two columns of the same name: {', '.join(twice)}; rename or remove one; columns found: "
-            f"{shown}{hint}"
+            f"{place} has two columns of the same name: {', '.join(map(written.__getitem__, twice))}; rename or remove "
+            f"one; columns found: {shown}{hint}"
         )
     return names
 
