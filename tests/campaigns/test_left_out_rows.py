@@ -99,8 +99,8 @@ def test_a_column_that_does_not_exist_is_refused_with_the_near_names(tmp_path: P
     visits = file_of(tmp_path, "destination,name,Reason\n+6587654321,Ana,Deceased\n", "visits.csv")
     with pytest.raises(CampaignFileError, match="can give it another name, such as why=Reason"):
         open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased"), now=NOW)
-    (row,) = open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased", columns={"why": "Reason"}), now=NOW)
-    assert row.is_left_out
+    (gone,) = open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased", columns={"why": "Reason"}), now=NOW)
+    assert gone.is_left_out
     ((_, column, _, message),) = told(
         open_campaign([{"destination": ANA, "name": "Ana"}], replace(OPTIONS, batch_id="b", leave_out="DNC=1"), now=NOW)
     )
