@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,10 +31,8 @@ from voiceflow_worker.campaigns.files.damage import (
     error_in,
     footer_in,
     misread,
-    number_behind_quote,
     shown,
     swallowed_rows,
-    without_markup,
 )
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -52,16 +50,14 @@ from voiceflow_worker.campaigns.files.rows import (
     is_own_word,
     number_columns,
     row_name,
-    says_no_call,
 )
+from voiceflow_worker.campaigns.row_notes import RowNotes
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
@@ -159,7 +155,6 @@ class CampaignRows:
         self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.columns)
         chosen = (options.country_column, options.language_column, *self._left_out.columns)
         self._named = [each for each in dict.fromkeys(chosen) if each is not None]
-        self._may_say_no_call = not self._is_table or any(map(says_no_call, self.source.header))
         read = [REASON if row_name(each) in self._ignored else each for each in self.source.columns]
         self._csv = CsvValues(read, self._number_column if self._is_table else None)
         self._seen_names, self._source_warnings = set[str](), set[str]()
@@ -168,17 +163,19 @@ class CampaignRows:
         self._ordered = None if options.orders is None else _OrderedRows(options.orders)
         self._telephones = SharedNumbers()
         self._all_numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self._further})
-        self._alike: dict[str, _AlikeRows] = {}
-        """What is told once of many rows, by what it is about."""
         self._refuse_named()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
         self.source.clocks = frozenset(map(row_name, {*_TIMES, *(name for each in texts for name in each.clocks)}))
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
-        self._spoken = {row_name(name): False for each in texts for name in each.spoken}
-        """The columns that are spoken, not those in conditions alone; True for those that hold texts, and not only yes,
-        no and numbers."""
+        self._notes = RowNotes(
+            self.source,
+            ignored=self._ignored,
+            numbers=self._all_numbers,
+            spoken=[row_name(name) for each in texts for name in each.spoken],
+            warning=self._warning_about,
+        )
         self._dates: dict[str, dict[bool, tuple[int, str]]] = {each: {} for each in (*_TIMES, *map(row_name, names))}
         """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
@@ -238,8 +235,7 @@ class CampaignRows:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         message = "no row has this column; check its name"
         unseen = (self._warning(message, column=each) for each in self._unseen.values())
-        falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
-        alike = [each.finding() for what, each in self._alike.items() if what not in falses]
+        alike = self._notes.findings()
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
         for row, told in self._left_out.told():
@@ -295,13 +291,6 @@ class CampaignRows:
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-    def _told(self, what: str, raw: RawRow, column: str | None, message: str) -> None:
-        """Note what is told once of all rows that are like this one."""
-        if what not in self._alike:
-            warning = self._warning(message, row=raw.number, column=column)
-            self._alike[what] = _AlikeRows(self._as_in_file(raw, [warning])[0])
-        self._alike[what].count += 1
-
     def _unless_left_out(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         """The row, read. If its number or one of its columns says not to call, nothing else of it is told."""
         found = self._left_out.why(raw.number, values)
@@ -312,46 +301,6 @@ class CampaignRows:
         warning = self._warning(f"{why}: nobody is called for it", row=raw.number, column=column)
         return ReadRow(raw, findings=(warning,), is_left_out=True)
 
-    def _note_reserved(self, read: ReadRow) -> None:
-        """Note a row whose cell in a reserved column is wrong: the column may have its name by chance."""
-        names = self._names if self._is_table else _own_names(read.raw.data)
-        for column in dict.fromkeys(found.column or "" for found in read.findings if found.is_error):
-            if column in MEANINGS and names.get(column) == column:
-                message = f"is a reserved name: {MEANINGS[column]}. If it is not meant for that, {Remedy.IGNORE_COLUMN}"
-                self._told(f"reserved {column}", read.raw, column, f"{message}. Wrong in {{rows}}")
-
-    def _note_nothing(self, raw: RawRow, data: Mapping[str, object]) -> None:
-        """Note a row of which a text would speak a word for nothing. A False is one among texts alone."""
-        for name, cell in data.items():
-            value = "False" if cell is False else cell
-            if name not in self._spoken or not isinstance(value, str) or not value:
-                continue
-            if not stands_for_nothing(value):
-                if not self._spoken[name] and isinstance(meaning_of(value), str):
-                    self._spoken[name] = True
-                continue
-            what = "a word for nothing" if meaning_of(value) else "a False among texts"
-            message = (
-                f"holds {what} in {{rows}}, such as {value!r}, and {{{{ {name} }}}} speaks it as it stands: empty such "
-                f"cells, or write {{{{ {name} or 'something' }}}}, which speaks the other"
-            )
-            self._told(f"{what} {name}", raw, name, message)
-
-    def _note_no_call(self, raw: RawRow) -> None:
-        """Note a row with a call although one of its columns says by its name whom not to call."""
-        for name, cell in zip(self.source.header, raw.cells, strict=False) if self._is_table else raw.data.items():
-            if (
-                says_no_call(name)
-                and row_name(name) not in self._ignored
-                and not (is_missing(cell) or stands_for_nothing(str(cell)))
-                and meaning_of(cell)
-            ):
-                message = (
-                    f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
-                    f"called, such as row {raw.number}, {str(cell)[:40]!r}; {Remedy.LEAVE_OUT}"
-                )
-                self._told(f"no call {name}", raw, name, message)
-
     def _finished(self, read: ReadRow) -> ReadRow:
         """The row with its findings as the file spells columns, compared with the rows before it."""
         raw = read.raw
@@ -359,14 +308,11 @@ class CampaignRows:
         if read.is_left_out or any(column is None for column, _ in raw.problems):
             return read._replace(findings=self._as_in_file(raw, read.findings))
         if read.call is not None:
-            self._note_nothing(raw, read.call.data or {})
-            if self._may_say_no_call:
-                self._note_no_call(raw)
+            self._notes.add_call(raw, read.call.data or {})
         if self._ordered is not None:
-            cells = dict(zip(self.source.header, raw.cells, strict=False)) if self._is_table else raw.data
-            read = self._ordered.checked(read, cells, file=self.file)
+            read = self._ordered.checked(read, self.source.cells_of(raw), file=self.file)
         if read.is_bad:
-            self._note_reserved(read)
+            self._notes.add_bad(read, self._names_in(raw))
         if read.findings or not self._is_table:
             findings = self._as_in_file(raw, filter(self._is_new, read.findings))
             read = read._replace(findings=(*self._new_keys(raw), *findings))
@@ -412,12 +358,19 @@ class CampaignRows:
                 f"example, row {number} has the number of row {min(repeated)}. Each of these rows is a call of its "
                 "own. Remove the rows that are not intended"
             )
-            self._told("repeat", read.raw, self.number_column, message)
+            self._notes.add("repeat", read.raw, self.number_column, message)
         return read
+
+    def _warning_about(self, raw: RawRow, column: str | None, message: str) -> Finding:
+        return self._as_in_file(raw, [self._warning(message, row=raw.number, column=column)])[0]
+
+    def _names_in(self, raw: RawRow) -> Mapping[str, str]:
+        """The names of the row's columns as they are written, by their names in rows."""
+        return self._names if self._is_table else _own_names(raw.data)
 
     def _as_in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """These findings, with the names of columns as the file spells them. Reserved names stay as they are."""
-        names = self._names if self._is_table else _own_names(raw.data)
+        names = self._names_in(raw)
         shown: list[Finding] = []
         for found in findings:
             name = found.column or ""
@@ -452,17 +405,6 @@ class CampaignRows:
             column, said = None, f"the cell of {column} {said}"
         return raw._replace(problems=((column, said),), code=None, counts=found.rows_of_record)
 
-    def _note_glued(self, raw: RawRow) -> None:
-        """Note a row of a CSV in which a number stands right behind a quote, within a cell of another column."""
-        for name, cell in zip(self.source.columns, raw.cells, strict=False):
-            if '"' in cell and row_name(name) not in self._all_numbers and (found := number_behind_quote(cell)):
-                message = (
-                    f"holds {found} right behind a quote, as if a line break were missing. That number is not called: "
-                    "if it is a row of its own, give it a line of its own"
-                )
-                self._told("glued", raw, name or None, message)
-                return
-
     def _values(self, raw: RawRow) -> tuple[RawRow, RowValues | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""
         options = self._options
@@ -490,7 +432,7 @@ class CampaignRows:
             values.take_problems(raw, self._numbers)
         self._find_damage(raw, values)
         # The line of a request body counts as one text.
-        self._note_doubtful(raw, [("", raw.text)] if is_body else zip(names, texts, strict=False))
+        self._notes.add_texts(raw, [("", raw.text)] if is_body else zip(names, texts, strict=False))
         if self._further:
             values.take_further_numbers(self._further)
         if self._unseen:
@@ -545,29 +487,13 @@ class CampaignRows:
         if given is not None and (own := values.reserved.get("batch_id")) not in {None, given}:
             named = f"names another batch in {{rows}}, such as {own!r}"
             message = f"{named}, which is not read, because the batch {given} was given"
-            self._told("batch_id", raw, self._names.get("batch_id", "batch_id"), message)
+            self._notes.add("batch_id", raw, self._names.get("batch_id", "batch_id"), message)
         for name, value in values.variables.items():
             # No cell with an error counts as missing. That of the numbers is the destination's too: one problem.
             is_twice = name == self._numbers != DESTINATION and DESTINATION in values.variables
             if isinstance(value, str) and not is_twice and (problem := error_in(value)) is not None:
                 values.problems.append((name, None, problem))
                 values.reserved.pop(name, None)
-
-    def _note_doubtful(self, raw: RawRow, texts: Iterable[tuple[str, str]]) -> None:
-        """Note a row whose texts seem to be wrongly decoded, and columns with HTML, which was left out."""
-        if '""' in raw.text and self._is_table:
-            self._note_glued(raw)
-        damaged = False
-        for name, text in texts:
-            if not damaged and (problem := misread(text)) is not None:
-                damaged = True
-                self._told("misread", raw, name or None, problem)
-            if name and ("&" in text or "<" in text) and without_markup(text) != text:
-                message = (
-                    f"{{rows}} of this column have HTML of another program, which is not spoken: row {raw.number}, "
-                    f"{text.strip()[:60]!r}, is read as {shown(text)[:60]!r}"
-                )
-                self._told(f"markup {row_name(name)}", raw, name, message)
 
     def _rename_columns(self) -> Mapping[str, str]:
         """Give columns the names that options have for them: these, by those in rows. Raises CampaignFileError."""
@@ -761,21 +687,6 @@ class CampaignRows:
         new = [name for name in raw.data if name not in self._seen_names]
         self._seen_names.update(new)
         return tuple(self._told_of(new, raw.number))
-
-
-@dataclass(slots=True)
-class _AlikeRows:
-    """What is told of the first of several rows that are alike. In its message, {rows} stands for all of them."""
-
-    first: Finding
-    count: int = 0
-
-    def finding(self) -> Finding:
-        """The warning about these rows."""
-        message, others = self.first.message.replace("{rows}", count_of(self.count, "row")), self.count - 1
-        if others and message == self.first.message:
-            message += f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it."
-        return replace(self.first, message=message)
 
 
 def _own_names(names: Iterable[str]) -> Mapping[str, str]:

@@ -310,6 +310,10 @@ class RowSource(ABC):
     def __iter__(self) -> Iterator[RawRow]:
         """The rows, in the order of the file."""
 
+    def cells_of(self, raw: RawRow) -> Mapping[str, object]:
+        """The cells of a row, by the names of their columns as they are written."""
+        return dict(zip(self.header, raw.cells, strict=False)) if self.kind.is_table else raw.data
+
 
 class SpooledRows:
     """Chunks of rows in a temporary `file`. Rows are plain tuples: named tuples take twice the time and space."""

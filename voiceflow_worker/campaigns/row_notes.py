@@ -1,0 +1,131 @@
+"""Warnings about rows that are alike: each is given once, with the first of these rows and their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup
+from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name, says_no_call
+from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
+from voiceflow_worker.model.flows.values import is_missing
+from voiceflow_worker.model.text.wording import count_of
+
+
+@dataclass(slots=True)
+class _AlikeRows:
+    """What is said of the first of several rows that are alike. In its message, {rows} stands for all of them."""
+
+    first: Finding
+    count: int = 0
+
+    def finding(self) -> Finding:
+        """The warning about these rows."""
+        message, others = self.first.message.replace("{rows}", count_of(self.count, "row")), self.count - 1
+        if others and message == self.first.message:
+            message += f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it."
+        return replace(self.first, message=message)
+
+
+class RowNotes:
+    """What is said once of all rows of a `source` that are alike.
+
+    `ignored` are the names in rows of columns that are not read, `numbers` those of the numbers to call, and `spoken`
+    those that texts speak. `warning` makes the warning about a row, its column and a message.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        *,
+        ignored: Collection[str],
+        numbers: Collection[str],
+        spoken: Iterable[str],
+        warning: Callable[[RawRow, str | None, str], Finding],
+    ) -> None:
+        self._source = source
+        self._ignored = ignored
+        self._numbers = numbers
+        self._spoken = dict.fromkeys(spoken, False)
+        """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
+        self._warning = warning
+        self._may_say_no_call = not source.kind.is_table or any(map(says_no_call, source.header))
+        self._alike: dict[str, _AlikeRows] = {}
+
+    def findings(self) -> list[Finding]:
+        """The warnings about all rows so far. A False is a word for nothing in a column of texts alone."""
+        falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
+        return [each.finding() for what, each in self._alike.items() if what not in falses]
+
+    def add(self, what: str, raw: RawRow, column: str | None, message: str) -> None:
+        """Add a row about which `what` is said: a message about the first such row, and about all {rows} of them."""
+        if what not in self._alike:
+            self._alike[what] = _AlikeRows(self._warning(raw, column, message))
+        self._alike[what].count += 1
+
+    def add_bad(self, read: ReadRow, names: Mapping[str, str]) -> None:
+        """Add a row of which a reserved column is wrong, which may have its name by chance; `names` are as written."""
+        for column in dict.fromkeys(found.column or "" for found in read.findings if found.is_error):
+            if column in MEANINGS and names.get(column) == column:
+                message = f"is a reserved name: {MEANINGS[column]}. If it is not meant for that, {Remedy.IGNORE_COLUMN}"
+                self.add(f"reserved {column}", read.raw, column, f"{message}. Wrong in {{rows}}")
+
+    def add_call(self, raw: RawRow, data: Mapping[str, object]) -> None:
+        """Add a row with a call that speaks a word for nothing, or that a column says by its name not to call."""
+        for name, cell in data.items():
+            value = "False" if cell is False else cell
+            if name not in self._spoken or not isinstance(value, str) or not value:
+                continue
+            if not stands_for_nothing(value):
+                if not self._spoken[name] and isinstance(meaning_of(value), str):
+                    self._spoken[name] = True
+                continue
+            what = "a word for nothing" if meaning_of(value) else "a False among texts"
+            message = (
+                f"holds {what} in {{rows}}, such as {value!r}, and {{{{ {name} }}}} speaks it as it stands: empty such "
+                f"cells, or write {{{{ {name} or 'something' }}}}, which speaks the other"
+            )
+            self.add(f"{what} {name}", raw, name, message)
+        for name, cell in self._source.cells_of(raw).items() if self._may_say_no_call else ():
+            if (
+                says_no_call(name)
+                and row_name(name) not in self._ignored
+                and not (is_missing(cell) or stands_for_nothing(str(cell)))
+                and meaning_of(cell)
+            ):
+                message = (
+                    f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
+                    f"called, such as row {raw.number}, {str(cell)[:40]!r}; {Remedy.LEAVE_OUT}"
+                )
+                self.add(f"no call {name}", raw, name, message)
+
+    def add_texts(self, raw: RawRow, texts: Iterable[tuple[str, str]]) -> None:
+        """Add a row whose texts seem to be wrongly decoded, have HTML, or a number where a line break may be missing.
+
+        The texts come with the names of their columns.
+        """
+        if '""' in raw.text and self._source.kind.is_table:
+            self._add_glued(raw)
+        damaged = False
+        for name, text in texts:
+            if not damaged and (problem := misread(text)) is not None:
+                damaged = True
+                self.add("misread", raw, name or None, problem)
+            if name and ("&" in text or "<" in text) and without_markup(text) != text:
+                message = (
+                    f"{{rows}} of this column have HTML of another program, which is not spoken: row {raw.number}, "
+                    f"{text.strip()[:60]!r}, is read as {shown(text)[:60]!r}"
+                )
+                self.add(f"markup {row_name(name)}", raw, name, message)
+
+    def _add_glued(self, raw: RawRow) -> None:
+        for name, cell in zip(self._source.columns, raw.cells, strict=False):
+            if '"' in cell and row_name(name) not in self._numbers and (found := number_behind_quote(cell)):
+                message = (
+                    f"holds {found} right behind a quote, as if a line break were missing. That number is not called: "
+                    "if it is a row of its own, give it a line of its own"
+                )
+                self.add("glued", raw, name or None, message)
+                return
