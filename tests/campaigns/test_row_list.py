@@ -132,6 +132,17 @@ async def test_a_second_file_of_a_batch_comes_behind_the_first_and_counts_no_cal
     ]  # fmt: skip
 
 
+async def test_other_people_in_a_file_of_the_same_name_replace_its_rows_and_no_call_is_missing(
+    store: Store, tmp_path: Path
+) -> None:
+    for people in (PEOPLE[:1], PEOPLE[5:]):
+        await enqueue_file(CallQueue(store), file_of(tmp_path, table(people)), BY_MOBILE)
+    rows = await written(store, tmp_path)
+    assert [(row["Nachname"], row["destination"], row["row (call)"]) for row in rows] == [
+        ("Jäger", "", "2"), ("Koch", "", "3"), ("", CALLED[0], ""),
+    ]  # fmt: skip
+
+
 async def test_a_row_whose_call_is_of_another_batch_is_a_duplicate_however_often_it_is_started(
     store: Store, tmp_path: Path
 ) -> None:
