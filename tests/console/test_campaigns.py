@@ -336,7 +336,15 @@ async def test_a_campaign_is_saved_and_loaded(memory: Store) -> None:
 )
 def test_every_text_is_loaded_as_it_was_saved(values: dict[str, str]) -> None:
     kept = {name: text for name, text in values.items() if text.strip()}
-    assert loaded_options(saved_options(kept), name="x.toml") == kept
+    assert loaded_options(saved_options(kept), name="x.toml") == (kept, None)
+
+
+async def test_a_saved_name_of_a_menu_is_one_whatever_it_begins_with(memory: Store) -> None:
+    named = 'menu = "{ask"'
+    async with clerk(memory) as one:
+        await one.send("look", {**people(), "saved": ("may.toml", named)})
+        one.typed["menu"] = Form(one.shown.text).typed["menu"]
+        assert named in await one.send("save")
 
 
 async def test_a_file_that_cannot_be_used_is_refused_by_its_own_name(memory: Store) -> None:

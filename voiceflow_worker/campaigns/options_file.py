@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from voiceflow_worker.campaigns import reading as values
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
@@ -102,22 +102,23 @@ def recurrence_of(reading: Reading) -> Recurrence | None:
     return None if cron is None or zone is None else Recurrence(cron, read_zone(zone), misfire or MISFIRE)
 
 
-def saved_options(given: Mapping[str, str]) -> str:
-    """The fields as a TOML file of options. Those of one run, and the file of the people, are left out.
+def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = None) -> str:
+    """The fields as a TOML file of options, with the questions of a `menu`.
 
-    The questions of a menu are JSON.
+    Those of one run, and the file of the people, are left out.
     """
     kept = {name: value for name, value in given.items() if value and name not in _ONE_RUN and name not in _FILES}
-    menu = json.loads(kept.pop("menu")) if kept.get("menu", "").startswith("{") else None
     lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in kept.items()]
     if menu is not None:
-        questions = menu.pop("questions")
-        lines += ["", "[menu]", *(f"{name} = {_toml(value)}" for name, value in menu.items())]
-        for question in questions:
-            keys = question.pop("keys")
-            lines += ["", "[[menu.questions]]", *(f"{name} = {_toml(value)}" for name, value in question.items())]
-            lines += ["", "[menu.questions.keys]", *(f"{_name(key)} = {_toml(value)}" for key, value in keys.items())]
+        lines += ["", "[menu]", *_lines(menu, but="questions")]
+        for question in menu["questions"]:
+            lines += ["", "[[menu.questions]]", *_lines(question, but="keys")]
+            lines += ["", "[menu.questions.keys]", *_lines(question["keys"])]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _lines(table: Mapping[str, object], *, but: str = "") -> Iterator[str]:
+    return (f"{_name(name)} = {_toml(value)}" for name, value in table.items() if name != but)
 
 
 def _name(name: str) -> str:
@@ -135,8 +136,10 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def loaded_options(text: str, *, name: str) -> dict[str, str]:
-    """The fields of a TOML file of options as texts, for a form. No file is read. Raises InvalidInputError.
+def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str, object] | None]:
+    """The fields of a TOML file of options as texts, for a form, and the menu of questions if it is one of data.
+
+    No file is read. Raises InvalidInputError.
 
     A field that names a file is refused: it is a file of the computer that the options were written on. So is one that
     only `voiceflow schedule` obeys: a form starts its campaign once.
@@ -144,8 +147,9 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
     fields = _read(text, place=name)
     refuse([*unknown_options(fields, str), *paths(fields, _KNOWN)])
     texts: dict[str, str] = {}
-    if (menu := fields.get("menu")) is not None and isinstance(menu.value, Mapping):
-        texts["menu"] = json.dumps(fields.pop("menu").value, default=str)
+    menu = fields["menu"].value if "menu" in fields else None
+    if isinstance(menu, Mapping):
+        del fields["menu"]
     for key, each in fields.items():
         is_list = _KNOWN[key].schema in (BY_NAME, WORDS)
         read = values.columns if key == "number_column" else values.words if is_list else text_of
@@ -153,7 +157,7 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
             texts[key] = read(each.value)
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(f"{each.name}: {error}") from None
-    return texts
+    return texts, cast("Mapping[str, object]", menu) if isinstance(menu, Mapping) else None
 
 
 def options_in(path: Path) -> dict[str, Given]:

@@ -204,21 +204,20 @@ class CampaignPage:
         if not content:
             return
         try:
-            found = loaded_options(content.decode("utf-8-sig"), name=name or "the saved campaign")
+            found, menu = loaded_options(content.decode("utf-8-sig"), name=name or "the saved campaign")
         except UnicodeDecodeError:
             raise InvalidInputError("the saved campaign is not a text in UTF-8; save it again") from None
         if lost := [each for each in found if each not in values]:
             raise InvalidInputError(f"this page has no field for {', '.join(lost)}: enqueue the file by the command")
         if "ivr" in found:
-            menu = found["ivr"].rpartition(":")[2]
-            if menu not in self._menus:
+            name_of_menu = found["ivr"].rpartition(":")[2]
+            if name_of_menu not in self._menus:
                 known = ", ".join(self._menus) or "none"
-                raise InvalidInputError(f"the menu {menu[:40]!r} is not one of this receiver; it has {known}")
-            found["ivr"] = menu
-        if (menu := found.get("menu", "")).startswith("{"):
-            data = orjson.loads(found.pop("menu"))
-            read_menu(data, voice_profile=found.get("voice_profile", "any"))
-            values |= fields_of_menu(data)
+                raise InvalidInputError(f"the menu {name_of_menu[:40]!r} is not one of this receiver; it has {known}")
+            found["ivr"] = name_of_menu
+        if menu is not None:
+            read_menu(menu, voice_profile=found.get("voice_profile", "any"))
+            values |= fields_of_menu(menu)
         values |= found
 
     async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession, folder: Path) -> _Kept | None:
@@ -268,9 +267,7 @@ class CampaignPage:
         return found
 
     def _saved(self, values: Mapping[str, str]) -> Response:
-        menu = menu_in(values)
-        given = {name: values[name] for name in _TEXTS if name != "queue"}
-        content = saved_options(given if menu is None else {**given, "menu": orjson.dumps(menu).decode()})
+        content = saved_options({name: values[name] for name in _TEXTS if name != "queue"}, menu_in(values))
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", values["batch"]).strip("-") or "campaign"
         return Response(
             content,
