@@ -629,6 +629,13 @@ async def living(host: Host) -> None:
 
 
 @EACH_STORE
+async def test_a_name_that_no_store_can_keep_is_that_of_no_schedule(hosts: tuple[Host, Host]) -> None:
+    for name in ("\0", "\ud800", "x" * 5000):
+        with pytest.raises(UnknownSubjectError, match="has no schedule"):
+            await replace(skip_next(hosts[0]), schedule=name).question()
+
+
+@EACH_STORE
 async def test_a_run_that_a_person_skips_calls_nobody_and_the_next_one_starts(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
     assert await one.look(NINE) == [RunState.STARTED]

@@ -104,7 +104,7 @@ class ScheduleAction(OperatorAction):
 
     async def _last(self) -> ScheduledRun:
         require_name(self.queue)
-        last = await last_run(self.operator.store, self.queue, self.schedule)
+        last = await last_run(self.operator.store, self.queue, as_stored(self.schedule))
         if last is None:
             raise UnknownSubjectError(
                 f"queue {self.queue} has no schedule {self.schedule[:LONGEST_NAMED]!r}: `voiceflow schedules list` "
