@@ -279,21 +279,13 @@ def test_every_command_says_so_and_changes_nothing(voiceflow: Program, kind: Cal
     enqueued(voiceflow.folder, 60, batch_id="march")
     path = voiceflow.folder / "calls.db"
     kind(path)
-    kept = {
-        each.name: each.read_bytes()
-        for each in voiceflow.folder.glob("calls.db*")
-        if each.is_file() and "-shm" not in each.name
-    }
+    kept = files_of(path)
     wrong: list[str] = []
     for command in COMMANDS:
         ended = voiceflow(*command)
         if ended.code != 3 or ended.out or str(path) not in ended.err or "Traceback" in ended.err:
             wrong.append(f"{' '.join(command)}: {ended}")
-        found = {
-            each.name: each.read_bytes()
-            for each in voiceflow.folder.glob("calls.db*")
-            if each.is_file() and "-shm" not in each.name
-        }
+        found = files_of(path)
         if {name: text for name, text in found.items() if text} != {name: text for name, text in kept.items() if text}:
             wrong.append(f"{' '.join(command)} changed the files")
             break
