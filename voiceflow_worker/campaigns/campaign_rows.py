@@ -157,7 +157,7 @@ class CampaignRows:
         self._named = [each for each in dict.fromkeys(chosen) if each is not None]
         read = [REASON if row_name(each) in self._ignored else each for each in self.source.columns]
         self._csv = CsvValues(read, self._number_column if self._is_table else None)
-        self._seen_names, self._source_warnings = set[str](), set[str]()
+        self._seen_names = set[str]()
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._ordered = None if options.orders is None else _OrderedRows(options.orders)
@@ -314,7 +314,7 @@ class CampaignRows:
         if read.is_bad:
             self._notes.add_bad(read, self._names_in(raw))
         if read.findings or not self._is_table:
-            findings = self._as_in_file(raw, filter(self._is_new, read.findings))
+            findings = self._as_in_file(raw, read.findings)
             read = read._replace(findings=(*self._new_keys(raw), *findings))
         # Without a template, two calls to one number look alike.
         call = read.call
@@ -578,14 +578,6 @@ class CampaignRows:
                 values.problems.append(("language", None, f"is in this row beside {self._language!r}; rename one"))
             for texts in (values.variables, values.data):
                 texts["language"] = values.variables.get(row_name(self._language))
-
-    def _is_new(self, found: Finding) -> bool:
-        """False if the finding is a warning about the source number, and an earlier row had the same warning."""
-        if found.is_error or found.path is None or not found.path.endswith(".params.source"):
-            return True
-        is_new = found.message not in self._source_warnings
-        self._source_warnings.add(found.message)
-        return is_new
 
     def _file_findings(self) -> tuple[Finding, ...]:
         template = self._options.template

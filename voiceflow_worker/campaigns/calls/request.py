@@ -269,12 +269,8 @@ class RequestMaker:
         """The calls by countries without a calendar, although the options have calendars for others."""
         self.calendars: dict[str, tuple[datetime, datetime]] = {}
         """The calendars of the calls, each with the first and the last time from which one of its calls may ring."""
-        self._doubted: set[str | None] = set()
-        """The columns that have a warning about a spoken date."""
-        self._odd_years: set[str | None] = set()
-        """The columns that have a warning about a year that people hardly mean."""
-        self._raw: set[str | None] = set()
-        """The columns that have a warning about a time that is spoken with its own zone."""
+        self._warned: set[tuple[str, str | None]] = set()
+        """The warnings that are given once: what each is about, and its column or, of source numbers, the message."""
 
     def read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -287,7 +283,8 @@ class RequestMaker:
             # A cell has one finding, and counts as missing from here on.
             for texts in (values.reserved, values.variables, values.data):
                 texts.pop(row_name(column), None)
-        work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
+        problems = [Finding(column=c, code=k, message=m) for c, k, m in values.problems]
+        work = _Work(values, self._options, problems, self._warned)
         work.template, menu = self._words(work)
         work.country = work.own_country()
         destination, further = work.numbers()
@@ -315,11 +312,13 @@ class RequestMaker:
         if (days or years) and not any(found.is_error for found in work.findings):
             later = menu.later({**(data or {}), ZONE: work.person}) if menu is not None else ()
             heard = [*_heard(body), *(text for _, text in later)]
-            work.doubt_dates(days, heard, self._doubted)
-            work.doubt_years(years, heard, self._odd_years)
-        work.doubt_instants(_heard(body), self._raw)
+            work.doubt_dates(days, heard)
+            work.doubt_years(years, heard)
+        work.doubt_instants(_heard(body))
         work.explain_dates()
-        findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
+        findings = tuple(
+            [replace(found, file=self._file, row=raw.number) for found in work.findings if self._is_new(found)]
+        )
         if findings and any(found.is_error for found in findings):
             return ReadRow(raw, findings=findings)
         encoded = EncodedBody.of(CallFlow(body))
@@ -354,9 +353,15 @@ class RequestMaker:
             self.calendars[calendar] = (min(first, starts), max(last, starts))
         return ReadRow(raw, call, call.digest, own_key, not own_key, findings)
 
+    def _is_new(self, found: Finding) -> bool:
+        """False if the finding is a warning about the source number, and an earlier row had the same warning."""
+        if found.is_error or found.path is None or not found.path.endswith(".params.source"):
+            return True
+        return _is_first(("source", found.message), self._warned)
+
     def numbers(self, values: RowValues) -> list[str]:
         """The numbers of a row that nobody is called for, as far as they can be read."""
-        work = _Work(values, self._options, [])
+        work = _Work(values, self._options, [], self._warned)
         work.country = work.own_country()
         first, further = work.numbers()
         return [number for number in (first, *further) if number is not None]
@@ -379,6 +384,14 @@ class RequestMaker:
             return _Words(template, texts)
 
 
+def _is_first(warning: tuple[str, str | None], given: set[tuple[str, str | None]]) -> bool:
+    """Whether a warning is not among those `given`, to which it is added."""
+    if warning in given:
+        return False
+    given.add(warning)
+    return True
+
+
 class _Words(NamedTuple):
     """What a row's person hears: the template of the call, and the texts of its menu."""
 
@@ -393,6 +406,8 @@ class _Work:
     values: RowValues
     options: CampaignOptions
     findings: list[Finding]
+    warned: set[tuple[str, str | None]]
+    """The warnings that this row or an earlier one has, of those that are given once: see `RequestMaker`."""
     template: FlowTemplate | None = None
     country: str | None = None
     """The country of the row's national numbers."""
@@ -618,24 +633,18 @@ class _Work:
             name: day for name, value in texts if isinstance(value, str) and (day := doubtful_date(value)) is not None
         }
 
-    def doubt_dates(self, days: Mapping[str | None, str], texts: Sequence[str], doubted: set[str | None]) -> None:
-        """Add a warning for each column whose date is in these spoken texts: the voice may read it as another day.
+    def _warn_once(self, what: str, column: str | None, message: str) -> None:
+        """Add a warning about a column, unless an earlier row has one about the same matter."""
+        if _is_first((what, column), self.warned):
+            self.findings.append(Finding(column=column, severity=Severity.WARNING, message=message))
 
-        A column in `doubted` has its warning already, and each new one is added to it.
-        """
+    def doubt_dates(self, days: Mapping[str | None, str], texts: Sequence[str]) -> None:
+        """Add a warning for each column whose date is in these spoken texts: the voice may read it as another day."""
         for name, day in days.items():
-            if name in doubted or not any(day in text for text in texts):
-                continue
-            doubted.add(name)
-            asks = self.options.date_order is None and name is not None
-            message = spoken_date(day, where="this row as it is, and such dates in later ones")
-            self.findings.append(
-                Finding(
-                    column=name,
-                    severity=Severity.WARNING,
-                    message=f"{message}, and {Remedy.NAME_DATE_ORDER}" if asks else message,
-                )
-            )
+            if any(day in text for text in texts):
+                asks = self.options.date_order is None and name is not None
+                message = spoken_date(day, where="this row as it is, and such dates in later ones")
+                self._warn_once("date", name, f"{message}, and {Remedy.NAME_DATE_ORDER}" if asks else message)
 
     def doubtful_years(self, names: Iterable[str]) -> Mapping[str, DoubtfulYear]:
         """The columns of these names with a date whose year people hardly mean."""
@@ -643,29 +652,25 @@ class _Work:
         found = ((row_name(name), doubtful_year(text)) for name, text in texts if isinstance(text, str))
         return {name: year for name, year in found if year is not None and name not in _NO_DATES}
 
-    def doubt_years(self, years: Mapping[str, DoubtfulYear], texts: Sequence[str], told: set[str | None]) -> None:
+    def doubt_years(self, years: Mapping[str, DoubtfulYear], texts: Sequence[str]) -> None:
         """Add an error for each column whose year is in these spoken texts, or a warning if it may be meant.
 
-        Columns in `told` have their warning. A voice of Thai may say a year of the Buddhist calendar as it is written.
+        A voice of Thai may say a year of the Buddhist calendar as it is written.
         """
         for name, found in years.items():
             is_thai = found.is_buddhist and (self.voice_profile or "").startswith("th")
             heard = [text for text in texts if str(found.year) in text and not (is_thai and found.written in text)]
-            if found.may_be_meant and heard and name not in told:
-                told.add(name)
-                message = f"{found.why}. Such dates in later rows are not told"
-                self.findings.append(Finding(column=name, severity=Severity.WARNING, message=message))
+            if found.may_be_meant and heard:
+                self._warn_once("year", name, f"{found.why}. Such dates in later rows are not told")
             elif heard and not found.may_be_meant:
                 self._error(found.why, column=name)
 
-    def doubt_instants(self, texts: Sequence[str], told: set[str | None]) -> None:
-        """Add a warning for each column whose time is spoken with its own zone. Columns in `told` have theirs."""
+    def doubt_instants(self, texts: Sequence[str]) -> None:
+        """Add a warning for each column whose time is spoken with its own zone."""
         raw = {moment: spoken_instant(moment) for moment in filter(None, map(own_zone, texts))}
         for moment, message in (raw | {each: f"{each!r} {why}" for each, why in self.person.moved.items()}).items():
             name = next((name for name, value in self.values.variables.items() if moment in str(value)), None)
-            if name not in told:
-                told.add(name)
-                self.findings.append(Finding(column=name, severity=Severity.WARNING, message=message))
+            self._warn_once("time", name, message)
 
     def refuse_language(self, why: str) -> None:
         """Add an error about the column `language`."""
