@@ -123,7 +123,7 @@ def test_keys_are_answered_while_files_are_read_and_written(tmp_path: Path) -> N
         file.write_text(f"destination,name,time,other_time\n{rows}", encoding="utf-8")
         on.run("enqueue", str(file), "--ivr", menu, "--source", "+6531234567")
         with on.worker("--rate", str(OPEN / EVERY), "--max-active", str(OPEN)):
-            wait_until(lambda: len(on.rang()) >= OPEN, lambda: f"open calls, not {len(on.rang())}", within=120)
+            wait_until(lambda: len(on.rang()) >= OPEN, lambda: f"open calls, not {len(on.rang())}", within=900)
             alone = KeyTimes.alone(on)
             began = time.time()
             clerk = Clerk(on, people)
