@@ -493,6 +493,7 @@ class Settings(BaseSettings):
     key_retention: Duration = timedelta(days=400)
     log_format: Annotated[Literal["console", "json"], Folded] = "console"
     log_level: Annotated[LogLevel, Folded] = "info"
+    log_mask: bool = False
     region: Annotated[None, BeforeValidator(_refused_region)] = Field(default=None, exclude=True, repr=False)
     """It does not exist, but some expect it."""
 

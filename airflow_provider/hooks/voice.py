@@ -13,6 +13,7 @@ from airflow.sdk import BaseHook, conf
 from anyio import to_thread
 
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError, load_settings, open_store
+from voiceflow_worker.core.tracing import mask_logs
 from voiceflow_worker.errors import RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.model.text.json_text import read_strict_json
 
@@ -95,6 +96,8 @@ class VoiceFlowHook(BaseHook):
             settings = load_settings(options_place="the connection", **fields)
         except SettingsError as error:
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {error}") from None
+        if settings.log_mask:
+            mask_logs()
         for name in sorted({"store", "proxy"} & given.keys()):
             if _shown(settings, name) != getattr(settings, name):
                 variable = f"VOICEFLOW_{name.upper()}"

@@ -6,10 +6,12 @@ import asyncio
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from airflow.sdk import BaseHook
 
 from airflow_provider.hooks.voice import VoiceFlowHook, require_lasting
@@ -38,6 +40,30 @@ def test_the_connection_becomes_settings_and_the_environment_completes_it(
     assert settings.api_key.get_secret_value() == KEY
     found = (settings.sub_account, settings.store, settings.queue, settings.source)
     assert found == ("tests", "sqlite:////tmp/x.db", "calls", "+6531234567")
+
+
+def test_the_logs_of_a_task_show_no_whole_number_with_log_mask(
+    connect: Connect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    was, hook = structlog.get_config(), sys.excepthook
+    chain = list(was["processors"])
+    logs = [structlog.get_logger("task"), logging.getLogger("airflow_provider.calls.waiting")]
+    try:
+        structlog.configure(processors=chain)
+        logs[0].info("before")
+        connect(password=KEY, extra={"sub_account": "tests", "store": "sqlite:////tmp/x.db", "log_mask": "yes"})
+        VoiceFlowHook().settings()
+        for log in logs:
+            try:
+                raise ValueError("+6581234567 is in doubt")
+            except ValueError:
+                log.exception("call to %s failed", "+6581234567")
+    finally:
+        structlog.configure(**was)
+        sys.excepthook = hook
+    told = "".join(capsys.readouterr())
+    assert "call to +65******67 failed" in told
+    assert "81234567" not in told
 
 
 def test_the_base_url_is_the_host(connect: Connect) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import logging
 import re
+import sys
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,9 @@ from tests.support.waiting import wait_until
 from tests.webhooks.receiving import summary
 from voiceflow_worker.asgi.gatekeeper import shown_path
 from voiceflow_worker.cli.opening import log_to_stderr
+from voiceflow_worker.core.tracing import mask_logs
 
+ROOT = Path(__file__).parents[2]
 NUMBER, SECRET = "+6581234567", "Bearer of-news-of-calls-1"
 PEOPLE = f"destination,name\n{NUMBER},Ana Maria\n"
 
@@ -124,3 +130,109 @@ def test_a_repeated_warning_of_one_fault_is_told_once_and_counted(capsys: pytest
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["level"] for line in lines].count("error") == 5, "what only this line has is never left out"
     assert [line["error"] for line in lines if line["level"] == "warning"] == ["the store is away", "another fault"]
+
+
+SPELLINGS = (
+    "+6581234567", "6581234567", "81234567", "+65 8123 4567", "8123-4567", "(8123) 4567", "0065 8123.4567",
+    "%2B6581234567", "\\u002b6581234567", "tel:+65-8123-4567",
+    "\uff16\uff15\uff18\uff11\uff12\uff13\uff14\uff15\uff16\uff17",
+)  # fmt: skip
+AROUND = (
+    "{}", "call to {} failed", "https://8x8.example/v1/people/{}?number={}", '{{"destination":"{}"}}', "'\\n{}\\t'",
+    "rec_{}.wav", "to={}&from=%20{}", "sip:{}", "8 calls,{};{}",
+)  # fmt: skip
+HAS_NUMBER = re.compile(r"8\W{0,3}1\W{0,3}2\W{0,3}3\W{0,3}4\W{0,3}5\W{0,3}6\W{0,3}7")
+
+
+def logged_events() -> list[tuple[str, str, tuple[str, ...]]]:
+    """The level, the event and the fields of each call of a logger in the sources."""
+    found: list[tuple[str, str, tuple[str, ...]]] = []
+    for path in (ROOT / "voiceflow_worker").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(
+                        attr="info" | "warning" | "error" | "exception" as level, value=ast.Name(id=name)
+                    )
+                ) if name.lower().strip("_") in {"log", "calls", "access"}:
+                    event = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else "found"
+                    found.append((level, str(event), tuple(each.arg for each in node.keywords if each.arg)))
+                case _:
+                    pass
+    return found
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_line_of_a_masked_log_has_a_whole_number(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    events = logged_events()
+    assert len(events) > 70
+    texts = [
+        around.replace("{{", "{").replace("}}", "}").replace("{}", number) for number in SPELLINGS for around in AROUND
+    ]
+    log_to_stderr(form=form, level="info", masked=True)
+    log = structlog.get_logger()
+    for place, (level, event, fields) in enumerate(events * 2):
+        said, error = texts[place % len(texts)], ValueError(texts[-place % len(texts)])
+        values = [said, error, [said], {said: {"of": (said, 1)}}, said.encode(), {"when": error}]
+        given: dict[str, Any] = {name: values[(place + at) % len(values)] for at, name in enumerate(fields)}
+        given |= {"error": f"{said} is wrong"} if "error" in given else {}
+        given.pop("exc_info", None)
+        try:
+            raise RuntimeError(said) from error
+        except RuntimeError:
+            # With its place: a repeated warning is left out.
+            getattr(log, level)(f"{event} {place} {said}", **given, exc_info=True)
+            logging.getLogger(f"other.{place}").exception("place %s: %s", place, said)
+    out = capsys.readouterr().err
+    for line in out.splitlines():
+        assert not HAS_NUMBER.search(unicodedata.normalize("NFKC", line)), line
+    assert out.count("Traceback") >= 4 * len(events)
+    if form == "json":
+        for line in out.splitlines():
+            assert isinstance(json.loads(line), dict), line
+
+
+def test_a_masked_log_keeps_times_ids_addresses_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr(form="json", level="info", masked=True)
+    fields = {
+        "at": "2026-11-27T23:32:23.123456Z", "day": "27/11/2026", "job": "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T.1",
+        "session": "12345678-1234-1234-1234-123456789012", "host": "10.100.200.130:5432", "calls": 123456789,
+        "seconds": 1.23456789, "why": None, "is": True,
+    }  # fmt: skip
+    structlog.get_logger().info("8x8 answered", **fields, to=NUMBER)
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert {name: line[name] for name in fields} == fields
+    assert line["to"] == "+65******67"
+
+
+def test_a_log_that_a_program_has_set_up_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
+    was = structlog.get_config()
+    program = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.dict_tracebacks,
+        structlog.processors.JSONRenderer(),
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(processors=[structlog.dev.ConsoleRenderer(colors=False)])
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.getLogger().addHandler(handler)
+    hook = sys.excepthook
+    try:
+        structlog.configure(processors=program, cache_logger_on_first_use=True)
+        log = structlog.get_logger()
+        log.warning("begins")
+        mask_logs()
+        mask_logs()
+        try:
+            raise RuntimeError(f"no {NUMBER}")
+        except RuntimeError as error:
+            log.exception("a task failed", number=NUMBER)
+            logging.getLogger("another").exception("a task to %s failed", NUMBER)
+            sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        sys.excepthook = hook
+        logging.getLogger().removeHandler(handler)
+        structlog.configure(**was)
+    told = "".join(capsys.readouterr())
+    assert told.count("no +65******67") == 4
+    assert "81234567" not in told

@@ -31,7 +31,13 @@ from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
+from voiceflow_worker.model.text.printable import (
+    masked_event,
+    printable,
+    printable_json,
+    printable_line,
+    without_secrets_in,
+)
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
@@ -44,10 +50,10 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 
-def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = ()) -> None:
+def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), masked: bool = False) -> None:
     """Write the logs of this library and of its dependencies to stderr, as text, or as JSON lines if `form` is json.
 
-    No line shows one of `secrets`, or a password in a URL.
+    No line shows one of `secrets`, or a password in a URL; with `masked`, none shows a whole telephone number.
     """
     import structlog
 
@@ -59,7 +65,7 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = ()) -> No
     ]
     if form == "json":
         ending: list[Processor] = [structlog.processors.format_exc_info, _json_line]
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not masked:
         # Plain tracebacks: those of rich print local variables, which hold phone numbers, data and key presses.
         ending = [
             _harmless,
@@ -67,6 +73,8 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = ()) -> No
         ]
     else:
         ending = [structlog.processors.format_exc_info, _plain_line]
+    if masked:
+        ending.insert(1, masked_event)
     _stderr.hide(secrets)
     _stderr.ending = ending if threshold <= logging.INFO else None
     structlog.configure(
@@ -275,7 +283,7 @@ class _Stderr:
             return text
         at, told, fields = text
         ending = self.ending or ()
-        if _plain_line in ending:  # past the chain, which takes twice as long
+        if _plain_line in ending and masked_event not in ending:  # past the chain, which takes twice as long
             return f"{_plain(_stamp(at), 'info', told, fields)}\n"
         line: Any = {"timestamp": _stamp(at), "level": "info", "event": told, **fields}
         for each in ending:
@@ -429,7 +437,9 @@ def settings_from(*, store_alone: bool = False, **options: object) -> Settings:
         Output().note(f"warning: {problem} (this command does without it)")
 
     settings = load_settings(warn if store_alone else None, options_place=None, **options)
-    log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
+    log_to_stderr(
+        form=settings.log_format, level=settings.log_level, secrets=settings.secrets(), masked=settings.log_mask
+    )
     return settings
 
 

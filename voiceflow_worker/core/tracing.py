@@ -12,10 +12,15 @@ gets nothing of a trace. Whatever a provider raises is logged, and the call goes
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import lru_cache
+from traceback import format_exception
+from types import TracebackType
+from typing import Any
 
 import structlog
 from opentelemetry import trace
@@ -26,6 +31,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, Verdict, VerdictKind
+from voiceflow_worker.model.text.printable import masked_event, without_numbers
 
 _log = structlog.get_logger("voiceflow.tracing")
 _calls = structlog.get_logger("voiceflow.calls")
@@ -44,6 +50,34 @@ def logged(tell: Callable[[str, Mapping[str, object]], object]) -> Generator[Non
         yield
     finally:
         _Lines.tell = None
+
+
+def mask_logs() -> None:
+    """Mask telephone numbers in all logs of this process from now on, also of a program that has set them up itself."""
+    sys.excepthook = _masked_traceback
+    chains = [structlog.get_config()["processors"]]
+    if not isinstance(chains[0], list):
+        structlog.configure(processors=list(chains[0]))
+        chains = [structlog.get_config()["processors"]]
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            chains.append(processors := list(handler.formatter.processors))
+            handler.formatter.processors = processors
+    for chain in chains:
+        if _masked_whole not in chain:
+            chain.insert(-1, _masked_whole)  # in place: loggers that were used keep their list
+
+
+def _masked_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    sys.stderr.write(without_numbers("".join(format_exception(kind, error, where))))
+
+
+def _masked_whole(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An event masked with its traceback, which the last of a chain would write out itself."""
+    if event.get("exc_info"):
+        event = structlog.processors.format_exc_info(logger, method, event)
+        event["stack"] = event.pop("exception")
+    return masked_event(logger, method, event)
 
 
 @lru_cache(maxsize=1)

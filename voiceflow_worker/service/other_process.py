@@ -19,6 +19,7 @@ import structlog
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.tracing import mask_logs
 from voiceflow_worker.errors import StoreReplacedError, VoiceflowError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
@@ -44,6 +45,7 @@ class OtherProcess:
     def __init__(self, store: Store, *, settings: Settings | None = None) -> None:
         self._store = store
         self._url = _url_of(store, settings)
+        self._masks_logs = settings is not None and settings.log_mask
         self._free = anyio.Semaphore(MOST_AT_ONCE)
 
     async def run(self, work: Callable[..., Awaitable[T]], *arguments: Any, **named: Any) -> T:
@@ -54,7 +56,7 @@ class OtherProcess:
         """
         if self._url is None:
             return await work(self._store, *arguments, **named)
-        order = pickle.dumps((self._url, self._store.id, work, arguments, named))
+        order = pickle.dumps((self._url, self._store.id, self._masks_logs, work, arguments, named))
         # It finds the same modules, and none of the folder it is started in.
         command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"]
         async with self._free:
@@ -94,7 +96,9 @@ def main() -> None:
         with suppress(OSError):  # what filters system calls may refuse it
             os.nice(_NICE)
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-        url, store_id, work, arguments, named = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the receiver that started this
+        url, store_id, masks, work, arguments, named = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the receiver that started this
+        if masks:
+            mask_logs()
 
         async def done() -> object:
             async with open_store(url) as store:

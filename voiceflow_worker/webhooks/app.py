@@ -9,6 +9,7 @@ import structlog
 from starlette.applications import Starlette
 
 from voiceflow_worker.backends.registry import StoreWait, opened_in_time
+from voiceflow_worker.core.tracing import mask_logs
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
 
@@ -20,6 +21,8 @@ def app() -> Starlette:
     SettingsError.
     """
     settings = load_settings()
+    if settings.log_mask:
+        mask_logs()
     check_receiver(settings)
 
     @asynccontextmanager
