@@ -132,15 +132,32 @@ async def test_a_second_file_of_a_batch_comes_behind_the_first_and_counts_no_cal
     ]  # fmt: skip
 
 
-async def test_other_people_in_a_file_of_the_same_name_replace_its_rows_and_no_call_is_missing(
-    store: Store, tmp_path: Path
+async def test_other_people_in_a_file_of_the_same_name_come_behind_however_often_both_are_started(
+    store: Store, clock: StillClock, tmp_path: Path
 ) -> None:
+    first, second, third = PEOPLE[:1], PEOPLE[4:6], [*PEOPLE[4:5], PEOPLE[6], PEOPLE[2]]
+    expected = [("Müller", "", "2", "visits.csv"), ("Weiß", "", "2", "visits.csv (2)")]
+    expected += [("Jäger", "", "3", "visits.csv (2)"), ("Weiß", "duplicate", "2", "visits.csv (3)")]
+    expected += [("Koch", "", "3", "visits.csv (3)"), ("Özdemir", "bad", "4", "visits.csv (3)")]
+    for people in (first, second, third, first, third, second):
+        await enqueue_file(CallQueue(store), file_of(tmp_path, table(people)), BY_MOBILE, skip_bad=True)
+        clock.advance(timedelta(seconds=1))
+        if people == third:
+            rows = await written(store, tmp_path)
+            told = [
+                (each["Nachname"], each["result"].removeprefix("waiting"), each["row (call)"], each["file"])
+                for each in rows
+            ]
+            assert told == expected
+    assert len(await written(store, tmp_path)) == len(expected), "each call once"
+
+
+async def test_files_of_one_name_end_each_at_its_own_time(store: Store, clock: StillClock, tmp_path: Path) -> None:
+    queue = CallQueue(store, policy=CallPolicy(retention=timedelta(days=3)))
     for people in (PEOPLE[:1], PEOPLE[5:]):
-        await enqueue_file(CallQueue(store), file_of(tmp_path, table(people)), BY_MOBILE)
-    rows = await written(store, tmp_path)
-    assert [(row["Nachname"], row["destination"], row["row (call)"]) for row in rows] == [
-        ("Jäger", "", "2"), ("Koch", "", "3"), ("", CALLED[0], ""),
-    ]  # fmt: skip
+        await enqueue_file(queue, file_of(tmp_path, table(people)), BY_MOBILE)
+        clock.advance(timedelta(days=2))
+    assert [each[:2] for each in await listed(store)] == [("2", "waiting"), ("3", "waiting")]
 
 
 async def test_a_row_whose_call_is_of_another_batch_is_a_duplicate_however_often_it_is_started(

@@ -2,7 +2,8 @@
 
 A start keeps its rows before it stores the first call: each cell as it was written, with the unique key of the call, or
 the reason why there is none. The list joins them with the calls whenever somebody asks for it. A file that is started
-again replaces its own rows in one write, so that each row of a file is in the list once.
+again replaces its own rows in one write, so that each row of a file is in the list once. It is known by its rows; or,
+once it was mended, by its name, and by having all calls that it had before. Any other file comes behind.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import base64
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import IO, Any, NamedTuple
@@ -19,6 +22,7 @@ from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 from msgspec import Struct
+from msgspec.structs import replace
 
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.rows import SpooledRows, reason_of
@@ -101,13 +105,22 @@ def time_text(at: datetime | None, zone: ZoneInfo | None) -> str:
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):
-    """A file whose rows are kept, in packs of these `sizes`; `token` is of the start that kept them."""
+    """A file whose rows are kept in packs of these `sizes`. `token` is of the start that kept them.
+
+    The newest file of a name is stored below it; earlier ones, and rows that have none, below the `digest` of the rows.
+    """
 
     name: str
+    digest: str
     at: datetime
     token: str
     columns: tuple[str, ...]
     sizes: tuple[int, ...]
+
+    @property
+    def members(self) -> list[str]:
+        """The keys of its packs, in their order."""
+        return [_member(self.token, place) for place in range(len(self.sizes))]
 
 
 Entry = Sequence[Any]
@@ -123,6 +136,19 @@ def unpacked(text: str) -> list[Entry]:
     """The rows in a text."""
     rows: list[Entry] = json.loads(zlib.decompress(base64.b64decode(text)))
     return rows
+
+
+@dataclass(slots=True)
+class _Former:
+    """What a start of a file replaces in a batch: the file `old` below a key, which has `made` these calls.
+
+    A file of the same name with other calls is put `apart`.
+    """
+
+    key: str = ""
+    old: KeptFile | None = None
+    apart: tuple[Put, ...] = ()
+    made: set[str | None] = field(default_factory=set[str | None])
 
 
 def _group(queue: str, batch_id: str) -> str:
@@ -141,12 +167,12 @@ class RowKeeper:
         self._spool = SpooledRows(file)
         read = campaign.input
         self._name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
-        self._digest = hashlib.blake2b(digest_size=16) if read is None or read.stem is None else None
-        """Rows that come from no file with a name are known by their digest."""
+        self._has_name = read is not None and read.stem is not None
+        self._rows = hashlib.blake2b(digest_size=16)
         self._columns = tuple(map(str.strip, campaign.source.header))
         self._latest = queue.store.clock.now()
-        self._first_in: dict[str, bool] = {}
-        """Whether this is the first start of its file in a batch."""
+        self._former: dict[str, _Former] = {}
+        """What this start replaces, by batch."""
         self.uncalled: dict[int, tuple[str, str]] = {}
         """The results and reasons of rows, by number, that were found to make no call after all had been kept."""
 
@@ -169,28 +195,24 @@ class RowKeeper:
                 self._columns = tuple(dict.fromkeys((*self._columns, *raw.data)))
                 cells = [_cell(raw.data.get(name)) for name in self._columns]
             entries.append((batch_id, raw.number, cells, key, result, why))
+            self._former.setdefault(batch_id, _Former())
         self._spool.put(entries)
-        if self._digest is not None:
-            self._digest.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
+        self._rows.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
 
     async def keep(self, conditions: Sequence[Same]) -> None:
         """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
         store, queue, token = self._queue.store, self._queue.name, new_revision()
-        key = self._name if self._digest is None else self._digest.hexdigest()
         now, until = store.clock.now(), self._latest + self._queue.policy.retention
-        before: dict[str, KeptFile | None] = {}
+        await self._find_former()
         sizes: dict[str, list[int]] = {}
         writes: list[Write] = []
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
             for batch_id, number, cells, call, result, why in part:
-                if batch_id not in before:
-                    before[batch_id] = (await _files(store).within(_group(queue, batch_id)).get([key])).get(key)
-                    self._first_in.setdefault(batch_id, before[batch_id] is None)
                 entry = (number, cells, call, *self.uncalled.get(number, (result, why)))
-                if result == _KNOWN:  # the first start of a file has not made these calls; an earlier one has
-                    is_first = self._first_in[batch_id]
-                    told = (None, "duplicate", "this call was made before") if is_first else (call, "", "")
+                if result == _KNOWN:  # made by an earlier start of this file, or by something else
+                    is_own = call in self._former[batch_id].made
+                    told = (call, "", "") if is_own else (None, "duplicate", "this call was made before")
                     entry = (number, cells, *told)
                 rows.setdefault(batch_id, []).append(entry)
             for batch_id, entries in rows.items():
@@ -203,13 +225,55 @@ class RowKeeper:
                 await store.write(BulkWrite(writes=tuple(writes), durable=False), now=now)
                 writes.clear()
         for batch_id, packs in sizes.items():
-            group, old = _group(queue, batch_id), before[batch_id]
-            at, gone = (now, ()) if old is None else (old.at, range(len(old.sizes)))
-            file = KeptFile(name=self._name, at=at, token=token, columns=self._columns, sizes=(*packs,))
-            put = Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=key)
-            drops = tuple(Drop(ROWS, group, None, _member(old.token, place)) for place in gone if old is not None)
-            writes.append(Write(conditions=(*conditions,), puts=(put,), drops=drops))
+            group, former = _group(queue, batch_id), self._former[batch_id]
+            file = KeptFile(
+                name=self._name,
+                digest=self._rows.hexdigest(),
+                at=now if former.old is None else former.old.at,
+                token=token,
+                columns=self._columns,
+                sizes=(*packs,),
+            )
+            text = json_codec(KeptFile).text(file)
+            puts = (Put(ROW_FILES, group, text, until, member=former.key), *former.apart)
+            gone = [] if former.old is None else former.old.members
+            drops = tuple(Drop(ROWS, group, None, member) for member in gone)
+            writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
+            former.old = file
         await store.write(BulkWrite(writes=tuple(writes)), now=now)
+
+    async def _find_former(self) -> None:
+        """Find, once, what this start replaces: the same rows, or the newest file of its name, if it has its calls."""
+        store, queue, digest = self._queue.store, self._queue.name, self._rows.hexdigest()
+        for batch_id, former in self._former.items():
+            if former.key:
+                return
+            former.key, group = self._name if self._has_name else digest, _group(queue, batch_id)
+            wanted = [(group, digest), (group, former.key)]
+            found = (await store.records({ROW_FILES: wanted}, now=store.clock.now()))[ROW_FILES]
+            files = _files(store).within(group).read({each.member: each.value for each in found})
+            former.key = digest if digest in files else former.key
+            if (old := files.get(former.key)) is None:
+                continue
+            former.old, packs = old, _packs(store, group)
+            for member in old.members:
+                entries = (await packs.get([member])).get(member) or ()
+                former.made |= {call for _, _, call, result, _ in entries if call is not None and not result}
+            if old.digest != digest:
+                former.apart = tuple(
+                    Put(ROW_FILES, group, each.value, each.ends_at, member=old.digest) for each in found
+                )
+        left = {batch_id: set(former.made) for batch_id, former in self._former.items() if former.apart}
+        for part in self._spool if left else ():
+            for batch_id, _, _, call, _, _ in part:
+                if batch_id in left:
+                    left[batch_id].discard(call)
+        for batch_id, calls in left.items():
+            former = self._former[batch_id]
+            if former.made and not calls:
+                former.apart = ()
+            else:
+                former.old, former.made = None, set()
 
 
 def _member(token: str, place: int) -> str:
@@ -224,6 +288,10 @@ def _files(store: Store) -> RecordSet[KeptFile]:
     return json_records(store, ROW_FILES, KeptFile)
 
 
+def _packs(store: Store, group: str) -> RecordSet[list[Entry]]:
+    return RecordSet(store, ROWS, write=packed, read=lambda _, text: unpacked(text), group=group)
+
+
 class RowList:
     """The rows of the files of a batch, file by file, each with what became of it. Methods raise StoreError."""
 
@@ -233,13 +301,17 @@ class RowList:
         self._queue = queue
         self._batch_id = batch_id
         self._files = _files(store).within(group)
-        self._rows: RecordSet[list[Entry]] = RecordSet(
-            store, ROWS, write=packed, read=lambda _, text: unpacked(text), group=group
-        )
+        self._rows = _packs(store, group)
 
     async def files(self) -> list[KeptFile]:
-        """The files, in the order of their first starts."""
-        return sorted(await self._files.values(), key=attrgetter("at", "name"))
+        """The files, in the order of their first starts. Several of one name are numbered."""
+        named = Counter[str]()
+        files = sorted(await self._files.values(), key=attrgetter("at", "name"))
+        for place, file in enumerate(files):
+            named[file.name] += 1
+            if file.name and named[file.name] > 1:
+                files[place] = replace(file, name=f"{file.name} ({named[file.name]})")
+        return files
 
     async def read(
         self, *, first: int = 0, limit: int | None = None, zone: ZoneInfo | None = None
@@ -249,11 +321,10 @@ class RowList:
         Raises InvalidInputError if a new start of a file has replaced its rows meanwhile.
         """
         for file in await self.files():
-            for place, size in enumerate(file.sizes):
+            for member, size in zip(file.members, file.sizes, strict=True):
                 if first >= size or limit == 0:
                     first -= size
                     continue
-                member = _member(file.token, place)
                 found = (await self._rows.get([member])).get(member)
                 if found is None:
                     raise InvalidInputError(f"{file.name or 'the campaign'} was just started again; read the list anew")
