@@ -52,9 +52,12 @@ async def test_a_call_that_was_asked_for_is_the_calls_json_and_the_same_key_is_t
         first = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
         again = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
         shown = await client.get(first.headers["location"])
+        listed = await client.get("/v1/calls")
     assert (first.status_code, again.status_code, shown.status_code) == (201, 200, 200)
     [job] = await CallQueue(memory).find()
-    assert first.json() == again.json() == shown.json() == json.loads(json.dumps(call_as_json(job)))
+    told = json.loads(json.dumps(call_as_json(job)))
+    assert first.json() == again.json() == told
+    assert shown.json() == listed.json()["calls"][0] == {**told, "waits": "no worker of queue default runs"}
     assert (job.unique_key, job.batch_id, job.source, job.data) == ("order-42", "march", SOURCE, {"name": "Li"})
     assert job.valid_until is not None
     assert timedelta(hours=1, minutes=59) < job.valid_until - job.created_at <= timedelta(hours=2)

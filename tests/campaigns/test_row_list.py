@@ -301,4 +301,4 @@ async def test_a_page_of_the_list_reads_its_own_rows_and_calls(memory: Store) ->
 
     found = await listed(FaultyStore(memory, before=count), first=2010, limit=20)
     assert [row for row, *_ in found] == [str(row) for row in range(2011, 2031)]
-    assert (len(asked), sum(asked)) == (3, 20)
+    assert (len(asked), sum(asked)) == (6, 20), "its file, its pack, its calls, and what they wait for"

@@ -29,7 +29,7 @@ from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.reporting import status as module
 from voiceflow_worker.reporting.batches import read_batch, read_batches, read_queue
-from voiceflow_worker.reporting.status import WaitingCounts, waits_in_words
+from voiceflow_worker.reporting.status import WaitingCounts, calls_as_json, waits_in_words
 
 pytestmark = pytest.mark.anyio
 
@@ -237,6 +237,9 @@ async def test_each_call_says_why_it_waits_and_until_when(clocked: tuple[Engine,
     for job_id, why in cases:
         assert found[job_id].startswith(why), (found[job_id], why)
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+    documents = await calls_as_json(engine.store, calls)
+    assert [each["id"] for each in documents] == [job.id for job in calls]
+    assert [each["waits"] for each in documents] == [*(await waits_in_words(engine.store, calls)).values(), None]
     assert "it waits for its turn" in (await waits_in_words(engine.store, calls)).values()
     await engine.queue.hold(reason="a wrong text")
     found = await waits_in_words(engine.store, calls)

@@ -20,6 +20,7 @@ from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.reporting.status import calls_as_json
 from voiceflow_worker.service.call_filter import STATES
 from voiceflow_worker.service.named_call import NamedCall
 
@@ -120,6 +121,7 @@ class Call(Told):
     data: Json | None = None
     reason: str | None = None
     attempts: list[Attempt]
+    waits: str | None = Field(None, description="Why a queued call waits, in words; only where calls are read.")
 
 
 class Calls(Told):
@@ -163,7 +165,8 @@ async def show(asked: Asked, query: Wait) -> Answer:
     """
     _, job = await asked.operator.call(asked.parts["id"])
     job = await asked.ended(job, within=query.wait)
-    return Answer(call_as_json(job), headers=etag(resource_version(job)))
+    (answer,) = await calls_as_json(asked.context.store, [job])
+    return Answer(answer, headers=etag(resource_version(job)))
 
 
 @routes.on("GET", "/v1/calls", Calls)
@@ -181,7 +184,7 @@ async def find(asked: Asked, query: Find) -> Answer:
         limit=query.limit,
     )
     after = found[-1].id if len(found) == query.limit else None
-    return Answer({"calls": [call_as_json(job) for job in found], "after": after})
+    return Answer({"calls": await calls_as_json(queue.store, found), "after": after})
 
 
 @routes.on("POST", "/v1/calls/{id}/cancel", Call, matched=True)

@@ -27,6 +27,7 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import folded, in_words, zone_words
 from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
+from voiceflow_worker.reporting.status import waits_in_words
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 _NO_DATA: Mapping[str, object] = {}
+_NO_WAITS: Mapping[str, str] = {}
 
 
 class ReportLine(NamedTuple):
@@ -189,10 +191,10 @@ class LineSpool(SpooledRows):
             raise InvalidInputError(f"no call has the column {wanted!r}; the columns are: {headings}")
         return ReportColumn(wanted, wanted, is_own=True)
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        """Add a line for each of these jobs; in a list of rows, for those that no row has."""
+    def add(self, jobs: Sequence[Job], waits: Mapping[str, str] = _NO_WAITS) -> None:
+        """Add a line for each of these jobs; in a list of rows, for those that no row has, with why they wait."""
         if self.lists_rows:
-            self.add_lines([ListedRow.of(job, self.zone) for job in jobs if job.id not in self._listed])
+            self.add_lines([ListedRow.of(job, self.zone, waits) for job in jobs if job.id not in self._listed])
         else:
             self.add_lines([report_line(job, zone=self.zone) for job in jobs])
 
@@ -484,7 +486,8 @@ async def write_report_files(
         async def also(calls: Sequence[Job]) -> None:
             nonlocal read
             if files:
-                await to_thread.run_sync(spool.add, calls)
+                waits = await waits_in_words(store, calls, zone=files.zone) if files.rows else _NO_WAITS
+                await to_thread.run_sync(spool.add, calls, waits)
             read += len(calls)
             if progress is not None:
                 progress(read, "read")

@@ -39,6 +39,7 @@ from voiceflow_worker.model.text.printable import as_stored, printable
 from voiceflow_worker.model.text.wording import rfc3339
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.breakdown import why_nobody_was_reached
+from voiceflow_worker.reporting.status import waits_in_words
 
 ROWS, ROW_FILES = "row", "row-file"
 """Namespaces of packed rows, by start and place, and of their files, in the group `<queue> <batch>`."""
@@ -72,15 +73,16 @@ class ListedRow(NamedTuple):
     data: Mapping[str, object] = _NO_DATA
 
     @classmethod
-    def of(cls, job: Job, zone: ZoneInfo | None) -> ListedRow:
-        """What became of a call. Times are in `zone`, by default in UTC."""
+    def of(cls, job: Job, zone: ZoneInfo | None, waits: Mapping[str, str]) -> ListedRow:
+        """What became of a call, or why it `waits`, by its id. Times are in `zone`, by default in UTC."""
         result, post = result_of(job), job.last_post
         if result is CallResult.OPEN:
             result = "waiting" if job.state in {JobState.QUEUED, JobState.LEASED} else "in progress"
         words = result.replace("_", " ") if isinstance(result, CallResult) else result
         is_named = job.answer is not None and result == job.answer
         is_told = result in {CallResult.BUSY, CallResult.NO_ANSWER}  # the reason would be the same words
-        why = "" if is_told else (why_nobody_was_reached(job) or job.reason or "").removeprefix("cancelled: ")
+        why = waits.get(job.id) or why_nobody_was_reached(job) or job.reason or ""
+        why = "" if is_told else why.removeprefix("cancelled: ")
         return cls(
             result="answered" if is_named else words,
             answer=printable(job.answer or job.digits or ""),
@@ -335,14 +337,17 @@ class RowList:
     async def _joined(self, file: KeptFile, rows: Sequence[Entry], zone: ZoneInfo | None) -> list[ListedRow]:
         keys = [key for _, _, key, _, _ in rows if key is not None]
         owners = await owners_of(self._store, self._queue, keys)
+        waits = await waits_in_words(self._store, owners.values(), zone=zone)
         return [
-            self._row(owners.get(key), result, why, zone)._replace(
+            self._row(owners.get(key), result, why, zone, waits)._replace(
                 row=str(number), file=file.name, data=dict(zip(file.columns, cells, strict=False))
             )
             for number, cells, key, result, why in rows
         ]
 
-    def _row(self, job: Job | None, result: str, why: str, zone: ZoneInfo | None) -> ListedRow:
+    def _row(
+        self, job: Job | None, result: str, why: str, zone: ZoneInfo | None, waits: Mapping[str, str]
+    ) -> ListedRow:
         if job is None:
             lost = "its call was not stored: start the same campaign again"
             return ListedRow(result=result or "not called", why=printable(why if result else lost))
@@ -350,4 +355,4 @@ class RowList:
             return ListedRow(result="deleted", why="its call had ended, and was deleted")
         if job.batch_id != self._batch_id:
             return ListedRow(result="duplicate", why=printable(f"its call is one of batch {job.batch_id}"))
-        return ListedRow.of(job, zone)
+        return ListedRow.of(job, zone, waits)

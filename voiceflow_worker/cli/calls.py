@@ -32,7 +32,7 @@ from voiceflow_worker.cli.options import (
 from voiceflow_worker.cli.output import ExitCode, Output, confirm, first
 from voiceflow_worker.core.ports.reading import find_pages, totals_of
 from voiceflow_worker.errors import InvalidInputError, JobError
-from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
+from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
@@ -102,6 +102,8 @@ async def list_calls(
         voiceflow calls list --batch people --answer confirmed
         voiceflow calls list --batch march --limit 0 --json | jq -r .destination
     """
+    from voiceflow_worker.reporting.status import calls_as_json
+
     number = None if destination is None else read_number(with_plus(destination)).e164
     output = common.output()
     shown: list[Job] = []
@@ -120,11 +122,13 @@ async def list_calls(
         lets_pass = wanted.lets_pass
         size = PAGE if lets_pass is not None else min(PAGE, limit or PAGE)
         pages = find_pages(calls.store, wanted.read(calls.name, newest=newest, after=after, limit=size))
-        async for job in first(pages, limit=limit, only=lets_pass):
-            found += 1
-            output.document(call_as_json(job))
-            if not output.as_json:  # JSON is printed call by call, so that a million calls need no memory
-                shown.append(job)
+        async for jobs in first(pages, limit=limit, only=lets_pass):
+            found += len(jobs)
+            if output.as_json:  # printed page by page, so that a million calls need no memory
+                for document in await calls_as_json(calls.store, jobs):
+                    output.document(document)
+            else:
+                shown += jobs
         if not found:
             await require_batch(calls, batch)
             if answer is not None:
@@ -149,7 +153,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
     """
     from voiceflow_worker.core.audit import entries_on
     from voiceflow_worker.core.progress import CallProgress
-    from voiceflow_worker.reporting.status import waits_in_words
+    from voiceflow_worker.reporting.status import calls_as_json
     from voiceflow_worker.reporting.story import progress_as_json, story
 
     output = common.output()
@@ -157,11 +161,11 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
         ordered = await entries_on(calls.store, call=job.id)
-        now, waits = calls.store.clock.now(), await waits_in_words(calls.store, [job])
+        now, (shown,) = calls.store.clock.now(), await calls_as_json(calls.store, [job])
     output.result(
-        {**call_as_json(job), **progress_as_json(heard), "ordered": [each.as_json() for each in ordered]},
+        {**shown, **progress_as_json(heard), "ordered": [each.as_json() for each in ordered]},
         *story(job, at=now, heard=heard).lines(),
-        *(f"  waits: {printable_line(why)}" for why in waits.values()),
+        *([f"  waits: {printable_line(str(shown['waits']))}"] if shown["waits"] else []),
         *(f"  ordered: {printable_line(each.in_words())}" for each in reversed(ordered)),
     )
 

@@ -253,13 +253,12 @@ T = TypeVar("T")
 
 async def first(
     pages: AsyncIterable[Sequence[T]], *, limit: int, only: Callable[[T], bool] | None = None
-) -> AsyncGenerator[T]:
-    """The first `limit` entries of these pages that `only` accepts, or all of them if `limit` is 0."""
+) -> AsyncGenerator[Sequence[T]]:
+    """The first `limit` entries of these pages that `only` accepts, or all of them if `limit` is 0, page by page."""
     left = limit
     async for each in pages:
         page = list(filter(only, each)) if only is not None else each
-        for entry in page[:left] if limit else page:
-            yield entry
+        yield page[:left] if limit else page
         left -= len(page)
         if limit and left <= 0:
             return

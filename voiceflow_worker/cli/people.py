@@ -145,10 +145,11 @@ async def list_numbers(
     output = common.output()
     shown: list[Suppression] = []
     async with common.opened() as calls:
-        async for entry in first(_pages(SuppressionList(calls.store), number, country=country), limit=limit):
-            output.document(entry.as_json())
+        async for page in first(_pages(SuppressionList(calls.store), number, country=country), limit=limit):
+            for entry in page:
+                output.document(entry.as_json())
             if not output.as_json:
-                shown.append(entry)
+                shown += page
     if output.as_json:
         return
     rows = [(each.number, in_words(each.since), _end_of(each), each.reason, each.job_id) for each in shown]
@@ -316,9 +317,10 @@ async def audit(
     async with common.opened() as calls:
         now = calls.store.clock.now()
         earliest = since if isinstance(since, datetime) else now - since if isinstance(since, timedelta) else None
-        async for entry in first(read_log(calls.store, since=earliest, by=by), limit=limit):
-            output.result(entry.as_json(), printable_line(entry.in_words()))
-            shown += 1
+        async for page in first(read_log(calls.store, since=earliest, by=by), limit=limit):
+            for entry in page:
+                output.result(entry.as_json(), printable_line(entry.in_words()))
+            shown += len(page)
     if not shown:
         output.note("the audit log has no such entry" + (" then" if since else "") + (f" as {by}" if by else ""))
     elif limit and shown == limit:

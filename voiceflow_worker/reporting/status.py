@@ -25,6 +25,7 @@ from voiceflow_worker.core.ports.reading import (
 )
 from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.core.ports.record_set import noting_unreadable
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.totals import STATE
@@ -148,6 +149,12 @@ async def waits_in_words(store: Store, jobs: Iterable[Job], *, zone: ZoneInfo | 
             turn = "it waits for its turn" if queue in alive else f"no worker of queue {queue} runs"
             found[job.id] = "; ".join(said) or turn
     return found
+
+
+async def calls_as_json(store: Store, jobs: Sequence[Job]) -> list[dict[str, object]]:
+    """Calls as JSON, each with why it `waits`; null if it is not queued. Raises StoreError."""
+    waits = await waits_in_words(store, jobs)
+    return [{**call_as_json(job), "waits": waits.get(job.id)} for job in jobs]
 
 
 def _later_in_words(job: Job, *, at: datetime, zone: ZoneInfo | None) -> str | None:

@@ -156,7 +156,8 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
         first = int(asked_row) if asked_row.isdecimal() and len(asked_row) < 10 else 0
         listed: list[ListedRow] = []
         with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
-            listed = [row async for part in rows.read(first=first, limit=ROWS_A_PAGE) for row in part]
+            parts = rows.read(first=first, limit=ROWS_A_PAGE, zone=asked.time_zone)
+            listed = [row async for part in parts for row in part]
         first_calls = await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS))
         columns = listed_columns(dict.fromkeys(name for file in files for name in file.columns))
         ended = sum(totals.outcomes.values())
