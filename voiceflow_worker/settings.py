@@ -409,6 +409,23 @@ Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9
 SubAccount = Annotated[str, _in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &")]
 
 
+_HEADER = re.compile(
+    r"(?i)(?!(accept|content|sec)(-|$)|(authorization|connection|cookie|forwarded|host|origin|referer|user-agent|via"
+    r"|x-forwarded-(for|host|port|prefix|proto|server)|x-real-ip)$)[a-z][a-z0-9]*(-[a-z0-9]+)*"
+)
+HeaderName = Annotated[
+    str, _in_form(_HEADER, "give the name of a header that your proxy sets on each request, such as X-Forwarded-User")
+]
+_SIGN_OUT = re.compile(r"https?://[a-zA-Z0-9.-]+(:\d+)?(/[!-~]*)?|/([!-.0-~][!-~]*)?")
+
+SignOut = Annotated[str, _in_form(_SIGN_OUT, "give a path such as /oauth2/sign_out, or an https:// address")]
+
+
+def _names(value: object) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else cast("Sequence[str]", value)
+    return tuple(part.strip() for part in parts if part.strip())
+
+
 def _refused_region(_: object) -> None:
     raise ValueError(
         "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If your account "
@@ -450,6 +467,13 @@ class Settings(BaseSettings):
     notify_secret: Secret | None = None
     ui_secret: Secret | None = None
     ui_operator_secret: Secret | None = None
+    auth_header: HeaderName | None = None
+    """The header in which a trusted proxy names the person who uses the console."""
+    auth_groups_header: HeaderName | None = None
+    auth_operators: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """The names of those who may act, and `group:NAME` for groups."""
+    auth_sign_out: SignOut | None = None
+    """Where the proxy signs people out."""
     api_secret: Secret | None = None
     """The secret of programs that use the HTTP API of `voiceflow serve --api`."""
     api_secrets: Annotated[Path, AfterValidator(_whole)] | None = None

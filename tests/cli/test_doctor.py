@@ -414,6 +414,24 @@ def test_summaries_that_are_sent_where_8x8_cannot_reach_are_a_failure(folder: Pa
     assert at_8x8(account.registered, hook(url), base_url="http://127.0.0.1:8088").level is Level.OK
 
 
+@pytest.mark.parametrize(
+    ("more", "level", "told"),
+    [
+        ({}, "failure", "without VOICEFLOW_TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "10.0.0.0/8, ::/0"}, "failure", "anybody could name themselves"),
+        ({"TRUSTED_PROXIES": "10.0.0.9"}, "warning", "none of them may act"),
+        ({"TRUSTED_PROXIES": "10.0.0.9", "AUTH_OPERATORS": "mary"}, "ok", "Remote-User; mary may act"),
+    ],
+)
+def test_names_from_a_proxy_are_checked(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], level: str, told: str
+) -> None:
+    for name, value in {"AUTH_HEADER": "Remote-User", **more}.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    found = lines(voiceflow("doctor", "--json"))["console"]
+    assert (found["level"], told in found["message"]) == (level, True), found
+
+
 def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program, eight: EightByEight) -> None:
     empty(voiceflow.folder)
     within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("without menus"))

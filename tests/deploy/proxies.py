@@ -31,12 +31,18 @@ def tool(name: str, package: str) -> str:
 
 
 @contextmanager
-def nginx(sample: str, receiver: str, folder: Path, *, tls: bool = True) -> Iterator[str]:
-    """The sample in nginx, before a receiver (`host:port`). Yields its address."""
+def nginx(sample: str, receiver: str, folder: Path, *, tls: bool = True, sign_in: str = "") -> Iterator[str]:
+    """The sample in nginx, before a receiver (`host:port`). Yields its address.
+
+    With an address of `sign_in`, people are signed in there.
+    """
     port = free_port()
     text = (DEPLOY / sample).read_text(encoding="utf-8")
     listen = f"127.0.0.1:{port}{' ssl' if tls else ' backlog=8192'}"
     text = text.replace("127.0.0.1:8080", receiver).replace("443 ssl", listen)
+    if sign_in:
+        part = (DEPLOY / "nginx-sign-in.conf").read_text(encoding="utf-8").replace("127.0.0.1:4180", sign_in)
+        text = text.replace("    location / {", f"{part}\n    location / {{", 1)
     text = re.sub(r"(ssl_certificate(?:_key)?) \S+;", rf"\1 {CERTIFICATE};", text)
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

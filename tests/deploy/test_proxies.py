@@ -21,7 +21,7 @@ import pytest
 
 from tests.cli.running import Spawned
 from tests.console.signing_in import Form
-from tests.deploy.proxies import caddy, nginx
+from tests.deploy.proxies import DEPLOY, caddy, nginx
 from tests.support.flows import flow
 from tests.support.redis_server import free_port
 from voiceflow_worker import CallQueue, open_store
@@ -212,6 +212,70 @@ def test_two_receivers_that_restart_one_after_the_other_are_never_both_left_out(
     finally:
         for port in ports:
             stop(port)
+
+
+class SignsIn(BaseHTTPRequestHandler):
+    """What oauth2-proxy does behind nginx: who has its cookie is named, with the groups."""
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        person, _, groups = (self.headers.get("Cookie") or "").removeprefix("person=").partition("|")
+        self.send_response({"/oauth2/auth": 202 if person else 401}.get(path, 302))
+        if path == "/oauth2/start":
+            self.send_header("Set-Cookie", "person=mary@example.com|staff,operators; Path=/; Secure")
+            self.send_header("Location", query.removeprefix("rd="))
+        if path == "/oauth2/sign_out":
+            self.send_header("Set-Cookie", "person=; Path=/; Max-Age=0")
+            self.send_header("Location", "/")
+        if path == "/oauth2/auth" and person:
+            self.send_header("X-Auth-Request-Email", person)
+            self.send_header("X-Auth-Request-Groups", groups)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Nothing is logged."""
+
+
+def test_people_are_named_by_the_proxy_that_has_signed_them_in(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    anyio.run(stored, url)
+    sample = (DEPLOY / "nginx-sign-in.conf").read_text(encoding="utf-8")
+    environment = dict(re.findall(r"^#   (VOICEFLOW_\w+)=(.+)$", sample, re.MULTILINE))
+    environment |= {name: ENVIRONMENT[name] for name in ("VOICEFLOW_WEBHOOK_SECRET", "VOICEFLOW_API_SECRET")}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SignsIn)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        with Spawned(["serve", "--api", "--port", "0", "--store", url], tmp_path, environment) as receiver:
+            host = urlsplit(receiver.wait_for("voiceflow serve is ready on").split()[-3].rstrip(",")).netloc
+            signs_in = f"127.0.0.1:{server.server_port}"
+            with (
+                nginx("nginx.conf", host, tmp_path, sign_in=signs_in) as address,
+                httpx.Client(base_url=address, verify=False, timeout=30) as client,
+            ):
+                claimed = {"X-Forwarded-User": "mary@example.com", "X-Forwarded-Groups": "operators"}
+                hold = "/ui/act/hold?queue=default"
+                first = client.get(hold, headers=claimed)
+                assert (first.status_code, "/oauth2/start?rd=/ui/act/hold" in first.headers["location"]) == (302, True)
+                client.cookies.set("person", "ben@example.com|staff")
+                assert "ben@example.com may look only" in client.get(hold, headers=claimed).text
+                client.cookies.clear()
+                question = client.get(hold, follow_redirects=True)
+                assert (question.status_code, "mary@example.com, operator" in question.text) == (200, True)
+                sent = {name: values[-1] for name, values in Form(question.text).values(note="lunch").items()}
+                done = client.post("/ui/act/hold", data=sent, headers={"Origin": address})
+                assert done.status_code == 303, done.text
+                key = {"Authorization": f"Bearer {ENVIRONMENT['VOICEFLOW_API_SECRET']}"}
+                (entry,) = client.get("/v1/audit", headers=key).json()["entries"]
+                assert (entry["by"], entry["action"]) == ("mary@example.com", "hold")
+                assert client.get("/v1/audit", headers=claimed).status_code == 401
+                out = client.post("/ui/sign-out", data={"token": sent["token"]}, headers={"Origin": address})
+                assert client.get(out.headers["location"]).status_code == 302
+                assert client.get("/ui").status_code == 302
+            assert receiver.stop().code == 0
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Empty(BaseHTTPRequestHandler):

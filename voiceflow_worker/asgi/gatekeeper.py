@@ -13,9 +13,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_network,
+)
 from itertools import takewhile
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
 import structlog
@@ -23,10 +31,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceflow_worker.core.heartbeats import REFUSED
 from voiceflow_worker.core.ports.round_trips import RateLimitedLog
-from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.gcra import allot_slot
 from voiceflow_worker.model.text.wording import count_of, write_duration
 from voiceflow_worker.secret_text import SecretSource, is_one_of, values_of
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
 
 _LOG = structlog.get_logger("voiceflow.webhooks")
 _ACCESS = structlog.get_logger("voiceflow.access")
@@ -103,6 +114,90 @@ class Gatekeeper:
         while sender is not None and hops and is_within(sender, self._trusted):
             sender = read_address(hops.pop())
         return sender
+
+
+WIDEST = 7
+"""The shortest prefix of a network of trusted proxies whose word for a name counts."""
+_OF_GROUP = "group:"
+_LONGEST = 254
+
+
+class NamingProxy:
+    """The trusted proxy that has signed people in, and names each in a header of the request.
+
+    A header counts if the peer of the connection is a trusted proxy, whatever X-Forwarded-For says. `operators` are the
+    names of those who may act, and `group:NAME` for the groups that the header `groups` lists, with commas between.
+    """
+
+    def __init__(self, *, header: str, groups: str | None, operators: Iterable[str], proxies: Gatekeeper) -> None:
+        self._header, self._groups = header, groups
+        given = frozenset(operators)
+        self._operating = {each.removeprefix(_OF_GROUP) for each in given if each.startswith(_OF_GROUP)}
+        self._operators = {each for each in given if not each.startswith(_OF_GROUP)}
+        self._is_proxied = proxies.is_proxied
+
+    @classmethod
+    def of(cls, settings: Settings) -> NamingProxy | None:
+        """The proxy of the settings; None without one. Raises SettingsError if they let in too many, or are at odds."""
+        header, groups, operators = settings.auth_header, settings.auth_groups_header, settings.auth_operators
+        if header is None:
+            alone = [name for name in ("groups_header", "operators", "sign_out") if getattr(settings, f"auth_{name}")]
+            if alone:
+                raise SettingsError(
+                    f"VOICEFLOW_AUTH_{alone[0].upper()} is set without VOICEFLOW_AUTH_HEADER, and means nothing: set "
+                    "this to the header in which your proxy names people, such as X-Forwarded-User"
+                )
+            return None
+        if not settings.trusted_proxies:
+            raise SettingsError(
+                "VOICEFLOW_AUTH_HEADER is set without VOICEFLOW_TRUSTED_PROXIES, so nobody's header would count: set "
+                "this to the address from which your proxy connects"
+            )
+        old = collapse_addresses([each for each in settings.trusted_proxies if isinstance(each, IPv4Network)])
+        new = collapse_addresses([each for each in settings.trusted_proxies if isinstance(each, IPv6Network)])
+        joined: list[Network] = [*old, *new]
+        if wide := next((each for each in joined if each.prefixlen < WIDEST), None):
+            raise SettingsError(
+                f"VOICEFLOW_TRUSTED_PROXIES has all of {wide}, from where anybody could name themselves by "
+                f"{header}: give the addresses from which your proxy connects alone"
+            )
+        if groups is not None and groups.lower() == header.lower():
+            raise SettingsError("VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER: name the one that has groups")
+        if groups is None and any(each.startswith(_OF_GROUP) for each in operators):
+            raise SettingsError(
+                "VOICEFLOW_AUTH_OPERATORS has a group, and no header says who is in it: set "
+                "VOICEFLOW_AUTH_GROUPS_HEADER, such as to X-Forwarded-Groups"
+            )
+        proxies = Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies)
+        return cls(header=header, groups=groups, operators=operators, proxies=proxies)
+
+    def person(self, scope: Scope) -> tuple[str, bool] | None:
+        """The name in a request, and whether this person may act; None if no trusted proxy names anybody.
+
+        Raises InvalidInputError for a header that does not certainly hold one name, or groups.
+        """
+        name = self._value(scope, self._header) if self._is_proxied(scope) else ""
+        if not name:
+            return None
+        if "," in name or len(name) > _LONGEST or " ".join(name.split()) != name:
+            raise InvalidInputError(f"the header {self._header} of the proxy does not have one name: {name[:60]!r}")
+        groups = "" if self._groups is None else self._value(scope, self._groups)
+        return name, name in self._operators or not self._operating.isdisjoint(map(str.strip, groups.split(",")))
+
+    def _value(self, scope: Scope, header: str) -> str:
+        wanted = header.lower().encode()
+        values: list[bytes] = [value for name, value in scope["headers"] if name.lower() == wanted]
+        if len(values) > 1:
+            raise InvalidInputError(
+                f"the request has the header {header} {len(values)} times: let the proxy take away what clients send"
+            )
+        try:
+            text = b"".join(values).decode().strip(" \t")
+        except UnicodeDecodeError:
+            text = "\0"
+        if not text.isprintable():
+            raise InvalidInputError(f"the header {header} of the proxy is not a printable text in UTF-8")
+        return text
 
 
 def is_within(address: Address, networks: Sequence[Network]) -> bool:

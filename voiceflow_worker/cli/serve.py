@@ -135,7 +135,9 @@ async def serve(
             output.note(f"web console: {_sign_in(settings, url=address.url)}")
             output.note(f"the HTTP API for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
             if url is not None:
-                asks = menus or api or settings.ui_operator_secret  # programs and people may begin menus of data
+                asks = (
+                    menus or api or settings.ui_operator_secret or settings.auth_operators
+                )  # programs and people may begin menus of data
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if asks else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
@@ -167,6 +169,8 @@ def _warn_of_open(settings: Settings, *, host: str, told_to: bool, tell: Tell) -
 
 def _sign_in(settings: Settings, *, url: str) -> str:
     """Where the pages are, and which secrets open them."""
+    if settings.auth_header is not None and settings.ui_secret is None:
+        return f"{url}/ui; a proxy of VOICEFLOW_TRUSTED_PROXIES names people in {settings.auth_header}"
     if settings.ui_secret is None:
         return "none; set VOICEFLOW_UI_SECRET to a secret of yours, with which people sign in"
     acting = "with that of VOICEFLOW_UI_OPERATOR_SECRET, people may act too"

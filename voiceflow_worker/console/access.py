@@ -13,13 +13,14 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.asgi.gatekeeper import Address, WrongSecrets
+from voiceflow_worker.asgi.gatekeeper import Address, NamingProxy, WrongSecrets
 from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import (
     LASTS,
     FormRefusedError,
     PageForm,
+    PageRole,
     PageSession,
     PageSessions,
     checked_form,
@@ -59,16 +60,40 @@ class SignedIn:
 
 
 class PageAccess:
-    """The sign-in of people by a secret. Wrong secrets are counted by the address of the sender."""
+    """The sign-in of people by a secret, or `proxy` that names them. Wrong secrets are counted by the sender's address.
 
-    def __init__(self, sessions: PageSessions, *, sender: SenderOf, clock: Clock) -> None:
+    `sign_out` is where that proxy signs people out.
+    """
+
+    def __init__(
+        self,
+        sessions: PageSessions,
+        *,
+        sender: SenderOf,
+        clock: Clock,
+        proxy: NamingProxy | None = None,
+        sign_out: str | None = None,
+    ) -> None:
+        self._proxy = proxy
+        self._sign_out = sign_out
         self._sessions = sessions
         self._sender = sender
         self._clock = clock
         self._wrong = WrongSecrets()
 
+    def named(self, scope: Scope) -> PageSession | None:
+        """The session of the person whom a trusted proxy names; None if none does.
+
+        Raises InvalidInputError for a header that is no certain name.
+        """
+        found = None if self._proxy is None else self._proxy.person(scope)
+        if found is None:
+            return None
+        name, may_act = found
+        return self._sessions.named(name, PageRole.OPERATOR if may_act else PageRole.READER)
+
     async def session(self, scope: Scope) -> PageSession | None:
-        """The session that a request belongs to; None if there is none. Raises StoreError."""
+        """The session in the cookie of a request; None if there is none. Raises StoreError."""
         for value in islice(cookies(Headers(scope=scope), _COOKIE), _MOST_COOKIES):
             if (session := await self._sessions.find(value)) is not None:
                 return session
@@ -83,6 +108,11 @@ class PageAccess:
 
         With `keeps`, it has the fields of a form that was sent to the page, except its files.
         """
+        if not self._sessions.has_secrets:
+            what = translated(
+                "The proxy of this console has named nobody. Open the console through it, and sign in there."
+            )
+            return problem(401, "Nobody is signed in", what)
         if not keeps or scope["method"] != "POST" or not comes_from_here(Headers(scope=scope)):
             return _form(401, way=_way_of(scope, asked))
         try:
@@ -148,14 +178,21 @@ class PageAccess:
         )
         return answer
 
+    def signs_out(self, session: PageSession) -> bool:
+        """Whether signing out ends anything: a person whom the proxy goes on to name is signed in again."""
+        return not session.is_named or self._sign_out is not None
+
     async def sign_out(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """End the session. Raises StoreError."""
+        """End the session, and lead to the proxy that has named the person. Raises StoreError."""
         try:
             await checked_form(scope, receive, session, longest=_LONGEST_FORM)
         except FormRefusedError as error:
             return problem(403, "You are still signed in", sentence(error))
-        await self._sessions.end(session)
-        answer = Response(b"", 303, {"Location": asked.home})
+        own = await self.session(scope)
+        if own is not None:
+            await self._sessions.end(own)
+        where = self._sign_out if session.is_named else None
+        answer = Response(b"", 303, {"Location": where or asked.home})
         answer.delete_cookie(_COOKIE, path=None, httponly=True, samesite="lax")  # type: ignore[arg-type]
         return answer
 

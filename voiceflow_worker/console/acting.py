@@ -32,9 +32,10 @@ from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resu
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.fields import EDITED
 from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
-from voiceflow_worker.core.audit import Interface
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import totals_of
@@ -446,8 +447,8 @@ class _NumbersOfFile(PageAction):
             path = folder / plain_name(form.files["file"][0])
             await anyio.Path(path).write_bytes(form.file)
             try:
-                made, who = partial(type(act), **given), operator.name
-                result = await process.run(_of_file, path, reading, made=made, policy=operator.policy, who=who)
+                made, by = partial(type(act), **given), operator.actor
+                result = await process.run(_of_file, path, reading, made=made, policy=operator.policy, by=by)
             except CampaignFileError as error:
                 raise InvalidInputError(str(error).replace(str(path), "the file")) from None
         return self.done(result, form)
@@ -460,10 +461,10 @@ async def _of_file(
     *,
     made: Callable[..., OperatorAction],
     policy: CallPolicy,
-    who: str | None,
+    by: Actor,
 ) -> ActionResult:
     found = read_number_file(path, **reading)
-    done = await made(operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found).do()
+    done = await made(operator=Operator(store, policy), found=found).by(by).do()
     return done if done.not_done else replace(done, notes=(found.in_words, *done.notes))
 
 
@@ -539,7 +540,7 @@ class PageActing:
         """The question before the action with this name, with what was typed in a form. Raises StoreError."""
         act = self._acts.get(name)
         if not session.may_act:
-            return only_operators()
+            return only_operators(session)
         if act is None:
             return _no_such_action()
         try:
@@ -551,7 +552,7 @@ class PageActing:
         """Carry out an action, and redirect to the page that shows its result. Raises StoreError."""
         act = self._acts.get(asked.name)
         if not session.may_act:
-            return only_operators()
+            return only_operators(session)
         if act is None:
             return _no_such_action()
         try:
@@ -561,7 +562,7 @@ class PageActing:
                 return problem(403, "Nothing was changed", sentence(error))
             return replace(await self.ask(act.name, error.form, session, said=sentence(error)), status=403)
         try:
-            operator = replace(self._operator, name=session.name, order=new_revision())
+            operator = replace(self._operator, name=session.name, login=session.login, order=new_revision())
             done = await act.act(form, operator, self._process)
         except _REFUSALS as error:
             _log.info("an action in the console was refused", action=act.name, name=session.name, why=str(error))
@@ -606,6 +607,9 @@ def _no_such_action() -> Page:
     return problem(404, "No such action", "All actions can be reached by the buttons on the pages.")
 
 
-def only_operators() -> Page:
+def only_operators(session: PageSession) -> Page:
     """The page for people who may not act."""
+    if session.is_named:
+        what = translated("%s may look only: VOICEFLOW_AUTH_OPERATORS has neither this name nor a group of it.")
+        return problem(403, "Only operators may do this", what % session.name)
     return problem(403, "Only operators may do this", "Sign in with VOICEFLOW_UI_OPERATOR_SECRET.")

@@ -290,7 +290,7 @@ class CampaignPage:
         if do == "start" and not changed:
             shown = _shown_in(before)
             try:
-                by = Actor(on=Interface.PAGES, name=session.name)
+                by = _actor(session)
                 done = await self._process.run_on(campaign.start, name, policy=policy, by=by, expected_version=shown)
             except ChangedSinceError as error:
                 done, said = None, str(error)
@@ -304,7 +304,7 @@ class CampaignPage:
         if report is None:
             report = await self._process.run_on(campaign.preview, name, policy=policy)
         if do == "try":
-            told = await self._tried(values["number"], campaign, kept, queue_name=name)
+            told = await self._tried(values["number"], campaign, kept, queue_name=name, by=_actor(session))
         elif do == "start" and changed:
             said = f"changed since the preview: {changed}. Check the preview below, then start"
         return await self._page(
@@ -337,7 +337,7 @@ class CampaignPage:
         )
         return campaign.without_handlers()
 
-    async def _tried(self, own: str, campaign: Campaign, kept: _Kept, *, queue_name: str) -> str:
+    async def _tried(self, own: str, campaign: Campaign, kept: _Kept, *, queue_name: str, by: Actor) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
         now = self._operator.store.clock.now()
         options = replace(campaign.options, not_before=None, window=None)
@@ -360,7 +360,7 @@ class CampaignPage:
         )
         if puts := menu_puts(campaign.options):
             await self._operator.store.write(BulkWrite(writes=(Write(puts=puts),)), now=now)
-        async with self._operator.queue(queue_name).ordered(self._operator.actor) as queue:
+        async with self._operator.queue(queue_name).ordered(by) as queue:
             await queue.enqueue_many([request])
         told = f"{number.e164} is called with the text of the first row, within ten minutes if a worker runs."
         return " ".join([told, *await active_holds(self._operator.store, queue_name, batch_id)])
@@ -403,6 +403,10 @@ class CampaignPage:
             "more": max(0, len(findings) - _MOST_FINDINGS),
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200)
+
+
+def _actor(session: PageSession) -> Actor:
+    return Actor(on=Interface.PAGES, name=session.name, login=session.login)
 
 
 def _take_choices(form: PageForm, values: dict[str, str]) -> None:

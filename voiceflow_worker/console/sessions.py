@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi.limits import at_most
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import keyed_digest
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.wording import LONGEST_NAME
@@ -44,13 +45,23 @@ class PageRole(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSession:
-    """A session of a person who has signed in, with the `name` that the person typed. Forms must have the `token`."""
+    """A session of a person who has signed in, with the `name` that the person typed, or that a trusted proxy gave.
+
+    Forms must have the `token`.
+    """
 
     id: str
     name: str
     role: PageRole
     token: str
     until: datetime
+    is_named: bool = False
+    """Whether a trusted proxy gave the name."""
+
+    @property
+    def login(self) -> str | None:
+        """The name, if it is certain; None for one that the person typed."""
+        return self.name if self.is_named else None
 
     @property
     def may_act(self) -> bool:
@@ -95,9 +106,15 @@ class PageSessions:
         self._secrets = {PageRole.READER: readers, PageRole.OPERATOR: operators}
         self._ended = text_records(store, ENDED)
         self._clock = store.clock
+        self._store_id = store.id
         self._monotonic = store.clock.monotonic if monotonic is None else monotonic
         self._ended_ids: frozenset[str] = frozenset()
         self._read_at = -inf
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anybody can sign in with a secret."""
+        return any(values() for values in self._secrets.values())
 
     def role_of(self, secret: str) -> PageRole | None:
         """The role that this secret belongs to; None for a wrong secret."""
@@ -108,6 +125,12 @@ class PageSessions:
         """Begin a session, with a new id and a new token."""
         until = (self._clock.now() + LASTS).replace(microsecond=0)
         return PageSession(id=token_urlsafe(16), name=name, role=role, token=token_urlsafe(32), until=until)
+
+    def named(self, name: str, role: PageRole) -> PageSession:
+        """The session of a person whom a trusted proxy names. Of one name, it is the same on all receivers."""
+        its_id, token = (keyed_digest(self._store_id, f"console {of} {name}") for of in ("id", "token"))
+        until = self._clock.now() + LASTS
+        return PageSession(id=its_id, name=name, role=role, token=token, until=until, is_named=True)
 
     def cookie(self, session: PageSession) -> str:
         """The session as the value of a cookie."""
@@ -164,7 +187,7 @@ def _key(secret: str, role: PageRole) -> bytes:
 class FormRefusedError(InvalidInputError):
     """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed.
 
-    `form` is what was typed, if only the sign-in of the form has ended.
+    `form` is what was typed, if the same person typed it in a sign-in that has ended.
     """
 
     form: PageForm | None = None
@@ -260,6 +283,6 @@ async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, 
     form = await read_form(scope, receive, longest=longest)
     if not session.sent(form.one("token")):
         error = FormRefusedError("this form belongs to another sign-in; check it, and send it once more")
-        error.form = form
+        error.form = form if form.one("typed_by") == session.name else None
         raise error
     return form

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn, cookies, zone_of_browser
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
@@ -42,7 +42,7 @@ from voiceflow_worker.console.routes.page import (
 from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import StoreError, StoreForgetsError
+from voiceflow_worker.errors import InvalidInputError, StoreError, StoreForgetsError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.reporting.breakdown import LargeBreakdowns
@@ -137,10 +137,6 @@ LIVE = b"x-voiceflow-live"
 """The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with no-referrer, browsers send no Origin with forms
@@ -148,8 +144,18 @@ _HEADERS = {
 }
 
 
+def _policy(sign_out: str | None) -> str:
+    """What browsers load and where they send forms: to this server, and to sign out at the proxy's address."""
+    place = urlsplit(sign_out or "")
+    there = f" {place.scheme}://{place.netloc}" if place.netloc else ""
+    return (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        f"form-action 'self'{there}; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
 class Pages:
-    """The ASGI endpoint for `/ui` and `/ui/{rest:path}`. People sign in with the secrets of the `settings`.
+    """The ASGI endpoint for `/ui` and `/ui/{rest:path}`. People sign in as the `settings` say.
 
     By the time at 8x8, the pages decide whether 8x8 can still place a call in doubt. A page must be read within
     `store_limit`. Campaigns may begin with one of `menus`, and take what is not said from the `settings`. `clock` is a
@@ -174,7 +180,9 @@ class Pages:
             monotonic=clock,
         )
         sender = Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of
-        self._access = PageAccess(sessions, sender=sender, clock=store.clock)
+        sign_out, proxy = settings.auth_sign_out, NamingProxy.of(settings)
+        self._access = PageAccess(sessions, sender=sender, clock=store.clock, proxy=proxy, sign_out=sign_out)
+        self._headers = {**_HEADERS, "Content-Security-Policy": _policy(sign_out)}
         operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=partial(time_at_8x8, settings))
         process = OtherProcess(store, settings=settings)
         self.acting: PageActing = PageActing(operator, process)
@@ -204,7 +212,7 @@ class Pages:
         """Answer one request."""
         with ExitStack() as held:
             answer = await self._answer(scope, receive, held)
-            for name, value in _HEADERS.items():
+            for name, value in self._headers.items():
                 answer.headers.setdefault(name, value)
             if scope["method"] == "HEAD":
                 answer.body = b""
@@ -249,10 +257,14 @@ class Pages:
     async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest, held: ExitStack) -> Response:
         """The answer to a request, as the session allows. `held` closes the files of the answer. Raises StoreError."""
         method = scope["method"]
-        if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
+        try:
+            named = self._access.named(scope)
+        except InvalidInputError as error:
+            return self._drawn(problem(403, "Nobody is signed in", sentence(error)), asked)
+        if named is None and asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
             page = await self._access.sign_in(scope, receive) if method == "POST" else self._access.open()
             return await self._let_in(page, scope, asked) if isinstance(page, SignedIn) else self._drawn(page, asked)
-        session = await self._access.session(scope)
+        session = named or await self._access.session(scope)
         if session is None:
             keeps = asked.section in {SECTION, campaigns.SECTION}
             return self._drawn(await self._access.closed(scope, receive, asked, keeps=keeps), asked)
@@ -307,7 +319,7 @@ class Pages:
 
     async def _campaign(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         if not session.may_act:
-            return only_operators()
+            return only_operators(session)
         if scope["method"] != "POST":
             return await self._campaigns.open(session)
         result = await self._campaigns.answer(scope, receive, session)
@@ -343,7 +355,8 @@ class Pages:
         if isinstance(page, Response):
             return page
         may_act = session is not None and session.may_act
-        html = self._renderer.draw(page, asked, session=session, may_act=may_act, told=said)
+        signs_out = session is not None and self._access.signs_out(session)
+        html = self._renderer.draw(page, asked, session=session, may_act=may_act, signs_out=signs_out, told=said)
         return Response(html, page.status, page.headers)
 
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.asgi.gatekeeper import Gatekeeper
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here, health
@@ -61,6 +61,7 @@ def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
         settings.live_secret(name)
     if settings.ui_operator_secret is not None and settings.ui_secret is None:
         raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
+    NamingProxy.of(settings)
     if has_api(settings) if api is None else api:
         from voiceflow_worker.api.secrets import ApiSecrets
 
@@ -73,9 +74,9 @@ class Receiver:
 
     `POST /webhooks/8x8` takes the events of 8x8, and answers key presses by `menus` and by the menus that every
     receiver has; `/healthz` says that it is alive, `/readyz` whether it can store events, and `/metrics` has its
-    figures. With VOICEFLOW_UI_SECRET, `/ui` is the web console. `/v1` is the HTTP API (`api`; None: if the settings
-    have a secret of programs). The receiver carries on with escalations, sends outcomes to VOICEFLOW_NOTIFY_URL, and
-    deletes what is over.
+    figures. With VOICEFLOW_UI_SECRET or VOICEFLOW_AUTH_HEADER, `/ui` is the web console. `/v1` is the HTTP API (`api`;
+    None: if the settings have a secret of programs). The receiver carries on with escalations, sends outcomes to
+    VOICEFLOW_NOTIFY_URL, and deletes what is over.
 
     `app` is what is served or mounted, while `running` lasts. Its server must not rewrite the address of the peer
     (uvicorn: `proxy_headers=False`). `metrics` is False for an app that serves /metrics of the `registry` itself, which
@@ -113,7 +114,7 @@ class Receiver:
 
             self.http_api = HttpApi(store, settings, menus=menus, registry=self.registry)
         self._pages: Pages | None = None
-        if settings.ui_secret is not None:
+        if settings.ui_secret is not None or settings.auth_header is not None:
             # Imported here, because most receivers have no pages, and need no templates.
             from voiceflow_worker.console.site import Pages
 
@@ -155,7 +156,7 @@ class Receiver:
             return Response(status_code=303, headers={"Location": "ui"})  # relative: a proxy may serve it below a path
         return PlainTextResponse(
             f"This is voiceflow-worker. It receives the events of calls on {PATH}; its web console is closed until "
-            "VOICEFLOW_UI_SECRET is set.\n"
+            "VOICEFLOW_UI_SECRET or VOICEFLOW_AUTH_HEADER is set.\n"
         )
 
     async def _show_health(self, _request: Request) -> Response:

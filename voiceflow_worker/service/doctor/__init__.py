@@ -35,6 +35,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("webhook secret", account.secret),
     ("call actions", account.call_actions),
     ("receiver", account.receiver),
+    ("console", account.console),
     ("menus", account.menus),
     ("workers", store.workers),
     ("limits", store.limits),

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.core.heartbeats import FRESH, NO_RECEIVER, REFUSED, Heartbeats
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
@@ -338,6 +339,21 @@ async def receiver(context: CheckContext) -> Diagnosis | None:
     if await Heartbeats(context.store).has_receiver():
         return ok(f"a receiver was seen in the last {duration_in_words(FRESH)}")
     return warning(NO_RECEIVER, remedy="run `voiceflow serve` with this store")
+
+
+async def console(context: CheckContext) -> Diagnosis | None:
+    """Check that the settings of the console let in those who should come in, and nobody else."""
+    settings = context.settings
+    try:
+        proxy = NamingProxy.of(settings)
+    except SettingsError as error:
+        return failure(str(error), remedy="correct these settings: until then, `voiceflow serve` does not start")
+    if proxy is None:
+        return None
+    named = f"a proxy in {', '.join(map(str, settings.trusted_proxies))} names people in {settings.auth_header}"
+    if not settings.auth_operators:
+        return warning(f"{named}, and none of them may act", remedy="set VOICEFLOW_AUTH_OPERATORS to those who may")
+    return ok(f"{named}; {', '.join(settings.auth_operators)} may act")
 
 
 async def menus(context: CheckContext) -> Diagnosis | None:

@@ -1,0 +1,210 @@
+"""People whom a trusted proxy names: who is believed, who may act, and what is kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, sign_in
+from tests.console.test_pages import enqueued
+from voiceflow_worker import Receiver, Store, load_settings
+from voiceflow_worker.asgi.gatekeeper import NamingProxy
+from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.errors import SettingsError
+
+pytestmark = pytest.mark.anyio
+
+PROXY = "10.9.8.7"
+OURS: dict[str, Any] = {
+    "auth_header": "X-Forwarded-User",
+    "auth_groups_header": "X-Forwarded-Groups",
+    "auth_operators": "ana@example.com, group:ops",
+    "trusted_proxies": PROXY,
+}
+HOLD = "/ui/act/hold?queue=default&batch=march"
+Headers = list[tuple[str, str | bytes]]
+
+
+@asynccontextmanager
+async def asking(store: Store, peer: str = PROXY, **settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    """Requests from this address, whose forms come from these pages."""
+    app = Receiver(load_settings(**{**OURS, **settings}), store).app
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(peer, 5000)), base_url=HOST) as client:
+        client.headers["Origin"] = HOST
+        yield client
+
+
+def of(name: str, groups: str | None = None) -> dict[str, str]:
+    return {"X-Forwarded-User": name} | ({} if groups is None else {"X-Forwarded-Groups": groups})
+
+
+async def role(client: httpx.AsyncClient, headers: Any) -> str:
+    """The role of whoever sends these headers: that on the page, or `nobody`, or `refused`."""
+    page = await client.get("/ui", headers=headers)
+    if page.status_code != 200:
+        assert "Nobody is signed in" in page.text or 'name="secret"' in page.text
+        assert (await client.get("/ui/calls", headers=headers)).status_code == page.status_code
+        return {401: "nobody", 403: "refused"}[page.status_code]
+    return "operator" if "New campaign" in page.text else "reader"
+
+
+@pytest.mark.parametrize(
+    ("headers", "who"),
+    [
+        (of("ana@example.com"), "operator"),
+        (of("ben", "staff,ops"), "operator"),
+        (of("ben", " staff , ops "), "operator"),
+        (of("ben"), "reader"),
+        (of("ben", ""), "reader"),
+        (of("ops", "staff"), "reader"),
+        (of("group:ops"), "reader"),
+        (of("ben", "group:ops"), "reader"),
+        (of("ben", "ana@example.com"), "reader"),
+        (of("ben", "Ops"), "reader"),
+        (of("Ana@example.com"), "reader"),
+        ([("X-Forwarded-User", "Zoë".encode())], "reader"),
+        ([("x-forwarded-USER", "ben")], "reader"),
+        ({}, "nobody"),
+        (of(""), "nobody"),
+        (of("  \t"), "nobody"),
+        ({"X_Forwarded_User": "ana@example.com"}, "nobody"),
+        ({"X-Forwarded_User": "ana@example.com"}, "nobody"),
+        ({"X-Forwarded-Groups": "ops"}, "nobody"),
+        ({"X-Forwarded-Email": "ana@example.com"}, "nobody"),
+        ([("X-Forwarded-User", "ben"), ("X_Forwarded_User", "ana@example.com")], "reader"),
+        ([("X-Forwarded-User", "ana@example.com"), ("X-Forwarded-User", "ana@example.com")], "refused"),
+        ([("X-Forwarded-User", "ben"), ("X-FORWARDED-USER", "ana@example.com")], "refused"),
+        ([("X-Forwarded-User", ""), ("X-Forwarded-User", "ana@example.com")], "refused"),
+        ([("X-Forwarded-User", "ben"), ("X-Forwarded-Groups", "a"), ("X-Forwarded-Groups", "ops")], "refused"),
+        (of("ana@example.com,ben"), "refused"),
+        (of("ana@example.com, "), "refused"),
+        (of("Ana  Tan"), "refused"),
+        (of("a" * 255), "refused"),
+        ([("X-Forwarded-User", "Zo\xeb".encode("latin-1"))], "refused"),
+        ([("X-Forwarded-User", "ana@example.com\u202e".encode())], "refused"),
+        ([("X-Forwarded-User", "ana\u00a0tan".encode())], "refused"),
+        ([("X-Forwarded-User", b"ana\x00")], "refused"),
+        ([("X-Forwarded-User", b"ana\r\nX-Forwarded-Groups: ops")], "refused"),
+        ([("X-Forwarded-User", "ben"), ("X-Forwarded-Groups", b"\xff,ops")], "refused"),
+    ],
+    ids=repr,
+)
+async def test_a_header_of_the_proxy_is_a_certain_name_or_it_lets_nobody_in(
+    memory: Store, headers: Headers | dict[str, str], who: str
+) -> None:
+    async with asking(memory) as client:
+        assert await role(client, headers) == who
+    async with asking(memory, peer="10.9.8.6") as client:
+        assert await role(client, headers) == "nobody", "it comes from another address"
+        client.headers["X-Forwarded-For"] = PROXY
+        assert await role(client, headers) == "nobody"
+
+
+async def test_a_name_is_for_the_console_alone(memory: Store) -> None:
+    settings = {"api_secret": "a-secret-of-programs", "webhook_secret": "a-secret-of-8x8-itself"}
+    async with asking(memory, **settings) as client:
+        client.headers.update(of("ana@example.com", "ops"))
+        assert (await client.get("/v1/queues/default")).status_code == 401
+        assert (await client.post("/webhooks/8x8", json={})).status_code == 401
+        assert (await client.get("/")).headers["location"] == "ui"
+
+
+async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_not(memory: Store) -> None:
+    await enqueued(memory, batch_id="march")
+    async with asking(memory) as client:
+        client.headers.update(of("ben"))
+        told = await client.get(HOLD)
+        assert (told.status_code, "ben may look only: VOICEFLOW_AUTH_OPERATORS" in told.text) == (403, True)
+        sent = await client.post("/ui/act/hold", data={"queue": "default", "batch": "march"})
+        assert (sent.status_code, await gates_of(memory, "default")) == (403, [])
+        client.headers.update(of("ben", "ops"))
+        assert (await confirmed(client, HOLD, note="lunch")).status_code == 303
+        assert (await client.get("/ui/sign-in")).status_code == 404
+        assert (await sign_in(client, OPERATORS)).status_code == 405
+    (entry,) = await entries_on(memory)
+    assert (entry.by, entry.name, entry.who, entry.on) == ("ben", "ben", "ben", "pages")
+    (gate,) = await gates_of(memory, "default")
+    assert gate.reason == "lunch (by ben)"
+
+
+async def test_a_form_belongs_to_its_name_on_every_receiver_and_shows_itself_to_no_other(memory: Store) -> None:
+    await enqueued(memory, batch_id="march")
+    async with asking(memory) as client, asking(memory) as other:
+        form = Form((await client.get(HOLD, headers=of("ana@example.com"))).text).values(note="a word of Ana")
+        refused = await other.post("/ui/act/hold", data=form, headers=of("ben", "ops"))
+        assert (refused.status_code, "a word of Ana" in refused.text) == (403, False)
+        nobody = await other.post("/ui/act/hold", data=form)
+        assert (nobody.status_code, await gates_of(memory, "default")) == (401, [])
+        wrong = {**form, "token": ["made-up"]}
+        again = await other.post("/ui/act/hold", data=wrong, headers=of("ana@example.com"))
+        assert (again.status_code, Form(again.text).typed["note"]) == (403, "a word of Ana")
+        done = await other.post("/ui/act/hold", data=form, headers=of("ana@example.com"))
+        assert done.status_code == 303
+
+
+@pytest.mark.parametrize("where", ["/oauth2/sign_out?rd=%2F", "https://auth.example.com/logout"])
+async def test_signing_out_ends_the_own_session_and_leads_to_the_proxy(memory: Store, where: str) -> None:
+    async with asking(memory, ui_secret=READERS, auth_sign_out=where) as client:
+        assert (await sign_in(client, READERS)).status_code == 303
+        assert await role(client, of("ana@example.com")) == "operator", "the proxy knows better"
+        page = await client.get("/ui", headers=of("ana@example.com"))
+        policy = page.headers["content-security-policy"]
+        assert ("form-action 'self' https://auth.example.com;" in policy) == where.startswith("https")
+        token = dict(Form(page.text).hidden)["token"]
+        answer = await client.post("/ui/sign-out", data={"token": token}, headers=of("ana@example.com"))
+        assert (answer.status_code, answer.headers["location"], len(client.cookies)) == (303, where, 0)
+        assert await role(client, {}) == "nobody"
+    async with asking(memory) as client:
+        page = await client.get("/ui", headers=of("ben"))
+        assert "<span>Sign out</span>" not in page.text, "it would end nothing"
+
+
+async def test_beside_a_secret_whoever_is_not_named_may_sign_in(memory: Store) -> None:
+    for peer in (PROXY, "192.0.2.7"):
+        async with asking(memory, peer=peer, ui_secret=READERS, ui_operator_secret=OPERATORS) as client:
+            assert await role(client, {}) == "nobody"
+            assert (await sign_in(client, OPERATORS, name="Mary Tan")).status_code == 303
+            assert await role(client, {}) == "operator"
+            assert await role(client, of("ben")) == ("reader" if peer == PROXY else "operator")
+
+
+WIDE = ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/1, 128.0.0.0/1", "::/1, 8000::/1", "0.0.0.0/1", "2000::/3"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"trusted_proxies": None}, "VOICEFLOW_AUTH_HEADER is set without VOICEFLOW_TRUSTED_PROXIES"),
+        *(({"trusted_proxies": wide}, "VOICEFLOW_TRUSTED_PROXIES has all of") for wide in WIDE),
+        ({"auth_groups_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER"),
+        ({"auth_groups_header": "x-forwarded-user"}, "VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER"),
+        ({"auth_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER is set without VOICEFLOW_AUTH_HEADER"),
+        ({"auth_header": None, "auth_groups_header": None}, "VOICEFLOW_AUTH_OPERATORS is set without"),
+        *(
+            ({"auth_header": name}, "a header that your proxy sets")
+            for name in (
+                "X_Forwarded_User",
+                "X Forwarded",
+                "Cookie",
+                "authorization",
+                "X-Forwarded-For",
+                "Sec-Fetch-Site",
+            )
+        ),
+        *(({"auth_sign_out": where}, "give a path") for where in ("//evil.example", "javascript:x", "/a b", "ftp://x")),
+    ],
+)
+async def test_settings_that_let_in_too_many_or_nobody_are_refused(
+    memory: Store, settings: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(SettingsError, match=why):
+        Receiver(load_settings(**{**OURS, "ui_secret": READERS, **settings}), memory)
+
+
+def test_networks_of_proxies_may_be_many_and_large() -> None:
+    assert NamingProxy.of(load_settings(**{**OURS, "trusted_proxies": "10.0.0.0/8, 172.16.0.0/12, fc00::/7, ::1"}))
