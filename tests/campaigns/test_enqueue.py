@@ -456,7 +456,7 @@ def names_in(folder: Path) -> list[str]:
 
 async def written(folder: Path, store: Store, form: str) -> list[Report]:
     files: dict[str, Any] = {form: folder / "out"}
-    return await write_report_files(ReportFiles(**files), store, "default", [None])
+    return await write_report_files(ReportFiles(**files), store, [("default", None)])
 
 
 @pytest.mark.parametrize("form", ["csv", "xlsx"])

@@ -92,7 +92,7 @@ async def fill(store: Store, *jobs: Job) -> None:
 
 async def written(store: Store, *batch_ids: str, **files: Any) -> int:
     """How many calls the files have."""
-    reports = await write_report_files(ReportFiles(**files), store, "default", batch_ids)
+    reports = await write_report_files(ReportFiles(**files), store, [("default", each) for each in batch_ids])
     return sum(report.total for report in reports)
 
 

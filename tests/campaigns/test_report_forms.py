@@ -231,7 +231,7 @@ async def test_selected_columns_stand_alone_with_their_times_in_a_zone(store: St
     path, book = tmp_path / "out.csv", tmp_path / "out.xlsx"
     select, zone = ["name", "due at", "answer", "source", "data.source", "started_at"], ZoneInfo("Asia/Singapore")
     files = ReportFiles(csv=path, xlsx=book, select=select, zone=zone)
-    (report,) = await write_report_files(files, store, "default", ["visits"])
+    (report,) = await write_report_files(files, store, [("default", "visits")])
     first, second = rows_of(path)
     appointment = "26/11/2026 14:30"
     row = ("Ana", appointment, "confirmed", "+6531234567", "web", "2026-03-02T17:00:00+08:00")

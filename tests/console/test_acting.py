@@ -128,7 +128,7 @@ async def test_asking_changes_nothing(store: Store) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "/ui/act/hold", "/ui/act/hold?queue=NO%20queue", "/ui/act/hold?queue=default&batch=none", "/ui/act/nothing",
+        "/ui/act/hold?queue=NO%20queue", "/ui/act/hold?queue=default&batch=none", "/ui/act/nothing",
         "/ui/act/cancel-call?call=default.none", "/ui/act/redial?call=%00", "/ui/act/resolve?call=..%2F..", "/ui/act/",
         f"/ui/act/cancel-call?call={'x' * 5000}", "/ui/act/redial?call=default.%ff",
     ],

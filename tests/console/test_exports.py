@@ -41,6 +41,40 @@ async def campaign(store: Store, count: int = 3, **data: str) -> None:
         await engine.summarise(job)
 
 
+async def test_the_calls_of_a_filter_and_several_batches_are_exported(store: Store) -> None:
+    await campaign(store, name="Ana")
+    await enqueued(store, 2, batch_id="other")
+    await enqueued(store, 1, batch_id="far", queue="night")
+    async with signed_in(receiver(store), READERS) as client:
+        shown = await client.get("/ui/calls?state=queued")
+        links = [urljoin(str(shown.url), link) for link in Page(shown.text).links("/export/")]
+        book, text = [await client.get(link) for link in links]
+        assert book.headers["content-disposition"].startswith('attachment; filename="calls.xlsx"')
+        assert load_workbook(io.BytesIO(book.content)).sheetnames == ["Calls"]
+        assert [(row["destination"], row["batch_id"]) for row in rows_of(text)] == [
+            (number(0), "other"), (number(1), "other"), (number(0), "far"),
+        ]  # fmt: skip
+        for query in ("of=default/march&of=night/far", "named=name%3Dar"):
+            rows = rows_of(await client.get(f"/ui/export/csv?{query}"))
+            told = sorted((row["destination"], row["batch"], row["result"]) for row in rows)
+            assert told == sorted(
+                [*((number(place), "march", "answered") for place in range(3)), (number(0), "far", "waiting")]
+            ), query
+        book = await client.get("/ui/export/xlsx?of=default/march&of=night/far")
+        assert [cell.value for cell in load_workbook(io.BytesIO(book.content))["Totals"][1]] == [
+            "figure",
+            "march",
+            "far",
+        ]
+        for query in ("", "?filter=state%3Dx", "?filter=since%3Dnever"):
+            assert (await client.get(f"/ui/export/csv{query}")).status_code == 409, query
+        assert (await client.get("/ui/export/csv?of=default/march&of=default/none")).status_code == 404
+
+
+def rows_of(answer: httpx.Response) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
+
+
 async def test_readers_export_the_report_from_the_page_of_its_batch(store: Store) -> None:
     await campaign(store, name="Ana")
     await enqueued(store, 2, batch_id="other")
@@ -54,7 +88,7 @@ async def test_readers_export_the_report_from_the_page_of_its_batch(store: Store
         assert {name: answer.headers[name] for name in STRICT} == STRICT
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert int(answer.headers["content-length"]) == len(answer.content)
-    rows = list(csv.DictReader(io.StringIO(answers["csv"].text.removeprefix("\ufeff"))))
+    rows = rows_of(answers["csv"])
     assert [(row["destination"], row["result"], row["name"]) for row in rows] == [
         (number(place), "answered", "Ana") for place in range(3)
     ]
@@ -119,7 +153,7 @@ async def test_an_export_is_in_the_log_with_who_did_it(memory: Store) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "/ui/export/pdf?batch=march", "/ui/export/?batch=march", "/ui/export/csv", "/ui/export/csv?batch=none",
+        "/ui/export/pdf?batch=march", "/ui/export/?batch=march", "/ui/export/csv?batch=none",
         "/ui/export/csv?batch=march&queue=NO!", "/ui/export/csv?batch=march&queue=far", "/ui/export/csv/x?batch=march",
         f"/ui/export/csv?batch={'x' * 5000}", "/ui/export/csv?batch=%00",
     ],

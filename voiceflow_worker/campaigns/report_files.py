@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -167,6 +167,7 @@ class LineSpool(SpooledRows):
         self.lists_rows = lists_rows
         self._data_names: dict[str, None] = {}
         self._listed: set[str] = set()
+        self._batches: set[str] = set()
 
     @property
     def columns(self) -> list[ReportColumn]:
@@ -175,7 +176,11 @@ class LineSpool(SpooledRows):
         Raises InvalidInputError for a selected column that no line has.
         """
         if self.lists_rows:
-            every = listed_columns(self._data_names)
+            every = [
+                each
+                for each in listed_columns(self._data_names)
+                if each.is_own or each.name != "batch" or len(self._batches) > 1
+            ]
         else:
             own = [ReportColumn(DATA + name, name, is_own=True) for name in self._data_names]
             every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
@@ -204,6 +209,7 @@ class LineSpool(SpooledRows):
             self._data_names.update(dict.fromkeys(line.data))
             if isinstance(line, ListedRow):
                 self._listed.add(line.job_id)
+                self._batches.add(line.batch)
         self.put([tuple(line) for line in lines])
 
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
@@ -313,9 +319,9 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
         sheets = _Sheets(book)
         try:
             yield from _calls(sheets, spool)
-            sheets.table(
-                totals_table(reports), name="Totals", note=f"as of {in_words(at, spool.zone)}", zone=spool.zone
-            )
+            if reports:
+                note = f"as of {in_words(at, spool.zone)}"
+                sheets.table(totals_table(reports), name="Totals", note=note, zone=spool.zone)
             for table in tables_of(reports):
                 sheets.table(table, name=table.title)
             book.close()
@@ -465,12 +471,11 @@ class ReportFiles:
 async def write_report_files(
     files: ReportFiles,
     store: Store,
-    queue: str,
-    batch_ids: Sequence[str | None],
+    batches: Iterable[tuple[str, str | None]],
     *,
     progress: Callable[[int, str], None] | None = None,
 ) -> list[Report]:
-    """Write the reports of these batches into the files, and return the reports.
+    """Write the reports of these batches, each with its queue, into the files, and return the reports.
 
     A batch id of None stands for the whole queue. The Excel file has the reports side by side, and the calls;
     the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
@@ -478,10 +483,8 @@ async def write_report_files(
     number of calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a
     library is missing, or if no call has a selected column.
     """
-    if files.xlsx is not None:
-        needs_xlsxwriter()
-    with TemporaryFile() as held:
-        spool, read = LineSpool(held, select=files.select, zone=files.zone, lists_rows=files.rows), 0
+    batches, read = list(batches), 0
+    with _spooled(files) as spool:
 
         async def also(calls: Sequence[Job]) -> None:
             nonlocal read
@@ -492,21 +495,51 @@ async def write_report_files(
             if progress is not None:
                 progress(read, "read")
 
-        for batch_id in filter(None, batch_ids) if files and files.rows else ():
+        for queue, batch_id in batches if files and files.rows else ():
+            if batch_id is None:
+                continue
             async with aclosing(RowList(store, queue, batch_id).read(zone=files.zone)) as parts:
                 async for rows in parts:
                     await to_thread.run_sync(spool.add_lines, rows)
         reports = [
-            await build_full_report(store, queue, batch_id, zone=files.zone, also=also) for batch_id in batch_ids
+            await build_full_report(store, queue, batch_id, zone=files.zone, also=also) for queue, batch_id in batches
         ]
-        _ = spool.columns  # raises before a file is written
-        now = store.clock.now()
-        if files.csv is not None:
-            await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
-        if files.xlsx is not None:
-            workbook = write_xlsx_report(files.xlsx, reports, spool, at=now)
-            await _stepped(files.xlsx, workbook, progress)
+        await _write(files, spool, reports, at=store.clock.now(), progress=progress)
     return reports
+
+
+async def write_call_files(files: ReportFiles, store: Store, pages: AsyncIterable[Sequence[Job]]) -> None:
+    """Write a line for each of these calls into the files, with no report of them. Memory does not grow with them.
+
+    Raises as `write_report_files` does.
+    """
+    with _spooled(files) as spool:
+        async for calls in pages:
+            await to_thread.run_sync(spool.add, calls)
+        await _write(files, spool, (), at=store.clock.now())
+
+
+@contextmanager
+def _spooled(files: ReportFiles) -> Generator[LineSpool]:
+    if files.xlsx is not None:
+        needs_xlsxwriter()
+    with TemporaryFile() as held:
+        yield LineSpool(held, select=files.select, zone=files.zone, lists_rows=files.rows)
+
+
+async def _write(
+    files: ReportFiles,
+    spool: LineSpool,
+    reports: Sequence[Report],
+    *,
+    at: datetime,
+    progress: Callable[[int, str], None] | None = None,
+) -> None:
+    _ = spool.columns  # raises before a file is written
+    if files.csv is not None:
+        await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
+    if files.xlsx is not None:
+        await _stepped(files.xlsx, write_xlsx_report(files.xlsx, reports, spool, at=at), progress)
 
 
 async def _stepped(file: Path, steps: Generator[int], progress: Callable[[int, str], None] | None) -> None:

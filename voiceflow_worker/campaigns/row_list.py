@@ -69,6 +69,7 @@ class ListedRow(NamedTuple):
     called_number: str = ""
     calls: str = "0"
     file: str = ""
+    batch: str = ""
     job_id: str = ""
     data: Mapping[str, object] = _NO_DATA
 
@@ -90,6 +91,7 @@ class ListedRow(NamedTuple):
             called_at=time_text(post.began_at if post is not None else None, zone),
             called_number=job.number_of(post) if post is not None else "",
             calls=str(job.attempt),
+            batch=job.batch_id or "",
             job_id=job.id,
             data={"destination": job.destination, **(job.data or {})},
         )
@@ -340,7 +342,7 @@ class RowList:
         waits = await waits_in_words(self._store, owners.values(), zone=zone)
         return [
             self._row(owners.get(key), result, why, zone, waits)._replace(
-                row=str(number), file=file.name, data=dict(zip(file.columns, cells, strict=False))
+                row=str(number), file=file.name, batch=self._batch_id, data=dict(zip(file.columns, cells, strict=False))
             )
             for number, cells, key, result, why in rows
         ]

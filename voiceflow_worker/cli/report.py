@@ -87,7 +87,9 @@ async def report(
             count = sum(each.total - each.pruned for each in found)
             with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
                 progress = None if shown is None else partial(_tell_progress, shown, count)
-                found = await write_report_files(files, *where, batches, progress=progress)
+                found = await write_report_files(
+                    files, calls.store, [(calls.name, each) for each in batches], progress=progress
+                )
         unknown = [await BatchNames(*where).why_unknown(each.batch_id) for each in found if not each.total]
         url = calls.store.url
     for file in filter(None, (csv, xlsx)):

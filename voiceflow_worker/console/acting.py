@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import partial
@@ -33,13 +34,16 @@ from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBa
 from voiceflow_worker.campaigns.fields import EDITED
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.language import translated
-from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.console.routes.batches import MOST_AT_ONCE, named_batches
+from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
+from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, queue_and_batch, sentence
+from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.ports.reading import get_jobs, totals_of
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.errors import (
     CampaignFileError,
     ChangedSinceError,
@@ -48,9 +52,11 @@ from voiceflow_worker.errors import (
     JobNotFoundError,
     VoiceflowError,
 )
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
+from voiceflow_worker.reporting.batches import BatchProgress
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.schedule_actions import RunNow, SkipNext
@@ -59,7 +65,8 @@ from voiceflow_worker.service.uploads import plain_name, uploading
 SECTION, DOUBTS, SUPPRESSION, ESCALATIONS, SCHEDULES = "act", "doubts", "suppression", "escalations", "schedules"
 LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
-MOST_CALLS = 100
+MOST_CALLS = 500
+"""The largest number of calls in one action."""
 MOST_NUMBERS = 1000
 COUNTING_LIMIT = timedelta(seconds=25)
 REDIALLING_LIMIT = timedelta(seconds=30)
@@ -69,6 +76,7 @@ _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
 _REFUSALS = (InvalidInputError, JobError, ActionRefusedError, ChangedSinceError)
 _PLACED, _NOT_PLACED = "placed", "not-placed"
+_WITH_IT = "Its other waiting calls are held with them."
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
 """The outcomes that can be redialled, as `--outcome` names them, with their labels."""
@@ -117,8 +125,12 @@ def page_of(form: PageForm, *, otherwise: str = "") -> str:
     calls, batch = form.all("call"), form.exactly("batch")
     if len(calls) == 1:
         return call_page(calls[0])
-    queue = urlencode({"queue": form.one("queue")}, errors="replace")
-    return f"batches/{quote(batch, safe='', errors='replace')}?{queue}" if batch else otherwise
+    return batch_page(form.one("queue"), batch) if batch else otherwise
+
+
+def batch_page(queue: str, batch: str) -> str:
+    """The page of a batch under /ui."""
+    return f"batches/{quote(batch, safe='', errors='replace')}?{urlencode({'queue': queue}, errors='replace')}"
 
 
 def call_page(job_id: str) -> str:
@@ -244,61 +256,222 @@ class PageAction:
         return ActionDone("; ".join([*result.notes, result.message]), page_of(form, otherwise=self.back_page))
 
 
-class _OfCalls(PageAction):
-    """An action on one or several calls, with one note. `many` is the title for several, `said` what was done."""
+class _OfMany(PageAction):
+    """An action on one or several calls or batches, with one note. `many` is the title for several, `said` the result.
+
+    Each is a value of the form's field `each_in`.
+    """
 
     many: ClassVar[str] = "Cancel {}?"
     said: ClassVar[str] = "cancelled"
+    noun: ClassVar[tuple[str, str]] = ("call", "calls")
+    each_in: ClassVar[str] = "call"
+    most: ClassVar[int] = MOST_CALLS
 
-    async def each(self, form: PageForm, operator: Operator) -> list[Any]:
-        """An action for each call that was ticked."""
-        calls = form.all("call")
-        if not calls:
-            raise InvalidInputError("no call was chosen; tick the calls first")
-        if len(calls) > MOST_CALLS:
-            raise InvalidInputError(f"{len(calls)} calls are too many; choose at most {MOST_CALLS} at once")
+    async def chosen(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
+        """What was ticked, or what fits the filter of a list; and sentences about it."""
+        raise NotImplementedError
+
+    def one(self, act: Any, value: str) -> Any:
+        """The action on one of them."""
+        return replace(act, call=value)
+
+    def page_of_one(self, value: str) -> str:
+        """The page under /ui of one of them."""
+        return call_page(value)
+
+    async def each(self, form: PageForm, operator: Operator) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """An action for each that was chosen, and sentences about them."""
+        values, told = await self.chosen(form, operator)
+        if not values:
+            raise InvalidInputError(f"no {self.noun[0]} was chosen; tick the {self.noun[1]} first")
+        if len(values) > self.most:
+            raise InvalidInputError(
+                f"more than {self.most} {self.noun[1]} are too many for one act; choose fewer, or filter more"
+            )
         act = self.made(form, operator)
-        return [replace(act, call=call) for call in calls]
+        return {value: self.one(act, value) for value in values}, told
 
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question about all of the calls. Raises JobError for a call that does not allow the action."""
-        acts = await self.each(PageForm(form.some("call")), operator)
-        asked: list[Question] = [await act.question() for act in acts]
-        question = asked[0]
-        if len(asked) > 1:
-            jobs = [(await operator.call(act.call))[1] for act in acts]
-            numbers = ", ".join(f"{job.destination} {job.name}".strip() for job in jobs)
-            lines = [f"You decide about {numbers}.", *(line for each in asked for line in each.will_be_called)]
-            others = [line for each in asked for line in each.will_not_be_called]
-            question = Question(
-                title=self.many.format(count_of(len(asked), "call")),
-                will_be_called=tuple(dict.fromkeys(lines)),
-                will_not_be_called=tuple(dict.fromkeys(others)),
-                button=question.button.replace("the call", "the calls"),
-            )
-        shown = [
-            (("call", act.call), (f"seen {act.call}", each.version)) for act, each in zip(acts, asked, strict=True)
+        """The question about all of them, without those that do not allow it. Raises JobError if none does."""
+        asked, refused, errors = dict[str, Question](), list[str](), list[Exception]()
+
+        async def ask(value: str, act: OperatorAction) -> None:
+            try:
+                asked[value] = await act.question()
+            except (ActionRefusedError, JobError) as error:
+                errors.append(error)
+                refused.append(f"Left out: {error}.")
+
+        async with _within(COUNTING_LIMIT, "this list took too long to count; filter more, or choose fewer"):
+            acts, told = await self.each(PageForm(form.some(self.each_in, "filter", "named")), operator)
+            await gather(*(partial(ask, value, act) for value, act in acts.items()))
+            if not asked:
+                raise errors[0]
+            asked = {value: asked[value] for value in acts if value in asked}
+            question = await self.question_of(asked, operator) if len(asked) > 1 else next(iter(asked.values()))
+        pairs = [
+            pair for value, each in asked.items() for pair in ((self.each_in, value), (f"seen {value}", each.version))
         ]
+        subject = (*pairs, *form.some("filter"))
         return Confirmation(
-            question=question,
-            fields=await self.fields(form, operator),
-            subject=tuple(pair for pairs in shown for pair in pairs),
-            back=page_of(form, otherwise=self.back_page),
+            question=replace(question, will_not_be_called=(*told, *question.will_not_be_called, *refused)),
+            fields=await self.fields(PageForm([*form.but(self.each_in), *subject]), operator),
+            subject=subject,
+            back=page_of(form, otherwise=self.back_of(form)),
+            is_irreversible=next(iter(acts.values())).is_irreversible,
         )
 
+    async def question_of(self, asked: Mapping[str, Question], operator: Operator) -> Question:
+        """One question of several."""
+        raise NotImplementedError
+
+    def back_of(self, form: PageForm) -> str:
+        """The list of which these are."""
+        text = urlencode(parse_qsl(form.one("filter"), errors="replace"), errors="replace")
+        return f"calls?{text}" if text else self.back_page
+
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
-        """Act on the calls. The result names those that do not allow it, or are no longer as they were shown."""
-        done, refused = dict[str, str](), list[str]()
-        for act in await self.each(form, operator):
+        """Act on each. The result names those that do not allow it, or are no longer as they were shown."""
+        acts, _ = await self.each(form, operator)
+        done, notes, refused = dict[str, str](), list[str](), list[str]()
+
+        async def do(value: str, act: OperatorAction) -> None:
             try:
-                done[act.call] = (await act.do(form.one(f"seen {act.call}"))).message
+                result = await act.do(form.one(f"seen {value}"))
             except (ActionRefusedError, ChangedSinceError, JobError) as error:
                 refused.append(str(error))
+                return
+            if result.not_done:
+                refused.append(result.message)
+                return
+            done[value] = result.message
+            notes.extend(f"{act.label}: {note}" for note in result.notes)
+
+        await gather(*(partial(do, value, act) for value, act in acts.items()))
         if not done:
             raise InvalidInputError("; ".join(refused))
         is_one = len(done) == 1 and self.name != "resolve"
-        said = next(iter(done.values())) if is_one else f"{count_of(len(done), 'call')} {self.said}"
-        return ActionDone("; ".join([said, *refused]), call_page(*done) if len(done) == 1 else self.back_page)
+        said = next(iter(done.values())) if is_one else f"{len(done)} {self.noun[len(done) > 1]} {self.said}"
+        back = self.page_of_one(*done) if len(done) == 1 else self.back_of(form)
+        return ActionDone("; ".join([said, *notes, *refused]), back)
+
+
+class _OfCalls(_OfMany):
+    """An action on calls: those that were ticked, or those of a list that are in one of `states`."""
+
+    states: ClassVar[frozenset[JobState]] = frozenset({JobState.QUEUED, JobState.LEASED})
+    none: ClassVar[str] = "no call of this list waits"
+
+    async def chosen(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
+        if (calls := form.all("call")) or not (text := form.one("filter")):
+            return calls, ()
+        wanted, queues = await read_filtered(operator.store, text, states=self.states)
+        async with aclosing(filtered_pages(operator.store, wanted, queues)) as pages:
+            async for page in pages:
+                calls += [job.id for job in page]
+                if len(calls) > self.most:
+                    break
+        if not calls:
+            raise InvalidInputError(self.none)
+        return calls, ()
+
+    async def question_of(self, asked: Mapping[str, Question], operator: Operator) -> Question:
+        jobs = await get_jobs(operator.store, list(asked))
+        numbers = ", ".join(f"{job.destination} {job.name}".strip() for job in map(jobs.get, asked) if job is not None)
+        lines = [f"You decide about {numbers}.", *(line for each in asked.values() for line in each.will_be_called)]
+        others = [line for each in asked.values() for line in each.will_not_be_called]
+        return Question(
+            title=self.many.format(count_of(len(asked), "call")),
+            will_be_called=tuple(dict.fromkeys(lines)),
+            will_not_be_called=tuple(dict.fromkeys(others)),
+            button=next(iter(asked.values())).button.replace("the call", "the calls"),
+        )
+
+
+class _OfBatches(_OfMany):
+    """An action on a queue or a batch; or on batches that were ticked, or of which the calls of a list are."""
+
+    noun = ("batch", "batches")
+    each_in = "of"
+    most = MOST_AT_ONCE
+    none: ClassVar[str] = "no batch of this list has calls that have not ended"
+
+    def fits(self, batch: BatchProgress) -> bool:
+        """Whether a batch of a list is meant."""
+        return batch.done < batch.total
+
+    def one(self, act: Any, value: str) -> Any:
+        queue, batch = queue_and_batch(value)
+        return replace(act, queue=queue, batch=batch or None)
+
+    def page_of_one(self, value: str) -> str:
+        return batch_page(*queue_and_batch(value))
+
+    def back_of(self, form: PageForm) -> str:
+        return _OfMany.back_of(self, form) or "batches"
+
+    async def chosen(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
+        if text := form.one("named"):
+            if not (fitting := await named_batches(operator.store, text, fits=self.fits)):
+                raise InvalidInputError(self.none)
+            return ["/".join(each) for each in fitting], ()
+        batches = list(dict.fromkeys(value for _, value in form.some("of")))  # with the spaces of their names
+        if batches or not (text := form.one("filter")):
+            return batches, ()
+        wanted, queues = await read_filtered(operator.store, text, states=_OfCalls.states)
+        found = Counter[tuple[str, str | None]]()
+        async with aclosing(filtered_pages(operator.store, wanted, queues)) as pages:
+            async for page in pages:
+                found.update((job.queue, job.batch_id) for job in page)
+        told = [
+            f"Of {'queue ' + queue if batch is None else 'batch ' + batch}, {count_of(count, 'waiting call')} fit the "
+            f"filter. {'No batch has them: only a hold of the queue stops them.' if batch is None else _WITH_IT}"
+            for (queue, batch), count in found.items()
+        ]
+        if not (named := [f"{queue}/{batch}" for queue, batch in found if batch is not None]):
+            raise InvalidInputError("; ".join(told) or "no call of this list waits")
+        return named, tuple(told)
+
+    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
+        is_many = form.some("of", "filter", "named") or not form.one("queue")
+        return await (_OfMany if is_many else PageAction).confirmation(self, form, operator)
+
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
+        return await (_OfMany if form.one("of") else PageAction).act(self, form, operator, process)
+
+    async def question_of(self, asked: Mapping[str, Question], operator: Operator) -> Question:  # noqa: ARG002
+        def lines(of: Callable[[Question], tuple[str, ...]]) -> tuple[str, ...]:
+            said: dict[str, list[str]] = {}
+            for value, each in asked.items():
+                for line in of(each):
+                    said.setdefault(line, []).append(queue_and_batch(value)[1])
+            return tuple(
+                line if len(named) == len(asked) else f"{', '.join(named)}: {line}" for line, named in said.items()
+            )
+
+        named = ", ".join(queue_and_batch(value)[1] for value in asked)
+        return Question(
+            title=self.many.format(f"{len(asked)} batches"),
+            will_be_called=(f"You decide about {named}.", *lines(lambda each: each.will_be_called)),
+            will_not_be_called=lines(lambda each: each.will_not_be_called),
+            button=next(iter(asked.values())).button.replace("the batch", "the batches"),
+        )
+
+
+class _HoldBatches(_OfBatches):
+    many = "Hold {}?"
+    said = "on hold"
+
+
+class _ResumeBatches(_OfBatches):
+    many = "Resume {}?"
+    said = "resumed"
+    none = "no batch of this list is on hold"
+
+    def fits(self, batch: BatchProgress) -> bool:
+        gate = batch.hold
+        return gate is not None and (gate.scope, gate.state, gate.start) == (GateScope.BATCH, GateState.HELD, None)
 
 
 class _Redial(_OfCalls):
@@ -306,9 +479,11 @@ class _Redial(_OfCalls):
 
     many = "Call the people of {} again?"
     said = "will be called again"
+    states = frozenset({JobState.UNREACHED})
+    none = "no call of this list ended without reaching its person"
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
-        states = {(await operator.call(call))[1].state for call in form.all("call")}
+        states = {job.state for job in (await get_jobs(operator.store, form.all("call"))).values()}
         return (*await PageAction.fields(self, form, operator), *((_FORCE,) if states & _CALLED else ()))
 
 
@@ -318,12 +493,12 @@ class _Resolve(_OfCalls):
     many = "Resolve {} in doubt?"
     said = "resolved"
 
-    async def each(self, form: PageForm, operator: Operator) -> list[Any]:
+    async def each(self, form: PageForm, operator: Operator) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The resolutions, with the time at which 8x8 said what time it is."""
-        acts = await _OfCalls.each(self, form, operator)
+        acts, told = await _OfCalls.each(self, form, operator)
         is_negative = form.one("verdict") == _NOT_PLACED and operator.time_at_8x8 is not None
         recorded_at = await operator.time_at_8x8() if is_negative and operator.time_at_8x8 else None
-        return [replace(act, recorded_at=recorded_at) for act in acts]
+        return {call: replace(act, recorded_at=recorded_at) for call, act in acts.items()}, told
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         """Resolve the calls. A call that cannot be resolved yet stays in doubt."""
@@ -498,12 +673,12 @@ _OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN)
 _OUTCOME = ("queue", "batch", "outcome", "times")
 _ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
 ACTS = (
-    PageAction("hold", Hold, (_NOTE, _HELD_FOR)),
-    PageAction("resume", Resume, _NOTED),
+    _HoldBatches("hold", Hold, (_NOTE, _HELD_FOR)),
+    _ResumeBatches("resume", Resume, _NOTED),
     _EditBatch("edit-batch", EditBatch, _NOTED, hidden=("queue", "batch", *EDITED)),
     PageAction("release-staged", ReleaseStaged, _NOTED),
     PageAction("discard-staged", DiscardStaged, _NOTED),
-    PageAction("cancel-batch", CancelBatch, _NOTED),
+    _OfBatches("cancel-batch", CancelBatch, _NOTED),
     _OfCalls("cancel-call", CancelCall, _NOTED, back_page="calls"),
     _Redial("redial", Redial, _NOTED, back_page="calls"),
     _RedialBatch("redial-batch", RedialBatch, _NOTED, hidden=_OUTCOME),
@@ -533,8 +708,7 @@ class PageActing:
 
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
         """The question before an action. Raises StoreError."""
-        form = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
-        return await self.ask(asked.name, form, session)
+        return await self.ask(asked.name, query_form(scope), session)
 
     async def ask(self, name: str, form: PageForm, session: PageSession, *, said: str = "") -> Page:
         """The question before the action with this name, with what was typed in a form. Raises StoreError."""

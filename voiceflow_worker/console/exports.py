@@ -1,14 +1,18 @@
-"""The download `/ui/export/FORM?queue=&batch=`: the report of a batch as a file, with each row of its own files."""
+"""The downloads of `/ui/export/FORM`: the report of one or several batches, with each row of their files, or calls.
+
+A batch is `?queue=&batch=`, several are `?of=QUEUE/BATCH`, calls are those of `?filter=`, as their list has it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import anyio
 import structlog
@@ -18,8 +22,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.report_files import ReportFiles, write_call_files, write_report_files
 from voiceflow_worker.campaigns.row_list import RowList
+from voiceflow_worker.console.routes.batches import named_batches
+from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
@@ -27,14 +33,17 @@ from voiceflow_worker.console.routes.page import (
     PageRequest,
     no_such_batch,
     problem,
+    queue_and_batch,
     sentence,
     zone_of,
 )
-from voiceflow_worker.console.sessions import PageSession
+from voiceflow_worker.console.sessions import PageForm, PageSession, query_form
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.service.call_filter import CallFilter
 from voiceflow_worker.service.other_process import OtherProcess
 
 SECTION = "export"
@@ -62,18 +71,25 @@ class ReportExports:
 
         `held` closes the file after the request, even if the file was not sent.
         """
-        kind, queue, batch = asked.name, asked.query.get("queue") or DEFAULT_QUEUE, asked.query.get("batch", "")
+        kind, form = asked.name, query_form(scope)
         if kind not in _FORMS:
             return problem(404, "No such report", "A report can be exported as xlsx or csv.")
         # A page of another site must not make this receiver write reports. Browsers without this header are admitted.
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
-        is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
-        if not is_name or not (
-            await BatchNames(self._store, queue).has_calls(batch) or await RowList(self._store, queue, batch).files()
-        ):
-            return await no_such_batch(self._store, queue, batch)
-        headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(batch, kind)}"}
+        try:
+            batches = await self._chosen(form)
+        except InvalidInputError as error:
+            return problem(409, "This cannot be exported", sentence(error))
+        for queue, batch in batches:
+            is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
+            if not is_name or not (
+                await BatchNames(self._store, queue).has_calls(batch)
+                or await RowList(self._store, queue, batch).files()
+            ):
+                return await no_such_batch(self._store, queue, batch)
+        name = batches[0][1] if len(batches) == 1 else "batches" if batches else "calls"
+        headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(name, kind)}"}
         if scope["method"] == "HEAD":
             return Response(b"", headers=headers)
         try:
@@ -82,7 +98,9 @@ class ReportExports:
             what = "Another report is being written. Try again in a minute."
             return problem(503, "Not now", what, headers={"Retry-After": "60"})
         try:
-            file = await limits.while_connected(receive, lambda: self._written(kind, queue, batch, held))
+            file = await limits.while_connected(
+                receive, lambda: self._written(kind, batches, form.one("filter"), asked.time_zone, held)
+            )
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
         except OSError as error:
@@ -92,22 +110,46 @@ class ReportExports:
             self._lock.release()
         if file is None:
             return Response(status_code=503)  # the browser has disconnected
-        _log.info("somebody exported a report", name=session.name, queue=queue, batch=batch, form=kind)
+        _log.info(
+            "somebody exported a report", name=session.name, batch=", ".join(batch for _, batch in batches), form=kind
+        )
         size = file.seek(0, 2)
         file.seek(0)
         return StreamingResponse(_pieces(file), headers={**headers, "Content-Length": str(size)})
 
-    async def _written(self, kind: str, queue: str, batch: str, held: ExitStack) -> BinaryIO:
+    async def _chosen(self, form: PageForm) -> list[tuple[str, str]]:
+        """The batches that a form names; none for a list of calls. Raises InvalidInputError, StoreError."""
+        if text := form.one("named"):
+            return await named_batches(self._store, text)
+        if ticked := form.some("of"):
+            return [queue_and_batch(as_stored(value)) for _, value in ticked]
+        if form.one("filter"):
+            return []
+        if not form.exactly("batch"):
+            raise InvalidInputError("no batch was chosen; tick the batches first")
+        return [(form.one("queue") or DEFAULT_QUEUE, as_stored(form.exactly("batch")))]
+
+    async def _written(
+        self, kind: str, batches: Sequence[tuple[str, str]], text: str, zone: ZoneInfo, held: ExitStack
+    ) -> BinaryIO:
         """The report, in an open file without a name. The file is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
-            files: dict[str, Any] = {kind: path, "zone": await zone_of(self._store, queue, batch), "rows": True}
-            await self._process.run(_write, ReportFiles(**files), queue, batch)
+            files: dict[str, Any] = {kind: path, "rows": bool(batches), "zone": zone}
+            if batches:
+                files["zone"] = await zone_of(self._store, *batches[0])
+                await self._process.run(_write, ReportFiles(**files), batches)
+            else:
+                await self._process.run(_write_calls, ReportFiles(**files), *await read_filtered(self._store, text))
             return held.enter_context(path.open("rb"))
 
 
-async def _write(store: Store, files: ReportFiles, queue: str, batch: str) -> None:
-    await write_report_files(files, store, queue, [batch])
+async def _write(store: Store, files: ReportFiles, batches: Sequence[tuple[str, str]]) -> None:
+    await write_report_files(files, store, batches)
+
+
+async def _write_calls(store: Store, files: ReportFiles, wanted: CallFilter, queues: Sequence[str]) -> None:
+    await write_call_files(files, store, filtered_pages(store, wanted, queues))
 
 
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:

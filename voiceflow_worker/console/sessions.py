@@ -12,7 +12,7 @@ from hashlib import scrypt
 from math import inf
 from secrets import token_urlsafe
 from typing import TypedDict
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
 from python_multipart.multipart import parse_options_header
@@ -234,6 +234,11 @@ class PageForm:
     def all(self, name: str) -> list[str]:
         """All different values with this name."""
         return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))
+
+
+def query_form(scope: Scope) -> PageForm:
+    """The values of the query of a URL."""
+    return PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
 
 
 async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm:

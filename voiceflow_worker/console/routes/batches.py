@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from voiceflow_worker.campaigns.report_files import listed_columns
 from voiceflow_worker.campaigns.row_list import ListedRow, RowList
@@ -106,8 +106,33 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
         "queues": queues,
         "is_first": after is None,
         "after": page.after,
+        "named": urlencode({k: v for k, v in (("name", wanted), ("queue", only)) if v}, errors="replace"),
     }
     return Page(template="batches.html", shown=shown, is_live=True)
+
+
+MOST_AT_ONCE = 200
+"""The largest number of batches in one action, or one file."""
+
+
+async def named_batches(
+    store: Store, text: str, *, fits: Callable[[BatchProgress], bool] = lambda _: True
+) -> list[tuple[str, str]]:
+    """The queues and names of those batches of a whole list (`?name=&queue=`) that fit, the newest first.
+
+    Raises InvalidInputError for more than `MOST_AT_ONCE`, StoreError.
+    """
+    given, after = dict(parse_qsl(text, errors="replace")), ""
+    queues = [name for name in await queue_names(store, also=None) if given.get("queue") in {None, name}]
+    found: list[tuple[str, str]] = []
+    while True:
+        page = await read_batches(store, queues, after=after, name=given.get("name", ""))
+        found += [(each.queue, each.batch_id or "") for each in page.batches if fits(each)]
+        if len(found) > MOST_AT_ONCE:
+            raise InvalidInputError(f"more than {MOST_AT_ONCE} batches are too many at once; filter more")
+        if page.after is None:
+            return found
+        after = page.after
 
 
 FIRST_CALLS = 10
@@ -172,7 +197,11 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "funnel": funnel(totals),
             "deleted": sum(totals.pruned_states.values()),
             "rows": listed,
-            "columns": [each for each in columns if each.is_own or each.name != "file" or len(files) > 1],
+            "columns": [
+                each
+                for each in columns
+                if each.is_own or each.name not in {"batch", "file"} or (each.name == "file" and len(files) > 1)
+            ],
             "first_row": first,
             "page_size": ROWS_A_PAGE,
             "all_rows": sum(sum(file.sizes) for file in files),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
@@ -29,7 +29,7 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import first_ulid, queue_of
-from voiceflow_worker.core.ports.reading import find_jobs, totals_of
+from voiceflow_worker.core.ports.reading import find_jobs, find_pages, totals_of
 from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
@@ -130,14 +130,15 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     timed = {"zone": zone.key} if given["from"] or given["until"] else {}
 
     def address(**more: str | None) -> str:
-        query = {**given, **timed, **more}
-        return f"{asked.home}/calls?" + urlencode({k: v for k, v in query.items() if v}, errors="replace")
+        return f"{asked.home}/calls?{filter_text({**given, **timed, **more})}"
 
     shown = {
         "found": found,
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "given": given,
         "is_filtered": any(given.values()),
+        "filter": filter_text({**given, **timed}),
+        "acted_on": _acted_on(wanted, totals.values()),
         "problems": problems,
         "queues": queues,
         "columns": await _columns(store, names, wanted.batch),
@@ -151,6 +152,49 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "is_first": not (after or before),
     }
     return Page(template="calls.html", shown=shown, is_live=True)
+
+
+def _acted_on(wanted: CallFilter, totals: Iterable[Totals]) -> dict[str, bool]:
+    """Whether a list may have calls that wait, and people who were not reached."""
+    kinds = {"waiting": frozenset({JobState.QUEUED, JobState.LEASED}), "unreached": frozenset({JobState.UNREACHED})}
+    return {
+        kind: any(
+            replace(wanted, states=states if wanted.states is None else states & wanted.states).may_have(each)
+            for each in totals
+        )
+        for kind, states in kinds.items()
+    }
+
+
+def filter_text(given: Mapping[str, str | None]) -> str:
+    """The conditions of a list as a query, which other pages take as their `filter`."""
+    return urlencode({name: value for name, value in given.items() if value}, errors="replace")
+
+
+async def read_filtered(
+    store: Store, text: str, *, states: frozenset[JobState] | None = None
+) -> tuple[CallFilter, list[str]]:
+    """The filter of a list (`filter_text`), of calls in these states alone, and the queues to read.
+
+    Raises InvalidInputError, StoreError.
+    """
+    asked = PageRequest("calls", dict(parse_qsl(text, errors="replace")), "")
+    wanted, problems = read_filter(asked, now=store.clock.now())
+    if problems:
+        raise InvalidInputError(" ".join(problems))
+    if states is not None:
+        wanted = replace(wanted, states=states if wanted.states is None else states & wanted.states)
+    queues = await queue_names(store, also=asked.asked("queue"))
+    queues = [name for name in queues if asked.asked("queue") in {None, name}]
+    return wanted, [name for name in queues if wanted.may_have(await totals_of(store, name, wanted.batch))]
+
+
+async def filtered_pages(store: Store, wanted: CallFilter, queues: Sequence[str]) -> AsyncGenerator[list[Job]]:
+    """All calls that fit a filter, queue by queue, the oldest first, page by page. Raises StoreError."""
+    for queue in queues:
+        async with aclosing(find_pages(store, wanted.read(queue, limit=READ_AT_ONCE))) as pages:
+            async for page in pages:
+                yield [job for job in page if wanted.has(job)]
 
 
 async def _columns(store: Store, queues: Sequence[str], batch_id: str | None) -> list[str]:

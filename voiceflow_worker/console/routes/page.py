@@ -66,6 +66,12 @@ async def no_such_batch(store: Store, queue: str, batch_id: str) -> Page:
     return problem(404, "No such batch", sentence(unknown or "the address of this page names no batch with calls"))
 
 
+def queue_and_batch(text: str) -> tuple[str, str]:
+    """The queue and the batch that a list calls `QUEUE/BATCH`."""
+    queue, _, batch = text.partition("/")
+    return queue, batch
+
+
 async def queue_names(store: Store, *, also: str | None) -> list[str]:
     """The queues that ever had a call or a worker, the default queue, and the queue `also`. Raises StoreError."""
     known = await QueueNames(store).known()

@@ -42,11 +42,12 @@ function zones() {
 // One box ticks all boxes of its form, or none.
 function selectAll() {
   for (const label of document.querySelectorAll("[data-all]")) {
-    const all = label.querySelector("input"), boxes = [...label.closest("form").querySelectorAll("input[name=call]")];
+    const all = label.querySelector("input"), { elements } = label.closest("form");
+    const boxes = () => [...elements].filter(({ name }) => name === "call" || name === "of");
     label.hidden = false;
-    label.closest("form").addEventListener("change", ({ target }) => {
-      if (target === all) for (const each of boxes) each.checked = all.checked;
-      else all.checked = boxes.every((each) => each.checked);
+    document.addEventListener("change", ({ target }) => {
+      if (target === all) for (const each of boxes()) each.checked = all.checked;
+      else all.checked = boxes().every((each) => each.checked);
     });
   }
 }
