@@ -39,6 +39,7 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.policy import (
     PersonLimit,
     RedialWait,
+    data_retention_problem,
     read_person_limit,
     read_redial_after,
     redial_words,
@@ -515,6 +516,8 @@ class Settings(BaseSettings):
     state_dir: Annotated[Path, AfterValidator(_whole)] | None = None
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
+    data_retention: Duration | None = None
+    """How long the data and texts of ended calls are kept, if they go earlier than the calls."""
     log_format: Annotated[Literal["console", "json"], Folded] = "console"
     log_level: Annotated[LogLevel, Folded] = "info"
     log_mask: bool = False
@@ -555,6 +558,8 @@ class Settings(BaseSettings):
         _check_redials(settings)
         if problem := reserve_problem(settings.reserve, settings.max_active):
             raise _wrong(f"{settings.place_of('reserve')}: {problem}", "reserve", "max_active")
+        if problem := data_retention_problem(settings.data_retention, settings.retention):
+            raise _wrong(f"{settings.place_of('data_retention')}: {problem}", "data_retention", "retention")
         _check_addresses(settings, given)
         return settings
 
@@ -568,6 +573,7 @@ class Settings(BaseSettings):
             summary_deadline=self.summary_deadline,
             retention=self.retention,
             key_retention=self.key_retention,
+            data_retention=self.data_retention,
             outcomes=OutcomeSource(self.outcomes),
             export_settle=self.export_settle,
             shared_numbers=frozenset(self.shared_numbers),

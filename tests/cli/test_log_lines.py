@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from structlog.typing import Processor
 
 from tests.cli.eight_by_eight import EightByEight
 from tests.cli.running import Spawned
@@ -207,7 +208,7 @@ def test_a_masked_log_keeps_times_ids_addresses_and_counts(capsys: pytest.Captur
 
 def test_a_log_that_a_program_has_set_up_is_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
     was = structlog.get_config()
-    program = [
+    program: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.dict_tracebacks,
         structlog.processors.JSONRenderer(),

@@ -197,6 +197,7 @@ def full_job() -> Job:
         place=1,
         trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         edit="edit-1",
+        kept_until=NOW + 3 * HOUR,
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ and each new call is stored under the condition that its enqueue still has the l
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -22,7 +21,7 @@ from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, body_to
+from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
@@ -265,8 +264,7 @@ def _marks(body: str, digest: str, numbers: Sequence[str]) -> list[bytes]:
     """What a call says to each number of its person, as marks that are alike for calls to one of them alone."""
     if len(numbers) == 1:
         return [_mark(digest)]
-    flows = (CallFlow(json.loads(body_to(body, number))) for number in numbers)
-    return [_mark(body_digest(EncodedBody.of(flow).canonical)) for flow in flows]
+    return [_mark(each) for each in digests_to(body, numbers)]
 
 
 def _mark(digest: str) -> bytes:

@@ -206,7 +206,8 @@ class RowKeeper:
     async def keep(self, conditions: Sequence[Same]) -> None:
         """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
         store, queue, token = self._queue.store, self._queue.name, new_revision()
-        now, until = store.clock.now(), self._latest + self._queue.policy.retention
+        policy = self._queue.policy
+        now, until, data_until = store.clock.now(), self._latest + policy.retention, self._latest + policy.data_kept
         await self._find_former()
         sizes: dict[str, list[int]] = {}
         writes: list[Write] = []
@@ -222,8 +223,12 @@ class RowKeeper:
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])
                 text = await to_thread.run_sync(packed, entries)
-                put = Put(ROWS, _group(queue, batch_id), text, until, member=_member(token, len(packs)))
-                writes.append(Write(puts=(put,)))
+                group, member = _group(queue, batch_id), _member(token, len(packs))
+                puts = [Put(ROWS, group, text, data_until, member=member)]
+                if policy.data_retention is not None:  # what is left then
+                    bare = await to_thread.run_sync(packed, [_bare(entry, policy.said_erased) for entry in entries])
+                    puts.append(Put(ROWS, group, bare, until, member=member + _BARE))
+                writes.append(Write(puts=tuple(puts)))
                 packs.append(len(entries))
             if len(writes) >= AT_ONCE:  # not durable by themselves: the last write is, and comes later
                 await store.write(BulkWrite(writes=tuple(writes), durable=False), now=now)
@@ -241,7 +246,7 @@ class RowKeeper:
             text = json_codec(KeptFile).text(file)
             puts = (Put(ROW_FILES, group, text, until, member=former.key), *former.apart)
             gone = [] if former.old is None else former.old.members
-            drops = tuple(Drop(ROWS, group, None, member) for member in gone)
+            drops = tuple(Drop(ROWS, group, None, member + kind) for member in gone for kind in ("", _BARE))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
             former.old = file
         await store.write(BulkWrite(writes=tuple(writes)), now=now)
@@ -261,7 +266,7 @@ class RowKeeper:
                 continue
             former.old, packs = old, _packs(store, group)
             for member in old.members:
-                entries = (await packs.get([member])).get(member) or ()
+                entries = await _pack(packs, member) or ()
                 former.made |= {call for _, _, call, result, _ in entries if call is not None and not result}
             if old.digest != digest:
                 former.apart = tuple(
@@ -284,6 +289,15 @@ def _member(token: str, place: int) -> str:
     return f"{token} {place:06}"
 
 
+_BARE = " erased"
+"""The end of the names of packs whose cells are erased: they are there from the beginning, and outlast the others."""
+
+
+def _bare(entry: Entry, said: str) -> Entry:
+    number, cells, key, result, why = entry
+    return number, [said] * len(cells), key, result, said if result == "bad" else why
+
+
 def _cell(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
 
@@ -294,6 +308,12 @@ def _files(store: Store) -> RecordSet[KeptFile]:
 
 def _packs(store: Store, group: str) -> RecordSet[list[Entry]]:
     return RecordSet(store, ROWS, write=packed, read=lambda _, text: unpacked(text), group=group)
+
+
+async def _pack(packs: RecordSet[list[Entry]], member: str) -> list[Entry] | None:
+    """A pack of rows; with its cells erased once their time is over."""
+    found = await packs.get([member, member + _BARE])
+    return found.get(member) or found.get(member + _BARE)
 
 
 class RowList:
@@ -329,7 +349,7 @@ class RowList:
                 if first >= size or limit == 0:
                     first -= size
                     continue
-                found = (await self._rows.get([member])).get(member)
+                found = await _pack(self._rows, member)
                 if found is None:
                     raise InvalidInputError(f"{file.name or 'the campaign'} was just started again; read the list anew")
                 rows = found[first : None if limit is None else first + limit]

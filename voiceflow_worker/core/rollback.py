@@ -124,7 +124,7 @@ OTHERS_FIRST = timedelta(seconds=2)
 perhaps only another worker can notice. That worker needs this time to connect, to check, and to hold the queue."""
 POLL_EVERY = 0.5
 LEAST_KEPT = timedelta(days=7)
-"""Journal files are kept as long as ended jobs, and at least this long."""
+"""Journal files are kept as long as the data of ended jobs, and at least this long."""
 
 
 HISTORIES = "history"
@@ -260,7 +260,7 @@ class RollbackGuard:
                 self._histories.note(file.history)
         await self._follow_history()
         self._file = await self._journal_files.begin(self._queue, self.worker_id, history=self._histories.name)
-        await self._journal_files.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
+        await self._journal_files.prune(self._queue, before=now - max(self._policy.data_kept, LEAST_KEPT))
         kept = [file.newest_committed for file in files if file.newest_committed is not None]
         # A store that lacks this record was rolled back to a time before this worker began.
         self._token, write = writes.posted(self.worker_id, at=now)

@@ -131,7 +131,10 @@ class Sweeper:
                 return ended
 
     async def prune(self) -> int:
-        """Delete jobs after their retention, and old events, gates and records; returns the number of jobs."""
+        """Delete jobs after their retention, and old events, gates and records; returns the number of jobs.
+
+        Jobs that stay longer than their data and texts lose these.
+        """
         now = self._store.clock.now()
         self._failed = {}
         async with self._duty(Task.RETENTION):
@@ -179,17 +182,23 @@ class Sweeper:
     async def _prune_jobs(self, state: JobState, now: datetime) -> int:
         deleted = 0
         while True:
-            old = await self._overdue(state, now)
-            if not old:
+            found = await self._overdue(state, now)
+            if not found:
                 return deleted
+            changed = [
+                writes.changed(job, lifecycle.erased(job, policy=self._policy), at=now)
+                for job in found
+                if job.kept_until is not None
+            ]
+            old = [job for job in found if job.kept_until is None]
             # Before the deletion: a sweep that dies between the two must not leave calls that look lost.
             await remember_pruned(self._store, old, now=now, policy=self._policy)
             until = now + self._policy.key_retention
-            bulk = BulkWrite(writes=tuple(writes.deleted(job, keep_key_until=until) for job in old), durable=False)
-            written = await self._store.write(bulk, now=now)
-            gone = sum(answer.result is Result.DONE for answer in written)
-            deleted += gone
-            if len(old) < PAGE or 2 * gone < len(old):
+            gone = [writes.deleted(job, keep_key_until=until) for job in old]
+            bulk = BulkWrite(writes=(*gone, *(write for _, write in changed)), durable=False)
+            done = [answer.result is Result.DONE for answer in await self._store.write(bulk, now=now)]
+            deleted += sum(done[: len(gone)])
+            if len(found) < PAGE or 2 * sum(done) < len(found):
                 return deleted
 
     async def _sweep_pages(self, one: _Pass) -> int:

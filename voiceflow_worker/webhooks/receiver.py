@@ -133,7 +133,7 @@ class Receiver:
             settle=Settler(store, policy),
             reader=reader,
             metrics=Metrics(self.registry),
-            progress=CallProgress(store, recordings_for=policy.retention),
+            progress=CallProgress(store, recordings_for=policy.data_kept),
             on_event=answering,
             first=nullcontext if self.http_api is None else self.http_api.context.events.handling,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -496,6 +496,30 @@ def _with_first_call(stored: str) -> tuple[dict[str, object], dict[str, object]]
 def body_digest(canonical: str) -> str:
     """The digest that distinguishes two bodies with the same unique key."""
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+ERASED_BODY = ',"~erased":true}'
+"""The end of a body whose texts were erased: no request has such a key, and the last key stands last."""
+
+
+def erased_body(stored: str, *, numbers: Sequence[str], said: str) -> str:
+    """A stored body without its texts and numbers: with `said` as its text, and what it was, as digests.
+
+    It is the body of no call. What it asked for stays, and so do the digests of what it said to each of several
+    numbers: neither the result of a call, nor what is a repetition, depends on its texts being there.
+    """
+    asks = [name for name in ("sayAndCapture",) if f'"{name}"' in stored]
+    body = {"callflow": [{"action": "say", "params": {"text": said}}], "asks": asks, "~erased": True}
+    return _text(body | {"digests": digests_to(stored, numbers)} if len(numbers) > 1 else body)
+
+
+def digests_to(stored: str, numbers: Sequence[str]) -> list[str]:
+    """The digest of what a stored body says to each of these numbers, as if the call were to it alone."""
+    if stored.endswith(ERASED_BODY):
+        found: dict[str, list[str]] = orjson.loads(stored)
+        return found["digests"]
+    flows = (CallFlow(orjson.loads(body_to(stored, number))) for number in numbers)
+    return [body_digest(EncodedBody.of(flow).canonical) for flow in flows]
 
 
 def _plain_object(value: object) -> dict[str, object]:

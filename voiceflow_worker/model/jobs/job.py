@@ -12,6 +12,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.flows.callflow import ERASED_BODY
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
@@ -239,7 +240,8 @@ class Job(Struct, frozen=True):
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
     the call. `window` is the time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the
-    zone of the person. `edit` is the newest edit of its batch that it has taken. `trace` is the W3C `traceparent` of
+    zone of the person. `edit` is the newest edit of its batch that it has taken. `kept_until` is when an ended
+    call is deleted whose data and texts are erased before, at `due_at`. `trace` is the W3C `traceparent` of
     the span that put the job into the queue (`core/tracing.py`), and is not sent to 8x8.
     """
 
@@ -281,6 +283,7 @@ class Job(Struct, frozen=True):
     place: int = 0
     trace: str | None = None
     edit: str | None = None
+    kept_until: datetime | None = None
     window: CallWindow | None = None
 
     @property
@@ -305,6 +308,11 @@ class Job(Struct, frozen=True):
     def number(self) -> str:
         """The number whose turn it is: the one that the next POST calls, or that the newest has called."""
         return self.numbers[self.place] if self.place else self.destination
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether the data and texts of the call were erased (`lifecycle.erased`): it can be sent no more."""
+        return self.body.endswith(ERASED_BODY)
 
     @property
     def second_parties(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from functools import partial
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.flows.callflow import erased_body
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -304,6 +305,8 @@ def redial(
     _require(job, MoveName.REDIAL)
     if job.successor is not None:
         raise refused(remedy=f"it was enqueued again as call {job.successor}; redial that one")
+    if job.is_erased:
+        raise refused(remedy="its data and texts were erased (VOICEFLOW_DATA_RETENTION); enqueue a new call")
     if not job.source:  # only its head is known (`end_unreadable`)
         raise refused(remedy="its record could not be read, so its calling window is not known; enqueue a new call")
     if number is not None and job.post_count != number:
@@ -494,8 +497,38 @@ def ended(
     kind: ReasonKind | None = None,
 ) -> Job:
     """The job in a final state, to be pruned once the retention has passed."""
-    due_at = at + policy.retention
-    return replace(job, state=state, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=kind)
+    due_at, kept_until = at + policy.retention, None
+    if policy.data_retention is not None and not job.is_erased:
+        due_at, kept_until = at + policy.data_retention, due_at
+        if (post := job.open_post) is not None:  # its menus may still speak
+            due_at = min(kept_until, max(due_at, post.began_at + policy.ringing + policy.longest_call))
+    return replace(
+        job, state=state, worker_id=None, due_at=due_at, kept_until=kept_until, active_until=None, reason=reason,
+        reason_kind=kind,
+    )  # fmt: skip
+
+
+def erased(job: Job, *, policy: CallPolicy) -> Job:
+    """An ended job without its data and texts. What became of it stays, and its keys; at `due_at` it is deleted.
+
+    Of its data, the names of columns stay, and the values by which tasks and escalations find their calls. Keys that
+    were pressed stay, unless they are several without a name: these are what a person has typed.
+    """
+    said = policy.said_erased
+    own = job.menu == "escalation"
+    data = job.data and {
+        name: value if name.startswith("airflow_") or (own and name == "escalation") else said
+        for name, value in job.data.items()
+    }
+    posts = tuple(
+        replace(post, presses=tuple(
+            replace(press, digits=said) if press.answer is None and len(press.digits) > 1 else press
+            for press in post.presses
+        ))
+        for post in job.posts
+    )  # fmt: skip
+    body = erased_body(job.body, numbers=job.numbers, said=said)
+    return replace(job, body=body, data=data, posts=posts, due_at=job.kept_until or job.due_at, kept_until=None)
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
