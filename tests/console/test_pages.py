@@ -99,7 +99,7 @@ async def session_of_a_reader() -> dict[str, str]:
     """The cookie of a session of its own: it holds on all receivers with the same secret."""
     async with open_store("memory://") as store:
         sessions = PageSessions(store, secret=SECRET)
-        return {"voiceflow": sessions.cookie(sessions.begin("Ana", PageRole.READER))}
+        return {"voiceflow": await sessions.cookie(sessions.begin("Ana", PageRole.READER))}
 
 
 def shown_by(store: Store) -> ASGIApp:

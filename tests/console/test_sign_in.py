@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from ipaddress import ip_address
+from threading import get_ident
 from urllib.parse import urljoin
 
 import httpx
@@ -27,6 +28,7 @@ from tests.contract.samples import ManualClock
 from voiceflow_worker import CallQueue, Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.console import sessions
 from voiceflow_worker.console.sessions import LASTS, PageRole, PageSessions
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import SettingsError
@@ -233,22 +235,37 @@ async def test_signing_out_ends_the_session_and_not_only_its_cookie(store: Store
                 assert (await thief.get("/ui")).status_code == 401
 
 
+async def test_the_slow_keys_of_cookies_keep_no_event_loop_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def noted(secret: bytes, **_: object) -> bytes:
+        threads.append(get_ident())
+        return secret
+
+    monkeypatch.setattr(sessions, "scrypt", noted)
+    own = PageSessions(MemoryStore(), secret="a new one", operator_secret="another new one")
+    cookie = await own.cookie(own.begin("Mary", PageRole.OPERATOR))
+    assert await own.find(cookie) is not None
+    assert len(threads) == 2
+    assert get_ident() not in threads
+
+
 async def test_a_session_ends_with_its_time_and_with_its_secret() -> None:
     clock = ManualClock()
     store = MemoryStore(clock=clock)
-    sessions = PageSessions(store, secret="a", operator_secret="b")
-    session = sessions.begin("Mary", PageRole.OPERATOR)
-    cookie = sessions.cookie(session)
-    assert await sessions.find(cookie) == session
+    own = PageSessions(store, secret="a", operator_secret="b")
+    session = own.begin("Mary", PageRole.OPERATOR)
+    cookie = await own.cookie(session)
+    assert await own.find(cookie) == session
     assert await PageSessions(store, secret="a", operator_secret="b").find(cookie) == session, (
         "all receivers share them"
     )
     for others in (("a", "c"), ("a", None), ("b", "a")):
         assert await PageSessions(store, secret=others[0], operator_secret=others[1]).find(cookie) is None
     clock.advance(LASTS - timedelta(seconds=2))
-    assert await sessions.find(cookie) == session
+    assert await own.find(cookie) == session
     clock.advance(timedelta(seconds=3))
-    assert await sessions.find(cookie) is None
+    assert await own.find(cookie) is None
 
 
 # -- brute force -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64encode
+from threading import get_ident
 
+import httpx
 import pytest
 
 from tests.gateway.conftest import NOW, OURS, Kind, named, placement
@@ -245,3 +247,17 @@ async def test_other_requests_take_the_same_way(kind: Kind, trusting_company: ss
         async with client_of(kind, proxy, trusting_company) as client:
             assert await client.webhooks() == ()
     assert proxy.heads[0].startswith(f"CONNECT {VOICE}:443 ".encode())
+
+
+async def test_the_first_pool_of_connections_keeps_no_event_loop_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def pool(**_: object) -> httpx.MockTransport:
+        threads.append(get_ident())
+        return httpx.MockTransport(lambda _: httpx.Response(204))
+
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", pool)
+    transport = Network().transport(limit=1)
+    await transport.handle_async_request(httpx.Request("GET", "https://voice.8x8.com"))
+    assert len(threads) == 1
+    assert get_ident() not in threads

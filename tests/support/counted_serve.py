@@ -1,8 +1,7 @@
-"""`voiceflow`, in a process that writes down what it has used of a processor.
+"""`voiceflow`, in a process that writes down the callbacks which kept its event loop busy.
 
-`TEST_BLOCKS_FILE` names the file: a line after each hundredth of a second of processor time, with the time, the seconds
-that the last callback of the event loop took, and those of the process so far. What else the machine does changes
-nothing of them.
+`TEST_BLOCKS_FILE` names the file: a line for each, with the time of its end, and the seconds of processor time
+that it took. What else the machine does changes nothing of them.
 """
 
 from __future__ import annotations
@@ -19,20 +18,17 @@ WRITTEN_FROM = 0.01
 
 
 def count_blocks(path: Path) -> None:
-    """Let a file have the processor time of callbacks and of the process."""
+    """Let each callback of an event loop that takes long be written into a file."""
     handles: Any = events.Handle
     run = handles._run
     file = path.open("a", buffering=1)
-    written = 0.0
 
     def counted(handle: events.Handle) -> None:
-        nonlocal written
         began = time.thread_time()
         run(handle)
-        took, used = time.thread_time() - began, time.process_time()
-        if used - written >= WRITTEN_FROM:
-            written = used
-            file.write(f"{time.time()} {took} {used}\n")
+        took = time.thread_time() - began
+        if took >= WRITTEN_FROM:
+            file.write(f"{time.time()} {took}\n")
 
     handles._run = counted
 

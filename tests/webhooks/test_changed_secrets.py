@@ -123,12 +123,12 @@ async def test_a_secret_changes_under_a_hundred_requests_a_second_without_one_re
 async def test_people_stay_signed_in_while_a_secret_of_the_pages_changes(memory: Store) -> None:
     before = PageSessions(memory, secret=OLD)
     session = before.begin("Ana", PageRole.READER)
-    cookie = before.cookie(session)
+    cookie = await before.cookie(session)
     both = PageSessions(memory, secret=f"{NEW},{OLD}")
     assert await both.find(cookie) == session
     assert [both.role_of(each) for each in (OLD, NEW)] == [PageRole.READER] * 2
     after = PageSessions(memory, secret=NEW)
-    assert await after.find(both.cookie(session)) == session, "the newer value signs"
+    assert await after.find(await both.cookie(session)) == session, "the newer value signs"
     assert (await after.find(cookie), after.role_of(OLD)) == (None, None)
 
 

@@ -164,12 +164,12 @@ class PageAccess:
         is_own = typed.one("typed_by") == name
         return SignedIn(session=session, way=way if is_own else "", kept=typed if is_own else None)
 
-    def let_in(self, answer: Response, session: PageSession, scope: Scope) -> Response:
+    async def let_in(self, answer: Response, session: PageSession, scope: Scope) -> Response:
         """An answer with the cookie of the session."""
         # Without a path attribute, the cookie belongs to /ui, wherever /ui is mounted (RFC 6265 §5.1.4).
         answer.set_cookie(
             _COOKIE,
-            self._sessions.cookie(session),
+            await self._sessions.cookie(session),
             max_age=int(LASTS.total_seconds()),
             path=None,
             secure=_is_behind_tls(scope, Headers(scope=scope)),

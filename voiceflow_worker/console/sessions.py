@@ -14,6 +14,7 @@ from secrets import token_urlsafe
 from typing import TypedDict
 from urllib.parse import parse_qsl, urlsplit
 
+from anyio.to_thread import run_sync
 from itsdangerous import BadData, URLSafeSerializer
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -132,14 +133,14 @@ class PageSessions:
         until = self._clock.now() + LASTS
         return PageSession(id=its_id, name=name, role=role, token=token, until=until, is_named=True)
 
-    def cookie(self, session: PageSession) -> str:
+    async def cookie(self, session: PageSession) -> str:
         """The session as the value of a cookie."""
         signed = _Signed(id=session.id, name=session.name, token=session.token, until=int(session.until.timestamp()))
-        return str(next(self._signers(session.role)).dumps(signed))
+        return str((await run_sync(next, self._signers(session.role))).dumps(signed))
 
     async def find(self, cookie: str) -> PageSession | None:
         """The session in a cookie; None if the cookie is not genuine or the session is over. Raises StoreError."""
-        session = self._read(cookie)
+        session = await run_sync(self._read, cookie)
         if session is None or session.until <= self._clock.now() or await self._has_ended(session):
             return None
         return session
@@ -180,7 +181,7 @@ class PageSessions:
 
 @lru_cache(maxsize=16)
 def _key(secret: str, role: PageRole) -> bytes:
-    # Slow on purpose (40 ms), so that nobody can find a short secret by trying many secrets on a cookie.
+    # Slow on purpose (40 ms, in a thread), so that nobody can find a short secret by trying many secrets on a cookie.
     return scrypt(secret.encode(), salt=f"voiceflow pages {role.value}".encode(), n=2**14, r=8, p=1)
 
 

@@ -299,7 +299,7 @@ class Pages:
             has_form = page.template != "problem.html"
             said = "Nothing was done yet: check the form, and send it again." if has_form else None
             answer = self._drawn(page, asked, session, said=said)
-        return self._access.let_in(answer, session, scope)
+        return await self._access.let_in(answer, session, scope)
 
     async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:
         """A request with the zone of its times. Raises StoreError."""

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import httpx
+from anyio import to_thread
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.verdict import certificate_problem, describe, is_unresolved
@@ -232,7 +233,9 @@ class Transports(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request on its way."""
-        return await self.pool_to(request.url).handle_async_request(request)
+        # In a thread: what httpx imports for its first pool, and the certificates, would keep the event loop for 0.3 s.
+        pool = await to_thread.run_sync(self.pool_to, request.url)
+        return await pool.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close all connections."""
