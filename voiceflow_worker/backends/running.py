@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import anyio
@@ -50,9 +49,10 @@ class Home:
 
 def _running_loop() -> object:
     """The event loop of this thread; None on trio, or where none runs."""
-    with suppress(RuntimeError):
+    try:
         return asyncio.get_running_loop()
-    return None
+    except RuntimeError:
+        return None
 
 
 AGAIN_AFTER = 1.0

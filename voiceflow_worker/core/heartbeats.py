@@ -223,15 +223,15 @@ class ServiceHealth:
         now = self._clock.monotonic()
         if verdict.kind is VerdictKind.UNKNOWN:
             trouble = Task.SILENT if verdict.http_status is None else Task.ERRORS
+        elif verdict.http_status is not None:
+            if now - sent_at <= SLOW:
+                self._good = max(self._good, sent_at)
+                return
+            trouble = Task.SLOW
         elif verdict.is_outage:
             trouble = Task.UNREACHABLE
-        elif verdict.http_status is None:
-            return
-        elif now - sent_at <= SLOW:
-            self._good = max(self._good, sent_at)
-            return
         else:
-            trouble = Task.SLOW
+            return
         known = self._now().get(trouble)
         error = f"its last answer took {now - sent_at:.0f} s" if trouble is Task.SLOW else verdict.message
         since = self._clock.now() - timedelta(seconds=now - sent_at) if known is None else known.since

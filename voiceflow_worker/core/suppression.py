@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from msgspec import Meta
@@ -40,6 +41,8 @@ ERASED = "erased "
 WAS_ERASED = "the number was erased, and is not called"
 
 
+# The conditions, the locks and the settlement of a call ask for the same one.
+@lru_cache(maxsize=1024)
 def number_digest(number: str, *, store_id: str) -> str:
     """What stands for a number where the store must know it, and not show it: one for all spellings of the number."""
     return keyed_digest(store_id, telephone_of(number))

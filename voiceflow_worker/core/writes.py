@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from voiceflow_worker.core.ports.controls import not_cancelled
 from voiceflow_worker.core.ports.identity import batch_puts, keyed_digest, new_revision, queue_put
@@ -73,6 +74,7 @@ ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
 ended, by their ids. No POST of a call begins after its escalation has ended."""
 SESSION_KEPT = timedelta(days=7)
 LONG_KEPT = timedelta(days=400)
+_edited = attrgetter("priority", "goes_first", "valid_until", "body")
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
@@ -141,8 +143,10 @@ def posted(worker_id: str, *, at: datetime) -> tuple[str, Write]:
     return token, Write(puts=(Put(POSTED, worker_id, token, at + LONG_KEPT),))
 
 
-def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy, store_id: str) -> tuple[Job, Write]:
-    """What evidence made of a job, and all that follows from it. It has no conditions, for evidence is never refused.
+def settled(
+    old: Job, new: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Iterable[Condition] = ()
+) -> tuple[Job, Write]:
+    """What evidence made of a job, and all that follows from it. The `conditions` may delay it, never refuse it.
 
     It stores the sessions of POSTs, puts a person who opted out on the suppression list, releases the numbers of a
     call that can ring no more and those of bridges whose session is over, and corrects the person's attempts.
@@ -165,7 +169,7 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy, store_id: s
         owner = new.request_id(new.post_count)
         numbers = locked_groups(new.parties, store_id=store_id)
         drops += [Drop(namespace, number, owner) for namespace in (NUMBER, SECOND_PARTY) for number in numbers]
-    return changed(old, new, at=at, puts=puts, drops=drops)
+    return changed(old, new, at=at, conditions=conditions, puts=puts, drops=drops)
 
 
 def bridge(
@@ -294,7 +298,7 @@ def changed(
 ) -> tuple[Job, Write]:
     """The job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
-    is_edit = (new.urgency, new.valid_until, new.body) != (old.urgency, old.valid_until, old.body)
+    is_edit = _edited(new) != _edited(old)
     return new, Write(
         change=(Edit if is_edit else Replace)(old.revision, new),
         conditions=tuple(conditions),

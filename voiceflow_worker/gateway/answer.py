@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import anyio
 import httptools
 import httpx
 import orjson
+from msgspec import Struct
 
 LONGEST_BODY = 64 * 1024
 """The most bytes of a body that are kept. An answer to a call has a few hundred."""
@@ -18,8 +18,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 _CLOSING = 1.0  # seconds to wait for the release of a connection; after that it counts as broken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAnswer:
+class HttpAnswer(Struct, frozen=True, kw_only=True):
     """An HTTP answer.
 
     `is_whole` means that the body was read to its end. `post_was_cut` means that a part of the body of the POST

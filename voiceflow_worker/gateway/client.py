@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from ssl import SSLContext
@@ -29,6 +29,7 @@ from voiceflow_worker.gateway.verdict import (
     verdict_on_lateness,
 )
 from voiceflow_worker.gateway.wire import Wire
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import (
@@ -38,7 +39,7 @@ from voiceflow_worker.model.reports.verdict import (
     Verdict,
     VerdictKind,
 )
-from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
@@ -188,6 +189,8 @@ class VoiceClient(api.AccountApi):
         if transport is not None:
             await transport.__aexit__(kind, error, trace)
 
+    # These two not by `checked`: the engine calls them for each call.
+    @checks_itself
     async def connect(self, *, waits: bool = True) -> Reservation | None:
         """Wait for the limiter, and connect, for one POST: `place` finds the result as `progress.reserved`.
 
@@ -201,6 +204,7 @@ class VoiceClient(api.AccountApi):
             await self._limiter.acquire()
         return await posts.connect(waits=waits)
 
+    @checks_itself
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         """POST one call, once, and return its verdict.
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import anyio
+from msgspec import Struct
 
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
@@ -122,8 +123,7 @@ class LocalJournal(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(Struct, frozen=True, kw_only=True):
     """One POST, ready to be sent: the stored body, and the fields that are added to it when it is sent."""
 
     body: str

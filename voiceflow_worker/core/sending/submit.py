@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -13,6 +12,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
+from msgspec import Struct
 
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
@@ -53,8 +53,7 @@ _STOPPED = "its worker was stopped"
 _NO_CAPACITY = "the rate allows no further call yet"
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(Struct, frozen=True):
     """One leased job on its way.
 
     `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec import Struct
 
 from voiceflow_worker.core import tracing, writes
 from voiceflow_worker.core.edits import BatchEdits
@@ -31,7 +32,6 @@ from voiceflow_worker.errors import (
     StaleJobError,
     StoreError,
 )
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import session_of, with_press
@@ -104,16 +104,14 @@ ROUNDS = 20
 only in tests."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """One job before and after a change; the same object twice when there was nothing to change."""
 
     old: Job
     new: Job
 
 
-@dataclass(frozen=True, slots=True)
-class JobChange:
+class JobChange(Struct, frozen=True):
     """A pure function for one job. With `base`, the job as the caller last saw it, no job is read first."""
 
     job_id: str
@@ -240,13 +238,15 @@ class Changes:
         presses = await self._sessions.presses(_sessions_with_new_outcome(new_of.values()))
         made: list[tuple[Changed, Write]] = []
         redials: dict[str, Span | None] = {}
+        store_id = self._store.id
         for job_id, (old, new) in new_of.items():
             after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses))
-            fresh, write = writes.settled(old, after, at=now, policy=self._policy, store_id=self._store.id)
             taken = edits.unchanged(old) if job_id in unedited else writes.edits_taken(after)
-            made.append(
-                (Changed(old, fresh), replace(write, conditions=taken) if _may_come_back(old, after) else write)
+            required = taken if _may_come_back(old, after) else ()
+            fresh, write = writes.settled(
+                old, after, at=now, policy=self._policy, store_id=store_id, conditions=required
             )
+            made.append((Changed(old, fresh), write))
         written = await write_each(self._store, BulkWrite(writes=tuple(write for _, write in made)), now=now)
         for (changed, _), answer in zip(made, written, strict=True):
             job_id = changed.new.id

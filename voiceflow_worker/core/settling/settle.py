@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
 import structlog
+from msgspec import Struct
 
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports import Store
@@ -53,8 +53,7 @@ class SummaryResult(StrEnum):
     """The summary belongs to no call of this store."""
 
 
-@dataclass(frozen=True, slots=True)
-class PostAnswer:
+class PostAnswer(Struct, frozen=True):
     """The answer to a POST of a job. `number` is the POST's number, `at` the time of the answer.
 
     `job` is the job as the caller last saw it. `held_until` is the time at which the queue opens again after a verdict

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from msgspec import Struct
 
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
@@ -132,8 +133,7 @@ SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
 """Codes in session summaries that every row gets, because their cause is in the account or the flow."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerCode:
+class AnswerCode(Struct, frozen=True):
     """The answer to a call: the code with which it was refused, and 8x8's words; `code` None if it was taken."""
 
     job: Job

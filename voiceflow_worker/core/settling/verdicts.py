@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
+from msgspec import Struct
 
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
@@ -35,8 +35,7 @@ SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 
 
-@dataclass(slots=True)
-class PendingVerdict:
+class PendingVerdict(Struct):
     """The verdict of one POST, kept until it is stored.
 
     The values are computed once. If each try to store them computed them again, a correct clock would look wrong

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, cast, overload
@@ -486,10 +485,14 @@ def body_problem(stored: str) -> str | None:
 def _with_first_call(stored: str) -> tuple[dict[str, object], dict[str, object]]:
     """A stored body, and the parameters of its first call in it."""
     body: Any = orjson.loads(stored)
-    with suppress(AttributeError, LookupError, StopIteration, TypeError):
-        params = next(step for step in body["callflow"] if step.get("action") == "makeCall")["params"]
-        if isinstance(params["destination"], str):
-            return body, params
+    try:
+        for step in body["callflow"]:
+            if step.get("action") == "makeCall":
+                if isinstance(step["params"]["destination"], str):
+                    return body, step["params"]
+                break
+    except (AttributeError, LookupError, TypeError):
+        pass
     raise ValueError("it is not a JSON object with a call to a number")
 
 

@@ -32,15 +32,16 @@ def tally_of(job: Job) -> dict[str, int]:
     if not job.posts:
         return {}
     tally: dict[str, int] = {}
-    pressed = False
+    pressed, seconds = False, 0.0
     for post in job.posts:
         if post.was_placed:
             tally[PLACED] = 1
-        if post.presses:
-            pressed = True
+        pressed = pressed or bool(post.presses)
         if post.charge is not None:
             tally[PRICED] = 1
-    if microseconds := _whole(_seconds_of(job)):
+        if post.outcome is not None:
+            seconds += post.outcome.seconds or 0.0
+    if seconds and (microseconds := _whole(seconds)):
         tally[MICROSECONDS] = microseconds
     if (outcome := job.outcome) is not None:
         status = job.outcome_status
@@ -54,10 +55,6 @@ def tally_of(job: Job) -> dict[str, int]:
         for currency, price in job.cost.items():
             tally[COST + _named(currency)] = _whole(price)
     return tally
-
-
-def _seconds_of(job: Job) -> float:
-    return sum(post.outcome.seconds or 0.0 for post in job.posts if post.outcome is not None)
 
 
 def outcome_name(job: Job) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct
 
 
 class VerdictKind(StrEnum):
@@ -57,8 +58,10 @@ class NotSentCause(StrEnum):
     """The store, or the worker's journal file, could not be used when the call was due."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueHold:
+_CLEAR = frozenset({VerdictKind.CREATED, VerdictKind.REFUSED, VerdictKind.TURNED_AWAY})
+
+
+class QueueHold(Struct, frozen=True, kw_only=True):
     """A hold of the whole queue, as a part of a verdict.
 
     With `until_opened`, the hold lasts until a person opens the queue, for example after a wrong key. Otherwise it
@@ -70,8 +73,7 @@ class QueueHold:
     retry_after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """The result of one POST.
 
     `code` is the 8x8 status code, or None if the answer had none; `http_status` is None when no answer came.
@@ -91,7 +93,7 @@ class Verdict:
     @property
     def is_clear(self) -> bool:
         """Whether 8x8 answered, and its answer says what became of the call."""
-        return self.kind in {VerdictKind.CREATED, VerdictKind.REFUSED, VerdictKind.TURNED_AWAY}
+        return self.kind in _CLEAR
 
     @property
     def is_outage(self) -> bool:
