@@ -159,7 +159,7 @@ def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:
                 content = "".join(f'{{"destination": "{number}", "name": "{who}"}}\n' for number, who in rows)
             path = file_of(tmp_path, content, name)
             (warning,) = warnings(path)
-            assert (encoding in warning, warning.endswith("1 more row is like it.")) == (True, True)
+            assert (encoding in warning, warning.endswith("1 more row like it.")) == (True, True)
             assert len(calls_of(read(path))) == 3
 
 

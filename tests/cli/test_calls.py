@@ -309,7 +309,7 @@ def test_many_doubts_are_resolved_at_once_after_a_preview_and_are_counted_where_
     first, second = in_doubt(voiceflow.folder), in_doubt(voiceflow.folder, "+6587654322")
     assert voiceflow("hold", *store).code == 0
     opened = voiceflow("resume", "--json", *store)
-    assert (opened.document["doubts"], "2 calls are in doubt: not called again until" in opened.err) == (2, True)
+    assert (opened.document["doubts"], "2 calls in doubt: not called again until" in opened.err) == (2, True)
     resolve = ("calls", "resolve", "--all", "--placed", *MARY, *store)
     asked = voiceflow(*resolve)
     assert asked.code == 2

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.cli.eight_by_eight import running
 from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
 from tests.console.stored_calls import ended, in_doubt
+from tests.console.test_messages import english_in
 from tests.console.test_pages import Page, enqueued
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
@@ -105,6 +106,8 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
                 asked = (await client.get(f"/ui/act/{address}")).text
                 assert question in Page(asked).text, address
                 assert ("force" in Form(asked).fields) == ("force" in typed), address
+                german = await client.get(f"/ui/act/{address}", headers={"Accept-Language": "de"})
+                assert not english_in(Page(german.text.partition("<main")[2]).text), address
                 done = await confirmed(client, f"/ui/act/{address}", **typed)
                 assert result in await told_after(client, done), address
     kept = [each for each in await entries_on(store, limit=100) if each.action != "start"]
@@ -272,8 +275,8 @@ async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
         assert "Resolve 2 calls in doubt?" in asked
         assert f"You decide about {doubts[0].destination}, {doubts[1].destination}." in asked
         for typed, why in (
-            ({"note": "seen"}, "choose what happened"), ({"verdict": "placed"}, "how you know"),
-            ({"verdict": "perhaps", "note": "x"}, "choose what happened"),
+            ({"note": "seen"}, "hoose what happened"), ({"verdict": "placed"}, "how you know"),
+            ({"verdict": "perhaps", "note": "x"}, "hoose what happened"),
         ):  # fmt: skip
             refused = await confirmed(client, f"/ui/act/resolve?{chosen}", **typed)
             assert (refused.status_code, why in refused.text) == (409, True), typed
@@ -333,7 +336,7 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
         assert ("line 3" in refused, "/tmp" in refused, await listed.scan()) == (True, False, [])
         assert "does not say its country" in await sent("import-numbers", bad)
         assert "no column &#39;Land&#39;" in await sent("import-numbers", bad, country_column="Land")
-        assert "choose a file" in (await confirmed(client, "/ui/act/import-numbers")).text
+        assert "Choose a file" in (await confirmed(client, "/ui/act/import-numbers")).text
         shown = await sent("import-numbers", country="DE", show="yes")
         for told in (
             "3 numbers: 2 of DE (1 fixed line, 1 mobile), 1 of FR (1 mobile)", "Nothing is stored",

@@ -452,8 +452,7 @@ def _waiting(states: States) -> str:
 def _doubts(states: States) -> tuple[str, ...]:
     """A sentence about the calls in doubt, which the end of a hold does not send."""
     doubts = states[JobState.IN_DOUBT]
-    are = "is" if doubts == 1 else "are"
-    said = f"{count_of(doubts, 'call')} {are} in doubt: not called again until resolved"
+    said = f"{count_of(doubts, 'call')} in doubt: not called again until resolved"
     return (f"{said} (`voiceflow calls list --state in_doubt`, `voiceflow calls resolve`).",) if doubts else ()
 
 

@@ -280,8 +280,9 @@ class Preview:
             rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
         if course.later:
             opens = f"; the first may ring from {_local(course.opens_at, zone)} on" if course.opens_at else ""
-            wait = "call waits for its window or its" if course.later == 1 else "calls wait for their window or their"
-            rows.append(("not now", f"{course.later:,} {wait} not_before{opens}"))
+            wait = "calls wait for their window or their not_before"
+            wait = "call waits for its window or its not_before" if course.later == 1 else wait
+            rows.append(("not now", f"{course.later:,} {wait}{opens}"))
         if course.first is not None and self.ends_at is not None:
             rate = self.rate and float(f"{self.rate:.3g}")
             rows.append(("starts", _local(course.first, zone)))

@@ -25,7 +25,7 @@ class _AlikeRows:
         """The warning about these rows."""
         message, others = self.first.message.replace("{rows}", count_of(self.count, "row")), self.count - 1
         if others and message == self.first.message:
-            message += f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it."
+            message += f". {count_of(others, 'more row')} like it."
         return replace(self.first, message=message)
 
 

@@ -332,7 +332,7 @@ class CampaignPage:
             settings=self._settings,
             menus=self._menus,
             now=self._operator.store.clock.now(),
-            named=lambda name: _LABELS.get(name, name),
+            named=lambda name: translated(_LABELS.get(name, name)),
             foreign=True,
         )
         return campaign.without_handlers()
@@ -423,7 +423,9 @@ def _take_choices(form: PageForm, values: dict[str, str]) -> None:
         if name in {"", _IGNORED}:
             continue
         if name in others:
-            raise InvalidInputError(f"{others[name]} and {column} are both taken for {dict(TAKEN_FOR).get(name, name)}")
+            raise InvalidInputError(
+                f"{others[name]} and {column} are both taken for {translated(dict(TAKEN_FOR).get(name, name))}"
+            )
         others[name] = column
     values["columns"] = columns_text(f"{name}={column}" for name, column in others.items())
     values["ignore_column"] = columns_text(column for column, name in chosen.items() if name == _IGNORED)
@@ -479,7 +481,7 @@ def _changed(before: str, now: str) -> str:
     if not before:
         return "everything: there was no preview"
     names = {part.partition(":")[0] for part in {*before.split()} ^ {*now.split()}}
-    return ", ".join(label for name, label in _LABELS_SEEN.items() if name in names)
+    return ", ".join(translated(label) for name, label in _LABELS_SEEN.items() if name in names)
 
 
 async def _first_call(store: Store, file: InputFile, options: CampaignOptions) -> CheckedCall | None:
