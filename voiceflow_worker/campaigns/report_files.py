@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.printable import printable
+from voiceflow_worker.model.text.printable import printable, shown_masked
 from voiceflow_worker.model.text.wording import folded, in_words, zone_words
 from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
 from voiceflow_worker.reporting.status import waits_in_words
@@ -155,13 +155,20 @@ class LineSpool(SpooledRows):
     """The lines of a report, kept in a temporary `file`: one for each call, or if it `lists_rows`, for each row.
 
     CSV and Excel are written from the same lines, so that they show the same. `select` are the columns to show, instead
-    of all. Times are in `zone`, by default in UTC. Raises OSError.
+    of all. Times are in `zone`, by default in UTC. With `masks`, telephone numbers are masked. Raises OSError.
     """
 
     def __init__(
-        self, file: IO[bytes], *, select: Sequence[str] = (), zone: ZoneInfo | None = None, lists_rows: bool = False
+        self,
+        file: IO[bytes],
+        *,
+        select: Sequence[str] = (),
+        zone: ZoneInfo | None = None,
+        lists_rows: bool = False,
+        masks: bool = False,
     ) -> None:
         super().__init__(file)
+        self.masks = masks
         self.select = select
         self.zone = zone
         self.lists_rows = lists_rows
@@ -195,6 +202,10 @@ class LineSpool(SpooledRows):
             headings = ", ".join(each.heading for each in every)
             raise InvalidInputError(f"no call has the column {wanted!r}; the columns are: {headings}")
         return ReportColumn(wanted, wanted, is_own=True)
+
+    def shown(self, value: object) -> object:
+        """A value as its cell shows it."""
+        return shown_masked(value) if self.masks else value
 
     def add(self, jobs: Sequence[Job], waits: Mapping[str, str] = _NO_WAITS) -> None:
         """Add a line for each of these jobs; in a list of rows, for those that no row has, with why they wait."""
@@ -236,9 +247,9 @@ def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     columns, count = spool.columns, 0
     with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8-sig", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(harmless(column.heading) for column in columns)
+        rows.writerow(harmless(data_text(spool.shown(column.heading))) for column in columns)
         for pack in spool.packs():
-            rows.writerows([harmless(data_text(column.of(line))) for column in columns] for line in pack)
+            rows.writerows([harmless(data_text(spool.shown(column.of(line)))) for column in columns] for line in pack)
             count += len(pack)
             yield count
 
@@ -316,7 +327,7 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
     with whole_file(path) as unfinished, TemporaryDirectory() as folder:
         options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
         book = Workbook(str(unfinished), options)
-        sheets = _Sheets(book)
+        sheets = _Sheets(book, spool.shown)
         try:
             yield from _calls(sheets, spool)
             if reports:
@@ -381,8 +392,9 @@ def _date_in(text: str) -> object:
 class _Sheets:
     """The sheets of a workbook, and the formats of their cells."""
 
-    def __init__(self, book: Workbook) -> None:
+    def __init__(self, book: Workbook, shown: Callable[[object], object]) -> None:
         self._book = book
+        self._shown = shown
         self._formats: dict[str, Format] = {
             "header": book.add_format({"bold": True, "bottom": 1}),
             # Marks a text as if it was typed with an apostrophe: it stays a text when the cell is edited.
@@ -416,13 +428,13 @@ class _Sheets:
         sheet.freeze_panes(1, 0)
         sheet.set_column(0, len(columns) - 1, width)
         for place, column in enumerate(columns):
-            sheet.write_string(0, place, printable(column), self._formats["header"])
+            sheet.write_string(0, place, printable(str(self._shown(column))), self._formats["header"])
         return sheet
 
     def cell(self, sheet: Worksheet, row: int, place: int, value: object, *, colour: str | None = None) -> None:
         """Write one value as a cell of its type. A number that Excel would round is written as text."""
         write = partial(sheet.write_number, row, place)
-        match value:
+        match value := self._shown(value):
             case None | "":
                 pass
             case bool():
@@ -449,8 +461,8 @@ class ReportFiles:
 
     With `rows`, the files have a line for each row of the campaign's own file, called or not, instead of one for each
     call, and then the calls that are of no row. `select` are the columns of the lines, instead of all: of the report,
-    or of the campaign's own file. Times are in `zone`, by default in UTC. Raises InvalidInputError if two formats have
-    the same file.
+    or of the campaign's own file. Times are in `zone`, by default in UTC. With `masks`, no cell has a whole
+    telephone number. Raises InvalidInputError if two formats have the same file.
     """
 
     csv: Path | None = None
@@ -458,6 +470,7 @@ class ReportFiles:
     select: Sequence[str] = ()
     zone: ZoneInfo | None = None
     rows: bool = False
+    masks: bool = False
 
     def __post_init__(self) -> None:
         wanted = [each for each in (self.csv, self.xlsx) if each is not None]
@@ -524,7 +537,7 @@ def _spooled(files: ReportFiles) -> Generator[LineSpool]:
     if files.xlsx is not None:
         needs_xlsxwriter()
     with TemporaryFile() as held:
-        yield LineSpool(held, select=files.select, zone=files.zone, lists_rows=files.rows)
+        yield LineSpool(held, select=files.select, zone=files.zone, lists_rows=files.rows, masks=files.masks)
 
 
 async def _write(

@@ -38,7 +38,7 @@ _MOST_COOKIES = 5
 """How many cookies with the name of the session cookie are looked at. Other sites of the host may set some too."""
 _LONGEST_KEPT = 200_000
 """The longest form, in bytes, that is kept while somebody signs in again."""
-_LONGEST_FORM = 1_000_000
+LONGEST_SHORT_FORM = 1_000_000
 _WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
 
 SenderOf = Callable[[Scope], Address | None]
@@ -133,7 +133,7 @@ class PageAccess:
         if not comes_from_here(headers):
             return problem(403, "Not from this console", "Open the sign-in page of this console, and sign in there.")
         try:
-            form = await read_form(scope, receive, longest=_LONGEST_FORM)
+            form = await read_form(scope, receive, longest=LONGEST_SHORT_FORM)
         except FormRefusedError as error:
             return _form(400, said=sentence(error))
         way = form.one("way") if _is_ours(form.one("way")) else ""
@@ -185,7 +185,7 @@ class PageAccess:
     async def sign_out(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         """End the session, and lead to the proxy that has named the person. Raises StoreError."""
         try:
-            await checked_form(scope, receive, session, longest=_LONGEST_FORM)
+            await checked_form(scope, receive, session, longest=LONGEST_SHORT_FORM)
         except FormRefusedError as error:
             return problem(403, "You are still signed in", sentence(error))
         own = await self.session(scope)

@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 import anyio
 import structlog
@@ -41,7 +40,7 @@ from voiceflow_worker.console.sessions import PageForm, PageSession, query_form
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.printable import as_stored
+from voiceflow_worker.model.text.printable import as_stored, without_numbers
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.service.call_filter import CallFilter
 from voiceflow_worker.service.other_process import OtherProcess
@@ -89,6 +88,7 @@ class ReportExports:
             ):
                 return await no_such_batch(self._store, queue, batch)
         name = batches[0][1] if len(batches) == 1 else "batches" if batches else "calls"
+        name = without_numbers(name) if asked.masks else name
         headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(name, kind)}"}
         if scope["method"] == "HEAD":
             return Response(b"", headers=headers)
@@ -99,7 +99,7 @@ class ReportExports:
             return problem(503, "Not now", what, headers={"Retry-After": "60"})
         try:
             file = await limits.while_connected(
-                receive, lambda: self._written(kind, batches, form.one("filter"), asked.time_zone, held)
+                receive, lambda: self._written(kind, batches, form.one("filter"), asked, held)
             )
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
@@ -130,17 +130,18 @@ class ReportExports:
         return [(form.one("queue") or DEFAULT_QUEUE, as_stored(form.exactly("batch")))]
 
     async def _written(
-        self, kind: str, batches: Sequence[tuple[str, str]], text: str, zone: ZoneInfo, held: ExitStack
+        self, kind: str, batches: Sequence[tuple[str, str]], text: str, asked: PageRequest, held: ExitStack
     ) -> BinaryIO:
         """The report, in an open file without a name. The file is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
-            files: dict[str, Any] = {kind: path, "rows": bool(batches), "zone": zone}
+            files: dict[str, Any] = {kind: path, "rows": bool(batches), "zone": asked.time_zone, "masks": asked.masks}
             if batches:
                 files["zone"] = await zone_of(self._store, *batches[0])
                 await self._process.run(_write, ReportFiles(**files), batches)
             else:
-                await self._process.run(_write_calls, ReportFiles(**files), *await read_filtered(self._store, text))
+                wanted = await read_filtered(self._store, text, masks=asked.masks)
+                await self._process.run(_write_calls, ReportFiles(**files), *wanted)
             return held.enter_context(path.open("rb"))
 
 

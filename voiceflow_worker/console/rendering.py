@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
 
 from voiceflow_worker.console import language
 from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
-from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
+from voiceflow_worker.console.routes.page import Page, PageRequest, number_in, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.printable import shown_in_page
+from voiceflow_worker.model.text.printable import shown_in_page, shown_masked, without_numbers
 from voiceflow_worker.reporting.story import ending
 
 
@@ -29,12 +33,74 @@ class PageRenderer:
         self._templates = _compiled(static_version)
 
     def draw(self, page: Page, asked: PageRequest, *, live_only: bool = False, **more: object) -> bytes:
-        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as in some JSON, becomes `?`."""
+        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as in some JSON, becomes `?`.
+
+        No value that it shows to a person for whom the request `masks` them has a whole telephone number.
+        """
         frame = "live.html" if live_only else "layout.html"
-        text = self._templates.get_template(page.template).render(
-            **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
-        )
+        before = _MASKS.set(asked.masks)
+        try:
+            text = self._templates.get_template(page.template).render(
+                **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
+            )
+        finally:
+            _MASKS.reset(before)
         return text.encode("utf-8", errors="replace")
+
+
+_MASKS: ContextVar[bool] = ContextVar("masks", default=False)
+
+
+def _shown(value: object) -> object:
+    """A value as a page shows it. Markup is made of values that were shown, and stays as it is."""
+    is_shown = hasattr(value, "__html__") or not _MASKS.get()
+    return shown_in_page(value if is_shown else shown_masked(value))
+
+
+_IN_IDS = re.compile(
+    r"(?<![^\W_])(?!20\d\d(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])(?:\d{4}|\d{6})?(?!\d))\+?\d{7,15}(?![^\W_])", re.ASCII
+)
+"""What may be a telephone number in an id; a date with its time is none."""
+
+
+def _id_in_link(value: object) -> str:
+    """An id in a link, which leads nowhere if it has a telephone number that is not to be shown."""
+    text = str(value)
+    return _IN_IDS.sub(_masked_number, text) if _MASKS.get() else text
+
+
+def _masked_number(found: re.Match[str]) -> str:
+    return found[0] if number_in(found[0]) is None else without_numbers(found[0])
+
+
+def _id(value: object) -> Markup:
+    return escape(_id_in_link(value))
+
+
+def _segment(value: object) -> Markup:
+    return escape(quote(_id_in_link(value), safe="", errors="replace"))
+
+
+def _query(values: Mapping[str, object]) -> Markup:
+    given = {
+        name: list(map(_id_in_link, each)) if isinstance(each, list) else _id_in_link(each)
+        for name, each in values.items()
+    }
+    return escape(urlencode(given, errors="replace", doseq=True))
+
+
+def _number(*given: Any) -> Markup:
+    return escape(language.number(*given))
+
+
+def _of_shown(text_of: Callable[..., str]) -> Callable[..., str]:
+    """A function of gettext, whose variables are shown as other values are."""
+
+    @pass_context
+    def asked(context: Context, *texts: Any, **variables: object) -> str:
+        return text_of(context, *texts, **{name: _shown(value) for name, value in variables.items()})
+
+    return asked
 
 
 @cache
@@ -43,7 +109,7 @@ def _compiled(static_version: str) -> Environment:
     templates: Any = Environment(
         loader=PackageLoader("voiceflow_worker.console"),
         autoescape=True,
-        finalize=shown_in_page,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -53,9 +119,11 @@ def _compiled(static_version: str) -> Environment:
     )
     templates.policies["ext.i18n.trimmed"] = True
     templates.install_gettext_callables(language.translated, language.translated_count, newstyle=True)
+    templates.globals |= {name: _of_shown(templates.globals[name]) for name in ("gettext", "ngettext")}
     templates.filters |= {
-        "segment": partial(quote, safe="", errors="replace"),  # also one value of a query
-        "query": partial(urlencode, errors="replace", doseq=True),
+        "id": _id,
+        "segment": _segment,  # also one value of a query
+        "query": _query,
         "translated": language.translated,
         "utc": language.moment,
         "moment": datetime.fromisoformat,
@@ -63,7 +131,7 @@ def _compiled(static_version: str) -> Environment:
         "result": _result,
         "sentence": sentence,
         "tone": tone_of,
-        "grouped": language.number,
+        "grouped": _number,
         "pieces": bar_of_states,
         "bars": bars,
         "columns": columns_of_time,

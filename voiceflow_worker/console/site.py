@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
+from http import HTTPStatus
 from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,14 +24,23 @@ from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SignedIn, cookies, zone_of_browser
-from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
+from voiceflow_worker.console.access import (
+    LONGEST_SHORT_FORM,
+    SIGN_IN,
+    SIGN_OUT,
+    PageAccess,
+    SignedIn,
+    cookies,
+    zone_of_browser,
+)
+from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, call_page, only_operators
 from voiceflow_worker.console.language import LOCALE, choose, translated
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview, show_schedules
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.console.routes.escalations import show_escalations
 from voiceflow_worker.console.routes.page import (
+    LONGEST_NAME,
     Answer,
     PageRequest,
     PageRoute,
@@ -39,9 +49,13 @@ from voiceflow_worker.console.routes.page import (
     sentence,
     zone_of,
 )
-from voiceflow_worker.console.sessions import PageSession, PageSessions
-from voiceflow_worker.core.audit import Interface
+from voiceflow_worker.console.sessions import FormRefusedError, PageSession, PageSessions, checked_form
+from voiceflow_worker.core.audit import Actor, AuditEntry, Interface
+from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.round_trips import confirm
+from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import InvalidInputError, StoreError, StoreForgetsError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
@@ -202,6 +216,7 @@ class Pages:
         }
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
+        self._masks = settings.ui_mask
         self._clock = store.clock.monotonic if clock is None else clock
         self._live = LiveParts(self._clock)
         self._queue = settings.queue
@@ -268,7 +283,7 @@ class Pages:
         if session is None:
             keeps = asked.section in {SECTION, campaigns.SECTION}
             return self._drawn(await self._access.closed(scope, receive, asked, keeps=keeps), asked)
-        asked = await self._in_zone(scope, asked)
+        asked = await self._in_zone(scope, asked.masked() if self._masks and not session.may_act else asked)
         if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
@@ -280,6 +295,8 @@ class Pages:
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
         if method == "POST" and asked.section == SECTION:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
+        if method == "POST" and asked.section == "calls" and asked.name and asked.masks:
+            return self._drawn(await self._unmasked(scope, receive, asked, session), asked, session, masks=False)
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
         what = translated("A form cannot be sent to this page. Open the page, and use its buttons.")
@@ -325,6 +342,27 @@ class Pages:
         result = await self._campaigns.answer(scope, receive, session)
         return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
 
+    async def _unmasked(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
+        """The page of a call with its numbers, once the audit log has who asked to see them. Raises StoreError."""
+        try:
+            form = await checked_form(scope, receive, session, longest=LONGEST_SHORT_FORM)
+        except FormRefusedError as error:
+            return problem(403, "Nothing was shown", sentence(error), back=call_page(asked.name))
+        page = await show_call(self._store, asked)
+        if isinstance(page, Response) or page.status != HTTPStatus.OK:
+            return page
+        by, now = Actor(on=Interface.PAGES, name=session.name, login=session.login), self._store.clock.now()
+        entry = AuditEntry.of(by, "show the number", at=now, queue=asked.queue, call=asked.name, result="shown")
+        # The same form, sent again after its answer was lost, is one entry.
+        order = form.one("order")[:LONGEST_NAME] or new_revision()
+        start = await NamedStart.of_request(self._store, order, entry.action, session.name, asked.name)
+        if start.is_new:
+            write = Write(conditions=(start.claim.condition,), puts=(*entry.puts(), start.claim.put))
+            await self._store.write(BulkWrite(writes=(write,)), now=now)
+        else:
+            await confirm(self._store)
+        return replace(page, is_live=False)
+
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path)
         if route is None:
@@ -350,13 +388,22 @@ class Pages:
         return Response(part.html, headers={"ETag": part.tag})
 
     def _drawn(
-        self, page: Answer, asked: PageRequest, session: PageSession | None = None, *, said: str | None = None
+        self,
+        page: Answer,
+        asked: PageRequest,
+        session: PageSession | None = None,
+        *,
+        said: str | None = None,
+        masks: bool = True,
     ) -> Response:
+        asked = asked if masks else replace(asked, masks=False)
         if isinstance(page, Response):
             return page
         may_act = session is not None and session.may_act
         signs_out = session is not None and self._access.signs_out(session)
-        html = self._renderer.draw(page, asked, session=session, may_act=may_act, signs_out=signs_out, told=said)
+        html = self._renderer.draw(
+            page, asked, session=session, may_act=may_act, signs_out=signs_out, order=new_revision(), told=said
+        )
         return Response(html, page.status, page.headers)
 
 

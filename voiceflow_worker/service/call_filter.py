@@ -14,6 +14,7 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals, outcome_name
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.printable import without_numbers
 from voiceflow_worker.model.text.wording import searched
 
 OTHER_KEYS = "-"
@@ -37,7 +38,8 @@ class CallFilter:
 
     `outcomes` are names of outcomes, as `Totals` counts them. `number` is a whole one in E.164 form; `part` is a part
     of a number or of the person's name. `cell` is a column of the data, and a part of what stands in it. Calls pass if
-    their last change was at `begin` or later, and before `end`.
+    their last change was at `begin` or later, and before `end`. With `masks`, parts are searched in numbers, names and
+    cells as they are shown to people who see no whole number.
     """
 
     states: frozenset[JobState] | None = None
@@ -49,6 +51,7 @@ class CallFilter:
     cell: tuple[str, str] | None = None
     begin: datetime | None = None
     end: datetime | None = None
+    masks: bool = False
 
     def read(self, queue: str, **more: Any) -> Paged:
         """The read of what a store can look up, with `more` of its fields. Raises InvalidInputError."""
@@ -90,12 +93,13 @@ class CallFilter:
 
     def _judges(self) -> Iterator[Callable[[Job], bool]]:
         part, answer, begin, end = self.part, self.answer, self.begin, self.end
+        shown = without_numbers if self.masks else str
         if part is not None:
-            yield _part_judge(part)
+            yield _part_judge(part, shown)
         if self.cell is not None:
             column, value = self.cell
             part_of_cell = searched(value)
-            yield lambda job: part_of_cell in searched(str((job.data or {}).get(column, "")))
+            yield lambda job: part_of_cell in searched(shown(str((job.data or {}).get(column, ""))))
         if begin is not None:
             yield lambda job: job.touched_at >= begin
         if end is not None:
@@ -122,8 +126,8 @@ def _digits_of(text: str) -> str:
     return "" if set(text) - set("+ ()-./0123456789") else "".join(filter(str.isdigit, text))
 
 
-def _part_judge(part: str) -> Callable[[Job], bool]:
+def _part_judge(part: str, shown: Callable[[str], str]) -> Callable[[Job], bool]:
     if digits := _digits_of(part):
-        return lambda job: any((digits.lstrip("0") or digits) in number for number in job.numbers)
+        return lambda job: any((digits.lstrip("0") or digits) in shown(number) for number in job.numbers)
     part = searched(part)
-    return lambda job: part in searched(job.name)
+    return lambda job: part in searched(shown(job.name))

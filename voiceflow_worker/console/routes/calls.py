@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 from zoneinfo import ZoneInfo
 
+from markupsafe import escape
 from starlette.responses import Response
 
 from voiceflow_worker.actions.calls import decidable_from
@@ -130,7 +131,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     timed = {"zone": zone.key} if given["from"] or given["until"] else {}
 
     def address(**more: str | None) -> str:
-        return f"{asked.home}/calls?{filter_text({**given, **timed, **more})}"
+        return escape(f"{asked.home}/calls?{filter_text({**given, **timed, **more})}")
 
     shown = {
         "found": found,
@@ -172,13 +173,14 @@ def filter_text(given: Mapping[str, str | None]) -> str:
 
 
 async def read_filtered(
-    store: Store, text: str, *, states: frozenset[JobState] | None = None
+    store: Store, text: str, *, states: frozenset[JobState] | None = None, masks: bool = False
 ) -> tuple[CallFilter, list[str]]:
     """The filter of a list (`filter_text`), of calls in these states alone, and the queues to read.
 
-    Raises InvalidInputError, StoreError.
+    With `masks`, it is that of somebody who sees no whole number. Raises InvalidInputError, StoreError.
     """
     asked = PageRequest("calls", dict(parse_qsl(text, errors="replace")), "")
+    asked = asked.masked() if masks else asked
     wanted, problems = read_filter(asked, now=store.clock.now())
     if problems:
         raise InvalidInputError(" ".join(problems))
@@ -236,7 +238,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
         except InvalidInputError:  # an outcome of 8x8 that this version does not know
             more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
     if who is not None:
-        more |= person_of(who)
+        more |= {"part": who} if asked.masks else person_of(who)
     begin, end = _span(asked, problems)
     if since is not None and since not in _TIMES:
         problems.append(f"{since[:40]} is not a time in the list. Choose one from the list.")
@@ -245,7 +247,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
         begin = recent if begin is None else max(begin, recent)
     column, value = asked.asked("column"), asked.asked("value")
     cell = None if column is None or value is None else (column, value)
-    return CallFilter(**more, cell=cell, begin=begin, end=end), tuple(problems)
+    return CallFilter(**more, cell=cell, begin=begin, end=end, masks=asked.masks), tuple(problems)
 
 
 def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
@@ -416,7 +418,11 @@ NUMBERS_A_PAGE = 100
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
-    """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`."""
+    """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`.
+
+    Whoever sees no whole number sees the first page, and searches for none.
+    """
+    asked = replace(asked, query={}) if asked.masks else asked
     listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
     entries: Sequence[Suppression] = ()
     trouble, after = "", None
@@ -428,6 +434,6 @@ async def show_suppression(store: Store, asked: PageRequest) -> Answer:
     else:
         page = await listed.scan(after=(asked.asked("after") or "")[:LONGEST_NAME], limit=NUMBERS_A_PAGE + 1)
         entries = page[:NUMBERS_A_PAGE]
-        after = entries[-1].number if len(page) > NUMBERS_A_PAGE else None
+        after = entries[-1].number if len(page) > NUMBERS_A_PAGE and not asked.masks else None
     shown = {"wanted": wanted, "entries": entries, "trouble": trouble, "after": after}
     return Page(template="suppression.html", shown=shown)

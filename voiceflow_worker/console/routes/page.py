@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
@@ -21,7 +21,7 @@ from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.printable import as_stored
+from voiceflow_worker.model.text.printable import as_stored, without_numbers
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.model.times import zone_named, zone_of_number
 
@@ -106,13 +106,18 @@ def number_in(text: str) -> str | None:
         return None
 
 
+_OF_IDS = frozenset({"after", "batch", "before", "queue", "told"})
+"""The values of a query that are ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """A request for a page below `/ui`.
 
     `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
     True if the request is for the live part only. `zone` is the zone of the times on the page: that of the browser, or
-    the one that its person has chosen, or else the `usual_zone`, which is that of the queue.
+    the one that its person has chosen, or else the `usual_zone`, which is that of the queue. With `masks`, the person
+    sees no whole telephone number.
     """
 
     path: str
@@ -121,6 +126,7 @@ class PageRequest:
     is_poll: bool = False
     zone: str = "UTC"
     usual_zone: str = "UTC"
+    masks: bool = False
 
     @property
     def time_zone(self) -> ZoneInfo:
@@ -132,6 +138,11 @@ class PageRequest:
         """The queue of the page; None if it names none."""
         name = queue_of(self.name) if self.section == "calls" and self.name else self.query.get("queue", "")
         return name if QUEUE_NAME.fullmatch(name) else None
+
+    def masked(self) -> PageRequest:
+        """The request of somebody who sees no whole telephone number, and whose searches have none."""
+        query = {name: value if name in _OF_IDS else without_numbers(value) for name, value in self.query.items()}
+        return replace(self, query=query, masks=True)
 
     @property
     def section(self) -> str:

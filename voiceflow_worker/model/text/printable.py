@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, cast
 
 from voiceflow_worker.errors import InvalidInputError
@@ -164,6 +165,15 @@ def _masked(found: re.Match[str]) -> str:
     shown = digits[-_SHOWN_DIGITS:] + (digits[:_SHOWN_DIGITS] if digits[0] else [])
     hidden = set(digits) - set(shown)
     return "".join("*" if place in hidden else each for place, each in enumerate(number))
+
+
+_SMALLEST_NUMBER = 10 ** (_LEAST_DIGITS - 1)
+
+
+def shown_masked(value: object) -> object:
+    """A value as people see it who see no whole telephone number: a small figure or a time itself, else its text."""
+    is_small = isinstance(value, int | float | Decimal) and abs(value) < _SMALLEST_NUMBER
+    return value if is_small or isinstance(value, date | timedelta | None) else without_numbers(str(value))
 
 
 def masked_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,0 +1,206 @@
+"""Readers who see no whole telephone number, on any page, until they ask for one, which the audit log has."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from html import unescape
+from typing import Any
+from urllib.parse import quote, unquote, urljoin, urlsplit
+from zipfile import ZipFile
+
+import httpx
+import pytest
+
+from tests.console.signing_in import OPERATORS, READERS, Form, receiver, signed_in
+from tests.console.test_actions import scheduled
+from tests.console.test_pages import Page, enqueued
+from tests.contract.samples import add_jobs
+from tests.support.faulty_store import FaultyStore, StoreCall
+from voiceflow_worker import CallQueue, Campaign, Escalation, Escalations, Job, Store, SuppressionList
+from voiceflow_worker.core.audit import Actor, AuditEntry, entries_on, finish
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
+from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.service.scheduled_run import run_records
+
+pytestmark = pytest.mark.anyio
+
+NUMBER, DIGITS = "+6587654321", "87654321"
+SPELT = (NUMBER, "6587654321", "+65 8765 4321", "(65) 8765-4321", "0065 87654321", "8765 4321", "8765.4321")
+PEOPLE: list[dict[str, Any]] = [
+    {"destination": NUMBER, "name": f"Ann {NUMBER}", "mobile": each, "age": 41} for each in (*SPELT, int(DIGITS))
+]
+
+
+def said(place: int) -> str:
+    return f"call {SPELT[place % len(SPELT)]} back"
+
+
+async def filled(store: Store) -> Job:
+    """A store with the number in all that pages show, in each of its spellings; and a call that has it everywhere."""
+    now, queue = store.clock.now(), CallQueue(store)
+    fields = {"say": f"Hello, {NUMBER}", "source": "+6531234567", "voice_profile": "en-SG-LunaNeural"}
+    rows = [{**row, "unique_key": f"k{place}/{NUMBER}"} for place, row in enumerate(PEOPLE)]
+    started = await Campaign.of({**fields, "rows": rows, "batch": "march-20260301"}).start(queue)
+    assert started.enqueued == len(PEOPLE), started
+    (plain,) = await enqueued(store)
+    post = Post(
+        number=1, client_request_id=f"{plain.id}.1", began_at=now, valid_until=now, verdict=VerdictKind.REFUSED,
+        code=-1009, message=said(0), session_id="s-2",
+        outcome=Outcome(status=None, status_text=said(1), message=said(2), session_id="s-2", code=None),
+        presses=(KeyPress(at=now, menu="m", digits=DIGITS),),
+    )  # fmt: skip
+    job = replace(
+        plain, id="default.everywhere", state=JobState.IN_DOUBT, batch_id=f"of {NUMBER}", destination=NUMBER,
+        unique_key=NUMBER, source=NUMBER, reason=said(3), data={"name": said(4), said(5): int(DIGITS), "all": [NUMBER]},
+        posts=(post,), notes=(Note(at=now, kind=NoteKind.RESOLVED, text=said(6)),), revision="mine",
+    )  # fmt: skip
+    await add_jobs(store, [job, replace(job, id="default.ended", state=JobState.FAILED, revision="its")], now=now)
+    progress = CallProgress(store)
+    await progress.status(
+        CallStatus(session_id="s-2", call_status=said(0), timestamp=now, source=NUMBER, destination=NUMBER)
+    )
+    await progress.recording(RecordingReady(session_id="s-2", recording_id=NUMBER, status=said(1), file_path=said(2)))
+    await queue.hold(batch_id="march-20260301", reason=said(1))
+    alarm = Escalation(numbers=[NUMBER], say=said(2), source=NUMBER, voice_profile="en-IE-EmilyNeural")
+    await Escalations(queue).start(alarm, key=f"disk/{NUMBER}")
+    listed = SuppressionList(store)
+    await listed.add(NUMBER, *(f"+65876500{place:02}" for place in range(99)), "+6598765432", reason=said(3))
+    run = await scheduled(store)
+    await run_records(store).within(run.key[0]).put({run.key[1]: replace(run, message=said(4), ordered_by=said(5))})
+    await finish(
+        store, AuditEntry.of(Actor(name=said(6)), "hold", at=now, queue="default", batch="march-20260301"), said(0)
+    )
+    return job
+
+
+def has_number(answer: httpx.Response) -> bool:
+    """Whether an answer has the number anywhere, in any spelling: in its body, its files or its headers."""
+    content = answer.content
+    if content.startswith(b"PK"):
+        with ZipFile(io.BytesIO(content)) as book:
+            content = b"\n".join(map(book.read, book.namelist()))
+    text = content.decode() + "".join(f"\n{name}: {value}" for name, value in answer.headers.items())
+    return DIGITS in re.sub(r"[ \u00a0().+/-]", "", unquote(unescape(text)))
+
+
+@asynccontextmanager
+async def reader(store: Store, secret: str = READERS, **settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    async with signed_in(receiver(store, ui_mask=True, **settings), secret) as client:
+        yield client
+
+
+async def crawled(client: httpx.AsyncClient, *more: str) -> dict[str, httpx.Response]:
+    """All pages that links lead to, from the overview on, and these."""
+    waiting, seen = ["/ui", *more], dict[str, httpx.Response]()
+    while waiting:
+        link = waiting.pop()
+        if link in seen or "/static/" in link or "/language" in link:
+            continue
+        answer = seen[link] = await client.get(link)
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            found = [urljoin(str(answer.url), each) for each in Page(answer.text).links()]
+            waiting += [f"{urlsplit(each).path}?{urlsplit(each).query}".rstrip("?") for each in found]
+    return seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["en", "de"])
+async def test_no_page_of_a_reader_has_a_whole_number_in_its_bytes(memory: Store, language: str) -> None:
+    job = await filled(memory)
+    live = {"X-Voiceflow-Live": "", "Accept-Language": language}
+    async with reader(memory) as client, reader(memory, OPERATORS) as operator:
+        client.headers["Accept-Language"] = language
+        pages = await crawled(client, "/ui/suppression?after=%2B6587600000", f"/ui/calls/{job.id}", "/ui/act/hold")
+        kinds = {urlsplit(link).path.removeprefix("/ui").strip("/").partition("/")[0] for link in pages}
+        assert kinds >= {"", "batches", "calls", "doubts", "escalations", "schedules", "suppression", "export"}
+        for link, answer in pages.items():
+            leads_nowhere = "%2A%2A" in link  # its batch is named by a number
+            assert answer.status_code in ({404} if leads_nowhere else {200, 403}), (link, answer.status_code)
+            assert not has_number(answer), link
+            assert DIGITS not in re.sub(r"[^0-9A-Za-z]", "", unquote(link)), link
+        parts = [await client.get(link, headers=live) for link in pages if "/export/" not in link]
+        assert not any(map(has_number, parts))
+        assert "+65******21" in pages[f"/ui/calls/{job.id}"].text
+        assert "/ui/batches/march-20260301?queue=default" in pages
+        for link in (f"/ui/calls/{job.id}", "/ui/calls", "/ui/suppression", "/ui/escalations", "/ui/doubts"):
+            assert has_number(await operator.get(link)), link
+        for form in ("csv", "xlsx"):
+            assert has_number(await operator.get(f"/ui/export/{form}?queue=default&batch=march-20260301")), form
+
+
+QUERIES = (
+    "export/csv?filter=who%3D{}",
+    "export/csv?filter=batch%3Dmarch-20260301%26column%3Dmobile%26value%3D{}",
+    "calls?who={}",
+    "?find={}",
+    "suppression?number={}",
+    "calls?batch=march-20260301&column=mobile&value={}",
+)
+
+
+@pytest.mark.parametrize("way", QUERIES)
+async def test_a_search_finds_what_is_shown_and_tells_of_nothing_else(memory: Store, way: str) -> None:
+    await filled(memory)
+
+    async def of(client: httpx.AsyncClient, text: str) -> list[str]:
+        answer = await client.get(f"/ui/{way.format(quote(text))}".replace("/ui/?", "/ui?"), follow_redirects=True)
+        assert not has_number(answer), text
+        return sorted(
+            each for each in Page(answer.text).links("calls/") + Page(answer.text).texts if "default." in each
+        )
+
+    async with reader(memory) as client:
+        parts = [DIGITS[start:end] for start in range(8) for end in range(start + 3, 9)]
+        for part in [*parts, NUMBER, "6587654321", "8765 4321", f"k0/{DIGITS}", "8765-4321"]:
+            # Another number, with the digits that are shown of each.
+            other = re.sub("[3-8]", "9", part.replace("+65", "@")).replace("@", "+65")
+            assert await of(client, part) == await of(client, other), part
+        if way.startswith("calls?who"):
+            assert await of(client, "ann"), "people are found by their names"
+
+
+async def test_a_reader_sees_a_number_once_the_audit_log_has_it_and_once_for_each_click(store: Store) -> None:
+    job = await filled(store)
+    way = f"/ui/calls/{job.id}"
+    async with reader(store) as client:
+        form = Form((await client.get(way)).text).values()
+        for data, headers in (({**form, "token": ["x"]}, {}), ({}, {}), (form, {"Origin": "https://evil.example"})):
+            refused = await client.post(way, data=data, headers=headers)
+            assert (refused.status_code, has_number(refused)) == (403, False)
+        assert not await entries_on(store, call=job.id)
+        absent = await client.post("/ui/calls/default.absent", data=form)
+        assert absent.status_code == 404
+        for _ in range(3):  # its answer was lost twice
+            shown = await client.post(way, data=form)
+            assert (shown.status_code, has_number(shown), 'id="live" data-live' in shown.text) == (200, True, False)
+        assert not has_number(await client.get(way)), "it is masked again"
+        (entry,) = await entries_on(store, call=job.id)
+        assert (entry.action, entry.name, entry.on, entry.numbers) == ("show the number", "Mary Tan", "pages", ())
+        assert DIGITS not in str(entry.as_json())
+        assert (await client.post(way, data=Form((await client.get(way)).text).values())).status_code == 200
+        assert len(await entries_on(store, call=job.id)) == 2
+    async with reader(store, OPERATORS) as operator:
+        assert (await operator.post(way, data=form)).status_code == 405, "operators see it"
+
+
+async def test_nothing_is_shown_if_the_audit_log_cannot_have_it(memory: Store) -> None:
+    job = await filled(memory)
+
+    async def down(call: StoreCall) -> None:
+        if call.name == "write" and fails:
+            raise StoreUnavailableError("gone")
+
+    fails = False
+    async with reader(FaultyStore(memory, before=down)) as client:
+        form = Form((await client.get(f"/ui/calls/{job.id}")).text).values()
+        fails = True
+        answer = await client.post(f"/ui/calls/{job.id}", data=form)
+        assert (answer.status_code, has_number(answer)) == (503, False)
