@@ -26,6 +26,7 @@ import pytest
 
 from tests.support.redis_server import free_port
 from tests.support.waiting import wait_until
+from voiceflow_worker.backends.postgres.survey import SCHEMA
 
 if TYPE_CHECKING:
     import psycopg
@@ -245,6 +246,7 @@ class PostgresServer(_Program):
         tables = ", ".join(f"{schema}.{name}" for (name,) in self.ask(ours, schema))
         if tables:
             self.ask(f"TRUNCATE {tables} RESTART IDENTITY")
+            self.ask(f"UPDATE {schema}.voiceflow_schema SET number = %s", SCHEMA)
             self.empty.append(schema)
 
     def _end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,6 +10,13 @@ from uuid import uuid4
 import pytest
 
 from voiceflow_worker import Store, open_store
+from voiceflow_worker.backends.postgres.store import PostgresStore
+from voiceflow_worker.backends.postgres.survey import SCHEMA as POSTGRES_SCHEMA
+from voiceflow_worker.backends.redis.durability import SCHEMA as REDIS_SCHEMA
+from voiceflow_worker.backends.redis.store import RedisStore
+from voiceflow_worker.backends.sqlite.group_commit import Transaction
+from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
+from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core.ports.store import Clock
 
 BACKENDS = ("memory", "sqlite")
@@ -61,3 +68,23 @@ def running(*backends: str) -> Any:
             yield opened
 
     return store
+
+
+async def renumber(store: Store, change: int) -> None:
+    """Change the schema number of an open store, as other versions have it: by so many from the one of this version."""
+    match store:
+        case SqliteStore():
+            number = SCHEMA_VERSION + change
+
+            def by_pragma(transaction: Transaction) -> Generator[None]:
+                yield from ()
+                transaction.db.pragma("user_version", number)
+
+            await store.writer.carry_out(by_pragma)
+        case RedisStore():
+            key, number = f"{store.manager.root}:schema", REDIS_SCHEMA + change
+            await store.manager.ask(lambda connection: connection.create_request(b"SET", key, number))
+        case PostgresStore():
+            await store.database.rows("UPDATE voiceflow.voiceflow_schema SET number = %s", POSTGRES_SCHEMA + change)
+        case _:
+            raise ValueError(store)

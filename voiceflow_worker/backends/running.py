@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, StoreVersionError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.store")
 
@@ -72,6 +72,34 @@ def met_running(error: VoiceflowError) -> VoiceflowError:
     changed = StoreUnavailableError(f"{error}. This was changed while the store was in use", passes=False)
     changed.__cause__ = error
     return changed
+
+
+def check_schema(number: int, known: int, where: str, *, own: str) -> None:
+    """Check the schema number of a store, for a version that makes stores with the schema `known`.
+
+    A store of the version before is used as that one uses it. On one that the next version has upgraded, calls can be
+    read and stored, but not leased (`newer_schema`). Raises StoreVersionError for all others; `own` says how a store of
+    this version finds another place.
+    """
+    if number == known + 1:
+        _log.warning("this process takes no calls: the store is newer", error=str(newer_schema(number, known, where)))
+    elif not known - 1 <= number <= known:
+        remedy = "Upgrade this installation (pip install -U voiceflow-worker)"
+        if number < known:
+            remedy = "Use that version, and upgrade from one version to the next (voiceflow store upgrade)"
+        raise StoreVersionError(
+            f"the store {where} was made by another version of voiceflow-worker: it has schema {number}, and this one "
+            f"knows only schemas {known - 1} and {known}. Nothing was changed. {remedy}, or {own}."
+        )
+
+
+def newer_schema(number: int, known: int, where: str) -> StoreVersionError:
+    """The error for a lease on a store that a newer version has upgraded."""
+    return StoreVersionError(
+        f"the store {where} was upgraded to schema {number} by a newer version of voiceflow-worker, and this one knows "
+        f"only schema {known}: it takes no more calls from the queue, and still stores what becomes of those that were "
+        "sent. Install the newer version (pip install -U voiceflow-worker), and start this process again"
+    )
 
 
 async def kept(work: Callable[[], Awaitable[object]]) -> None:

@@ -1,4 +1,4 @@
-"""`voiceflow backup` and `voiceflow restore`: copy a SQLite store that is in use, and replace it with a copy."""
+"""Whole stores: `voiceflow backup` and `voiceflow restore` of a SQLite store, and `voiceflow store upgrade`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of
 from voiceflow_worker.backends.store_url import file_of
-from voiceflow_worker.cli.opening import require_store, store_wait
-from voiceflow_worker.cli.options import Flag, WholeStoreOptions
-from voiceflow_worker.cli.output import meter
+from voiceflow_worker.cli.opening import acting, carried_out, require_store, store_wait
+from voiceflow_worker.cli.options import AsOption, Flag, WholeStoreOptions, YesOption
+from voiceflow_worker.cli.output import ExitCode, meter
 from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 
@@ -89,7 +89,7 @@ def path_of_store(settings: Settings, *, to: str) -> Path:
     raise SettingsError(
         f"there is no file to {to}: this store is on a server. Back up the server as its manual describes: PostgreSQL "
         "with pg_dump or a base backup, Redis by a copy of its AOF or RDB file. Before workers start on an older copy, "
-        "read docs/stores.md (Upgrade, backup, restore)"
+        "read docs/operations.md (A restore)"
     )
 
 
@@ -178,3 +178,28 @@ def _lines(done: Restored) -> Iterator[str]:
     if done.held:
         yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
         yield _REASON
+
+
+async def upgrade(
+    *, yes: YesOption = False, as_: AsOption = None, common: WholeStoreOptions = WholeStoreOptions()
+) -> ExitCode:
+    """Upgrade a store of the version before to this version.
+
+    First replace all processes that use the store. Says what is to be done, and asks. Calls go on meanwhile. It may be
+    interrupted and repeated. Exit 1 while a worker or receiver of the version before runs: then only the schema number
+    is left to be raised.
+
+    Examples:
+        voiceflow store upgrade
+        voiceflow store upgrade --yes --store postgresql://owner@db.internal/orders
+    """
+    from voiceflow_worker.service.upgrade import UpgradeStore
+
+    settings, output = common.settings(store_alone=True), common.output()
+    async with acting(settings, as_) as operator:
+        act = UpgradeStore(operator=operator, health=health_of(settings.store, operator.store))
+        if await act.schema() is None:
+            url = operator.store.url
+            output.result({"store": url}, f"the store {url} has the schema of this version: nothing is to be done")
+            return ExitCode.DONE
+        return await carried_out(act, output, yes=yes, tells=True)

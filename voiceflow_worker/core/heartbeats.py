@@ -26,6 +26,8 @@ WORKERS = "worker"
 RECEIVERS = "receiver"
 REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
+GENERATION = 1
+"""Counts the schemas of stores: it is raised with the schema number of any of them."""
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 
 
@@ -35,6 +37,7 @@ class WorkerBeat:
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
     `failing` are its background tasks that fail, each with its last error. With `batch_id`, it sends that batch only.
+    `generation` is that of the worker's version.
     """
 
     worker_id: str
@@ -44,12 +47,14 @@ class WorkerBeat:
     batch_id: str | None = None
     batches: Mapping[str, float] = field(default_factory=dict[str, float])
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReceiverBeat:
     menus: tuple[str, ...] = ()
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
+    generation: int = 0
 
 
 @checked
@@ -61,7 +66,7 @@ class Heartbeats:
     """
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
-        self._beat = _ReceiverBeat(menus=tuple(menus))
+        self._beat = _ReceiverBeat(menus=tuple(menus), generation=GENERATION)
         self._workers = json_records(
             store, WORKERS, WorkerBeat, keep_for=FRESH, durable=False, unreadable=lambda _beat_key, _error: None
         )
@@ -121,6 +126,12 @@ class Heartbeats:
     async def has_receiver(self) -> bool:
         """Whether any receiver listens: whether one has a heartbeat younger than 30 s."""
         return bool(await self._receivers.page(limit=1))
+
+    async def older(self) -> tuple[int, int]:
+        """How many live workers, and how many receivers, are of a version before this one's schemas."""
+        beats = (await self._workers.values(), await self._receivers.values())
+        workers, receivers = (sum(beat.generation < GENERATION for beat in each) for each in beats)
+        return workers, receivers
 
     async def receivers(self) -> int:
         """The number of receivers that listen."""
@@ -191,6 +202,7 @@ class Heartbeat:
             batch_id=self._batch_id,
             batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
             failing=dict(self._failing()),
+            generation=GENERATION,
         )
 
 

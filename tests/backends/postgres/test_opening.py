@@ -187,7 +187,7 @@ async def test_a_schema_of_something_else_is_left_alone(postgres_server: Postgre
 async def test_a_store_of_another_version_is_left_alone(postgres_server: PostgresServer, schema: str) -> None:
     async with opened(postgres_server.url(schema=schema)):
         pass
-    for number, remedy in ((SCHEMA + 1, "Upgrade this installation"), (0, "Use that version")):
+    for number, remedy in ((SCHEMA + 2, "Upgrade this installation"), (0, "Use that version")):
         postgres_server.ask(f"UPDATE {schema}.voiceflow_schema SET number = {number}")
         error = await refused(postgres_server.url(schema=schema))
         assert type(error) is StoreVersionError

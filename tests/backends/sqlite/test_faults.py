@@ -136,7 +136,7 @@ async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> No
 async def test_a_store_taken_over_by_a_newer_version_is_no_longer_written(
     store: SqliteStore, intruder: apsw.Connection, path: Path
 ) -> None:
-    intruder.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    intruder.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 2}")
     with pytest.raises(StoreVersionError, match=f"{path} was made by another version.*[Uu]pgrade"):
         await commit(store, [moved(sample_job(), state=JobState.CANCELLED)])
     assert intruder.execute("SELECT state FROM jobs").fetchall() == [("queued",)]

@@ -114,14 +114,14 @@ async def test_another_applications_file_is_left_as_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "remedy"), [(SCHEMA_VERSION + 1, "Upgrade this"), (SCHEMA_VERSION - 1, "Use that")]
+    ("version", "remedy"), [(SCHEMA_VERSION + 2, "Upgrade this"), (SCHEMA_VERSION - 2, "Use that")]
 )
 async def test_a_file_of_another_version_is_refused(path: Path, version: int, remedy: str) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         await add_jobs(store, [sample_job()])
     by_hand(path, f"PRAGMA user_version = {version}")
     sentence = await refusal(path, StoreVersionError)
-    assert f"version {version}" in sentence
+    assert f"schema {version}" in sentence
     assert remedy in sentence
 
 

@@ -12,12 +12,13 @@ from voiceflow_worker.backends.health import (
     Health,
     HealthCheck,
     Making,
+    Schema,
     durability_diagnosis,
     failover_diagnosis,
     server_clock_diagnosis,
 )
 from voiceflow_worker.backends.postgres.database import Database
-from voiceflow_worker.backends.postgres.survey import Guarantee, quoted
+from voiceflow_worker.backends.postgres.survey import NUMBER, SCHEMA, Guarantee, quoted
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.text.wording import duration_in_words
@@ -33,6 +34,9 @@ FIGURES: Mapping[str, str] = {
     "connections_left": "Connections that the role of the store may still open.",
 }
 """The figures of a store, by their names, with their meanings."""
+
+
+_RAISE = "UPDATE voiceflow.voiceflow_schema SET number = %s WHERE number = %s"
 
 
 class PostgresHealth(Health):
@@ -66,6 +70,16 @@ class PostgresHealth(Health):
             "transactions": partial(transactions, database),
             "server clock": partial(server_clock_diagnosis, self._store.clock),
         }
+
+    async def schema(self) -> Schema | None:
+        if self._store is None:
+            return None
+        ((number,),) = await self._store.database.rows(NUMBER)
+        return Schema(number, SCHEMA)
+
+    async def raise_schema(self) -> None:
+        if self._store is not None:
+            await self._store.database.rows(_RAISE, SCHEMA, SCHEMA - 1)
 
     async def figures(self) -> Sequence[Figure]:
         if self._store is None:

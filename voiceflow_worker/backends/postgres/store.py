@@ -14,10 +14,11 @@ from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, p
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read_records
-from voiceflow_worker.backends.postgres.survey import Durability, Guarantee
+from voiceflow_worker.backends.postgres.survey import SCHEMA, Durability, Guarantee
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
+from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
@@ -40,8 +41,10 @@ AT_ONCE = 32
 So many need fewer locks (`lock_groups` in write.sql) than the number from which a bulk write locks the whole store."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
-SELECT {JOB}, was_due, gone
-FROM voiceflow.lease(%s, %s, %s, %s, %s, %s, %s, %s, %s) AS leased, LATERAL (SELECT (leased.call).*) AS call
+SELECT {JOB}, number, was_due, gone
+FROM (SELECT max(number) AS number FROM voiceflow.voiceflow_schema) AS schema,
+    voiceflow.lease(%s, %s, %s, CASE WHEN number > {SCHEMA} THEN 0 ELSE %s::integer END, %s, %s, %s, %s, %s) AS leased,
+    LATERAL (SELECT (leased.call).*) AS call
 """
 _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voiceflow.read_events(%s, %s, %s)"
 _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
@@ -138,7 +141,9 @@ class PostgresStore:
         front = self._fronts.setdefault((queue, batch), _Front())
         position = front.position
         values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))
-        (*_, gone), *rows = await self.database.rows(_LEASE, *values)
+        (*_, number, _, gone), *rows = await self.database.rows(_LEASE, *values)
+        if number > SCHEMA:
+            raise newer_schema(number, SCHEMA, f"at {self.url}")
         front.note(position, rows, gone)
         return list(readable(rows, job_of))
 

@@ -11,12 +11,13 @@ import structlog
 from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.backends.postgres.faults import STANDBY
 from voiceflow_worker.backends.postgres.url import PostgresURL, Promise
+from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.core.ports.store import History
-from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnavailableError, StoreVersionError
+from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnavailableError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-SCHEMA = 5
+SCHEMA = 6
 """The version of the tables and functions of a store."""
 OLDEST = 13
 _ISOLATION = "read committed"
@@ -25,7 +26,7 @@ _AS_NEEDED = (
     "set_config('default_transaction_isolation', 'read committed', false)"
 )
 """With degraded durability, a connection makes its own orders durable whatever the defaults of the role are."""
-_NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
+NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 _STORE = """
 SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
 """
@@ -252,15 +253,9 @@ class Survey:
             return
         if not self._url.allows_degraded:
             self._require_rights(facts)
-        rows = await connection.rows(self._url.named(_NUMBER))
+        rows = await connection.rows(self._url.named(NUMBER))
         number = rows[0][0] if rows else 0
-        if number != SCHEMA:
-            remedy = "Upgrade this installation" if number > SCHEMA else "Use that version"
-            raise StoreVersionError(
-                f"the store at {self._url.shown} was made by another version of voiceflow-worker: it has schema "
-                f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
-                "its own schema (?schema=)."
-            )
+        check_schema(number, SCHEMA, f"at {self._url.shown}", own="give the store its own schema (?schema=)")
         behind = [str(table) for (table,) in await connection.rows(self._url.named(_BEHIND))]
         if behind:
             of = [(f"voiceflow.{table}", _COUNTED[table]) for table in behind]

@@ -19,6 +19,7 @@ from voiceflow_worker.backends.redis.rights import (
     refusals,
 )
 from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
+from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.core.ports.store import History
 from voiceflow_worker.errors import (
     NoStoreError,
@@ -26,11 +27,10 @@ from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
     StoreUnavailableError,
-    StoreVersionError,
 )
 from voiceflow_worker.model.copying import replace
 
-SCHEMA = 11
+SCHEMA = 12
 """The version of the layout of a store's keys."""
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
@@ -127,13 +127,7 @@ class Survey:
                 f"the key {key} of the Redis at {self._url.shown} has the value {version!r}, which is not "
                 "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
             )
-        if int(version) != SCHEMA:
-            remedy = "Upgrade this installation" if int(version) > SCHEMA else "Use that version"
-            raise StoreVersionError(
-                f"the store at {self._url.shown} was made by another version of voiceflow-worker: it has schema "
-                f"{version}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or "
-                "give the store its own prefix (?prefix=)."
-            )
+        check_schema(int(version), SCHEMA, f"at {self._url.shown}", own="give the store its own prefix (?prefix=)")
         self._store_id = store_id
         return store_id, History(history, made_in, self._url.trusts_failover)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, cast
 from voiceflow_worker.backends.health import (
     Health,
     HealthCheck,
+    Schema,
     durability_diagnosis,
     failover_diagnosis,
     server_clock_diagnosis,
 )
-from voiceflow_worker.backends.redis.durability import Guarantee
+from voiceflow_worker.backends.redis.durability import SCHEMA, Guarantee
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, ok, warning
 
@@ -34,6 +35,15 @@ class RedisHealth(Health):
     @property
     def degraded(self) -> str | None:
         return None if self._store is None else self._store.durability.degraded
+
+    async def schema(self) -> Schema | None:
+        if self._store is None:
+            return None
+        return Schema(await self._store.manager.run("number"), SCHEMA)
+
+    async def raise_schema(self) -> None:
+        if self._store is not None:
+            await self._store.manager.run_durably("number", {"known": SCHEMA})
 
     def checks(self) -> Mapping[str, HealthCheck]:
         if self._store is None:

@@ -25,13 +25,13 @@ from voiceflow_worker.backends.redis.codec import (
     plain_write,
     records_from,
 )
-from voiceflow_worker.backends.redis.durability import Durability, Packing, Survey, packing_of
+from voiceflow_worker.backends.redis.durability import SCHEMA, Durability, Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import find, index_of
 from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import Promise, parse_url
-from voiceflow_worker.backends.running import ServerClock, Wakeups
+from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
@@ -190,9 +190,12 @@ class RedisStore:
             "ends": micros(until),
             "worker": optional(worker_id),
             "batch": optional(batch),
+            "schema": SCHEMA,
         }
         for _ in range(_ROUNDS):
             stopped_early, *rows = await self.manager.run("lease", asked | {"token": uuid4().hex})
+            if stopped_early > 1:
+                raise newer_schema(stopped_early, SCHEMA, f"at {self.url}")
             if rows or not stopped_early:
                 return list(readable(rows, partial(job_of_row, queue)))
         return []

@@ -17,7 +17,6 @@ from voiceflow_worker.errors import (
     StoreError,
     StoreReadOnlyError,
     StoreUnavailableError,
-    StoreVersionError,
 )
 from voiceflow_worker.finding import Remedy
 
@@ -99,15 +98,6 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
     )
 
 
-def other_version(path: Path, *, found: int, known: int) -> StoreVersionError:
-    """The error for a file that another version of this library has laid out."""
-    remedy = "Upgrade this installation (pip install -U voiceflow-worker)" if found > known else "Use that version"
-    return StoreVersionError(
-        f"the store {path} was made by another version of voiceflow-worker: it has version {found}, and this one knows "
-        f"only version {known}. Nothing was changed. {remedy}, or name another file."
-    )
-
-
 def _cannot_open(path: Path) -> StoreError:
     if not path.parent.is_dir():
         return StoreUnavailableError(
@@ -142,6 +132,7 @@ class Connection:
     """A typed wrapper of an apsw connection. It raises apsw's errors."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         # Any, because apsw's stubs use types that type checkers cannot resolve for Python 3.11.
         self._db: Any = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         # Plans must not depend on the bound values. Otherwise SQLite plans a join again for each row, because its

@@ -32,10 +32,9 @@ from voiceflow_worker.backends.sqlite.connection import (
     SQL,
     Connection,
     is_failed_flush,
-    other_version,
     translated,
 )
-from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles
+from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles, check_version
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.totals import STATE
 
@@ -130,6 +129,7 @@ class GroupCommit:
         self._group: list[_Ticket[Any]] = []
         self._transaction = Transaction(db)
         self._durably = True
+        self._version: int = SCHEMA_VERSION
         self._flush_failed = False
         self._steps: Generator[None] = self._carry_out()
         self._resting = anyio.Event()
@@ -213,9 +213,9 @@ class GroupCommit:
                 self._durably = durably
             self._db.run("BEGIN IMMEDIATE")
             self._files.require()
-            version = self._db.pragma("user_version")
-            if version != SCHEMA_VERSION:
-                raise other_version(self._path, found=version, known=SCHEMA_VERSION)
+            if (version := self._db.pragma("user_version")) != self._version:
+                check_version(self._db, self._path)
+                self._version = version
         except BUSY as error:
             self._wait_for_others(error)
             return

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from anyio import to_thread
 
-from voiceflow_worker.backends.health import Health, HealthCheck
-from voiceflow_worker.backends.sqlite.opening import open_file
+from voiceflow_worker.backends.health import Health, HealthCheck, Schema
+from voiceflow_worker.backends.sqlite.group_commit import Transaction
+from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, open_file
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
+
+if TYPE_CHECKING:
+    from voiceflow_worker.backends.sqlite.store import SqliteStore
 
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE
@@ -32,7 +37,7 @@ class SqliteHealth(Health):
 
     def __init__(self, url: str, store: Store | None) -> None:
         self._path = path_of(url)
-        self._is_open = store is not None
+        self._store = cast("SqliteStore | None", store)
 
     def checks(self) -> Mapping[str, HealthCheck]:
         checks: dict[str, Callable[[Path], Diagnosis | None]] = {
@@ -40,13 +45,28 @@ class SqliteHealth(Health):
             "permissions": permissions,
             "disk space": disk_space,
         }
-        if self._is_open:
+        if self._store is not None:
             checks["durability"] = durability
         return {name: self._of_file(check) for name, check in checks.items()}
+
+    async def schema(self) -> Schema | None:
+        if self._store is None:
+            return None
+        return Schema(await self._store.reader.read(lambda db: db.pragma("user_version")), SCHEMA_VERSION)
+
+    async def raise_schema(self) -> None:
+        if self._store is not None:
+            await self._store.writer.carry_out(_raise_version)
 
     def _of_file(self, check: Callable[[Path], Diagnosis | None]) -> HealthCheck:
         # In a thread that a time limit leaves behind: a network file system that hangs can block even `Path.resolve`.
         return lambda: to_thread.run_sync(check, self._path, abandon_on_cancel=True)
+
+
+def _raise_version(transaction: Transaction) -> Generator[None]:
+    yield from ()
+    if transaction.db.pragma("user_version") == SCHEMA_VERSION - 1:
+        transaction.db.pragma("user_version", SCHEMA_VERSION)
 
 
 def file_system(path: Path) -> Diagnosis:

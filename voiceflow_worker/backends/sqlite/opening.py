@@ -19,11 +19,11 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
+from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     Connection,
     damaged,
-    other_version,
     read_only,
     translated,
     translating,
@@ -132,7 +132,7 @@ def index_of_log(path: Path) -> Path:
     return path.with_name(f"{path.name}-shm")
 
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 APPLICATION_ID = 0x76666C77
 """`vflw`, the application id in the header of a store (SQLite file format §1.3.11). Other SQLite files lack it."""
 
@@ -307,10 +307,13 @@ def require_store(db: Connection, path: Path) -> None:
             f"{path} is not a voiceflow store: it is an SQLite file of another application. Nothing was changed. Name "
             "another file."
         )
-    version = db.pragma("user_version")
-    if version != SCHEMA_VERSION:
-        raise other_version(path, found=version, known=SCHEMA_VERSION)
+    check_version(db, path)
     _require_parts(db, path)
+
+
+def check_version(db: Connection, path: Path) -> None:
+    """Raise StoreVersionError for a file that this version cannot use."""
+    check_schema(db.pragma("user_version"), SCHEMA_VERSION, str(path), own="name another file")
 
 
 def _size_of(path: Path) -> int:

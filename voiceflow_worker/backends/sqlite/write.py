@@ -10,8 +10,10 @@ from uuid import uuid4
 import orjson
 
 from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none, tombstone_of
+from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
+from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.reading import (
     TOMBSTONE,
     current_record,
@@ -316,6 +318,8 @@ def lease(
     """Lease at most `limit` due jobs to a worker, and return their rows."""
     yield from ()
     db = transaction.db
+    if (number := db.pragma("user_version")) > SCHEMA_VERSION:
+        raise newer_schema(number, SCHEMA_VERSION, str(db.path))
     gates = [None] if batch is None else [None, batch]
     if any(is_closed(current_record(db, GATES, queue, at, gate_member(each))) for each in gates):
         return []

@@ -23,6 +23,7 @@ FIRST: tuple[tuple[str, Check], ...] = (
 )
 """The checks before those of the store's backend."""
 CHECKS: tuple[tuple[str, Check], ...] = (
+    ("schema", store.schema),
     ("journal files", store.journals),
     ("credentials", account.credentials),
     ("certificate", account.certificate),

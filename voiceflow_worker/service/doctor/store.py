@@ -32,6 +32,24 @@ async def opens(context: CheckContext) -> Diagnosis:
     return context.opening
 
 
+async def schema(context: CheckContext) -> Diagnosis | None:
+    """Check that the store has the schema of this version; one that cannot be used is not opened."""
+    found = await context.health.schema()
+    if found is None:
+        return None
+    if found.number == found.known:
+        return ok(f"{found.number}, that of this version")
+    if found.number > found.known:
+        return failure(
+            f"{found.number}, of a newer version: workers of this one, which knows {found.known}, take no calls",
+            remedy="install the newer version here (pip install -U voiceflow-worker)",
+        )
+    return warning(
+        f"{found.number}, of the version before, whose processes may still use the store",
+        remedy="once every process that uses it has this version, run `voiceflow store upgrade`",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalCheck:
     """The result of a comparison of journal files with the store.

@@ -11,7 +11,7 @@ end
 
 local some = root .. ':queue:'
 for _, form in ipairs({
-    {'HGET', some, '-'}, {'HMGET', some, '-'}, {'HSET', some, '-', '-', '-'}, {'HDEL', some, '-'},
+    {'GET', some}, {'HGET', some, '-'}, {'HMGET', some, '-'}, {'HSET', some, '-', '-', '-'}, {'HDEL', some, '-'},
     {'HINCRBY', some, '-', 'x'}, {'INCRBY', some, 'x'}, {'DEL', some}, {'EXISTS', some}, {'SET', some, '', 'NX', 'XX'},
     {'SETRANGE', some, 0, ''}, {'XADD', some, 'NOMKSTREAM', 'MAXLEN', 1, '1-0', '-', '-'},
     {'ZADD', some, 'XX', 0, '-'}, {'ZREM', some, '-'}, {'ZCARD', some}, {'ZCOUNT', some, 0, 0},

@@ -1,0 +1,161 @@
+"""A store of the version before, upgraded under a campaign that workers and receivers of both versions call together.
+
+The version before is the wheel of the commit in `BEFORE`, built here. The upgrade is killed at generated moments, and
+given again until it is done.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.crash.judge import judge
+from tests.support.next_version import DIGESTS
+from tests.support.postgres import PostgresServer
+from tests.support.processes import ROOT, Process, running, voiceflow
+from tests.support.redis_server import free_port
+from tests.support.round_robin import round_robin
+from tests.support.stage import Stage, stage
+from tests.support.stores import DURABLE, new_name
+from tests.support.waiting import wait_until
+from voiceflow_worker import open_store
+from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.ports.store import Page
+
+BEFORE = "dcdcc2e5"
+"""The last commit of the version before: the first schema numbers."""
+CALLS = int(os.environ.get("TEST_UPGRADE_CALLS", "2000"))
+RATE = 40
+RUNS = 30
+ENDS = {"completed", "unreached", "failed", "in_doubt"}
+MOST_KILLS = 3
+
+
+@pytest.fixture(scope="session")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the version before is installed."""
+    pytest.importorskip("hatchling")
+    root = tmp_path_factory.mktemp("before")
+    packed = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
+    if packed.returncode:
+        pytest.skip(f"the commit {BEFORE} is not in this copy of the repository")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(root / "source", filter="data")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(root)]
+    subprocess.run(build, cwd=root / "source", capture_output=True, timeout=120, check=True)
+    (wheel,) = root.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(root / "site")
+    return root / "site"
+
+
+@pytest.fixture
+def written_before(
+    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], before: Path
+) -> Callable[[str], str]:
+    """Gives the URL of a store of a backend that the version before has made."""
+
+    def url(backend: str) -> str:
+        if backend == "postgres":  # a schema that nobody has made yet
+            server: PostgresServer = request.getfixturevalue("postgres_server")
+            made = server.url(schema=new_name())
+        else:
+            made = fresh_url(backend)
+        done = voiceflow("doctor", "--make", env={"VOICEFLOW_STORE": made}, folder=before)
+        assert done.stdout, done.told
+        return made
+
+    return url
+
+
+def upgraded(scene: Stage, kills: random.Random, most: int) -> Process:
+    """Give the order until it ends by itself, killed at most so often at some moment of its steps."""
+    for _ in range(most):
+        order = _ordered(scene)
+        time.sleep(kills.uniform(0, 0.4))  # a moment of its steps
+        order.end(signal.SIGKILL)
+    order = _ordered(scene)
+    order.wait()
+    return order
+
+
+def _ordered(scene: Stage) -> Process:
+    order = Process("store", "upgrade", "--yes", module="tests.support.next_version", env=scene.env)
+    order.wait_for("the version before cannot open the store|nothing is to be done")
+    return order
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(900)
+@pytest.mark.anyio
+@pytest.mark.parametrize("run", [0, *(pytest.param(run, marks=pytest.mark.slow) for run in range(1, RUNS))])
+@pytest.mark.parametrize("backend", DURABLE)
+async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
+    backend: str, run: int, before: Path, written_before: Callable[[str], str], tmp_path: Path
+) -> None:
+    url, kills = written_before(backend), random.Random(f"{backend} {run}")
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        proxy = stack.enter_context(round_robin(ports))
+        webhook = f"http://127.0.0.1:{proxy}/webhooks/8x8"
+        scene = stack.enter_context(stage(tmp_path, store=url, speed=30, webhook=webhook, rate=f"{RATE}"))
+        scene.serving.end(signal.SIGTERM)  # it is not behind the proxy
+
+        def started(*words: str, folder: Path, sign: str) -> Process:
+            process = stack.enter_context(running(*words, env=scene.env, folder=folder))
+            process.wait_for(sign)
+            return process
+
+        receivers = [
+            started("serve", "--port", str(port), folder=folder, sign="voiceflow serve is ready")
+            for port, folder in zip(ports, (before, ROOT), strict=True)
+        ]
+        scene.campaign(CALLS)
+        old, _ = [started("worker", folder=folder, sign="voiceflow worker sends") for folder in (before, ROOT)]
+        first = upgraded(scene, kills, kills.randint(1, MOST_KILLS))
+        assert first.wait() == 1, first.told
+        assert "1 worker and 1 receiver of the version before run" in first.told
+        was_cut = False
+        if kills.random() < 0.5:  # one that is started again works on, beside the next version
+            old.end(signal.SIGKILL)
+            was_cut = True
+            old = started("worker", folder=before, sign="voiceflow worker sends")
+        rung = len(scene.ledger())
+        wait_until(lambda: len(scene.ledger()) >= rung + 20, lambda: f"{scene.states()}", within=120, every=0.2)
+        assert old.is_running, old.told
+        if kills.random() < 0.5:
+            old.end(signal.SIGKILL)
+            was_cut = True
+        else:
+            old.end(signal.SIGTERM)
+        receivers[0].end(signal.SIGTERM)
+        receivers[0] = started("serve", "--port", str(ports[0]), folder=ROOT, sign="voiceflow serve is ready")
+        while (last := upgraded(scene, kills, kills.randint(0, 2))).wait() != 0:
+            assert "of the version before" in last.told, last.told  # one that was killed seems to live for 30 s
+        refused = voiceflow("worker", env=scene.env, folder=before)
+        assert refused.wait() == 3
+        assert "Upgrade this installation" in refused.told
+        wait_until(lambda: scene.states().keys() <= ENDS, lambda: f"{scene.states()}", within=300, every=1)
+        ledger = scene.ledger()
+    async with open_store(url) as store:
+        jobs = await find_jobs(store, Listing(queue="default", limit=None))
+        (digests,) = (await store.records({DIGESTS: Page(limit=CALLS + 1)}, now=store.clock.now())).values()
+    judgement = judge(jobs, ledger, enqueued=[job.id for job in jobs])
+    sys.stdout.write(f"{backend} {run}: {judgement}\n")
+    assert not judgement.violations, judgement
+    doubts = len(judgement.open_doubts)
+    assert was_cut or not doubts, "only a worker that is killed leaves doubts, for a person to resolve"
+    assert (len(jobs), judgement.rang + doubts, len(digests)) == (CALLS, CALLS, CALLS)
