@@ -46,9 +46,10 @@ def swallowing(
 
 
 def files() -> Iterator[tuple[str, str, str]]:
-    for order in (COLUMNS, ("name", "note", "destination"), ("note", "destination", "name")):
+    orders = (COLUMNS, ("name", "note", "destination"), ("note", "destination", "name"))
+    for order, many in zip(orders, (499, 500, 700), strict=True):
         for column in ("name", "note"):
-            for rows in (3, 499, 500, 700):
+            for rows in (3, many):
                 for delimiter in (",", ";", "\t", "|")[: 4 if rows == 3 else 1]:
                     made = swallowing(order, column=column, rows=rows, delimiter=delimiter)
                     yield f"{'-'.join(order)}, from {column}, {rows} rows, {delimiter!r}", made, delimiter
