@@ -289,6 +289,15 @@ class StoreUnavailableError(StoreError):
         super().__init__(message)
 
 
+class StoreClosedError(StoreUnavailableError):
+    """Raised by each write to a store that is closed, because it is being copied or was copied. `why` says to where."""
+
+    in_public: ClassVar[str] = "the store is closed"
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"the store {url} is closed: {why}", passes=False)
+
+
 class NoStoreError(StoreUnavailableError):
     """Raised when there is no store where the URL leads, and whoever opens it does not make one."""
 

@@ -13,7 +13,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from tests.contract.defects import assert_found
-from tests.contract.suite import QUEUE, Opener, StoreContract
+from tests.contract.suite import QUEUE, CopyContract, Opener, StoreContract
 from voiceflow_worker.backends.memory import store as memory_store
 from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
 from voiceflow_worker.core.ports.reads import Counted, Due
@@ -42,7 +42,7 @@ from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 
-class TestMemory(StoreContract):
+class TestMemory(StoreContract, CopyContract):
     @pytest.fixture
     def opener(self) -> Opener:
         store = MemoryStore()

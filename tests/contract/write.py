@@ -14,6 +14,8 @@ from voiceflow_worker.core.ports.controls import gate_from
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
 from voiceflow_worker.core.ports.store import (
+    CLOSED,
+    CLOSED_KEY,
     MOST_TOGETHER,
     Absent,
     AtMost,
@@ -36,7 +38,7 @@ from voiceflow_worker.core.ports.store import (
     WriteResult,
     tally_change,
 )
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, StoreClosedError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
@@ -541,6 +543,52 @@ class WriteContract(Ground):
             await results_of(other, gated(GateState.HELD))
             is_closed.set()
         assert set(after) == {NOT_FREE}
+
+    # 15. A closed store
+
+    async def test_a_closed_store_takes_nothing_but_its_opening(self, store: Store, other: Store) -> None:
+        jobs = await stored(store, *sample_jobs(2))
+        await results_of(store, Write(puts=(put("old", ends_at=NOW),)))
+        closing = Write(puts=(replace(put(CLOSED_KEY, "it was moved"), namespace=CLOSED),))
+        assert await results_of(store, closing, new(sample_job(3)), together=True) == [DONE, DONE]
+        moved = next_of(jobs[0], state=JobState.EXPIRED)
+        refused: list[tuple[Write, ...]] = [(), (Write(puts=(put("a"),)),), (new(sample_job(4)),)]
+        refused += [
+            (to(jobs[0], moved, events=(told(moved),)),),
+            (Write(conditions=(Same(CLOSED, CLOSED_KEY, None),)),),
+        ]
+        for handle in (store, other):
+            for writes in refused:
+                for together in (False, True):
+                    with pytest.raises(StoreClosedError, match="it was moved"):
+                        await results_of(handle, *writes, together=together)
+        assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 0
+        assert await states(store) == {"queued": 3}
+        assert (await held(store), list(await store.events(QUEUE))) == ({}, [])
+        drop = Write(drops=(Drop(CLOSED, CLOSED_KEY, None),))
+        assert await results_of(other, drop, *refused[1], together=True) == [DONE, DONE]
+        assert await results_of(store, *refused[3]) == [DONE]
+        assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 1
+
+    async def test_nothing_is_written_once_a_closing_has_returned(self, store: Store, other: Store) -> None:
+        is_closed = anyio.Event()
+        after: list[object] = []
+
+        async def work(handle: Store, first: int) -> None:
+            for number in range(first, first + 30):
+                has_returned = is_closed.is_set()
+                try:
+                    result: object = await results_of(handle, new(sample_job(number)))
+                except StoreClosedError:
+                    result = None
+                after.extend([result] if has_returned else ())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(work, store, 1)
+            group.start_soon(work, other, 101)
+            await results_of(other, Write(puts=(replace(put(CLOSED_KEY), namespace=CLOSED),)))
+            is_closed.set()
+        assert set(after) == {None}
 
     # 10. A guard
 

@@ -153,7 +153,7 @@ _ALL = (
     _Commands(_SET_UP, "ivr", "draw play check", group="ivr", about="Draw, play and check IVR menus."),
     _Commands(_SET_UP, "doctor", "show", group="config", about="Show the settings."),
     _Commands(_SET_UP, "store", "backup restore"),
-    _Commands(_SET_UP, "store", "upgrade", group="store", about="Upgrade a store to the version that is installed."),
+    _Commands(_SET_UP, "store", "copy upgrade", group="store", about="Copy a store, and upgrade it."),
 )
 
 

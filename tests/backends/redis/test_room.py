@@ -29,6 +29,7 @@ LASTING = {
     "{voiceflow}:id",
     "{voiceflow}:made",
     "{voiceflow}:history",
+    "{voiceflow}:sequence",
     "{voiceflow}:queue:default:changes",
     "{voiceflow}:queue:default:wake",
     "{voiceflow}:queue:default:sequence",

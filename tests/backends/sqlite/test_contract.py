@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contract.defects import assert_found
-from tests.contract.suite import LeaseContract, Opener, StoreContract
+from tests.contract.suite import CopyContract, LeaseContract, Opener, StoreContract
 from tests.support.everyday import spread
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.backends.sqlite.connection import SQL
@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Pu
 from voiceflow_worker.model.copying import replace
 
 
-class TestSqlite(StoreContract):
+class TestSqlite(StoreContract, CopyContract):
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")

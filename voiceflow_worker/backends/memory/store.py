@@ -7,7 +7,7 @@ contract has a gap.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -34,11 +34,14 @@ from voiceflow_worker.core.ports.reads import (
     Waiting,
 )
 from voiceflow_worker.core.ports.store import (
+    CLOSED,
+    CLOSED_KEY,
     Absent,
     AtMost,
     BulkWrite,
     Clock,
     Condition,
+    Contents,
     Delete,
     Event,
     Handover,
@@ -60,9 +63,11 @@ from voiceflow_worker.core.ports.store import (
     WriteResult,
     check_bulk_write,
     is_owned_by,
+    passes_closed,
     refuses_all,
     tally_change,
 )
+from voiceflow_worker.errors import StoreClosedError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
@@ -97,6 +102,9 @@ class Memory:
     def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         """Carry out a bulk write."""
         check_bulk_write(bulk)
+        closed = self.record(CLOSED, CLOSED_KEY, now)
+        if closed is not None and not passes_closed(bulk):
+            raise StoreClosedError("memory://", closed.value)
         if not self._is_verified(bulk, now):
             return [DONE if self._was_written(write, now) else _NOT_VERIFIED for write in bulk.writes]
         if bulk.together:
@@ -412,6 +420,8 @@ class Memory:
 
     def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete what is over."""
+        if self.record(CLOSED, CLOSED_KEY, now) is not None:
+            return 0
         over: list[Callable[[], object]] = [
             partial(self._forget, namespace, each)
             for namespace, groups in self.recorded.items()
@@ -503,6 +513,23 @@ class MemoryStore:
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         await checkpoint()
         return self.memory.prune(queue, now, events_before, limit)
+
+    async def contents(self) -> Contents:
+        await checkpoint()
+        return Contents(sorted(self.memory.recorded), self.memory.sequence)
+
+    async def tombstones(self, queue: str, *, now: datetime) -> AsyncIterator[Sequence[tuple[Job, datetime]]]:
+        await checkpoint()
+        yield [each for (of, _), each in self.memory.tombstones.items() if of == queue and now < each[1]]
+
+    async def add_events(self, events: Sequence[Event]) -> None:
+        await checkpoint()
+        for event in events:
+            self.memory.events.setdefault(event.sequence, event)
+
+    async def adopt(self, store_id: str, *, sequence: int) -> None:
+        await checkpoint()
+        self.memory.id, self.memory.sequence = store_id, max(self.memory.sequence, sequence)
 
 
 @asynccontextmanager

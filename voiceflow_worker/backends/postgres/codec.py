@@ -14,6 +14,7 @@ import orjson
 
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.record import (
+    TOMBSTONE,
     from_micros,
     job_from,
     record_of,
@@ -48,8 +49,6 @@ from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name
 
-TOMBSTONE = "tombstone"
-"""Namespace of what is kept of deleted jobs with a unique key: in the group of their queue, by the key."""
 JOB = """id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key, valid_until,
        active_until, body_digest, record, body"""
 """The columns of a job that `job_of` reads."""

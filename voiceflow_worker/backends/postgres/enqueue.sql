@@ -42,6 +42,7 @@ DECLARE
     );
     answers jsonb[];
 BEGIN
+    PERFORM voiceflow.require_open(writes);
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM voiceflow.require_seen(write ->> 'queue', write #>> '{job,unique_key}')
         FROM jsonb_array_elements(writes) AS write WHERE write #>> '{job,unique_key}' IS NOT NULL;

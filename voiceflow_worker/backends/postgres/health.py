@@ -13,6 +13,7 @@ from voiceflow_worker.backends.health import (
     HealthCheck,
     Making,
     Schema,
+    UpgradeStep,
     durability_diagnosis,
     failover_diagnosis,
     server_clock_diagnosis,
@@ -39,8 +40,28 @@ FIGURES: Mapping[str, str] = {
 _RAISE = "UPDATE voiceflow.voiceflow_schema SET number = %s WHERE number = %s"
 
 
+_CLOSES = "SELECT to_regprocedure('voiceflow.require_open(jsonb)') IS NOT NULL"
+_TEXT_ID = """
+ALTER TABLE voiceflow.voiceflow_schema ALTER store_id DROP DEFAULT, ALTER store_id TYPE text,
+    ALTER store_id SET DEFAULT gen_random_uuid()::text;
+"""
+
+
+async def _can_be_closed(store: Store) -> bool:
+    ((closes,),) = await cast("PostgresStore", store).database.rows(_CLOSES)
+    return bool(closes)
+
+
+async def _take_functions(store: Store) -> None:
+    from voiceflow_worker.backends.postgres.opening import MAKE_WITHIN, functions
+
+    await cast("PostgresStore", store).database.run(_TEXT_ID + functions(), within=MAKE_WITHIN)
+
+
 class PostgresHealth(Health):
     """The checks and figures of a server. They need an open store."""
+
+    upgrade_steps = (UpgradeStep("functions with which it can be copied", _can_be_closed, _take_functions),)
 
     def __init__(self, url: str, store: Store | None) -> None:
         self._url = url

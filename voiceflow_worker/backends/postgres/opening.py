@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -36,7 +37,7 @@ SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes {schema}'));
 CREATE TABLE voiceflow.voiceflow_schema (
     number   integer PRIMARY KEY,
     made_at  timestamptz NOT NULL DEFAULT now(),
-    store_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    store_id text NOT NULL DEFAULT gen_random_uuid()::text,
     history  text NOT NULL
 );
 COMMENT ON TABLE voiceflow.voiceflow_schema IS
@@ -55,6 +56,12 @@ _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViola
 def schema_parts() -> Sequence[str]:
     """The SQL that makes the tables and the functions of a store."""
     return [sql_file("voiceflow_worker.backends.postgres", part) for part in PARTS]
+
+
+def functions() -> str:
+    """The SQL that puts the functions of this version in place of those of the version before."""
+    made = re.findall(r"^CREATE (FUNCTION .*?^\$\$;)$", "".join(schema_parts()), re.DOTALL | re.MULTILINE)
+    return "\n".join(f"CREATE OR REPLACE {each}" for each in made)
 
 
 def _making(schema: str, *, has_schema: bool = False) -> str:

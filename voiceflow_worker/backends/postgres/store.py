@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
+from msgspec import structs
 
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk
 from voiceflow_worker.backends.postgres.connection import Row
@@ -17,13 +18,15 @@ from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Durability, Guarantee
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
-from voiceflow_worker.backends.record import event_from, readable, to_micros
+from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
 from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Clock,
+    Contents,
     History,
     Record,
     Store,
@@ -51,6 +54,24 @@ _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
 _TOTALS = "SELECT name, field, live, pruned FROM voiceflow.count_all(%s, %s)"
+_SETTLE = "BEGIN; LOCK TABLE voiceflow.jobs, voiceflow.events, voiceflow.records IN SHARE MODE; COMMIT"
+"""Waits for what is being written or deleted, also in the transactions of callers."""
+_NAMESPACES = "SELECT DISTINCT namespace FROM voiceflow.records WHERE namespace <> %s ORDER BY 1"
+_LAST_SEQUENCE = "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('voiceflow.events', 'sequence')), 0)"
+_ADD_EVENTS = """
+INSERT INTO voiceflow.events (sequence, queue, job_id, kind, at, state, revision, post) OVERRIDING SYSTEM VALUE
+SELECT sequence, queue, job_id, kind, at, state, revision, post
+FROM jsonb_populate_recordset(NULL::voiceflow.events, %s::jsonb) ON CONFLICT DO NOTHING
+"""
+_ADOPT = "UPDATE voiceflow.voiceflow_schema SET store_id = %s"
+_SKIP_SEQUENCES = """
+SELECT setval(sequence, greatest(last, coalesce(pg_sequence_last_value(sequence), 1)))
+FROM (
+    SELECT pg_get_serial_sequence('voiceflow.events', 'sequence')::regclass AS sequence, %s::bigint AS last
+) AS skipped
+"""
+_LONG = 60.0
+"""Seconds for what reads all of a store, or waits for callers."""
 
 
 _MANY_GONE = 5000
@@ -190,6 +211,26 @@ class PostgresStore:
         ((noted,),) = await self.database.rows(_PUT_NOTED, 1000, now)
         ((pruned,),) = await self.database.rows(_PRUNE, queue, now, events_before, max(limit, 0))
         return max(int(pruned), limit if noted == 1000 else 0)
+
+    async def contents(self) -> Contents:
+        await self.database.run(_SETTLE, within=_LONG)
+        noted = 1
+        while noted:
+            ((noted,),) = await self.database.rows(_PUT_NOTED, 1000, self.clock.now())
+        rows = await self.database.rows(_NAMESPACES, TOMBSTONE, within=_LONG)
+        ((sequence,),) = await self.database.rows(_LAST_SEQUENCE)
+        return Contents([str(name) for (name,) in rows], sequence)
+
+    def tombstones(self, queue: str, *, now: datetime) -> AsyncGenerator[Sequence[tuple[Job, datetime]]]:
+        return tombstones_in_records(self, queue, now=now)
+
+    async def add_events(self, events: Sequence[Event]) -> None:
+        rows = [{**structs.asdict(event), "queue": queue_of(event.job_id)} for event in events]
+        await self.database.rows(_ADD_EVENTS, orjson.dumps(rows).decode())
+
+    async def adopt(self, store_id: str, *, sequence: int) -> None:
+        await self.database.rows(_ADOPT, store_id)
+        await self.database.rows(_SKIP_SEQUENCES, sequence)
 
     @asynccontextmanager
     async def joined(self, connection: object) -> AsyncGenerator[Store]:

@@ -81,7 +81,7 @@ def plain_write(write: Write) -> dict[str, Any]:
             (put.namespace, put.group, put.member, put.value, micros(put.ends_at), put.mode) for put in write.puts
         ],
         "drops": [(drop.namespace, drop.group, drop.member, optional(drop.value)) for drop in write.drops],
-        "events": [(micros(event.at), _event_text(event)) for event in write.events],
+        "events": [(micros(event.at), event_text(event)) for event in write.events],
         "tally": write.tally,
         "wakes": write.wakes or "",
         **({} if write.slot is None else {"slot": _plain_slot(write.slot)}),
@@ -224,7 +224,8 @@ def event_of(text: str) -> Event:
         raise newer(f"event {sequence}", error) from error
 
 
-def _event_text(event: Event) -> str:
+def event_text(event: Event) -> str:
+    """An event without its sequence, as it is stored."""
     fields = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
     return orjson.dumps(fields).decode()
 

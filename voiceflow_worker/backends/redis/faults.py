@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 from voiceflow_worker.errors import (
+    StoreClosedError,
     StoreCorruptError,
     StoreError,
     StoreReadOnlyError,
@@ -127,11 +128,13 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
                 message += "; check that it runs, and check the host and the port of the store URL"
             return StoreUnavailableError(message, passes=not distrusted)
         case _:
-            return _answered(error, said, where)
+            return _answered(error, said, where, shown)
 
 
-def _answered(error: BaseException, said: str, where: str) -> StoreError:
+def _answered(error: BaseException, said: str, where: str, shown: str) -> StoreError:
     """Translate an error in an answer of the server. The code of a script's error may be anywhere in the text."""
+    if said.startswith("CLOSED "):
+        return StoreClosedError(shown, said.partition(" ")[2])
     if re.search(r"\bOOM\b", said):
         return StoreReadOnlyError(
             f"{where} is out of memory and accepts no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "

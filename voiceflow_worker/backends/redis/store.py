@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,10 +14,12 @@ from uuid import uuid4
 import anyio
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.record import readable
+from voiceflow_worker.backends.record import from_micros, readable, to_micros
 from voiceflow_worker.backends.redis.codec import (
     answer_from,
+    buried,
     event_of,
+    event_text,
     job_of_row,
     micros,
     optional,
@@ -25,6 +27,7 @@ from voiceflow_worker.backends.redis.codec import (
     plain_write,
     records_from,
 )
+from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.durability import SCHEMA, Durability, Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
@@ -33,9 +36,11 @@ from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import Promise, parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema
 from voiceflow_worker.core.ports import Clock, Event
+from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
+    Contents,
     History,
     Page,
     Record,
@@ -242,6 +247,50 @@ class RedisStore:
         times = {"now": micros(now), "events_before": micros(events_before)}
         pruned: int = await self.manager.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
         return pruned
+
+    async def contents(self) -> Contents:
+        namespaces, sequence, cursor = set[str](), 0, "0"
+        names, numbers = f"{self.manager.root}:record-keys:", f"{self.manager.root}:"
+        while True:
+            cursor, keys = await self._asked("SCAN", cursor, "COUNT", 1000)
+            namespaces |= {key.removeprefix(names) for key in keys if key.startswith(names)}
+            for key in keys:
+                if key.startswith(numbers) and key.endswith(":sequence"):
+                    sequence = max(sequence, int(await self._asked("GET", key)))
+            if cursor == "0":
+                return Contents(sorted(namespaces), sequence)
+
+    async def tombstones(self, queue: str, *, now: datetime) -> AsyncIterator[Sequence[tuple[Job, datetime]]]:
+        key, at, cursor = f"{self.manager.root}:queue:{queue}:tombstones", to_micros(now), "0"
+        while True:
+            cursor, pairs = await self._asked("HSCAN", key, cursor, "COUNT", 500)
+            ends = [(text, int(text.partition("|")[0])) for text in pairs[1::2]]
+            yield [(buried(queue, text), from_micros(end)) for text, end in ends if end > at]
+            if cursor == "0":
+                return
+
+    async def add_events(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        commands: list[Sequence[Any]] = []
+        for event in events:
+            of = f"{self.manager.root}:queue:{queue_of(event.job_id)}"
+            commands.append((b"ZADD", f"{of}:events", event.sequence, f"{event.sequence}|{event_text(event)}"))
+            commands.append((b"ZADD", f"{of}:events:at", to_micros(event.at), event.sequence))
+            commands.append((b"SET", f"{of}:sequence", event.sequence))
+
+        async def asked(connection: Connection) -> None:
+            for answer in connection.create_requests(commands):
+                await answer
+
+        await self.manager.ask(asked)
+
+    async def adopt(self, store_id: str, *, sequence: int) -> None:
+        await self._asked("SET", f"{self.manager.root}:sequence", sequence)
+        await self._asked("SET", f"{self.manager.root}:id", store_id)
+
+    async def _asked(self, command: str, *arguments: str | int) -> Any:
+        return await self.manager.ask(lambda connection: connection.create_request(command.encode(), *arguments))
 
 
 def _numbers(pairs: Sequence[str | int]) -> dict[str, int]:

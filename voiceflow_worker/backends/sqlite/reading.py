@@ -35,7 +35,6 @@ _ROWS_AT_ONCE = 64
 """The number of rows that are read in one step. A job takes 12 µs with its decoding, so a step takes less than a
 millisecond."""
 
-TOMBSTONE = "tombstone"
 """Namespace of what is kept of deleted jobs with a unique key: in the group of their queue, by the key."""
 
 

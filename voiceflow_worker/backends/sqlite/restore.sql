@@ -30,3 +30,18 @@ SELECT value FROM records WHERE namespace = 'backup' AND grp = 'made';
 -- name: drop_backup_mark
 -- A store in use is no backup.
 DELETE FROM records WHERE namespace = 'backup';
+
+
+-- Copies from and to other stores.
+
+-- name: all_namespaces
+-- The namespaces of records, but one.
+SELECT json_group_array(DISTINCT namespace) FROM records WHERE namespace <> :but;
+
+-- name: copy_event
+-- An event that has its sequence already.
+INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: set_id
+-- The store takes the name of the one that is copied into it.
+UPDATE store SET id = ?;

@@ -14,13 +14,14 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import event_from, readable, to_micros
+from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
+    current_record,
     find,
     job_of,
     jobs_by_id,
@@ -28,12 +29,22 @@ from voiceflow_worker.backends.sqlite.reading import (
     read_records,
     until,
 )
-from voiceflow_worker.backends.sqlite.write import lease, write
+from voiceflow_worker.backends.sqlite.write import event_row, lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
-from voiceflow_worker.core.ports.store import BulkWrite, Clock, Record, Wanted, WriteResult, check_bulk_write
+from voiceflow_worker.core.ports.store import (
+    CLOSED,
+    CLOSED_KEY,
+    BulkWrite,
+    Clock,
+    Contents,
+    Record,
+    Wanted,
+    WriteResult,
+    check_bulk_write,
+)
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
@@ -75,7 +86,7 @@ class SqliteStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         check_bulk_write(bulk)
-        return await self.writer.carry_out(partial(write, bulk, to_micros(now)), durably=bulk.durable)
+        return await self.writer.carry_out(partial(write, bulk, to_micros(now), self.url), durably=bulk.durable)
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
@@ -137,13 +148,42 @@ class SqliteStore:
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))
 
+    async def contents(self) -> Contents:
+        namespaces = orjson.loads(await self.reader.scan(SQL["all_namespaces"], {"but": TOMBSTONE}))
+        return Contents(namespaces, int(await self.reader.scan(SQL["last_sequence"], {})))
+
+    def tombstones(self, queue: str, *, now: datetime) -> AsyncGenerator[Sequence[tuple[Job, datetime]]]:
+        return tombstones_in_records(self, queue, now=now)
+
+    async def add_events(self, events: Sequence[Event]) -> None:
+        await self.writer.carry_out(partial(_add_events, events), durably=False)
+
+    async def adopt(self, store_id: str, *, sequence: int) -> None:
+        await self.writer.carry_out(partial(_adopt, store_id, sequence))
+        self.id = store_id
+
 
 def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Transaction) -> Generator[None, None, int]:
     pruned = 0
+    if current_record(transaction.db, CLOSED, CLOSED_KEY, at) is not None:
+        return pruned
     for statement, bindings in ((SQL["prune_records"], (at,)), (SQL["prune_events"], (queue, events_before))):
         pruned += len(transaction.db.rows(statement, (*bindings, max(limit - pruned, 0))))
         yield
     return pruned
+
+
+def _add_events(events: Sequence[Event], transaction: Transaction) -> Generator[None]:
+    for event in events:
+        transaction.db.run(SQL["copy_event"], (event.sequence, *event_row(event)))
+        yield
+
+
+def _adopt(store_id: str, sequence: int, transaction: Transaction) -> Generator[None]:
+    transaction.db.run(SQL["set_id"], (store_id,))
+    transaction.db.run(SQL["begin_sequences"])
+    transaction.db.run(SQL["skip_sequences"], (sequence,))
+    yield
 
 
 @asynccontextmanager

@@ -9,13 +9,19 @@ from uuid import uuid4
 
 import orjson
 
-from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none, tombstone_of
+from voiceflow_worker.backends.record import (
+    TOMBSTONE,
+    head_of,
+    record_of,
+    to_micros,
+    to_micros_or_none,
+    tombstone_of,
+)
 from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.reading import (
-    TOMBSTONE,
     current_record,
     owner_of_key,
     standing_of,
@@ -23,6 +29,8 @@ from voiceflow_worker.backends.sqlite.reading import (
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
+    CLOSED,
+    CLOSED_KEY,
     Absent,
     AtMost,
     BulkWrite,
@@ -43,8 +51,10 @@ from voiceflow_worker.core.ports.store import (
     Write,
     WriteResult,
     is_owned_by,
+    passes_closed,
     refuses_all,
 )
+from voiceflow_worker.errors import StoreClosedError
 from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, outcome_name
@@ -55,9 +65,14 @@ _PER_STEP = 16
 _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER: SQL["put_longer"]}
 
 
-def write(bulk: BulkWrite, at: int, transaction: Transaction) -> Generator[None, None, Sequence[WriteResult]]:
+def write(
+    bulk: BulkWrite, at: int, shown: str, transaction: Transaction
+) -> Generator[None, None, Sequence[WriteResult]]:
     """Carry out a bulk write, as `core/ports/store.py` promises."""
     work = Writing(transaction, at)
+    closed = current_record(transaction.db, CLOSED, CLOSED_KEY, at)
+    if closed is not None and not passes_closed(bulk):
+        raise StoreClosedError(shown, closed.value)
     if bulk.guard is not None:
         puts = [put for write in bulk.writes for put in write.puts]
         if bulk.guard.server or work.failed_by(bulk.guard.known, puts) is not None:

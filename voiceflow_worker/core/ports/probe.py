@@ -15,7 +15,8 @@ from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 Probe: TypeAlias = Callable[[], Awaitable[object]]
 """A function that succeeds only if the store can store summaries. Otherwise it raises StoreError."""
 
-_NAMESPACE = "readiness"
+READINESS = "readiness"
+"""Namespace of the records that probes write."""
 _KEPT_FOR = timedelta(minutes=5)
 
 
@@ -29,7 +30,7 @@ def store_probe(store: Store) -> Probe:
 
     async def probe() -> None:
         now = store.clock.now()
-        mark = Write(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
+        mark = Write(puts=(Put(READINESS, name, "", now + _KEPT_FOR),))
         await store.write(BulkWrite(writes=(mark,)), now=now)
         await find_jobs(store, OfNumber(queue=name, number=name, limit=1))
 

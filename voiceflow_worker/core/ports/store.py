@@ -28,6 +28,9 @@ store only checks the conditions of a write and writes it. It never decodes more
 14. The send slot of a write is allotted by the same write, when all else of the write may be written: a refused write
     takes none. If none is free in time, the write is NO_SLOT, with the time at which one may be free. A repeat gets
     none.
+15. While a record of the namespace `CLOSED` stands, each bulk write raises `StoreClosedError` with its value, and
+    writes nothing; but not one that itself puts or drops such a record. Once the put of it has returned, no other
+    bulk write is committed.
 
 A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks, taken in one order
 before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts,
@@ -48,7 +51,7 @@ constant, and never to what the store holds (a seek in an index is not counted).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
@@ -224,7 +227,8 @@ class Event(Struct, frozen=True, kw_only=True):
     """Something that happened to a job, committed together with its move.
 
     Events reach their readers at least once, and in order per job. `post` is the number of the POST, 0 for none. The
-    store sets `sequence`, which grows within a queue; 0 means that the event is not stored yet.
+    store sets `sequence`, which grows within a queue, and is another for each event of a store; 0 means that the event
+    is not stored yet.
     """
 
     job_id: str
@@ -386,6 +390,18 @@ class WriteResult(Struct, frozen=True, kw_only=True):
     record: Record | None = None
     owner: Owner | None = None
     slot: SendSlot | None = None
+
+
+CLOSED, CLOSED_KEY = "closed", "store"
+"""Namespace and group of the record that closes a store. Its value says why, as a sentence for people."""
+
+
+def passes_closed(bulk: BulkWrite) -> bool:
+    """Whether a bulk write is written to a closed store too, because it closes or opens it."""
+    return any(
+        any(put.namespace == CLOSED for put in write.puts) or any(drop.namespace == CLOSED for drop in write.drops)
+        for write in bulk.writes
+    )
 
 
 def check_bulk_write(bulk: BulkWrite) -> None:
@@ -567,7 +583,8 @@ class Store(Protocol):
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete expired records, and of one queue expired tombstones and events from before `events_before`.
 
-        At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left.
+        At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left. Nothing is
+        deleted in a closed store (`CLOSED`).
 
         It reads what it deletes, and at most ten times as many entries of the store's own that it tidies up.
         """
@@ -586,4 +603,38 @@ class Joinable(Protocol):
         block raises, the transaction is as it was before. Raises InvalidInputError for a connection that cannot be
         used.
         """
+        ...
+
+
+class Contents(NamedTuple):
+    """What a store has: the namespaces of its records, and the last `sequence` that it gave to an event."""
+
+    namespaces: Sequence[str]
+    sequence: int
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A store that can be copied to another kind of store (`core.store_copy`): what the nine methods cannot do."""
+
+    async def contents(self) -> Contents:
+        """What it has, also of what is being written now, for which this waits. It may read all of the store."""
+        ...
+
+    def tombstones(self, queue: str, *, now: datetime) -> AsyncIterator[Sequence[tuple[Job, datetime]]]:
+        """The tombstones of a queue, each with its end, in pages and in no particular order. One may come twice.
+
+        Raises StoreVersionError for a tombstone of a newer version.
+        """
+        ...
+
+    async def add_events(self, events: Sequence[Event]) -> None:
+        """Store events with their sequences. What is there already, stays. Not durable before the next durable write.
+
+        A closed store takes them too.
+        """
+        ...
+
+    async def adopt(self, store_id: str, *, sequence: int) -> None:
+        """Take the id of another store; later events have a sequence above this one. Then open the store anew."""
         ...

@@ -15,6 +15,19 @@
 -- write with a slot: {'done', slot, next free time} or {'no slot', next free time}.
 local now = tonumber(asked.now)
 
+-- A closed store takes only what closes or opens it (`CLOSED` in core/ports/store.py).
+local closed = record_at('closed', 'store', '', now)
+for _, write in ipairs(closed and asked.writes or {}) do
+    for _, parts in ipairs({write.puts, write.drops}) do
+        for _, part in ipairs(parts) do
+            closed = part[1] ~= 'closed' and closed
+        end
+    end
+end
+if closed then
+    return redis.error_reply('CLOSED ' .. closed)
+end
+
 -- What the writes of a `together` bulk write would have written: checked first, because a script cannot be undone.
 local trial = {groups = {}, revisions = {}, keys = {}}
 
@@ -398,8 +411,12 @@ local function apply(write)
         end
     end
     for _, event in ipairs(write.events) do
+        -- No two events of a store have the same sequence, so that other kinds of stores can take them over.
         local of = base_of(write.queue)
-        local sequence = redis.call('INCRBY', of .. ':sequence', 1)
+        local last = tonumber(redis.call('GET', of .. ':sequence') or '0')
+        local sequence = string.format('%.0f', math.max(redis.call('INCRBY', root .. ':sequence', 1), last + 1))
+        redis.call('SET', root .. ':sequence', sequence)
+        redis.call('SET', of .. ':sequence', sequence)
         zadd(of .. ':events', sequence, sequence .. '|' .. event[2])
         zadd(of .. ':events:at', event[1], sequence)
     end

@@ -1,0 +1,46 @@
+"""What a store of the version before lacks, and gets by `voiceflow store upgrade`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.contract.samples import QUEUE, add_jobs, sample_job
+from voiceflow_worker import open_store
+from voiceflow_worker.backends.postgres.health import PostgresHealth
+from voiceflow_worker.backends.postgres.store import PostgresStore
+from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY, BulkWrite, Put, Write
+from voiceflow_worker.errors import StoreClosedError
+
+pytestmark = pytest.mark.anyio
+
+_BEFORE = """
+DROP FUNCTION voiceflow.require_open;
+ALTER TABLE voiceflow.voiceflow_schema ALTER store_id DROP DEFAULT, ALTER store_id TYPE uuid USING store_id::uuid,
+    ALTER store_id SET DEFAULT gen_random_uuid();
+"""
+
+
+async def test_a_store_of_the_version_before_can_be_closed_once_its_steps_were_taken(
+    fresh_url: Callable[[str], str],
+) -> None:
+    async with open_store(fresh_url("postgres")) as store:
+        assert isinstance(store, PostgresStore)
+        await store.database.run(_BEFORE, within=60)
+        (step,) = PostgresHealth.upgrade_steps
+        assert not await step.is_done(store)
+        for _ in range(2):  # after a kill, it is taken again
+            await step.take(store)
+        assert await step.is_done(store)
+        await add_jobs(store, [sample_job()])
+        assert len(await store.jobs(Listing(queue=QUEUE), now=store.clock.now())) == 1
+        closing = Write(puts=(Put(CLOSED, CLOSED_KEY, "it moved", None),))
+        await store.write(BulkWrite(writes=(closing,)), now=store.clock.now())
+        with pytest.raises(StoreClosedError, match="it moved"):
+            await add_jobs(store, [sample_job(2)])
+        await store.adopt("the id of another", sequence=0)
+        assert (await store.database.rows("SELECT store_id FROM voiceflow.voiceflow_schema")) == [
+            ("the id of another",)
+        ]
