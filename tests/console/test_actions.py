@@ -460,6 +460,8 @@ async def test_batches_that_are_ticked_or_found_are_held_resumed_and_cancelled_i
         assert "60 batches on hold" in await told_after(client, held)
         ended = await confirmed(client, "/ui/act/resume?named=name%3Dmay")
         assert "60 batches resumed" in await told_after(client, ended)
+        logged = [each.batch for each in await entries_on(memory, limit=200) if each.action == "resume"]
+        assert sorted(filter(None, logged)) == sorted(f"may {place}" for place in range(60)), "each is in the log"
         asked = await client.get("/ui/act/cancel-batch?of=default/may 1&of=default/may 2&of=default/none")
         assert "Left out: " in Page(asked.text).text
         await enqueued(memory, 1, batch_id="may 2")

@@ -1,21 +1,22 @@
-"""The page of a batch that is too large to be looked at while somebody waits: it is counted in the background."""
+"""Batches that are large, which are counted in the background, and stores of many batches."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 
 import httpx
 import pytest
 
-from tests.console.signing_in import READERS, signed_in, with_pages
+from tests.console.signing_in import READERS, receiver, signed_in, with_pages
 from tests.console.test_pages import Page, enqueued
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import number
+from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
-from voiceflow_worker import Store, open_store
+from voiceflow_worker import CallQueue, CallRequest, Store, open_store
 from voiceflow_worker.console.routes import batches as batch
 from voiceflow_worker.core.ports.background import failing_here
 from voiceflow_worker.core.ports.reading import totals_of
@@ -131,3 +132,71 @@ async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the
             await until(
                 lambda: (found := large.breakdown("default", "march", totals)) is not None and found.at is not None
             )
+
+
+PAGES = (
+    "", "/batches", "/batches?name=batch%201", "/batches/batch%207?queue=default", "/calls", "/calls?batch=batch%207",
+    "/calls?state=queued", "/calls/{call}", "/doubts", "/escalations", "/schedules", "/suppression", "/campaign",
+    "/act/hold?queue=default&batch=batch%207", "/act/hold?of=default/batch%207&of=default/batch%208",
+    "/act/cancel-call?filter=batch%3Dbatch%207", "/act/redial?filter=batch%3Dbatch%207%26outcome%3Dbusy",
+    "/export/csv?filter=batch%3Dbatch%207", "/?find=%2B6581234567",
+)  # fmt: skip
+
+
+async def many_batches(store: Store, first: int, last: int) -> None:
+    """So many batches of two calls."""
+    for start in range(first, last, 500):
+        await CallQueue(store).enqueue_many(
+            [
+                CallRequest(flow=flow(f"+65{80000000 + 2 * place + turn}"), batch_id=f"batch {place}")
+                for place in range(start, min(start + 500, last))
+                for turn in range(2)
+            ]
+        )
+
+
+async def trips_of_pages(store: Store) -> dict[str, int]:
+    """How often each page asks the store."""
+    counted = FaultyStore(store)
+    (call, *_) = await CallQueue(store).find(batch_id="batch 7")
+    trips = dict[str, int]()
+    async with signed_in(receiver(counted)) as client:
+        for path in PAGES:
+            before = sum(counted.made.values())
+            answer = await client.get(f"/ui{path.format(call=call.id)}")
+            assert answer.status_code in {200, 303, 409}, path
+            trips[path] = sum(counted.made.values()) - before
+    return trips
+
+
+async def test_a_page_asks_a_store_of_many_batches_no_more_often_than_one_of_few(memory: Store) -> None:
+    await many_batches(memory, 0, 60)
+    few = await trips_of_pages(memory)
+    await many_batches(memory, 60, 600)
+    many = await trips_of_pages(memory)
+    # The place of the last events is found by halving. A search looks through so many names, and no more.
+    most = {path: count + 8 for path, count in few.items()} | {"/batches?name=batch%201": 100}
+    assert {path: (few[path], count) for path, count in many.items() if count > most[path]} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
+async def test_each_page_is_there_in_half_a_second_with_20_000_batches(store: Store) -> None:
+    await many_batches(store, 0, 20_000)
+    (call, *_) = await CallQueue(store).find(batch_id="batch 7")
+    took = dict[str, float]()
+    async with signed_in(receiver(store)) as client:
+        for path in PAGES:
+            if path.startswith("/export"):  # another process writes it
+                continue
+            times = list[float]()
+            for _ in range(3):
+                begun = time.perf_counter()
+                answer = await client.get(f"/ui{path.format(call=call.id)}")
+                times.append(time.perf_counter() - begun)
+                assert answer.status_code in {200, 303, 409}, path
+            took[path] = round(min(times), 3)
+    print(took)  # noqa: T201 - the figures
+    assert {path: seconds for path, seconds in took.items() if seconds > 0.5} == {}

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
+import anyio
 import httpx
 import pytest
 
-from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, Form, receiver, sign_in
+from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, Form, receiver, sign_in, signed_in
+from tests.console.stored_calls import ended, in_doubt
+from tests.console.test_pages import enqueued
+from tests.contract.samples import delete
 from tests.contract.suite import ManualClock
+from tests.support.flows import number
 from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Store, open_store
+from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.ports.reading import gates_at, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.service import uploads
 from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, PIECES, Uploads
 
@@ -70,6 +82,149 @@ async def test_a_campaign_goes_from_the_upload_to_its_report_over_both(store: St
         assert len(await queue.find(batch_id="may", limit=1000)) == 200
         report = await client.get("/ui/export/csv?queue=default&batch=may")
         assert report.text.count("Ana") == 200
+
+
+# -- two people at once, and one person twice --------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def two_people(store: Store, url: str) -> AsyncGenerator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """Two operators, each of a receiver of their own, on one store."""
+    async with open_store(url) as other, AsyncExitStack() as stack:
+        mary, li = [await stack.enter_async_context(signed_in(receiver(each))) for each in (store, other)]
+        yield mary, li
+
+
+async def at_once(*sent: Callable[[], Awaitable[httpx.Response]]) -> list[httpx.Response]:
+    """The answers to requests that are sent at the same time; those that did something first."""
+    answers = list[httpx.Response]()
+
+    async def send(each: Callable[[], Awaitable[httpx.Response]]) -> None:
+        answers.append(await each())
+
+    async with anyio.create_task_group() as tasks:
+        for each in sent:
+            tasks.start_soon(send, each)
+    return sorted(answers, key=lambda answer: answer.status_code)
+
+
+DONE, REFUSED = 303, 409
+SHARED = pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
+
+
+@SHARED
+async def test_a_double_click_and_the_back_button_do_nothing_twice(store: Store, store_url: str) -> None:
+    queue = CallQueue(store)
+    busy = await ended(store)
+    many = [await ended(store, to=number(place)) for place in (1, 2)]
+    _, (doubt,) = await in_doubt(store)
+    calls = await enqueued(store, 3, batch_id="april")
+    await enqueued(store, 2, batch_id="may")
+    again = "&".join(f"call={job.id}" for job in many)
+    acts = {
+        "hold?queue=default&batch=april": {}, "resume?queue=default&batch=april": {}, "hold?queue=default": {},
+        "resume?queue=default": {}, f"redial?call={busy.id}": {}, f"redial?{again}": {},
+        f"resolve?call={doubt.id}": {"verdict": "placed", "note": "seen"},
+        "edit-batch?queue=default&batch=april&priority=4": {}, f"cancel-call?call={calls[0].id}": {},
+        "hold?of=default/april&of=default/may": {}, "resume?of=default/april&of=default/may": {},
+        "cancel-call?filter=batch%3Dmay": {}, "cancel-batch?queue=default&batch=april": {},
+    }  # fmt: skip
+    async with two_people(store, store_url) as (mary, li):
+        for address, typed in acts.items():
+            way = f"/ui/act/{address.partition('?')[0]}"
+            asked = Form((await mary.get(f"/ui/act/{address}")).text)
+            cookie = {"cookie": f"voiceflow={mary.cookies['voiceflow']}"}
+            data = asked.values(**typed)
+            answers = await at_once(*(partial(each.post, way, data=data, headers=cookie) for each in (mary, li)))
+            assert answers[0].status_code == DONE, address
+            # Who resumes what was just resumed finds it open; of several, each click may have done some.
+            if not address.startswith("resume") and not re.search("of=|filter=|&call=", address):
+                assert answers[1].status_code == REFUSED, address
+            entries = len(await entries_on(store, limit=100))
+            back = await mary.post(way, data=data)
+            assert (back.status_code, len(await entries_on(store, limit=100))) == (REFUSED, entries), address
+    found = {job.id: job for job in await queue.find(limit=100)}
+    assert [(found[job.id].state, found[job.id].redials) for job in (busy, *many)] == [(JobState.QUEUED, 1)] * 3
+    kept = Counter(each.action for each in await entries_on(store, limit=100))
+    # Of two calls, each of two clicks may have done one: these are two orders.
+    assert (kept["hold"], kept["resolve"], kept["edit"]) == (4, 1, 1), kept
+    assert kept["redial"] in {2, 3}, kept
+    assert kept["cancel"] in {3, 4}, kept
+
+
+@SHARED
+async def test_one_cancels_while_another_redials_and_one_of_both_is_done(store: Store, store_url: str) -> None:
+    for place in range(4):
+        job = await ended(store, to=number(place))
+        async with two_people(store, store_url) as (mary, li):
+            asked = [
+                (each, way, Form((await each.get(f"/ui/act/{way}?{query}")).text).values())
+                for each, way, query in (
+                    (mary, "redial", f"call={job.id}"), (li, "cancel-batch", "queue=default&batch=march"),
+                    (mary, "redial-batch", "queue=default&batch=march&outcome=busy"), (li, "hold", "of=default/march"),
+                )
+            ]  # fmt: skip
+            first, second = (asked[0], asked[1]) if place < 2 else (asked[2], asked[1])
+            orders = [partial(each.post, f"/ui/act/{way}", data=data) for each, way, data in (first, second)]
+            answers = await at_once(*(orders if place % 2 else reversed(orders)))
+        found = await CallQueue(store).get(job.id)
+        gate = (await gates_at(store, "default", ["march"])).get("march")
+        is_cancelled = gate is not None and gate.state is GateState.CANCELLED
+        assert answers[0].status_code == DONE
+        assert is_cancelled or found.state is JobState.QUEUED
+        assert not (is_cancelled and found.state is JobState.QUEUED), "nobody is called after the cancellation"
+        await delete(store, [found], keep_keys_until=store.clock.now())
+        await CallQueue(store).resume(batch_id="march")
+        if is_cancelled:
+            return
+
+
+@pytest.mark.usefixtures("work_here")
+@SHARED
+async def test_two_people_start_one_file_and_each_person_in_it_is_called_once(store: Store, store_url: str) -> None:
+    queue = CallQueue(store)
+    async with two_people(store, store_url) as (mary, li):
+        forms = list[dict[str, str]]()
+        for each in (mary, li):
+            form = dict(Form((await each.get("/ui/campaign")).text).hidden)
+            files = {"file": ("may.csv", PEOPLE.encode())}
+            shown = await each.post("/ui/campaign", data={**form, **WORDS, "do": "preview"}, files=files)
+            forms.append({**dict(Form(shown.text).hidden), **WORDS, "do": "start"})
+        starts = [partial(each.post, "/ui/campaign", data=form) for each, form in zip((mary, li), forms, strict=True)]
+        answers = await at_once(*starts, *starts)  # and each of them clicks twice
+        assert [each.status_code for each in answers].count(DONE) >= 1, [each.text for each in answers]
+        jobs = await queue.find(limit=1000)
+        assert len({job.destination for job in jobs}) == len(jobs) == 200
+        for start in starts:  # and once more, after the back button
+            refused = await start()
+            assert refused.status_code == REFUSED
+            assert WORDS["say"] in refused.text, "what was typed is there"
+        assert len(await queue.find(limit=1000)) == 200
+        report = await li.get("/ui/export/csv?queue=default&batch=may")
+        assert report.text.count("Ana") == 200
+
+
+@SHARED
+async def test_a_session_that_ends_before_the_answer_loses_nothing_that_was_typed(store: Store, store_url: str) -> None:
+    await enqueued(store, 2, batch_id="april")
+    await enqueued(store, 2, batch_id="may")
+    async with operator(store, store_url) as client:
+        for query in ("queue=default&batch=april", "of=default/april&of=default/may"):
+            asked = Form((await client.get(f"/ui/act/hold?{query}")).text)
+            token = dict(asked.hidden)["token"]
+            await client.post("/ui/sign-out", data={"token": token})
+            closed = await client.post("/ui/act/hold", data=asked.values(note="a wrong <date>"))
+            assert closed.status_code == 401
+            assert not await gates_of(store, "default")
+            shown = await client.post("/ui/sign-in", data=Form(closed.text).values(name="Mary Tan", secret=OPERATORS))
+            form = Form(shown.text)
+            assert form.typed["note"] == "a wrong <date>"
+            typed = {name: value for name, value in form.typed.items() if value}
+            done = await client.post("/ui/act/hold", data=form.values(**typed))
+            assert done.status_code == DONE
+            for gate in await gates_of(store, "default"):
+                assert gate.reason == "a wrong <date> (by Mary Tan)"
+                await CallQueue(store).resume(batch_id=gate.name)
 
 
 @KINDS

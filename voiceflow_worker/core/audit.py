@@ -307,7 +307,9 @@ async def read_page(store: Store, *, group: str = WHOLE, after: str = "", limit:
 def _joined(entries: Iterable[AuditEntry]) -> list[AuditEntry]:
     """The entries, those of one order on many calls as one, with the id of the oldest."""
     found: list[AuditEntry] = []
-    for _, group in groupby(entries, key=lambda each: (each.order, each.action) if each.order else each.id):
+    for _, group in groupby(
+        entries, key=lambda each: (each.order, each.action) if each.order and each.call else each.id
+    ):
         newest, *others = each = list(group)
         calls = tuple(one.call for one in reversed(each) if one.call)
         numbers = tuple(dict.fromkeys(number for one in each for number in one.numbers))[:MOST_NUMBERS]

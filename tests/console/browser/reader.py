@@ -106,8 +106,8 @@ class Reader:
         self.shown_as(theme="light", width=PHONE)
 
     def shown_as(self, *, theme: str, width: int) -> None:
-        """Show all that follows in light or dark, in a window of this width, which is a phone's up to `PHONE`."""
-        is_phone = width <= PHONE
+        """Show all that follows in light or dark, in a window of this width; a narrow one is a phone's."""
+        is_phone = width < 600
         size = {"width": width, "height": 740 if is_phone else 900, "deviceScaleFactor": 1 + is_phone}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "mobile": is_phone})
         scheme = {"name": "prefers-color-scheme", "value": theme}

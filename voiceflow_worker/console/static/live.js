@@ -52,6 +52,15 @@ function selectAll() {
   }
 }
 
+// A double click sends a form once: the page that follows shows what was done, and no refusal of the second click.
+function sendOnce() {
+  let sentAt = -Infinity;
+  addEventListener("submit", (event) => {
+    if (event.timeStamp - sentAt < 1000) event.preventDefault();
+    else sentAt = event.timeStamp;
+  });
+}
+
 // A column is put into the text where the cursor is.
 function insertColumns() {
   const text = document.querySelector("textarea[name=say]");
@@ -177,6 +186,7 @@ function follow(live) {
 zones();
 localTimes(document);
 selectAll();
+sendOnce();
 insertColumns();
 leadBack();
 const live = document.querySelector("#live[data-live]");
