@@ -99,7 +99,11 @@ def test_enqueue_worker_and_receiver_send_one_trace_and_a_redial_another(
         assert not any(private in body for body in collector.bodies), private
 
 
-@pytest.mark.parametrize("variables", [{}, {"OTEL_SDK_DISABLED": "true"}], ids=["no collector", "turned off"])
+@pytest.mark.parametrize(
+    "variables",
+    [{}, pytest.param({"OTEL_SDK_DISABLED": "true"}, marks=pytest.mark.slow)],
+    ids=["no collector", "turned off"],
+)
 def test_traces_that_cannot_be_sent_change_nothing_for_a_command(tmp_path: Path, variables: dict[str, str]) -> None:
     file = tmp_path / "people.csv"
     file.write_text("destination\n+6580000000\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from tests.api.test_http_api import findings_of
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.api import answers, exchange
 from voiceflow_worker.asgi import limits
@@ -24,7 +25,8 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.menu_data import written_menus
 
-pytestmark = pytest.mark.anyio
+__all__ = ["work_here"]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
 
 ROWS = [
     {"destination": "+6587654301", "name": "Ana"},

@@ -14,11 +14,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.api.clients import CALL, program
+from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.api.http_api import OPERATIONS
 from voiceflow_worker.core.ports.record_set import unreadable_here
 
-pytestmark = pytest.mark.anyio
+__all__ = ["work_here"]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
 Json = dict[str, Any]
 
 TEXTS = [

@@ -21,12 +21,14 @@ from tests.console.test_pages import STRICT, Page, enqueued
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
+from tests.support.other_process import work_here
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Store, load_settings
 from voiceflow_worker.console.site import Pages
 from voiceflow_worker.reporting.breakdown import PAGE
 
-pytestmark = pytest.mark.anyio
+__all__ = ["work_here"]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
 
 FORMS = ("xlsx", "csv")
 MARCH = "/ui/export/{}?queue=default&batch=march"
