@@ -3,10 +3,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -75,39 +75,53 @@ def test_a_demo_is_left_quietly(folder: Path, number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_what_the_demo_and_the_sandbox_need(folder: Path) -> None:
-    """Built without isolation, so nothing is fetched, and unpacked where no examples/ is near."""
+def test_sdist_and_wheel_have_every_file_of_the_packages_and_the_demo_runs_from_the_wheel(folder: Path) -> None:
+    """Built without isolation, so nothing is fetched: the wheel from the sdist, as `python -m build` does."""
     pytest.importorskip("hatchling")
     root = Path(__file__).parents[2]
-    with tempfile.TemporaryDirectory() as unpacked:
-        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-        subprocess.run(build, cwd=root, check=True, capture_output=True)
-        (wheel,) = folder.glob("*.whl")
-        subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), unpacked], check=True)
-        code = (
-            "from voiceflow_worker.cli.demo import *\n"
-            "for name in (CAMPAIGN, FLOW):\n"
-            "    with example_file(name) as path: print(path.is_file(), path)\n"
-            "import voiceflow_worker.sandbox.service as told\n"
-            "print(bool(told.description()), told.__file__)"
-        )
-        environment = {**os.environ, "PYTHONPATH": unpacked}
-        run = [sys.executable, "-c", code]
-        out = subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
-        for needed in (
-            "layout.html",
-            "live.js",
-            "__init__.pyi",
-            "py.typed",
-            "schema.sql",
-            "lease.sql",
-            "lease.lua",
-            "console.po",
-        ):
-            assert list(Path(unpacked).rglob(needed)), needed
-        (metadata,) = Path(unpacked).glob("*.dist-info/METADATA")
-        readme = metadata.read_text(encoding="utf-8").partition("\n\n")[2]  # what package indexes show
-        assert "# voiceflow-worker\n" in readme
-        assert {place[:8] for place in re.findall(r"\]\(([^)]+)\)", readme)} == {"https://"}
-    assert [line.split()[0] for line in out.splitlines()] == ["True", "True", "True"]
-    assert all(unpacked in line for line in out.splitlines())
+
+    def built(kind: str, source: Path) -> Path:
+        build = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder / kind)]
+        subprocess.run(build, cwd=source, check=True, capture_output=True)
+        (archive,) = (folder / kind).iterdir()
+        shutil.unpack_archive(archive, folder / f"of {kind}", "zip" if kind == "wheel" else "gztar")
+        return folder / f"of {kind}"
+
+    (sources,) = built("sdist", root).iterdir()
+    unpacked = built("wheel", sources)
+    carried = {"voiceflow_worker": "voiceflow_worker", "airflow_provider": "airflow_provider"}
+    for package, name in {**carried, "tests/contract": "voiceflow_contract"}.items():
+        files = [each for each in (root / package).rglob("*") if each.is_file() and "__pycache__" not in each.parts]
+        assert len(files) > 10
+        for each in files:
+            place = each.relative_to(root / package)
+            assert (unpacked / name / place).read_bytes() == each.read_bytes(), place
+            assert (sources / package / place).is_file(), place
+    for name in (
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "constraints.txt",
+        "tests/stable/names.json",
+        "docs",
+        "examples",
+    ):
+        assert (sources / name).exists(), name
+    (about,) = unpacked.glob("*.dist-info")
+    assert (about / "licenses" / "LICENSE").is_file()
+    readme = (about / "METADATA").read_text(encoding="utf-8").partition("\n\n")[2]  # what package indexes show
+    assert "# voiceflow-worker\n" in readme
+    assert {place[:8] for place in re.findall(r"\]\(([^)]+)\)", readme)} == {"https://"}
+    code = (
+        "import sys, voiceflow_worker.sandbox.service as told\n"
+        "from voiceflow_worker.cli import main\n"
+        "print(told.__file__, file=sys.stderr)\n"
+        "sys.argv = ['voiceflow', 'demo']\n"
+        "main()"
+    )
+    (folder / "empty").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    run = [sys.executable, "-c", code]
+    demo = subprocess.run(run, cwd=folder / "empty", env=environment, check=False, capture_output=True, text=True)
+    assert demo.returncode == 0, demo.stderr
+    assert demo.stderr.startswith(str(unpacked))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 EXAMPLE = ROOT / "examples" / "third_party_backend"
 
 
@@ -58,7 +60,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         "voiceflow_shelf-1.0.dist-info",
         "voiceflow_shelf.py",
         "voiceflow_worker",
-        "voiceflow_worker-0.1.0.dist-info",
+        f"voiceflow_worker-{VERSION}.dist-info",
     }
     (root / "example" / "voiceflow_shelf.py").unlink()  # what is tested is what was installed
     return Installed(root / "example", site)

@@ -224,11 +224,11 @@ class RowKeeper:
                 packs = sizes.setdefault(batch_id, [])
                 text = await to_thread.run_sync(packed, entries)
                 group, member = _group(queue, batch_id), _member(token, len(packs))
-                puts = [Put(ROWS, group, text, data_until, member=member)]
+                kept = [Put(ROWS, group, text, data_until, member=member)]
                 if policy.data_retention is not None:  # what is left then
                     bare = await to_thread.run_sync(packed, [_bare(entry, policy.said_erased) for entry in entries])
-                    puts.append(Put(ROWS, group, bare, until, member=member + _BARE))
-                writes.append(Write(puts=tuple(puts)))
+                    kept.append(Put(ROWS, group, bare, until, member=member + _BARE))
+                writes.append(Write(puts=tuple(kept)))
                 packs.append(len(entries))
             if len(writes) >= AT_ONCE:  # not durable by themselves: the last write is, and comes later
                 await store.write(BulkWrite(writes=tuple(writes), durable=False), now=now)
