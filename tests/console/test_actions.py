@@ -94,6 +94,12 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
             "Skip the next run of daily?",
             "why (by Mary Tan)",
         ),
+        (
+            "unskip-schedule?queue=default&schedule=daily",
+            {"note": "why"},
+            "run of daily start?",
+            "not skipped any more",
+        ),
         ("run-schedule?queue=default&schedule=daily", {"note": "why"}, "All people in its file", ": starting"),
         ("stop-escalation?queue=default&escalation=disk", {"note": "why"}, "It says: Fire.", "ended before anybody"),
     ]

@@ -29,7 +29,7 @@ from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.reporting.batches import read_batch
 from voiceflow_worker.service.schedule import CLAIM, Scheduler
-from voiceflow_worker.service.schedule_actions import RunNow, SkipNext
+from voiceflow_worker.service.schedule_actions import RunNow, SkipNext, Unskip
 from voiceflow_worker.service.scheduled_run import (
     CLAIMS,
     RunState,
@@ -623,6 +623,10 @@ def skip_next(host: Host) -> SkipNext:
     return SkipNext(operator=ana(host), queue="default", schedule="daily", note="a holiday")
 
 
+def unskip(host: Host) -> Unskip:
+    return Unskip(operator=ana(host), queue="default", schedule="daily")
+
+
 async def living(host: Host) -> None:
     """A process that has the file is running."""
     await alive_records(host.queue.store).put({"default/daily": ""})
@@ -653,6 +657,29 @@ async def test_a_run_that_a_person_skips_calls_nobody_and_the_next_one_starts(ho
     assert [(each.action, each.name) for each in await entries_on(one.queue.store) if each.name == "Ana"] == [
         ("skip-run", "Ana")
     ]
+
+
+@EACH_STORE
+async def test_a_skip_is_taken_back_before_the_time_of_the_run(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    await one.look(NINE)
+    with pytest.raises(ActionRefusedError, match="is not skipped"):
+        await unskip(one).question()
+    for _ in range(2):
+        await skip_next(other).do()
+        asked = (await unskip(one).question()).version
+        told = await unskip(other).do()
+        assert told.message.endswith("09:00:00 UTC: not skipped any more")
+        with pytest.raises(ChangedSinceError):
+            await unskip(one).do(asked)
+        (last,) = await last_runs(one.queue.store)
+        assert (last.skipped, last.next_at) == ("", NINE + DAY)
+    assert await one.look(NINE + DAY) == [RunState.STARTED]
+    assert list(await one.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-03-0900"]
+    await skip_next(one).do()
+    assert await one.look(NINE + 2 * DAY) == []
+    with pytest.raises(ActionRefusedError, match="is not skipped"):
+        await unskip(one).do()
 
 
 async def test_a_run_that_moves_before_a_skipped_one_is_told_before_it_starts(host: Host, daily: Path) -> None:

@@ -129,9 +129,9 @@ _ALL = (
     _Commands(
         _STEER,
         "schedule",
-        "list_schedules run_now skip",
+        "list_schedules run_now skip unskip",
         group="schedules",
-        about="List the schedules of a queue, run one now, and skip a run.",
+        about="List the schedules of a queue, run one now, skip a run, and take that back.",
     ),
     _Commands(
         _PEOPLE,

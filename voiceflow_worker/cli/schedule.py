@@ -202,3 +202,24 @@ async def skip(
     async with acting(settings, as_, stops=True) as operator:
         act = SkipNext(operator=operator, queue=settings.queue, schedule=name, note=note)
         return await carried_out(act, output)
+
+
+async def unskip(
+    name: ScheduleName,
+    /,
+    *,
+    note: NoteOption = None,
+    as_: AsOption = None,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
+    """Let the next run of a schedule start after all, which somebody has skipped.
+
+    Examples:
+        voiceflow schedules unskip reminder --note "no holiday" --as Ana
+    """
+    from voiceflow_worker.service.schedule_actions import Unskip
+
+    settings, output = common.settings(store_alone=True), common.output()
+    async with acting(settings, as_) as operator:
+        act = Unskip(operator=operator, queue=settings.queue, schedule=name, note=note)
+        return await carried_out(act, output)

@@ -59,7 +59,7 @@ from voiceflow_worker.model.text.wording import count_of, read_duration
 from voiceflow_worker.reporting.batches import BatchProgress
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.schedule_actions import RunNow, SkipNext
+from voiceflow_worker.service.schedule_actions import RunNow, SkipNext, Unskip
 from voiceflow_worker.service.uploads import plain_name, uploading
 
 SECTION, DOUBTS, SUPPRESSION, ESCALATIONS, SCHEDULES = "act", "doubts", "suppression", "escalations", "schedules"
@@ -687,6 +687,7 @@ ACTS = (
     PageAction("stop-escalation", StopEscalation, _NOTED, hidden=_ESCALATION, back_page=ESCALATIONS),
     PageAction("run-schedule", RunNow, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
     PageAction("skip-schedule", SkipNext, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
+    PageAction("unskip-schedule", Unskip, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
     _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),

@@ -1,4 +1,4 @@
-"""What people do to a schedule: run it now, or skip its next run. Commands and pages ask and act by these.
+"""What people do to a schedule: run it now, skip its next run, or take that back. Commands and pages act by these.
 
 An order is a run in the store, as the scheduler's process itself writes it: one that has begun at the time of the
 order, which a process with the file completes like a run whose process died; or one that will not start.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from voiceflow_worker.actions import (
@@ -23,7 +23,8 @@ from voiceflow_worker.actions import (
     require_name,
 )
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import by_person, in_words
 from voiceflow_worker.service.scheduled_run import (
@@ -67,24 +68,30 @@ class ScheduleAction(OperatorAction):
 
     async def carry_out(self, state: str | None) -> ActionResult:
         """Store the order, if the last run is still the one that the question showed."""
-        last = await self._last()
+        last, store = await self._last(), self.operator.store
         if state not in {None, self._state(last)}:
             raise changed_since(self.label, now=last.in_words())
         run = await self.run_after(last)
-        store, (group, member), ends_at = self.operator.store, run.key, run.kept_until(run.at)
-        mark = Put(ORDERED, f"{group}/{self.name_of_action}", new_revision(), ends_at, member=last.key[1])
-        write = Write(
-            conditions=(
-                Absent(CLAIMS, (f"{group}/{member}",)),  # whoever claims the run after this finds the order
-                Same(RUNS, group, None, member),
-                Same(ORDERED, mark.group, None, mark.member),  # of two orders at once, one is stored
-            ),
-            puts=(Put(RUNS, group, run_records(store).text(run), ends_at, member=member), mark),
-        )
+        write = self.write_of(run, run_records(store).text(run), last.key[1])
+        # Whoever claims the run after this finds the order.
+        write = replace(write, conditions=(Absent(CLAIMS, ("/".join(run.key),)), *write.conditions))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             raise changed_since(self.label)
-        return ActionResult(message=run.in_words(), documents=(run.as_json(),))
+        return ActionResult(message=self.done(run), documents=(run.as_json(),))
+
+    def write_of(self, run: ScheduledRun, text: str, after: str) -> Write:
+        """What an order of a run `after` another one stores. Of two at once, one is stored."""
+        (group, member), ends_at = run.key, run.kept_until(run.at)
+        mark = Put(ORDERED, f"{group}/{self.name_of_action}", new_revision(), ends_at, member=after)
+        return Write(
+            conditions=(Same(RUNS, group, None, member), Same(ORDERED, mark.group, None, mark.member)),
+            puts=(Put(RUNS, group, text, ends_at, member=member), mark),
+        )
+
+    def done(self, run: ScheduledRun) -> str:
+        """The result in a sentence."""
+        return run.in_words()
 
     @abstractmethod
     async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
@@ -125,10 +132,7 @@ class SkipNext(ScheduleAction):
         return Question(
             title=f"Skip the next run of {self.schedule}?",
             will_be_called=(f"Whom earlier runs call; the last one: {last.in_words()}.{later}",),
-            will_not_be_called=(
-                f"The people of the run at {in_words(run.at, run.zone)}.",
-                "This cannot be taken back; to call them all the same, run the schedule now.",
-            ),
+            will_not_be_called=(f"The people of the run at {in_words(run.at, run.zone)}.",),
             button="Skip it",
         )
 
@@ -144,6 +148,38 @@ class SkipNext(ScheduleAction):
             schedule=last.schedule, queue=last.queue, at=at, cron=last.cron, time_zone=last.time_zone, batch_id="",
             state=RunState.SKIPPED, message=self._by("skipped"), next_at=following,
         )  # fmt: skip
+
+
+class Unskip(ScheduleAction):
+    """The end of a skip before the time of the run, which then starts as if nobody had skipped it."""
+
+    name_of_action: ClassVar[str] = "unskip-run"
+
+    async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
+        """The question, with who is called again by the schedule."""
+        return Question(
+            title=f"Let the skipped run of {self.schedule} start?",
+            will_be_called=(f"The people of the run at {in_words(run.at, run.zone)}.",),
+            will_not_be_called=("Nothing else changes.",),
+            button="Let it start",
+        )
+
+    async def run_after(self, last: ScheduledRun) -> ScheduledRun:
+        """The skipped run."""
+        ((_, newest),) = await run_records(self.operator.store).within(last.key[0]).page(limit=1)
+        if not last.skipped or newest is None:
+            raise ActionRefusedError(f"the next run of {self.schedule} is not skipped")
+        return newest
+
+    def write_of(self, run: ScheduledRun, text: str, after: str) -> Write:
+        """The run is forgotten, as long as it stands as it was read, and it may be skipped again."""
+        group, member = run.key
+        drops = (Drop(RUNS, group, None, member), Drop(ORDERED, f"{group}/{SkipNext.name_of_action}", None, after))
+        return Write(conditions=(Same(RUNS, group, text, member),), drops=drops)
+
+    def done(self, run: ScheduledRun) -> str:
+        """The run that is not skipped any more."""
+        return f"{run.schedule}, {in_words(run.at, run.zone)}: not skipped any more"
 
 
 class RunNow(ScheduleAction):
