@@ -1,9 +1,10 @@
 """Copies of a whole store into an empty one, of the same kind or another.
 
 The old store is held, then closed: from there on nobody but the copy changes it, so the copy is only read and written,
-page by page, and one that was cut short goes on where it was. The new store is closed until both are the same, and gets
-the id of the old one: keyed digests of numbers and keys stay what they are, and the journal files of the workers, which
-are in folders of that id, protect the new store too. It stays held until a person resumes its queues.
+page by page, and one that was cut short is written again, which changes nothing of what is there. The new store is
+closed until both are the same, and gets the id of the old one: keyed digests of numbers and keys stay what they are,
+and the journal files of the workers, which are in folders of that id, protect the new store too. It stays held until a
+person resumes its queues.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any, NamedTuple
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.outcomes.outbox import last_sequence
 from voiceflow_worker.core.ports import EventKind, Store
 from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.identity import QueueNames, new_revision
@@ -214,7 +214,7 @@ class StoreCopy:
         return Write(puts=(put, Put(CLOSED, CLOSED_KEY, why, None)))
 
     async def _fill(self, target: Store) -> None:
-        """Copy what the new store lacks. Raises StoreVersionError for what only a newer version can read."""
+        """Copy all; what an earlier try has written, stays. Raises StoreVersionError for what cannot be read."""
         if target.id != self.source.id:
             raise StoreError(
                 f"the store {target.url} did not take the id of {self.source.url}: a version before made it. Copy to "
@@ -222,8 +222,7 @@ class StoreCopy:
             )
         closing = await self._mark(target, None)
         for part in await self._parts(self.source):
-            after = await self._last(part, target)
-            async for page in self._pages(part, self.source, after=after):
+            async for page in self._pages(part, self.source):
                 match part.name:
                     case "calls":
                         writes = [Write(change=Insert(job), tally=tally_change(None, job)) for job in page]
@@ -236,13 +235,6 @@ class StoreCopy:
         for queue in await QueueNames(self.source).known():
             async for page in copyable(self.source).tombstones(queue, now=self._now):
                 await self._bury(target, closing, queue, page)
-
-    async def _last(self, part: _Part, target: Store) -> Any:
-        """The key of the last one that an earlier try has copied; records are few, and are copied again."""
-        if part.name == CALLS:
-            newest = await target.jobs(Listing(queue=part.queue, newest=True, limit=1), now=self._now)
-            return newest[0].id if newest else None
-        return await last_sequence(target, part.queue) if part.name == EVENTS else None
 
     def _records(self, namespace: str, target: Store, page: Sequence[Record]) -> list[Write]:
         if namespace == HISTORIES and target.history is not None:  # it is no failover that the new server is another
@@ -363,10 +355,9 @@ class StoreCopy:
             parts.append(_Part(EVENTS, partial(events, queue), attrgetter("sequence"), queue))
         return parts
 
-    async def _pages(
-        self, part: _Part, store: Store, *, after: Any = None, beside: Store | None = None
-    ) -> AsyncGenerator[Sequence[Any]]:
+    async def _pages(self, part: _Part, store: Store, *, beside: Store | None = None) -> AsyncGenerator[Sequence[Any]]:
         """The pages of a part, each compared with that of the store `beside`."""
+        after: Any = None
         while True:
             with noting_unreadable() as unreadable:
                 page = await part.read(store, after)

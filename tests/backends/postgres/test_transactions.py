@@ -22,14 +22,16 @@ from psycopg.types.json import set_json_loads
 
 from tests.support.flows import flow, number
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, forget, open_store
+from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.ports.store import BulkWrite, Delete, Result, Write
+from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY, BulkWrite, Delete, Put, Result, Write
 from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.errors import (
     InvalidInputError,
     KeyConflictError,
+    StoreClosedError,
     StoreReadOnlyError,
     SuppressedNumberError,
 )
@@ -750,6 +752,32 @@ async def test_a_call_that_came_and_went_since_the_snapshot_of_a_transaction_is_
         callers.commit()
         assert enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="raced").id == job.id
     assert shop.calls() == ["own"]
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+async def test_a_transaction_enqueues_nothing_in_a_store_that_was_closed_meanwhile(
+    shop: Shop, queue: CallQueue, isolation: str
+) -> None:
+    """What it has enqueued before is waited for, so that it is copied."""
+    assert isinstance(queue.store, PostgresStore)
+    with in_psycopg(shop) as before, in_psycopg(shop) as callers:
+        enqueue_in(before.connection, flow(), schema=shop.schema, unique_key="before")
+        callers.run(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+        callers.run("SELECT 1")
+        closing = BulkWrite(writes=(Write(puts=(Put(CLOSED, CLOSED_KEY, "it moved", None),)),))
+        await queue.store.write(closing, now=queue.store.clock.now())
+        with pytest.raises((StoreClosedError, psycopg.errors.SerializationFailure)):
+            enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="own")
+        callers.connection.rollback()
+        with pytest.raises(StoreClosedError, match="it moved"):
+            enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="own")
+        callers.connection.rollback()
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.store.contents)
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareLock' AND relation = %s::regclass"
+            await until(lambda: shop.server.ask(waits, f"{shop.schema}.jobs") == [(1,)])
+            before.commit()
+    assert shop.calls() == ["before"]
 
 
 def test_a_time_limit_of_the_caller_leaves_the_transaction_usable(shop: Shop) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
 from psycopg.pq import PipelineStatus
 
-from voiceflow_worker.errors import InvalidInputError, StoreReadOnlyError, VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, StoreClosedError, StoreReadOnlyError, VoiceflowError
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -150,6 +150,8 @@ def why_refused(error: BaseException, schema: str) -> VoiceflowError | None:
             )
         case "25P02":
             return refused("an earlier statement of this transaction has failed", "roll it back, and begin again")
+        case "VW004":
+            return StoreClosedError(f"in the schema {schema} of the database of this connection", told)
         case "3F000" | "42883" | "42P01":
             return refused(
                 f"the database of this connection has no store in the schema {schema} that this version could use "

@@ -18,12 +18,12 @@ LANGUAGE sql STABLE AS $$
     FROM voiceflow.voiceflow_schema;
 $$;
 
--- Raises a serialization failure if a call with this key was stored and deleted after the snapshot of a transaction that sees
--- one moment: its tombstone is there, and cannot be seen. What is tried here is undone.
-CREATE FUNCTION voiceflow.require_seen(of_queue text, key text) RETURNS void
+-- Raises a serialization failure if this record was stored after the snapshot of a transaction that sees one moment, and so
+-- cannot be seen: the tombstone of a call that came and went since, or that the store was closed. What is tried here is undone.
+CREATE FUNCTION voiceflow.require_seen(of_namespace text, of_group text, of_member text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO voiceflow.records VALUES ('tombstone', of_queue, key, '', NULL) ON CONFLICT DO NOTHING;
+    INSERT INTO voiceflow.records VALUES (of_namespace, of_group, of_member, '', NULL) ON CONFLICT DO NOTHING;
     RAISE SQLSTATE 'VW002';
 EXCEPTION WHEN SQLSTATE 'VW002' THEN
     NULL;
@@ -42,9 +42,12 @@ DECLARE
     );
     answers jsonb[];
 BEGIN
+    -- Whoever copies the store waits, once it is closed, for those who have this lock.
+    LOCK TABLE voiceflow.jobs IN ROW EXCLUSIVE MODE;
     PERFORM voiceflow.require_open(writes);
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM voiceflow.require_seen(write ->> 'queue', write #>> '{job,unique_key}')
+        PERFORM voiceflow.require_seen('closed', 'store', '');
+        PERFORM voiceflow.require_seen('tombstone', write ->> 'queue', write #>> '{job,unique_key}')
         FROM jsonb_array_elements(writes) AS write WHERE write #>> '{job,unique_key}' IS NOT NULL;
     END IF;
     IF (bulk -> 'together')::boolean THEN
