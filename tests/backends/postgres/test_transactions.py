@@ -880,6 +880,7 @@ def values_in_statistics(shop: Shop) -> str:
     return f"{shop.server.ask(f'SELECT {found} FROM pg_stats WHERE schemaname = %s', shop.schema)}"
 
 
+@pytest.mark.slow
 async def test_a_call_in_a_queue_that_nobody_knows_yet_is_erased(shop: Shop, queue: CallQueue) -> None:
     async with in_async_psycopg(shop) as (connection, _):
         for place in range(1002):
