@@ -221,20 +221,22 @@ class Transports(httpx.AsyncBaseTransport):
     def pool_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         """The pool of connections on the way to this address. It is made when it is first used: that takes 0.1 s."""
         proxy = self._network.proxy_to(url)
-        if proxy not in self._pools:
-            self._pools[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._ssl_context or self._network.ssl_context,
-                trust_env=False,
-                limits=httpx.Limits(max_connections=self._limit),
-                proxy=None if proxy is None else httpx.Proxy(proxy.url, auth=proxy.credentials),
-                socket_options=self._options,
-            )
-        return self._pools[proxy]
+        if proxy in self._pools:
+            return self._pools[proxy]
+        made = httpx.AsyncHTTPTransport(
+            verify=self._ssl_context or self._network.ssl_context,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=self._limit),
+            proxy=None if proxy is None else httpx.Proxy(proxy.url, auth=proxy.credentials),
+            socket_options=self._options,
+        )
+        return self._pools.setdefault(proxy, made)  # another thread may have made one meanwhile
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request on its way."""
-        # In a thread: what httpx imports for its first pool, and the certificates, would keep the event loop for 0.3 s.
-        pool = await to_thread.run_sync(self.pool_to, request.url)
+        pool = self._pools.get(self._network.proxy_to(request.url))
+        if pool is None:  # in a thread: what httpx imports, and the certificates, would keep the event loop for 0.3 s
+            pool = await to_thread.run_sync(self.pool_to, request.url)
         return await pool.handle_async_request(request)
 
     async def aclose(self) -> None:
