@@ -75,6 +75,21 @@ def test_what_is_due_starts_once_and_is_listed(voiceflow: Program, reminder: Pat
     assert "schedules" in voiceflow("doctor").out
 
 
+def test_a_service_shows_no_whole_number_if_logs_are_masked(
+    voiceflow: Program, reminder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voiceflow("schedule", reminder, "--once")
+    since(voiceflow.folder, datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(seconds=1))
+    (reminder.parent / "people.csv").write_text("destination,name\n+65912345678901234567,Ann\n")
+    monkeypatch.setenv("VOICEFLOW_LOG_MASK", "yes")
+    for more in ((), ("--json",)):
+        ended = voiceflow("schedule", reminder, "--once", *more)
+        assert "+65" in ended.out, ended
+        assert "912345678901" not in ended.out + ended.err
+    monkeypatch.setenv("VOICEFLOW_LOG_MASK", "no")
+    assert "+65912345678901234567" in voiceflow("schedule", reminder, "--once").out, "what a person asks for is whole"
+
+
 @pytest.mark.parametrize("how", [("--list",), ("--once",)])
 def test_days_of_month_and_week_together_are_told_with_the_next_dates(
     voiceflow: Program, reminder: Path, how: tuple[str, ...]

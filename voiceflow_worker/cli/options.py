@@ -173,9 +173,9 @@ class WholeStoreOptions:
     store: StoreOption = None
     wait_for_store: WaitOption = None
 
-    def output(self) -> Output:
-        """The output of the command."""
-        return Output(as_json=self.json)
+    def output(self, *, masks: bool = False) -> Output:
+        """The output of the command; with `masks`, that of a service whose log has no whole telephone number."""
+        return Output(as_json=self.json, masks=masks)
 
     def settings(self, *, store_alone: bool = False, **options: object) -> Settings:
         """The settings. Options given here override the environment and the settings file. Raises SettingsError.

@@ -28,7 +28,14 @@ from voiceflow_worker.errors import (
     VoiceUnavailableError,
 )
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
+from voiceflow_worker.model.text.printable import (
+    masked_event,
+    printable,
+    printable_json,
+    printable_line,
+    without_numbers,
+    without_secrets_in,
+)
 from voiceflow_worker.model.text.wording import count_of, file_remedy
 
 if TYPE_CHECKING:
@@ -89,22 +96,27 @@ def _lasting(stream: TextIO | None, number: int) -> TextIO:
 
 
 class Output:
-    """The output of a command. With `as_json`, stdout carries only JSON."""
+    """The output of a command. With `as_json`, stdout carries only JSON.
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    What a service says is a log: with `masks`, it has no whole telephone number.
+    """
+
+    def __init__(self, *, as_json: bool = False, masks: bool = False) -> None:
         self.as_json = as_json
+        self._masks = masks
 
     def document(self, value: Mapping[str, object]) -> None:
         """With `as_json`, write one JSON document to stdout, on one line; otherwise do nothing."""
         if self.as_json:
             # JSON between programs is UTF-8 (RFC 8259 §8.1), even if the terminal has another encoding.
             sys.stdout.flush()
+            value = masked_event(None, "", dict(value)) if self._masks else value
             sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
         """Print a line of the command's answer for people, at once: a command that goes on may write to a pipe."""
-        print(printable(text), file=self._people, flush=True)
+        print(self._shown(text), file=self._people, flush=True)
 
     def answer(self, *lines: str) -> None:
         """Print these lines; with `as_json`, print nothing."""
@@ -119,7 +131,10 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a remark for people, always on stderr."""
-        print(printable(text), file=sys.stderr)
+        print(self._shown(text), file=sys.stderr)
+
+    def _shown(self, text: str) -> str:
+        return printable(without_numbers(text) if self._masks else text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
         """Print a table for people. A column whose name begins with `#` is aligned to the right, as numbers are.

@@ -46,7 +46,8 @@ async def schedule(
 
     if once and list_:
         raise InvalidInputError("--once and --list exclude each other: give one of them")
-    settings, output = common.settings(), common.output()
+    settings = common.settings()
+    output = common.output(masks=settings.log_mask and not list_)
     if list_ and (path := file_of(settings.store)) is not None and not path.exists():
         settings = settings.model_copy(update={"store": "memory://"})  # nothing was started yet
     async with opened_queue(settings, makes=not list_) as calls:

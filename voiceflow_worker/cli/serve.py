@@ -105,7 +105,7 @@ async def serve(
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify, escalations=escalations)
-    output = Output()
+    output = Output(masks=settings.log_mask)
     if escalations is not None and not api:
         raise InvalidInputError("--escalations needs --api, by which policies are named")
     check_receiver(settings, api=api)

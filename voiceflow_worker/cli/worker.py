@@ -95,7 +95,7 @@ async def worker(
         raise InvalidInputError("--metrics-host works only together with --metrics-port")
     keep_stdout()
     raise_limit(least=DESCRIPTORS + settings.concurrency)
-    output = common.output()
+    output = common.output(masks=settings.log_mask)
     async with (
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
