@@ -16,7 +16,9 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
+from json import JSONDecodeError
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,12 @@ from tests.support.processes import ROOT, Process, running, voiceflow
 from tests.support.redis_server import free_port
 from tests.support.round_robin import round_robin
 from tests.support.stage import Stage, stage
-from tests.support.stores import DURABLE, new_name
+from tests.support.stores import DURABLE, new_name, renumber
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
+from voiceflow_worker.backends.postgres.store import PostgresStore
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page
@@ -71,7 +76,7 @@ def written_before(
     def url(backend: str) -> str:
         if backend == "postgres":  # a schema that nobody has made yet
             server: PostgresServer = request.getfixturevalue("postgres_server")
-            made = server.url(schema=new_name())
+            made = server.url(schema=new_name(), connect_timeout="30")
         else:
             made = fresh_url(backend)
         done = voiceflow("doctor", "--make", env={"VOICEFLOW_STORE": made}, folder=before)
@@ -90,6 +95,12 @@ def upgraded(scene: Stage, kills: random.Random, most: int) -> Process:
     order = _ordered(scene)
     order.wait()
     return order
+
+
+def _has_ended(scene: Stage) -> bool:
+    with suppress(JSONDecodeError):  # a busy machine did not open the store in time
+        return scene.states().keys() <= ENDS
+    return False
 
 
 def _ordered(scene: Stage) -> Process:
@@ -111,7 +122,9 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
     with ExitStack() as stack:
         proxy = stack.enter_context(round_robin(ports))
         webhook = f"http://127.0.0.1:{proxy}/webhooks/8x8"
-        scene = stack.enter_context(stage(tmp_path, store=url, speed=30, webhook=webhook, rate=f"{RATE}"))
+        scene = stack.enter_context(
+            stage(tmp_path, store=url, speed=30, webhook=webhook, rate=f"{RATE}", wait_for_store="60s")
+        )
         scene.serving.end(signal.SIGTERM)  # it is not behind the proxy
 
         def started(*words: str, folder: Path, sign: str) -> Process:
@@ -148,7 +161,7 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
         refused = voiceflow("worker", env=scene.env, folder=before)
         assert refused.wait() == 3
         assert "Upgrade this installation" in refused.told
-        wait_until(lambda: scene.states().keys() <= ENDS, lambda: f"{scene.states()}", within=300, every=1)
+        wait_until(lambda: _has_ended(scene), lambda: f"{scene.ledger()[-3:]}", within=300, every=1)
         ledger = scene.ledger()
     async with open_store(url) as store:
         jobs = await find_jobs(store, Listing(queue="default", limit=None))
@@ -159,3 +172,74 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
     doubts = len(judgement.open_doubts)
     assert was_cut or not doubts, "only a worker that is killed leaves doubts, for a person to resolve"
     assert (len(jobs), judgement.rang + doubts, len(digests)) == (CALLS, CALLS, CALLS)
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", DURABLE)
+async def test_processes_that_meet_the_next_version_send_nothing_more_and_store_what_was_sent(
+    backend: str, fresh_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = fresh_url(backend)
+    with stage(tmp_path, store=url, rate="10", shutdown_grace="20s") as scene, scene.worker() as worker:
+        worker.wait_for("voiceflow worker sends")
+        scene.campaign(200)
+        wait_until(lambda: len(scene.ledger()) >= 20, lambda: f"{scene.states()}", within=60, every=0.2)
+        async with open_store(url) as store:
+            await renumber(store, +1)
+        assert worker.wait() == 3
+        assert "it takes no more calls" in worker.told
+        wait_until(lambda: scene.states().keys() <= {*ENDS, "queued"}, lambda: f"{scene.states()}", within=60, every=1)
+        assert len(scene.ledger()) == 200 - scene.states()["queued"]
+        with scene.worker() as again:
+            assert again.wait() == 3
+            assert "it takes no more calls" in again.told
+        async with open_store(url) as store:
+            await renumber(store, 0)
+        with scene.worker("--drain") as last:
+            last.wait(seconds=120)
+        assert (scene.serving.is_running, sorted(scene.rang())) == (True, sorted(set(scene.rang())))
+        assert len(scene.ledger()) == 200
+
+
+LAID_OUT = {
+    "sqlite": ["SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"],
+    "postgres": [
+        "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = to_regnamespace('voiceflow')",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'voiceflow'",
+        "SELECT viewname, definition FROM pg_views WHERE schemaname = 'voiceflow'",
+        "SELECT table_name || column_name, data_type FROM information_schema.columns WHERE table_schema = 'voiceflow'",
+    ],
+}
+"""What asks for the names and the definitions of all that is in a store."""
+
+
+async def laid_out(url: str, backend: str) -> dict[str, str]:
+    """The definitions in a store, by name."""
+    found: dict[str, str] = {}
+    async with open_store(url) as store:
+        for question in LAID_OUT[backend]:
+            if isinstance(store, PostgresStore):
+                schema = store.database.schema
+                rows = await store.database.rows(question.replace("'voiceflow'", f"'{schema}'"))
+                found |= {name: text.replace(schema, "voiceflow") for name, text in rows}
+            elif isinstance(store, SqliteStore):
+                found |= dict(await store.reader.read(partial(Connection.rows, statement=question)))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", LAID_OUT)
+async def test_a_store_that_was_upgraded_is_laid_out_like_a_new_one(
+    backend: str, written_before: Callable[[str], str], fresh_url: Callable[[str], str]
+) -> None:
+    url = written_before(backend)
+    done = voiceflow("store", "upgrade", "--yes", env={"VOICEFLOW_STORE": url})
+    assert done.wait() == 0, done.told
+    upgraded, new = await laid_out(url, backend), await laid_out(fresh_url(backend), backend)
+    assert upgraded
+    assert {name: text for name, text in upgraded.items() if new.get(name) != text} == {}
+    assert upgraded.keys() == new.keys()

@@ -92,5 +92,5 @@ if __name__ == "__main__":
     from voiceflow_worker.cli.program import run
 
     for each in (SqliteHealth, RedisHealth, PostgresHealth):
-        each.upgrade_steps = STEPS
+        each.upgrade_steps = (*each.upgrade_steps, *STEPS)
     sys.exit(run(sys.argv[1:]))
