@@ -140,13 +140,14 @@ class VoiceFlowHook(BaseHook):
 
     def get_store(self) -> AbstractAsyncContextManager[Store]:
         """Return the store, to be opened with `async with`. Raises SettingsError and StoreError."""
-        return open_store(self.settings().store)
+        settings = self.settings()
+        return open_store(settings.store, settings=settings)
 
     @asynccontextmanager
     async def opened_queue(self) -> AsyncGenerator[CallQueue]:
         """Open the store, and yield the queue of the connection."""
         settings = await self.asettings()
-        async with open_store(settings.store) as store:
+        async with open_store(settings.store, settings=settings) as store:
             yield CallQueue(store, settings.queue, policy=settings.policy())
 
     def test_connection(self) -> tuple[bool, str]:

@@ -19,6 +19,7 @@ from tests.contract.suite import NOW, QUEUE, CostContract, Opener, ReadSoFar, sa
 from tests.contract.writing import DAY, put
 from tests.support.everyday import spread
 from tests.support.redis_server import RedisServer
+from tests.support.stores import bare
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import connection as postgres
@@ -215,7 +216,7 @@ class TestPostgres(EverydayCosts):
         return postgres_rows
 
     async def settle(self, store: Store) -> None:
-        assert isinstance(store, PostgresStore)
+        store = bare(store, PostgresStore)
         await store.database.run("VACUUM ANALYZE", within=60)
 
 

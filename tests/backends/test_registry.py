@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.stores import bare
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends import open_store, registry
 from voiceflow_worker.backends.health import Figure, Health
@@ -26,8 +27,8 @@ from voiceflow_worker.service.whole_queue import read_queue
 @pytest.mark.anyio
 @pytest.mark.parametrize("scheme", ["sqlite", "file", "SQLITE"])
 async def test_a_file_is_opened_by_its_url(tmp_path: Path, scheme: str) -> None:
-    async with open_store(f"{scheme}:///{tmp_path}/calls.db") as store:
-        assert isinstance(store, SqliteStore)
+    async with open_store(f"{scheme}:///{tmp_path}/calls.db") as opened:
+        store = bare(opened, SqliteStore)
         assert store.url == f"{scheme}:///{tmp_path}/calls.db"
         assert isinstance(store.clock, SystemClock)
     assert (tmp_path / "calls.db").exists()

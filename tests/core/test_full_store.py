@@ -12,6 +12,7 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import number
+from tests.support.stores import bare
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, open_store
@@ -31,8 +32,8 @@ async def fill(engine: Engine) -> None:
 
 async def test_a_full_file_sends_nothing_unjournalled_and_goes_on_with_room(tmp_path: Path) -> None:
     clock, voice = ManualClock(), ScriptedVoice()
-    async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store:
-        assert isinstance(store, SqliteStore)
+    async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as opened:
+        store = bare(opened, SqliteStore)
         engine = Engine(store, voice, policy=CallPolicy(outcomes=OutcomeSource.NONE))
         jobs = [await engine.enqueue(number(place)) for place in range(CALLS)]
         database = store.writer._db

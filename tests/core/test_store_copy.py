@@ -23,6 +23,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.core import store_copy
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.gates import hold_until_left
@@ -126,7 +127,7 @@ def of(store: Store) -> Opened:
 def opening(url: str, clock: ManualClock) -> Opened:
     if url == "memory://":
         return of(MemoryStore(clock=clock))
-    return lambda: open_store(url, clock=clock)
+    return lambda: backend_for(url)(url, clock=clock)
 
 
 @pytest.fixture

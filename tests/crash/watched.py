@@ -51,8 +51,9 @@ class WatchedStore(FaultyStore):
     def __init__(self, store: Store, fuse: Fuse) -> None:
         super().__init__(store)
         self._fuse = fuse
-        if isinstance(store, SqliteStore):
-            fuse.writes_ended = partial(_writes_ended, store)
+        file = getattr(store, "inner", store)
+        if isinstance(file, SqliteStore):
+            fuse.writes_ended = partial(_writes_ended, file)
 
     async def call(self, call: StoreCall) -> Any:
         match call.name:

@@ -93,6 +93,10 @@ class FaultyStore:
         return self._store.clock
 
     @property
+    def journal(self) -> Any:
+        return getattr(self._store, "journal", None)
+
+    @property
     def still_to_lose(self) -> int:
         """How many calls are still to fail."""
         return self._fault.times if self._fault else 0

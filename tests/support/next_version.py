@@ -35,7 +35,7 @@ _INDEX = "CREATE INDEX CONCURRENTLY jobs_by_digest ON voiceflow.jobs (body_diges
 
 
 async def _has_index(store: Store) -> bool:
-    store = getattr(store, "_store", store)
+    store = getattr(store, "inner", getattr(store, "_store", store))
     if isinstance(store, PostgresStore):
         return await store.database.rows(_STANDS) == [(1,)]
     if isinstance(store, SqliteStore):
@@ -47,7 +47,7 @@ async def _has_index(store: Store) -> bool:
 
 
 async def _make_index(store: Store) -> None:
-    store = getattr(store, "_store", store)
+    store = getattr(store, "inner", getattr(store, "_store", store))
     if isinstance(store, PostgresStore):
         await store.database.rows(BROKEN, within=60)  # a process that is killed leaves an invalid one
         await store.database.rows(_INDEX, within=60)

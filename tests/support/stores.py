@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -17,6 +17,7 @@ from voiceflow_worker.backends.redis.store import RedisStore
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.store import SqliteStore
+from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.ports.store import Clock
 
 BACKENDS = ("memory", "sqlite")
@@ -36,6 +37,16 @@ def url_for(backend: str, folder: Path) -> str:
             return f"sqlite:///{folder / 'calls.db'}"
         case _:
             raise ValueError(backend)
+
+
+Kind = TypeVar("Kind")
+
+
+def bare(store: Store, kind: type[Kind]) -> Kind:
+    """The store itself, which is of this kind, without the journal of its orders."""
+    found = store.inner if isinstance(store, OrderedStore) else store
+    assert isinstance(found, kind)
+    return found
 
 
 def new_name() -> str:
@@ -72,6 +83,7 @@ def running(*backends: str) -> Any:
 
 async def renumber(store: Store, change: int) -> None:
     """Change the schema number of an open store, as other versions have it: by so many from the one of this version."""
+    store = getattr(store, "inner", store)
     match store:
         case SqliteStore():
             number = SCHEMA_VERSION + change

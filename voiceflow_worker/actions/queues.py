@@ -22,10 +22,11 @@ from voiceflow_worker.actions import (
 )
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate, until_left
+from voiceflow_worker.core.orders import hosts_not_read
 from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import by_person, count_of, rate_in_words
 from voiceflow_worker.reporting.story import closed_in_words, gate_as_json, gate_in_words
@@ -205,6 +206,7 @@ class Resume(QueueAction):
                 *_doubts(states),
             ),
             button="Resume",
+            facts=await self._may_lack(own),
             version=self.version_of(
                 state,
                 await self.ordered(),
@@ -219,11 +221,11 @@ class Resume(QueueAction):
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
-        was_held = False
+        was_held, own = False, None
 
         def look(gate: Gate | None) -> None:
-            nonlocal was_held
-            was_held = gate is not None and gate.is_closed(at=now)
+            nonlocal was_held, own
+            was_held, own = gate is not None and gate.is_closed(at=now), gate
             if gate is not None and was_held and state is not None and _state_of(gate, at=now) != state:
                 raise changed_since(self.label, now=closed_in_words(gate))
 
@@ -236,7 +238,21 @@ class Resume(QueueAction):
         notes = [f"{count_of(each.calls, 'call')} stay staged: {closed_in_words(each.gate)}" for each in staged]
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
         notes += _doubts(states) if is_open else ()
+        notes += await self._may_lack(own)
         return ActionResult(message=said, documents=(document,), notes=tuple(notes), not_done=not is_open)
+
+    async def _may_lack(self, own: Gate | None) -> tuple[str, ...]:
+        """That orders of some hosts may be missing in a store that was rolled back."""
+        if own is None or GateKind.MAY_LACK not in own.kinds:
+            return ()
+        hosts = await hosts_not_read(self.operator.store)
+        if not hosts:
+            return ()
+        told = (
+            f"Orders that were given on {', '.join(hosts)} just before may be missing, opt-outs among them: no process "
+            "there has compared its journal with the store yet. Run `voiceflow status` there first."
+        )
+        return (told,)
 
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
         return {**await self.gate_now(), "doubts": (await self.counted())[JobState.IN_DOUBT]}

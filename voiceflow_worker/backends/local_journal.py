@@ -5,6 +5,9 @@ line with a later history follows when another server has taken over. Each furth
 commit. An entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is the number
 of an entry that was committed to the store, and `void` has the numbers of entries that were not committed. A crash can
 cut only the last line. A cut line is ignored: if it is an entry, its POST was not sent.
+
+Orders are in files of their own, in the folder `_orders`: a line has the token of an `order` and what was written. A
+process goes on with a file that no other one has locked, so there are as many as processes gave orders at once.
 """
 
 from __future__ import annotations
@@ -23,19 +26,23 @@ from errno import EDQUOT, ENOSPC
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 import anyio
+import msgspec
 import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.backends.store_url import file_of, identity_of
-from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
+from voiceflow_worker.core.orders import FORGET, journal_of
+from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.outside import ORDERS, LocalJournalFile, LocalJournalState, LocalOrder, OrderJournal
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -45,7 +52,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("voiceflow.journal")
 
 SUFFIX = ".journal"
-FORMAT = 1
+FORMAT, ORDERS_FORMAT = 1, 2
+"""The formats of the files of calls, and of those of orders, which versions that know the first alone leave alone."""
 _line: Codec[dict[str, Any]] = Codec(dict[str, Any])
 MEGABYTE = 1024 * 1024
 FULL = 16 * MEGABYTE
@@ -80,7 +88,10 @@ def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
         root = settings.state_folder()
     else:
         root = path.resolve().with_name(f"{path.resolve().name}.journals")
-    return JournalFiles(journal_folder(store, settings.store, root), shares=True)
+    folder = journal_folder(store, settings.store, root)
+    ours = getattr(journal_of(store), "folder", None)
+    # That in which this process keeps its orders: it alone may erase from the file that it writes.
+    return cast("JournalFiles", journal_of(store)) if ours == folder else JournalFiles(folder, shares=True)
 
 
 @dataclass(slots=True)
@@ -88,13 +99,14 @@ class _Content:
     """The content of a journal file, or of its last part."""
 
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
+    orders: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     void: set[int] = field(default_factory=set[int])
     kept: int = 0
     history: str = ""
 
 
-class JournalFiles(LocalJournal):
-    """The port `LocalJournal` in files below a folder, one folder per queue.
+class JournalFiles(OrderJournal):
+    """The port `OrderJournal` in files below a folder, one folder per queue.
 
     With `shares`, the folder is a `journal_folder`, and two kinds of folders next to it are read too. Those of the same
     id under other URLs: another host has taken over the store, or its URL was written in another way. And those of the
@@ -107,6 +119,7 @@ class JournalFiles(LocalJournal):
         self._full = full
         self._most = most
         self._begun: WeakSet[JournalFile] = WeakSet()
+        self._orders: JournalFile | None = None
 
     async def begin(self, queue: str, name: str, *, history: str = "") -> JournalFile:
         file = JournalFile(self.folder / queue, name, full=self._full, history=history)
@@ -127,6 +140,25 @@ class JournalFiles(LocalJournal):
 
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
         return await to_thread.run_sync(partial(self._entries, queue, name))
+
+    async def keep_orders(self, orders: Sequence[LocalOrder]) -> None:
+        if self._orders is None:
+            self._orders = JournalFile(self.folder / ORDERS, new_worker_id(), full=self._full, is_of_orders=True)
+            self._begun.add(self._orders)
+        await self._orders.keep_orders([_order_line(each) for each in orders])
+
+    def close_orders(self) -> None:
+        if self._orders is not None:
+            self._orders.close()
+
+    async def order_files(self) -> Sequence[str]:
+        return [str(path) for path in await to_thread.run_sync(self._paths, ORDERS) if self._is_of_store(path)]
+
+    async def orders(self, name: str, *, newest: bool = False) -> Sequence[LocalOrder]:
+        return await to_thread.run_sync(_orders_of, Path(name), newest)
+
+    def _is_of_store(self, path: Path) -> bool:
+        return path.parents[2] == self.folder.parent
 
     async def prune(self, queue: str, *, before: datetime) -> None:
         await to_thread.run_sync(partial(self._prune, queue, before))
@@ -165,7 +197,7 @@ class JournalFiles(LocalJournal):
                         name=path.stem,
                         other_store=None if url == self.folder.name else url,
                         newest_committed=_readable(kept, path) if kept is not None else None,
-                        history=content.history if path.parents[2] == self.folder.parent else "",
+                        history=content.history if self._is_of_store(path) else "",
                     )
                 )
         return found
@@ -198,6 +230,8 @@ class JournalFiles(LocalJournal):
                     continue
                 newest = next(reversed(content.entries.values()), None)
                 began = None if newest is None else _job_of(newest).posts[-1].began_at
+                if content.orders:
+                    began = datetime.fromisoformat(content.orders[-1]["at"])
                 if began is None or began < before:
                     path.unlink()
                     total -= size
@@ -216,13 +250,17 @@ class JournalFiles(LocalJournal):
 
 
 class JournalFile(LocalJournalFile):
-    """The journal of one worker: a locked file, followed by a new one when it is full."""
+    """The journal of one worker: a locked file, followed by a new one when it is full.
 
-    def __init__(self, folder: Path, name: str, *, full: int, history: str = "") -> None:
+    One `is_of_orders` goes on with a file that nobody has locked.
+    """
+
+    def __init__(self, folder: Path, name: str, *, full: int, history: str = "", is_of_orders: bool = False) -> None:
         self._folder = folder
         self._name = name
         self._full = full
         self._history = history
+        self._is_of_orders = is_of_orders
         self._part = 0
         self._path = folder
         self._fd: int | None = None
@@ -243,7 +281,8 @@ class JournalFile(LocalJournalFile):
         fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            header = {"voiceflow_journal": FORMAT, "history": self._history}
+            written_as = ORDERS_FORMAT if self._is_of_orders else FORMAT
+            header = {"voiceflow_journal": written_as, "history": self._history}
             self._size = os.write(fd, f"{_line.text(header)}\n".encode())
             os.fsync(fd)
             hidden.rename(path)
@@ -254,6 +293,23 @@ class JournalFile(LocalJournalFile):
             raise
         self.close()
         self._fd, self._path, self._number = fd, path, 0
+
+    def _goes_on(self) -> bool:
+        """Go on with a file that has room, and that nobody has locked. This blocks."""
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(FileNotFoundError, BlockingIOError):
+                fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    size = os.fstat(fd).st_size
+                    is_whole = size < self._full and os.pread(fd, 1, size - 1) == b"\n"
+                    if is_whole and os.path.samestat(path.stat(), os.fstat(fd)):
+                        self._fd, self._path, self._size, fd = fd, path, size, -1
+                        return True
+                finally:
+                    if fd >= 0:
+                        os.close(fd)
+        return False
 
     async def leave(self, job_ids: Sequence[bytes]) -> bool:
         """Go on in a new file if this one has an entry of these jobs. False if that must wait for the next entries."""
@@ -273,6 +329,19 @@ class JournalFile(LocalJournalFile):
             with self._reporting():
                 await to_thread.run_sync(self._append, jobs)
             self._has_failed = False
+
+    async def keep_orders(self, lines: Sequence[str]) -> None:
+        """Write the lines of orders; they are on disk when this returns. Raises JournalFileError."""
+        async with self._writing:
+            with self._reporting():
+                await to_thread.run_sync(self._keep_orders, lines)
+
+    def _keep_orders(self, lines: Sequence[str]) -> None:
+        if self._fd is None and self._folder.is_dir():
+            self._goes_on()
+        if self._fd is None or self._size >= self._full or self._is_gone():
+            self.open()
+        self._write_durably(lines)
 
     async def recover(self) -> None:
         if not self._has_failed:
@@ -357,9 +426,10 @@ class JournalFile(LocalJournalFile):
         except OSError as error:
             # The next line goes to a new file: it must not continue a line that was cut off.
             self._size = self._full
+            whose, so = ("orders", "") if self._is_of_orders else ("this worker", ", so no calls are sent")
             raise JournalFileError(
-                f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
-                f"no calls are sent: free space on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
+                f"the journal file of {whose} in {self._folder} cannot be written ({error.strerror or error}){so}: "
+                f"free space on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
             ) from error
 
 
@@ -376,25 +446,34 @@ def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:
         data = path.read_bytes()
     except FileNotFoundError:
         return False
-    return any(job_id in data for job_id in job_ids)
+    return any(_is_named(line, job_ids) for line in data.split(b"\n"))
+
+
+def _is_named(line: bytes, job_ids: Sequence[bytes]) -> bool:
+    """Whether a line has any of these ids, and is to be erased for it: that of an erasure has ids, and no person."""
+    return any(job_id in line for job_id in job_ids) and not line.startswith(_ERASES)
 
 
 def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     """Write a file anew without the entries of these jobs; delete it if none is left. It must not be in use."""
-    data = path.read_bytes()
-    if not any(job_id in data for job_id in job_ids):
+    if not _has_any(path, job_ids):
         return
+    data = path.read_bytes()
     content = _content(BytesIO(data), path)  # refuses a file of a newer version
     erased = {number for number, entry in content.entries.items() if entry["head"][0].encode() in job_ids}
     left = sorted(content.entries.keys() - erased - content.void)
-    if not left:
-        path.unlink()
-        return
     lines: list[bytes] = []
+    has_orders = False
     for line in data.split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
-            if _line.value(line).get("n") not in erased:
+            fields = _line.value(line)
+            is_order = "order" in fields
+            if fields.get("n") not in erased and not (is_order and _is_named(line, job_ids)):
                 lines.append(line)
+                has_orders = has_orders or is_order
+    if not (left or has_orders):
+        path.unlink()
+        return
     kept = [number for number in left if number <= content.kept]
     if content.kept in erased and kept:
         lines.append(_line.text({"kept": kept[-1]}).encode())
@@ -434,7 +513,7 @@ def _read_end(path: Path) -> _Content:
         if start > len(head):
             rest = rest.partition(b"\n")[2]
         content = _content(BytesIO(head + rest), path)
-        if start > len(head) and content.kept not in content.entries:
+        if start > len(head) and content.kept not in content.entries and not content.orders:
             file.seek(0)
             content = _content(file, path)
     return content
@@ -455,7 +534,7 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
             )
             continue
         if "voiceflow_journal" in fields:
-            if fields["voiceflow_journal"] > FORMAT:
+            if fields["voiceflow_journal"] > ORDERS_FORMAT:
                 raise StoreVersionError(
                     f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
                     "installation"
@@ -465,10 +544,40 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
             content.history = fields["history"]
         elif "n" in fields:
             content.entries[fields["n"]] = fields
+        elif "order" in fields:
+            content.orders.append(fields)
         else:
             content.kept = fields.get("kept", content.kept)
             content.void.update(fields.get("void", ()))
     return content
+
+
+_ERASES = f'{{"action":"{FORGET}"'.encode()
+
+
+def _order_line(order: LocalOrder) -> str:
+    fields: dict[str, Any] = {"action": order.action, "order": order.token, "at": order.at}
+    fields |= {name: each for name in ("puts", "drops", "same", "names") if (each := getattr(order, name))}
+    if order.job is not None:
+        fields |= {"head": head_of(order.job), "record": record_of(order.job), "body": order.job.body}
+    return _line.text(fields)
+
+
+def _orders_of(path: Path, newest: bool) -> list[LocalOrder]:  # noqa: FBT001 - positional for a thread
+    found: list[LocalOrder] = []
+    with _looking_at(path):
+        if newest:
+            content = _read_end(path)
+        else:
+            with path.open("rb") as lines:
+                content = _content(lines, path)
+        for each in content.orders:
+            try:
+                order: LocalOrder = msgspec.convert({**each, "token": each["order"]}, LocalOrder)
+                found.append(replace(order, job=_job_of(each)) if "head" in each else order)
+            except (ValueError, KeyError, TypeError, StoreVersionError) as error:
+                report_unreadable(f"order {each['order']} of the journal file {path.name}", error)
+    return found
 
 
 def _job_of(entry: Mapping[str, Any]) -> Job:

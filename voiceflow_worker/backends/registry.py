@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -17,6 +17,10 @@ from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.ports.outside import OrderJournal
+    from voiceflow_worker.settings import Settings
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
 """The entry point group in which a package registers backends. The name of an entry is a URL scheme, its value an
@@ -50,18 +54,26 @@ _BUILT_IN_HEALTH: Mapping[str, str] = {
 
 @checked
 def open_store(
-    url: str = "sqlite:///voiceflow.db", *, clock: Clock | None = None, advises: bool = True, **options: Any
+    url: str = "sqlite:///voiceflow.db",
+    *,
+    clock: Clock | None = None,
+    advises: bool = True,
+    settings: Settings | None = None,
+    **options: Any,
 ) -> AbstractAsyncContextManager[Store]:
     """Open the store at `url` for the length of an `async with` block.
 
     `sqlite:///relative.db` and `sqlite:////absolute.db` (or `file:`) keep jobs in one file. `memory://` keeps them
     until the block ends. Other schemes belong to installed backends (entry point group `voiceflow_worker.backends`).
     `clock` replaces the store's clock, for tests; `options` are passed to the backend. With `advises=False`, no warning
-    is logged about a server that should be configured differently.
+    is logged about a server that should be configured differently. Orders are in the journal files of this host too
+    (`core.orders`), where the `settings` say, or else the environment.
 
     Raises UnknownBackendError at once if no backend is registered for the URL. Entering the block may raise StoreError.
     """
     opened = backend_for(url)(url, clock=clock, **options)
+    if url.partition(":")[0].lower() != "memory":
+        opened = _with_journal(opened, url, settings)
     return _advised(opened, url) if advises else opened
 
 
@@ -69,6 +81,27 @@ def open_degraded(url: str) -> AbstractAsyncContextManager[Store]:
     """Open a store that is there, for an order to stop calls: also on a server that may lose what it confirms."""
     options: dict[str, Any] = {"makes": False, "allow_degraded": True} if is_server(url) else {}
     return open_store(url, advises=False, **options)
+
+
+@asynccontextmanager
+async def _with_journal(
+    opened: AbstractAsyncContextManager[Store], url: str, settings: Settings | None
+) -> AsyncGenerator[Store]:
+    from voiceflow_worker.core.orders import give_orders_again, with_journal  # what it loads, `--help` does not need
+
+    async with opened as store:
+
+        def journal() -> OrderJournal:
+            from voiceflow_worker.backends.local_journal import journal_files
+            from voiceflow_worker.settings import load_settings
+
+            known = settings or load_settings(lambda _: None)
+            return cast("OrderJournal", journal_files(known.model_copy(update={"store": url}), store))
+
+        with with_journal(store, journal) as ordered:
+            if settings is not None:
+                await give_orders_again(ordered)
+            yield ordered
 
 
 @asynccontextmanager

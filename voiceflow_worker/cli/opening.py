@@ -481,7 +481,7 @@ async def opened_store(
     if stops or not makes:
         # Such a command has one step, which may wait for a lock as long as the opening may.
         lock_timeout = lock_timeout or max(settings.wait_for_store, _LEAST_TIMEOUT)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"settings": settings}
     if lock_timeout is not None and file_of(settings.store) is not None:
         options["lock_timeout"] = lock_timeout
     if is_server(settings.store):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, open_store
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, backend_for, health_of
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.cli.opening import acting, carried_out, opened_store, require_store, settings_from, store_wait
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, JsonOption, WholeStoreOptions, YesOption
@@ -261,7 +261,7 @@ async def copy(
 
     @asynccontextmanager
     async def target() -> AsyncGenerator[Store]:
-        async with open_store(target_url, advises=False) as opened:
+        async with backend_for(target_url)(target_url, clock=None) as opened:  # what is copied is no order of this host
             await _require_upgraded(target_url, opened)
             yield opened
 

@@ -226,6 +226,7 @@ class AuditedStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the entry."""
+        bulk = replace(bulk, order=self.entry.action)
         if self.is_kept:
             return await self._store.write(bulk, now=now)
         kept = [place for place, write in enumerate(bulk.writes) if write.change or write.puts or write.drops]

@@ -8,36 +8,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import anyio
 
 from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.orders import journal_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks, LeaderLease, Task
 from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.outside import LocalJournal
+from voiceflow_worker.core.ports.outside import ORDERS, LocalJournal
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.core.writes import ERASED_CALLS
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 EVERY = timedelta(seconds=60)
 FILES_EVERY = timedelta(hours=1)
 _LEASE = timedelta(seconds=55)
 """Shorter than `EVERY`, so that a process that goes on finds its own lease ended, and others take turns with it."""
-
-
-ERASED_CALLS = "erased-call"
-"""Namespace of the ids of erased calls, by the time of their erasure. They end with the last file that names them."""
-
-
-def erased_call_put(job_id: str, *, at: datetime, keep_for: timedelta) -> Put:
-    """The record of an erased call."""
-    return Put(ERASED_CALLS, f"{at.timestamp():017.6f} {job_id}", "", at + keep_for)
 
 
 OVERLAP = timedelta(minutes=10)
@@ -127,14 +119,15 @@ class Retention:
             return
         self._files_looked_at = now
         before = self._store.clock.now() - max(self._policy.data_kept, LEAST_KEPT)
-        for queue in await self._names.known():
+        for queue in (ORDERS, *await self._names.known()):
             await self._journal_files.prune(queue, before=before)
 
 
 @asynccontextmanager
 async def retained(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
-    """Run the retention of a store while a block runs."""
-    repeat, run = BackgroundTasks(store.clock).run_periodically, Retention(store, policy).run
+    """Run the retention of a store while a block runs, and of the journal in which it keeps its orders."""
+    repeat = BackgroundTasks(store.clock).run_periodically
+    run = Retention(store, policy, local_journal=journal_of(store)).run
     async with anyio.create_task_group() as group:
         group.start_soon(partial(repeat, Task.RETENTION, run, every=EVERY.total_seconds()))
         try:

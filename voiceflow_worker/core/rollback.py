@@ -4,7 +4,7 @@ Before a POST is sent, its worker writes the job to a file of its own, in additi
 The guard compares the newest of these jobs with the store every half second. POST numbers only grow. If a store knows
 fewer POSTs of a job than it once stored, it was rolled back to an older state; so it was if it lacks what this worker
 stored when it began. The guard then holds the queue, and puts the lost calls in doubt. It also holds the queue if
-another server has taken over, because it may lack writes (`Histories`): no journal entry records an opt-out.
+another server has taken over, because it may lack writes (`Histories`). Orders come back by `core.orders`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import structlog
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
+from voiceflow_worker.core.orders import give_orders_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import new_revision
@@ -102,7 +103,7 @@ _log = structlog.get_logger("voiceflow.rollback")
 HAD_LOST = "the store was rolled back to an older state, and had lost calls that were sent"
 LACKS = "the store was rolled back to an older state: it lacks what a worker had stored"
 TAKEN_OVER = "another server has taken over the store, and may lack what was stored last"
-_MISSING = "Opt-outs, outcomes, holds and new calls may be missing: add the opt-outs again first. Then look for"
+_MISSING = "Outcomes and new calls may be missing; opt-outs and other orders are given again by their hosts. Look for"
 HELD = f"{HAD_LOST}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
 _ELSE = f"{_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
 HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_ELSE}"
@@ -428,7 +429,7 @@ class RollbackGuard:
     async def _follow_history(self) -> None:
         """Hold the queue if another server has taken over, which may lack what was stored.
 
-        No journal entry records an opt-out, so a person must check. Who resumes the queue settles it for all workers.
+        No host knows the orders of another, so a person must check. Who resumes the queue settles it for all workers.
         """
         hold = self._closing(HELD_AS_TAKEN_OVER)
         gate = await self._histories.follow(hold)
@@ -441,8 +442,9 @@ class RollbackGuard:
     async def _add_since_when(self) -> None:
         """Add to the reason of a hold since when writes may be missing, as far as the files of this host show.
 
-        What was stored before a POST that the store still has, is there.
+        What was stored before a POST that the store still has, is there. The orders of this host are given again.
         """
+        await give_orders_again(self._store)
         newest: datetime | None = None
         has_calls = False
         elsewhere: set[str] = set()

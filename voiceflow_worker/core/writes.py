@@ -260,6 +260,16 @@ def deleted(job: Job, *, keep_key_until: datetime) -> Write:
     return Write(change=Delete(job, keep_key_until), tally=tally_change(job, None))
 
 
+ERASED_CALLS = "erased-call"
+"""Namespace of the ids of erased calls, and of the digests of erased numbers (`suppression.erased_group`), by the time
+of their erasure. They end with the last journal file that names them."""
+
+
+def erased_call_put(erased: str, *, at: datetime, keep_for: timedelta) -> Put:
+    """The record of an erased call or number."""
+    return Put(ERASED_CALLS, f"{at.timestamp():017.6f} {erased}", "", at + keep_for)
+
+
 ERASED_KEY = "erased-key"
 """Namespace of the unique keys of erased calls, by queue and keyed digest: the id of the call and its last state."""
 

@@ -13,23 +13,29 @@ import json
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
+import anyio
+
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.campaigns.row_list import ROWS, packed, unpacked
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, AuditEntry, Interface, entries_of, login_name
+from voiceflow_worker.core.orders import ERASE_AGAIN, journal_of
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.identity import QueueNames, new_revision
 from voiceflow_worker.core.ports.reading import find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
@@ -46,12 +52,12 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
-from voiceflow_worker.core.retention import Erasures, erased_call_put
+from voiceflow_worker.core.retention import EVERY, Erasures
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
+from voiceflow_worker.core.suppression import ERASED, ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
-from voiceflow_worker.core.writes import TOMBSTONES
+from voiceflow_worker.core.writes import TOMBSTONES, erased_call_put
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import is_list, is_object
@@ -232,6 +238,41 @@ async def forget(
     return done.documents[0]
 
 
+@asynccontextmanager
+async def erasing_again(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
+    """Erase the people again whom a store has again that was rolled back, each minute while the block lasts."""
+    part, again = "people were not erased again", partial(erase_again, store, policy)
+    async with anyio.create_task_group() as group:
+        repeat = BackgroundTasks(store.clock).run_periodically
+        group.start_soon(partial(repeat, part, again, every=EVERY.total_seconds()))
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
+
+
+async def erase_again(store: Store, policy: CallPolicy) -> None:
+    """Erase the people again whom a store has again that was rolled back. Raises ActionRefusedError, StoreError.
+
+    Nothing kept their numbers: they are read from their calls, or from their entries on the suppression list.
+    """
+    waiting = text_records(store, ERASE_AGAIN)
+    left = {key for key, _ in await waiting.all()}
+    if not left:
+        return
+    erased = {each for each in await Erasures(store).new() if each.startswith(ERASED)}
+    jobs = await get_jobs(store, [each for each in left if not each.startswith(ERASED)])
+    numbers = {number for job in jobs.values() for number in job.numbers}
+    after, listed = "", SuppressionList(store)
+    while left & erased and (page := await listed.scan(after=after)):
+        numbers |= {entry.number for entry in page if not entry.number.startswith(ERASED)}
+        after = page[-1].number
+    for number in numbers:
+        if erased_group(number, store_id=store.id) in erased:
+            await Trail(store, number, policy=policy).erase()
+    await waiting.remove(left)
+
+
 @dataclass
 class Trail:
     """All that a store, and the files of this host, have of one person."""
@@ -246,6 +287,12 @@ class Trail:
     def spellings(self) -> tuple[str, ...]:
         """Every spelling of the number, in E.164 form."""
         return spellings(self.number)
+
+    def _named(self, now: datetime, *erased: str) -> tuple[Put, ...]:
+        """The records by which journal files are searched for these ids of calls and for the digest of the number."""
+        digest = erased_group(self.number, store_id=self.store.id)
+        keep_for = max(self.policy.retention, LEAST_KEPT) + timedelta(days=7)
+        return tuple(erased_call_put(each, at=now, keep_for=keep_for) for each in (*erased, digest))
 
     async def calls(self) -> list[Job]:
         """All calls of the person, in every queue, by queue and age."""
@@ -296,8 +343,8 @@ class Trail:
         for namespace in (WAITING_OUTCOMES, PARKED_OUTCOMES):
             self._erased["records"] += await self._revised(namespace, partial(_undelivered, namespace, erased))
         entries = await self._revised(AUDIT, partial(self._without_person, erased), group=WHOLE)
-        if self.files is not None:
-            await self.files.erase(erased)
+        for files in filter(None, {self.files, journal_of(self.store)}):
+            await files.erase(erased)
         delete_left_over()
         await Uploads(self.store).clear()
         await self._prune()
@@ -358,10 +405,9 @@ class Trail:
     def _deletion(self, job: Job, now: datetime) -> Write:
         """The deletion of a call, and what is kept of it."""
         key_until = now + self.policy.key_retention
-        kept_for = max(self.policy.retention, LEAST_KEPT) + timedelta(days=7)
         puts = [
             Put(TOMBSTONES, job.id, job.batch_id or "", key_until),
-            erased_call_put(job.id, at=now, keep_for=kept_for),
+            *self._named(now, job.id),
         ]
         if job.unique_key is not None:
             key = writes.erased_key(job.queue, job.unique_key, store_id=self.store.id)
@@ -391,10 +437,10 @@ class Trail:
             listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
             if not texts:
                 return listed is not None
-            puts: tuple[Put, ...] = ()
+            puts = self._named(now)
             if listed is not None:
                 entry = replace(listed, number=erased, reason=WAS_ERASED, job_id=None, file=None)
-                puts = (Put(SUPPRESSED, erased, entry_text(entry), listed.until, Mode.LONGER),)
+                puts += (Put(SUPPRESSED, erased, entry_text(entry), listed.until, Mode.LONGER),)
             as_read = tuple(Same(*key, texts.get(key)) for key in keys)
             drops = tuple(Drop(*key, text) for key, text in texts.items())
             await self.store.write(BulkWrite(writes=(Write(conditions=as_read, puts=puts, drops=drops),)), now=now)

@@ -28,7 +28,7 @@ def app() -> Starlette:
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
         wait = StoreWait(settings.wait_for_store, structlog.get_logger("voiceflow.webhooks").warning)
-        async with opened_in_time(settings.store, wait=wait, writes=True) as store:
+        async with opened_in_time(settings.store, wait=wait, writes=True, settings=settings) as store:
             receiver = Receiver(settings, store)
             outer.router.routes[:] = receiver.app.routes
             async with receiver.running():

@@ -33,6 +33,7 @@ from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
+from voiceflow_worker.service.forget import erasing_again
 from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics, ProcessMetrics
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.settings import Settings
@@ -197,6 +198,7 @@ class Receiver:
             if hooks is not None:
                 self.registry.register(HookMetrics(hooks))
             await stack.enter_async_context(advancing(store, policy=policy))
+            await stack.enter_async_context(erasing_again(store, policy))
             if self._pages is not None:
                 await stack.enter_async_context(self._pages.large.running())
             group = await stack.enter_async_context(anyio.create_task_group())

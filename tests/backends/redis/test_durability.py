@@ -10,6 +10,7 @@ from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, ManualClock, moved, sample_job
 from tests.support.redis_server import RedisServer, WatchedPair
 from tests.support.scripted_redis import ScriptedRedis
+from tests.support.stores import bare
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis import RedisStore
@@ -51,7 +52,7 @@ async def scripted() -> AsyncGenerator[ScriptedRedis]:
 
 async def unusable(store: Store) -> None:
     """Wait until the store has noticed that its idle connection is lost."""
-    assert isinstance(store, RedisStore)
+    store = bare(store, RedisStore)
     assert store.manager._connections is not None
     connection = store.manager._connections._shared
     assert connection is not None
@@ -110,12 +111,12 @@ async def test_a_real_server_without_its_file_is_refused(own_server: RedisServer
     with pytest.raises(RedisForgetsError, match="appendonly is off"):
         await open_and_close(own_server.url)
     assert own_server.ask("DBSIZE") == 0
-    async with open_store(f"{own_server.url}?durability=best-effort") as store:
-        assert isinstance(store, RedisStore)
+    async with open_store(f"{own_server.url}?durability=best-effort") as opened:
+        store = bare(opened, RedisStore)
         assert store.durability.guarantee is Guarantee.NONE
         await add_jobs(store, [sample_job()])
-    async with open_store(own_server.url, durability="best-effort") as store:
-        assert sample_job().id in await get_jobs(store, [sample_job().id])
+    async with open_store(own_server.url, durability="best-effort") as other:
+        assert sample_job().id in await get_jobs(other, [sample_job().id])
 
 
 async def test_a_real_server_that_evicts_is_refused(own_server: RedisServer) -> None:
@@ -163,8 +164,8 @@ async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiti
 
 
 async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_server: RedisServer) -> None:
-    async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
+    async with open_store(own_server.url) as opened:
+        store = bare(opened, RedisStore)
         own_server.ask("CONFIG", "SET", "requirepass", "another-one")
         store.manager.reopen()
         with pytest.raises(StoreUnavailableError, match="password") as caught:
@@ -197,8 +198,8 @@ async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServe
 
 async def test_a_commit_waits_until_it_is_on_the_disk(scripted: ScriptedRedis) -> None:
     scripted.scripts["write"] = MADE
-    async with open_store(scripted.url) as store:
-        assert isinstance(store, RedisStore)
+    async with open_store(scripted.url) as opened:
+        store = bare(opened, RedisStore)
         assert store.durability.guarantee is Guarantee.WAITED
         assert await commit(store, [moved(sample_job())]) == [True]
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]

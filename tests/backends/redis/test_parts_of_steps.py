@@ -16,6 +16,7 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import number
 from tests.support.redis_server import RedisServer
+from tests.support.stores import bare
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy
 from voiceflow_worker.backends import open_store
@@ -48,7 +49,7 @@ def empty(server: RedisServer) -> None:
 
 def before_part(store: Store, number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do something before the n-th script of the next write goes to the server."""
-    assert isinstance(store, RedisStore)
+    store = bare(store, RedisStore)
     parts, run = 0, store.manager.run_durably
 
     async def counted(name: str, asked: Any) -> Any:

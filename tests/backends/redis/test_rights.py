@@ -16,6 +16,7 @@ from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, QUEUE, sample_job
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import BEST_EFFORT_RULE, RULE, url_of
+from tests.support.stores import bare
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
@@ -119,8 +120,8 @@ async def test_a_user_without_dangerous_commands_lacks_what_shows_durability_and
     assert "ACL SETUSER voiceflow ~{voiceflow}* +info +config|get. " in str(error)
     assert "?durability=best-effort" in str(error)
     server.ask("ACL", "LOG", "RESET")
-    async with open_store(url_of(server, BEST_EFFORT_RULE) + "?durability=best-effort") as store:
-        assert isinstance(store, RedisStore)
+    async with open_store(url_of(server, BEST_EFFORT_RULE) + "?durability=best-effort") as opened:
+        store = bare(opened, RedisStore)
         assert "no restart is noticed" in store.durability.promise
         await add_jobs(store, [sample_job()])
         assert list(await get_jobs(store, [sample_job().id])) == [sample_job().id]

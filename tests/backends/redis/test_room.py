@@ -11,6 +11,7 @@ from tests.contract.samples import add_jobs, commit, delete, new_job
 from tests.contract.suite import NOW, QUEUE, moved, sample_job
 from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
+from tests.support.stores import bare
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis import RedisStore
@@ -109,8 +110,8 @@ async def test_with_the_recommended_settings_a_waiting_call_takes_at_most_one_an
 
 
 async def test_a_server_tells_whether_it_packs_calls(own_server: RedisServer) -> None:
-    async with open_store(own_server.url) as store:
-        assert isinstance(store, RedisStore)
+    async with open_store(own_server.url) as opened:
+        store = bare(opened, RedisStore)
         packing = await store.packing()
         assert packing is not None
         assert packing.up_to >= packing.enough

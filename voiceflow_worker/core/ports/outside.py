@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import anyio
 from msgspec import Struct
 
+from voiceflow_worker.core.ports.store import Drop, Put, Same
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
 
@@ -56,6 +57,28 @@ class LocalJournalState:
     newest_committed: Job | None
     other_store: str | None = None
     history: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOrder:
+    """An order as the local journal keeps it: what one write of it has stored; several with a `token` were one write.
+
+    `action` is that of the audit log, empty for what no person has ordered by name, such as an opt-out by a key. `job`
+    is the call as the order has left it. `names` are the digests of the numbers in it, by which an erasure finds it.
+    """
+
+    token: str
+    at: datetime
+    action: str = ""
+    puts: tuple[Put, ...] = ()
+    drops: tuple[Drop, ...] = ()
+    same: tuple[Same, ...] = ()
+    job: Job | None = None
+    names: tuple[str, ...] = ()
+
+
+ORDERS = "_orders"
+"""The folder of the orders in a local journal, beside those of the queues. No queue has this name."""
 
 
 class LocalJournalFile(Protocol):
@@ -115,11 +138,34 @@ class LocalJournal(Protocol):
         ...
 
     async def erase(self, job_ids: Collection[str]) -> bool:
-        """Erase the entries of these jobs from the files of all queues.
+        """Erase the entries of these jobs from the files of all queues, and the orders that name them or these digests.
 
         Files that other processes write are left to them. False if a file that is being written here must be erased
         from again. Raises `SettingsError` if files cannot be read or written.
         """
+        ...
+
+
+class OrderJournal(LocalJournal, Protocol):
+    """A local journal that has the orders too which were given on this host."""
+
+    async def keep_orders(self, orders: Sequence[LocalOrder]) -> None:
+        """Write orders, which the store has. They are on disk when this returns.
+
+        Raises `JournalFileError`, and `SettingsError` if no file can be begun.
+        """
+        ...
+
+    def close_orders(self) -> None:
+        """Leave the file of this process's orders to others."""
+        ...
+
+    async def order_files(self) -> Sequence[str]:
+        """The names of this host's files of orders. Raises `SettingsError` if they cannot be read."""
+        ...
+
+    async def orders(self, name: str, *, newest: bool = False) -> Sequence[LocalOrder]:
+        """The orders in a file, in the order in which they were given; some of the `newest` alone."""
         ...
 
 

@@ -339,12 +339,16 @@ class Guard(Struct, frozen=True):
 
 
 class BulkWrite(Struct, frozen=True, kw_only=True):
-    """Writes to write, and the condition of all of them."""
+    """Writes to write, and the condition of all of them.
+
+    `order` is the action of a person to which they belong, for the local journal (`core.orders`); stores ignore it.
+    """
 
     writes: tuple[Write, ...]
     together: bool = False
     durable: bool = True
     guard: Guard | None = None
+    order: str = ""
 
 
 class Result(Enum):

@@ -179,7 +179,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
             store: Store | None = None
             try:
                 options: dict[str, Any] = {"makes": False} if is_server(settings.store) else {}
-                opened = open_store(settings.store, advises=False, **options)
+                opened = open_store(settings.store, advises=False, settings=settings, **options)
                 store = await stack.enter_async_context(opened)
                 await store_probe(store)()
                 found = _found(store)

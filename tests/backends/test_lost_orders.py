@@ -1,0 +1,261 @@
+"""Orders of the last seconds before a server that lags takes over, and before a store is restored to an older state.
+
+They are given on machines that have journals of their own. When a person has resumed the queue, nobody who opted out
+rings, and what was held, cancelled, edited, erased or acknowledged is so again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from tests.backends.test_failovers import Begin, ended_servers, follows, redis_in, sends
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.flows import number
+from tests.support.postgres import PostgresServer
+from tests.support.voices import ScriptedVoice
+from tests.support.waiting import once_available, until
+from tests.support.workers import enqueued, worker_with_files
+from voiceflow_worker import CallQueue, Escalation, Escalations, Job, JobState, forget, open_store
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.actions.queues import Hold
+from voiceflow_worker.actions.suppression import Suppress
+from voiceflow_worker.core.audit import Interface, entries_on
+from voiceflow_worker.core.edits import BatchEdit, edit_state
+from voiceflow_worker.core.gates import standing_gate
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.orders import GIVEN_AGAIN
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_of, get_jobs
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.menu_data import do_not_call_again
+from voiceflow_worker.model.jobs.gate import GateKind, GateState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.service.forget import erase_again
+from voiceflow_worker.settings import load_settings
+
+pytestmark = pytest.mark.anyio
+
+RINGS, BY_KEY, ON_PAGES, BY_API, BY_COMMAND, CANCELLED, HELD, OF_CANCELLED, EDITED, ERASED, ALARMED, ELSEWHERE = range(
+    12
+)
+OPTED_OUT = (BY_KEY, ON_PAGES, BY_API, BY_COMMAND)
+
+
+class Machines:
+    """Machines that give orders to one store, each with a journal of its own."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+
+    def settings(self, machine: str) -> Any:
+        return load_settings(store=self.url, state_dir=str(self.folder / machine))
+
+    @asynccontextmanager
+    async def on(self, machine: str) -> AsyncGenerator[Store]:
+        async with open_store(self.url, advises=False, settings=self.settings(machine)) as store:
+            yield store
+
+    async def command(self, *arguments: str) -> None:
+        """A command on the machine of that name, as a process of its own."""
+        given = {"VOICEFLOW_STORE": self.url, "VOICEFLOW_STATE_DIR": str(self.folder / "command")}
+        program = [sys.executable, "-m", "voiceflow_worker", *arguments]
+        run = partial(subprocess.run, program, env={**os.environ, **given}, capture_output=True, check=False, text=True)
+        ended = await to_thread.run_sync(run)
+        assert ended.returncode == 0, ended.stderr
+
+
+class Campaign:
+    """Calls to people, of whom each gets one order, and one none."""
+
+    def __init__(self) -> None:
+        self.ids: dict[int, str] = {}
+        self.alarm = ""
+
+    async def begin(self, store: Store) -> None:
+        batches = {HELD: "held", OF_CANCELLED: "dropped", EDITED: "edited"}
+        for place in range(ALARMED):
+            queue = await enqueued(store, 1, first=place, batch_id=batches.get(place))
+            (job,) = [each for each in await queue.find(limit=None) if each.number == number(place)]
+            self.ids[place] = job.id
+        alarm = Escalation(
+            numbers=[number(ALARMED)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural"
+        )
+        self.alarm = (await Escalations(CallQueue(store)).start(alarm, key="incident")).status.id
+
+    async def orders(self, machines: Machines, receiver: Store, *, commands: bool) -> None:
+        caller = Caller(now=datetime.now(UTC), digits="9", menu="ask", number=number(BY_KEY), store=receiver)
+        await do_not_call_again(caller)
+        async with machines.on("pages") as store:
+            pages = Operator(store, CallPolicy(), name="Ann", on=Interface.PAGES)
+            await Suppress(operator=pages, numbers=(number(ON_PAGES),)).do()
+            api = Operator(store, CallPolicy(), name="crm", on=Interface.API)
+            await Suppress(operator=api, numbers=(number(BY_API),)).do()
+            await Hold(operator=pages, queue="default", batch="held", note="wrong text").do()
+            await Hold(operator=pages, queue="other", note="a fire").do()
+            queue = CallQueue(store)
+            await queue.cancel(self.ids[CANCELLED])
+            await queue.cancel_batch("dropped")
+            await queue.edit_batch("edited", BatchEdit(names=frozenset({"priority"}), priority=7))
+            await forget(store, number(ERASED), settings=machines.settings("pages"))
+            await Escalations(queue).acknowledge(self.alarm, by="Ann")
+        if commands:
+            await machines.command("suppress", "add", number(BY_COMMAND), "--note", "asked for it")
+        else:
+            await SuppressionList(receiver).add(number(BY_COMMAND))
+
+    async def stands(self, store: Store, *, again: bool = True) -> None:
+        """All orders are in force."""
+        jobs = await get_jobs(store, list(self.ids.values()))
+        found = {place: jobs.get(job_id) for place, job_id in self.ids.items()}
+        assert state_of(found[CANCELLED]) is JobState.CANCELLED
+        assert found[ERASED] is None
+        edited = found[EDITED]
+        assert edited is not None
+        assert edited.priority == 7 or await edit_state(store, "default", "edited")  # it takes it before it leaves
+        gates = {batch: await standing_gate(store, "default", batch) for batch in ("held", "dropped")}
+        assert [gate and gate.state for gate in gates.values()] == [GateState.HELD, GateState.CANCELLED]
+        other = await standing_gate(store, "other", None)
+        assert other is not None
+        assert (other.state, other.reason) == (GateState.HELD, "a fire (by Ann)")
+        status = await Escalations(CallQueue(store)).get(self.alarm)
+        assert not status.is_open
+        listed = await SuppressionList(store).find(*map(number, OPTED_OUT))
+        assert set(listed) == set(map(number, OPTED_OUT))
+        entries = await entries_on(store, limit=50)
+        told = [entry.action for entry in entries if (entry.result == GIVEN_AGAIN) is again]
+        named = ["acknowledge", "cancel", "cancel", "edit", "forget", "hold", "hold", "suppress", "suppress"]
+        assert sorted(told) == named
+
+
+def state_of(job: Job | None) -> JobState | None:
+    return None if job is None else job.state
+
+
+async def is_held(store: Store) -> bool:
+    gates = await gates_of(store, "default")
+    return any(gate.is_closed(at=store.clock.now()) and GateKind.MAY_LACK in gate.kinds for gate in gates)
+
+
+async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, commands: bool) -> None:
+    """A worker begins, machines look into their journals, a person resumes, and what is due rings."""
+    voice = ScriptedVoice()
+    await once_available(lambda: Heartbeats(receiver).receiver("receiver"))
+    async with machines.on("worker") as store, anyio.create_task_group() as group:
+        worker = worker_with_files(store, voice, machines.folder / "worker-files")
+        group.start_soon(worker.run)
+        await until(lambda: once_available(lambda: is_held(store)))
+        async with machines.on("pages"):
+            pass
+        if commands:
+            await machines.command("status")
+        await erase_again(store, CallPolicy())
+        assert not voice.placed
+        await CallQueue(store).resume()
+        await until(lambda: {number(RINGS), number(EDITED)} <= set(voice.rang))
+        await enqueued(store, 1, first=50)
+        await until(lambda: number(50) in voice.rang)
+        worker.stop()
+    assert sorted(voice.rang) == sorted(map(number, (RINGS, EDITED, 50)))
+    await campaign.stands(receiver)
+    assert (await CallQueue(receiver).get(campaign.ids[EDITED])).priority == 7
+
+
+FailsOver = Callable[[], Awaitable[None]]
+
+
+async def orders_are_lost(machines: Machines, fails_over: FailsOver, lag: FailsOver, *, commands: bool) -> None:
+    campaign = Campaign()
+    async with machines.on("receiver") as receiver:
+        await enqueued(receiver, 1, first=60)
+        await sends(receiver, ScriptedVoice(), machines.folder / "early", 1)
+        await campaign.begin(receiver)
+        await lag()
+        await campaign.orders(machines, receiver, commands=commands)
+        await fails_over()
+        await goes_on(machines, receiver, campaign, commands=commands)
+
+
+async def test_orders_outlive_the_restoring_of_a_file(tmp_path: Path) -> None:
+    machines, campaign, file = Machines(f"sqlite:///{tmp_path}/calls.db", tmp_path), Campaign(), tmp_path / "calls.db"
+    async with machines.on("pages") as store:
+        await enqueued(store, 1, first=60)
+        await sends(store, ScriptedVoice(), tmp_path / "early", 1)
+        await campaign.begin(store)
+    older = file.read_bytes()
+    async with machines.on("pages") as store:
+        await campaign.orders(machines, store, commands=False)
+        await campaign.stands(store, again=False)
+    file.write_bytes(older)
+    for _ in range(2):  # once is enough
+        async with machines.on("pages") as store:
+            await erase_again(store, CallPolicy())
+            await campaign.stands(store)
+
+
+@pytest.mark.parametrize(
+    ("times", "commands"),
+    [(1, False), pytest.param(12, True, marks=(pytest.mark.slow, pytest.mark.timeout(900)))],
+)
+async def test_orders_outlive_a_failover_of_redis(tmp_path: Path, times: int, *, commands: bool) -> None:
+    for each in range(times):
+        await redis_fails_over(tmp_path / f"{each}", commands=commands)
+
+
+async def redis_fails_over(folder: Path, *, commands: bool) -> None:
+    first, second = (redis_in(folder / name) for name in "ab")
+    async with AsyncExitStack() as ends:
+        for server in (first, second):
+            server.start()
+            ends.callback(server.kill)
+        address = await ends.enter_async_context(CuttingProxy(first.port).listening())
+
+        async def lag() -> None:
+            await follows(second, first)
+            await until(lambda: second.ask("DBSIZE") == first.ask("DBSIZE"))
+            second.lag()
+
+        async def fails_over() -> None:
+            await to_thread.run_sync(first.kill)
+            second.ask("REPLICAOF", "NO", "ONE")
+            address.lead_to(second.port)
+
+        machines = Machines(f"redis://127.0.0.1:{address.port}?replicas=0", folder)
+        await orders_are_lost(machines, fails_over, lag, commands=commands)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("times", "commands"), [(1, False), pytest.param(12, True, marks=pytest.mark.timeout(1200))])
+async def test_orders_outlive_a_failover_of_postgresql(tmp_path: Path, times: int, *, commands: bool) -> None:
+    for each in range(times):
+        async with ended_servers() as begin:
+            await postgres_fails_over(begin, tmp_path / f"{each}", commands=commands)
+
+
+async def postgres_fails_over(begin: Begin, folder: Path, *, commands: bool) -> None:
+    primary = await begin(PostgresServer().start)
+    standby = await begin(partial(primary.standby, "cluster_name=far"))
+
+    async def lag() -> None:
+        ((now,),) = primary.ask("SELECT pg_current_wal_lsn()::text")
+        await until(lambda: standby.ask("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", now) == [(True,)])
+        await to_thread.run_sync(standby.lag)
+
+    async def fails_over() -> None:
+        await to_thread.run_sync(primary.kill)
+        await to_thread.run_sync(standby.promote)
+
+    await orders_are_lost(Machines(primary.url(standby.port), folder), fails_over, lag, commands=commands)

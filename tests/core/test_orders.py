@@ -1,0 +1,268 @@
+"""Orders that a store has lost are given again once, each under its condition; an erasure erases them too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.flows import number
+from tests.support.workers import NO_WEBHOOKS, enqueued
+from voiceflow_worker import CallQueue, JobState, forget, open_store
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.actions.queues import Resume
+from voiceflow_worker.core.audit import Interface, entries_on
+from voiceflow_worker.core.edits import BatchEdit
+from voiceflow_worker.core.gates import order_gate, standing_gate
+from voiceflow_worker.core.orders import GIVEN_AGAIN, GIVEN_FOR, READ_BY, journal_of
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.retention import Retention
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.settings import Settings, load_settings
+
+pytestmark = pytest.mark.anyio
+
+
+class File:
+    """A store in a file, which is set back to what it was, and machines with journals of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "calls.db"
+        self.older = b""
+
+    def settings(self, machine: str = "one") -> Settings:
+        return load_settings(store=f"sqlite:///{self.path}", state_dir=str(self.folder / machine))
+
+    @asynccontextmanager
+    async def on(self, machine: str = "one") -> AsyncGenerator[Store]:
+        async with open_store(f"sqlite:///{self.path}", settings=self.settings(machine)) as store:
+            yield store
+
+    async def begins(self, calls: int = 1, batch_id: str | None = None) -> list[str]:
+        async with self.on() as store:
+            queue = await enqueued(store, calls, batch_id=batch_id)
+            ids = [job.id for job in await queue.find(limit=None)]
+        self.older = self.path.read_bytes()
+        return ids
+
+    async def loses(self, order: Callable[[Store], Awaitable[object]], machine: str = "one") -> None:
+        """An order is given, and the store is set back to before it."""
+        async with self.on(machine) as store:
+            await order(store)
+        self.set_back()
+
+    def set_back(self) -> None:
+        self.path.write_bytes(self.older)
+
+    def journals(self, machine: str = "one") -> list[Path]:
+        return sorted((self.folder / machine).rglob("_orders/*.journal"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path)
+
+
+async def test_processes_of_a_machine_go_on_with_one_file_which_only_its_user_reads(file: File) -> None:
+    await file.begins()
+    for place in range(4):
+        async with file.on() as store:
+            await SuppressionList(store).add(number(place))
+    (journal,) = file.journals()
+    assert journal.stat().st_mode & 0o777 == 0o600
+    async with file.on() as one, file.on() as other:
+        await SuppressionList(one).add(number(5))
+        await SuppressionList(other).add(number(6))
+        assert len(file.journals()) == 2
+
+
+@pytest.mark.parametrize("damage", [b'{"order":"x","cut', b'{"order":"x","action":1}\n{"order": 3}\nnot JSON\n'])
+async def test_lines_that_cannot_be_read_hide_no_others(file: File, damage: bytes) -> None:
+    await file.begins()
+    await file.loses(lambda store: SuppressionList(store).add(number(1)))
+    (journal,) = file.journals()
+    journal.write_bytes(journal.read_bytes() + damage)
+    async with file.on() as store:
+        assert await SuppressionList(store).find(number(1))
+        await SuppressionList(store).add(number(2))
+    file.set_back()
+    async with file.on() as store:
+        assert len(await SuppressionList(store).find(number(1), number(2))) == 2
+
+
+async def test_an_order_is_given_again_once_by_whoever_finds_it_first(file: File) -> None:
+    (call,) = await file.begins()
+    await file.loses(lambda store: CallQueue(store, by="Ann").cancel(call, reason="wrong number"))
+    for _ in range(3):
+        async with file.on() as store, file.on() as other:
+            (entry,) = await entries_on(other, call=call)
+            assert (entry.action, entry.name, entry.note, entry.result) == (
+                "cancel",
+                "Ann",
+                "wrong number",
+                GIVEN_AGAIN,
+            )
+            assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+
+
+async def test_orders_are_given_again_in_their_order(file: File) -> None:
+    await file.begins(batch_id="march")
+
+    async def orders(store: Store) -> None:
+        queue = CallQueue(store)
+        for _ in range(2):
+            await queue.hold(batch_id="march", reason="first")
+            await queue.resume(batch_id="march")
+        await SuppressionList(store).add(number(1))
+        await SuppressionList(store).remove(number(1))
+        await SuppressionList(store).add(number(1), reason="again")
+        await queue.hold(batch_id="april", reason="last")
+
+    await file.loses(orders)
+    async with file.on() as store:
+        gates = {batch: await standing_gate(store, "default", batch) for batch in ("march", "april")}
+        assert [gate and gate.state for gate in gates.values()] == [GateState.OPEN, GateState.HELD]
+        assert (await SuppressionList(store).find(number(1)))[number(1)].reason == "again"
+
+
+async def test_what_somebody_has_ordered_since_stays(file: File) -> None:
+    first, second = await file.begins(2, batch_id="march")
+
+    async def orders(store: Store) -> None:
+        queue = CallQueue(store)
+        await queue.hold(reason="a fire")
+        await queue.hold(batch_id="march", reason="wrong text")
+        await queue.set_rate(3)
+        await queue.cancel(first)
+
+    await file.loses(orders, "one")
+    async with file.on("two") as store:
+        queue = CallQueue(store)
+        await queue.hold(reason="a test")
+        await queue.resume()
+        await queue.set_rate(7)
+        await queue.cancel(first, reason="by another")
+    async with file.on("one") as store:
+        gate = await standing_gate(store, "default", None)
+        assert gate is not None
+        assert gate.state is GateState.OPEN
+        batch = await standing_gate(store, "default", "march")
+        assert batch is not None
+        assert (batch.state, batch.reason) == (GateState.HELD, "wrong text")
+        limits = await limits_of(store, "default")
+        assert limits is not None
+        assert limits.rate == 7
+        assert (await CallQueue(store).get(first)).reason == "by another"
+        assert (await CallQueue(store).get(second)).state is JobState.QUEUED
+
+
+async def test_a_resume_does_not_open_a_queue_that_is_held_because_of_the_rollback(file: File) -> None:
+    await file.begins()
+    await file.loses(lambda store: CallQueue(store).resume())
+    async with file.on("two") as store:
+        kinds = frozenset({GateKind.MAY_LACK})
+        since = store.clock.now() - timedelta(hours=1)  # by a clock that is behind
+        held = Gate.of("default", None, GateState.HELD, since=since, reason="lost", kinds=kinds)
+        await order_gate(store, held)
+    async with file.on() as store:
+        gate = await standing_gate(store, "default", None)
+        assert gate is not None
+        assert (gate.state, gate.kinds) == (GateState.HELD, kinds)
+
+
+async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: File) -> None:
+    (call,) = await file.begins()
+
+    async def orders(store: Store) -> None:
+        leased = await store.lease("default", worker_id="w", limit=1, until=store.clock.now(), now=store.clock.now())
+        assert len(leased) == 1
+        await CallQueue(store).cancel(call)
+
+    await file.loses(orders)
+    async with file.on() as store:
+        assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+
+
+async def test_the_queue_is_held_for_an_order_of_which_nobody_knows_whether_it_holds(file: File) -> None:
+    await file.begins(batch_id="march")
+    edit = BatchEdit(names=frozenset({"priority"}), priority=3)
+    await file.loses(lambda store: CallQueue(store, by="Ann").edit_batch("march", edit))
+    async with file.on("two") as store:
+        await CallQueue(store).edit_batch("march", BatchEdit(names=frozenset({"priority"}), priority=5))
+    for is_held in (True, False):
+        async with file.on() as store:
+            gate = await standing_gate(store, "default", None)
+            assert gate is not None
+            assert gate.reason.startswith("the store was rolled back, and edit of march by Ann") is is_held
+            await CallQueue(store).resume()
+
+
+async def test_what_makes_phones_ring_is_not_given_again(file: File) -> None:
+    (call,) = await file.begins()
+    async with file.on() as store:
+        await CallQueue(store).cancel(call)
+    file.older = file.path.read_bytes()
+    await file.loses(lambda store: CallQueue(store).redial(call, force=True))
+    async with file.on() as store:
+        assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+
+
+async def test_orders_of_long_ago_are_left_alone(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    await file.begins()
+    monkeypatch.setattr("voiceflow_worker.core.orders.GIVEN_FOR", -GIVEN_FOR)
+    await file.loses(lambda store: SuppressionList(store).add(number(1)))
+    async with file.on() as store:
+        assert not await SuppressionList(store).find(number(1))
+
+
+async def test_an_erasure_leaves_nothing_of_a_person_in_the_journals_of_any_machine(file: File) -> None:
+    calls = await file.begins(3)
+    async with file.on("two") as receiver:
+        everybody = [number(place) for place in range(3)]
+        await SuppressionList(receiver).add(*everybody, reason="asked for it")
+        async with file.on() as store:
+            await CallQueue(store).cancel(calls[0], reason="wrong")
+            await CallQueue(store).hold(reason=f"{number(0)} asked")
+            await forget(store, number(0), settings=file.settings())
+        retention = Retention(receiver, NO_WEBHOOKS, local_journal=journal_of(receiver))
+        await retention.run()
+        for machine in ("one", "two"):
+            texts = [path.read_text() for path in file.journals(machine)]
+            assert not any(number(0) in text for text in texts)
+        assert number(1) in "".join(path.read_text() for path in file.journals("two"))
+    file.set_back()
+    async with file.on("two"), file.on() as store:
+        assert set(await SuppressionList(store).find(*everybody)) == set(everybody)
+
+
+async def test_an_order_stands_though_its_machine_can_keep_no_journal(
+    file: File, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await file.begins()
+    (file.folder / "broken").write_text("a file")
+    async with file.on("broken") as store:
+        assert await SuppressionList(store).add(number(1))
+        assert await SuppressionList(store).find(number(1))
+    assert "an order is stored and in force, but it is not in the local journal" in capsys.readouterr().out
+
+
+async def test_who_resumes_a_queue_sees_which_machines_have_not_looked_into_their_journals(file: File) -> None:
+    await file.begins()
+    async with file.on() as store:
+        kinds = frozenset({GateKind.MAY_LACK})
+        held = Gate.of("default", None, GateState.HELD, since=store.clock.now(), reason="lost", kinds=kinds)
+        await order_gate(store, held)
+        resume = Resume(operator=Operator(store, CallPolicy(), on=Interface.PAGES), queue="default")
+        assert (await resume.question()).facts == ()
+        await text_records(store, READ_BY).put({"far": "a history before"})
+        (fact,) = (await resume.question()).facts
+        assert fact.startswith("Orders that were given on far just before may be missing, opt-outs among them")
+        assert fact in (await resume.do()).notes
