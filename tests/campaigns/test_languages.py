@@ -87,6 +87,17 @@ def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> No
         read(both, replace(options(asking()), language_column="Sprache"))
 
 
+def test_a_text_without_questions_has_one_voice_whatever_column_is_chosen_for_the_language(tmp_path: Path) -> None:
+    def warned(column: str, chosen: str | None) -> list[str | None]:
+        opened = open_campaign(people(tmp_path, "fr", column=column), replace(OPTIONS, language_column=chosen), now=NOW)
+        return [found.column for found in opened.findings if "in one voice" in found.message]
+
+    assert warned("Sprache", "sprache") == ["sprache"]
+    assert warned("language", "language") == ["language"]
+    assert warned("Sprache", None) == []
+    assert warned("Sprache,voice_profile", "Sprache") == [], "each row has its voice"
+
+
 @pytest.mark.parametrize(
     ("menu", "why"),
     [

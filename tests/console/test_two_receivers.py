@@ -6,21 +6,26 @@ import os
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 
-from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, Form, receiver, sign_in, signed_in
+from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, receiver, sign_in, signed_in
 from tests.console.stored_calls import ended, in_doubt
 from tests.console.test_pages import enqueued
 from tests.contract.samples import delete
 from tests.contract.suite import ManualClock
 from tests.support.flows import number
 from tests.support.other_process import work_here
+from tests.support.processes import running
+from tests.support.stage import stage
+from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.reading import gates_at, gates_of
@@ -250,7 +255,7 @@ async def test_uploads_end_after_an_hour_and_the_oldest_go_where_there_is_no_roo
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
         files = Uploads(store)
-        kept = []
+        kept = list[uploads.Upload]()
         for place in range(3):
             kept.append(await files.keep(os.urandom(1000), name=f"{place}.csv", owner="Li"))
             clock.jump(timedelta(seconds=1))
@@ -284,3 +289,45 @@ async def test_an_upload_that_is_erased_while_it_is_stored_is_not_kept(
     assert await files.find(kept.id, owner="Li") is None
     places = [(kept.id, f"{place:04}") for place in range(9)]
     assert not (await memory.records({PIECES: places}, now=memory.clock.now()))[PIECES]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_ledger_has_each_call_once_whatever_two_people_click_in_two_processes(tmp_path: Path) -> None:
+    busy = [f"+6590000{place:03}" for place in range(3)]
+    serve = ("serve", "--port", "0")
+    with (
+        stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS) as on,
+        running(*serve, env=on.env) as second,
+        ThreadPoolExecutor() as threads,
+    ):
+        others = [f"+65{90000000 + place}" for place in range(3, 30)]
+        on.order("script", [{"destination": each, "outcome": "BUSY"} for each in busy])
+        on.order("script", [{"destination": each, "outcome": "COMPLETED"} for each in others])
+        addresses = [on.receiver, second.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]]
+        people = [
+            httpx.Client(base_url=each, headers={"Origin": each}, timeout=120, trust_env=False) for each in addresses
+        ]
+        file = {"file": ("may.csv", PEOPLE[: PEOPLE.index("Ana 30")].rpartition("\n")[0].encode())}
+        starts = list[Callable[[], httpx.Response]]()
+        for each in people:
+            each.post("/ui/sign-in", data={"name": "Mary Tan", "secret": OPERATORS, "way": ""})
+            form = dict(Form(each.get("/ui/campaign").text).hidden)
+            shown = each.post("/ui/campaign", data={**form, **WORDS, "do": "preview"}, files=file)
+            data = {**dict(Form(shown.text).hidden), **WORDS, "do": "start"}
+            starts.append(partial(each.post, "/ui/campaign", data=data))
+        answers = [each.result() for each in [threads.submit(start) for start in (*starts, *starts)]]
+        assert DONE in [each.status_code for each in answers], [each.text for each in answers]
+        with on.worker():
+            wait_until(lambda: on.states() == {"completed": 27, "unreached": 3}, lambda: f"{on.states()}", within=120)
+            assert sorted(on.rang()) == sorted({call["destination"] for call in on.calls()})
+            acts = list[Callable[[], httpx.Response]]()
+            for each in people:
+                for way in ("redial-batch?queue=default&batch=may&outcome=busy", "redial?filter=batch%3Dmay"):
+                    asked = Form(each.get(f"/ui/act/{way}").text).values()
+                    acts.append(partial(each.post, f"/ui/act/{way.partition('?')[0]}", data=asked))
+            answers = [each.result() for each in [threads.submit(act) for act in (*acts, *acts)]]
+            assert DONE in [each.status_code for each in answers]
+            wait_until(lambda: len(on.rang()) == 33, lambda: f"{len(on.rang())}", within=120)
+            wait_until(lambda: on.states() == {"completed": 27, "unreached": 3}, lambda: f"{on.states()}", within=120)
+        assert Counter(on.rang()) == Counter([*(call["destination"] for call in on.calls()), *busy])

@@ -600,8 +600,15 @@ class CampaignRows:
         return (*template.findings, *self._misread_names(), *told, *self._no_language(variables))
 
     def _no_language(self, variables: frozenset[str]) -> Iterator[Finding]:
-        """A warning if the menu has several languages, and nothing says which one a person speaks."""
-        texts = self._maker.menu_texts
+        """A warning if nothing says which language of the menu a person speaks, or if no menu heeds what does."""
+        texts, named = self._maker.menu_texts, self._options.language_column
+        if texts is None and named is not None and "voice_profile" not in variables:
+            message = (
+                "is named as the language of each row, but a text without questions is the same for everybody, in one "
+                "voice. Give each row its voice in a column voice_profile, or ask questions, with their texts by "
+                "language"
+            )
+            yield self._warning(message, row=self.source.header_row, column=named)
         if texts is None or len(texts.languages) < 2 or "language" in variables | set(self._options.data or {}):
             return
         message = (
