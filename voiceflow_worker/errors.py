@@ -59,12 +59,21 @@ class PhoneNumberError(InvalidInputError, ValueError):
 class CampaignFileError(InvalidInputError):
     """Raised when a file cannot be read as a campaign. `findings` lists every reason.
 
-    `columns` are those of a table of which only the column of the numbers to call is not known.
+    `columns` are those of a table of which only the column of the numbers to call is not known, and `sheets` those of
+    a workbook of which only the sheet is not known.
     """
 
-    def __init__(self, message: str, findings: Sequence[Finding] = (), *, columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        findings: Sequence[Finding] = (),
+        *,
+        columns: Sequence[str] = (),
+        sheets: Sequence[str] = (),
+    ) -> None:
         self.findings: tuple[Finding, ...] = tuple(findings)
         self.columns: tuple[str, ...] = tuple(columns)
+        self.sheets: tuple[str, ...] = tuple(sheets)
         super().__init__(message)
 
 

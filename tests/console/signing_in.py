@@ -18,14 +18,15 @@ FROM_HERE = {"Origin": HOST}
 
 
 class Form(HTMLParser):
-    """The fields that a page sends unseen, and those that people fill in, with what is `typed` in them."""
+    """What a page sends untouched, `hidden` or `ticked`, and the fields to fill in, with what is `typed` in them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.hidden: list[tuple[str, str]] = []
+        self.ticked: list[tuple[str, str]] = []
         self.fields: set[str] = set()
         self.typed: dict[str, str] = {}
-        self._in = ""
+        self._in, self._is_text = "", False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -35,10 +36,13 @@ class Form(HTMLParser):
             if found.get("type") == "hidden":
                 self.hidden.append((name, found.get("value") or ""))
             else:
+                if "checked" in found:
+                    self.ticked.append((name, found.get("value") or ""))
+                    self.hidden.append(self.ticked[-1])
                 self.fields.add(name)
                 self.typed[name] = found.get("value") or ""
         if tag in {"select", "textarea"} and name:
-            self._in = name
+            self._in, self._is_text = name, tag == "textarea"
         if tag == "option" and "selected" in found:
             self.typed[self._in] = found.get("value") or ""
 
@@ -47,12 +51,13 @@ class Form(HTMLParser):
             self._in = ""
 
     def handle_data(self, data: str) -> None:
-        if self._in in self.typed and self.typed[self._in] == "":
+        if self._is_text and self._in in self.typed and self.typed[self._in] == "":
             self.typed[self._in] = data.strip()
 
     def values(self, **typed: str) -> dict[str, list[str]]:
         values: dict[str, list[str]] = {}
-        for name, value in [*self.hidden, *typed.items()]:
+        untouched = [each for each in self.hidden if each not in self.ticked or each[0] not in typed]
+        for name, value in [*untouched, *typed.items()]:
             values.setdefault(name, []).append(value)
         return values
 

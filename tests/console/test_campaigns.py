@@ -16,7 +16,10 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openpyxl import load_workbook
+from openpyxl.styles import Font
 
+from tests.campaigns.workbooks import workbook
 from tests.console.signing_in import READERS, Form, receiver, signed_in
 from tests.console.test_pages import Page, enqueued
 from tests.ivr.asking import Line
@@ -466,3 +469,114 @@ async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_pa
         await one.send("start")
     (call,) = await CallQueue(memory).find()
     assert (call.destination, call.name, "telefon_privat" in (call.data or {})) == ("+491701234567", "Ana", False)
+
+
+def ticked(page: str) -> dict[str, str]:
+    """The rows that are shown, each with whether it is called."""
+    form = Form(page)
+    names = (name for name in form.typed if name.startswith("call row "))
+    return {name.removeprefix("call row "): "yes" if name in dict(form.ticked) else "" for name in names}
+
+
+async def test_rows_are_left_out_by_their_boxes_which_write_the_field(memory: Store) -> None:
+    table = "Name,Mobile\n" + "".join(f"N{row},8765 43{row:02}\n" for row in range(2, 30))
+    async with clerk(memory) as one:
+        await one.send("look", people(table))
+        assert ticked(one.shown.text) == {str(row): "yes" for row in range(2, 22)}
+        await one.send("words", **{**WORDS, "say": "Hello {{name}}."}, leave_out_rows="4,8-12,27")
+        shown = ticked(one.shown.text)
+        assert {row for row, called in shown.items() if not called} == {"4", "8", "9", "10", "11", "12"}
+        told = await one.send("preview", **{"call row 10": "yes", "call row 2": ""})
+        assert Form(one.shown.text).typed["leave_out_rows"] == "2,4,8-9,11-12,27"
+        assert "28: 21 to be called" in told
+        assert "7 left out" in told
+        one.typed.pop("leave_out_rows")
+        one.typed |= {"leave_out_rows": "2,4,8-9,11-12,27"}
+        await one.send("start")
+    numbers = {call.destination for call in await CallQueue(memory).find()}
+    assert numbers == {f"+65876543{row:02}" for row in range(2, 30) if row not in {2, 4, 8, 9, 11, 12, 27}}
+
+
+async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_begin_without_a_tick(
+    memory: Store, tmp_path: Path
+) -> None:
+    rows = [["List of May"], [], ["Wer", "Mobil"], ["Ana", "87654321"], ["Old", "87654322"], ["Bo", "87654323"]]
+    path = workbook(tmp_path, rows, Notes=[["a", "b"], ["1", "2"]], Other=[["Name", "Phone"], ["Cy", "87654324"]])
+    book = load_workbook(path)
+    for cell in book["People"][5]:
+        cell.font = Font(strike=True)
+    book.save(path)
+    async with clerk(memory) as one:
+        answer = await one.client.post(
+            "/ui/campaign",
+            data={**dict(Form(one.shown.text).hidden), "do": "look"},
+            files={"file": (path.name, path.read_bytes())},
+        )
+        one.shown = answer
+        assert "choose the one with the people" in Page(answer.text).text
+        for name in ("People", "Notes", "Other"):
+            assert f'<option value="{name}">' in answer.text
+        await one.send("look", sheet="Other")
+        assert ticked(one.shown.text) == {"2": "yes"}
+        told = await one.send("look", sheet="People")
+        assert "3: Wer · Mobil" in told, told
+        assert "1: List of May" in told
+        assert (Form(one.shown.text).typed["header_row"], "struck through" in told) == ("3", True)
+        assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
+        assert "its column has no name" in await one.send("look", header_row="1")
+        await one.send("look", header_row="3")
+        assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
+        words = {**WORDS, "say": "Hello {{wer}}.", "leave_out_rows": "5", "taken Mobil": "destination"}
+        assert "3: 2 to be called" in await one.send("preview", **words)
+        await one.send("start")
+    assert {call.destination for call in await CallQueue(memory).find()} == {"+6587654321", "+6587654323"}
+
+
+async def test_what_is_said_of_the_rows_of_one_file_is_not_said_of_those_of_another(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        await one.send("look", **{"call row 3": ""})
+        assert Form(one.shown.text).typed["leave_out_rows"] == "3"
+        one.typed.clear()
+        await one.send("look", people(name="june.csv"), leave_out_rows="3")
+        assert Form(one.shown.text).typed["leave_out_rows"] == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "step"),
+    [
+        ({"country": "Nowhere"}, "people"),
+        ({"number_column": "none"}, "people"),
+        ({"say": ""}, "words"),
+        ({"menu.questions.0.text": "Yes?"}, "words"),
+        ({"valid_for": "soon"}, "hours"),
+        ({"window": "9", "redial_max": "x"}, "hours"),
+        ({}, "check"),
+    ],
+)
+async def test_the_form_shows_the_step_with_the_first_error(memory: Store, wrong: dict[str, str], step: str) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        assert dict(Form(one.shown.text).ticked)["step"] == "people"
+        await one.send("hours", **WORDS)
+        assert dict(Form(one.shown.text).ticked)["step"] == "hours"
+        told = await one.send("preview", **wrong)
+        assert dict(Form(one.shown.text).ticked)["step"] == step, told
+        if not wrong:
+            await one.send("ready")
+            assert dict(Form(one.shown.text).ticked)["step"] == "ready"
+            await one.send("try", number="none")
+            assert dict(Form(one.shown.text).ticked)["step"] == "ready"
+
+
+async def test_findings_stand_by_cause_with_their_rows_and_errors_first(memory: Store) -> None:
+    table = "Name,Mobile,Extra\n" + "".join(
+        f"N{row},{number},x\n" for row, number in enumerate(["a", "b", "87654321", "c"])
+    )
+    async with clerk(memory) as one:
+        await one.send("look", people(table))
+        await one.send("preview", **{**WORDS, "say": "Hello {{name}}."})
+    causes = re.findall(r'<td class="first" data-label="rows">([^<]*)</td><td class="name">([^<]*)', one.shown.text)
+    assert causes[0] == ("2 to 3, 5", "Mobile")
+    assert one.shown.text.index("has letters") < one.shown.text.index("only stored with the call")
+    assert one.shown.text.count("has letters") == 1

@@ -192,7 +192,7 @@ class PageAccess:
         if own is not None:
             await self._sessions.end(own)
         where = self._sign_out if session.is_named else None
-        answer = Response(b"", 303, {"Location": where or asked.home})
+        answer = Response(b"", 303, {"Location": where or asked.home, "Clear-Site-Data": '"cache"'})
         answer.delete_cookie(_COOKIE, path=None, httponly=True, samesite="lax")  # type: ignore[arg-type]
         return answer
 

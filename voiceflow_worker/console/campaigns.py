@@ -29,10 +29,11 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import column_names, columns_text, row_name
+from voiceflow_worker.campaigns.files.spreadsheet import in_ranges
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.reading import Group, Of, columns_by_name, row
+from voiceflow_worker.campaigns.reading import Group, Of, columns_by_name, row, row_ranges
 from voiceflow_worker.console.acting import ActionDone, page_of
-from voiceflow_worker.console.columns import TAKEN_FOR, FoundColumns, look
+from voiceflow_worker.console.columns import TAKEN_FOR, FoundColumns, FoundRow, look
 from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
@@ -42,8 +43,8 @@ from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.store import BulkWrite, Write
-from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, VoiceflowError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError, VoiceflowError
+from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import read_menu
@@ -64,14 +65,24 @@ LONGEST_FORM = 20_000_000
 ACCOUNT_FOR = timedelta(minutes=10)
 """How long the voices and numbers of the account are kept, before 8x8 is asked again."""
 _TRIAL_LASTS = timedelta(minutes=10)
-_MOST_FINDINGS = 30
+_MOST_FINDINGS, _MOST_RANGES = 30, 12
 
 _log = structlog.get_logger("voiceflow.console")
 
 
 _OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
 """The fields of a campaign that the page has. Its template draws some itself: the words, and the files."""
-_DRAWN = frozenset({"columns", "file", "ignore_column", "ivr", "menu", "prices", "say"})
+_DRAWN = frozenset(
+    {"columns", "file", "header_row", "ignore_column", "ivr", "leave_out_rows", "menu", "prices", "say", "sheet"}
+)
+_STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Check", "ready": "Start"}
+"""The steps of the form, in their order."""
+_STEP_OF = {Group.WHO: "people", Group.TEXT: "words"}
+"""The steps with the fields of these groups. Those of the others are in that of the hours."""
+_SHOWN_ROW, _CALLED_ROW = "shown row ", "call row "
+"""The prefixes of what a row was when it was shown, called or not, and of its box, which is ticked if it is called."""
+_VALUES = re.compile(r"'[^']*'|\+?\d+")
+"""What is different in findings with the same cause."""
 _TAKEN, _IGNORED = "taken ", "-"
 """The prefix of the choices what a column is taken for, by its name in percent-encoding, because browsers change quotes
 and line breaks in the names of fields; and the choice not to read it."""
@@ -80,6 +91,8 @@ _SECTIONS = {
     for group in Group
 }
 _LABELS = {name: each.label for name, each in _OF_PAGE.items()}
+_KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
+"""The browser keeps this page for its back button alone, so that what was typed is there again."""
 _UPLOADS = {"file": "upload", "prices": "price_list"}
 """The fields of files that are kept between two forms, each with the field that then names it."""
 _TICKS = ("skip_bad", "again")
@@ -173,7 +186,9 @@ class CampaignPage:
         return replace(page, shown={**page.shown, "said": said})
 
     async def _answered(self, form: PageForm, session: PageSession) -> Answer | ActionDone:
-        values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen")}
+        do = form.one("do")
+        values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen", "step")}
+        values["step"] = do if do in _STEPS else values["step"]
         values["say"] = values["say"].replace("\r\n", "\n")
         values |= form.under(PREFIX)
         kept: _Kept | None = None
@@ -184,18 +199,25 @@ class CampaignPage:
                 kept = await self._kept(form, values, session, folder)
                 if "saved" not in form.files:  # which says itself what columns are
                     _take_choices(form, values)
-                if form.one("do") == "save":
+                    _take_ticks(form, values)
+                if do == "save":
                     return self._saved(values)
                 if kept is None:
                     said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
                     return await self._page(values, session, said=said)
+                is_other = "file" in form.files or values["sheet"] != form.one("shown_sheet")
+                if is_other and form.one("upload"):  # what was said of the rows before
+                    values |= {"leave_out_rows": "", "header_row": ""}
                 found = await self._found(kept, values)
+                if is_other and not values["leave_out_rows"]:
+                    values["leave_out_rows"] = ",".join(str(row.number) for row in found.rows if row.is_struck)
                 if "file" in form.files and form.under(_TAKEN):  # which was chosen for the file before
                     _keep_choices(values, {row_name(each.name) for each in found.columns})
-                if form.one("do") == "look":
+                if do in {"look", "words", "hours"} or not found.columns:
                     return await self._page(values, session, kept=kept, found=found)
-                return await self._previewed(values, session, kept, found, form.one("do"))
+                return await self._previewed(values, session, kept, found, do)
             except (InvalidInputError, ActionRefusedError) as error:
+                values["step"] = _step_of(error, values)
                 return await self._page(values, session, said=str(error), kept=kept, found=found)
 
     def _load(self, form: PageForm, values: dict[str, str]) -> None:
@@ -254,7 +276,9 @@ class CampaignPage:
                 header_row = row(values["header_row"]) if values["header_row"] else None
             except ValueError as error:
                 raise InvalidInputError(f"{_LABELS['header_row']}: {error}") from None
+            values["header_row"] = ""  # so that a wrong one can be mended
             found = await self._process.run(look, kept.file, values["sheet"] or None, header_row)
+            values["header_row"] = str(header_row or "")
             await columns.put({key: found})
         taken = _as_columns(values["columns"])
         values["header_row"] = values["header_row"] or str(found.header_row or "")
@@ -284,6 +308,7 @@ class CampaignPage:
         self._operator.queue(name)
         campaign, policy = self._campaign(values, kept), self._operator.policy
         before = values.pop("seen")
+        values["step"] = "ready" if do in {"try", "ready"} else "check"
         changed = _changed(before, seen := _seen(values, kept))
         said, told = "", ""
         report: EnqueueReport | None = None
@@ -317,8 +342,9 @@ class CampaignPage:
             report=report,
         )
 
-    def _campaign(self, values: Mapping[str, str], kept: _Kept) -> Campaign:
+    def _campaign(self, values: dict[str, str], kept: _Kept) -> Campaign:
         """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
+        values["step"] = "words"
         menu = menu_in(values)
         if not values["ivr"] and not values["say"] and menu is None:
             raise InvalidInputError("write the text to say, ask a question, or choose a menu")
@@ -335,6 +361,7 @@ class CampaignPage:
             named=lambda name: translated(_LABELS.get(name, name)),
             foreign=True,
         )
+        values["step"] = "check"
         return campaign.without_handlers()
 
     async def _tried(self, own: str, campaign: Campaign, kept: _Kept, *, queue_name: str, by: Actor) -> str:
@@ -376,7 +403,7 @@ class CampaignPage:
         found: FoundColumns | None = None,
         report: EnqueueReport | None = None,
     ) -> Page:
-        findings = report.findings if report is not None else ()
+        findings = _by_cause(report.findings) if report is not None else []
         asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
         taken: dict[str, str] = {}
         with suppress(InvalidInputError):  # which the page tells already
@@ -389,6 +416,9 @@ class CampaignPage:
             "menus": list(self._menus),
             "sections": _SECTIONS,
             "queue": self._queue,
+            "step": values.get("step") or "people",
+            "steps": _STEPS,
+            "called": _called(found.rows if found else (), values.get("leave_out_rows", "")),
             "token": session.token,
             "said": said,
             "done": told,
@@ -400,9 +430,9 @@ class CampaignPage:
             "lists": await self._account.lists() if kept is not None else {},
             "report": report,
             "findings": findings[:_MOST_FINDINGS],
-            "more": max(0, len(findings) - _MOST_FINDINGS),
+            "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
         }
-        return Page(template="campaign.html", shown=shown, status=409 if said else 200)
+        return Page(template="campaign.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
 
 
 def _actor(session: PageSession) -> Actor:
@@ -439,6 +469,48 @@ def _keep_choices(values: dict[str, str], present: Collection[str]) -> None:
     said, ignored = _as_columns(values["columns"]).items(), column_names(values["ignore_column"] or None)
     values["columns"] = columns_text(f"{name}={column}" for name, column in said if row_name(column) in present)
     values["ignore_column"] = columns_text(column for column in ignored if row_name(column) in present)
+
+
+def _take_ticks(form: PageForm, values: dict[str, str]) -> None:
+    """Take the boxes of rows that a person has changed into the rows that are left out."""
+    with suppress(ValueError):  # which is told when the campaign is read
+        ranges = list(row_ranges(values["leave_out_rows"])) if values["leave_out_rows"] else []
+        for name, before in form.under(_SHOWN_ROW).items():
+            at = row(name.removeprefix(_SHOWN_ROW))
+            if (now := form.one(f"{_CALLED_ROW}{at}")) == before:
+                continue
+            parts = [
+                part for first, last in ranges for part in ((first, min(last, at - 1)), (max(first, at + 1), last))
+            ]
+            ranges = [*(part for part in parts if part[0] <= part[1]), *([] if now else [(at, at)])]
+        named = (f"{first}" if first == last else f"{first}-{last}" for first, last in sorted(ranges))
+        values["leave_out_rows"] = ",".join(named)
+
+
+def _called(rows: Sequence[FoundRow], left_out: str) -> set[int]:
+    """The numbers of those rows that are not left out."""
+    ranges: Sequence[tuple[int, int]] = ()
+    with suppress(ValueError):
+        ranges = row_ranges(left_out) if left_out else ()
+    return {each.number for each in rows if not any(first <= each.number <= last for first, last in ranges)}
+
+
+def _step_of(error: Exception, values: Mapping[str, str]) -> str:
+    """The step of the form that has the first error."""
+    if isinstance(error, CampaignFileError):
+        return "people"
+    wrong = {found.column for found in error.findings} if isinstance(error, InvalidInputError) else set[str | None]()
+    steps = [_STEP_OF.get(each.group, "hours") for each in _OF_PAGE.values() if translated(each.label) in wrong]
+    return next(iter(steps), values["step"])
+
+
+def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
+    """Findings by their causes, errors first; and the rows of each cause."""
+    found: dict[object, list[Finding]] = {}
+    for each in sorted(findings, key=lambda each: not each.is_error):
+        found.setdefault((each.severity, each.column, _VALUES.sub("", each.message)), []).append(each)
+    rows = ([each.row for each in alike if each.row is not None] for alike in found.values())
+    return list(zip(found.values(), (in_ranges(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
 
 
 def _as_columns(text: str) -> Mapping[str, str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from voiceflow_worker.campaigns.files.formats import open_source
+from voiceflow_worker.campaigns.files.formats import STRUCK, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     REASON,
     RESERVED,
+    FileKind,
     RawRow,
     RowSource,
     canonical_name,
@@ -31,6 +32,8 @@ from voiceflow_worker.model.times import DateOrder
 LOOKED_AT = 200
 """The rows that are looked at."""
 SHOWN = 3
+MOST_ROWS = 20
+"""The rows that are shown: the first, and all that are struck through among those that are looked at."""
 _LOWEST_HEADER = 10
 _LONGEST = 60
 _PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
@@ -54,9 +57,19 @@ class FoundColumn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundColumns:
-    """The columns of a file, and what they are taken for.
+class FoundRow:
+    """A row as it stands: its number, its cells, and whether it is struck through."""
 
+    number: int
+    cells: tuple[str, ...]
+    is_struck: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundColumns:
+    """The columns of a file, and what they are taken for. It has none if it has several sheets, and none was chosen.
+
+    `rows` are those to look at, `headers` the rows that may be the header, and `sheets` the sheets that have rows.
     `numbers` is the column of the numbers to call, and `countries` that of their countries, if there are any.
     `header_row` is the row of the header, if titles stand above it.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
@@ -67,11 +80,19 @@ class FoundColumns:
     countries: str | None
     date_orders: tuple[DateOrder, ...] | None
     header_row: int | None = None
+    rows: tuple[FoundRow, ...] = ()
+    headers: tuple[FoundRow, ...] = ()
+    sheets: tuple[str, ...] = ()
 
 
 async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | None = None) -> FoundColumns:
     """Look at the first rows of a file. Raises CampaignFileError."""
-    source, numbers = _opened(file, sheet, header_row)
+    try:
+        source, numbers = _opened(file, sheet, header_row)
+    except CampaignFileError as error:
+        if not error.sheets:
+            raise
+        return FoundColumns(columns=(), numbers=None, countries=None, date_orders=None, sheets=error.sheets)
     rows = list(islice(source, LOOKED_AT))
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.data))
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
@@ -100,24 +121,45 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
         countries=countries,
         date_orders=None if orders is None else tuple(orders),
         header_row=source.header_row if source.header_row not in {None, 1} else None,
+        rows=tuple(each for place, each in enumerate(map(_found_row, rows)) if place < MOST_ROWS or each.is_struck),
+        headers=tuple(_headers(source, rows)),
+        sheets=source.sheets,
     )
+
+
+def _found_row(row: RawRow) -> FoundRow:
+    is_struck = any(problem == STRUCK for _, problem in row.problems)
+    return FoundRow(number=row.number, cells=_shown(row.cells or map(str, row.data.values())), is_struck=is_struck)
+
+
+def _shown(cells: Iterable[str]) -> tuple[str, ...]:
+    return tuple(cell.strip()[:_LONGEST] for cell in cells if cell.strip())
+
+
+def _headers(source: RowSource, rows: Sequence[RawRow]) -> Iterator[FoundRow]:
+    """The rows that may be the header of a table: those above it, itself, and the first below it."""
+    if source.kind in {FileKind.CSV, FileKind.EXCEL}:
+        own, below = (source.header_row or 1, source.header), [(row.number, row.cells) for row in rows[:SHOWN]]
+        for number, cells in (*source.above, own, *below):
+            yield FoundRow(number=number, cells=_shown(cells))
 
 
 def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple[RowSource, str | None]:
     """The rows of a file, and its column of numbers: `destination`, or the one whose name is most like it.
 
-    Without a `header_row`, titles above the header are passed over if a row below them has such a column.
+    Without a `header_row`, titles above the header are passed over: if a row below them has such a column, or if they
+    have a single cell, and a row below them has several.
     """
     try:
         source = open_source(file, sheet=sheet, header_row=header_row)
     except CampaignFileError as error:
-        likely = near_destination(error.columns)
+        likely, is_title = near_destination(error.columns), sum(map(bool, error.columns)) == 1
         for row in range(2, _LOWEST_HEADER + 1) if likely is None and header_row is None else ():
             with suppress(CampaignFileError):
                 try:
                     open_source(file, sheet=sheet, header_row=row)
                 except CampaignFileError as below:
-                    if near_destination(below.columns) is None:
+                    if near_destination(below.columns) is None and not (is_title and len(below.columns) > 1):
                         continue
                 return _opened(file, sheet, row)
         if not error.columns:

@@ -75,6 +75,10 @@ class Reader:
         wait.until(lambda _: _is_gone(page))
         wait.until(lambda _: self.script("return document.readyState === 'complete'"))
 
+    def step(self, name: str) -> None:
+        """Choose a step of a form."""
+        self.driver.find_element(By.XPATH, f"//label[normalize-space()='{name}']/input[@name='step']").click()
+
     def sign_in(self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan") -> None:
         self.open(f"{address}/ui")
         self.fill(name=name, secret=secret)

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from openpyxl import load_workbook
+from openpyxl import Workbook, load_workbook
+from openpyxl.styles import Font
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
 from tests.console.browser.reader import PHONE, Reader
 from tests.console.browser.test_accessibility import violations
 from tests.console.signing_in import OPERATORS, READERS
+from tests.console.test_messages import english_in
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
 
@@ -57,19 +60,23 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
         assert reader.driver.find_elements(By.CSS_SELECTOR, f"#{offered} option"), offered
     assert reader.width <= width
     assert violations(reader) == {}
-    Select(reader.driver.find_element(By.NAME, "ivr")).select_by_value("appointment")
     reader.fill(source="+6531234567", country="SG")
+    reader.press("Next: what they hear")
+    Select(reader.driver.find_element(By.NAME, "ivr")).select_by_value("appointment")
     reader.press("Show the preview")
     reader.sees("4: 3 to be called", "1 bad", "Hello Ana <3. Your appointment is at ten.", "'nobody'")
     assert reader.width <= width
     assert violations(reader) == {}
     reader.driver.find_element(By.NAME, "skip_bad").click()
+    reader.step("Hours")
     reader.fill(valid_for="6h")
+    reader.step("Start")
     reader.press("Start the campaign")
     reader.sees("Changed since the preview: Valid for.")
     assert on.states() == {}
     assert "409" in reader.console()[0]
 
+    reader.step("Start")
     reader.fill(number=OWN)
     with on.worker():
         reader.press("Call me first")
@@ -117,17 +124,23 @@ def test_a_campaign_is_begun_with_the_keyboard_alone(on: Stage, reader: Reader) 
     reader.tab_to("Upload and check")
     reader.keys(Keys.ENTER)
     reader.sees("Mobile the number to call")
-    for name, text in (("country", "SG"), ("say", "Hello ")):
-        reader.tab_to(name)
-        reader.keys(text)
-    reader.tab_to("{{name}}")
-    reader.keys(Keys.SPACE)
-    for name, text in (("voice_profile", "en-US-JennyNeural"), ("source", "+6531234567")):
+    for name, text in (("country", "SG"), ("source", "+6531234567")):
         reader.tab_to(name)
         reader.keys(text, Keys.ESCAPE)
+    reader.tab_to("Next: what they hear")
+    reader.keys(Keys.ENTER)
+    reader.sees("Text to say")
+    reader.tab_to("say")
+    reader.keys("Hello ")
+    reader.tab_to("{{name}}")
+    reader.keys(Keys.SPACE)
+    reader.tab_to("voice_profile")
+    reader.keys("en-US-JennyNeural", Keys.ESCAPE)
     reader.keys(Keys.ENTER)
     reader.sees("4: 4 to be called", "Hello Ana <3")
     assert on.states() == {}, "the Enter key in a field shows the preview, and starts nothing"
+    reader.tab_to("Next: start")
+    reader.keys(Keys.ENTER)
     reader.tab_to("Start the campaign")
     reader.keys(Keys.ENTER)
     reader.sees("4 calls enqueued")
@@ -142,6 +155,8 @@ def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Read
     reader.open(f"{on.receiver}/ui/campaign")
     reader.driver.find_element(By.NAME, "file").send_keys(str(people))
     reader.press("Upload and check")
+    reader.fill(source="+6531234567", country="SG")
+    reader.press("Next: what they hear")
     reader.driver.find_element(By.XPATH, "//summary[contains(., 'ask questions')]").click()
     first = "menu.questions.0"
     reader.fill(**{"menu.languages": "de, fr", f"{first}.text": "Hallo {{name}}. Ja 1, nie mehr 9."})
@@ -152,10 +167,10 @@ def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Read
     reader.fill(**{f"{first}.keys.1.say.de": "Nie mehr.", f"{first}.keys.1.say.fr": "Plus jamais."})
     reader.fill(**{"menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural"})
     Select(reader.driver.find_element(By.NAME, f"{first}.keys.1.next")).select_by_value("do_not_call_again")
-    reader.fill(source="+6531234567", country="SG")
     reader.press("Show the preview")
     reader.sees("2: 2 to be called", "Hallo Ana. Ja 1, nie mehr 9.")
     assert reader.width <= PHONE
+    reader.press("Next: start")
     reader.press("Start the campaign")
     reader.sees("2 calls enqueued")
     with on.worker():
@@ -166,3 +181,96 @@ def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Read
     assert [call["outcome"]["answer"] for call in on.calls("--answer", "coming")] == ["coming"]
     reader.open(f"{on.receiver}/ui/suppression")
     reader.sees("+6581000005")
+
+
+INNER = """return [...document.querySelectorAll("main *")].filter((each) =>
+  !["INPUT", "SELECT", "TEXTAREA"].includes(each.tagName) && /auto|scroll/.test(getComputedStyle(each).overflow) &&
+  (each.scrollWidth > each.clientWidth + 1 || each.scrollHeight > each.clientHeight + 1))
+  .map((each) => each.outerHTML)"""
+"""What scrolls inside of the page."""
+
+
+def appointments(path: Path) -> None:
+    """A workbook as a practice writes it: a title, two sheets, two phones, two languages, and a row struck through."""
+    book = Workbook()
+    notes, sheet = book.create_sheet("Notizen"), book.worksheets[0]
+    sheet.title = "Termine"
+    rows: list[list[str | None]] = [
+        ["Terminliste März"],
+        ["Nachname", "Telefon privat", "Telefon mobil", "Land", "Sprache"],
+        ["Müller", "030 12345678", "0170 1234567", "Deutschland", "de"],
+        ["Dupont", "01 42 68 53 00", "06 12 34 56 78", "Frankreich", "fr"],
+        ["Gestrichen", "030 76543210", None, "Deutschland", "de"],
+        ["Weiß", None, "0171 7654321", "Deutschland", "de"],
+        ["Falsch", None, "abc", "Deutschland", "de"],
+    ]
+    for row in rows:
+        sheet.append(row)
+    for cell in sheet[5]:
+        cell.font = Font(strike=True)
+    notes.append(["Urlaub", "Mai"])
+    book.save(path)
+
+
+@pytest.mark.parametrize(("width", "language"), [(390, "de"), (1280, "en")])
+def test_a_workbook_is_put_right_and_called(on: Stage, reader: Reader, width: int, language: str) -> None:
+    appointments(on.folder / "termine.xlsx")
+
+    def send(value: str) -> None:
+        """Press the button that is seen, and look at the page behind it."""
+        found = reader.driver.find_elements(By.CSS_SELECTOR, f"button[name=do][value={value}]:not(.unseen)")
+        page = reader.driver.find_element(By.TAG_NAME, "html")
+        next(each for each in found if each.is_displayed()).click()
+        reader.leave(page)
+        assert (reader.width <= width, reader.script(INNER), violations(reader)) == (True, [], {}), value
+
+    def field(name: str) -> WebElement:
+        return reader.driver.find_element(By.NAME, name)
+
+    reader.shown_as(theme="light", width=width)
+    reader.sign_in(on.receiver)
+    reader.open(f"{on.receiver}/ui/language?to={language}")
+    reader.open(f"{on.receiver}/ui/campaign")
+    field("file").send_keys(str(on.folder / "termine.xlsx"))
+    send("look")
+    Select(field("sheet")).select_by_value("Termine")
+    send("look")
+    assert Select(field("header_row")).first_selected_option.text.startswith("2: Nachname")
+    assert [field(f"call row {row}").is_selected() for row in range(3, 8)] == [True, True, False, True, True]
+    field("call row 7").click()
+    reader.fill(number_column="Telefon mobil,Telefon privat", source="+4930123456")
+    send("words")
+    reader.driver.find_element(By.CSS_SELECTOR, ".words details summary").click()
+    reader.fill(**{"menu.languages": "de, fr"})
+    send("look")
+    first = "menu.questions.0"
+    reader.fill(
+        **{f"{first}.text.de": "Guten Tag {{nachname}}. Ja 1.", f"{first}.text.fr": "Bonjour {{nachname}}. Oui 1."}
+    )
+    reader.fill(**{f"{first}.keys.0.key": "1", f"{first}.keys.0.answer": "ja"})
+    reader.fill(**{"menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural"})
+    send("hours")
+    reader.fill(valid_for="6h")
+    send("preview")
+    reader.driver.back()
+    assert field(f"{first}.text.fr").get_attribute("value") == "Bonjour {{nachname}}. Oui 1."
+    reader.driver.forward()
+    assert (
+        english_in(field("step").find_element(By.XPATH, "//section[contains(@class, 'check')]").text) == []
+        or language == "en"
+    )
+    send("ready")
+    send("start")
+    with on.worker():
+        wait_until(lambda: on.states() == {"completed": 3}, lambda: f"{on.states()}")
+    heard = {entry["destination"]: entry["heard"][0] for entry in on.ledger()}
+    assert heard == {
+        "+491701234567": "Guten Tag Müller. Ja 1.",
+        "+33612345678": "Bonjour Dupont. Oui 1.",
+        "+491717654321": "Guten Tag Weiß. Ja 1.",
+    }
+    reader.open(f"{on.receiver}/ui/batches/termine")
+    rows = [row.text for row in reader.driver.find_elements(By.CSS_SELECTOR, "table.rows.calls tbody tr")]
+    assert len(rows) == 5
+    assert sum(any(number in row for number in heard) for row in rows) == len(heard)
+    assert reader.console() == []

@@ -47,7 +47,7 @@ _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
 
 
-_STRUCK = f"the row is struck through in the sheet: {Remedy.LEAVE_OUT_ROWS}, or take the line off to call this person"
+STRUCK = f"the row is struck through in the sheet: {Remedy.LEAVE_OUT_ROWS}, or take the line off to call this person"
 
 
 class ExcelRows(RowSource):
@@ -73,7 +73,12 @@ class ExcelRows(RowSource):
             chosen = self._chosen(book, sheet)
             self.sheet: str = chosen.name
             self._place = f"{file}, sheet {self.sheet}"
-            first = next((row for row in book.rows(chosen) if row.number >= (header_row or 1)), None)
+            first = None
+            for row in book.rows(chosen):
+                if row.number >= (header_row or 1):
+                    first = row
+                    break
+                self.above = (*self.above, (row.number, [str(value) for value in row.values if value is not None]))
             if header_row is not None and (first is None or first.number != header_row):
                 raise CampaignFileError(
                     f"{self._place}: row {header_row} is empty, and is to be the header; name another"
@@ -105,7 +110,7 @@ class ExcelRows(RowSource):
                 cells = [*values[:width], *[None] * (width - len(values))]
                 row = table_row(number, cells, self.columns, _text, numbers=self._numbers, clocks=self.clocks)
                 if is_struck:
-                    row = row._replace(problems=((None, _STRUCK), *row.problems))
+                    row = row._replace(problems=((None, STRUCK), *row.problems))
                 yield row
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
@@ -174,16 +179,21 @@ class ExcelRows(RowSource):
                 )
 
     def _chosen(self, book: Spreadsheet, wanted: str | None) -> Sheet:
+        filled = [sheet for sheet in book.sheets if sheet.is_visible and next(book.rows(sheet), None) is not None]
+        self.sheets: tuple[str, ...] = tuple(sheet.name for sheet in filled)
         if wanted is not None:
             found = [sheet for sheet in book.sheets if sheet.name.casefold() == wanted.strip().casefold()]
             if not found:
                 names = ", ".join(sheet.name for sheet in book.sheets)
-                raise CampaignFileError(f"{self._file} has no sheet {wanted!r}; its sheets: {names}")
+                raise CampaignFileError(
+                    f"{self._file} has no sheet {wanted!r}; its sheets: {names}", sheets=self.sheets
+                )
             return found[0]
-        filled = [sheet for sheet in book.sheets if sheet.is_visible and next(book.rows(sheet), None) is not None]
         if len(filled) > 1:
-            names = ", ".join(sheet.name for sheet in filled)
-            raise CampaignFileError(f"{self._file} has several sheets with rows: {names}; {Remedy.NAME_SHEET}")
+            names = ", ".join(self.sheets)
+            raise CampaignFileError(
+                f"{self._file} has several sheets with rows: {names}; {Remedy.NAME_SHEET}", sheets=self.sheets
+            )
         if not filled:
             raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")
         return filled[0]

@@ -295,6 +295,10 @@ class RowSource(ABC):
     """The header of a table as written in the file."""
     header_row: int | None = 1
     """The line or row of a table's header; None if the header is not a row."""
+    above: Sequence[tuple[int, Sequence[str]]] = ()
+    """The rows above a table's header, such as titles: the number and the cells of each."""
+    sheets: tuple[str, ...] = ()
+    """The sheets of a workbook that are shown and have rows."""
     nested: frozenset[str] = frozenset()
     """The names in rows of a table's columns whose cells are arrays or objects, written as JSON."""
     delimiter: str = ""
