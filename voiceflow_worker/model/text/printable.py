@@ -179,7 +179,8 @@ def shown_masked(value: object) -> object:
 def masked_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """An event of the log with the numbers of all its fields masked: a processor of structlog."""
     for name, value in event.items():
-        event[name] = _masked_value(value)
+        if name != "timestamp":  # which the chain has set
+            event[name] = _masked_value(value)
     return event
 
 
