@@ -508,13 +508,17 @@ class CallQueue:
             raise InvalidInputError(
                 f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None for no limit"
             )
-        async with self._audited("rate", result=rate_in_words(rate)) as store:
-            return await SetRate(store.store, self.name).put(rate, check=check)
+        async with self._audited("rate") as store:
+            limits = await SetRate(store.store, self.name).put(rate, check=check)
+            store.result = rate_in_words(rate)
+        return limits
 
     async def reset_rate(self, *, check: CheckRate | None = None) -> bool:
         """Let workers that start from now on use the rate of their settings; returns whether a rate was set."""
-        async with self._audited("rate", result="that of the next worker that starts") as store:
-            return await SetRate(store.store, self.name).withdraw(check=check)
+        async with self._audited("rate") as store:
+            was_set = await SetRate(store.store, self.name).withdraw(check=check)
+            store.result = "that of the next worker that starts"
+        return was_set
 
     async def rate_state(self) -> str:
         """What rate holds, and whether a person set it, as a short text that changes with each change of the rate."""

@@ -38,7 +38,6 @@ from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.text.wording import rate_in_words
 
 pytestmark = pytest.mark.anyio
 SECOND = timedelta(seconds=1)
@@ -121,7 +120,7 @@ async def test_every_action_of_a_program_on_its_queue_is_kept_by_the_write_that_
         ("cancel", None, partial(queue.cancel_many, [first.id, second.id, doubt.id], reason="why")),
         ("hold", None, partial(queue.hold, reason="why")),
         ("resume", None, queue.resume),
-        ("rate", rate_in_words(3.0), partial(queue.set_rate, 3.0)),
+        ("rate", None, partial(queue.set_rate, 3.0)),
         ("edit", None, partial(queue.edit_batch, "march", BatchEdit(names=frozenset(), priority=3), note="why")),
         ("cancel", None, partial(queue.cancel_batch, "march", reason="why")),
     ]

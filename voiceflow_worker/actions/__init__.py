@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited, finish
+from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
@@ -233,9 +233,7 @@ class OperatorAction(ABC):
         async with audited(who.store, entry, who.claim) as store:
             within = cast("OperatorAction", replace(cast("Any", act), operator=replace(who, store=store.store)))
             done = await within.carry_out(state)
-            store.result = done.message
-        if not (store.is_kept or done.not_done):
-            await finish(who.store, entry, done.message, claim=who.claim)
+            store.result = None if done.not_done else done.message
         return done
 
     def by(self, actor: Actor) -> Self:

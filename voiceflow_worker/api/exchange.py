@@ -364,13 +364,13 @@ class Asked(Request):
         query = self._query.model_dump(mode="json")
         asked = self._operation.name, dict(self.parts), query, dict(self._document)
         with self.alone():
-            start, as_nobody = await NamedStart.of_request(store, self.key, *asked), act.by(replace(actor, key=None))
+            start, again = await NamedStart.of_request(store, self.key, *asked), act.by(actor)
             if start.begun.result is not None:
-                return Answer(await as_nobody.answer_again(start.begun.result))
+                return Answer(await again.answer_again(start.begun.result))
             if start.is_new:
                 answer = await self._ordered(act, replace(actor, claim=start.claim))
             else:
-                answer = await as_nobody.answer_again(None)
+                answer = await again.answer_again(None)
             try:
                 await start.finish(store, act.kept_answer(answer))
             except (StoreError, RequestInProgressError) as error:  # the action itself is done

@@ -36,7 +36,7 @@ from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowE
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.audit import Actor, AuditEntry, audited, finish
+from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Same
@@ -516,13 +516,11 @@ class Enqueueing:
         """Enqueue all rows as an import. Its calls are staged until the last one is stored."""
         by, at = self._actor, queue.store.clock.now()
         entry = AuditEntry.of(by, "start", at=at, queue=queue.name, batch=self.campaign.batch_id)
-        async with audited(queue.store, entry, by.claim) as store:
+        async with audited(queue.store, entry, by.claim, is_once=self.lease is not None) as store:
             conditions = tuple(filter(None, (self.lease, None if lock is None else lock.condition)))
             imported = Import(queue, store.store, conditions=conditions, by=by)
             await self._enqueue_all(spooled, enqueuer, counts, imported)
             store.result = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
-        if not store.is_kept:
-            await finish(queue.store, entry, store.result)
 
     async def _enqueue_all(
         self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts, imported: Import | None

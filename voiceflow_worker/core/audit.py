@@ -46,6 +46,8 @@ from voiceflow_worker.model.text.wording import LONGEST_NAME, count_of, in_words
 AUDIT, CALL = "audit", "call"
 """The namespace of entries; and the action by which somebody orders a single call."""
 KEPT = timedelta(days=400)
+AGAIN_WITHIN = timedelta(hours=1)
+"""How long an order is the same one if it is given again, because nobody knows what became of it."""
 LATEST = 10
 PAGE = 500
 MOST_NUMBERS = 20
@@ -53,6 +55,8 @@ MOST_NUMBERS = 20
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
+_FAILED = "failed: "
+_AGAIN = "given again after its answer was lost: what it did before is not counted"
 
 _log = structlog.get_logger("voiceflow.audit")
 
@@ -187,6 +191,17 @@ class AuditEntry:
         }
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows what became of it, or it failed."""
+        return self.result is None or self.result.startswith(_FAILED)
+
+    def is_again(self, order: AuditEntry) -> bool:
+        """Whether `order` is this one, given again by the same person: with its key, or because it is not known."""
+        numbers = self.numbers if order.queue else order.numbers  # those of an escalation are known later
+        same = replace(order, at=self.at, numbers=numbers, result=self.result, order=self.order, id=self.id)
+        return same == self and (order.key is not None or (self.is_unknown and order.at - self.at < AGAIN_WITHIN))
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """The groups of records in which the entry is."""
         subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call)
@@ -250,26 +265,40 @@ class AuditedStore:
 
 
 @asynccontextmanager
-async def audited(store: Store, entry: AuditEntry, claim: Claim | None = None) -> AsyncGenerator[AuditedStore]:
+async def audited(
+    store: Store, entry: AuditEntry, claim: Claim | None = None, *, is_once: bool = False
+) -> AsyncGenerator[AuditedStore]:
     """A store for one action: its first write keeps the entry and the `claim`, and the `result` of the block follows.
 
     An action within another one belongs to that: it gets the same store. An error is the result, if anything was
-    stored before it.
+    stored before it. An order that is given again, after its answer was lost, goes on with the entry that it has,
+    unless it `is_once`: a run of a schedule, which is never started again.
     """
     if isinstance(store, AuditedStore):
         yield store
         return
-    within = AuditedStore(store, entry, claim)
+    begun = None if is_once else await _begun(store, entry)
+    within = AuditedStore(store, begun or entry, claim)
     try:
         yield within
     except VoiceflowError as error:
-        if within.is_kept:
-            await finish(store, within.entry, f"failed: {error}", is_kept=True)
+        if within.is_kept and (begun is None or begun.is_unknown):
+            await finish(store, within.entry, f"{_FAILED}{error}", is_kept=True)
         raise
     if not within.is_kept:
         await confirm(store)  # it has found what it would have written
-    elif within.result is not None:
+    if within.result is not None and begun is None and within.is_kept:
         await finish(store, within.entry, within.result, is_kept=True)
+    elif within.result is not None and begun is not None and begun.is_unknown:
+        await finish(store, within.entry, f"{within.result} ({_AGAIN})", is_kept=True)
+
+
+async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
+    """The entry of an order that is given again; None for another one."""
+    found = await _records(store, order.groups[-1]).page(after="", limit=LATEST)
+    newest = [replace(each, id=key) for key, each in found if each is not None]
+    # Of entries of one moment, any may be the newest.
+    return next((each for each in newest if each.at == newest[0].at and each.is_again(order)), None)
 
 
 async def finish(

@@ -1,0 +1,239 @@
+"""Each act of each interface stands in the audit log once, with its name, whichever answer of the store was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.actions.test_confirmations import ANA, VOICE, busy, listed, waiting
+from tests.api.test_action_keys import doubtful, escalated, held
+from tests.console.signing_in import Form, receiver, signed_in
+from tests.console.test_actions import scheduled
+from tests.contract.samples import ManualClock
+from tests.support.cut_imports import cut_import
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, CallQueue, Campaign, SessionStatus, Store, open_store, read_edit
+from voiceflow_worker.actions import Operator, OperatorAction
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.actions.edits import EditBatch
+from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
+from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
+from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, entries_on
+from voiceflow_worker.errors import StoreError, VoiceflowError
+from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
+from voiceflow_worker.service.forget import Forget
+from voiceflow_worker.service.schedule_actions import RunNow, SkipNext
+
+pytestmark = pytest.mark.anyio
+
+PEOPLE = 3
+Prepare = Callable[[Store], Awaitable[str]]
+Act = Callable[[Store, str], Awaitable[object]]
+
+
+async def several(store: Store) -> str:
+    for place in range(PEOPLE):
+        await CallQueue(store).enqueue(flow(number(place)), batch_id="march")
+    return ""
+
+
+async def several_busy(store: Store) -> str:
+    engine = Engine(store, ScriptedVoice())
+    await several(store)
+    for job in await engine.send(limit=PEOPLE):
+        await engine.summarise(job, SessionStatus.BUSY)
+    return ""
+
+
+async def cut(store: Store) -> str:
+    await cut_import(store, batch="april", say="april")
+    return ""
+
+
+async def daily(store: Store) -> str:
+    await scheduled(store)
+    return ""
+
+
+async def imported(store: Store, file: Path) -> str:
+    await ImportNumbers(operator=Operator(store, CallPolicy()), found=read_number_file(file)).do()
+    return ""
+
+
+NAMES = (
+    "hold", "hold a batch", "resume", "rate", "cancel", "redial", "resolve", "cancel a batch", "redial a batch",
+    "edit", "suppress", "unsuppress", "import", "take back", "release", "discard", "acknowledge", "stop", "run", "skip",
+    "forget",
+)  # fmt: skip
+
+
+def acts(folder: Path) -> Mapping[str, tuple[Prepare, type[OperatorAction], Mapping[str, Any]]]:
+    """Each action: what it needs, its class, and its fields, of which `*` is what was prepared."""
+    file = folder / "numbers.csv"
+    file.write_text(f"number\n{number(1)}\n{number(2)}\n")
+    march, april = {"queue": "default", "batch": "march"}, {"queue": "default", "batch": "april"}
+    default, run = {"queue": "default"}, {"queue": "default", "schedule": "daily"}
+    return {
+        "hold": (waiting, Hold, default),
+        "hold a batch": (waiting, Hold, march | {"lasts": timedelta(hours=1)}),
+        "resume": (held, Resume, default),
+        "rate": (waiting, Rate, default | {"rate": 3.0}),
+        "cancel": (waiting, CancelCall, {"call": "*"}),
+        "redial": (busy, Redial, {"call": "*"}),
+        "resolve": (doubtful, Resolve, {"call": "*", "placed": True}),
+        "cancel a batch": (several, CancelBatch, march),
+        "redial a batch": (several_busy, RedialBatch, march | {"outcomes": ["busy"]}),
+        "edit": (several, EditBatch, march | {"changes": {"priority": "3"}}),
+        "suppress": (waiting, Suppress, {"numbers": [number(1), number(2)]}),
+        "unsuppress": (listed, Unsuppress, {"numbers": [ANA]}),
+        "import": (waiting, ImportNumbers, {"found": read_number_file(file)}),
+        "take back": (partial(imported, file=file), TakeBackFile, {"found": read_number_file(file)}),
+        "release": (cut, ReleaseStaged, april),
+        "discard": (cut, DiscardStaged, april),
+        "acknowledge": (escalated, AcknowledgeEscalation, default | {"escalation": "*"}),
+        "stop": (escalated, StopEscalation, default | {"escalation": "*"}),
+        "run": (daily, RunNow, run),
+        "skip": (daily, SkipNext, run),
+        "forget": (busy, Forget, {"number": ANA}),
+    }
+
+
+INTERFACES: Mapping[str, Actor] = {
+    Interface.COMMAND: Actor(on=Interface.COMMAND, login="lwei", name="Li"),
+    Interface.PAGES: Actor(on=Interface.PAGES, login="li@example.com", name="li@example.com"),
+    Interface.API: Actor(on=Interface.API, login="crm", name="Li"),
+    Interface.PYTHON: Actor(on=Interface.PYTHON, login="lwei", name="Li"),
+    Interface.AIRFLOW: Actor(on=Interface.AIRFLOW, login="DAG d, run r, task t"),
+}
+
+
+EACH = pytest.mark.parametrize(
+    "on", [pytest.param(on, marks=() if on is Interface.COMMAND else pytest.mark.slow) for on in INTERFACES]
+)
+
+
+async def each_loss(prepare: Prepare, act: Act, *, by: Actor) -> int:
+    """Lose the answer to each write of an act in turn, give the order again until it returns or is refused, and look.
+
+    Returns how many writes the act has.
+    """
+    for place in count(1):
+        clock = ManualClock()
+        async with open_store("memory://", clock=clock) as store:
+            subject = await prepare(store)
+            clock.advance(timedelta(seconds=1))
+            before = len(await entries_on(store, limit=99))
+            writes, faulty = count(1), FaultyStore(store)
+
+            def is_its(_: StoreCall, writes: Any = writes, place: int = place) -> bool:
+                return next(writes) == place
+
+            faulty.lose(Loss.AFTER, "write", when=is_its)
+            for _ in range(3):
+                clock.advance(timedelta(minutes=5))  # a lease of the process before is over
+                try:
+                    await act(faulty, subject)
+                    break
+                except StoreError:
+                    continue
+                except VoiceflowError:
+                    break
+            new: list[AuditEntry] = (await entries_on(store, limit=99))[: -before or None]
+            assert [(each.on, each.by, each.name) for each in new] == [(by.on, by.login, by.name)], (place, new)
+            if not faulty.lost[Loss.AFTER]:
+                return place - 1
+    raise AssertionError
+
+
+@EACH
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_act_stands_in_the_log_once_whichever_answer_was_lost(name: str, on: str, tmp_path: Path) -> None:
+    prepare, kind, given = acts(tmp_path)[name]
+
+    async def act(store: Store, subject: str) -> object:
+        fields = {key: subject if value == "*" else value for key, value in given.items()}
+        made: OperatorAction = kind(operator=Operator(store, CallPolicy()), note="why", **fields)  # type: ignore[call-arg]
+        return await made.by(INTERFACES[on]).do()
+
+    assert await each_loss(prepare, act, by=INTERFACES[on])
+
+
+ORDERS: Mapping[str, tuple[Prepare, Callable[[CallQueue, str], Awaitable[object]]]] = {
+    "resolve": (doubtful, lambda queue, call: queue.resolve(call, placed=True, note="why")),
+    "cancel": (waiting, lambda queue, call: queue.cancel(call, reason="why")),
+    "redial": (busy, lambda queue, call: queue.redial(call, note="why")),
+    "hold": (waiting, lambda queue, _: queue.hold(reason="why")),
+    "resume": (held, lambda queue, _: queue.resume()),
+    "rate": (waiting, lambda queue, _: queue.set_rate(3.0)),
+    "edit": (
+        several,
+        lambda queue, _: queue.edit_batch(
+            "march", read_edit({"priority": "3"}, now=queue.store.clock.now()), note="why"
+        ),
+    ),
+    "cancel a batch": (several, lambda queue, _: queue.cancel_batch("march", reason="why")),
+    "release": (cut, lambda queue, _: queue.release_staged("april")),
+    "discard": (cut, lambda queue, _: queue.discard_staged("april")),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+async def test_an_order_of_a_program_on_its_queue_stands_in_the_log_once(name: str) -> None:
+    prepare, order = ORDERS[name]
+    by = Actor.of("the nightly job")
+
+    async def act(store: Store, subject: str) -> object:
+        return await order(CallQueue(store, by="the nightly job"), subject)
+
+    assert await each_loss(prepare, act, by=by)
+
+
+@EACH
+async def test_the_start_of_a_campaign_stands_in_the_log_once(on: str) -> None:
+    async def nothing(_: Store) -> str:
+        return ""
+
+    async def act(store: Store, _: str) -> object:
+        rows = [{"destination": number(place)} for place in range(PEOPLE)]
+        campaign = Campaign.of({**VOICE, "say": "Hello", "batch": "march", "rows": rows})
+        return await campaign.start(CallQueue(store), by=INTERFACES[on])
+
+    assert await each_loss(nothing, act, by=INTERFACES[on])
+
+
+@pytest.mark.parametrize(
+    "address", ["hold?queue=default", "cancel-batch?queue=default&batch=march", "cancel-call?call={}"]
+)
+async def test_a_form_that_is_sent_again_after_its_answer_was_lost_stands_in_the_log_once(address: str) -> None:
+    for place in count(1):
+        clock = ManualClock()
+        async with open_store("memory://", clock=clock) as store:
+            call = await waiting(store)
+            faulty, writes = FaultyStore(store), count(1)
+            async with signed_in(receiver(faulty)) as client:
+                way = f"/ui/act/{address.format(call)}"
+                form = Form((await client.get(way)).text).values(note="why")
+
+                def is_its(_: StoreCall, writes: Any = writes, place: int = place) -> bool:
+                    return next(writes) == place
+
+                faulty.lose(Loss.AFTER, "write", when=is_its)
+                codes = list[int]()
+                for _ in range(3):
+                    clock.advance(timedelta(seconds=1))
+                    codes.append((await client.post(way.partition("?")[0], data=form)).status_code)
+            (entry,) = await entries_on(store)
+            assert (entry.on, entry.name, entry.note) == ("pages", "Mary Tan", "why"), codes
+            if not faulty.lost[Loss.AFTER]:
+                return
