@@ -18,6 +18,7 @@ from voiceflow_worker.backends.memory import store as memory_store
 from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
 from voiceflow_worker.core.ports.reads import Counted, Due
 from voiceflow_worker.core.ports.store import (
+    CLOSED,
     Absent,
     AtMost,
     BulkWrite,
@@ -223,6 +224,14 @@ class AnUnverifiedWriteIsDone(Memory):
         return written if self._is_verified(bulk, now) else [WriteResult(result=Result.NOT_VERIFIED)] * len(bulk.writes)
 
 
+class ClosedStoresTakeWrites(Memory):
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
+        closing, self.recorded[CLOSED] = self.recorded.get(CLOSED, {}), {}
+        answers = super().write(bulk, now)
+        self.recorded[CLOSED] |= closing
+        return answers
+
+
 class EventsComeLate(Memory):
     def answer(self, write: Write, now: datetime) -> WriteResult:
         answer = super().answer(write, now)
@@ -399,6 +408,7 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     WhatWasKnownIsForgotten: "test_without_what_the_store_certainly_had_nothing_is_written",
     AnUnverifiedWriteForgetsWhatWasWritten: "test_for_another_server_nothing_is_written",
     AnUnverifiedWriteIsDone: "test_for_another_server_nothing_is_written",
+    ClosedStoresTakeWrites: "test_a_closed_store_takes_nothing_but_its_opening",
     EventsComeLate: "test_no_reader_is_passed_by_an_event",
     AnswersStayInTheLine: "test_a_caller_that_gave_up_leaves_its_answer_to_nobody",
     LeasesIgnoreGates: "test_a_closed_gate_keeps_its_jobs_back",

@@ -18,7 +18,7 @@ from tests.support.waiting import until
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
 from voiceflow_worker.backends.postgres.codec import plain_bulk
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.ports.store import BulkWrite, Mode, OpenGate, Put, Result, Write
+from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY, BulkWrite, Mode, OpenGate, Put, Result, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model.copying import replace
@@ -59,6 +59,9 @@ class People:
     def enqueue(self, at: int = 4) -> Write:
         return new(sample_job(at, queue=self.queue, unique_key="k"))
 
+    def close(self) -> Write:
+        return Write(puts=(Put(CLOSED, CLOSED_KEY, "it moved", None),))
+
     def opt_out(self) -> Write:
         return Write(puts=(Put(SUPPRESSED, self.number, "{}", None, Mode.LONGER),))
 
@@ -73,6 +76,7 @@ PAIRS: dict[str, tuple[Made, Made, Result]] = {
     "a journal entry and a hold, which returns after it": (People.journal, People.hold, DONE),
     "an opt-out and a journal entry": (People.opt_out, People.journal, NOT_FREE),
     "a journal entry and an opt-out, which returns after it": (People.journal, People.opt_out, DONE),
+    "a new call and the closing of the store, which returns after it": (People.enqueue, People.close, DONE),
     "two calls under one key": (People.enqueue, lambda people: people.enqueue(5), EXISTS),
 }
 
@@ -206,6 +210,10 @@ MODES = "test_a_put_does_what_its_mode_says"
 MUTATIONS: dict[str, tuple[str, str, str]] = {
     "what was written before is written again": (
         "IF voiceflow.was_written(write, revision, at) THEN", "IF false THEN", AGAIN,
+    ),
+    "a closed store takes writes": (
+        "(bulk);\n    PERFORM voiceflow.require_open(writes);", "(bulk);",
+        "test_a_closed_store_takes_nothing_but_its_opening",
     ),
     "a late repeat of a swap wins": (
         "value IS DISTINCT FROM condition ->> 'value'", "false",
