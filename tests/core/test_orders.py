@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.flows import number
 from tests.support.workers import NO_WEBHOOKS, enqueued
-from voiceflow_worker import CallQueue, JobState, forget, open_store
+from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.core.audit import Interface, entries_on
@@ -23,8 +23,10 @@ from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.service.escalation_store import EscalationStore
 from voiceflow_worker.settings import Settings, load_settings
 
 pytestmark = pytest.mark.anyio
@@ -189,6 +191,27 @@ async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: File) -> 
     await file.loses(orders)
     async with file.on() as store:
         assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+
+
+async def test_an_acknowledgement_ends_an_escalation_however_far_it_had_come(file: File) -> None:
+    said = {"say": "Full.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    async with file.on() as store:
+        alarm = Escalation(numbers=[number(0)], **said)
+        started = (await Escalations(CallQueue(store)).start(alarm, key="incident")).status
+    file.older = file.path.read_bytes()
+
+    async def orders(store: Store) -> None:
+        records = EscalationStore(CallQueue(store))
+        found = await records.get(started.id)
+        assert await records.write(found, replace(found.record, not_before=store.clock.now()))
+        await Escalations(CallQueue(store)).acknowledge(started.id, by="Ann")
+
+    await file.loses(orders)
+    async with file.on() as store:
+        ended = await Escalations(CallQueue(store)).get(started.id)
+        assert not ended.is_open
+        assert ended.acknowledged is not None
+        assert ended.acknowledged.by == "Ann"
 
 
 async def test_the_queue_is_held_for_an_order_of_which_nobody_knows_whether_it_holds(file: File) -> None:
