@@ -453,13 +453,13 @@ class Trail:
 
     async def _without_row(self, keys: set[str | None], record: Record) -> Write | None:
         """Erase the person's rows from a pack of rows of a file; their places stay."""
-        rows = unpacked(record.value)
+        rows, has_them = unpacked(record.value), False
         for place, (number, *row) in enumerate(rows):
             if (row[1] is not None and row[1] in keys) or self._texts.erased(row) != row:
-                rows[place] = [number, [], None, _ERASED, ""]
-        if (text := packed(rows)) == record.value:
+                rows[place], has_them = [number, [], None, _ERASED, ""], True
+        if not has_them:
             return None
-        return Write(puts=(Put(ROWS, record.group, text, record.ends_at, member=record.member),))
+        return Write(puts=(Put(ROWS, record.group, packed(rows), record.ends_at, member=record.member),))
 
     async def _without_session(self, namespace: str, record: Record) -> Write | None:
         if not self._texts.is_in(record):
