@@ -137,7 +137,7 @@ async def each_loss(prepare: Prepare, act: Act, *, by: Actor) -> int:
             writes, faulty = count(1), FaultyStore(store)
 
             def is_its(_: StoreCall, writes: Any = writes, place: int = place) -> bool:
-                return next(writes) == place
+                return bool(next(writes) == place)
 
             faulty.lose(Loss.AFTER, "write", when=is_its)
             for _ in range(3):
@@ -226,7 +226,7 @@ async def test_a_form_that_is_sent_again_after_its_answer_was_lost_stands_in_the
                 form = Form((await client.get(way)).text).values(note="why")
 
                 def is_its(_: StoreCall, writes: Any = writes, place: int = place) -> bool:
-                    return next(writes) == place
+                    return bool(next(writes) == place)
 
                 faulty.lose(Loss.AFTER, "write", when=is_its)
                 codes = list[int]()

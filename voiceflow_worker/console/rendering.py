@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
@@ -83,7 +83,7 @@ def _segment(value: object) -> Markup:
 
 def _query(values: Mapping[str, object]) -> Markup:
     given = {
-        name: list(map(_id_in_link, each)) if isinstance(each, list) else _id_in_link(each)
+        name: list(map(_id_in_link, cast("list[object]", each))) if isinstance(each, list) else _id_in_link(each)
         for name, each in values.items()
     }
     return escape(urlencode(given, errors="replace", doseq=True))
