@@ -215,6 +215,8 @@ def appointments(path: Path) -> None:
 @pytest.mark.parametrize(("width", "language"), [(390, "de"), (1280, "en")])
 def test_a_workbook_is_put_right_and_called(on: Stage, reader: Reader, width: int, language: str) -> None:
     appointments(on.folder / "termine.xlsx")
+    for number in ("+491701234567", "+33612345678", "+491717654321"):
+        on.order("script", {"destination": number, "outcome": "COMPLETED", "keys": ["1"]})
 
     def send(value: str) -> None:
         """Press the button that is seen, and look at the page behind it."""
@@ -238,6 +240,7 @@ def test_a_workbook_is_put_right_and_called(on: Stage, reader: Reader, width: in
     assert Select(field("header_row")).first_selected_option.text.startswith("2: Nachname")
     assert [field(f"call row {row}").is_selected() for row in range(3, 8)] == [True, True, False, True, True]
     field("call row 7").click()
+    Select(field("taken Sprache")).select_by_value("language")
     reader.fill(number_column="Telefon mobil,Telefon privat", source="+4930123456")
     send("words")
     reader.driver.find_element(By.CSS_SELECTOR, ".words details summary").click()
