@@ -224,7 +224,8 @@ def test_a_workbook_is_put_right_and_called(on: Stage, reader: Reader, width: in
         page = reader.driver.find_element(By.TAG_NAME, "html")
         next(each for each in found if each.is_displayed()).click()
         reader.leave(page)
-        assert (reader.width <= width, reader.script(INNER), violations(reader)) == (True, [], {}), value
+        assert (reader.width <= width, violations(reader)) == (True, {}), value
+        assert value == "start" or reader.script(INNER) == [], value  # which leads to the list of all columns
 
     def field(name: str) -> WebElement:
         return reader.driver.find_element(By.NAME, name)
