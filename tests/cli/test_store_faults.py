@@ -197,6 +197,7 @@ COMMANDS = [
     ["batches", "edit", "march", "--priority", "1"], ["status", "--all"], ["batches"], ["status", "--escalations"],
     ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
     ["schedules", "list"], ["schedules", "run", "x"], ["schedules", "skip", "x"],
+    ["schedules", "unskip", "x"],
     ["rate"], ["rate", "5"], ["status", "--watch"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],

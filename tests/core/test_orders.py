@@ -194,9 +194,8 @@ async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: File) -> 
 
 
 async def test_an_acknowledgement_ends_an_escalation_however_far_it_had_come(file: File) -> None:
-    said = {"say": "Full.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
     async with file.on() as store:
-        alarm = Escalation(numbers=[number(0)], **said)
+        alarm = Escalation(numbers=[number(0)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
         started = (await Escalations(CallQueue(store)).start(alarm, key="incident")).status
     file.older = file.path.read_bytes()
 

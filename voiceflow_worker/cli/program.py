@@ -131,7 +131,7 @@ _ALL = (
         "schedule",
         "list_schedules run_now skip unskip",
         group="schedules",
-        about="List the schedules of a queue, run one now, skip a run, and take that back.",
+        about="List the schedules, run one now, skip or unskip a run.",
     ),
     _Commands(
         _PEOPLE,

@@ -213,7 +213,7 @@ async def unskip(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Let the next run of a schedule start after all, which somebody has skipped.
+    """Let a run start after all that somebody has skipped.
 
     Examples:
         voiceflow schedules unskip reminder --note "no holiday" --as Ana
