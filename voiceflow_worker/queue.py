@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Unpack
+from typing import Unpack, cast
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
@@ -136,12 +136,12 @@ class CallQueue:
         """Enqueue many calls in one write: all or none. Raises as `enqueue` does; each finding names its call."""
         if connection is None:
             return await self.admitter.admit_all(list(requests))
-        if not isinstance(self.store, Joinable):
+        if not hasattr(self.store, "joined"):
             raise InvalidInputError(
                 f"the store {self.store.url} cannot take part in a transaction of yours; nothing was enqueued; use a "
                 "store in the PostgreSQL database of your rows, or enqueue after your commit, with a unique key"
             )
-        async with self.store.joined(connection) as within:
+        async with cast("Joinable", self.store).joined(connection) as within:
             return await Admitter(within, self.name, redial=self._redial).admit_all(list(requests))
 
     async def get(self, job_id: str) -> Job:

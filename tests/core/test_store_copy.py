@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.stores import SERVERS
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, open_store
+from voiceflow_worker import CallPolicy, CallQueue, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.registry import backend_for
@@ -32,9 +32,19 @@ from voiceflow_worker.core.ports.controls import limits_put
 from voiceflow_worker.core.ports.identity import QueueNames, queue_put
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.reads import ById, Listing
-from voiceflow_worker.core.ports.store import CLOSED, Delete, Page, Put, Result, Write, tally_change
+from voiceflow_worker.core.ports.store import (
+    CLOSED,
+    BulkWrite,
+    Delete,
+    Page,
+    Put,
+    Result,
+    Write,
+    WriteResult,
+    tally_change,
+)
 from voiceflow_worker.core.rollback import HELD, HISTORIES
-from voiceflow_worker.core.store_copy import CALLS, COPIES, EVENTS, TOMBSTONES, StoreCopy, abandon, copyable
+from voiceflow_worker.core.store_copy import CALLS, COPIES, EVENTS, TOMBSTONES, StoreCopy, copyable
 from voiceflow_worker.errors import InvalidInputError, StoreClosedError, StoreError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import THEN
@@ -326,6 +336,30 @@ async def test_calls_that_are_being_sent_are_waited_for_and_then_the_copy_is_ref
     assert list(await made.jobs(Listing(queue="default"), now=now)) == [doubted]
 
 
+@pytest.mark.parametrize("meanwhile", ["another queue", "a resume"])
+async def test_every_queue_of_the_copy_is_held_whatever_came_while_it_was_closed(
+    meanwhile: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, made = MemoryStore(clock=clock), MemoryStore(clock=clock)
+    await furnish(old, 3)
+    write, came = old.write, False
+
+    async def first(bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        nonlocal came
+        if not came and any(put.namespace == CLOSED for each in bulk.writes for put in each.puts):
+            came = True
+            if meanwhile == "a resume":
+                await CallQueue(old).resume()
+            else:
+                await results_of(old, new(sample_job(10**6, queue="late"), puts=(queue_put("late"),)))
+        return await write(bulk, now=now)
+
+    monkeypatch.setattr(old, "write", first)
+    await StoreCopy(old, "made").run(of(made), ME, within=MINUTE)
+    for queue in ("default", "late") if meanwhile == "another queue" else ("default",):
+        assert "copied from" in await held_reason(made, queue)
+
+
 async def test_what_only_a_newer_version_can_read_is_not_left_behind(clock: ManualClock) -> None:
     old, made = MemoryStore(clock=clock), MemoryStore(clock=clock)
     await furnish(old, 20)
@@ -353,10 +387,10 @@ async def test_a_copy_that_is_not_whole_can_be_given_up_and_then_the_old_store_g
     old, made, other = (MemoryStore(clock=clock) for _ in range(3))
     await furnish(old, 100)
     with pytest.raises(InvalidInputError, match="nothing to give up"):
-        await abandon(old, made, ME)
+        await StoreCopy(old, "made").abandon(of(made), ME)
     with pytest.raises(Killed):
         await StoreCopy(old, "made").run(Cut(20, before=True).through(of(made)), ME, within=MINUTE)
-    await abandon(old, made, ME)
+    await StoreCopy(old, "made").abandon(of(made), ME)
     await stored(old, sample_job(10**6))
     assert "copied from" in await held_reason(old, "default")
     with pytest.raises(StoreClosedError, match="was given up"):
@@ -364,8 +398,14 @@ async def test_a_copy_that_is_not_whole_can_be_given_up_and_then_the_old_store_g
     with pytest.raises(InvalidInputError, match="not empty"):
         await StoreCopy(old, "made").run(of(made), ME, within=MINUTE)
     await StoreCopy(old, "other").run(of(other), ME, within=MINUTE)
+    for empty, name in (
+        (MemoryStore(clock=clock), "mistyped"),
+        (made, "made"),
+    ):  # both stores would call the same people
+        with pytest.raises(InvalidInputError, match=f"is copied to other, not to {name}: nothing was changed"):
+            await StoreCopy(old, name).abandon(of(empty), ME)
     with pytest.raises(InvalidInputError, match="is whole"):
-        await abandon(old, other, ME)
+        await StoreCopy(old, "other").abandon(of(other), ME)
 
 
 # --- the journal files of the workers ---

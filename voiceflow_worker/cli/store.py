@@ -267,16 +267,16 @@ async def copy(
 
     async with opened_store(source_settings) as source:
         await _require_upgraded(source_settings.store, source)
+        copying = store_copy.StoreCopy(source, named)
         if abandon:
-            async with target() as made:
-                await store_copy.abandon(source, made, by)
+            await copying.abandon(target, by)
             output.result(
                 {"from": source.url, "to": named, "abandoned": True},
                 f"{source.url} is open again, and its queues are held until `voiceflow resume`",
             )
             return
         with meter("reading") as show:
-            copying = store_copy.StoreCopy(source, named, _summed(show, 0))
+            copying.progress = _summed(show, 0)
             counts = await copying.counts(source)
         _tell_counts(output, counts)
         output.note(

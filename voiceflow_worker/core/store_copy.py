@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.gates import order_gate
@@ -24,6 +24,7 @@ from voiceflow_worker.core.ports import EventKind, Store
 from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.identity import QueueNames, new_revision
 from voiceflow_worker.core.ports.probe import READINESS
+from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.reads import ByKey, Due, Listing
 from voiceflow_worker.core.ports.record_set import json_records, noting_unreadable
 from voiceflow_worker.core.ports.store import (
@@ -116,6 +117,35 @@ class StoreCopy:
             await self._fill(target)
             return await self._finish(target)
 
+    async def abandon(self, opened: Callable[[], AbstractAsyncContextManager[Store]], by: Actor) -> None:
+        """Give up a copy that is not whole, and open the old store again; its queues stay held.
+
+        What is in the new store stays closed for good. Raises InvalidInputError if the copy is whole, or goes to
+        another store than the one that `opened` opens.
+        """
+        known = await copy_of(self.source, "to")
+        if known is None or await _closed(self.source) is None:
+            raise InvalidInputError(f"no copy of {self.source.url} has begun: there is nothing to give up")
+        if known.url != self.to:
+            raise InvalidInputError(
+                f"{self.source.url} is copied to {known.url}, not to {self.to}: nothing was changed. Give that store"
+            )
+        async with opened() as target:
+            begun = await copy_of(target, "from")
+            if begun is not None and begun.id == self.source.id:
+                if begun.whole_at is not None:
+                    raise InvalidInputError(
+                        f"the copy in {target.url} is whole, and work may have gone on there: copy it back instead, to "
+                        "a new store"
+                    )
+                why = f"the copy of {self.source.url} in it was given up; empty it"
+                other = json_records(target, COPIES, CopyOf).text(begun._replace(id=new_revision()))
+                puts = (Put(CLOSED, CLOSED_KEY, why, None), Put(COPIES, "from", other, None))
+                await target.write(BulkWrite(writes=(Write(puts=puts),)), now=target.clock.now())
+        now = self.source.clock.now()
+        entry = AuditEntry.of(by, "store copy", at=now, result=f"gave up the copy to {known.url}")
+        await open_again(self.source, *entry.puts())
+
     # --- the old store ---
 
     async def counts(self, store: Store) -> Counter[str]:
@@ -163,9 +193,11 @@ class StoreCopy:
             mark = json_records(self.source, COPIES, CopyOf).text(CopyOf(self.source.id, self.to))
             puts = (Put(CLOSED, CLOSED_KEY, sentence, None), Put(COPIES, "to", mark, None), *entry.puts())
             await self.source.write(BulkWrite(writes=(Write(puts=puts),), together=True), now=now)
-            if not await self._open_calls():
+            queues = await QueueNames(self.source).known()
+            still_held = [queue for queue in queues if await gates_at(self.source, queue, [None])]
+            if len(still_held) == len(queues) and not await self._open_calls():
                 return
-            await open_again(self.source)  # a queue has come between
+            await open_again(self.source)  # a queue or a resume has come between
 
     async def _open_calls(self) -> list[str]:
         return [
@@ -372,29 +404,6 @@ class StoreCopy:
             after = part.key(page[-1])
 
 
-async def abandon(source: Store, target: Store | None, by: Actor) -> None:
-    """Give up a copy that is not whole, and open the old store again; its queues stay held.
-
-    What is in the new store stays closed for good. Raises InvalidInputError if the copy is whole.
-    """
-    known = await copy_of(source, "to")
-    if known is None or await _closed(source) is None:
-        raise InvalidInputError(f"no copy of {source.url} has begun: there is nothing to give up")
-    if target is not None and (begun := await copy_of(target, "from")) is not None and begun.id == source.id:
-        if begun.whole_at is not None:
-            raise InvalidInputError(
-                f"the copy in {target.url} is whole, and work may have gone on there: copy it back instead, to a new "
-                "store"
-            )
-        why = f"the copy of {source.url} in it was given up; empty it"
-        other = json_records(target, COPIES, CopyOf).text(begun._replace(id=new_revision()))
-        puts = (Put(CLOSED, CLOSED_KEY, why, None), Put(COPIES, "from", other, None))
-        await target.write(BulkWrite(writes=(Write(puts=puts),)), now=target.clock.now())
-    now = source.clock.now()
-    entry = AuditEntry.of(by, "store copy", at=now, result=f"gave up the copy to {known.url}")
-    await open_again(source, *entry.puts())
-
-
 async def open_again(store: Store, *puts: Put) -> None:
     """Open a closed store."""
     drops = (Drop(CLOSED, CLOSED_KEY, None), Drop(COPIES, "to", None))
@@ -413,6 +422,6 @@ async def _closed(store: Store) -> str | None:
 
 def copyable(store: Store) -> Copyable:
     """The store as one that can be copied. Raises InvalidInputError for one that cannot."""
-    if not isinstance(store, Copyable):
+    if not hasattr(store, "adopt"):
         raise InvalidInputError(f"the backend of {store.url} cannot copy: it lacks the methods of `Copyable`")
-    return store
+    return cast("Copyable", store)

@@ -54,7 +54,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -595,7 +595,6 @@ class Store(Protocol):
         ...
 
 
-@runtime_checkable
 class Joinable(Protocol):
     """A store in a database of its users, which can store jobs in a transaction of theirs. Other stores cannot."""
 
@@ -617,7 +616,6 @@ class Contents(NamedTuple):
     sequence: int
 
 
-@runtime_checkable
 class Copyable(Protocol):
     """A store that can be copied to another kind of store (`core.store_copy`): what the nine methods cannot do."""
 
