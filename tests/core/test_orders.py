@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import copy
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,13 +16,16 @@ from tests.support.workers import NO_WEBHOOKS, enqueued
 from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Resume
+from voiceflow_worker.backends.local_journal import JournalFiles
+from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.audit import Interface, entries_on
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.gates import order_gate, standing_gate
-from voiceflow_worker.core.orders import GIVEN_AGAIN, GIVEN_FOR, READ_BY, journal_of
+from voiceflow_worker.core.orders import GIVEN_AGAIN, GIVEN_FOR, READ_BY, OrderedStore, hosts_not_read, journal_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.store import BulkWrite, History, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.copying import replace
@@ -113,6 +118,48 @@ async def test_an_order_is_given_again_once_by_whoever_finds_it_first(file: File
                 GIVEN_AGAIN,
             )
             assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+
+
+def ordered(store: Store, folder: Path) -> OrderedStore:
+    return OrderedStore(store, lambda: JournalFiles(folder))
+
+
+async def test_who_gives_an_order_again_too_late_changes_nothing_of_what_was_ordered_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    older = copy.deepcopy(store.memory)
+    await SuppressionList(cast("Store", ordered(store, tmp_path))).add(number(1))
+    store.memory = older
+    slow, write = ordered(store, tmp_path), store.write
+
+    async def late(bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        monkeypatch.setattr(store, "write", write)
+        await ordered(store, tmp_path).give_again()
+        assert await SuppressionList(store).remove(number(1))
+        return await write(bulk, now=now)
+
+    monkeypatch.setattr(store, "write", late)
+    await slow.give_again()
+    assert not await SuppressionList(store).find(number(1))
+
+
+@pytest.mark.parametrize("is_opened_since", [False, True])
+async def test_lost_orders_are_found_however_many_are_given_before_anybody_looks(
+    tmp_path: Path, *, is_opened_since: bool
+) -> None:
+    store = MemoryStore()
+    older = copy.deepcopy(store.memory)
+    older.server = "the standby"
+    lost, later = ([number(place) for place in some] for some in (range(5), range(5, 905)))
+    first = ordered(store, tmp_path)
+    await SuppressionList(cast("Store", first)).add(*lost)
+    if is_opened_since:
+        first.close()
+    store.memory = older
+    second = ordered(store, tmp_path) if is_opened_since else first
+    await SuppressionList(cast("Store", second)).add(*later)
+    assert set(await SuppressionList(store).find(*lost, *later)) == {*lost, *later}
 
 
 async def test_orders_are_given_again_in_their_order(file: File) -> None:
@@ -288,3 +335,15 @@ async def test_who_resumes_a_queue_sees_which_machines_have_not_looked_into_thei
         (fact,) = (await resume.question()).facts
         assert fact.startswith("Orders that were given on far just before may be missing, opt-outs among them")
         assert fact in (await resume.do()).notes
+
+
+async def test_each_folder_of_a_machine_is_read_by_those_who_use_it(tmp_path: Path) -> None:
+    """A service and the people of its machine have state directories of their own."""
+    store = MemoryStore()
+    store.memory.history = History("before", "before")
+    for user in ("service", "ann"):
+        await SuppressionList(cast("Store", ordered(store, tmp_path / user / "id" / "url"))).add(number(1))
+    store.memory.history, store.memory.server = History("after", "before"), "the standby"
+    await ordered(store, tmp_path / "service" / "id" / "url").give_again()
+    (left,) = await hosts_not_read(store)
+    assert left.endswith(f" ({tmp_path / 'ann'})")

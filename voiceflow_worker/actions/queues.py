@@ -250,7 +250,8 @@ class Resume(QueueAction):
             return ()
         told = (
             f"Orders that were given on {', '.join(hosts)} just before may be missing, opt-outs among them: no process "
-            "there has compared its journal with the store yet. Run `voiceflow status` there first."
+            "there has compared its journal with the store yet. Run `voiceflow status` there first, as a user of that "
+            "state directory."
         )
         return (told,)
 

@@ -59,7 +59,8 @@ GIVEN_FOR = timedelta(days=7)
 MARKS = "order"
 """Namespace of the marks of orders, by their tokens."""
 READ_BY = "orders-read"
-"""Namespace of the hosts that have given orders: the history of the store for which each has read its journal."""
+"""Namespace of the hosts that have given orders, each with its state directory: the history of the store for which it
+has read its journal."""
 ERASE_AGAIN = "erase-again"
 """Namespace of the erased calls, and digests of numbers, which a store has again that was rolled back."""
 GIVEN_AGAIN = "given again from the local journal, because the store was rolled back"
@@ -90,6 +91,8 @@ class OrderedStore:
         self._open_journal = open_journal
         self._journal: OrderJournal | None = None
         self._read_for: tuple[str, str] = self._server
+        self._has_read = False
+        self._has_failed = False
         self._is_known = False
         self._looking = anyio.Lock()
 
@@ -112,14 +115,17 @@ class OrderedStore:
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, and keep the orders among it that were written in the journal.
 
-        If another server has answered, the orders of this host that it lacks are given again before this returns.
+        If another server has answered, the orders of this host that it lacks are given again before this returns, and
+        before any is added to the journal: of a file, its end shows whether some are lost.
         """
-        answers = await self._written(bulk, now)
-        if self._read_for != self._server:
+        answers, kept = await self._written(bulk, now)
+        if self._read_for != self._server or (kept and not self._has_read):
             await self.give_again()
+        if kept:
+            await self._keep(kept)
         return answers
 
-    async def _written(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
+    async def _written(self, bulk: BulkWrite, now: datetime) -> tuple[Sequence[WriteResult], Sequence[LocalOrder]]:
         kept: dict[int, Sequence[LocalOrder]] = {}
         writes = list(bulk.writes)
         for place, write in enumerate(writes):
@@ -127,21 +133,22 @@ class OrderedStore:
                 kept[place] = orders
                 writes[place] = replace(write, puts=(*write.puts, _mark(orders[0])))
         if not kept:
-            return await self.inner.write(bulk, now=now)
+            return await self.inner.write(bulk, now=now), ()
         if not self._is_known:  # whoever resumes a queue must know that this host has orders
             writes[min(kept)] = replace(writes[min(kept)], puts=(*writes[min(kept)].puts, self._read_by(now)))
         answers = await self.inner.write(replace(bulk, writes=tuple(writes)), now=now)
         done = [each for place, orders in kept.items() if answers[place].result is Result.DONE for each in orders]
-        if done:
-            self._is_known = True
-            await self._keep(done)
-        return answers
+        self._is_known = self._is_known or bool(done)
+        return answers, done
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def _read_by(self, now: datetime) -> Put:
-        return Put(READ_BY, socket.gethostname(), _history_of(self.inner), now + GIVEN_FOR)
+        # Users of one host may have state directories of their own: each must be read.
+        folder = getattr(journal_of(cast("Store", self)), "folder", None)
+        where = "" if folder is None else f" ({folder.parents[1]})"
+        return Put(READ_BY, f"{socket.gethostname()}{where}", _history_of(self.inner), now + GIVEN_FOR)
 
     def _orders_in(self, write: Write, action: str, now: datetime) -> Sequence[LocalOrder]:
         """What the journal keeps of a write: a line for the opt-out of each number, and one for the rest."""
@@ -212,17 +219,18 @@ class OrderedStore:
                     await self._put(self._read_by(self.inner.clock.now()))
             except StoreError as error:
                 _log.debug("the orders of this host will be compared with the store later", error=str(error))
+                self._has_failed = True
                 return
             except SettingsError as error:
                 lost = []
                 _log.warning("the orders of this host cannot be compared with the store", error=str(error))
-            self._read_for = server
+            self._read_for, self._has_read, self._has_failed = server, True, False
         if lost:
             _log.error("orders that the store had lost were given again", orders=len(lost))
 
     async def _lost(self, name: str) -> list[list[LocalOrder]]:
         """The orders in a file that the store has lost, each with its lines."""
-        if not await self._without_mark(await self.journal.orders(name, newest=True)):
+        if not (self._has_failed or await self._without_mark(await self.journal.orders(name, newest=True))):
             return []
         return await self._without_mark(await self.journal.orders(name))
 
@@ -388,7 +396,10 @@ def journal_of(store: Store) -> OrderJournal | None:
 
 
 async def hosts_not_read(store: Store) -> Sequence[str]:
-    """The hosts that have given orders, and whose journals nobody has compared with the server as it is now."""
+    """The hosts that have given orders, whose journals nobody has compared with the server as it is now.
+
+    Each is named with its state directory.
+    """
     hosts = await text_records(store, READ_BY).all()
     return [host for host, history in hosts if history != _history_of(store)]
 
