@@ -34,6 +34,7 @@ from tests.support.stores import DURABLE, new_name, renumber
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.postgres.store import PostgresStore
+from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core.ports.reading import find_jobs
@@ -219,7 +220,7 @@ LAID_OUT = {
 async def laid_out(url: str, backend: str) -> dict[str, str]:
     """The definitions in a store, by name."""
     found: dict[str, str] = {}
-    async with open_store(url) as store:
+    async with backend_for(url)(url) as store:
         for question in LAID_OUT[backend]:
             if isinstance(store, PostgresStore):
                 schema = store.database.schema

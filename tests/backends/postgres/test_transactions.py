@@ -24,9 +24,9 @@ from tests.support.flows import flow, number
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
 from tests.support.waiting import until, wait_until
 from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, forget, open_store
-from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY, BulkWrite, Delete, Put, Result, Write
+from voiceflow_worker.core.store_copy import copyable
 from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -759,7 +759,6 @@ async def test_a_transaction_enqueues_nothing_in_a_store_that_was_closed_meanwhi
     shop: Shop, queue: CallQueue, isolation: str
 ) -> None:
     """What it has enqueued before is waited for, so that it is copied."""
-    assert isinstance(queue.store, PostgresStore)
     with in_psycopg(shop) as before, in_psycopg(shop) as callers:
         enqueue_in(before.connection, flow(), schema=shop.schema, unique_key="before")
         callers.run(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
@@ -773,7 +772,7 @@ async def test_a_transaction_enqueues_nothing_in_a_store_that_was_closed_meanwhi
             enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="own")
         callers.connection.rollback()
         async with anyio.create_task_group() as group:
-            group.start_soon(queue.store.contents)
+            group.start_soon(copyable(queue.store).contents)
             waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareLock' AND relation = %s::regclass"
             await until(lambda: shop.server.ask(waits, f"{shop.schema}.jobs") == [(1,)])
             before.commit()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.samples import QUEUE, add_jobs, sample_job
-from voiceflow_worker import open_store
 from voiceflow_worker.backends.postgres.health import PostgresHealth
 from voiceflow_worker.backends.postgres.store import PostgresStore
+from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY, BulkWrite, Put, Write
 from voiceflow_worker.errors import StoreClosedError
@@ -26,7 +26,8 @@ ALTER TABLE voiceflow.voiceflow_schema ALTER store_id DROP DEFAULT, ALTER store_
 async def test_a_store_of_the_version_before_can_be_closed_once_its_steps_were_taken(
     fresh_url: Callable[[str], str],
 ) -> None:
-    async with open_store(fresh_url("postgres")) as store:
+    url = fresh_url("postgres")
+    async with backend_for(url)(url) as store:
         assert isinstance(store, PostgresStore)
         await store.database.run(_BEFORE, within=60)
         (step,) = PostgresHealth.upgrade_steps
