@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anyio
+import psycopg
 import pytest
 
 from tests.contract.samples import QUEUE, add_jobs, sample_job
+from tests.support.flows import flow
+from tests.support.postgres import PostgresServer
+from tests.support.stores import new_name
+from tests.support.waiting import until
+from voiceflow_worker import enqueue_in
 from voiceflow_worker.backends.postgres.health import PostgresHealth
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.registry import backend_for
@@ -45,3 +52,23 @@ async def test_a_store_of_the_version_before_can_be_closed_once_its_steps_were_t
         assert (await store.database.rows("SELECT store_id FROM voiceflow.voiceflow_schema")) == [
             ("the id of another",)
         ]
+
+
+async def test_a_step_that_waits_for_a_transaction_of_a_caller_keeps_no_call_waiting(
+    postgres_server: PostgresServer,
+) -> None:
+    schema = new_name()
+    url = postgres_server.url(schema=schema)
+    async with backend_for(url)(url) as store:
+        assert isinstance(store, PostgresStore)
+        (step,) = PostgresHealth.upgrade_steps
+        with psycopg.connect(postgres_server.url()) as caller:
+            enqueue_in(caller, flow(), schema=schema)
+            async with anyio.create_task_group() as upgrade:
+                upgrade.start_soon(step.take, store)
+                waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+                table = f"{schema}.voiceflow_schema"
+                await until(lambda: postgres_server.ask(waits, table) == [(1,)])
+                with anyio.fail_after(2):
+                    await add_jobs(store, [sample_job()])
+                caller.commit()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
+
+from anyio import sleep
+from psycopg.errors import LockNotAvailable
 
 from voiceflow_worker.backends.health import (
     Figure,
@@ -21,6 +25,7 @@ from voiceflow_worker.backends.health import (
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.survey import NUMBER, SCHEMA, Guarantee, quoted
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.text.wording import duration_in_words
 
@@ -41,6 +46,8 @@ _RAISE = "UPDATE voiceflow.voiceflow_schema SET number = %s WHERE number = %s"
 
 
 _CLOSES = "SELECT to_regprocedure('voiceflow.require_open(jsonb)') IS NOT NULL"
+_SOON = "SELECT set_config('lock_timeout', '200ms', true);\n"
+_PAUSE = 1.0
 _TEXT_ID = """
 ALTER TABLE voiceflow.voiceflow_schema ALTER store_id DROP DEFAULT, ALTER store_id TYPE text,
     ALTER store_id SET DEFAULT gen_random_uuid()::text;
@@ -55,7 +62,17 @@ async def _can_be_closed(store: Store) -> bool:
 async def _take_functions(store: Store) -> None:
     from voiceflow_worker.backends.postgres.opening import MAKE_WITHIN, functions
 
-    await cast("PostgresStore", store).database.run(_TEXT_ID + functions(), within=MAKE_WITHIN)
+    # Who waits for the lock on a table keeps those waiting who come later, as long as a caller's transaction is open.
+    until = time.monotonic() + MAKE_WITHIN
+    while True:
+        try:
+            return await cast("PostgresStore", store).database.run(
+                f"{_SOON}{functions()}\n{_TEXT_ID}", within=MAKE_WITHIN
+            )
+        except StoreError as error:
+            if not isinstance(error.__cause__, LockNotAvailable) or time.monotonic() > until:
+                raise
+        await sleep(_PAUSE)
 
 
 class PostgresHealth(Health):
