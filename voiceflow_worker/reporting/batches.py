@@ -128,12 +128,18 @@ class BatchPage:
 
 
 async def read_batches(
-    store: Store, queues: Sequence[str], *, after: str = "", limit: int = BATCHES_A_PAGE, name: str = ""
+    store: Store,
+    queues: Sequence[str],
+    *,
+    after: str = "",
+    limit: int = BATCHES_A_PAGE,
+    name: str = "",
+    with_next: bool = True,
 ) -> BatchPage:
     """One page of the batches of these queues that still have calls, the newest first. Raises StoreError.
 
     With `name`, only batches whose names contain this text. At most `MOST_READ` batches are looked through for a page,
-    which has fewer than `limit` then.
+    which has fewer than `limit` then. Without `with_next`, `next_call` is not read: it costs a round trip a batch.
     """
     found: list[tuple[NamedBatch, str, Totals]] = []
     looked_at, at_end = 0, False
@@ -151,14 +157,14 @@ async def read_batches(
     page = found[:limit]
     if len(found) > limit:
         after, at_end = page[-1][0].sort_key, False
-    return BatchPage(batches=await _progress(store, page), after=None if at_end else after)
+    return BatchPage(batches=await _progress(store, page, with_next=with_next), after=None if at_end else after)
 
 
 async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Sequence[BatchProgress]:
     """The batches of these queues that matter most now: first those that are being sent, then waiting ones.
 
     Then come ended campaigns, and ended batches of programs only if there is room. Of each kind, the newest `LOOKED_AT`
-    of a queue are looked at, and those that are being sent. Raises StoreError.
+    of a queue are looked at, and those that are being sent. Their `next_call` is not read. Raises StoreError.
     """
     found: list[tuple[NamedBatch, str]] = []
     for queue in queues:
@@ -176,7 +182,7 @@ async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Seq
         is_over = all(not count for state, count in totals.states.items() if not state.is_final)
         return is_over, is_over and not named.is_campaign, named.name not in rates[queue], named.sort_key, queue
 
-    return await _progress(store, sorted(with_calls, key=rank)[:limit])
+    return await _progress(store, sorted(with_calls, key=rank)[:limit], with_next=False)
 
 
 async def _with_calls(store: Store, named: Sequence[tuple[NamedBatch, str]]) -> list[tuple[NamedBatch, str, Totals]]:
@@ -190,7 +196,9 @@ async def _with_calls(store: Store, named: Sequence[tuple[NamedBatch, str]]) -> 
     return [(each, queue, totals) for each, queue, totals in each_with if any(totals.states.values())]
 
 
-async def _progress(store: Store, batches: Sequence[tuple[NamedBatch, str, Totals]]) -> list[BatchProgress]:
+async def _progress(
+    store: Store, batches: Sequence[tuple[NamedBatch, str, Totals]], *, with_next: bool
+) -> list[BatchProgress]:
     """The progress of these batches, in their order."""
     now = store.clock.now()
     found: dict[tuple[str, str], BatchProgress] = {}
@@ -201,7 +209,9 @@ async def _progress(store: Store, batches: Sequence[tuple[NamedBatch, str, Total
         begun = {start.name for start in starts}
         acts = await entries_on(store, queue, limit=PAGE)
         reads = [
-            partial(_of, store, queue, name, counts, gates=gates, rate=rates.get(name, 0.0), at=now)
+            partial(
+                _of, store, queue, name, counts, gates=gates, rate=rates.get(name, 0.0), at=now, with_next=with_next
+            )
             for name, counts in states.items()
         ]
         for each in await gather(*reads, at_once=AT_ONCE):
@@ -245,6 +255,7 @@ async def _of(
     gates: Mapping[str | None, Gate],
     rate: float,
     at: datetime,
+    with_next: bool = True,
 ) -> BatchProgress:
     hold = gates.get(batch_id) or gates.get(None)
     ends_at, unknown = None, ""
@@ -270,7 +281,7 @@ async def _of(
         at=at,
         ends_at=ends_at,
         unknown=unknown,
-        next_call=await next_call(store, queue, batch_id=batch_id) if states[JobState.QUEUED] else None,
+        next_call=await next_call(store, queue, batch_id=batch_id) if with_next and states[JobState.QUEUED] else None,
     )
 
 
