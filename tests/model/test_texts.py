@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,6 +87,23 @@ def test_passwords_and_known_secrets_are_hidden_in_a_text() -> None:
     assert without_secrets_in(text, known=["k-1"]) == (
         "cannot reach redis://***@host/0, sqlite:////a@b.db; the key *** was sent by ann@example.com"
     )
+
+
+PASSWORDS = st.text("Q,:;\"'\\}]{[/ab", min_size=1, max_size=8).map(lambda text: f"Q{text}Q")
+
+
+@given(
+    fields=st.dictionaries(
+        st.sampled_from("abcd"),
+        st.sampled_from(["https://h/i", "x@y.z", 'a"b@c', "redis://h\\", ["redis://h", "@"], {"@": "http://a"}]),
+    ),
+    password=PASSWORDS,
+)
+def test_a_line_of_json_stays_one_without_the_passwords_of_its_urls(fields: dict[str, Any], password: str) -> None:
+    event = {**fields, "error": f"no way to redis://me:{password}@host", "last": "ann@example.com"}
+    for separators in ((",", ":"), (", ", ": ")):
+        line = without_secrets_in(json.dumps(event, separators=separators))
+        assert json.loads(line) == {**event, "error": "no way to redis://***@host"}
 
 
 @given(st.text("abcxyz", min_size=1, max_size=SHORTEST_HIDDEN - 1), st.text("abcxyz", min_size=1, max_size=3))

@@ -62,8 +62,10 @@ _OPEN_OPTIONS = frozenset(
 )
 """Options of store URLs whose values are not secret."""
 _OPEN_VALUE = re.compile(r"[a-z0-9_-]{1,41}")
-# Paths of files may contain an @.
-_IN_TEXT = re.compile(r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)([^\s@]*)@(?=\S)")
+# Paths of files may contain an @. A quote that ends a value of JSON, or a name, ends the URL; an escaped one does not.
+_IN_TEXT = re.compile(
+    r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s@\"\\]|\\[^\s@]?|\"(?![,:}\]]))*+@(?=\S)"
+)
 
 
 def without_secrets(url: str, *, options: bool = False) -> str:
