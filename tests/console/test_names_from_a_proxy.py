@@ -63,7 +63,7 @@ async def role(client: httpx.AsyncClient, headers: Any) -> str:
         (of("ben", ""), "reader"),
         (of("ops", "staff"), "reader"),
         (of("group:ops"), "reader"),
-        (of("ben", "group:ops"), "reader"),
+        (of("ben", ",group:ops"), "reader"),
         (of("ben", "ana@example.com"), "reader"),
         (of("ben", "Ops"), "reader"),
         (of("Ana@example.com"), "reader"),
@@ -181,6 +181,7 @@ WIDE = ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/1, 128.0.0.0/1", "::/1, 8000::
     [
         ({"trusted_proxies": None}, "VOICEFLOW_AUTH_HEADER is set without VOICEFLOW_TRUSTED_PROXIES"),
         *(({"trusted_proxies": wide}, "VOICEFLOW_TRUSTED_PROXIES has all of") for wide in WIDE),
+        ({"auth_operators": "ana, group: "}, "VOICEFLOW_AUTH_OPERATORS has 'group:' without a name"),
         ({"auth_groups_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER"),
         ({"auth_groups_header": "x-forwarded-user"}, "VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER"),
         ({"auth_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER is set without VOICEFLOW_AUTH_HEADER"),

@@ -132,7 +132,7 @@ class NamingProxy:
     def __init__(self, *, header: str, groups: str | None, operators: Iterable[str], proxies: Gatekeeper) -> None:
         self._header, self._groups = header, groups
         given = frozenset(operators)
-        self._operating = {each.removeprefix(_OF_GROUP) for each in given if each.startswith(_OF_GROUP)}
+        self._operating = {each.removeprefix(_OF_GROUP).strip() for each in given if each.startswith(_OF_GROUP)}
         self._operators = {each for each in given if not each.startswith(_OF_GROUP)}
         self._is_proxied = proxies.is_proxied
 
@@ -163,6 +163,10 @@ class NamingProxy:
             )
         if groups is not None and groups.lower() == header.lower():
             raise SettingsError("VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER: name the one that has groups")
+        if _OF_GROUP in operators:
+            raise SettingsError(
+                f"VOICEFLOW_AUTH_OPERATORS has {_OF_GROUP!r} without a name: name the group, as group:ops"
+            )
         if groups is None and any(each.startswith(_OF_GROUP) for each in operators):
             raise SettingsError(
                 "VOICEFLOW_AUTH_OPERATORS has a group, and no header says who is in it: set "
