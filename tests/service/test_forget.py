@@ -363,7 +363,7 @@ async def test_nobody_else_is_erased_for_a_date_or_a_longer_number(memory: Store
     ]  # fmt: skip
     mine = [
         "+45 20 26 11 27 asked", "0045 2026 1127", "20 26 11 27: no more", "(45) 20-26-11-27", "call +4520261127.",
-        "4520261127",
+        "4520261127", "20261127",
     ]  # fmt: skip
     who = Operator(memory, POLICY, name="Li")
     for place, note in enumerate([*texts, *mine]):

@@ -68,6 +68,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.printable import DATES, NUMBER
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 from voiceflow_worker.service.escalation_store import ALARMS, OPEN
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
@@ -612,8 +613,8 @@ class _NumberInTexts:
         return self.erased_in(value) if isinstance(value, str) else value
 
     def erased_in(self, text: str) -> str:
-        """A text without the number."""
-        without_times = _TIMES.sub(lambda found: "~" * len(found[0]), text)
+        """A text without the number. Digits alone, as in a cell of a file, are a number rather than a date."""
+        without_times = text if text.strip().isdecimal() else _TIMES.sub(lambda found: "~" * len(found[0]), text)
         for found in reversed(list(_WHOLE_NUMBER.finditer(without_times))):
             if self._is_number(found[0]):
                 text = f"{text[: found.start()]}{_ERASED}{text[found.end() :]}"
@@ -624,12 +625,10 @@ class _NumberInTexts:
         return digits in self._international or ("+" not in written and digits in self._national)
 
 
-_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
 _TIMES = re.compile(
-    rf"(?<![\w+])(?:{_YEAR}[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.]{_YEAR}"
-    rf"|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|\d\d?:\d\d(?::\d\d(?:\.\d+)?)?)(?:T[\d:.]+)?(?!\d)",
+    rf"(?<![\w+])(?:{DATES}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+    r"|\d\d?:\d\d(?::\d\d(?:\.\d+)?)?)(?:T[\d:.]+)?(?!\d)",
     re.ASCII,
 )
 """Dates and times."""
-_WHOLE_NUMBER = re.compile(r"(?<!\w)\+?\(?\d(?:(?:[ \u00a0./-]| ?\(|\)[ -]?| - )?\d)*(?!\w)", re.ASCII)
-"""Digits with what is written between those of one number."""
+_WHOLE_NUMBER = re.compile(rf"(?<!\w){NUMBER}(?!\w)", re.ASCII)
