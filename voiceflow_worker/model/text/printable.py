@@ -130,18 +130,23 @@ def _shown_options(query: str) -> str:
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
 DATES = rf"{_YEAR}[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.]{_YEAR}"
 """The pattern of dates, with their separators."""
-NUMBER = r"\+?\(?\d(?:(?:[ \u00a0./-]| ?\(|\)[ -]?| - )?\d)*"
+_BLANKS, _DASHES = r" \u00a0\u2000-\u200a\u202f", r"\u2010-\u2015\u2212-"
+NUMBER = rf"\+?\(?\d(?:(?:[./{_BLANKS}{_DASHES}]| ?\(|\)[ -]?| [{_DASHES}] )?\d)*"
 """The pattern of a telephone number: digits, with what is written between those of one number."""
+# Letters around it make it a part of an id; those of an extension, and of an escape as in %2B, \n and \u002b, do not.
+_DIGITS = r"\d++(?:(?![^\W_])|(?=x\d))"
+_BETWEEN = rf"[./+~]|[\t()\[\]{_BLANKS}{_DASHES}]{{1,3}}|(?:%2[089bdef]|%c2%a0){{1,3}}|\\+(?:t|xa0|u00a0|u20\d[\da-f])"
 _MASKED = re.compile(
     rf"(?P<other>\b(?:[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![.\d])"
     rf"|(?:{DATES})(?!\d))(?:[ T]\d\d:[\d:.]+)?)"
-    # Letters before it make it a part of an id; those of an escape, as in %2B, \\n and \\u002b, do not.
     rf"|(?P<number>(?:(?<![^\W_])|(?<=%[0-9a-f]{{2}})|(?<=\\[nrtbf])|(?<=\\u00[0-9a-f]{{2}})|(?<=\\x[0-9a-f]{{2}}))"
-    rf"(?:%2B|\\u002b)?{NUMBER}(?![^\W_]))",
+    rf"(?:(?:\+|%2B|\\u002b)?[(\[]?{_DIGITS}(?:(?:{_BETWEEN}){_DIGITS})*+|(?:\+|%2B|\\u002b)\d{{7,}}))",
     re.IGNORECASE,
 )
+_DIGIT = re.compile(r"(?:%|\\u[0-9a-f]{2}|\\x)[0-9a-f]{2}|\d", re.IGNORECASE)
+"""A digit, or an escape, whose digits are those of no number."""
 _LEAST_DIGITS = 7
-_MAY_HAVE_NUMBER = re.compile(r"\d[^A-Za-z]{6}")
+_MAY_HAVE_NUMBER = re.compile(r"\d[^BD-SVWYZbd-svwyz]{6}")
 """Found in each text with a number: a search of a microsecond, where the other takes thirty."""
 _SHOWN_DIGITS = 2
 """The digits that are shown of a masked number: of its end, and of its begin if it is in international form."""
@@ -159,9 +164,7 @@ def _masked(found: re.Match[str]) -> str:
     number = found["number"]
     if number is None:
         return found[0]
-    digits = [place for place, each in enumerate(number) if each.isdigit()]
-    if number[:1] in "%\\":  # the escape of a +
-        digits = [place for place in digits if place >= number.lower().index("2b") + 2]
+    digits = [each.start() for each in _DIGIT.finditer(number) if len(each[0]) == 1]
     if len(digits) < _LEAST_DIGITS:
         return number
     shown = digits[-_SHOWN_DIGITS:] + (digits[:_SHOWN_DIGITS] if digits[0] else [])
