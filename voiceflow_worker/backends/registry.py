@@ -14,7 +14,7 @@ import anyio
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
+from voiceflow_worker.errors import SettingsError, StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -205,7 +205,8 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
     """Open a store. If it is locked or not there yet, try again until the time of `wait` is over.
 
     With `writes`, the store must also accept a write, because a file that another process has locked can still be
-    opened and read. `options` are passed to the backend. Raises the error of the last try.
+    opened and read, and have the schema that the `settings` among the options need. `options` are passed to the
+    backend. Raises the error of the last try.
     """
     async with AsyncExitStack() as opened:
         while True:
@@ -214,6 +215,7 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
                     store = await attempt.enter_async_context(open_store(url, **options))
                     if writes:
                         await _require_writable(store)
+                        await _require_readable(store, url, options.get("settings"))
                 except StoreUnavailableError as error:
                     if not wait.goes_on(error):
                         raise
@@ -236,3 +238,16 @@ async def _require_writable(store: Store) -> None:
         f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "
         "process with lsof"
     )
+
+
+async def _require_readable(store: Store, url: str, settings: Settings | None) -> None:
+    """Raise SettingsError if processes of the version before could not read what these settings leave in the store."""
+    if settings is None or settings.data_retention is None:
+        return
+    schema = await health_of(url, store).schema()
+    if schema is not None and schema.number < schema.known:
+        raise SettingsError(
+            f"VOICEFLOW_DATA_RETENTION is for stores of this version, and {store.url} has the schema of the version "
+            "before, which cannot read calls that wait for their erasure: leave it unset until `voiceflow store "
+            "upgrade` was run"
+        )

@@ -62,10 +62,14 @@ async def test_a_step_that_waits_for_a_transaction_of_a_caller_keeps_no_call_wai
     async with backend_for(url)(url) as store:
         assert isinstance(store, PostgresStore)
         (step,) = PostgresHealth.upgrade_steps
+
+        async def taken() -> None:
+            await step.take(store)
+
         with psycopg.connect(postgres_server.url()) as caller:
             enqueue_in(caller, flow(), schema=schema)
             async with anyio.create_task_group() as upgrade:
-                upgrade.start_soon(step.take, store)
+                upgrade.start_soon(taken)
                 waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
                 table = f"{schema}.voiceflow_schema"
                 await until(lambda: postgres_server.ask(waits, table) == [(1,)])
