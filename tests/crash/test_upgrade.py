@@ -177,7 +177,7 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
     assert not judgement.violations, judgement
     doubts = len(judgement.open_doubts)
     assert was_cut or not doubts, "only a worker that is killed leaves doubts, for a person to resolve"
-    assert (len(jobs), judgement.rang + doubts, len(digests)) == (calls, calls, calls)
+    assert (len(jobs), judgement.rang + doubts, len(digests)) == (calls, calls, half)
 
 
 @pytest.mark.crash
