@@ -152,7 +152,7 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     path = tmp_path / "state" / "default" / "worker-1.journal"
     whole = path.read_text()
     later = store.clock.now() + timedelta(days=400)
-    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":1', '"voiceflow_journal":2')):
+    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":1', '"voiceflow_journal":3')):
         assert text != whole
         path.write_text(text)
         assert [file.newest_committed for file in await files.files("default")] in ([None], [])

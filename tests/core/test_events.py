@@ -12,6 +12,7 @@ from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Store
+from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.record_set import text_records
@@ -190,15 +191,15 @@ async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
 async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
     store: Store, menu_calls: MenuCalls, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = type(store).jobs
+    jobs = SqliteStore.jobs
 
-    async def then_the_answer_comes(store: Store, read: Read, *, now: datetime) -> Sequence[Job]:
-        found = await jobs(store, read, now=now)
+    async def then_the_answer_comes(self: SqliteStore, read: Read, *, now: datetime) -> Sequence[Job]:
+        found = await jobs(self, read, now=now)
         monkeypatch.undo()
         await Engine(store, ScriptedVoice()).verdict(in_doubt, 1, created("the real session"))
         return found
 
-    monkeypatch.setattr(type(store), "jobs", then_the_answer_comes)
+    monkeypatch.setattr(SqliteStore, "jobs", then_the_answer_comes)
     assert (await menu_calls.find(event(in_doubt, "another"))).job is None
     assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].session_id == "the real session"
 
