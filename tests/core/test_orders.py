@@ -144,6 +144,23 @@ async def test_who_gives_an_order_again_too_late_changes_nothing_of_what_was_ord
     assert not await SuppressionList(store).find(number(1))
 
 
+@pytest.mark.parametrize("hosts", ["ab", "ba"])
+@pytest.mark.parametrize("days", [None, 30])
+async def test_the_last_opt_out_counts_whichever_host_comes_back_first(
+    tmp_path: Path, hosts: str, days: int | None
+) -> None:
+    store = MemoryStore()
+    older = copy.deepcopy(store.memory)
+    first, second = (SuppressionList(cast("Store", ordered(store, tmp_path / host / "id" / "url"))) for host in "ab")
+    await first.add(number(1))
+    await first.remove(number(1))
+    await second.add(number(1), until=None if days is None else store.clock.now() + timedelta(days=days))
+    store.memory = older
+    for host in hosts:
+        await ordered(store, tmp_path / host / "id" / "url").give_again()
+    assert await SuppressionList(store).find(number(1))
+
+
 @pytest.mark.parametrize("is_opened_since", [False, True])
 async def test_lost_orders_are_found_however_many_are_given_before_anybody_looks(
     tmp_path: Path, *, is_opened_since: bool

@@ -260,6 +260,8 @@ class OrderedStore:
             if line.job is not None:
                 await self._change_again(line.job)
         rest = [_told(put, entry) for put in puts if put.namespace not in {GATES, CANCELLED}]
+        # A later opt-out, of which another host has already given its order again, stays the last one.
+        rest = [replace(put, mode=Mode.LONGER) if put.namespace == SUPPRESSED_AGAIN else put for put in rest]
         rest += [
             Put(ERASE_AGAIN, put.group.partition(" ")[2], "", put.ends_at)
             for put in rest
