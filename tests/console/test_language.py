@@ -154,6 +154,18 @@ def test_templates_have_no_text_that_cannot_be_translated() -> None:
         assert not [*named, *texts], path
 
 
+@pytest.mark.timeout(30)
+def test_the_messages_of_hundreds_of_calls_are_translated_one_by_one() -> None:
+    said = [
+        f"call default.{place} has ended; +65912{place:05} is not called: its state is busy" for place in range(300)
+    ]
+    token = language.LOCALE.set(Locale("de"))
+    try:
+        assert language.translated("; ".join(said)) == "; ".join(map(language.translated, said))
+    finally:
+        language.LOCALE.reset(token)
+
+
 def test_charts_name_days_as_the_locale_writes_them() -> None:
     days = [
         TimeFigures(at=datetime(2026, 10, 9 + each, tzinfo=ZoneInfo("Asia/Singapore")), attempts=1, answered=0)

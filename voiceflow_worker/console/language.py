@@ -42,6 +42,8 @@ _CERTAIN = 10
 """The fewest characters beside its values by which a message is recognised before a text is taken apart."""
 _MOST_PARTS = 9
 """The most parts of a text that one message may have."""
+_LONG = 1000
+"""The characters from which each part is a message of its own: a page must not wait for many tries of joining them."""
 
 
 @cache
@@ -95,7 +97,10 @@ def translated(text: str) -> str:
     """A text in the language of the request; the text itself, if the catalogue has none for it."""
     language = LOCALE.get().language
     found = catalogues()[language].gettext(text) if text else ""
-    return _message(text, *_messages(language)) if found == text and language != SOURCE else found
+    if found != text or language == SOURCE:
+        return found
+    parts = _BETWEEN.split(text) if len(text) > _LONG else [text]
+    return "".join(each if place % 2 else _message(each, *_messages(language)) for place, each in enumerate(parts))
 
 
 def _message(text: str, texts: Mapping[str, str], parted: Sequence[tuple[int, re.Pattern[str], str]]) -> str:
