@@ -187,6 +187,9 @@ async def test_a_reader_sees_a_number_once_the_audit_log_has_it_and_once_for_eac
         assert DIGITS not in str(entry.as_json())
         assert (await client.post(way, data=Form((await client.get(way)).text).values())).status_code == 200
         assert len(await entries_on(store, call=job.id)) == 2
+        (other, *_) = await CallQueue(store).find(batch_id="march-20260301")
+        assert (await client.post(f"/ui/calls/{other.id}", data=form)).status_code == 200
+        assert len(await entries_on(store, call=other.id)) == 1, "the form of another call hides no look at this one"
     async with reader(store, OPERATORS) as operator:
         assert (await operator.post(way, data=form)).status_code == 405, "operators see it"
 

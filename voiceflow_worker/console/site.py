@@ -355,7 +355,7 @@ class Pages:
         entry = AuditEntry.of(by, "show the number", at=now, queue=asked.queue, call=asked.name, result="shown")
         # The same form, sent again after its answer was lost, is one entry.
         order = form.one("order")[:LONGEST_NAME] or new_revision()
-        start = await NamedStart.of_request(self._store, order, entry.action, session.name, asked.name)
+        start = await NamedStart.of_request(self._store, f"{session.id} {asked.name} {order}", entry.action)
         if start.is_new:
             write = Write(conditions=(start.claim.condition,), puts=(*entry.puts(), start.claim.put))
             await self._store.write(BulkWrite(writes=(write,)), now=now)
