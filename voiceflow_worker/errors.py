@@ -155,8 +155,13 @@ class IntakeError(VoiceflowError):
     """
 
     @classmethod
-    def lost(cls, queue: str) -> Self:
-        """The error of an enqueue that lost its turn."""
+    def lost(cls, queue: str, *, until: datetime | None = None) -> Self:
+        """The error of an enqueue that lost its turn, or of one that had to be complete `until` a time."""
+        if until is not None:
+            return cls(
+                f"this enqueue in queue {queue} had to be complete before {until:%Y-%m-%d %H:%M:%S} UTC, and was "
+                "not, so it was ended, and nobody is called because of it"
+            )
         return cls(
             f"this enqueue in queue {queue} paused for so long that another one may have begun, so it was ended. "
             "Enqueue the same rows again: that adds what is missing, and no call twice"

@@ -13,11 +13,13 @@ import pytest
 
 from tests.campaigns.conftest import EACH_STORE, StillClock
 from tests.campaigns.reading import file_of
-from tests.campaigns.test_called_before import ROWS, enqueue
+from tests.campaigns.test_called_before import FIRST, ROWS, enqueue
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.called_before import LOCK_LENGTH, TIMEOUT, enqueue_lock
+from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
+from voiceflow_worker.core.ports.store import Before
 from voiceflow_worker.errors import IntakeError
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +84,14 @@ async def test_one_that_stood_still_stores_nothing_beside_its_successor(
     with pytest.raises(IntakeError, match="Enqueue the same rows again"):
         await enqueue(queue, file_of(tmp_path, ROWS, "people.csv"))
     assert set((await telephones(queue)).values()) == {1}
+
+
+async def test_one_that_must_be_complete_before_a_time_that_has_passed_stores_nothing(
+    queue: CallQueue, tmp_path: Path, clock: StillClock
+) -> None:
+    with pytest.raises(IntakeError, match="had to be complete before"):
+        await enqueue_file(queue, file_of(tmp_path, ROWS), FIRST, conditions=(Before(clock.now()),))
+    assert (await telephones(queue), await queue.staged("people")) == (Counter(), [])
 
 
 @EACH_STORE

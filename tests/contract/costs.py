@@ -7,7 +7,7 @@ Beside `opener`, a backend defines the fixture `read_so_far`: what its storage h
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -17,6 +17,7 @@ from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,
+    Before,
     BulkWrite,
     Delete,
     OpenGate,
@@ -134,6 +135,7 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
         AtMost("n", f"few {round_}", 3),
         Same("n", f"same {round_}", "v"),
         OpenGate(QUEUE, f"mine {round_}"),
+        Before(datetime(9999, 1, 1, tzinfo=UTC)),
     )
     puts = (put(f"same {round_}", "w"), put("group", member=f"new {round_}"))
     moved = next_of(jobs[7], state=JobState.COMPLETED)

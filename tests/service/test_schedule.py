@@ -23,6 +23,7 @@ from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import STARTS
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Record, Wanted
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
@@ -541,33 +542,55 @@ async def test_a_file_that_was_written_by_a_clock_that_is_ahead_counts_from_when
     assert await host.look(NINE + 41 * MINUTE) == [RunState.STARTED]
 
 
-async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "steps", "is_ordered"),
+    [
+        ("sqlite", (0, 4, 12), False),  # 0 is the write that lets the calls ring
+        *(
+            pytest.param(store, range(1, 80), is_ordered, marks=pytest.mark.slow)
+            for store, is_ordered in product(DURABLE, (False, True))
+        ),
+    ],
+    indirect=["hosts"],
+)
+async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(
+    hosts: tuple[Host, Host], steps: Sequence[int], is_ordered: bool
+) -> None:
+    """It wakes after the end of the run's misfire, by its time or by an order: what it has stored by then rings."""
+    host = hosts[0]
     await host.look(NINE)
     await host.queue.cancel_batch("daily-2026-03-02-0900")
-    store = host.queue.store
-    for step in range(1, 60, 4):
-        calls, may_ring, day = 0, False, NINE + step * DAY
+    store, step = host.queue.store, 0
+    for step in steps:
+        calls, may_ring, at = 0, False, NINE + (step + 1) * DAY
+        if is_ordered:
+            await host.look(at + 3 * HOUR)
+            await living(host)
+            at = host.clock.now()
+            await run_now(host).do()
 
-        async def stand_still(call: StoreCall, at: int = step, batch: str = f"daily-{day:%Y-%m-%d}-0900") -> None:
+        async def stand_still(call: StoreCall, frozen: int = step, batch: str = f"daily-{at:%Y-%m-%d-%H%M}") -> None:
             nonlocal calls, may_ring
             calls += 1
-            if calls == at:
+            writes = call.arguments[0].writes if call.name == "write" else ()
+            lets_ring = any(drop.namespace == STARTS for write in writes for drop in write.drops)
+            if (calls == frozen) if frozen else lets_ring:
                 may_ring = len(await host.queue.find(batch_id=batch)) == 5 and not await starts_of(store, "default")
                 host.clock.advance(60 * MINUTE)
                 for _ in range(5):  # what wakes first, such as the renewal of the claim, comes first
                     await anyio.sleep(0.002)
 
         slow = host.over(FaultyStore(store, before=stand_still))
-        await slow.look(day)
+        await slow.look(at)
         await host.look()
         if calls < step:
             break
         (last,) = await last_runs(store, "default")
-        assert (last.at, last.is_open) == (day, False)
+        assert (last.at, last.is_open) == (at, False)
         assert await host.ringing() == 5 * may_ring, (step, last.state, last.message)
         assert (last.state is RunState.STARTED) == may_ring, (step, last.state, last.message)
         await host.queue.cancel_batch(last.batch_id)
-    assert step > 25
+    assert step >= 12
 
 
 async def test_what_is_begun_is_completed_before_a_stop_and_cut_after_the_grace(hosts: tuple[Host, Host]) -> None:

@@ -165,6 +165,11 @@ class ServerClock(SystemClock):
                     failed()
 
 
+def set_by_hand(clock: Clock) -> datetime | None:
+    """The time of a clock that replaces that of the server; None if the server's own clock counts."""
+    return None if isinstance(clock, ServerClock) else clock.now()
+
+
 class NextChange:
     """The next change of a queue, for which tasks can wait. Time limits go by a clock, which a test may set by hand."""
 

@@ -149,7 +149,7 @@ class Campaign:
             raise InvalidInputError("the campaign has no people: give a file or rows")
         how |= {"skip_bad": self.skip_bad, "again": self.again, "rejects": self.rejects}
         report = await Enqueueing(queue, people, self.options, **how).run()
-        if self.recurrence is None or how.get("lease") is not None:
+        if self.recurrence is None or how.get("conditions"):
             return report
         return replace(report, findings=(*report.findings, _NOT_SCHEDULED))
 

@@ -39,7 +39,7 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import starts_of
-from voiceflow_worker.core.ports.store import Same
+from voiceflow_worker.core.ports.store import Condition
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template
@@ -210,15 +210,15 @@ class StartOptions(TypedDict, total=False):
     """Who starts a campaign, and on which conditions. All of it may be left out.
 
     `by` is the person who starts it; the audit log keeps this. Durations such as `valid_for` count from `now`, by
-    default the time of the store's clock. With a `lease`, each call is stored only if that still holds; otherwise
-    IntakeError is raised. With the `version` of a preview as the `expected_version`, nothing is stored if the rows
-    would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole, such as hidden
-    ones, before the first call is stored.
+    default the time of the store's clock. Under `conditions`, each call is stored, and all of them ring, only while
+    those hold; otherwise IntakeError is raised. With the `version` of a preview as the `expected_version`, nothing is
+    stored if the rows would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole,
+    such as hidden ones, before the first call is stored.
     """
 
     by: str | Actor | None
     now: datetime | None
-    lease: Same | None
+    conditions: tuple[Condition, ...]
     expected_version: str | None
     progress: OnProgress | None
     warn: Callable[[Sequence[Finding]], None] | None
@@ -345,7 +345,7 @@ class Enqueueing:
     _: KW_ONLY
     by: str | Actor | None = None
     now: datetime | None = None
-    lease: Same | None = None
+    conditions: tuple[Condition, ...] = ()
     expected_version: str | None = None
     progress: OnProgress | None = None
     warn: Callable[[Sequence[Finding]], None] | None = None
@@ -516,8 +516,8 @@ class Enqueueing:
         """Enqueue all rows as an import. Its calls are staged until the last one is stored."""
         by, at = self._actor, queue.store.clock.now()
         entry = AuditEntry.of(by, "start", at=at, queue=queue.name, batch=self.campaign.batch_id)
-        async with audited(queue.store, entry, by.claim, is_once=self.lease is not None) as store:
-            conditions = tuple(filter(None, (self.lease, None if lock is None else lock.condition)))
+        async with audited(queue.store, entry, by.claim, is_once=bool(self.conditions)) as store:
+            conditions = self.conditions if lock is None else (*self.conditions, lock.condition)
             imported = Import(queue, store.store, conditions=conditions, by=by)
             await self._enqueue_all(spooled, enqueuer, counts, imported)
             store.result = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from voiceflow_worker.campaigns.called_before import LOCK_LENGTH
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.audit import Actor
-from voiceflow_worker.core.imports import Staging, ending, record_of
+from voiceflow_worker.core.imports import Staging, ending, intake_lost, record_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
@@ -50,7 +50,7 @@ class Import:
     releases or discards them. All that it stores is under the `conditions`; what it writes itself goes to the `store`.
     """
 
-    def __init__(self, queue: CallQueue, store: Store, *, conditions: tuple[Same, ...], by: Actor) -> None:
+    def __init__(self, queue: CallQueue, store: Store, *, conditions: tuple[Condition, ...], by: Actor) -> None:
         self._queue = queue
         self._store = store
         self._conditions = conditions
@@ -122,4 +122,4 @@ class Import:
         own = {record: batch for batch, record in self.staging.records.items()}
         if isinstance(answer.condition, Same) and answer.condition in own:
             raise IntakeError.taken_over(own[answer.condition])
-        raise IntakeError.lost(self._queue.name)
+        raise intake_lost(self._queue.name, answer.condition)

@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Put, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -203,7 +203,7 @@ class RowKeeper:
         self._spool.put(entries)
         self._rows.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
 
-    async def keep(self, conditions: Sequence[Same]) -> None:
+    async def keep(self, conditions: Sequence[Condition]) -> None:
         """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
         store, queue, token = self._queue.store, self._queue.name, new_revision()
         policy = self._queue.policy

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.edits import EDITS, BatchEdits
-from voiceflow_worker.core.imports import Staging
+from voiceflow_worker.core.imports import Staging, intake_lost
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
 from voiceflow_worker.core.ports.identity import BATCH, new_job_ids, new_revisions
@@ -18,6 +18,7 @@ from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
     BulkWrite,
+    Condition,
     Owner,
     Put,
     Record,
@@ -218,7 +219,7 @@ class Admitter:
         self,
         requests: Sequence[CallRequest | CheckedCall],
         *,
-        conditions: Sequence[Same] = (),
+        conditions: Sequence[Condition] = (),
         puts: Sequence[Put] = (),
         over: Mapping[str, Job] | None = None,
     ) -> Sequence[Enqueued]:
@@ -322,7 +323,7 @@ class Admitter:
         now: datetime,
         *,
         together: bool = False,
-        conditions: Sequence[Same] = (),
+        conditions: Sequence[Condition] = (),
         staging: Staging | None = None,
         over: Mapping[str, Job] | None = None,
         puts: Sequence[Put] = (),
@@ -386,10 +387,12 @@ class Admitter:
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
 
-    def _refuse_lost(self, job: Job, answer: WriteResult, conditions: Sequence[Same], staging: Staging | None) -> None:
+    def _refuse_lost(
+        self, job: Job, answer: WriteResult, conditions: Sequence[Condition], staging: Staging | None
+    ) -> None:
         """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
         if answer.condition in conditions:
-            raise IntakeError.lost(self._queue)
+            raise intake_lost(self._queue, answer.condition)
         if answer.condition is not None and answer.condition == _not_cancelled(job):
             raise _was_cancelled(job.batch_id)
         if staging is not None and answer.condition in staging.condition(job.batch_id):

@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.round_trips import confirm
-from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Claim, Condition, Put, Result, Same, Write
 from voiceflow_worker.errors import (
     KeyConflict,
     KeyConflictError,
@@ -207,7 +207,7 @@ async def enqueue_idempotent(
     make: Callable[[], Awaitable[CheckedCall]],
     judge: Judge,
     *,
-    conditions: Sequence[Same] = (),
+    conditions: Sequence[Condition] = (),
 ) -> tuple[Job, bool]:
     """The call under this key, and whether it is new. `make` makes the call, with this key, if none stands.
 

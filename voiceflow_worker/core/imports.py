@@ -20,8 +20,9 @@ from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, count_staged, find_pages, starts_of
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
+from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate
@@ -42,7 +43,7 @@ class Staging:
     """The import that new calls belong to: its `token`, its `conditions`, and the records that must exist, by batch."""
 
     token: str
-    conditions: tuple[Same, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     records: Mapping[str, Same]
 
     def condition(self, batch_id: str | None) -> tuple[Same, ...]:
@@ -65,6 +66,11 @@ class StagedImport:
     def as_json(self) -> dict[str, object]:
         """The import as JSON, for scripts."""
         return {"batch_id": self.gate.name, "calls": self.calls, "since": rfc3339(self.gate.since)}
+
+
+def intake_lost(queue: str, failed: Condition | None) -> IntakeError:
+    """The error of an enqueue that a condition has ended."""
+    return IntakeError.lost(queue, until=failed.until if isinstance(failed, Before) else None)
 
 
 def record_of(start: Gate) -> Same:

@@ -212,7 +212,7 @@ def enqueued(
     is_named: bool = False,
     is_campaign: bool = False,
     passing: Sequence[Record] = (),
-    conditions: Sequence[Same] = (),
+    conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
     over: Handover | None = None,
 ) -> Write:

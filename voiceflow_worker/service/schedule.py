@@ -1,7 +1,8 @@
 """Campaigns that start by themselves: each run of a schedule is a batch, started once, by any process.
 
 The runs of a schedule are records in the store, and a process settles a run only while it has the claim to it: a
-lease, which is a condition of every call and record that it stores. A run that began and was cut is completed by the
+lease, which is a condition of every call and record that it stores; of the calls, so is the end of the run's misfire,
+by the clock of the store. A run that began and was cut is completed by the
 next process, because the same campaign again adds what is missing, and no call twice.
 """
 
@@ -26,7 +27,7 @@ from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
-from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Result, Write
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Mode, Put, Result, Write
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -358,7 +359,8 @@ class Scheduler:
         return done
 
     async def _enqueued(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun:
-        """Enqueue the calls of a run: what became of it. Raises StoreError."""
+        """Enqueue the calls of a run, all of them before its misfire ends: what became of it. Raises StoreError."""
+        in_time = () if one.recurrence is None else (Before(run.at + one.recurrence.misfire),)
         try:
             campaign = await self._campaign(one, run.at)
             known = await self._runs(one)
@@ -370,7 +372,7 @@ class Scheduler:
             report = await replace(campaign, options=options).start(
                 self._queue,
                 by=Actor(on=self._on, login=login_name(), name=f"schedule {run.schedule}"),
-                lease=claim.condition,
+                conditions=(claim.condition, *in_time),
             )
         except StoreError:
             raise

@@ -14,7 +14,7 @@ from tests.contract.suite import CopyContract, LeaseContract, Opener, StoreContr
 from tests.support.everyday import spread
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.backends.sqlite.connection import SQL
-from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Write
+from voiceflow_worker.core.ports.store import Absent, AtMost, Before, Mode, OpenGate, Put, Same, Store, Write
 from voiceflow_worker.model.copying import replace
 
 
@@ -89,6 +89,9 @@ MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
     ),
     "a gate is never closed": (
         "failed_by", without(OpenGate), "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
+    ),
+    "it is never too late": (
+        "failed_by", without(Before), "test_what_must_be_written_before_a_time_is_judged_by_the_clock_of_the_store",
     ),
     "what the store had is not compared": (
         "failed_by", without(Same), "test_without_what_the_store_certainly_had_nothing_is_written",

@@ -38,6 +38,7 @@ from voiceflow_worker.core.ports.store import (
     CLOSED_KEY,
     Absent,
     AtMost,
+    Before,
     BulkWrite,
     Clock,
     Condition,
@@ -96,6 +97,8 @@ class Memory:
         self.changes: defaultdict[str, int] = defaultdict(lambda: 1)
         self.paces: dict[str, Pace] = {}
         self.wakeups: Wakeups = Wakeups()
+        self.clock_at: datetime = _NEVER
+        """The time by the clock of the store that writes."""
 
     # --- write ---
 
@@ -241,6 +244,8 @@ class Memory:
                 scopes = [None] if batch is None else [None, batch]
                 gates = (self.record(GATES, queue, now, gate_member(scope)) for scope in scopes)
                 return next(((gate,) for gate in gates if is_closed(gate)), None)
+            case Before(until):
+                return (None,) if self.clock_at >= until else None
 
     def _change(self, write: Write) -> None:
         match write.change:
@@ -470,6 +475,7 @@ class MemoryStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         await checkpoint()
+        self.memory.clock_at = self.clock.now()
         return self.memory.write(bulk, now)
 
     async def lease(

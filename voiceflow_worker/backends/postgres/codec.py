@@ -28,6 +28,7 @@ from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,
+    Before,
     BulkWrite,
     Condition,
     Delete,
@@ -65,8 +66,17 @@ _PLAIN = {
 }
 
 
-def plain_bulk(bulk: BulkWrite, writes: Sequence[Write], *, now: datetime, store_id: str | None = None) -> str:
+def plain_bulk(
+    bulk: BulkWrite,
+    writes: Sequence[Write],
+    *,
+    now: datetime,
+    store_id: str | None = None,
+    clock_at: datetime | None = None,
+) -> str:
     """A bulk write, or a part of it, as `write.sql` takes it: for the store with this id, if one is given.
+
+    `clock_at` is the time of a clock that replaces the server's.
 
     Raises InvalidInputError for a text that cannot be stored.
     """
@@ -76,7 +86,7 @@ def plain_bulk(bulk: BulkWrite, writes: Sequence[Write], *, now: datetime, store
         "together": bulk.together,
         "durable": bulk.durable,
         "guard": None,
-        "writes": [_plain_write(write) for write in writes],
+        "writes": [_plain_write(write, clock_at) for write in writes],
     }
     if bulk.guard is not None:
         plain["guard"] = {"server": bulk.guard.server, "known": _plain_same(bulk.guard.known, bulk.writes)}
@@ -86,11 +96,11 @@ def plain_bulk(bulk: BulkWrite, writes: Sequence[Write], *, now: datetime, store
         raise unstorable(error) from error
 
 
-def _plain_write(write: Write) -> dict[str, Any]:
+def _plain_write(write: Write, clock_at: datetime | None) -> dict[str, Any]:
     queue = None if write.change is None else write.change.job.queue
     return {
         "queue": queue_of(write.events[0].job_id) if write.events else queue,
-        "conditions": [_plain_condition(condition, write) for condition in write.conditions],
+        "conditions": [_plain_condition(condition, write, clock_at) for condition in write.conditions],
         "puts": write.puts,
         "drops": write.drops,
         "events": write.events,
@@ -146,7 +156,7 @@ def _changing(job: Job) -> dict[str, Any]:
     return {**changing, "record": record_of(job), "outcome": outcome_name(job)}
 
 
-def _plain_condition(condition: Condition, write: Write) -> dict[str, Any]:
+def _plain_condition(condition: Condition, write: Write, clock_at: datetime | None) -> dict[str, Any]:
     match condition:
         case Absent(namespace, groups, owner):
             return {"kind": "absent", "namespace": namespace, "groups": groups, "owner": owner}
@@ -157,6 +167,8 @@ def _plain_condition(condition: Condition, write: Write) -> dict[str, Any]:
         case OpenGate(queue, batch):
             members = {gate_member(None), gate_member(batch)}
             return {"kind": "gate", "namespace": GATES, "groups": (queue,), "members": list(members)}
+        case Before(until):
+            return {"kind": "before", "namespace": "", "groups": ("",), "until": until, "at": clock_at}
 
 
 def _plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:

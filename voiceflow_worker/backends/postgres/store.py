@@ -19,7 +19,7 @@ from voiceflow_worker.backends.postgres.survey import SCHEMA, Durability, Guaran
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
-from voiceflow_worker.backends.running import newer_schema
+from voiceflow_worker.backends.running import newer_schema, set_by_hand
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import Counted, Read
@@ -142,7 +142,8 @@ class PostgresStore:
         size = max(len(bulk.writes), 1) if bulk.together else AT_ONCE
         parts = [bulk.writes[start : start + size] for start in range(0, len(bulk.writes) or 1, size)]
         answers: list[WriteResult] = []
-        for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id)) for part in parts]:
+        at = set_by_hand(self.clock)
+        for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id, clock_at=at)) for part in parts]:
             try:
                 ((written,),) = await self.database.rows(_WRITE, plain)
                 replies = orjson.loads(written)

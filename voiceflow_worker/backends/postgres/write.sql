@@ -8,7 +8,8 @@
 --   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
 --   urgency, valid_until and body too;
 --   tombstone and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
---   conditions: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
+--   conditions: conditions with a kind ('absent', 'most', 'same', 'gate' or 'before'), a namespace and groups; 'before' has a
+--   time (until), and the time of a clock that replaces the server's (at) or null;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
 
 
@@ -180,6 +181,12 @@ BEGIN
                         ) AS gate
                         WHERE condition ->> 'kind' = 'gate'
                         ORDER BY gate.member LIMIT 1
+                    )
+                    UNION ALL
+                    (
+                        SELECT held.* FROM (SELECT) AS one LEFT JOIN voiceflow.records AS held ON false
+                        WHERE condition ->> 'kind' = 'before' AND (condition ->> 'until')::timestamptz
+                            <= coalesce((condition ->> 'at')::timestamptz, clock_timestamp())
                     )
                 ) AS found
             ORDER BY ordinal, rank LIMIT 1

@@ -28,6 +28,7 @@ from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,
+    Before,
     Condition,
     Delete,
     Edit,
@@ -68,15 +69,15 @@ def micros(time: datetime | None) -> str:
 # --- Writes for write.lua -----------------------------------------------------------------------------------------
 
 
-def plain_write(write: Write) -> dict[str, Any]:
-    """A write as `write.lua` takes it."""
+def plain_write(write: Write, clock_at: datetime | None = None) -> dict[str, Any]:
+    """A write as `write.lua` takes it; `clock_at` is the time of a clock that replaces the server's."""
     change = write.change
     queue = "-" if change is None else change.job.queue
     if write.events:
         queue = queue_of(write.events[0].job_id)
     return {
         "queue": queue,
-        "conditions": [_plain_condition(condition, write) for condition in write.conditions],
+        "conditions": [_plain_condition(condition, write, clock_at) for condition in write.conditions],
         "puts": [
             (put.namespace, put.group, put.member, put.value, micros(put.ends_at), put.mode) for put in write.puts
         ],
@@ -145,7 +146,7 @@ def _changing(job: Job) -> dict[str, str]:
     }
 
 
-def _plain_condition(condition: Condition, write: Write) -> dict[str, Any]:
+def _plain_condition(condition: Condition, write: Write, clock_at: datetime | None) -> dict[str, Any]:
     match condition:
         case Absent(namespace, groups, owner):
             return {"kind": "absent", "namespace": namespace, "groups": groups, "owner": owner or ""}
@@ -155,6 +156,8 @@ def _plain_condition(condition: Condition, write: Write) -> dict[str, Any]:
             return plain_same(condition, (write,))
         case OpenGate(queue, batch):
             return {"kind": "gate", "group": queue, "batch": gate_member(batch)}
+        case Before(until):
+            return {"kind": "before", "ends": micros(until), "at": micros(clock_at)}
 
 
 def plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import find, index_of
 from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import Promise, parse_url
-from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema
+from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema, set_by_hand
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
@@ -165,7 +165,7 @@ class RedisStore:
             asked: dict[str, Any] = {
                 "now": micros(now),
                 "together": bulk.together,
-                "writes": [plain_write(write) for write in some],
+                "writes": [plain_write(write, set_by_hand(self.clock)) for write in some],
             }
             if bulk.guard is not None:
                 asked["guard"] = {"server": bulk.guard.server, "known": plain_same(bulk.guard.known, writes)}

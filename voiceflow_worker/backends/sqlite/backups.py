@@ -32,6 +32,7 @@ from voiceflow_worker.backends.sqlite.write import Writing
 from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -200,7 +201,7 @@ def _skip_sequences(db: Connection) -> None:
 
 def _hold_queues(db: Connection, *, reason: str, at: datetime) -> tuple[str, ...]:
     """Hold every queue until a person resumes it, and return the names of the queues."""
-    writing = Writing(Transaction(db), to_micros(at))
+    writing = Writing(Transaction(db), to_micros(at), SystemClock())
     names = sorted(row[0] for row in db.rows(SQL["all_queues"]))
     for name in names:
         standing = current_record(db, GATES, name, to_micros(at))

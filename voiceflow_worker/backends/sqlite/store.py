@@ -86,7 +86,9 @@ class SqliteStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         check_bulk_write(bulk)
-        return await self.writer.carry_out(partial(write, bulk, to_micros(now), self.url), durably=bulk.durable)
+        return await self.writer.carry_out(
+            partial(write, bulk, to_micros(now), self.clock, self.url), durably=bulk.durable
+        )
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None

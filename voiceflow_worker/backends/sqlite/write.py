@@ -26,13 +26,14 @@ from voiceflow_worker.backends.sqlite.reading import (
     owner_of_key,
     standing_of,
 )
-from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
     CLOSED,
     CLOSED_KEY,
     Absent,
     AtMost,
+    Before,
     BulkWrite,
     Condition,
     Delete,
@@ -66,10 +67,10 @@ _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER
 
 
 def write(
-    bulk: BulkWrite, at: int, shown: str, transaction: Transaction
+    bulk: BulkWrite, at: int, clock: Clock, shown: str, transaction: Transaction
 ) -> Generator[None, None, Sequence[WriteResult]]:
     """Carry out a bulk write, as `core/ports/store.py` promises."""
-    work = Writing(transaction, at)
+    work = Writing(transaction, at, clock)
     closed = current_record(transaction.db, CLOSED, CLOSED_KEY, at)
     if closed is not None and not passes_closed(bulk):
         raise StoreClosedError(shown, closed.value)
@@ -111,10 +112,11 @@ def _together(writes: Sequence[Write], work: Writing, transaction: Transaction) 
 class Writing:
     """The check and the writing of writes in one transaction."""
 
-    def __init__(self, transaction: Transaction, at: int) -> None:
+    def __init__(self, transaction: Transaction, at: int, clock: Clock) -> None:
         self._transaction = transaction
         self._db = transaction.db
         self._at = at
+        self._clock = clock
 
     def answer(self, write: Write) -> WriteResult:
         """Check all of a write, then write all of it."""
@@ -225,6 +227,8 @@ class Writing:
                 scopes = [None] if batch is None else [None, batch]
                 gates = (current_record(self._db, GATES, queue, self._at, gate_member(scope)) for scope in scopes)
                 return next(((gate,) for gate in gates if is_closed(gate)), None)
+            case Before(until):
+                return (None,) if self._clock.now() >= until else None
 
     def _allot(self, slot: Slot) -> SendSlot:
         limits = limits_from(current_record(self._db, LIMITS, slot.queue, self._at))

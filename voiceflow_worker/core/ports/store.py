@@ -183,7 +183,16 @@ class OpenGate(Struct, frozen=True):
     batch: str | None = None
 
 
-Condition = Absent | AtMost | Same | OpenGate
+class Before(Struct, frozen=True):
+    """The store's own clock has not reached this time when the write is checked, whatever the `now` of the write is.
+
+    So a process that stood still after it took the time, or waited for the store, writes nothing late.
+    """
+
+    until: datetime
+
+
+Condition = Absent | AtMost | Same | OpenGate | Before
 
 
 # --- Send slots --------------------------------------------------------------------------------------------------
@@ -384,9 +393,9 @@ class Owner(Struct, frozen=True):
 class WriteResult(Struct, frozen=True, kw_only=True):
     """The result of one write, with what it depends on.
 
-    With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for a `Same` condition
-    whose record is absent. With EXISTS: the owner of the key. `slot` is that of a write with a slot, unless the write
-    was written by an earlier try; with NO_SLOT, it has the time at which one may be free.
+    With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for `Before`, and for
+    a `Same` whose record is absent. With EXISTS: the owner of the key. `slot` is that of a write with a slot, unless
+    the write was written by an earlier try; with NO_SLOT, it has the time at which one may be free.
     """
 
     result: Result

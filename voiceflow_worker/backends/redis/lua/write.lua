@@ -8,7 +8,8 @@
 --   revision and record.
 --   A condition has a kind: 'absent' (namespace, groups, owner or ''), 'most' (namespace, group, most, owner or ''), 'same'
 --   (namespace, group, member, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''),
---   'gate' (group: the queue, batch: '' or '=' and the batch). A put is {namespace, group, member, value, end, mode}. A drop
+--   'gate' (group: the queue, batch: '' or '=' and the batch), 'before' (ends; at: '' or the time of a clock that replaces the
+--   server's). A put is {namespace, group, member, value, end, mode}. A drop
 --   is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
 -- {'not free', index of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
@@ -120,6 +121,13 @@ function checks.gate(condition)
         if is_closed(value) then
             return condition.group, batch, value, ends
         end
+    end
+end
+
+function checks.before(condition)
+    local time = redis.call('TIME')
+    if (tonumber(condition.at) or time[1] * 1000000 + time[2]) >= tonumber(condition.ends) then
+        return '', '', false, ''
     end
 end
 
