@@ -214,13 +214,20 @@ async def upgrade(
 
 
 _NAMED = {
+    "calls": "calls",
+    "events": "events of calls",
+    "keys of deleted calls": "keys of deleted calls",
     "suppressed": "opt-outs",
     "gate": "holds",
     "limit": "rates and limits",
     "audit": "entries of the audit log",
     "named-start": "idempotency keys",
+    "escalation": "open escalations",
+    "menu": "menus",
+    "row": "packs of rows of files",
 }
-"""What the records of some namespaces are, for people."""
+_OTHER = "other records"
+"""What is counted, for people: the records of some namespaces have a name."""
 
 
 async def copy(
@@ -257,7 +264,8 @@ async def copy(
     by = Actor(on=Interface.COMMAND, login=login_name(), name=as_)
     if "memory" in {url.partition(":")[0].lower() for url in (source_settings.store, target_url)}:
         raise SettingsError("a store in memory ends with its process: it cannot be copied")
-    named = identity_of(target_url)
+    file = file_of(target_url)
+    named = identity_of(target_url) if file is None else f"sqlite:///{file.resolve()}"
 
     @asynccontextmanager
     async def target() -> AsyncGenerator[Store]:
@@ -318,5 +326,9 @@ def _summed(show: Meter, total: int) -> Callable[[int, str], None]:
 
 
 def _tell_counts(output: Output, counts: Mapping[str, int]) -> None:
+    told: dict[str, int] = {}
+    for name, count in sorted(counts.items()):
+        about = _NAMED.get(name, _OTHER)
+        told[about] = told.get(about, 0) + count
     if not output.as_json:
-        output.table(("what", "how many"), [(_NAMED.get(name, name), counts[name]) for name in sorted(counts)])
+        output.table(("what", "how many"), sorted(told.items(), key=lambda each: each[0] == _OTHER))
