@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import anyio
 import psycopg
 import pytest
@@ -31,9 +29,9 @@ ALTER TABLE voiceflow.voiceflow_schema ALTER store_id DROP DEFAULT, ALTER store_
 
 
 async def test_a_store_of_the_version_before_can_be_closed_once_its_steps_were_taken(
-    fresh_url: Callable[[str], str],
+    postgres_server: PostgresServer,
 ) -> None:
-    url = fresh_url("postgres")
+    url = postgres_server.url(schema=new_name())  # one with an id of its own
     async with backend_for(url)(url) as store:
         assert isinstance(store, PostgresStore)
         await store.database.run(_BEFORE, within=60)

@@ -16,7 +16,7 @@ for _, form in ipairs({
     {'SETRANGE', some, 0, ''}, {'XADD', some, 'NOMKSTREAM', 'MAXLEN', 1, '1-0', '-', '-'},
     {'ZADD', some, 'XX', 0, '-'}, {'ZREM', some, '-'}, {'ZCARD', some}, {'ZCOUNT', some, 0, 0},
     {'ZRANGE', some, 0, 0}, {'ZREVRANGE', some, 0, 0}, {'ZRANGEBYSCORE', some, 0, 0}, {'ZRANGEBYLEX', some, '-', '+'},
-    {'ZREMRANGEBYSCORE', some, 0, 0},
+    {'ZREMRANGEBYSCORE', some, 0, 0}, {'TIME'},
 }) do
     if not may(unpack(form)) then
         return redis.error_reply('NOPERM this user has no permissions to run the ' .. form[1] .. ' command')
