@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from anyio import sleep
 from psycopg.errors import LockNotAvailable
@@ -78,7 +78,9 @@ async def _take_functions(store: Store) -> None:
 class PostgresHealth(Health):
     """The checks and figures of a server. They need an open store."""
 
-    upgrade_steps = (UpgradeStep("functions with which it can be copied", _can_be_closed, _take_functions),)
+    upgrade_steps: ClassVar[Sequence[UpgradeStep]] = (
+        UpgradeStep("functions with which it can be copied", _can_be_closed, _take_functions),
+    )
 
     def __init__(self, url: str, store: Store | None) -> None:
         self._url = url

@@ -91,7 +91,7 @@ class CsvRows(RowSource):
             is_above = line.number < begins and not (line.number == 1 and _SEPARATOR.match(line.text))
             if is_above or not line.text.strip():
                 if line.text.strip():
-                    self.above = (*self.above, (line.number, (line.text.strip(),)))
+                    self._pass_over(line.number, [line.text.strip()])
                 continue
             if line.problem is not None:
                 raise CampaignFileError(f"{self._file}, line {line.number} {line.problem}")

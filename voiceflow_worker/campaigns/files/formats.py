@@ -78,7 +78,7 @@ class ExcelRows(RowSource):
                 if row.number >= (header_row or 1):
                     first = row
                     break
-                self.above = (*self.above, (row.number, [str(value) for value in row.values if value is not None]))
+                self._pass_over(row.number, [str(value) for value in row.values if value is not None])
             if header_row is not None and (first is None or first.number != header_row):
                 raise CampaignFileError(
                     f"{self._place}: row {header_row} is empty, and is to be the header; name another"

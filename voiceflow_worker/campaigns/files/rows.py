@@ -318,6 +318,10 @@ class RowSource(ABC):
         """The cells of a row, by the names of their columns as they are written."""
         return dict(zip(self.header, raw.cells, strict=False)) if self.kind.is_table else raw.data
 
+    def _pass_over(self, number: int, cells: Sequence[str]) -> None:
+        """Note a row above the header."""
+        self.above = (*self.above, (number, cells))
+
 
 class SpooledRows:
     """Chunks of rows in a temporary `file`. Rows are plain tuples: named tuples take twice the time and space."""
