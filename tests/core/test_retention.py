@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import Edit
 from voiceflow_worker.core.retention import EVERY, Retention
+from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError, SettingsError, StoreUnavailableError
@@ -31,6 +33,7 @@ from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.model.jobs.evidence import with_press
 from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import OLD_DOUBT
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -195,11 +198,16 @@ async def test_data_and_texts_go_before_the_call_and_all_that_it_is_known_by_sta
     )
     assert again.id in was
 
-    # Late evidence counts, and brings no text back.
+    # Late evidence counts, and brings neither a text back nor what a person has typed.
     accepted = next(job for job in now.values() if job.state is JobState.ACCEPTED)
     await engine.summarise(accepted, SessionStatus.COMPLETED)
+    number = accepted.posts[-1].number
+    for digits, answer in (("1", None), ("19781231", None), ("42", "table 42")):
+        press = KeyPress(at=clock.now(), menu="main", digits=digits, answer=answer)
+        await Changes(any_store, KEPT).change(accepted.id, partial(with_press, number=number, press=press))
     late = await engine.queue.get(accepted.id)
     assert (late.state, late.is_erased, late.kept_until) == (JobState.COMPLETED, True, None)
+    assert [press.digits for press in late.posts[-1].presses] == ["1", "42"]
 
     read, jobs = 0, any_store.jobs
 

@@ -320,10 +320,13 @@ MOST_PRESSES = 200
 def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
     """The job with a key press added to its POST `number`, sorted by time.
 
-    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others.
+    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others. One whose data were erased
+    does not get what a person has typed.
     """
     post = None if number is None else job.post(number)
     if post is None or has_press(post.presses, press) or len(post.presses) >= MOST_PRESSES:
+        return job
+    if job.is_erased and press.is_typed:
         return job
     presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
     return with_post(job, replace(post, presses=presses))

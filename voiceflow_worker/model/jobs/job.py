@@ -78,6 +78,11 @@ class KeyPress(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     answer: str | None = None
     leads_on: bool = False
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether these are several keys without a name: what a person has typed, and not only chosen."""
+        return self.answer is None and len(self.digits) > 1
+
 
 class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One POST of a job.

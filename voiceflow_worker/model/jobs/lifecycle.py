@@ -512,7 +512,7 @@ def erased(job: Job, *, policy: CallPolicy) -> Job:
     """An ended job without its data and texts. What became of it stays, and its keys; at `due_at` it is deleted.
 
     Of its data, the names of columns stay, and the values by which tasks and escalations find their calls. Keys that
-    were pressed stay, unless they are several without a name: these are what a person has typed.
+    were pressed stay, unless a person has typed them.
     """
     said = policy.said_erased
     own = job.menu == "escalation"
@@ -522,8 +522,7 @@ def erased(job: Job, *, policy: CallPolicy) -> Job:
     }
     posts = tuple(
         replace(post, presses=tuple(
-            replace(press, digits=said) if press.answer is None and len(press.digits) > 1 else press
-            for press in post.presses
+            replace(press, digits=said) if press.is_typed else press for press in post.presses
         ))
         for post in job.posts
     )  # fmt: skip
