@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -25,7 +25,7 @@ from voiceflow_worker.core.orders import GIVEN_AGAIN, GIVEN_FOR, READ_BY, Ordere
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import BulkWrite, History, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, History, Key, Page, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.copying import replace
@@ -91,6 +91,19 @@ async def test_processes_of_a_machine_go_on_with_one_file_which_only_its_user_re
         assert len(file.journals()) == 2
 
 
+async def test_who_looks_for_lost_orders_writes_nothing_and_reads_the_end_of_each_file(tmp_path: Path) -> None:
+    """So a command that reads does not wait for a process that has the store locked."""
+    store = MemoryStore()
+    for begin in range(0, 3000, 100):  # an order of many lines
+        first = ordered(store, tmp_path)
+        await SuppressionList(cast("Store", first)).add(*(number(begin + place) for place in range(100)))
+        first.close()
+    watched = WatchedStore(store)
+    await ordered(cast("Store", watched), tmp_path).give_again()
+    assert watched.written == 0
+    assert 0 < watched.asked < 15, "the end of a file has no more orders"
+
+
 @pytest.mark.parametrize("damage", [b'{"order":"x","cut', b'{"order":"x","action":1}\n{"order": 3}\nnot JSON\n'])
 async def test_lines_that_cannot_be_read_hide_no_others(file: File, damage: bytes) -> None:
     await file.begins()
@@ -118,6 +131,25 @@ async def test_an_order_is_given_again_once_by_whoever_finds_it_first(file: File
                 GIVEN_AGAIN,
             )
             assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+
+
+class WatchedStore:
+    """A store, with how many records were asked for, and how many writes were made."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked = self.written = 0
+
+    async def records(self, wanted: Mapping[str, Sequence[str | Key] | Page], *, now: datetime) -> Any:
+        self.asked += sum(len(each) for each in wanted.values() if not isinstance(each, Page))
+        return await self._store.records(wanted, now=now)
+
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        self.written += len(bulk.writes)
+        return await self._store.write(bulk, now=now)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 def ordered(store: Store, folder: Path) -> OrderedStore:

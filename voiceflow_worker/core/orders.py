@@ -93,7 +93,6 @@ class OrderedStore:
         self._read_for: tuple[str, str] = self._server
         self._has_read = False
         self._has_failed = False
-        self._is_known = False
         self._looking = anyio.Lock()
 
     @property
@@ -134,12 +133,12 @@ class OrderedStore:
                 writes[place] = replace(write, puts=(*write.puts, _mark(orders[0])))
         if not kept:
             return await self.inner.write(bulk, now=now), ()
-        if not self._is_known:  # whoever resumes a queue must know that this host has orders
-            writes[min(kept)] = replace(writes[min(kept)], puts=(*writes[min(kept)].puts, self._read_by(now)))
+        # Whoever resumes a queue must know that this host has orders.
+        writes[min(kept)] = replace(writes[min(kept)], puts=(*writes[min(kept)].puts, self._read_by(now)))
         answers = await self.inner.write(replace(bulk, writes=tuple(writes)), now=now)
-        done = [each for place, orders in kept.items() if answers[place].result is Result.DONE for each in orders]
-        self._is_known = self._is_known or bool(done)
-        return answers, done
+        return answers, [
+            each for place, orders in kept.items() if answers[place].result is Result.DONE for each in orders
+        ]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -216,7 +215,7 @@ class OrderedStore:
                 for orders in sorted(lost, key=lambda each: each[0].at):
                     await self._give_again(orders)
                 if files:
-                    await self._put(self._read_by(self.inner.clock.now()))
+                    await self._note_read()
             except StoreError as error:
                 _log.debug("the orders of this host will be compared with the store later", error=str(error))
                 self._has_failed = True
@@ -227,6 +226,12 @@ class OrderedStore:
             self._read_for, self._has_read, self._has_failed = server, True, False
         if lost:
             _log.error("orders that the store had lost were given again", orders=len(lost))
+
+    async def _note_read(self) -> None:
+        # Most processes only read, and must not wait for who writes: they find the note of the orders.
+        note = self._read_by(self.inner.clock.now())
+        if (await text_records(self.inner, READ_BY).get([note.group])).get(note.group) != note.value:
+            await self._put(note)
 
     async def _lost(self, name: str) -> list[list[LocalOrder]]:
         """The orders in a file that the store has lost, each with its lines."""
