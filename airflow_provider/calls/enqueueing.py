@@ -210,7 +210,7 @@ async def enqueue_campaign(
     counts = {"enqueued": enqueued, "duplicates": report.duplicates, "left_out": report.left_out}
     counts["rejected"] = report.rejected
     log.info(
-        "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; left out by a column: %s; bad: %s",
+        "batch %s: %s calls enqueued; rows that repeat another or had a call: %s; left out: %s; bad: %s",
         batch_id,
         *counts.values(),
     )

@@ -275,7 +275,7 @@ class Preview:
             rows.append(("further numbers", more))
         duplicates = "duplicate" if self.duplicates == 1 else "duplicates"
         left_out = {duplicates: self.duplicates, "suppressed": self.suppressed, "bad": self.bad}
-        left_out |= {"by a column": self.left_out}
+        left_out |= {"by column or row": self.left_out}
         if any(left_out.values()):
             rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
         if course.later:

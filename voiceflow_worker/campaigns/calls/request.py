@@ -661,7 +661,7 @@ class _Work:
             is_thai = found.is_buddhist and (self.voice_profile or "").startswith("th")
             heard = [text for text in texts if str(found.year) in text and not (is_thai and found.written in text)]
             if found.may_be_meant and heard:
-                self._warn_once("year", name, f"{found.why}. Such dates in later rows are not told")
+                self._warn_once("year", name, f"{found.why}. Such dates in later rows are not reported")
             elif heard and not found.may_be_meant:
                 self._error(found.why, column=name)
 
