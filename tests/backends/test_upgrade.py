@@ -16,7 +16,7 @@ from voiceflow_worker import CallPolicy, CallQueue, JobState, Store, open_store
 from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.backends.health import Health, UpgradeStep
 from voiceflow_worker.backends.postgres.store import PostgresStore
-from voiceflow_worker.backends.registry import StoreWait, health_of, opened_in_time
+from voiceflow_worker.backends.registry import StoreWait, health_of, opened_in_time, policy_for
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Placement
@@ -83,10 +83,14 @@ async def test_no_process_leaves_calls_that_the_version_before_cannot_read(backe
             async with opened_in_time(url, wait=wait, writes=True, settings=settings):
                 pass
         async with opened_in_time(url, wait=wait, writes=False, settings=settings) as other:  # to stop calls, say
+            queue = await enqueued(other, 1)
+            stopping = CallQueue(other, policy=await policy_for(settings, other))
+            (call,) = await queue.find()
+            assert (await stopping.cancel(call.id)).kept_until is None
             act = upgrade_of(url, other)
             assert not (await act.do((await act.question()).version)).not_done
-    async with opened_in_time(url, wait=wait, writes=True, settings=settings):
-        pass
+    async with opened_in_time(url, wait=wait, writes=True, settings=settings) as store:
+        assert await policy_for(settings, store) == settings.policy()
 
 
 @dataclass

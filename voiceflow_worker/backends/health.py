@@ -81,6 +81,11 @@ class Health:
         """The schema of the store, which must be open; None for a store without a number. Raises StoreError."""
         return None
 
+    async def older_schema(self) -> Schema | None:
+        """The schema of a store that the version before may use; None for others. Raises StoreError."""
+        found = await self.schema()
+        return None if found is None or found.number >= found.known else found
+
     async def raise_schema(self) -> None:
         """Raise the number of the store to the one of this version: the version before is then refused."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,7 @@ from voiceflow_worker.model.text.printable import without_secrets
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports.outside import OrderJournal
+    from voiceflow_worker.model.jobs.policy import CallPolicy
     from voiceflow_worker.settings import Settings
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
@@ -215,7 +217,7 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
                     store = await attempt.enter_async_context(open_store(url, **options))
                     if writes:
                         await _require_writable(store)
-                        await _require_readable(store, url, options.get("settings"))
+                        await _require_readable(store, options.get("settings"))
                 except StoreUnavailableError as error:
                     if not wait.goes_on(error):
                         raise
@@ -240,12 +242,17 @@ async def _require_writable(store: Store) -> None:
     )
 
 
-async def _require_readable(store: Store, url: str, settings: Settings | None) -> None:
+async def policy_for(settings: Settings, store: Store) -> CallPolicy:
+    """The policy of these settings; on a store that the version before may use, without what that cannot read."""
+    policy = settings.policy()
+    if policy.data_retention is None or await health_of(settings.store, store).older_schema() is None:
+        return policy
+    return replace(policy, data_retention=None)
+
+
+async def _require_readable(store: Store, settings: Settings | None) -> None:
     """Raise SettingsError if processes of the version before could not read what these settings leave in the store."""
-    if settings is None or settings.data_retention is None:
-        return
-    schema = await health_of(url, store).schema()
-    if schema is not None and schema.number < schema.known:
+    if settings is not None and await policy_for(settings, store) != settings.policy():
         raise SettingsError(
             f"VOICEFLOW_DATA_RETENTION is for stores of this version, and {store.url} has the schema of the version "
             "before, which cannot read calls that wait for their erasure: leave it unset until `voiceflow store "

@@ -26,7 +26,7 @@ import anyio
 import orjson
 from anyio import sleep
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time, policy_for
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreCorruptError, StoreUnavailableError
@@ -454,7 +454,7 @@ async def opened_queue(
     from voiceflow_worker.queue import CallQueue
 
     async with opened_store(settings, makes=makes, lock_timeout=lock_timeout) as store:
-        yield CallQueue(store, settings.queue, policy=settings.policy())
+        yield CallQueue(store, settings.queue, policy=await policy_for(settings, store))
 
 
 @asynccontextmanager
@@ -571,7 +571,8 @@ async def acting(
     async with opened_store(settings, stops=stops, makes=makes) as store:
         if place is not None:
             note(f"in the store {store.url}, named by {place}")
-        yield Operator(store, settings.policy(), who, on=Interface.COMMAND, login=login_name(), order=new_revision())
+        policy = await policy_for(settings, store)
+        yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name(), order=new_revision())
         if stops and (unsure := health_of(settings.store, store).degraded) is not None:
             note(
                 f"warning: this is stored and in force, but may be lost: {unsure} Then check it, with `voiceflow "

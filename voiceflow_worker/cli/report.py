@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.settling.reconcile import LogRequest, Reconciled
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.reporting.report import Report
-    from voiceflow_worker.settings import Settings
 
 
 MANY_CALLS = 20_000
@@ -161,8 +160,8 @@ async def reconcile(
     client = voice_client(settings)  # reports missing settings before anything is opened
     async with opened_queue(settings) as calls, client as voice:
         if prices:
-            return await _read_prices(output, calls, voice, settings, batch=batch, since=since)
-        reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=settings.policy())
+            return await _read_prices(output, calls, voice, batch=batch, since=since)
+        reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=calls.policy)
         found = await reconciler.everything(
             submitted=submitted, on_request=lambda request: output.note(_asking(request))
         )
@@ -172,11 +171,11 @@ async def reconcile(
 
 
 async def _read_prices(
-    output: Output, calls: CallQueue, voice: CallLog, settings: Settings, *, batch: str | None, since: timedelta | None
+    output: Output, calls: CallQueue, voice: CallLog, *, batch: str | None, since: timedelta | None
 ) -> ExitCode:
     from voiceflow_worker.core.settling.reconcile import Prices
 
-    reader = Prices(calls.store, voice, queue=calls.name, policy=settings.policy())
+    reader = Prices(calls.store, voice, queue=calls.name, policy=calls.policy)
     sent_after = None if since is None else calls.store.clock.now() - since
     found = await reader.read(
         batch_id=batch, since=sent_after, on_request=lambda request: output.note(_asking(request))

@@ -306,8 +306,7 @@ async def copy(
 
 async def _require_upgraded(url: str, store: Store) -> None:
     """Raise StoreVersionError for a store that the version before may use, which closes none."""
-    schema = await health_of(url, store).schema()
-    if schema is not None and schema.number < schema.known:
+    if await health_of(url, store).older_schema() is not None:
         raise StoreVersionError(
             f"the store {store.url} has the schema of the version before: first run `voiceflow store upgrade` on it"
         )

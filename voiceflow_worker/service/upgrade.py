@@ -36,8 +36,7 @@ class UpgradeStore(OperatorAction):
 
     async def schema(self) -> Schema | None:
         """The schema of the store; None if it is already that of this version, or has none. Raises StoreError."""
-        found = await self.health.schema()
-        return None if found is None or found.number >= found.known else found
+        return await self.health.older_schema()
 
     async def question(self) -> Question:
         """What is to be done. Raises ActionRefusedError if nothing is, and StoreError."""
