@@ -6,6 +6,7 @@ import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from errno import EACCES
 from pathlib import Path
 from typing import Any, cast
 
@@ -370,6 +371,21 @@ async def test_an_order_stands_though_its_machine_can_keep_no_journal(
         assert await SuppressionList(store).add(number(1))
         assert await SuppressionList(store).find(number(1))
     assert "an order is stored and in force, but it is not in the local journal" in capsys.readouterr().out
+
+
+async def test_who_may_not_write_the_journal_of_another_user_is_told_so(
+    file: File, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **_named: object) -> None:
+        raise PermissionError(EACCES, "Permission denied")
+
+    await file.begins()
+    async with file.on() as store:
+        monkeypatch.setattr(Path, "mkdir", refused)
+        assert await SuppressionList(store).add(number(1))
+    told = capsys.readouterr().out
+    assert "(Permission denied): run this as the user to whom the folder belongs, or " in told
+    assert "free space" not in told
 
 
 async def test_who_resumes_a_queue_sees_which_machines_have_not_looked_into_their_journals(file: File) -> None:

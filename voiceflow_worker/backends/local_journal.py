@@ -427,9 +427,11 @@ class JournalFile(LocalJournalFile):
             # The next line goes to a new file: it must not continue a line that was cut off.
             self._size = self._full
             whose, so = ("orders", "") if self._is_of_orders else ("this worker", ", so no calls are sent")
+            is_other = isinstance(error, PermissionError)
+            remedy = "run this as the user to whom the folder belongs" if is_other else "free space on that disk"
             raise JournalFileError(
                 f"the journal file of {whose} in {self._folder} cannot be written ({error.strerror or error}){so}: "
-                f"free space on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
+                f"{remedy}, or {Remedy.SET_STATE_DIR} to a folder on another disk"
             ) from error
 
 
