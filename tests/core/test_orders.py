@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from errno import EACCES
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.gates import order_gate, standing_gate
 from voiceflow_worker.core.orders import GIVEN_AGAIN, GIVEN_FOR, READ_BY, OrderedStore, hosts_not_read, journal_of
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import BulkWrite, History, Key, Page, WriteResult
@@ -103,6 +104,20 @@ async def test_who_looks_for_lost_orders_writes_nothing_and_reads_the_end_of_eac
     await ordered(cast("Store", watched), tmp_path).give_again()
     assert watched.written == 0
     assert 0 < watched.asked < 15, "the end of a file has no more orders"
+
+
+@pytest.mark.parametrize("is_opened_since", [False, True])
+async def test_old_orders_go_though_others_are_given_each_day(tmp_path: Path, *, is_opened_since: bool) -> None:
+    first = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    files = JournalFiles(tmp_path)
+    for day in range(30):
+        await files.keep_orders([LocalOrder(token=f"{day}", at=first + timedelta(days=day))])
+        if is_opened_since:
+            files.close_orders()
+            files = JournalFiles(tmp_path)
+    await files.prune(ORDERS, before=first + timedelta(days=20))
+    kept = [each.token for name in await files.order_files() for each in await files.orders(name)]
+    assert kept == [f"{day}" for day in range(15, 30)], "those of whole weeks are gone"
 
 
 @pytest.mark.parametrize("damage", [b'{"order":"x","cut', b'{"order":"x","action":1}\n{"order": 3}\nnot JSON\n'])

@@ -7,7 +7,8 @@ of an entry that was committed to the store, and `void` has the numbers of entri
 cut only the last line. A cut line is ignored: if it is an entry, its POST was not sent.
 
 Orders are in files of their own, in the folder `_orders`: a line has the token of an `order` and what was written. A
-process goes on with a file that no other one has locked, so there are as many as processes gave orders at once.
+process goes on with a file that no other one has locked, so there are as many as processes gave orders at once; each
+week has its own, so that old ones are deleted.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class JournalFiles(OrderJournal):
         if self._orders is None:
             self._orders = JournalFile(self.folder / ORDERS, new_worker_id(), full=self._full, is_of_orders=True)
             self._begun.add(self._orders)
-        await self._orders.keep_orders([_order_line(each) for each in orders])
+        await self._orders.keep_orders([_order_line(each) for each in orders], week=f"{orders[0].at:%G-W%V}-")
 
     def close_orders(self) -> None:
         if self._orders is not None:
@@ -252,7 +253,7 @@ class JournalFiles(OrderJournal):
 class JournalFile(LocalJournalFile):
     """The journal of one worker: a locked file, followed by a new one when it is full.
 
-    One `is_of_orders` goes on with a file that nobody has locked.
+    One `is_of_orders` goes on with a file of its week that nobody has locked.
     """
 
     def __init__(self, folder: Path, name: str, *, full: int, history: str = "", is_of_orders: bool = False) -> None:
@@ -261,6 +262,7 @@ class JournalFile(LocalJournalFile):
         self._full = full
         self._history = history
         self._is_of_orders = is_of_orders
+        self._week = ""
         self._part = 0
         self._path = folder
         self._fd: int | None = None
@@ -275,7 +277,7 @@ class JournalFile(LocalJournalFile):
         """Begin a new file, which gets its name only when it is locked. This blocks."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._part += 1
-        name = self._name if self._part == 1 else f"{self._name}-{self._part}"
+        name = self._week + (self._name if self._part == 1 else f"{self._name}-{self._part}")
         hidden, path = self._folder / f".{name}.new", self._folder / f"{name}{SUFFIX}"
         # Only its owner may read the file, because it contains telephone numbers and messages.
         fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -295,8 +297,8 @@ class JournalFile(LocalJournalFile):
         self._fd, self._path, self._number = fd, path, 0
 
     def _goes_on(self) -> bool:
-        """Go on with a file that has room, and that nobody has locked. This blocks."""
-        for path in self._folder.glob(f"*{SUFFIX}"):
+        """Go on with a file of this week that has room, and that nobody has locked. This blocks."""
+        for path in self._folder.glob(f"{self._week}*{SUFFIX}"):
             with suppress(FileNotFoundError, BlockingIOError):
                 fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
                 try:
@@ -330,9 +332,12 @@ class JournalFile(LocalJournalFile):
                 await to_thread.run_sync(self._append, jobs)
             self._has_failed = False
 
-    async def keep_orders(self, lines: Sequence[str]) -> None:
+    async def keep_orders(self, lines: Sequence[str], *, week: str) -> None:
         """Write the lines of orders; they are on disk when this returns. Raises JournalFileError."""
         async with self._writing:
+            if week != self._week:
+                self.close()
+                self._week = week
             with self._reporting():
                 await to_thread.run_sync(self._keep_orders, lines)
 
