@@ -17,6 +17,9 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.files import rows as rows_of_files
+from voiceflow_worker.campaigns.files.formats import open_source
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import says_no_call
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -229,7 +232,10 @@ def workbook(lines: list[list[str]]) -> Workbook:
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(tmp_path: Path, kind: str) -> None:
+def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_of_files, "MOST_ABOVE", 2)
     lines = [["List of January"], ["made by", "Li"], ["destination", "name"], [ANA, "Ana"], [BEN, "Ben"], ["?", "Cleo"]]
     path = tmp_path / f"people.{kind}"
     if kind == "csv":
@@ -239,6 +245,8 @@ def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(t
     asked = {**SAID, "file": path, "header_row": 3, "leave_out_rows": "5-6"}
     rows = list(open_campaign(path, Campaign.of(asked).options, now=NOW))
     assert [(row.is_left_out, row.call is not None) for row in rows] == [(False, True), (True, False), (True, False)]
+    source = open_source(InputFile(path), header_row=6, number_column="Cleo")
+    assert [number for number, _ in source.above] == [4, 5], "of many rows, the last before the header"
     for wrong in ("0", "3-x", 99):
         with pytest.raises((InvalidInputError, CampaignFileError), match="row"):
             list(open_campaign(path, Campaign.of({**asked, "header_row": wrong}).options, now=NOW))

@@ -265,6 +265,8 @@ class FileKind(StrEnum):
 
 
 _NO_DATA: Mapping[str, object] = {}
+MOST_ABOVE = 20
+"""The most rows above a header that are kept, to choose another header from."""
 
 
 class RawRow(NamedTuple):
@@ -296,7 +298,7 @@ class RowSource(ABC):
     header_row: int | None = 1
     """The line or row of a table's header; None if the header is not a row."""
     above: Sequence[tuple[int, Sequence[str]]] = ()
-    """The rows above a table's header, such as titles: the number and the cells of each."""
+    """The nearest rows above a table's header, such as titles: the number and the cells of each."""
     sheets: tuple[str, ...] = ()
     """The sheets of a workbook that are shown and have rows."""
     nested: frozenset[str] = frozenset()
@@ -319,8 +321,8 @@ class RowSource(ABC):
         return dict(zip(self.header, raw.cells, strict=False)) if self.kind.is_table else raw.data
 
     def _pass_over(self, number: int, cells: Sequence[str]) -> None:
-        """Note a row above the header."""
-        self.above = (*self.above, (number, cells))
+        """Note a row above the header, and of many the last ones."""
+        self.above = (*self.above[1 - MOST_ABOVE :], (number, cells))
 
 
 class SpooledRows:
