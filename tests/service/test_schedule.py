@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import anyio.lowlevel
 import pytest
@@ -19,13 +21,15 @@ from tests.support.manual_time import time_passing
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.actions import ActionRefusedError, Operator, UnknownSubjectError
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import STARTS
 from voiceflow_worker.core.ports.reading import starts_of
-from voiceflow_worker.core.ports.store import Record, Wanted
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Wanted, Write
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.reporting.batches import read_batch
@@ -33,6 +37,7 @@ from voiceflow_worker.service.schedule import CLAIM, Scheduler
 from voiceflow_worker.service.schedule_actions import RunNow, SkipNext, Unskip
 from voiceflow_worker.service.scheduled_run import (
     CLAIMS,
+    RUNS,
     RunState,
     ScheduledRun,
     alive_records,
@@ -703,6 +708,33 @@ async def test_a_skip_is_taken_back_before_the_time_of_the_run(hosts: tuple[Host
     assert await one.look(NINE + 2 * DAY) == []
     with pytest.raises(ActionRefusedError, match="is not skipped"):
         await unskip(one).do()
+
+
+@pytest.mark.parametrize("is_taken_back", [False, True])
+async def test_what_was_ordered_of_a_skip_outlives_a_rollback(
+    daily: Path, tmp_path: Path, *, is_taken_back: bool
+) -> None:
+    clock = ManualClock(NINE - MINUTE)
+    store = MemoryStore(clock=clock)
+    host = Host(CallQueue(store), clock, (daily,))
+    await host.look()
+    await host.look(NINE)
+    (last,) = await last_runs(store)
+    other = replace(last, schedule="other")
+    put = Put(RUNS, other.key[0], run_records(store).text(other), other.kept_until(NINE), member=other.key[1])
+    await store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=NINE)
+    older = deepcopy(store.memory)
+    machine = OrderedStore(store, lambda: JournalFiles(tmp_path))
+    operator = replace(ana(host), store=cast("Store", machine))
+    await replace(skip_next(host), operator=operator).do()
+    if is_taken_back:
+        await replace(unskip(host), operator=operator).do()
+    store.memory = older
+    host.clock.advance(MINUTE)
+    await replace(skip_next(host), schedule="other").do()  # since then, on another machine
+    await machine.give_again()
+    found = {run.schedule: bool(run.skipped) for run in await last_runs(store)}
+    assert found == {"daily": not is_taken_back, "other": True}
 
 
 async def test_a_run_that_moves_before_a_skipped_one_is_told_before_it_starts(host: Host, daily: Path) -> None:

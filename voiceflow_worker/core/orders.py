@@ -65,10 +65,10 @@ ERASE_AGAIN = "erase-again"
 """Namespace of the erased calls, and digests of numbers, which a store has again that was rolled back."""
 GIVEN_AGAIN = "given again from the local journal, because the store was rolled back"
 _STOPS = frozenset({"acknowledge", "cancel", "hold", "skip-run", "stop", "suppress"})
-_LASTS = frozenset({"rate", "resume", "unsuppress"})
+_LASTS = frozenset({"rate", "resume", "unskip-run", "unsuppress"})
 """Actions that stop calls; and those that end or change what others have ordered, which would come back else."""
 _AGAIN = _STOPS | _LASTS | {EDIT, FORGET}
-_OVERWRITES = frozenset({"rate", "resume", "skip-run"})
+_OVERWRITES = frozenset({"rate", "resume"})
 """The actions that write what they say over whatever stands: a later one of the same kind counts."""
 _OPT_OUTS = frozenset({SUPPRESSED, SUPPRESSED_AGAIN})
 _WITHOUT_PERSON = frozenset({ERASED_CALLS, ERASED_KEY, TOMBSTONES})
