@@ -21,7 +21,7 @@ from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, Text, bridg
 from voiceflow_worker.ivr.check import is_handler, manner_of, menu_of, onto, reachable
 from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, End, Go, Handler, Menu, Step, language_of
 from voiceflow_worker.model.flows.actions import Action
-from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.callflow import CallFlow, actions_in
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
@@ -263,9 +263,7 @@ class Menus:
 
     def _of_our_call(self, start: Menu, event: CallAction, caller: Caller) -> Plan:
         """The plan for the first event of a call that a job made. This event comes from the job's own call flow."""
-        actions = (
-            [] if caller.job is None else [entry.get("action") for entry in CallFlow.parse(caller.job.body).actions]
-        )
+        actions = [] if caller.job is None else actions_in(caller.job.body)
         if Action.SAY_AND_CAPTURE in actions:
             is_first = actions[1:2] == [Action.SAY_AND_CAPTURE]
             phase = CallPhase.ASKED if is_first else CallPhase.STEPPING

@@ -516,6 +516,14 @@ def erased_body(stored: str, *, numbers: Sequence[str], said: str) -> str:
     return _text(body | {"digests": digests_to(stored, numbers)} if len(numbers) > 1 else body)
 
 
+def actions_in(stored: str) -> list[object]:
+    """The actions of a stored body, in their order; of an erased one, what it asked for."""
+    if stored.endswith(ERASED_BODY):
+        found: dict[str, list[object]] = orjson.loads(stored)
+        return found["asks"]
+    return [entry.get("action") for entry in CallFlow.parse(stored).actions]
+
+
 def digests_to(stored: str, numbers: Sequence[str]) -> list[str]:
     """The digest of what a stored body says to each of these numbers, as if the call were to it alone."""
     if stored.endswith(ERASED_BODY):
