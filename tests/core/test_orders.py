@@ -115,8 +115,9 @@ async def test_old_orders_go_though_others_are_given_each_day(tmp_path: Path, *,
         if is_opened_since:
             files.close_orders()
             files = JournalFiles(tmp_path)
+    assert len(await files.order_files(since=first + timedelta(days=25))) == 2, "nobody reads those before it"
     await files.prune(ORDERS, before=first + timedelta(days=20))
-    kept = [each.token for name in await files.order_files() for each in await files.orders(name)]
+    kept = [each.token for name in await files.order_files(since=first) for each in await files.orders(name)]
     assert kept == [f"{day}" for day in range(15, 30)], "those of whole weeks are gone"
 
 

@@ -152,8 +152,9 @@ class JournalFiles(OrderJournal):
         if self._orders is not None:
             self._orders.close()
 
-    async def order_files(self) -> Sequence[str]:
-        return [str(path) for path in await to_thread.run_sync(self._paths, ORDERS) if self._is_of_store(path)]
+    async def order_files(self, *, since: datetime) -> Sequence[str]:
+        paths, week = await to_thread.run_sync(self._paths, ORDERS), f"{since:%G-W%V}"
+        return [str(path) for path in paths if self._is_of_store(path) and path.name >= week]
 
     async def orders(self, name: str, *, newest: bool = False) -> Sequence[LocalOrder]:
         return await to_thread.run_sync(_orders_of, Path(name), newest)

@@ -210,7 +210,7 @@ class OrderedStore:
         async with self._looking:
             server = self._server
             try:
-                files = await self.journal.order_files()
+                files = await self.journal.order_files(since=self.inner.clock.now() - GIVEN_FOR)
                 lost = [order for name in files for order in await self._lost(name)]
                 for orders in sorted(lost, key=lambda each: each[0].at):
                     await self._give_again(orders)

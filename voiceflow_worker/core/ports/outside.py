@@ -160,8 +160,11 @@ class OrderJournal(LocalJournal, Protocol):
         """Leave the file of this process's orders to others."""
         ...
 
-    async def order_files(self) -> Sequence[str]:
-        """The names of this host's files of orders. Raises `SettingsError` if they cannot be read."""
+    async def order_files(self, *, since: datetime) -> Sequence[str]:
+        """The names of this host's files of orders, without those that ended before a time.
+
+        Raises `SettingsError` if they cannot be read.
+        """
         ...
 
     async def orders(self, name: str, *, newest: bool = False) -> Sequence[LocalOrder]:
