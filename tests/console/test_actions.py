@@ -419,6 +419,7 @@ async def test_a_list_that_is_too_long_for_one_act_is_refused_and_not_done_in_pa
 async def test_the_hold_of_filtered_calls_is_that_of_their_batches_and_says_what_else_it_holds(memory: Store) -> None:
     calls = [*(await enqueued(memory, 3, batch_id="march")), *(await enqueued(memory, 2, batch_id="april"))]
     (alone,) = await enqueued(memory)
+    await enqueued(memory, 1, queue="eu", batch_id="march")
     queue = CallQueue(memory)
     async with signed_in(receiver(memory)) as client:
         shown = await client.get(f"/ui/calls?who={calls[0].destination.replace('+', '%2B')}")
@@ -426,15 +427,17 @@ async def test_the_hold_of_filtered_calls_is_that_of_their_batches_and_says_what
         asked = await client.get(urljoin(f"{HOST}/ui/calls", hold))
         told = Page(asked.text).text
         for words in (
-            "Hold 2 batches?", "You decide about march, april.", "Of batch march, 1 waiting call fit the filter",
+            "Hold 3 batches?", "You decide about march, april, march (eu).",
+            "Of batch march, 1 waiting call fit the filter", "Of batch march (eu), 1 waiting call fit the filter",
             "Its other waiting calls are held with them.", "march: 3 waiting calls at present",
+            "march (eu): 1 waiting call at present",
             "only a hold of the queue",
         ):  # fmt: skip
             assert words in told, words
         await queue.hold(batch_id="april", reason="somebody else")  # since the question
         done = await client.post("/ui/act/hold", data=Form(asked.text).values(note="a wrong date"))
         told = await told_after(client, done)
-        assert "batch march is held until somebody resumes it" in told
+        assert "2 batches on hold" in told
         assert "batch april of queue default has changed since it was shown" in told
         refused = await client.get("/ui/act/hold?filter=state%3Dqueued%26who%3Dnobody")
         assert (refused.status_code, "o call of this list waits" in refused.text) == (409, True)

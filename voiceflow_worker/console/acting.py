@@ -36,7 +36,15 @@ from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.batches import MOST_AT_ONCE, named_batches
 from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
-from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, queue_and_batch, sentence
+from voiceflow_worker.console.routes.page import (
+    DEFAULT_QUEUE,
+    Answer,
+    Page,
+    PageRequest,
+    problem,
+    queue_and_batch,
+    sentence,
+)
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
@@ -425,7 +433,8 @@ class _OfBatches(_OfMany):
             async for page in pages:
                 found.update((job.queue, job.batch_id) for job in page)
         told = [
-            f"Of {'queue ' + queue if batch is None else 'batch ' + batch}, {count_of(count, 'waiting call')} fit the "
+            f"Of {'queue ' + queue if batch is None else 'batch ' + _batch_named(f'{queue}/{batch}')}, "
+            f"{count_of(count, 'waiting call')} fit the "
             f"filter. {'No batch has them: only a hold of the queue stops them.' if batch is None else _WITH_IT}"
             for (queue, batch), count in found.items()
         ]
@@ -445,18 +454,24 @@ class _OfBatches(_OfMany):
             said: dict[str, list[str]] = {}
             for value, each in asked.items():
                 for line in of(each):
-                    said.setdefault(line, []).append(queue_and_batch(value)[1])
+                    said.setdefault(line, []).append(_batch_named(value))
             return tuple(
                 line if len(named) == len(asked) else f"{', '.join(named)}: {line}" for line, named in said.items()
             )
 
-        named = ", ".join(queue_and_batch(value)[1] for value in asked)
+        named = ", ".join(map(_batch_named, asked))
         return Question(
             title=self.many.format(f"{len(asked)} batches"),
             will_be_called=(f"You decide about {named}.", *lines(lambda each: each.will_be_called)),
             will_not_be_called=lines(lambda each: each.will_not_be_called),
             button=next(iter(asked.values())).button.replace("the batch", "the batches"),
         )
+
+
+def _batch_named(value: str) -> str:
+    """A batch with its queue, if that is another one than the default, as in lists: queues may have alike batches."""
+    queue, batch = queue_and_batch(value)
+    return batch if queue == DEFAULT_QUEUE else f"{batch} ({queue})"
 
 
 class _HoldBatches(_OfBatches):

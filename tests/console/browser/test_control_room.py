@@ -123,13 +123,14 @@ def test_on_a_phone_nothing_is_wider_than_the_window(on: Stage, reader: Reader) 
     reader.as_on_a_phone()
     reader.open(f"{on.receiver}/ui")
     widths = {"sign-in": reader.width}
-    reader.sign_in(on.receiver)
+    name = f"{'ä' * 48}@example.com"
+    reader.sign_in(on.receiver, name=name)
     for path in (
         "", "/batches", BATCH.removeprefix("/ui"), "/calls", f"/calls/{call}", "/doubts", "/suppression",
         "/act/hold?queue=default", f"/act/cancel-call?call={call}", "/act/suppress", "/act/import-numbers", "/campaign",
     ):  # fmt: skip
         reader.open(f"{on.receiver}/ui{path}")
-        reader.sees("Mary Tan")
+        reader.sees(name)
         widths[path] = reader.width
     assert {path: width for path, width in widths.items() if width > PHONE} == {}
     assert reader.console() == []

@@ -258,6 +258,7 @@ def test_a_workbook_is_put_right_and_called(on: Stage, reader: Reader, width: in
     send("preview")
     reader.driver.back()
     assert field(f"{first}.text.fr").get_attribute("value") == "Bonjour {{nachname}}. Oui 1."
+    assert field("valid_for").get_attribute("value") == "6h", "what was typed on it is there again"
     reader.driver.forward()
     assert (
         english_in(field("step").find_element(By.XPATH, "//section[contains(@class, 'check')]").text) == []
