@@ -135,18 +135,22 @@ NUMBER = rf"\+?\(?\d(?:(?:[./{_BLANKS}{_DASHES}]| ?\(|\)[ -]?| [{_DASHES}] )?\d)
 """The pattern of a telephone number: digits, with what is written between those of one number."""
 # Letters around it make it a part of an id; those of an extension, and of an escape as in %2B, \n and \u002b, do not.
 _DIGITS = r"\d++(?:(?![^\W_])|(?=x\d))"
-_BETWEEN = rf"[./+~]|[\t()\[\]{_BLANKS}{_DASHES}]{{1,3}}|(?:%2[089bdef]|%c2%a0){{1,3}}|\\+(?:t|xa0|u00a0|u20\d[\da-f])"
+# Any signs but those that part two values, raw or escaped: blanks, dashes, brackets, and what cannot be seen.
+_BETWEEN = (
+    r"(?:[^\w,;:=&|\"'`{}<>?!@#$%*^\\]|%(?:0[9ad]|2[089bdef]|c2%a[0d]|e2%8[01]%[89ab][\da-f]|e3%80%80|ef%bb%bf)"
+    r"|\\+(?:[fnrtv]|x[\da-f]{2}|u[\da-f]{4})){1,5}"
+)
 _MASKED = re.compile(
     rf"(?P<other>\b(?:[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![.\d])"
     rf"|(?:{DATES})(?!\d))(?:[ T]\d\d:[\d:.]+)?)"
-    rf"|(?P<number>(?:(?<![^\W_])|(?<=%[0-9a-f]{{2}})|(?<=\\[nrtbf])|(?<=\\u00[0-9a-f]{{2}})|(?<=\\x[0-9a-f]{{2}}))"
-    rf"(?:(?:\+|%2B|\\u002b)?[(\[]?{_DIGITS}(?:(?:{_BETWEEN}){_DIGITS})*+|(?:\+|%2B|\\u002b)\d{{7,}}))",
+    rf"|(?P<number>(?:(?<![^\W_])|(?<=%[0-9a-f]{{2}})|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{{4}})|(?<=\\x[0-9a-f]{{2}}))"
+    rf"(?:(?:\+|%2B|\\u002b)?[(\[]?{_DIGITS}(?:{_BETWEEN}{_DIGITS})*+|(?:\+|%2B|\\u002b)\d{{7,}}))",
     re.IGNORECASE,
 )
 _DIGIT = re.compile(r"(?:%|\\u[0-9a-f]{2}|\\x)[0-9a-f]{2}|\d", re.IGNORECASE)
 """A digit, or an escape, whose digits are those of no number."""
 _LEAST_DIGITS = 7
-_MAY_HAVE_NUMBER = re.compile(r"\d[^BD-SVWYZbd-svwyz]{6}")
+_MAY_HAVE_NUMBER = re.compile(r"\d(?:[^BD-SVWYZbd-svwyz%\\]|%..|\\(?:x..|u....|.)){6}")
 """Found in each text with a number: a search of a microsecond, where the other takes thirty."""
 _SHOWN_DIGITS = 2
 """The digits that are shown of a masked number: of its end, and of its begin if it is in international form."""
