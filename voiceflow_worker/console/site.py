@@ -36,7 +36,7 @@ from voiceflow_worker.console.access import (
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, call_page, only_operators
 from voiceflow_worker.console.language import LOCALE, choose, translated
 from voiceflow_worker.console.rendering import PageRenderer
-from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview, show_schedules
+from voiceflow_worker.console.routes.batches import show_batch, show_batches, show_overview, show_schedules
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.console.routes.escalations import show_escalations
 from voiceflow_worker.console.routes.page import (
@@ -59,7 +59,6 @@ from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import InvalidInputError, StoreError, StoreForgetsError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.reporting.breakdown import LargeBreakdowns
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
@@ -202,11 +201,10 @@ class Pages:
         self.acting: PageActing = PageActing(operator, process)
         self._campaigns = campaigns.CampaignPage(operator, process, menus=menus, settings=settings)
         self._exports = exports.ReportExports(store, process)
-        self.large: LargeBreakdowns = LargeBreakdowns(store)
         self._routes: Mapping[str, PageRoute] = {
             "": show_overview,
             "batches": show_batches,
-            "batches/ID": batch_route(self.large),
+            "batches/ID": show_batch,
             "calls": show_calls,
             "calls/ID": show_call,
             DOUBTS: doubts_route(policy),

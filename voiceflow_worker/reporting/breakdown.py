@@ -1,27 +1,20 @@
-"""The breakdown of a report by hours, countries, attempts, refusals and so on, counted from the calls page by page.
-
-A small batch is counted while somebody waits. A large one is counted in the background, for the pages of the receiver.
-"""
+"""The breakdown of a report by hours, countries, attempts, refusals and so on, counted from the calls page by page."""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-import anyio
-
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.call_json import counted_reason
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED, SessionStatus, api_code, session_error, session_status
@@ -31,14 +24,6 @@ from voiceflow_worker.model.times import zone_named, zone_of_number
 
 PAGE = 500
 """The most calls in one round trip to the store."""
-REST = 3
-"""After each page of calls, a count in the background rests for this many times as long as the page took, so that it
-uses at most a quarter of a core."""
-COUNTED_AGAIN = timedelta(minutes=1)
-"""The least time between two counts of a batch in the background, or twenty times the duration of the last count if
-that is longer."""
-MOST_KEPT = 64
-"""The most batches whose counts the background keeps."""
 _MOST_TEXTS = 10_000
 """The most different texts (keys pressed, reasons of cancelled calls) that are counted before the rare ones become one
 entry."""
@@ -374,94 +359,3 @@ async def read_breakdown(
             if also is not None:
                 await also(page)
     return count.result(zone)
-
-
-@dataclass(slots=True, kw_only=True)
-class LargeBreakdown:
-    """The breakdown of a large batch, and the time of its count (`at`); both are None until a count has ended.
-
-    `share` is the part of the calls, 0 to 1, that a running count has read so far; None without a running count. Of
-    `totals`, those that were last asked for, `counted` have been counted; the next count is at `again_at`.
-    """
-
-    breakdown: Breakdown | None = None
-    at: datetime | None = None
-    share: float | None = None
-    totals: Totals = field(default_factory=Totals)
-    counted: Totals | None = None
-    again_at: float = 0.0
-
-
-_NOT_COUNTED = "the calls of a batch were not counted for a page"
-
-
-class LargeBreakdowns:
-    """Makes the breakdowns of batches that somebody opens, one after the other, inside `async with running()`."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._clock = store.clock
-        self._entries: OrderedDict[tuple[str, str], LargeBreakdown] = OrderedDict()
-        self._due: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._wanted = anyio.Event()
-        self._is_running = False
-
-    def breakdown(self, queue: str, batch_id: str, totals: Totals) -> LargeBreakdown | None:
-        """The last counted breakdown of a batch; None outside `async with running()`.
-
-        If `totals` have changed since the last count, the batch is counted again soon.
-        """
-        if not self._is_running:
-            return None
-        key = queue, batch_id
-        entry = self._entries.setdefault(key, LargeBreakdown(share=0.0))
-        self._entries.move_to_end(key)
-        while len(self._entries) > MOST_KEPT:
-            self._due.pop(self._entries.popitem(last=False)[0], None)
-        entry.totals = totals
-        if entry.counted != totals and self._clock.monotonic() >= entry.again_at and key not in self._due:
-            self._due[key] = None
-            self._wanted.set()
-        return entry
-
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        """Count the batches that pages ask for, until the block ends."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(BackgroundTasks(self._clock).run, _NOT_COUNTED, self._keep_counting)
-            self._is_running = True
-            try:
-                yield
-            finally:
-                self._is_running = False
-                tasks.cancel_scope.cancel()
-
-    async def _keep_counting(self) -> None:
-        while True:
-            while self._due:
-                key = next(iter(self._due))
-                entry = self._entries[key]
-                entry.again_at = self._clock.monotonic() + COUNTED_AGAIN.total_seconds()  # if this count fails
-                try:
-                    await self._count(key, entry)
-                finally:
-                    self._due.pop(key, None)
-            await self._wanted.wait()
-            self._wanted = anyio.Event()
-
-    async def _count(self, key: tuple[str, str], entry: LargeBreakdown) -> None:
-        clock, counted = self._clock, entry.totals
-        began = since = clock.monotonic()
-        at, of, read = clock.now(), sum(counted.states.values()) or 1, 0
-
-        async def rest(page: Sequence[Job]) -> None:
-            nonlocal read, since
-            read += len(page)
-            entry.share = min(read / of, 1.0)
-            await clock.sleep(REST * (clock.monotonic() - since))
-            since = clock.monotonic()
-
-        breakdown = await read_breakdown(self._store, *key, also=rest)
-        entry.breakdown, entry.at, entry.share, entry.counted = breakdown, at, None, counted
-        took = clock.monotonic() - began
-        entry.again_at = began + took + max(COUNTED_AGAIN.total_seconds(), 20 * took)

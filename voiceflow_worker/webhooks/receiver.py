@@ -199,8 +199,6 @@ class Receiver:
                 self.registry.register(HookMetrics(hooks))
             await stack.enter_async_context(advancing(store, policy=policy))
             await stack.enter_async_context(erasing_again(store, policy))
-            if self._pages is not None:
-                await stack.enter_async_context(self._pages.large.running())
             group = await stack.enter_async_context(anyio.create_task_group())
             repeat = BackgroundTasks(SystemClock()).run_periodically
             if self.http_api is not None:

@@ -19,7 +19,6 @@ from voiceflow_worker.console.routes.page import (
     Answer,
     Page,
     PageRequest,
-    PageRoute,
     no_such_batch,
     queue_names,
 )
@@ -38,7 +37,7 @@ from voiceflow_worker.reporting.batches import (
     read_newest,
     read_queue,
 )
-from voiceflow_worker.reporting.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
+from voiceflow_worker.reporting.breakdown import read_breakdown
 from voiceflow_worker.reporting.status import waits_in_words
 from voiceflow_worker.service.call_filter import OTHER_KEYS
 from voiceflow_worker.service.scheduled_run import last_runs
@@ -163,56 +162,48 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     ]
 
 
-def batch_route(large: LargeBreakdowns) -> PageRoute:
-    """The page of a batch. `large` counts batches that are too large to be counted while somebody waits."""
-
-    async def show_batch(store: Store, asked: PageRequest) -> Answer:
-        """The page of one batch. Its queue is `?queue=`."""
-        queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
-        progress: BatchProgress | None = None
-        if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
-            progress = await read_batch(store, queue, batch_id)
-        rows = RowList(store, queue, batch_id)
-        files = [] if progress is None else await rows.files()
-        if progress is None or not (progress.total or progress.hold or files):
-            return await no_such_batch(store, queue, batch_id)
-        totals = await totals_of(store, queue, batch_id)
-        asked_row = asked.asked("row") or ""
-        first = int(asked_row) if asked_row.isdecimal() and len(asked_row) < 10 else 0
-        listed: list[ListedRow] = []
-        with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
-            parts = rows.read(first=first, limit=ROWS_A_PAGE, zone=asked.time_zone)
-            listed = [row async for part in parts for row in part]
-        first_calls = await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS))
-        columns = listed_columns(dict.fromkeys(name for file in files for name in file.columns))
-        ended = sum(totals.outcomes.values())
-        is_large = progress.total > MOST_BROKEN_DOWN
-        shown = {
-            "batch": progress,
-            "totals": totals,
-            "ended": ended,
-            "answer_rate": 100 * totals.answered / ended if ended else None,
-            "states": bar_of_states(progress.states),
-            "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
-            "funnel": funnel(totals),
-            "deleted": sum(totals.pruned_states.values()),
-            "rows": listed,
-            "columns": [
-                each
-                for each in columns
-                if each.is_own or each.name not in {"batch", "file"} or (each.name == "file" and len(files) > 1)
-            ],
-            "first_row": first,
-            "page_size": ROWS_A_PAGE,
-            "all_rows": sum(sum(file.sizes) for file in files),
-            "calls": first_calls,
-            "waits": await waits_in_words(store, first_calls, zone=asked.time_zone),
-            "most": MOST_BROKEN_DOWN,
-            "large": large.breakdown(queue, batch_id, totals) if is_large else None,
-            "small": None,
-        }
-        if progress.total and not is_large and not asked.is_poll:
-            shown["small"] = LargeBreakdown(breakdown=await read_breakdown(store, queue, batch_id), at=progress.at)
-        return Page(template="batch.html", shown=shown, is_live=True)
-
-    return show_batch
+async def show_batch(store: Store, asked: PageRequest) -> Answer:
+    """The page of one batch. Its queue is `?queue=`."""
+    queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
+    progress: BatchProgress | None = None
+    if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
+        progress = await read_batch(store, queue, batch_id)
+    rows = RowList(store, queue, batch_id)
+    files = [] if progress is None else await rows.files()
+    if progress is None or not (progress.total or progress.hold or files):
+        return await no_such_batch(store, queue, batch_id)
+    totals = await totals_of(store, queue, batch_id)
+    asked_row = asked.asked("row") or ""
+    first = int(asked_row) if asked_row.isdecimal() and len(asked_row) < 10 else 0
+    listed: list[ListedRow] = []
+    with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
+        parts = rows.read(first=first, limit=ROWS_A_PAGE, zone=asked.time_zone)
+        listed = [row async for part in parts for row in part]
+    first_calls = await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS))
+    columns = listed_columns(dict.fromkeys(name for file in files for name in file.columns))
+    ended = sum(totals.outcomes.values())
+    is_counted = 0 < progress.total <= MOST_BROKEN_DOWN and not asked.is_poll
+    shown = {
+        "batch": progress,
+        "totals": totals,
+        "ended": ended,
+        "answer_rate": 100 * totals.answered / ended if ended else None,
+        "states": bar_of_states(progress.states),
+        "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
+        "funnel": funnel(totals),
+        "deleted": sum(totals.pruned_states.values()),
+        "rows": listed,
+        "columns": [
+            each
+            for each in columns
+            if each.is_own or each.name not in {"batch", "file"} or (each.name == "file" and len(files) > 1)
+        ],
+        "first_row": first,
+        "page_size": ROWS_A_PAGE,
+        "all_rows": sum(sum(file.sizes) for file in files),
+        "calls": first_calls,
+        "waits": await waits_in_words(store, first_calls, zone=asked.time_zone),
+        "most": MOST_BROKEN_DOWN,
+        "counted": await read_breakdown(store, queue, batch_id) if is_counted else None,
+    }
+    return Page(template="batch.html", shown=shown, is_live=True)
