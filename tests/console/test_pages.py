@@ -38,8 +38,8 @@ from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
-from voiceflow_worker.model.reports.events import CallStatus, Leg, RecordingReady, SessionSummary
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, run_records
@@ -394,7 +394,7 @@ async def test_the_page_of_a_call_is_one_timeline_in_one_time_zone_with_the_ids_
     ringing = CallStatus(session_id=job.session_id, call_status="RINGING", timestamp=at.astimezone(), sip_code=180)
     await CallProgress(store).status(ringing)
     end = at + timedelta(seconds=11)
-    leg = Leg(destination=job.destination, status_text="COMPLETED", connected_at=at, disconnected_at=end)
+    leg = CallLeg(destination=job.destination, status="COMPLETED", connected_at=at, disconnected_at=end)
     told = SessionSummary(status=SessionStatus.COMPLETED, client_request_id=f"{job.id}.1", ended_at=end, call_a=leg)
     await engine.settler.summary(told)
     found = await page(shown_by(store), f"/ui/calls/{job.id}")

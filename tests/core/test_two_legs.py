@@ -14,7 +14,7 @@ from voiceflow_worker.core.settling.settle import SummaryResult, outcome_of
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.evidence import summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.reports.events import Leg, SessionSummary, parse_event
+from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.reporting.story import story
@@ -74,8 +74,8 @@ async def test_a_session_status_that_nobody_knows_is_settled_by_the_persons_leg(
         status=None,
         status_text="SOMETHING_NEW",
         client_request_id=f"{job.id}.1",
-        call_a=Leg(destination=job.destination, status_text="COMPLETED"),
-        call_b=Leg(destination=OTHER_PARTY, status_text="BUSY"),
+        call_a=CallLeg(destination=job.destination, status="COMPLETED"),
+        call_b=CallLeg(destination=OTHER_PARTY, status="BUSY"),
     )
     assert await engine.settler.summary(told) is SummaryResult.SETTLED
     assert await engine.state(job) == "completed"
@@ -135,9 +135,9 @@ def test_of_a_session_that_had_one_leg_its_own_status_stands(session: str) -> No
 
 @pytest.mark.parametrize(("count", "partial"), [(None, False), (1, False), (2, True)])
 def test_a_summary_is_partial_when_it_counts_more_calls_than_it_tells_of(count: int | None, *, partial: bool) -> None:
-    told = SessionSummary(status=SessionStatus.BUSY, call_count=count, call_a=Leg(status_text="COMPLETED"))
+    told = SessionSummary(status=SessionStatus.BUSY, call_count=count, call_a=CallLeg(status="COMPLETED"))
     assert outcome_of(told).is_partial is partial
 
 
 def test_a_summary_of_the_second_party_alone_is_partial() -> None:
-    assert outcome_of(SessionSummary(status=SessionStatus.BUSY, call_b=Leg(status_text="BUSY"))).is_partial
+    assert outcome_of(SessionSummary(status=SessionStatus.BUSY, call_b=CallLeg(status="BUSY"))).is_partial

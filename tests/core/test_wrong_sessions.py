@@ -9,7 +9,8 @@ from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallPolicy
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.model.reports.events import CallAction, Direction, Leg, SessionSummary
+from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
+from voiceflow_worker.model.reports.outcome import CallLeg
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks.menu_calls import MenuCalls
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 def summary_of(session: str, destination: str | None) -> SessionSummary:
-    leg = None if destination is None else Leg(destination=destination)
+    leg = None if destination is None else CallLeg(destination=destination)
     return SessionSummary(session_id=session, status=SessionStatus.COMPLETED, status_text="COMPLETED", call_a=leg)
 
 

@@ -20,7 +20,8 @@ from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.writes import BRIDGE, NUMBER, SECOND_PARTY, changed
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.reports.events import Leg, SessionSummary
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.outcome import CallLeg
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -101,8 +102,8 @@ async def settled(store: Store, job: Job, *, rang: bool = True) -> None:
         session_id=job.session_id,
         status=SessionStatus.COMPLETED,
         client_request_id=f"{job.id}.1",
-        call_a=Leg(destination=job.destination),
-        call_b=Leg(destination=DESK) if rang else None,
+        call_a=CallLeg(destination=job.destination),
+        call_b=CallLeg(destination=DESK) if rang else None,
     )
     await Engine(store, ScriptedVoice()).settler.summary(summary)
 

@@ -53,7 +53,7 @@ async def test_the_keys_that_were_pressed_are_asked_about_as_the_service_words_i
     assert summary.status is SessionStatus.COMPLETED
     assert (summary.last_action, summary.call_count, summary.client_request_id) == ("HANGUP", 1, "default.01J.1")
     assert summary.call_a is not None
-    assert (summary.call_a.call_id, summary.call_a.status_text) == (question.call_id, "COMPLETED")
+    assert (summary.call_a.call_id, summary.call_a.status) == (question.call_id, "COMPLETED")
     assert summary.call_a.connected_at is not None
     assert summary.started_at is not None
     assert summary.started_at < summary.call_a.connected_at < question.timestamp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
@@ -27,14 +27,13 @@ from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import is_e164, spellings
-from voiceflow_worker.model.reports.events import Leg, SessionSummary
-from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.settle")
 
-_MILLISECOND = timedelta(milliseconds=1)
 _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 
 
@@ -337,23 +336,6 @@ def outcome_of(summary: SessionSummary) -> Outcome:
         ended_at=summary.ended_at,
         seconds=seconds,
         last_action=summary.last_action,
-        legs=tuple(_leg(leg) for leg in summary.legs),
+        legs=summary.legs,
         is_partial=max(summary.call_count or 0, 2 * (summary.call_b is not None)) > len(summary.legs),
-    )
-
-
-def _leg(leg: Leg) -> CallLeg:
-    quality = leg.quality
-    return CallLeg(
-        call_id=leg.call_id,
-        source=leg.source,
-        destination=leg.destination,
-        status=leg.status_text,
-        initiated_at=leg.initiated_at,
-        connected_at=leg.connected_at,
-        disconnected_at=leg.disconnected_at,
-        seconds=leg.duration.total_seconds() if leg.duration is not None else None,
-        mos=quality.mos if quality is not None else None,
-        packet_loss_rate=quality.packet_loss_rate if quality is not None else None,
-        jitter_ms=quality.jitter / _MILLISECOND if quality is not None and quality.jitter is not None else None,
     )

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.reports.outcome import CallLeg
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 
 # 8x8 sends "null" and "Null" for missing values.
@@ -222,9 +223,9 @@ class ActionStatus(StrEnum):
 _DIRECTIONS = {direction.value: direction for direction in Direction}
 _ACTION_STATUSES = {fold_name(status.value): status for status in ActionStatus}
 _TEXT, _IDENTIFIER, _NUMBER, _TIME = Payload.text, Payload.identifier, Payload.number, Payload.moment
-_WHOLE, _DECIMAL = Payload.whole, Payload.decimal
-_SECONDS = partial(Payload.duration, unit=timedelta(seconds=1))
-_MILLISECONDS = partial(Payload.duration, unit=timedelta(milliseconds=1))
+_WHOLE = Payload.whole
+_SECOND, _MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
+_SECONDS = partial(Payload.duration, unit=_SECOND)
 
 
 def _status(payload: Payload, name: str) -> SessionStatus | None:
@@ -249,33 +250,25 @@ def _dtmf(payload: Payload, name: str) -> str | None:
     return (inner and inner.text(name)) or payload.text(name)
 
 
-def _part(kind: Callable[..., T], payload: Payload, name: str) -> T | None:
-    content = payload.nested(name)
-    return None if content is None else kind(**read_fields(kind, content))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallQuality:
-    """The sound quality of a leg: mean opinion score (1 to 5), share of packets lost (0.01 is 1 %), jitter."""
-
-    mos: float | None = read_field(_DECIMAL, "mos")
-    packet_loss_rate: float | None = read_field(_DECIMAL, "packetLossRate")
-    jitter: timedelta | None = read_field(_MILLISECONDS, "jitter")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leg:
-    """One of the two calls of a session. `status_text` is the status as 8x8 spelled it."""
-
-    call_id: str | None = read_field(_IDENTIFIER, "callId")
-    initiated_at: datetime | None = read_field(_TIME, "initiatedTimestamp")
-    connected_at: datetime | None = read_field(_TIME, "connectedTimestamp")
-    disconnected_at: datetime | None = read_field(_TIME, "disconnectedTimestamp")
-    source: str | None = read_field(_NUMBER, "source")
-    destination: str | None = read_field(_NUMBER, "destination")
-    status_text: str | None = read_field(_TEXT, "callStatus")
-    duration: timedelta | None = read_field(_SECONDS, "callDuration")
-    quality: CallQuality | None = read_field(partial(_part, CallQuality), "callQuality")
+def _leg(payload: Payload, name: str) -> CallLeg | None:
+    leg = payload.nested(name)
+    if leg is None:
+        return None
+    quality = leg.nested("callQuality") or Payload({})
+    duration, jitter = leg.duration("callDuration", unit=_SECOND), quality.duration("jitter", unit=_MILLISECOND)
+    return CallLeg(
+        call_id=leg.identifier("callId"),
+        source=leg.number("source"),
+        destination=leg.number("destination"),
+        status=leg.text("callStatus"),
+        initiated_at=leg.moment("initiatedTimestamp"),
+        connected_at=leg.moment("connectedTimestamp"),
+        disconnected_at=leg.moment("disconnectedTimestamp"),
+        seconds=None if duration is None else duration.total_seconds(),
+        mos=quality.decimal("mos"),
+        packet_loss_rate=quality.decimal("packetLossRate"),
+        jitter_ms=None if jitter is None else jitter / _MILLISECOND,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,11 +285,11 @@ class SessionSummary:
     client_request_id: str | None = read_field(_IDENTIFIER, "clientRequestId")
     error_code: int | None = read_field(_WHOLE, "errorCode", within="errorDetails")
     error_message: str | None = read_field(_TEXT, "errorMsg", within="errorDetails")
-    call_a: Leg | None = read_field(partial(_part, Leg), "callA", within="details")
-    call_b: Leg | None = read_field(partial(_part, Leg), "callB", within="details")
+    call_a: CallLeg | None = read_field(_leg, "callA", within="details")
+    call_b: CallLeg | None = read_field(_leg, "callB", within="details")
 
     @property
-    def legs(self) -> tuple[Leg, ...]:
+    def legs(self) -> tuple[CallLeg, ...]:
         """The legs in the summary, in the order of their calls."""
         return tuple(leg for leg in (self.call_a, self.call_b) if leg is not None)
 
