@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, cast, overload
+from types import MethodType
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, cast, overload
 
 import orjson
 
@@ -31,43 +32,21 @@ from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict
 __all__ = ["CallFlow", "find_problems"]
 
 
-class _Bridge(Protocol):
-    """The signature of `bridge`, on the class and on a flow."""
-
-    def __call__(
-        self,
-        *,
-        source: str,
-        destination: str,
-        country: str | None = None,
-        recording: bool | None = None,
-        client_action_id: str | None = None,
-    ) -> CallFlow: ...
+_P = ParamSpec("_P")
 
 
-class _BridgeDescriptor:
-    """Connect another party, in an answer to a call action event. Numbers are read as by `CallFlow.call`.
+class _OfClassToo(Generic[_P]):
+    """A method of a flow that, asked of the class, follows an empty answer.
 
-    `CallFlow.bridge(…)` begins an answer, and `flow.bridge(…)` follows other actions. With `recording` the bridged call
-    is recorded, if the account is set up for it.
+    If it were a class method, `flow.bridge(…)` would silently lose the actions of the flow.
     """
 
-    # If it were a class method, `flow.bridge(…)` would silently lose the actions of the flow.
-    def __get__(self, flow: CallFlow | None, owner: type[CallFlow]) -> _Bridge:
-        def bridge(
-            *,
-            source: str,
-            destination: str,
-            country: str | None = None,
-            recording: bool | None = None,
-            client_action_id: str | None = None,
-        ) -> CallFlow:
-            begun = owner.reply() if flow is None else flow
-            named = begun if client_action_id is None else begun.replace(client_action_id=client_action_id)
-            return named.then_call(destination, source=source, country=country, recording=recording)
+    def __init__(self, method: Callable[Concatenate[Any, _P], CallFlow]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
 
-        bridge.__doc__ = self.__doc__
-        return bridge
+    def __get__(self, flow: CallFlow | None, owner: type[CallFlow]) -> Callable[_P, CallFlow]:
+        return MethodType(self._method, owner.reply() if flow is None else flow)
 
 
 @checked
@@ -86,8 +65,6 @@ class CallFlow:
     _reply: bool = False
     _refused: tuple[Finding, ...] = ()
     """Numbers that were given to a method and are not certain. They are in the body as they were given."""
-
-    bridge: ClassVar[_BridgeDescriptor] = _BridgeDescriptor()
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
@@ -188,6 +165,24 @@ class CallFlow:
                 path = f"$.callflow[{len(self._flow)}].params.{name}"
                 refused.append(uncertain_number(path, error, is_destination=name == "destination"))
         return self._then(_entry(Action.MAKE_CALL, **numbers, callRecording=recording), *refused)
+
+    @_OfClassToo
+    def bridge(
+        self,
+        *,
+        source: str,
+        destination: str,
+        country: str | None = None,
+        recording: bool | None = None,
+        client_action_id: str | None = None,
+    ) -> CallFlow:
+        """Connect another party, in an answer to a call action event. Numbers are read as by `CallFlow.call`.
+
+        `CallFlow.bridge(…)` begins an answer, and `flow.bridge(…)` follows other actions. With `recording` the bridged
+        call is recorded, if the account is set up for it.
+        """
+        named = self if client_action_id is None else self.replace(client_action_id=client_action_id)
+        return named.then_call(destination, source=source, country=country, recording=recording)
 
     def hangup(self) -> Self:
         """End the session and both of its calls; nothing can follow."""
