@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.call_json import counted_reason
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import REACHED, SessionStatus, api_code, session_error, session_status
+from voiceflow_worker.model.reports.status import REACHED, SESSION_STATUSES, SessionStatus, api_code, session_error
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.wording import rfc3339
 from voiceflow_worker.model.times import zone_named, zone_of_number
@@ -338,7 +338,7 @@ def why_nobody_was_reached(job: Job) -> str | None:
         return job.reason or "no reason is known"
     status = job.outcome_status
     if status is not None and (outcome.code is None or status in {SessionStatus.NO_ANSWER, SessionStatus.BUSY}):
-        return session_status(status).meaning
+        return SESSION_STATUSES[status].meaning
     return outcome.status_text if outcome.code is None else session_error(outcome.code).meaning
 
 

@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
-from voiceflow_worker.model.reports.status import SessionStatus, api_code, session_error, session_status
+from voiceflow_worker.model.reports.status import SESSION_STATUSES, SessionStatus, api_code, session_error
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339
@@ -189,7 +189,7 @@ def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[Time
     if status is None:
         line = f"ended: {outcome.status_text}"
     else:
-        entry = session_status(status)
+        entry = SESSION_STATUSES[status]
         line = "hung up" if answered_at is not None and status is SessionStatus.COMPLETED else entry.meaning
         more += [entry.remedy] if entry.remedy else []
     if outcome.seconds:

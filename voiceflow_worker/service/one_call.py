@@ -24,7 +24,7 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import api_code, session_error, session_status
+from voiceflow_worker.model.reports.status import SESSION_STATUSES, api_code, session_error
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
@@ -132,7 +132,7 @@ def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
 
 def _summary(job: Job, outcome: Outcome) -> Diagnosis:
     status = job.outcome_status
-    entry = None if status is None else session_status(status)
+    entry = None if status is None else SESSION_STATUSES[status]
     text = f"summary received: {ending(job)}" + ("" if entry is None else f", {entry.meaning}")
     if job.state is JobState.COMPLETED:
         return ok(text)

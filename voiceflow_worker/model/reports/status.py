@@ -7,9 +7,8 @@ of the session summary webhook. 8x8 adds codes without notice, so the lookup of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
+from typing import NamedTuple
 
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 
@@ -41,21 +40,8 @@ REACHED = frozenset(
 """The statuses which mean that the person answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class CodeEntry:
-    """One code of a table.
-
-    `meaning` is a clause. `remedy` is a sentence for people, or empty when there is nothing to do.
-    """
-
-    code: int
-    meaning: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StatusEntry:
-    """The meaning of one status of a session, as a clause, and its remedy, as a sentence."""
+class Meaning(NamedTuple):
+    """What a code or a status means, as a clause. `remedy` is a sentence, or empty when there is nothing to do."""
 
     meaning: str
     remedy: str = ""
@@ -65,127 +51,108 @@ CREATED = 1
 SESSION_VALIDITY_EXPIRED = -2007
 UNKNOWN_ERROR = -9999
 
-
-def _by_code(*entries: CodeEntry) -> Mapping[int, CodeEntry]:
-    return MappingProxyType({entry.code: entry for entry in entries})
-
-
 _OWN_SOURCE = "Use a source that the account owns, or ask 8x8 to allow this number."
 _NO_SCENARIO = "Write out the actions of the scenario."
 _UNKNOWN_AT_8X8 = "an unknown error has occurred at 8x8"
 _OUTAGE = "Call again later; contact 8x8 support if the error persists."
 
-API_CODES = _by_code(
-    CodeEntry(CREATED, "created: 8x8 accepted the session, and nobody has answered yet"),
-    CodeEntry(
-        -1001, "invalid JSON request body", "Send one JSON object; validate the body to find the line and column."
-    ),
-    CodeEntry(-1002, "speech profile or language parameter invalid", "Use a voiceProfile of the account."),
-    CodeEntry(-1003, "valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
-    CodeEntry(
-        -1004,
+API_CODES: Mapping[int, Meaning] = {
+    CREATED: Meaning("created: 8x8 accepted the session, and nobody has answered yet"),
+    -1001: Meaning("invalid JSON request body", "Send one JSON object; validate the body to find the line and column."),
+    -1002: Meaning("speech profile or language parameter invalid", "Use a voiceProfile of the account."),
+    -1003: Meaning("valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
+    -1004: Meaning(
         "DTMF callback url not provided",
         "Register a VCA webhook for the sub-account: it receives the key presses.",
     ),
-    CodeEntry(
-        -1005,
+    -1005: Meaning(
         "valid overallTimeout is required when digitTimeout provided",
         "Add an overallTimeout longer than digitTimeout.",
     ),
-    CodeEntry(
-        -1006, "overallTimeout should be greater than digitTimeout", "Make overallTimeout longer than digitTimeout."
+    -1006: Meaning(
+        "overallTimeout should be greater than digitTimeout", "Make overallTimeout longer than digitTimeout."
     ),
-    CodeEntry(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, in this spelling."),
-    CodeEntry(-1008, "valid maxDigits is required when completeOnHash is false", "Add maxDigits from 1 to 25."),
-    CodeEntry(-1009, "invalid call flow entry", "Correct the parameter at the path in the message."),
-    CodeEntry(-1010, "some actions are provided beyond the allowed count", "Keep at most two makeCall actions."),
-    CodeEntry(-1011, "multiple destination phone numbers found", "Give one destination for each call."),
-    CodeEntry(-1012, "incorrect use of action hangup", "Make hangup the last action, without params."),
-    CodeEntry(-1013, "first action should be makeCall", "Begin the callflow with makeCall."),
-    CodeEntry(-1014, "source or caller ID is not allowed", _OWN_SOURCE),
-    CodeEntry(
-        VALIDITY_EXPIRED,
+    -1007: Meaning("invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, in this spelling."),
+    -1008: Meaning("valid maxDigits is required when completeOnHash is false", "Add maxDigits from 1 to 25."),
+    -1009: Meaning("invalid call flow entry", "Correct the parameter at the path in the message."),
+    -1010: Meaning("some actions are provided beyond the allowed count", "Keep at most two makeCall actions."),
+    -1011: Meaning("multiple destination phone numbers found", "Give one destination for each call."),
+    -1012: Meaning("incorrect use of action hangup", "Make hangup the last action, without params."),
+    -1013: Meaning("first action should be makeCall", "Begin the callflow with makeCall."),
+    -1014: Meaning("source or caller ID is not allowed", _OWN_SOURCE),
+    VALIDITY_EXPIRED: Meaning(
         "the validity period of the request has expired",
         "Give a later validUntil. If the refused one has not passed yet, check this machine's clock.",
     ),
-    CodeEntry(
-        -1016,
+    -1016: Meaning(
         "some special characters are invalid or not accepted",
         "Remove control characters, emoji and markup from the texts.",
     ),
-    CodeEntry(
-        -1017, "invalid MSISDN format in destination", "Write the country code and the number, such as +6587654321."
+    -1017: Meaning(
+        "invalid MSISDN format in destination", "Write the country code and the number, such as +6587654321."
     ),
-    CodeEntry(-1018, "executeScenario cannot be processed together with other actions", _NO_SCENARIO),
-    CodeEntry(-1019, "scenarioName is null or empty", _NO_SCENARIO),
-    CodeEntry(-1020, "the scenario does not exist, or the account may not use it", _NO_SCENARIO),
-    CodeEntry(
-        UNKNOWN_ERROR,
+    -1018: Meaning("executeScenario cannot be processed together with other actions", _NO_SCENARIO),
+    -1019: Meaning("scenarioName is null or empty", _NO_SCENARIO),
+    -1020: Meaning("the scenario does not exist, or the account may not use it", _NO_SCENARIO),
+    UNKNOWN_ERROR: Meaning(
         _UNKNOWN_AT_8X8,
         "The call may have been placed: look for its summary or its row in the log export before calling again.",
     ),
-)
+}
 
-SESSION_ERROR_CODES = _by_code(
-    CodeEntry(-2001, "internal error at 8x8", _OUTAGE),
-    CodeEntry(-2002, "internal connectivity error at 8x8", _OUTAGE),
-    CodeEntry(-2003, "the call flow is invalid", "Validate the body, and the answers to call action events."),
-    CodeEntry(
-        -2004,
+SESSION_ERROR_CODES: Mapping[int, Meaning] = {
+    -2001: Meaning("internal error at 8x8", _OUTAGE),
+    -2002: Meaning("internal connectivity error at 8x8", _OUTAGE),
+    -2003: Meaning("the call flow is invalid", "Validate the body, and the answers to call action events."),
+    -2004: Meaning(
         "no coverage for this destination",
         "Ask 8x8 to open the destination's country or network for the account.",
     ),
-    CodeEntry(
-        -2005,
+    -2005: Meaning(
         "speech synthesis failed",
         "Check that the text suits the language of the voiceProfile; call again later.",
     ),
-    CodeEntry(
-        -2006,
+    -2006: Meaning(
         "the audio file could not be downloaded",
         "Check that fileUrl is public, wav or mp3, and under 5 MB: validate the audio file.",
     ),
-    CodeEntry(
-        SESSION_VALIDITY_EXPIRED,
+    SESSION_VALIDITY_EXPIRED: Meaning(
         "the validity period expired before the call was made",
         "Give a later validUntil, or send at a lower rate.",
     ),
-    CodeEntry(-2008, "the source is not on the account's allow list", _OWN_SOURCE),
-    CodeEntry(-2009, "the scenario's parameters are invalid", _NO_SCENARIO),
-    CodeEntry(
-        -2010,
+    -2008: Meaning("the source is not on the account's allow list", _OWN_SOURCE),
+    -2009: Meaning("the scenario's parameters are invalid", _NO_SCENARIO),
+    -2010: Meaning(
         "the trunk's capacity is exceeded",
         "Lower the rate or the number of open calls, or ask 8x8 for more channels; call again later.",
     ),
-    CodeEntry(UNKNOWN_ERROR, _UNKNOWN_AT_8X8, "Call again later."),
-)
+    UNKNOWN_ERROR: Meaning(_UNKNOWN_AT_8X8, "Call again later."),
+}
 
-SESSION_STATUSES: Mapping[SessionStatus, StatusEntry] = MappingProxyType(
-    {
-        SessionStatus.COMPLETED: StatusEntry("answered, and ended normally"),
-        SessionStatus.NO_ANSWER: StatusEntry("it rang and nobody answered", "Call again at another time of day."),
-        SessionStatus.BUSY: StatusEntry("the line was busy, or the call was declined", "Call again later."),
-        SessionStatus.CANCELED: StatusEntry(
-            "the call was cancelled before it was answered", "Call again, unless it was cancelled on purpose."
-        ),
-        SessionStatus.FAILED: StatusEntry(
-            "the call could not be connected", "Check that the number exists; the error code of the summary says more."
-        ),
-        SessionStatus.ERROR: StatusEntry("8x8 could not run the call flow", "The error code of the summary says why."),
-        SessionStatus.COMPLETED_UNSUBSCRIBED: StatusEntry(
-            "answered, and the person asked not to be called any more",
-            "Do not call this number again; 8x8 has put it on the block list.",
-        ),
-        SessionStatus.COMPLETED_UNSUB_ERROR: StatusEntry(
-            "answered, and the person asked not to be called any more, but 8x8 could not record that",
-            "Do not call this number again; put it on your own suppression list.",
-        ),
-        SessionStatus.UNSUBSCRIBED_CONTACT: StatusEntry(
-            "not called: the number is on the block list",
-            "Do not call this number again, unless the person asks for it.",
-        ),
-    }
-)
+SESSION_STATUSES: Mapping[SessionStatus, Meaning] = {
+    SessionStatus.COMPLETED: Meaning("answered, and ended normally"),
+    SessionStatus.NO_ANSWER: Meaning("it rang and nobody answered", "Call again at another time of day."),
+    SessionStatus.BUSY: Meaning("the line was busy, or the call was declined", "Call again later."),
+    SessionStatus.CANCELED: Meaning(
+        "the call was cancelled before it was answered", "Call again, unless it was cancelled on purpose."
+    ),
+    SessionStatus.FAILED: Meaning(
+        "the call could not be connected", "Check that the number exists; the error code of the summary says more."
+    ),
+    SessionStatus.ERROR: Meaning("8x8 could not run the call flow", "The error code of the summary says why."),
+    SessionStatus.COMPLETED_UNSUBSCRIBED: Meaning(
+        "answered, and the person asked not to be called any more",
+        "Do not call this number again; 8x8 has put it on the block list.",
+    ),
+    SessionStatus.COMPLETED_UNSUB_ERROR: Meaning(
+        "answered, and the person asked not to be called any more, but 8x8 could not record that",
+        "Do not call this number again; put it on your own suppression list.",
+    ),
+    SessionStatus.UNSUBSCRIBED_CONTACT: Meaning(
+        "not called: the number is on the block list",
+        "Do not call this number again, unless the person asks for it.",
+    ),
+}
 
 _BY_SPELLING = {status.value.replace("_", ""): status for status in SessionStatus} | {
     "CANCELLED": SessionStatus.CANCELED  # the service spells it both ways
@@ -200,24 +167,18 @@ def fold_session_status(spelling: object) -> SessionStatus | None:
     return _BY_SPELLING.get(letters)
 
 
-def api_code(code: int) -> CodeEntry:
+def api_code(code: int) -> Meaning:
     """The meaning of a statusCode in an answer to a request. An unknown code has an entry that says so."""
     return API_CODES.get(code) or _unknown(code)
 
 
-def session_error(code: int) -> CodeEntry:
+def session_error(code: int) -> Meaning:
     """The meaning of an errorCode in a session summary. An unknown code has an entry that says so."""
     return SESSION_ERROR_CODES.get(code) or _unknown(code)
 
 
-def session_status(status: SessionStatus) -> StatusEntry:
-    """The meaning of a session status."""
-    return SESSION_STATUSES[status]
-
-
-def _unknown(code: int) -> CodeEntry:
-    return CodeEntry(
-        code,
+def _unknown(code: int) -> Meaning:
+    return Meaning(
         f"code {code}, which this version of voiceflow-worker does not know",
         "Look up the code in the 8x8 documents, or ask 8x8 support.",
     )
