@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -95,52 +94,6 @@ class StaticFiles:
         return Response(self._files[name], headers={"Content-Type": _KINDS[name], "Cache-Control": kept})
 
 
-SHARED_FOR = timedelta(seconds=1)
-ZONE_FOR = timedelta(minutes=1)
-MOST_KEPT = 256
-"""The largest number of pages whose live parts are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class LivePart:
-    """The live part of a page as HTML. `tag` is its ETag, which changes with the HTML."""
-
-    html: bytes
-    tag: str
-
-
-@dataclass(slots=True)
-class _Kept:
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    part: LivePart | None = None
-    made_at: float = 0.0
-
-
-class LiveParts:
-    """A cache of live parts, by key. `SHARED_FOR` after a part was made, the next request makes it again.
-
-    Requests that come at the same time wait for one reading of the store. `clock` is a monotonic clock, in seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
-
-    async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes | None]]) -> LivePart | None:
-        """The live part under this key. If there is no fresh part, `make` makes it. A result of None is not kept."""
-        kept = self._kept.setdefault(key, _Kept())
-        self._kept.move_to_end(key)
-        if len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
-        async with kept.lock:
-            now = self._clock()
-            if kept.part is None or now - kept.made_at >= SHARED_FOR.total_seconds():
-                html = await make()
-                kept.part = None if html is None else LivePart(html, f'"{sha256(html).hexdigest()[:16]}"')
-                kept.made_at = now
-            return kept.part
-
-
 _UNSURE = "The action may or may not have been carried out. Before you repeat it, open the page of what it was about."
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
 _log = structlog.get_logger("voiceflow.console")
@@ -215,10 +168,7 @@ class Pages:
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
         self._masks = settings.ui_mask
-        self._clock = store.clock.monotonic if clock is None else clock
-        self._live = LiveParts(self._clock)
         self._queue = settings.queue
-        self._zones: dict[str, tuple[str, float]] = {}
         self._store_limit = store_limit.total_seconds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -318,19 +268,11 @@ class Pages:
 
     async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:
         """A request with the zone of its times. Raises StoreError."""
-        usual = await self._zone(asked.queue or self._queue)
-        return replace(asked, zone=zone_of_browser(scope) or usual, usual_zone=usual)
-
-    async def _zone(self, queue: str) -> str:
-        """The zone of the times of a queue, read once a minute. Raises StoreError."""
-        now = self._clock()
-        zone, read_at = self._zones.get(queue, ("", 0.0))
-        if not zone or now - read_at > ZONE_FOR.total_seconds():
-            if len(self._zones) >= MOST_KEPT:
-                self._zones.clear()
-            zone = (await zone_of(self._store, queue)).key
-            self._zones[queue] = (zone, now)
-        return zone
+        chosen = zone_of_browser(scope)
+        if chosen is not None and LIVE in dict(scope["headers"]):  # a live part names no other zone
+            return replace(asked, zone=chosen)
+        usual = (await zone_of(self._store, asked.queue or self._queue)).key
+        return replace(asked, zone=chosen or usual, usual_zone=usual)
 
     async def _campaign(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         if not session.may_act:
@@ -370,20 +312,13 @@ class Pages:
             said = await self.acting.told(asked, session)
             return self._drawn(await route(self._store, asked), asked, session, said=said)
 
-        async def make() -> bytes | None:
-            page = await route(self._store, replace(asked, is_poll=True))
-            if isinstance(page, Response) or not page.is_live:
-                return None
-            return self._renderer.draw(page, asked, live_only=True, may_act=session.may_act)
-
-        part = await self._live.get(
-            (session.role, LOCALE.get(), asked.path, *sorted(asked.query.items()), asked.home, asked.zone), make
-        )
-        if part is None:  # the page has no live part, or does not exist any more
+        page = await route(self._store, replace(asked, is_poll=True))
+        if isinstance(page, Response) or not page.is_live:  # it does not exist any more
             return Response(status_code=204)
-        if part.tag.encode() == tag:
-            return Response(status_code=304, headers={"ETag": part.tag})
-        return Response(part.html, headers={"ETag": part.tag})
+        html = self._renderer.draw(page, asked, live_only=True, may_act=session.may_act)
+        current = f'"{sha256(html).hexdigest()[:16]}"'
+        is_known = current.encode() == tag
+        return Response(b"" if is_known else html, 304 if is_known else 200, {"ETag": current})
 
     def _drawn(
         self,
