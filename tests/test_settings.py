@@ -635,7 +635,7 @@ def test_a_file_of_certificates_is_read(content: str) -> None:
         (b"", "is empty"),
         (b" \n", "is empty"),
         (ssl.PEM_cert_to_DER_cert(AUTHORITY_PEM), "openssl x509 -inform der"),
-        (KEY_PEM.encode(), "a private key, and no certificate"),
+        (KEY_PEM.encode(), "no certificate"),
         (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----", "a request"),
         (b"-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----", "openssl pkcs7"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "no certificate"),

@@ -344,13 +344,11 @@ def _secret(secret: SecretStr) -> SecretStr:
 
 
 _CERTIFICATE = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----.+?-----END (X509 )?CERTIFICATE-----", re.DOTALL)
-_BEGINS = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----")
-_INSTEAD = (
-    ("PRIVATE KEY-----", "it has a private key, and no certificate; give the certificate of the authority that signs"),
-    ("-----BEGIN PKCS7-----", "it is PKCS #7; `openssl pkcs7 -print_certs -in FILE -out FILE.pem` makes PEM of it"),
-    ("CERTIFICATE REQUEST-----", "it has a request for a certificate, and no certificate"),
+_NOT_PEM = (
+    "it has no certificate (-----BEGIN CERTIFICATE-----), and a private key, a request or a public key is none; "
+    "`openssl x509 -inform der -in FILE -out FILE.pem` makes PEM of DER, and `openssl pkcs7 -print_certs -in FILE "
+    "-out FILE.pem` of PKCS #7"
 )
-"""What files may have instead of certificates, by a mark in them."""
 
 
 def read_certificates(path: Path) -> str:
@@ -358,23 +356,20 @@ def read_certificates(path: Path) -> str:
     import ssl  # takes 10 ms to load, and hardly anybody has such a file
 
     try:
-        data = path.read_bytes()
+        text = path.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         why = "it is a folder; name one file in it" if path.is_dir() else why_unreadable(error)
         raise ValueError(f"the file cannot be read: {why}") from None
-    if not data.strip():
+    if not text.strip():
         raise ValueError("the file is empty; give a file of certificates in PEM form")
-    text = data.decode("utf-8-sig", "replace")
+    begun = len(re.findall(r"-----BEGIN (?:X509 )?CERTIFICATE-----", text))
+    if not begun:
+        raise ValueError(_NOT_PEM)
     found = [each[0] for each in _CERTIFICATE.finditer(text)]
-    if not _BEGINS.search(text):
-        is_binary = b"\0" in data or not data[:64].isascii()
-        der = "it is not text; if it is DER, `openssl x509 -inform der -in FILE -out FILE.pem` makes PEM of it"
-        other = der if is_binary else "it has no certificate (-----BEGIN CERTIFICATE-----)"
-        raise ValueError(next((why for mark, why in _INSTEAD if mark in text), other))
     certificates = "\n".join(found)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
-        is_whole = len(found) == len(_BEGINS.findall(text))
+        is_whole = len(found) == begun
     except (ssl.SSLError, TypeError, ValueError):  # TypeError: a letter that is not ASCII
         is_whole = False
     if not is_whole:
