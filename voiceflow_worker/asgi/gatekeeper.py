@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from voiceflow_worker.core.heartbeats import REFUSED
 from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.model.jobs.gcra import allot_slot
+from voiceflow_worker.model.jobs.gcra import SlotTime, allot_slot
 from voiceflow_worker.model.text.wording import count_of, write_duration
 from voiceflow_worker.secret_text import SecretSource, is_one_of, values_of
 
@@ -260,54 +260,32 @@ class RefusedSenders:
 
 
 MOST_ADDRESSES = 10_000
-"""The most addresses that are remembered. The oldest is forgotten first, and then has only the common limit."""
-
-_OF_ONE = (5, 1 / 60)
-"""The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
+"""The most addresses that are remembered. The oldest is forgotten first."""
+_AT_ONCE, _PER_SECOND = 5, 1 / 60
+"""The tries that an address has at once, and the rate of later ones."""
 
 
 class WrongSecrets:
-    """The limits for wrong secrets in this process: one for each address, and one for all addresses together.
+    """The limit for wrong secrets of each address in this process: a few at once, and then one at each interval."""
 
-    A few wrong secrets are allowed at once, and then one at each interval. The common limit for all addresses does not
-    apply to an address from which somebody has signed in.
-    """
-
-    def __init__(self, *, all_at_once: int = 100) -> None:
-        self._of_all = (all_at_once, 1 / 5)
+    def __init__(self) -> None:
         self._states: OrderedDict[str, float] = OrderedDict()
-        self._all = 0.0
-        self._trusted: OrderedDict[str, None] = OrderedDict()
 
     def wait(self, address: Address | None, *, at: datetime) -> timedelta | None:
         """The time that this address must wait before the next try; None if it may try now."""
-        name, now = _name(address), at.timestamp()
-        free = [_try(self._states.get(name, 0.0), _OF_ONE, now)[0]]
-        if name not in self._trusted:
-            free.append(_try(self._all, self._of_all, now)[0])
-        latest = max(free)
-        return timedelta(seconds=math.ceil(latest - now)) if latest > now else None
+        now = at.timestamp()
+        found = self._next(address, now)
+        free_at = found.next_at if found.at is None else found.at
+        return timedelta(seconds=math.ceil(free_at - now)) if free_at > now else None
 
     def failed(self, address: Address | None, *, at: datetime) -> None:
         """Count a wrong secret from this address."""
-        name, now = _name(address), at.timestamp()
-        self._states[name] = _try(self._states.get(name, 0.0), _OF_ONE, now)[1]
-        self._all = _try(self._all, self._of_all, now)[1]
-        _keep_newest(self._states, name)
+        self._states[_name(address)] = self._next(address, at.timestamp()).tat
+        _keep_newest(self._states, _name(address))
 
-    def succeeded(self, address: Address | None) -> None:
-        """Remember an address from which somebody has signed in."""
-        self._trusted[_name(address)] = None
-        _keep_newest(self._trusted, _name(address))
-
-
-def _try(tat: float, limit: tuple[int, float], now: float) -> tuple[float, float]:
-    """The time at which the next try is allowed, and the new `tat` if a try is made now.
-
-    `tat` is the theoretical arrival time of the generic cell rate algorithm; see `allot_slot`.
-    """
-    found = allot_slot(tat=tat, rate=limit[1], burst=limit[0], after=now, until=now)
-    return (found.next_at if found.at is None else found.at), found.tat
+    def _next(self, address: Address | None, now: float) -> SlotTime:
+        tat = self._states.get(_name(address), 0.0)
+        return allot_slot(tat=tat, rate=_PER_SECOND, burst=_AT_ONCE, after=now, until=now)
 
 
 def _name(address: Address | None) -> str:
@@ -317,7 +295,7 @@ def _name(address: Address | None) -> str:
     return str(address)
 
 
-def _keep_newest(kept: OrderedDict[str, float] | OrderedDict[str, None], name: str) -> None:
+def _keep_newest(kept: OrderedDict[str, float], name: str) -> None:
     kept.move_to_end(name)
     if len(kept) > MOST_ADDRESSES:
         kept.popitem(last=False)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import socket
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -32,30 +30,14 @@ FAREWELL = 1.0
 LOOK_EVERY = 0.01
 MOST = 4096
 """The most connections that a server takes requests from, even if more descriptors are free. Each takes 30 KB."""
-LEAST = 16
-_KEPT_LEAST, _KEPT_MOST = 40, 128
-"""The least and the most descriptors that are kept free for the store, journal files and notifications. Between these
-bounds, an eighth of the process's limit is kept free."""
-_OPEN = (Path("/proc/self/fd"), Path("/dev/fd"))
-_GUESSED = 32
+LEAST, OTHERS = 16, 160
+"""The fewest connections, and the descriptors that are kept for the store, journal files and notifications."""
 
 
 def connections_that_fit() -> int:
-    """The number of connections that may be opened now, with enough descriptors left for everything else."""
+    """The number of connections that may be opened, with enough descriptors left for everything else."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return MOST
-    kept = max(_KEPT_LEAST, min(_KEPT_MOST, limit // 8))
-    return max(LEAST, min(MOST, limit - _open_now() - kept))
-
-
-def _open_now() -> int:
-    for folder in _OPEN:
-        try:
-            return len(os.listdir(folder))  # noqa: PTH208 (only the number is needed, not the paths)
-        except OSError:
-            continue
-    return _GUESSED
+    return MOST if limit == resource.RLIM_INFINITY else max(LEAST, min(MOST, limit - OTHERS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,6 @@ class PageAccess:
             self._wrong.failed(address, at=now)
             _log.warning("somebody typed a wrong secret to sign in to the console", address=str(address))
             return _form(401, way=way, name=form.one("name"), said="The secret is wrong.", kept=kept)
-        self._wrong.succeeded(address)
         if (old := await self.session(scope)) is not None:
             await self._sessions.end(old)
         session = self._sessions.begin(name, role)
