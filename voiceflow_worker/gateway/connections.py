@@ -87,7 +87,11 @@ class ConnectionPosts:
         return ReservedConnection(self, connection)
 
     async def post(self, body: bytes, *, progress: PostProgress) -> PostOnConnection:
-        """POST a body once, and return its exchange. An error counts as `progress` says."""
+        """POST a body once, and return its exchange, to be released once, after the verdict.
+
+        `progress.begin_sending` is called just before the first byte can be sent. If an error is raised before,
+        provably nothing was sent. Raises TimeoutError if no answer began in time, and SendStoppedError.
+        """
         by = self._loop.time() + self._timeouts.deadline
         reserved = progress.reserved if isinstance(progress.reserved, ReservedConnection) else await self.connect()
         if reserved is None:

@@ -13,14 +13,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import anyio
 import httpx
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
-from voiceflow_worker.gateway.connections import ConnectionPosts
+from voiceflow_worker.gateway.connections import ConnectionPosts, PostOnConnection
 from voiceflow_worker.gateway.network import LEFT_WITHIN, Network, Timeouts
 from voiceflow_worker.gateway.verdict import verdict_on_unmatched
 from voiceflow_worker.model.reports.verdict import (
@@ -42,28 +42,6 @@ REMEMBERED = 4096
 """The number of session ids of recent answers that one client remembers."""
 
 
-class Exchange(Protocol):
-    """One POST and its answer. Call `release` once, after the verdict."""
-
-    @property
-    def answer(self) -> HttpAnswer:
-        """The answer, which may be incomplete."""
-        ...
-
-    @property
-    def has_own_connection(self) -> bool:
-        """Whether the POST was the only request of its connection, and nothing more came with its answer."""
-        ...
-
-    async def stays_silent(self, wait: float) -> bool:
-        """Whether it is certain that nothing more arrives on the connection within `wait` seconds."""
-        ...
-
-    def release(self, *, keep: bool) -> None:
-        """Release the connection. With `keep`, it may be used for another POST."""
-        ...
-
-
 class AnswerProof:
     """Verifies that the answers of one client belong to their POSTs. `at_most` is the read timeout, in seconds.
 
@@ -83,7 +61,9 @@ class AnswerProof:
         """Record how many seconds an answer took, or how long a POST waited in vain for one."""
         self._times.add(seconds, at=time.monotonic())
 
-    async def verify(self, verdict: Verdict, exchange: Exchange, *, progress: PostProgress) -> tuple[Verdict, bool]:
+    async def verify(
+        self, verdict: Verdict, exchange: PostOnConnection | HttpxExchange, *, progress: PostProgress
+    ) -> tuple[Verdict, bool]:
         """The verdict that may be trusted, and whether the connection may be used again.
 
         While answers are slow, no connection is used again. A hold does not wait for the proof, which takes a second
@@ -166,29 +146,6 @@ class RecentSessions:
         self._ids.clear()
 
 
-class Posts(Protocol):
-    """A transport that POSTs bodies to one address."""
-
-    async def connect(self, *, waits: bool = True) -> Reservation | None:
-        """Get ready for one POST as far as that is possible in advance; `post` finds it as `progress.reserved`.
-
-        Without `waits`, this returns None if that would take time.
-        """
-        ...
-
-    async def post(self, body: bytes, *, progress: PostProgress) -> Exchange:
-        """POST a body once, and return its exchange.
-
-        `progress.begin_sending` is called just before the first byte can be sent. If an error is raised before,
-        provably nothing was sent. Raises TimeoutError if no answer began in time, and SendStoppedError.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Close the connections of this transport."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Transport:
     """What carries the requests of an open client: `posts` its POSTs, and `transport`, of httpx, all other requests.
@@ -196,7 +153,7 @@ class Transport:
     An async context manager.
     """
 
-    posts: Posts
+    posts: ConnectionPosts | HttpxPosts
     transport: httpx.AsyncBaseTransport
 
     async def __aenter__(self) -> None:
@@ -246,7 +203,7 @@ class HttpxPosts:
 
     If an answer is left over on a kept connection, httpcore takes it for the answer to the next POST, and data after an
     answer cannot be seen. httpx's own pool proves by ConnectError and ConnectTimeout that nothing was sent. Every other
-    error, and each error of an unknown transport, leaves the call in doubt.
+    error, and each error of an unknown transport, leaves the call in doubt. Its methods are those of `ConnectionPosts`.
     """
 
     def __init__(
@@ -311,7 +268,7 @@ class NoReservation:
 
 @dataclass(frozen=True, slots=True)
 class HttpxExchange:
-    """One POST and its answer over a transport of httpx."""
+    """One POST and its answer over a transport of httpx, with the methods of `PostOnConnection`."""
 
     answer: HttpAnswer
     has_own_connection: bool
