@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-import anyio
 import structlog
 from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
@@ -56,12 +55,11 @@ _log = structlog.get_logger("voiceflow.console")
 
 
 class ReportExports:
-    """The export of reports. One at a time is written to a temporary file by another `process`, and sent in pieces."""
+    """The export of reports, each written to a temporary file by another `process`, and sent in pieces."""
 
     def __init__(self, store: Store, process: OtherProcess) -> None:
         self._store = store
         self._process = process
-        self._lock = anyio.Lock()
 
     async def answer(
         self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession, *, held: ExitStack
@@ -93,11 +91,6 @@ class ReportExports:
         if scope["method"] == "HEAD":
             return Response(b"", headers=headers)
         try:
-            self._lock.acquire_nowait()
-        except anyio.WouldBlock:
-            what = "Another report is being written. Try again in a minute."
-            return problem(503, "Not now", what, headers={"Retry-After": "60"})
-        try:
             file = await limits.while_connected(
                 receive, lambda: self._written(kind, batches, form.one("filter"), asked, held)
             )
@@ -106,8 +99,6 @@ class ReportExports:
         except OSError as error:
             _log.warning("a report could not be written", error=str(error))
             return problem(503, "The report could not be written", "The log of the receiver has the reason.")
-        finally:
-            self._lock.release()
         if file is None:
             return Response(status_code=503)  # the browser has disconnected
         _log.info(
