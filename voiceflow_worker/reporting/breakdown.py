@@ -45,6 +45,11 @@ def rate_of(answered: int, ended: int) -> float | None:
     return round(answered / ended, 4) if ended else None
 
 
+def meaning_of(code: int | None) -> str:
+    """What a refusal of 8x8 with this code means."""
+    return "no code" if code is None else api_code(code).meaning
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourFigures:
     """Counts of all attempts and of answered attempts in one hour of the day, redials included."""
@@ -85,23 +90,6 @@ class CountryFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedCalls:
-    """The number of calls that 8x8 refused with one code, and the meaning of the code."""
-
-    code: int | None
-    meaning: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelledCalls:
-    """The number of calls that were cancelled for one reason."""
-
-    reason: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
     """The figures of a report that need each call to be read. Deleted calls do not count.
 
@@ -109,7 +97,8 @@ class Breakdown:
     without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts, and
     `digits` by the pressed keys: of more than 1,000 different ones, the 100 most frequent, and the sum of the others.
     `over_time` has steps of one length from the first attempt to the last, empty ones included, and `failures` the
-    calls that reached nobody, by the reason in words, the most frequent first.
+    calls that reached nobody, by the reason in words, the most frequent first. `refusals` counts the calls that 8x8
+    refused, by its code, and `cancellations` those that were cancelled, by the reason.
     `answered_seconds` is the total duration of the answered sessions. `began_at` is the time of the first POST, and
     `ended_at` the end of the last session.
     """
@@ -121,8 +110,8 @@ class Breakdown:
     by_country: tuple[CountryFigures, ...]
     attempts: Mapping[int, int]
     digits: Mapping[str, int]
-    refusals: tuple[RefusedCalls, ...]
-    cancellations: tuple[CancelledCalls, ...]
+    refusals: Mapping[int | None, int]
+    cancellations: Mapping[str, int]
     answered_seconds: float
     began_at: datetime | None
     ended_at: datetime | None
@@ -163,8 +152,10 @@ class Breakdown:
             "attempts": {str(attempts): calls for attempts, calls in self.attempts.items()},
             "digits": dict(self.digits),
             "attempts_per_call": self.attempts_per_call,
-            "refusals": [{"code": each.code, "meaning": each.meaning, "count": each.count} for each in self.refusals],
-            "cancellations": [{"reason": each.reason, "count": each.count} for each in self.cancellations],
+            "refusals": [
+                {"code": code, "meaning": meaning_of(code), "count": count} for code, count in self.refusals.items()
+            ],
+            "cancellations": [{"reason": reason, "count": count} for reason, count in self.cancellations.items()],
             "answered_seconds": self.answered_seconds,
             "began_at": rfc3339(self.began_at),
             "ended_at": rfc3339(self.ended_at),
@@ -288,14 +279,8 @@ class BreakdownCount:
             ),
             attempts=dict(sorted(self._attempts.items())),
             digits=dict(sorted(digits.items())),
-            refusals=tuple(
-                RefusedCalls(code=code, meaning=api_code(code).meaning if code is not None else "no code", count=count)
-                for code, count in self._refusals.most_common()
-            ),
-            cancellations=tuple(
-                CancelledCalls(reason=reason, count=count)
-                for reason, count in sorted(self._cancelled.counts.items(), key=lambda found: (-found[1], found[0]))
-            ),
+            refusals=dict(self._refusals.most_common()),
+            cancellations=dict(sorted(self._cancelled.counts.items(), key=lambda found: (-found[1], found[0]))),
             answered_seconds=round(self._answered_seconds, 3),
             began_at=self._began.astimezone(zone) if self._began and zone else self._began,
             ended_at=self._ended.astimezone(zone) if self._ended and zone else self._ended,

@@ -15,7 +15,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words
-from voiceflow_worker.reporting.breakdown import Breakdown, rate_of, read_breakdown
+from voiceflow_worker.reporting.breakdown import Breakdown, meaning_of, rate_of, read_breakdown
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -370,13 +370,14 @@ def _countries(report: Report) -> dict[str, tuple[object, ...]]:
 
 
 def _refusals(report: Report) -> dict[str, tuple[object, ...]]:
-    refusals = report.breakdown.refusals if report.breakdown is not None else ()
-    return _counted({f"{each.code}: {each.meaning}" if each.code else each.meaning: each.count for each in refusals})
+    if report.breakdown is None:
+        return {}
+    meanings = ((code, meaning_of(code), count) for code, count in report.breakdown.refusals.items())
+    return _counted({f"{code}: {meaning}" if code else meaning: count for code, meaning, count in meanings})
 
 
 def _cancellations(report: Report) -> dict[str, tuple[object, ...]]:
-    found = report.breakdown.cancellations if report.breakdown is not None else ()
-    return _counted(_shortened({each.reason: each.count for each in found}))
+    return _counted({} if report.breakdown is None else _shortened(report.breakdown.cancellations))
 
 
 def _share(rate: float | None) -> Share | None:
