@@ -6,9 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
@@ -86,6 +85,7 @@ PATIENCE_WITH_STORE = 300.0
 """The number of seconds for which the store may be unavailable before the task resumes with an error."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class VoiceOutcomeTrigger(BaseTrigger):
     """A trigger that fires once when calls have ended, are in doubt for too long, are due, or are overdue.
 
@@ -103,41 +103,27 @@ class VoiceOutcomeTrigger(BaseTrigger):
     `airflow dags test` keeps nothing else of a deferral.
     """
 
-    def __init__(
-        self,
-        *,
-        voiceflow_conn_id: str = DEFAULT_CONNECTION,
-        job_ids: Sequence[str] = (),
-        batch_id: str | None = None,
-        wait_for: str = "outcome",
-        sends: bool = False,
-        doubt_timeout: float = 900.0,
-        poll_interval: float = 5.0,
-        enough: dict[str, Any] | None = None,
-        cancel_on_kill: bool = False,
-        owner: dict[str, Any] | None = None,
-        rows: dict[str, Any] | None = None,
-        until: str | None = None,
-        times_out_at: str | None = None,
-    ) -> None:
+    voiceflow_conn_id: str = DEFAULT_CONNECTION
+    job_ids: Sequence[str] = ()
+    batch_id: str | None = None
+    wait_for: str = "outcome"
+    sends: bool = False
+    doubt_timeout: float = 900.0
+    poll_interval: float = 5.0
+    enough: dict[str, Any] | None = None
+    cancel_on_kill: bool = False
+    owner: dict[str, Any] | None = None
+    rows: dict[str, Any] | None = None
+    until: str | None = None
+    times_out_at: str | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.voiceflow_conn_id = voiceflow_conn_id
-        self.job_ids = list(job_ids)
-        self.batch_id = batch_id
-        self.wait_for = wait_for
-        self.sends = sends
-        self.doubt_timeout = doubt_timeout
-        self.poll_interval = poll_interval
-        self.enough = enough
-        self.cancel_on_kill = cancel_on_kill
-        self.owner = owner
-        self.rows = rows
-        self.until = until
-        self.times_out_at = times_out_at
+        self.job_ids = list(self.job_ids)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for a copy in another triggerer."""
-        arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
+        arguments = {each.name: getattr(self, each.name) for each in fields(self)}
         return "airflow_provider.triggers.voice.VoiceOutcomeTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
