@@ -23,7 +23,6 @@ from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
 from voiceflow_worker.model.times import require_zone, zone_of_number
-from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -205,7 +204,7 @@ class SampleText:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Preview:
     """The preview of a campaign. Its times are those of first attempts, without redials.
 
@@ -214,32 +213,36 @@ class Preview:
     open at the same time.
     """
 
-    calls: int
-    countries: Mapping[str, int]
-    sources: Mapping[str, int]
+    countries: Counter[str] = field(default_factory=Counter[str])
+    sources: Counter[str] = field(default_factory=Counter[str])
     """The calls by the number that they come from."""
-    further_numbers: int
+    further_numbers: int = 0
     """The further numbers of all people together, which are called if the ones before were busy or did not answer."""
-    duplicates: int
-    suppressed: int | None
-    left_out: int
+    duplicates: int = 0
+    suppressed: int | None = None
     """The rows whose number is on the suppression list; None if no store was asked."""
-    bad: int
-    texts: tuple[SampleText, ...]
-    longest: SampleText | None
-    later: tuple[tuple[str, str], ...]
+    left_out: int = 0
+    bad: int = 0
+    texts: list[SampleText] = field(default_factory=list[SampleText])
+    longest: SampleText | None = None
+    later: tuple[tuple[str, str], ...] = ()
     """What the first person hears after the first question of a menu: each text with its menu and key."""
-    seconds: float
-    assumed_seconds: float | None
-    rate: float | None
-    time_zone: str | None
-    has_window: bool
-    moved_to: str | None
+    seconds: float = 0.0
+    assumed_seconds: float | None = None
+    rate: float | None = None
+    time_zone: str | None = None
+    has_window: bool = False
+    moved_to: str | None = None
     """The zone that the window counts in, if it does not count at the number."""
-    course: Course
-    cost: Mapping[str, Decimal]
-    unpriced: Mapping[str, int]
-    prices: str | None
+    course: Course = field(default_factory=Course)
+    cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
+    unpriced: Counter[str] = field(default_factory=Counter[str])
+    prices: str | None = None
+
+    @property
+    def calls(self) -> int:
+        """The number of calls."""
+        return self.countries.total()
 
     def _nights(self) -> Iterator[tuple[str, str]]:
         """The calls that begin at night at the number, or at an hour that nobody knows, and what to do about them."""
@@ -267,9 +270,9 @@ class Preview:
     def in_words(self, zone: str | None = None) -> list[tuple[str, str]]:
         """The preview for people: names of figures, and sentences; times are in a zone, by default that of calls."""
         course, zone = self.course, zone or self.time_zone
-        rows: list[tuple[str, str]] = [("calls", _counts(self.calls, self.countries))]
+        rows: list[tuple[str, str]] = [("calls", _counts(self.countries))]
         if len(self.sources) > 1:
-            rows.append(("called from", _counts(self.calls, self.sources)))
+            rows.append(("called from", _counts(self.sources)))
         if self.further_numbers:
             more = f"{count_of(self.further_numbers, 'number')}, each only after one that was busy or did not answer"
             rows.append(("further numbers", more))
@@ -302,7 +305,7 @@ class Preview:
             amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in self.cost.items()) or "nothing"
             rows.append(("cost", f"{amounts} if everybody answers, by {self.prices}"))
         if self.unpriced:
-            rows.append(("no price", _counts(sum(self.unpriced.values()), self.unpriced)))
+            rows.append(("no price", _counts(self.unpriced)))
         rows += [(f"row {each.row}", _text(each)) for each in self.texts]
         rows += [(f"then, {place}", text) for place, text in self.later]
         if self.longest is not None and self.longest not in self.texts:
@@ -314,8 +317,8 @@ class Preview:
         course, ends = self.course, self.ends_at
         return {
             "calls": self.calls,
-            "countries": dict(self.countries),
-            "sources": dict(self.sources),
+            "countries": dict(self.countries.most_common()),
+            "sources": dict(self.sources.most_common()),
             "further_numbers": self.further_numbers,
             "duplicates": self.duplicates,
             "suppressed": self.suppressed,
@@ -337,7 +340,7 @@ class Preview:
             "talk_seconds": round(self.seconds, 1),
             "assumed_seconds": self.assumed_seconds,
             "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
-            "unpriced": dict(self.unpriced),
+            "unpriced": dict(self.unpriced.most_common()),
             "prices": self.prices,
         }
 
@@ -350,18 +353,10 @@ class PreviewMaker:
     later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
     """The function that gives what a row's person hears after the first question of a menu."""
     asks_store: bool = True
+    _shown: Preview = field(default_factory=Preview)
     _plan: CallPlan = field(default_factory=CallPlan)
-    _countries: Counter[str] = field(default_factory=Counter[str])
-    _sources: Counter[str] = field(default_factory=Counter[str])
-    _unpriced: Counter[str] = field(default_factory=Counter[str])
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
-    _texts: list[SampleText] = field(default_factory=list[SampleText])
-    _further_numbers: int = 0
-    _longest: SampleText | None = None
-    _later: tuple[tuple[str, str], ...] = ()
-    _seconds: float = 0.0
     _zones: set[str | None] = field(default_factory=set[str | None])
-    _window: CallWindow | None = None
 
     def add(self, rows: Iterable[ReadRow]) -> None:
         """Add rows. Rows without a call are ignored."""
@@ -369,34 +364,31 @@ class PreviewMaker:
             if row.call is not None:
                 self._add(row, row.call)
 
-    @property
-    def calls(self) -> int:
-        """The number of calls that were added."""
-        return self._countries.total()
-
     def _add(self, row: ReadRow, call: CheckedCall) -> None:
+        shown = self._shown
         self._plan.add(call)
-        self._window = call.window or self._window
+        if call.window is not None:
+            shown.has_window, shown.moved_to = True, call.window.time_zone
         country = country_of(call.destination) or _UNKNOWN
-        self._countries[country] += 1
-        self._sources[call.source] += 1
-        self._further_numbers += len(call.further_numbers)
+        shown.countries[country] += 1
+        shown.sources[call.source] += 1
+        shown.further_numbers += len(call.further_numbers)
         if len(self._zones) < 2:
             self._zones.add(call.time_zone or zone_of_number(call.destination).zone)
         speech = speech_of(call.body)
         sample = SampleText(row=row.raw.number, destination=call.destination, speech=speech)
-        if not self._texts:
-            self._later = self.later_texts(row)
-        if len(self._texts) < FIRST_TEXTS:
-            self._texts.append(sample)
-        if self._longest is None or len(speech.text) > len(self._longest.speech.text):
-            self._longest = sample
+        if not shown.texts:
+            shown.later = self.later_texts(row)
+        if len(shown.texts) < FIRST_TEXTS:
+            shown.texts.append(sample)
+        if shown.longest is None or len(speech.text) > len(shown.longest.speech.text):
+            shown.longest = sample
         seconds = speech.seconds if self.options.seconds is None else self.options.seconds
-        self._seconds += seconds
+        shown.seconds += seconds
         if self.options.prices is not None:
             price = self.options.prices.price_of(call.destination)
             if price is None:
-                self._unpriced[country] += 1
+                shown.unpriced[country] += 1
             else:
                 bill = self._bills.setdefault(price, [0, 0.0])
                 bill[0] += 1
@@ -404,49 +396,33 @@ class PreviewMaker:
 
     def preview(self, *, start: datetime, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
         """The preview of the calls that were added, if they are sent from `start` on."""
-        options = self.options
+        options, shown = self.options, self._shown
+        shown.duplicates, shown.left_out, shown.bad = duplicates, left_out, bad
+        shown.suppressed = suppressed if self.asks_store else None
+        shown.assumed_seconds = options.seconds
+        shown.prices = options.prices.name if options.prices is not None else None
+        shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
+        shown.rate = self._rate()
+        shown.course = self._plan.simulated(start, rate=shown.rate)
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
-        zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
-        rate = self._rate()
-        return Preview(
-            calls=self.calls,
-            countries=dict(self._countries.most_common()),
-            sources=dict(self._sources.most_common()),
-            further_numbers=self._further_numbers,
-            duplicates=duplicates,
-            suppressed=suppressed if self.asks_store else None,
-            left_out=left_out,
-            bad=bad,
-            texts=tuple(self._texts),
-            longest=self._longest,
-            later=self._later,
-            seconds=self._seconds,
-            assumed_seconds=options.seconds,
-            rate=rate,
-            time_zone=zone,
-            has_window=self._window is not None,
-            moved_to=None if self._window is None else self._window.time_zone,
-            course=self._plan.simulated(start, rate=rate),
-            cost=totals,
-            unpriced=dict(self._unpriced.most_common()),
-            prices=options.prices.name if options.prices is not None else None,
-        )
+        shown.cost = totals
+        return shown
 
     def _rate(self) -> float | None:
         """The rate that the calls can reach, in calls per second; None if it is unlimited."""
-        if self.options.max_active is None or not self.calls:
+        if self.options.max_active is None or not self._shown.calls:
             return self.options.rate
-        reached = self.options.max_active / (RINGING + self._seconds / self.calls)
+        reached = self.options.max_active / (RINGING + self._shown.seconds / self._shown.calls)
         return reached if self.options.rate is None else min(reached, self.options.rate)
 
 
-def _counts(total: int, countries: Mapping[str, int]) -> str:
-    shown = [f"{country} {count:,}" for country, count in list(countries.items())[:_MOST_COUNTRIES]]
+def _counts(countries: Counter[str]) -> str:
+    shown = [f"{country} {count:,}" for country, count in countries.most_common(_MOST_COUNTRIES)]
     more = len(countries) - _MOST_COUNTRIES
     rest = f", {more} more" if more > 0 else ""
-    return f"{total:,}" + (f": {', '.join(shown)}{rest}" if shown else "")
+    return f"{countries.total():,}" + (f": {', '.join(shown)}{rest}" if shown else "")
 
 
 def _text(sample: SampleText) -> str:
