@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from voiceflow_worker.campaigns.calls.options import BadRowLimit
+from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import REASON, columns_text, pairs_in, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -381,21 +381,13 @@ def seconds(value: object) -> float:
     return found
 
 
-def _yes_or_no(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = text_of(value).strip().lower()
-    if text not in {"yes", "true", "no", "false"}:
-        raise ValueError(f"{text[:40]!r} is neither yes nor no")
-    return text in {"yes", "true"}
-
-
 def bad_row_limit(value: object) -> bool | BadRowLimit:
     """Whether bad rows are left out, and how many at most."""
-    text = value if isinstance(value, bool) else text_of(value)
-    if isinstance(text, bool) or text.strip().lower() in {"yes", "true", "no", "false"}:
-        return _yes_or_no(text)
-    return BadRowLimit.read(text)
+    if isinstance(value, bool):
+        return value
+    text = text_of(value)
+    word = text.strip().lower()
+    return word in YES if word in YES | NO else BadRowLimit.read(text)
 
 
 def one_of(kind: Iterable[str], value: object) -> str:

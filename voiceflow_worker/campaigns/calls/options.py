@@ -174,7 +174,7 @@ CallAgain = bool | frozenset[JobState]
 """True: people who have a call already are called again. States: calls in these states, which rang nobody, are made
 again as their rows now say."""
 _WORDS = {JobState.CANCELLED: "cancelled", JobState.EXPIRED: "expired", JobState.FAILED: "failed"}
-_YES, _NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
+YES, NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
 
 
 def read_again(value: object) -> CallAgain:
@@ -186,8 +186,8 @@ def read_again(value: object) -> CallAgain:
         return value
     if isinstance(value, str):
         words = [word.strip().lower() for word in value.split(",")]
-        if len(words) == 1 and words[0] in _YES | _NO:
-            return words[0] in _YES
+        if len(words) == 1 and words[0] in YES | NO:
+            return words[0] in YES
         if not value.strip():
             raise ValueError(f"it is empty: {_HOW}, or leave it out")
     elif isinstance(value, list | tuple | set | frozenset):
