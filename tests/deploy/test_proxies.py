@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
 import anyio
 import httpx
@@ -21,7 +21,7 @@ import pytest
 
 from tests.cli.running import Spawned
 from tests.console.signing_in import Form
-from tests.deploy.proxies import DEPLOY, caddy, nginx
+from tests.deploy.proxies import Browser, SignIn, authelia, caddy, nginx
 from tests.support.flows import flow
 from tests.support.redis_server import free_port
 from voiceflow_worker import CallQueue, open_store
@@ -52,8 +52,7 @@ def proxied(name: str, prefix: str, folder: Path) -> Iterator[tuple[httpx.Client
     url = f"sqlite:///{folder}/calls.db"
     job_id = anyio.run(stored, url)
     with Spawned(["serve", "--api", "--port", "0", "--store", url], folder, ENVIRONMENT) as receiver:
-        ready = receiver.wait_for("voiceflow serve is ready on")
-        host = urlsplit(ready.split()[-3].rstrip(",")).netloc
+        host = host_of(receiver)
         proxy = caddy(host, folder) if name == "caddy" else nginx(f"nginx{'-prefix' * bool(prefix)}.conf", host, folder)
         with proxy as address, httpx.Client(base_url=address + prefix, verify=False, timeout=30) as client:
             yield client, job_id
@@ -215,21 +214,30 @@ def test_two_receivers_that_restart_one_after_the_other_are_never_both_left_out(
 
 
 class SignsIn(BaseHTTPRequestHandler):
-    """What oauth2-proxy does behind nginx: who has its cookie is named, with the groups."""
+    """What oauth2-proxy, and Authelia since 4.38, do behind nginx: who has the cookie is named, with the groups."""
+
+    enters = ""
+    """Who enters next, and the groups."""
 
     def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
+        url = urlsplit(self.path)
         person, _, groups = (self.headers.get("Cookie") or "").removeprefix("person=").partition("|")
-        self.send_response({"/oauth2/auth": 202 if person else 401}.get(path, 302))
-        if path == "/oauth2/start":
-            self.send_header("Set-Cookie", "person=mary@example.com|staff,operators; Path=/; Secure")
-            self.send_header("Location", query.removeprefix("rd="))
-        if path == "/oauth2/sign_out":
-            self.send_header("Set-Cookie", "person=; Path=/; Max-Age=0")
-            self.send_header("Location", "/")
-        if path == "/oauth2/auth" and person:
-            self.send_header("X-Auth-Request-Email", person)
-            self.send_header("X-Auth-Request-Groups", groups)
+        asks = url.path in {"/oauth2/auth", "/api/authz/auth-request"}
+        self.send_response((200 if person else 401) if asks else 302)
+        if asks and person:
+            for name, value in (("X-Auth-Request-Email", person), ("X-Auth-Request-Groups", groups)):
+                self.send_header(name, value)
+                self.send_header(
+                    name.replace("X-Auth-Request-Email", "Remote-User").replace("X-Auth-Request", "Remote"), value
+                )
+        elif asks:
+            back = quote(self.headers.get("X-Original-URL") or "", safe="")
+            self.send_header("Location", f"https://auth.example.com/?rd={back}")
+        else:
+            out = url.path in {"/oauth2/sign_out", "/logout"}
+            self.send_header("Set-Cookie", f"person={'' if out else self.enters}; Domain=example.com; Path=/; Secure")
+            there = self.headers.get("X-Auth-Request-Redirect") or dict(parse_qsl(url.query)).get("rd")
+            self.send_header("Location", there or "/")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -237,45 +245,88 @@ class SignsIn(BaseHTTPRequestHandler):
         """Nothing is logged."""
 
 
-def test_people_are_named_by_the_proxy_that_has_signed_them_in(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    anyio.run(stored, url)
-    sample = (DEPLOY / "nginx-sign-in.conf").read_text(encoding="utf-8")
-    environment = dict(re.findall(r"^#   (VOICEFLOW_\w+)=(.+)$", sample, re.MULTILINE))
-    environment |= {name: ENVIRONMENT[name] for name in ("VOICEFLOW_WEBHOOK_SECRET", "VOICEFLOW_API_SECRET")}
+@contextmanager
+def stand_in(sample: str) -> Iterator[SignIn]:
+    """What signs people in as the documentation of the program says."""
+
+    def enter(browser: httpx.Client, person: str, page: str) -> httpx.Response:
+        SignsIn.enters = f"{person}|staff{',operators' * (person == 'mary')}"
+        led = browser.get(page, follow_redirects=True)
+        SignsIn.enters = ""
+        return led
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), SignsIn)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        with Spawned(["serve", "--api", "--port", "0", "--store", url], tmp_path, environment) as receiver:
-            host = urlsplit(receiver.wait_for("voiceflow serve is ready on").split()[-3].rstrip(",")).netloc
-            signs_in = f"127.0.0.1:{server.server_port}"
-            with (
-                nginx("nginx.conf", host, tmp_path, sign_in=signs_in) as address,
-                httpx.Client(base_url=address, verify=False, timeout=30) as client,
-            ):
-                claimed = {"X-Forwarded-User": "mary@example.com", "X-Forwarded-Groups": "operators"}
-                hold = "/ui/act/hold?queue=default"
-                first = client.get(hold, headers=claimed)
-                assert (first.status_code, "/oauth2/start?rd=/ui/act/hold" in first.headers["location"]) == (302, True)
-                client.cookies.set("person", "ben@example.com|staff")
-                assert "ben@example.com may look only" in client.get(hold, headers=claimed).text
-                client.cookies.clear()
-                question = client.get(hold, follow_redirects=True)
-                assert (question.status_code, "mary@example.com, operator" in question.text) == (200, True)
-                sent = {name: values[-1] for name, values in Form(question.text).values(note="lunch").items()}
-                done = client.post("/ui/act/hold", data=sent, headers={"Origin": address})
-                assert done.status_code == 303, done.text
-                key = {"Authorization": f"Bearer {ENVIRONMENT['VOICEFLOW_API_SECRET']}"}
-                (entry,) = client.get("/v1/audit", headers=key).json()["entries"]
-                assert (entry["by"], entry["action"]) == ("mary@example.com", "hold")
-                assert client.get("/v1/audit", headers=claimed).status_code == 401
-                out = client.post("/ui/sign-out", data={"token": sent["token"]}, headers={"Origin": address})
-                assert client.get(out.headers["location"]).status_code == 302
-                assert client.get("/ui").status_code == 302
-            assert receiver.stop().code == 0
+        yield SignIn(sample=sample, at=f"127.0.0.1:{server.server_port}", enter=enter, leave=httpx.Client.get)
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("program", ["Authelia 3.16", "Authelia 4.38 (stand-in)", "oauth2-proxy (stand-in)"])
+def test_people_are_named_by_the_proxy_that_has_signed_them_in(program: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    anyio.run(stored, url)
+    is_real, is_authelia = "stand-in" not in program, program.startswith("Authelia")
+    stood_in = stand_in("nginx-authelia.conf" if is_authelia else "nginx-oauth2-proxy.conf")
+    with authelia(tmp_path) if is_real else stood_in as sign_in:
+        names = {name: ENVIRONMENT[name] for name in ("VOICEFLOW_WEBHOOK_SECRET", "VOICEFLOW_API_SECRET")}
+        person, groups = (sign_in.settings[f"VOICEFLOW_AUTH_{name}"] for name in ("HEADER", "GROUPS_HEADER"))
+        claimed = {person: "mary", groups: "operators"}
+        home, key = "https://calls.example.com", {"Authorization": f"Bearer {names['VOICEFLOW_API_SECRET']}"}
+        hold = f"{home}/ui/act/hold?queue=default&batch={quote(BATCH, safe='')}"
+        with (
+            Spawned(
+                ["serve", "--api", "--port", "0", "--store", url], tmp_path, {**sign_in.settings, **names}
+            ) as receiver,
+            nginx("nginx.conf", (host := host_of(receiver)), tmp_path, sign_in=sign_in) as address,
+            httpx.Client(transport=Browser(address), timeout=30, headers=claimed) as client,
+        ):
+
+            def send(path: str, form: Form, **typed: str) -> httpx.Response:
+                sent = {name: values[-1] for name, values in form.values(**typed).items()}
+                return client.post(f"{home}/ui/{path}", data=sent, headers={"Origin": home})
+
+            assert client.get(hold).status_code == 302
+            page = sign_in.enter(client, "ben", hold)
+            assert (page.status_code, "ben may look only" in page.text) == (403, True), (
+                page.url,
+                page.text,
+                page.history,
+            )
+            overview = Form(client.get(f"{home}/ui").text)
+            assert send("act/hold", overview, queue="default", batch=BATCH).status_code == 403
+            left = send("sign-out", overview)
+            assert (left.status_code, left.headers["location"]) == (303, sign_in.settings["VOICEFLOW_AUTH_SIGN_OUT"])
+            sign_in.leave(client, str(left.url.join(left.headers["location"])))
+
+            page = sign_in.enter(client, "mary", hold)
+            assert (page.status_code, "mary, operator" in page.text) == (200, True)
+            assert str(page.url) == (hold.partition("&")[0] if is_real else hold), "older ones lose the rest of a query"
+            question = Form(client.get(hold).text)
+            assert send("act/hold", question, note="lunch").status_code == 303
+            (entry,) = client.get(f"{home}/v1/audit", headers=key).json()["entries"]
+            assert (entry["by"], entry["action"], entry["batch_id"]) == ("mary", "hold", BATCH)
+
+            # Names come from nginx alone: not from clients on other paths, nor from other addresses of this machine.
+            assert client.get(f"{home}/v1/audit").status_code == 401
+            for address_of, status in (("127.0.0.1", 200), ("127.0.0.2", 401)):
+                with httpx.Client(transport=httpx.HTTPTransport(local_address=address_of), headers=claimed) as other:
+                    assert other.get(f"http://{host}/ui").status_code == status
+
+            sign_in.leave(client, str(page.url.join(send("sign-out", question).headers["location"])))
+            assert client.get(hold).status_code == 302
+            # Browsers follow neither a form nor a script to another host: both are told here.
+            late = send("act/resume", question)
+            assert (late.status_code, "nothing was done" in late.text) == (401, True)
+            assert client.get(f"{home}/ui", headers={"Sec-Fetch-Mode": "cors"}).status_code == 401
+            assert receiver.stop().code == 0
+
+
+def host_of(receiver: Spawned) -> str:
+    """The host and port of a receiver that has started."""
+    return urlsplit(receiver.wait_for("voiceflow serve is ready on").split()[-3].rstrip(",")).netloc
 
 
 class Empty(BaseHTTPRequestHandler):

@@ -110,7 +110,7 @@ class PageAccess:
         """
         if not self._sessions.has_secrets:
             what = translated(
-                "The proxy of this console has named nobody. Open the console through it, and sign in there."
+                "The proxy of this console names nobody: nothing was done. Open the console through it, and sign in."
             )
             return problem(401, "Nobody is signed in", what)
         if not keeps or scope["method"] != "POST" or not comes_from_here(Headers(scope=scope)):
