@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +21,6 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of, totals_of
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
-from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.printable import printable_line
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
     from voiceflow_worker.actions import Operator, Question
     from voiceflow_worker.actions.queues import Hold
-    from voiceflow_worker.model.jobs.call_json import CallOutcome
     from voiceflow_worker.queue import CallQueue
 
 
@@ -88,21 +85,16 @@ _COLOURS = {
 """The colours of bars, by state or outcome. Each bar also has its name, so the colours are not needed."""
 
 
-def picture(
-    watched: Watched, *, last: Sequence[CallOutcome], width: int, height: int, bottom: str = KEYS
-) -> RenderableType:
-    """The picture for a terminal of this size. `last` are outcomes, the newest first; `bottom` is the last line."""
+def picture(watched: Watched, *, width: int, bottom: str = KEYS) -> RenderableType:
+    """The picture for a terminal of this width. `bottom` is the last line."""
     states = {state.value: count for state, count in watched.progress.states.items() if count}
-    alerts = list(_alerts(watched))
     groups = {"state": states, "outcome": watched.totals.outcomes}
     bars = [_bars(name, counts, width=width) for name, counts in groups.items() if counts]
-    used = 9 + len(alerts) + len(states) + len(watched.totals.outcomes)
     return Group(
         Text(_title(watched), style="bold"),
         Text(figures(watched)),
-        *(Text(alert, style="bold red") for alert in alerts),
+        *(Text(alert, style="bold red") for alert in _alerts(watched)),
         *(each for table in bars for each in (Text(), table)),
-        *_last(last[: max(height - used - 3, 0)]),
         Text(bottom, style="reverse"),
     )
 
@@ -157,30 +149,8 @@ def _bars(name: str, counts: Mapping[str, int], *, width: int) -> Table:
     return table
 
 
-def _last(last: Sequence[CallOutcome]) -> Iterable[RenderableType]:
-    if not last:
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in ("last", "number", "outcome", "seconds"):
-        table.add_column(column, no_wrap=True)
-    for each in last:
-        outcome = each.outcome
-        seconds = "" if outcome is None or outcome.seconds is None else f"{outcome.seconds:.0f}"
-        post = each.job.post(each.post)
-        number = each.job.number if post is None else each.job.number_of(post)
-        how = each.state.value if outcome is None else outcome.text_of(number)
-        cells = (f"{each.at.astimezone():%H:%M:%S}", number, how, seconds)
-        table.add_row(*(Text(printable_line(cell)) for cell in cells))
-    yield Text()
-    yield table
-
-
 EVERY = 1.0
 """Seconds between two reads of the store."""
-EARLIER = timedelta(minutes=1)
-"""The age of the oldest outcomes in the list of last calls when the view starts."""
-MOST_SHOWN = 50
-"""The largest number of calls that a screen shows."""
 
 
 async def tell_lines(output: Output, calls: CallQueue, batch: str | None) -> ExitCode:
@@ -205,7 +175,6 @@ class Screen:
         self._operator = operator
         self._calls = operator.queue(queue)
         self._batch = batch
-        self._last: deque[CallOutcome] = deque(maxlen=MOST_SHOWN)
         self._asked: tuple[Hold, Question] | None = None
         self._notice = ""
         self._pressed = anyio.Event()
@@ -220,7 +189,6 @@ class Screen:
             Live(console=Console(), screen=True, auto_refresh=False, redirect_stdout=False) as live,
         ):
             async with anyio.create_task_group() as group:
-                group.start_soon(self._follow)
                 group.start_soon(self._refresh, live)
                 if keyboard is not None:
                     await self._listen(keyboard)
@@ -237,22 +205,10 @@ class Screen:
             if self._asked is not None:
                 bottom = f"{self._asked[1].title} y: yes, any other key: no"
             if watched is not None:
-                size = live.console.size
-                view = picture(watched, last=list(self._last), width=size.width, height=size.height, bottom=bottom)
-                live.update(view, refresh=True)
+                live.update(picture(watched, width=live.console.size.width, bottom=bottom), refresh=True)
             with anyio.move_on_after(EVERY):
                 await self._pressed.wait()
             self._pressed = anyio.Event()
-
-    async def _follow(self) -> None:
-        """Collect the last outcomes, the newest first."""
-        since = self._calls.store.clock.now() - EARLIER
-        try:
-            async for outcome in self._calls.outcomes(since=since):
-                if self._batch in {None, outcome.job.batch_id}:
-                    self._last.appendleft(outcome)
-        except VoiceflowError as error:
-            self._notice = str(error)
 
     async def _listen(self, keyboard: int) -> None:
         """Handle key presses until `q` is pressed or the terminal is gone."""
