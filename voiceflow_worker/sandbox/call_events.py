@@ -47,60 +47,40 @@ class InboundEntry(CallEntry):
 
 
 class Activity:
-    """The timers and running tasks of a sandbox."""
+    """The running and waiting tasks of a sandbox."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.TimerHandle] = set()
-        self._running: set[asyncio.Task[None]] = set()
-        self._quiet = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def after(self, seconds: float, step: Callable[[], None]) -> None:
         """Run `step` on the event loop after `seconds`, but never before this method has returned."""
 
-        def take() -> None:
-            try:
-                step()
-            finally:
-                self._waiting.discard(handle)
-                self._look()
+        async def take() -> None:
+            await asyncio.sleep(seconds)
+            step()
 
-        handle = asyncio.get_running_loop().call_later(seconds, take)
-        self._waiting.add(handle)
+        self.run(take())
 
     def run(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine in a task."""
         task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._look()
-
-    def _look(self) -> None:
-        if not self._waiting and not self._running:
-            self._quiet.set()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def quiet(self) -> None:
-        """Wait until no timer waits and no task runs."""
-        while self._waiting or self._running:
-            self._quiet.clear()
-            await self._quiet.wait()
+        """Wait until no task is left."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
 
     def clear(self) -> None:
-        """Cancel all timers and tasks."""
-        for task in self._running:
+        """Cancel all tasks."""
+        for task in self._tasks:
             task.cancel()
-        for handle in self._waiting:
-            handle.cancel()
-        self._waiting.clear()
-        self._look()
 
     async def aclose(self) -> None:
-        """Cancel all timers and tasks, and wait until the tasks have ended."""
+        """Cancel all tasks, and wait until they have ended."""
         self.clear()
-        if self._running:
-            await asyncio.wait(list(self._running))
+        await self.quiet()
 
 
 NO_REFERENCE = "null"
