@@ -45,8 +45,8 @@ def goodbye() -> dict[str, Any]:
 
 @asynccontextmanager
 async def staged(replies: Callable[[], dict[str, Any]] = goodbye, **more: Any) -> AsyncGenerator[Stage]:
-    async def answer(event: OtherEvent) -> dict[str, object] | None:
-        return CallFlow.parse(replies(), reply=True).to_body() if isinstance(event, CallAction) else None
+    async def answer(event: OtherEvent) -> bytes | None:
+        return CallFlow.parse(replies(), reply=True).to_json() if isinstance(event, CallAction) else None
 
     told = Watched(events_app(on_event=answer))
     async with serving(told) as receiver:

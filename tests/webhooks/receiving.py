@@ -25,7 +25,7 @@ from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks import PATH, Receiver
 from voiceflow_worker.webhooks.events import EventEndpoint
-from voiceflow_worker.webhooks.reading import Metrics, RequestReader, SettlesSummaries
+from voiceflow_worker.webhooks.reading import Metrics, RequestReader
 
 SECRET = "Basic c2VjcmV0LW9mLWV2ZW50cw"
 
@@ -90,7 +90,7 @@ def receiver_of(store: Store, **settings: Any) -> Receiver:
 
 
 def events_app(
-    settle: SettlesSummaries | None = None,
+    settle: Any = None,
     *,
     secret: str = SECRET,
     allow: Sequence[Network] = (),
@@ -103,7 +103,7 @@ def events_app(
     counted = CollectorRegistry() if registry is None else registry
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
     endpoint = EventEndpoint(
-        settle=settle or Settling(),
+        settle=Settling() if settle is None else settle,  # type: ignore[arg-type]
         reader=RequestReader(gatekeeper, read_limit=read_limit),
         metrics=Metrics(counted),
         **more,
@@ -113,7 +113,7 @@ def events_app(
 
 
 @asynccontextmanager
-async def receiving(settle: SettlesSummaries | None = None, **more: Any) -> AsyncGenerator[Sender]:
+async def receiving(settle: Any = None, **more: Any) -> AsyncGenerator[Sender]:
     async with (
         serving(events_app(settle, **more)) as address,
         httpx.AsyncClient(timeout=20, trust_env=False) as client,

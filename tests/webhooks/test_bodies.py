@@ -103,8 +103,8 @@ async def test_what_cannot_be_read_is_refused_by_its_cause() -> None:
 
 
 async def test_an_action_is_answered_in_every_packing() -> None:
-    async def menu(_event: object) -> dict[str, Any]:
-        return {"callflow": []}
+    async def menu(_event: object) -> bytes:
+        return b'{"callflow": []}'
 
     action = json.dumps(other("CALL_ACTION", eventData={"dtmf": "1"})).encode()
     async with receiving(on_event=menu) as sender:

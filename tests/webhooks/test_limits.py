@@ -82,9 +82,9 @@ async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_hande
 
 
 async def test_a_menu_that_hangs_has_a_limit_of_its_own() -> None:
-    async def menu(_event: OtherEvent) -> Mapping[str, object] | None:
+    async def menu(_event: OtherEvent) -> bytes:
         await anyio.sleep(2 * SHORT.total_seconds())  # longer than one limit and shorter than the other
-        return {"callflow": []}
+        return b'{"callflow": []}'
 
     event = other("CALL_ACTION", eventData={"dtmf": "1"})
     async with receiving(on_event=menu, store_limit=SHORT, event_limit=timedelta(seconds=20)) as sender:

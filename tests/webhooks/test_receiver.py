@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -108,18 +108,11 @@ async def test_other_events_are_taken_and_counted(event: dict[str, Any], kind: s
     assert settling.taken == []
 
 
-@pytest.mark.parametrize(
-    ("given", "content"),
-    [
-        ({"callflow": []}, b'{"callflow":[]}'),
-        (b'{"as": "it is"}', b'{"as": "it is"}'),
-        (None, b'{"callflow":[{"action":"hangup"}]}'),
-    ],
-)
-async def test_a_menu_answers_other_events(given: Mapping[str, object] | bytes | None, content: bytes) -> None:
+@pytest.mark.parametrize(("given", "content"), [(b'{"as": "it is"}', b'{"as": "it is"}'), (None, b"{}")])
+async def test_a_menu_answers_other_events(given: bytes | None, content: bytes) -> None:
     asked: list[OtherEvent] = []
 
-    async def menu(event: OtherEvent) -> Mapping[str, object] | bytes | None:
+    async def menu(event: OtherEvent) -> bytes | None:
         asked.append(event)
         return given
 

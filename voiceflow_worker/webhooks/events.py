@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import orjson
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -19,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.model.reports.events import (
@@ -32,12 +32,10 @@ from voiceflow_worker.model.reports.events import (
 from voiceflow_worker.webhooks.reading import (
     ACCEPTED_ENCODING,
     AnswersEvents,
-    EventAnswer,
     Metrics,
     OddReason,
     OtherEvent,
     RequestReader,
-    SettlesSummaries,
     WebhookAnswer,
     understood,
 )
@@ -52,9 +50,6 @@ _KINDS: Mapping[type, str] = {
     UnknownEvent: "unknown",
 }
 _EMPTY = b"{}"
-# The answer to a call action event when there is no menu. It ends the call, because otherwise the person would hear
-# nothing until 8x8 gives up.
-_NO_MENU = orjson.dumps({"callflow": [{"action": "hangup"}]})
 
 MOST_LATE = 1000
 """The largest number of events that are still being stored after their 503. Beyond it, new events get a 503 at once."""
@@ -67,8 +62,8 @@ class EventEndpoint:
     """The ASGI endpoint for events of all types.
 
     Session summaries go to `settle`, states and recordings to `progress`. All known events except summaries also go to
-    `on_event`, whose result is the answer; without it, the answer to a call action event (VCA) ends the call. An event
-    that could not be understood is logged with the first 2 KB of its body, and counted.
+    `on_event`, whose result is the answer. An event that could not be understood is logged with the first 2 KB of its
+    body, and counted.
 
     The answer to an accepted event is 200. Repeated events, and events of an unknown type or session, are accepted too.
     Other answers: 400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408
@@ -78,7 +73,7 @@ class EventEndpoint:
     leave a change half done. When 8x8 sends the event again, the receiver finds the stored result.
     """
 
-    settle: SettlesSummaries
+    settle: Settler
     reader: RequestReader
     metrics: Metrics
     progress: CallProgress | None = None
@@ -173,7 +168,7 @@ class EventEndpoint:
                 return await self._settled(event)
             found = await self._progressed(event)
             reply = None if self.on_event is None else await self.on_event(event)
-            return WebhookAnswer(200, _written(reply, event), None if found else OddReason.NO_SESSION)
+            return WebhookAnswer(200, reply or _EMPTY, None if found else OddReason.NO_SESSION)
         except (StoreError, StaleJobError) as error:
             # StaleJobError: others changed the job at every try, so the event is not stored.
             return self._not_stored(event, str(error))
@@ -225,13 +220,3 @@ class EventEndpoint:
                 body=content[:LOGGED].decode(errors="backslashreplace"),
                 more=suppressed,
             )
-
-
-def _written(answer: EventAnswer, event: WebhookEvent) -> bytes:
-    match answer:
-        case None:
-            return _NO_MENU if isinstance(event, CallAction) else _EMPTY
-        case bytes():
-            return answer
-        case Mapping():
-            return orjson.dumps(answer)

@@ -6,11 +6,11 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -21,32 +21,21 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, RefusedSenders
 from voiceflow_worker.asgi.limits import DEFLATE, GZIP, READABLE, decompressed
-from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
     RecordingReady,
-    SessionSummary,
     WebhookEvent,
     parse_event,
 )
 from voiceflow_worker.service import metrics as named
 
-
-class SettlesSummaries(Protocol):
-    """The settler of session summaries (VSS), such as `core.settling.settle.Settler`."""
-
-    async def summary(self, summary: SessionSummary) -> SummaryResult:
-        """Settle the call of a summary. The same summary may come several times, for example after a StoreError."""
-        ...
-
-
 OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady
 """A known event other than a summary."""
 
-EventAnswer: TypeAlias = Mapping[str, object] | bytes | None
-"""The JSON body of the answer to an event, as an object or already in bytes. None means the usual answer."""
+EventAnswer: TypeAlias = bytes | None
+"""The JSON body of the answer to an event. None means the usual answer."""
 
 AnswersEvents: TypeAlias = Callable[[OtherEvent], Awaitable[EventAnswer]]
 """A handler of events other than summaries. If it raises a StoreError, the event is answered with 503."""
