@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Unpack, cast
@@ -13,6 +12,7 @@ from typing import Unpack, cast
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
+from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
 from voiceflow_worker.core.imports import (
@@ -27,7 +27,7 @@ from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
-from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
+from voiceflow_worker.core.ports.reads import ById, ByKey
 from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Put, Result
 from voiceflow_worker.core.set_rate import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
@@ -170,32 +170,25 @@ class CallQueue:
         changed since then are returned. `after` continues a listing after the job with this id. Raises
         `InvalidInputError` for a `since` without a zone.
         """
-        listing = Listing(
-            queue=self.name,
+        wanted = CallFilter(
+            states=None if states is None else frozenset(states),
             batch=batch_id,
-            states=frozenset(states) if states is not None else None,
-            outcomes=frozenset(outcomes) if outcomes is not None else None,
-            newest=newest,
-            after=after,
-            limit=limit,
+            outcomes=None if outcomes is None else frozenset(outcomes),
+            number=None if destination is None else usual_form(destination),
+            begin=since,
         )
-        number = None if destination is None else usual_form(destination)
-        if (unique_key, number, since) == (None, None, None):
-            return await find_jobs(self.store, listing)
-
-        def is_wanted(job: Job) -> bool:
-            has_number = number is None or number in job.numbers
-            is_recent = since is None or job.touched_at >= since
-            return has_number and is_recent and listing.has(job) and bool(job.body)  # a tombstone has none
-
-        found: list[Job] = []
+        if unique_key is None and wanted.lets_pass is None:
+            return await find_jobs(self.store, wanted.read(self.name, newest=newest, after=after, limit=limit))
+        has, found = wanted.has, list[Job]()
         if unique_key is not None:
-            found += filter(is_wanted, await find_jobs(self.store, ByKey(self.name, (unique_key,))))
+            found = [
+                job for job in await find_jobs(self.store, ByKey(self.name, (unique_key,))) if has(job) and job.body
+            ]
         else:
-            part = replace(listing, limit=_PAGE)
-            async with aclosing(find_pages(self.store, part if number is None else part.of_number(number))) as pages:
+            part = wanted.read(self.name, newest=newest, after=after, limit=_PAGE)
+            async with aclosing(find_pages(self.store, part)) as pages:
                 async for page in pages:
-                    found += filter(is_wanted, page)
+                    found += (job for job in page if has(job) and job.body)  # a tombstone has none
                     if limit is not None and len(found) >= limit:
                         break
         return found if limit is None else found[: max(limit, 0)]

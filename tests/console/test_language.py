@@ -29,11 +29,11 @@ from voiceflow_worker.campaigns.row_list import LISTED
 from voiceflow_worker.console import campaigns, columns, language
 from voiceflow_worker.console.routes import calls, charts
 from voiceflow_worker.console.sessions import PageRole
+from voiceflow_worker.core.call_filter import STATES
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.ivr.menu_data import BUILT_IN
 from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.reporting.breakdown import TimeFigures
-from voiceflow_worker.service.call_filter import STATES
 
 pytestmark = pytest.mark.anyio
 CONSOLE = Path(voiceflow_worker.console.__file__).parent

@@ -12,6 +12,7 @@ from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Body, Fields, Json, Note, PageOf, Routes, TimeTold, Told, Wait
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.core.call_filter import STATES
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.errors import IllegalMoveError
@@ -21,7 +22,6 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.reporting.status import calls_as_json
-from voiceflow_worker.service.call_filter import STATES
 from voiceflow_worker.service.named_call import NamedCall
 
 routes: Final = Routes()

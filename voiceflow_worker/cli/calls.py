@@ -30,6 +30,7 @@ from voiceflow_worker.cli.options import (
     YesOption,
 )
 from voiceflow_worker.cli.output import ExitCode, Output, confirm, first
+from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.ports.reading import find_pages, totals_of
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.call_json import result_of
@@ -39,7 +40,6 @@ from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words
-from voiceflow_worker.service.call_filter import CallFilter
 
 if TYPE_CHECKING:
     from voiceflow_worker.actions.calls import Resolve

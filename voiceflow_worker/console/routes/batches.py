@@ -22,6 +22,7 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     queue_names,
 )
+from voiceflow_worker.core.call_filter import OTHER_KEYS
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of, totals_of
@@ -39,7 +40,6 @@ from voiceflow_worker.reporting.batches import (
 )
 from voiceflow_worker.reporting.breakdown import read_breakdown
 from voiceflow_worker.reporting.status import waits_in_words
-from voiceflow_worker.service.call_filter import OTHER_KEYS
 from voiceflow_worker.service.scheduled_run import last_runs
 
 MOST_BATCHES = 10

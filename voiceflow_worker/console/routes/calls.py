@@ -28,6 +28,7 @@ from voiceflow_worker.console.routes.page import (
     problem,
     queue_names,
 )
+from voiceflow_worker.core.call_filter import STATES, CallFilter, person_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages, totals_of
@@ -43,7 +44,6 @@ from voiceflow_worker.model.times import read_time
 from voiceflow_worker.reporting.batches import read_queues
 from voiceflow_worker.reporting.status import waits_in_words
 from voiceflow_worker.reporting.story import Story, story
-from voiceflow_worker.service.call_filter import STATES, CallFilter, person_of
 
 MOST_RELATED = 10
 _DUE = {

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.plain_jobs import NOW, a_job
+from voiceflow_worker.core.call_filter import CallFilter, person_of
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import OUTCOME, STATE, Totals
-from voiceflow_worker.service.call_filter import CallFilter, person_of
 
 ANA = a_job(data={"Vorname": "Ana", "Nachname": "Lim-Mu\u0308ller"})
 LATER = NOW + timedelta(minutes=1)
