@@ -6,19 +6,17 @@ import hashlib
 import logging
 import secrets
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import anyio
 import structlog
 from prometheus_client import CollectorRegistry
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.round_trips import Batcher, gather
-from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker.core.ports.round_trips import gather
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller, Position
 from voiceflow_worker.ivr.check import reachable
@@ -26,7 +24,6 @@ from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import written_menus
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, MenuResult, Menus
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 from voiceflow_worker.service.escalations import escalation_menu
@@ -84,58 +81,10 @@ class AnswersOnce:
             await self._clock.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_LOOK)
 
-    async def keep(self, answers: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Store answers to events that have none. Returns the stored answers, which may come from other receivers."""
-        standing = await self._answers.add({key: answer.decode() for key, answer in answers.items()})
-        return {key: text.encode() for key, text in standing.items() if text is not None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AnswerEntry:
-    """The answer to one event, and the key press in the event, if there is one. `key` identifies the event."""
-
-    key: str
-    body: bytes
-    call: MenuCall
-    session_id: str | None
-    press: KeyPress | None
-
-
-class _MenuJournal:
-    """The journal of answers and key presses. It stores the entries of concurrent events together."""
-
-    def __init__(self, menu_calls: MenuCalls, once: AnswersOnce) -> None:
-        self._menu_calls = menu_calls
-        self._once = once
-        self._batcher: Batcher[_AnswerEntry, bytes] = Batcher(self._flush)
-
-    async def write(self, entry: _AnswerEntry) -> bytes:
-        """Store an answer and its key press, durably. Returns the stored answer, which may come from another receiver.
-
-        After a StoreError or a StaleJobError, perhaps only the answer or only the key press is stored. When the same
-        event comes again, the missing one is stored.
-        """
-        return await self._batcher.submit(entry)
-
-    async def _flush(self, entries: Sequence[_AnswerEntry]) -> list[bytes | BaseException]:
-        failed: dict[str, BaseException] = {}
-        standing: dict[str, bytes] = {}
-
-        async def press(entry: _AnswerEntry, press: KeyPress) -> None:
-            try:
-                await self._menu_calls.pressed(entry.call, press, session_id=entry.session_id)
-            except VoiceflowError as error:  # the other key presses are still stored
-                failed[entry.key] = error
-
-        async with anyio.create_task_group() as group:
-            for entry in entries:
-                if entry.press is not None:
-                    group.start_soon(press, entry, entry.press)
-            try:
-                standing = await self._once.keep({entry.key: entry.body for entry in entries})
-            except StoreError as error:
-                failed.update((entry.key, error) for entry in entries)
-        return [failed.get(entry.key) or standing[entry.key] for entry in entries]
+    async def keep(self, key: str, answer: bytes) -> bytes:
+        """Store the answer to an event that has none; returns the stored one, which may come from another receiver."""
+        stored = (await self._answers.add({key: answer.decode()}))[key]
+        return answer if stored is None else stored.encode()
 
 
 class MenuMetrics:
@@ -203,7 +152,6 @@ class MenuEvents:
         self._menu_calls = MenuCalls(store, policy)
         self._bridges = Bridges(store, policy)
         self._once = AnswersOnce(store, claim_for=handler_limit + STORING)
-        self._journal = _MenuJournal(self._menu_calls, self._once)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
         self._definitions = written_menus(store)
@@ -239,10 +187,22 @@ class MenuEvents:
             if refusal is not None:
                 answer = replace(await menus.not_bridged(plan, refusal), seconds=answer.seconds)
         self._log_trouble(answer, call, event)
-        given = await self._journal.write(
-            _AnswerEntry(key=key, body=answer.body, call=call, session_id=event.session_id, press=answer.press)
-        )
+        given = await self._stored(key, answer, call, session_id=event.session_id)
         self._metrics.answered(answer.result, seconds=answer.seconds)
+        return given
+
+    async def _stored(self, key: str, answer: MenuAnswer, call: MenuCall, *, session_id: str | None) -> bytes:
+        """Store an answer and its key press, durably. Returns the stored answer, which may come from another receiver.
+
+        After a StoreError or a StaleJobError, perhaps only the answer or only the key press is stored. When the same
+        event comes again, the missing one is stored.
+        """
+
+        async def pressed() -> None:
+            if answer.press is not None:
+                await self._menu_calls.pressed(call, answer.press, session_id=session_id)
+
+        given, _ = await gather(partial(self._once.keep, key, answer.body), pressed)
         return given
 
     async def _menus_of(self, event: CallAction, call: MenuCall) -> Menus:
