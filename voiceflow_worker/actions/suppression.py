@@ -267,7 +267,6 @@ def refused_import(found: NumberFile) -> ActionResult:
 def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
     bad, doubts = len(found.findings), found.warnings
     note = f"warning: {count_of(len(doubts), 'finding')} about what was read"
-    elsewhere = found.spellings.in_words()
     counts = {"rows": found.rows, "added": added, "known": known, "rejected": bad}
     return ActionResult(
         message=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad{found.of_nobody}",
@@ -275,7 +274,7 @@ def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
         notes=(
             *((f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else ()),
-            *((f"warning: {elsewhere}",) if elsewhere else ()),
+            *((f"warning: {found.assumed}",) if found.national else ()),
         ),
     )
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.suppression import Suppression, SuppressionList
 
 PAGE = 1000
-SHOWN = 20
-"""The most spellings that a dry run tells one by one."""
 
 Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone numbers, in any usual spelling.")]
 CountryOption = Annotated[
@@ -208,8 +206,6 @@ async def import_file(
         done = refused_import(found)
     elif dry_run:
         done = shown_import(found)
-        for each in found.spellings.doubtful[:SHOWN]:
-            output.note(each.in_words())
     else:
         output.note(f"{file}: {found.in_words}")
         async with acting(common.settings(store_alone=True), as_, stops=True, makes_file=True) as operator:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,8 +27,8 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneN
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, is_assigned, kind_of, warnings_for
 from voiceflow_worker.model.numbers.reading import (
+    INTERNATIONAL,
     ParsedNumber,
-    countries_of_spelling,
     every_reading,
     is_national,
     read_country,
@@ -36,67 +36,6 @@ from voiceflow_worker.model.numbers.reading import (
 )
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of, folded
-
-MOST_SPELLINGS = 1000
-"""The most spellings whose other countries are looked for: each takes about a millisecond."""
-_MOST_NAMED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """A number as it is written without a country code, and the other countries in which the text is a number too."""
-
-    row: int
-    written: str
-    number: str
-    countries: Sequence[str]
-
-    def in_words(self) -> str:
-        """The spelling and what else it could be, as a clause."""
-        more = len(self.countries) - _MOST_NAMED
-        others = f"{', '.join(self.countries[:_MOST_NAMED])}{f' and {more} more' if more > 0 else ''}"
-        return f"line {self.row}, {self.written}: {self.number} here, but also a number of {others}"
-
-    def as_json(self) -> dict[str, object]:
-        """The spelling as the command prints it for scripts."""
-        return {"row": self.row, "written": self.written, "number": self.number, "countries": list(self.countries)}
-
-
-@dataclass(slots=True)
-class Spellings:
-    """The spellings of a file that were read as numbers of a country, without a country code."""
-
-    found: dict[str, Spelling] = field(default_factory=dict[str, Spelling])
-    count: int = 0
-
-    def add(self, row: int, written: str, number: str, home: str) -> None:
-        """Look for the other countries of a spelling without a country code, unless there are too many."""
-        if written in self.found or not is_national(written):
-            return
-        self.count += 1
-        if len(self.found) < MOST_SPELLINGS:
-            self.found[written] = Spelling(row, written, number, countries_of_spelling(written, but=home))
-
-    @property
-    def doubtful(self) -> Sequence[Spelling]:
-        """The spellings that are numbers of other countries too."""
-        return [each for each in self.found.values() if each.countries]
-
-    def in_words(self) -> str | None:
-        """A warning about spellings that are numbers of other countries too; None if there are none."""
-        doubtful = self.doubtful
-        if not doubtful:
-            return None
-        first = doubtful[0]
-        by_country = Counter(country for each in doubtful for country in each.countries)
-        most = ", ".join(f"{country} {count}" for country, count in by_country.most_common(_MOST_NAMED))
-        looked = len(self.found)
-        of = f"{looked} numbers" if looked == self.count else f"the first {looked} of {self.count} numbers"
-        return (
-            f"{len(doubtful)} of {of} without a country code would be valid in another country too, such as "
-            f"{first.in_words()}. Most often: {most}. If not all are of one country, name the column of the countries, "
-            "or write numbers with +"
-        )
 
 
 def counted(numbers: Iterable[str]) -> Mapping[tuple[str, str], int]:
@@ -143,8 +82,9 @@ class NumberFile:
     """The file's name, without its folders."""
     digest: str = ""
     """The digest of the file's content, which marks what it puts on the list."""
-    spellings: Spellings = field(default_factory=Spellings)
-    """The spellings without a country code."""
+    country: str | None = None
+    national: int = 0
+    """How many numbers have no country code, and were taken for numbers of the `country`."""
 
     @cached_property
     def counts(self) -> Mapping[tuple[str, str], int]:
@@ -155,6 +95,17 @@ class NumberFile:
     def unassigned(self) -> Sequence[str]:
         """The numbers that no numbering plan has."""
         return [number for number in self.numbers if not is_assigned(number)]
+
+    @property
+    def assumed(self) -> str | None:
+        """A warning about the numbers without a country code; None if there are none."""
+        if not self.national:
+            return None
+        are = "is taken for one" if self.national == 1 else "are taken for numbers"
+        return (
+            f"{count_of(self.national, 'number')} without a country code {are} of {self.country}. If not all are, name "
+            "the column of the countries, or write numbers with +"
+        )
 
     @property
     def of_nobody(self) -> str:
@@ -173,8 +124,7 @@ class NumberFile:
     def as_json(self) -> dict[str, object]:
         """What the file holds, for scripts."""
         counts = [{"country": place, "kind": kind, "numbers": count} for (place, kind), count in self.counts.items()]
-        elsewhere = [each.as_json() for each in self.spellings.doubtful]
-        return {"rows": self.rows, "numbers": len(self.numbers), "counts": counts, "elsewhere": elsewhere}
+        return {"rows": self.rows, "numbers": len(self.numbers), "counts": counts, "national": self.national}
 
     @property
     def bad_in_words(self) -> str:
@@ -205,7 +155,7 @@ def read_number_file(
     if country is not None and country_column is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
-        read_country(country)
+        country = read_country(country)
     is_list = not columns and country_column is None and _is_list(path)
     taken = _Taken(str(path), country, is_list=is_list)
     if is_list:
@@ -228,7 +178,8 @@ def read_number_file(
         warnings=taken.warnings,
         name=as_stored(printable_line(path.name)),
         digest=digest,
-        spellings=taken.spellings,
+        country=country,
+        national=taken.national,
     )
 
 
@@ -258,7 +209,8 @@ class _Taken:
         self.numbers: dict[str, int] = {}
         self.findings: list[Finding] = []
         self.warnings: list[Finding] = []
-        self.spellings = Spellings()
+        self.national = 0
+        """How many texts without a country code were read as certain numbers of the country of the file."""
 
     def read(
         self, row: int, text: str = "", *, area: str = "", home: str = "", line: str = "", problem: str | None = None
@@ -282,8 +234,8 @@ class _Taken:
             message = str(error).replace(Remedy.NAME_COUNTRY, asked)
             self.findings.append(Finding(file=self._file, row=row, message=message, code=code))
             return
-        if country is not None and country == self._country and len(found) == 1:
-            self.spellings.add(row, text, found[0].e164, country)
+        if country is not None and country == self._country != INTERNATIONAL:
+            self.national += len(found) == 1 and is_national(text)
         for number in found:
             self.numbers.setdefault(number.e164, row)
             for message in number.messages:

@@ -200,14 +200,6 @@ def country_named(region: str) -> Country:
     return Country(region, str(plan.country_code), _trunk(plan), plans, re.compile(_exits(plan)))
 
 
-@lru_cache(maxsize=1)
-def every_country() -> tuple[Country, ...]:
-    """All regions that phonenumbers supports, without the territories that are dialled as in their country."""
-    from phonenumbers import SUPPORTED_REGIONS
-
-    return tuple(country_named(each) for each in sorted(SUPPORTED_REGIONS) if dialled_alike(each)[0] == each)
-
-
 def dialled_alike(region: str) -> tuple[str, ...]:
     """The regions that are dialled as this one, and itself. The first is the country, the others its territories."""
     return next((names for names in map(tuple, map(str.split, _DIALLED_ALIKE)) if region in names), (region,))

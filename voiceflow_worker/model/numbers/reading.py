@@ -29,7 +29,6 @@ from voiceflow_worker.model.numbers.plans import (
     behind_any_exit,
     country_named,
     dialled_alike,
-    every_country,
     numbers_abroad,
     planned,
 )
@@ -145,17 +144,6 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
 def is_national(text: str) -> bool:
     """Whether a text has no country code in front: neither a + nor 00."""
     return not _cleaned(text).lstrip("(").startswith(("+", "00"))
-
-
-def countries_of_spelling(text: str, *, but: str) -> tuple[str, ...]:
-    """The countries (ISO 3166) in which a text without a country code is a valid number, in their own plan.
-
-    The country `but`, with those that are dialled alike, is left out.
-    """
-    home, digits = _home(but), _digits(_cleaned(text))
-    if not isinstance(home, Country):
-        return ()
-    return tuple(each.region for each in every_country() if not home.has(each.region) and each.numbers(digits))
 
 
 def read_country(text: str) -> str:
