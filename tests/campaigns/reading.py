@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -29,8 +29,8 @@ def file_of(folder: Path, content: str | bytes, name: str = "visits.csv") -> Pat
     return path
 
 
-def read(path: Path, options: CampaignOptions = OPTIONS, *, purpose: Purpose = Purpose.ENQUEUE) -> list[ReadRow]:
-    return list(open_campaign(path, options, now=NOW, purpose=purpose))
+def read(path: Path, options: CampaignOptions = OPTIONS, *, checks: bool = False) -> list[ReadRow]:
+    return list(open_campaign(path, options, now=NOW, checks=checks))
 
 
 def read_codes(path: Path, options: CampaignOptions = WITH_CODES) -> list[ReadRow]:

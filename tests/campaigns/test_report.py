@@ -198,7 +198,7 @@ def peak(folder: Path, *, packs: int) -> int:
     tracemalloc.start()
     try:
         with TemporaryFile() as held:
-            spool = LineSpool(held)
+            spool = LineSpool(held, ReportFiles())
             for page in repeat(CALLS, packs):
                 spool.add(page)
             for _ in write_csv_report(folder / "out.csv", spool):

@@ -12,7 +12,6 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.calls.options import Purpose
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -43,10 +42,10 @@ def test_a_number_that_may_be_anywhere_is_a_bad_row(tmp_path: Path) -> None:
     assert [each.time_zone for each in calls_of(rows)] == ["America/Chicago"]
 
 
-@pytest.mark.parametrize("purpose", [Purpose.ENQUEUE, Purpose.CHECK])
-def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_path: Path, purpose: Purpose) -> None:
+@pytest.mark.parametrize("checks", [False, True])
+def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_path: Path, checks: bool) -> None:
     content = "+12025550123,Ana,,,2026-03-02T14:00:00Z\n+12025550123,Ben,,,2026-03-02T14:00:01Z\n"
-    rows = read(file_of(tmp_path, HEADER + content), DAYTIME, purpose=purpose)
+    rows = read(file_of(tmp_path, HEADER + content), DAYTIME, checks=checks)
     ((row, _, code, message),) = told(rows)
     assert (row, code) == (2, -1015)
     assert message == (

@@ -11,7 +11,7 @@ import pytest
 from babel.core import get_global
 
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
-from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
@@ -156,7 +156,7 @@ def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_whe
     bad = read(path)[0]
     assert [(found.column, found.code, found.is_error) for found in bad.findings] == [("valid_until", -1015, True)]
     assert bad.call is None
-    looked_at = read(path, purpose=Purpose.CHECK)[0]
+    looked_at = read(path, checks=True)[0]
     assert [(found.column, found.code, found.is_error) for found in looked_at.findings] == [
         ("valid_until", -1015, False)
     ]
@@ -174,15 +174,15 @@ def test_an_option_gives_a_validity_and_never_makes_one_longer(
     assert request.valid_until == NOW + timedelta(hours=hours)
 
 
-@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("checks", [False, True])
 @pytest.mark.parametrize("given", [{"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])
 def test_a_row_whose_validity_has_passed_has_a_warning_though_an_option_replaces_it(
-    tmp_path: Path, given: dict[str, Any], purpose: Purpose
+    tmp_path: Path, given: dict[str, Any], checks: bool
 ) -> None:
     ends = ("2026-03-02T08:59:59Z", "", "2026-03-02T20:00:00Z", "2020-01-01T00:00:00Z")
     lines = [f"+658765432{index},Ana,{end}\n" for index, end in enumerate(ends)]
     path = file_of(tmp_path, f"destination,name,valid_until\n{''.join(lines)}")
-    read_rows = read(path, replace(OPTIONS, **given), purpose=purpose)
+    read_rows = read(path, replace(OPTIONS, **given), checks=checks)
     assert all(row.call is not None for row in read_rows)
     (name,) = given
     said = [(each.row, each.column, each.code, each.is_error) for row in read_rows for each in row.findings]

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import (
@@ -93,8 +93,9 @@ class CampaignRows:
     """The rows of a campaign, each with its call or its errors. They can be iterated only once.
 
     The rows are `given` as a file, or as an iterable of mappings from columns to values, numbered from 1. Only digests
-    of their keys and numbers stay in memory. Validities are compared with `now`; `on_bytes` gets the number of bytes
-    read so far. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a campaign
+    of their keys and numbers stay in memory. Validities are compared with `now`; if the file is only read for
+    `checks`, one that has passed is a warning, and a table needs no template. `on_bytes` gets the number of bytes read
+    so far. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a campaign
     (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single rows are
     in their findings.
     """
@@ -105,7 +106,7 @@ class CampaignRows:
         options: CampaignOptions | None = None,
         *,
         now: datetime,
-        purpose: Purpose = Purpose.ENQUEUE,
+        checks: bool = False,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         options = _judged(options or CampaignOptions(), now)
@@ -126,16 +127,14 @@ class CampaignRows:
                 on_bytes=on_bytes,
             )
         )
-        self.batch_id: str = options.batch_id or batch_of(self.input, purpose)
+        self.batch_id: str = options.batch_id or batch_of(self.input, checks=checks)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
-        self.has_numbers_only: bool = (
-            purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
-        )
+        self.has_numbers_only: bool = checks and self.source.kind.is_table and options.template is None
         if self.has_numbers_only:
             options = replace(options, template=FlowTemplate.without_text(), source=options.source or PLACEHOLDER)
         self._options = options
-        self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
+        self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, checks=checks)
         self._is_table = self.source.kind.is_table
         named = number_columns(options.number_column)
         self._number_column: str | None = None if options.number_column is None else named[0]
@@ -729,7 +728,7 @@ open_campaign = CampaignRows
 """The public name of `CampaignRows`."""
 
 
-def batch_of(file: InputFile | None, purpose: Purpose = Purpose.ENQUEUE) -> str:
+def batch_of(file: InputFile | None, *, checks: bool = False) -> str:
     """The batch id that a file gives to its rows: its name without extensions.
 
     Raises CampaignFileError, and InvalidInputError for rows that come from no file.
@@ -737,7 +736,7 @@ def batch_of(file: InputFile | None, purpose: Purpose = Purpose.ENQUEUE) -> str:
     if file is None:
         raise InvalidInputError("rows have no name to use as a batch id: give the options a batch_id")
     stem = file.stem
-    if stem is None and purpose is Purpose.CHECK:
+    if stem is None and checks:
         return "-"
     if stem is None:
         raise CampaignFileError(f"{file} has no name to use as a batch id; {Remedy.NAME_BATCH}")

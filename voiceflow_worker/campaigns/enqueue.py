@@ -20,7 +20,6 @@ from voiceflow_worker.campaigns.calls.options import (
     BadRowLimit,
     CallAgain,
     CampaignOptions,
-    Purpose,
     ended_finding,
     may_leave_out,
     states_of,
@@ -368,12 +367,11 @@ class Enqueueing:
     def __post_init__(self) -> None:
         self._actor = Actor.of(self.by)
         self.now = self.now or (datetime.now(UTC) if self.queue is None else self.queue.store.clock.now())
-        purpose = Purpose.CHECK if self.checks else Purpose.ENQUEUE
         self.campaign = CampaignRows(
             self.given,
             self.options,
             now=self.now,
-            purpose=purpose,
+            checks=self.checks,
             on_bytes=lambda count: setattr(self, "_bytes", count),
         )
         if self.checks and (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON):

@@ -152,26 +152,14 @@ def listed_columns(names: Iterable[str]) -> list[ReportColumn]:
 
 
 class LineSpool(SpooledRows):
-    """The lines of a report, kept in a temporary `file`: one for each call, or if it `lists_rows`, for each row.
+    """The lines of report `files`, kept in a temporary `file`: one for each call, or for each row.
 
-    CSV and Excel are written from the same lines, so that they show the same. `select` are the columns to show, instead
-    of all. Times are in `zone`, by default in UTC. With `masks`, telephone numbers are masked. Raises OSError.
+    CSV and Excel are written from the same lines, so that they show the same. Raises OSError.
     """
 
-    def __init__(
-        self,
-        file: IO[bytes],
-        *,
-        select: Sequence[str] = (),
-        zone: ZoneInfo | None = None,
-        lists_rows: bool = False,
-        masks: bool = False,
-    ) -> None:
+    def __init__(self, file: IO[bytes], files: ReportFiles) -> None:
         super().__init__(file)
-        self.masks = masks
-        self.select = select
-        self.zone = zone
-        self.lists_rows = lists_rows
+        self.files = files
         self._data_names: dict[str, None] = {}
         self._listed: set[str] = set()
         self._batches: set[str] = set()
@@ -182,7 +170,7 @@ class LineSpool(SpooledRows):
 
         Raises InvalidInputError for a selected column that no line has.
         """
-        if self.lists_rows:
+        if self.files.rows:
             every = [
                 each
                 for each in listed_columns(self._data_names)
@@ -191,7 +179,7 @@ class LineSpool(SpooledRows):
         else:
             own = [ReportColumn(DATA + name, name, is_own=True) for name in self._data_names]
             every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
-        return [self._selected(wanted, every) for wanted in self.select] if self.select else every
+        return [self._selected(wanted, every) for wanted in self.files.select] if self.files.select else every
 
     def _selected(self, wanted: str, every: Sequence[ReportColumn]) -> ReportColumn:
         for form in (str, folded):  # the exact name first
@@ -205,14 +193,14 @@ class LineSpool(SpooledRows):
 
     def shown(self, value: object) -> object:
         """A value as its cell shows it."""
-        return shown_masked(value) if self.masks else value
+        return shown_masked(value) if self.files.masks else value
 
     def add(self, jobs: Sequence[Job], waits: Mapping[str, str] = _NO_WAITS) -> None:
         """Add a line for each of these jobs; in a list of rows, for those that no row has, with why they wait."""
-        if self.lists_rows:
-            self.add_lines([ListedRow.of(job, self.zone, waits) for job in jobs if job.id not in self._listed])
+        if self.files.rows:
+            self.add_lines([ListedRow.of(job, self.files.zone, waits) for job in jobs if job.id not in self._listed])
         else:
-            self.add_lines([report_line(job, zone=self.zone) for job in jobs])
+            self.add_lines([report_line(job, zone=self.files.zone) for job in jobs])
 
     def add_lines(self, lines: Sequence[ReportLine] | Sequence[ListedRow]) -> None:
         """Add these lines."""
@@ -226,7 +214,7 @@ class LineSpool(SpooledRows):
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
         """The lines, in the order in which they were added."""
         for pack in self:
-            yield [ListedRow(*line) for line in pack] if self.lists_rows else [ReportLine(*line) for line in pack]
+            yield [ListedRow(*line) for line in pack] if self.files.rows else [ReportLine(*line) for line in pack]
 
 
 # A spreadsheet runs a cell that begins like this as a formula (OWASP, CSV injection). A number such as +6587654321 is
@@ -331,8 +319,8 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
         try:
             yield from _calls(sheets, spool)
             if reports:
-                note = f"as of {in_words(at, spool.zone)}"
-                sheets.table(totals_table(reports), name="Totals", note=note, zone=spool.zone)
+                note = f"as of {in_words(at, spool.files.zone)}"
+                sheets.table(totals_table(reports), name="Totals", note=note, zone=spool.files.zone)
             for table in tables_of(reports):
                 sheets.table(table, name=table.title)
             book.close()
@@ -346,9 +334,9 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
     columns = spool.columns
     headings = [column.heading for column in columns]
-    colours, other = (_COLOURS_OF_ROWS, None) if spool.lists_rows else (_COLOURS, _ANSWER)
+    colours, other = (_COLOURS_OF_ROWS, None) if spool.files.rows else (_COLOURS, _ANSWER)
     count, row, number = 0, 0, 1
-    name = "Rows" if spool.lists_rows else "Calls"
+    name = "Rows" if spool.files.rows else "Calls"
     sheet = sheets.lines(name, headings)
     for pack in spool.packs():
         for line in pack:
@@ -537,7 +525,7 @@ def _spooled(files: ReportFiles) -> Generator[LineSpool]:
     if files.xlsx is not None:
         needs_xlsxwriter()
     with TemporaryFile() as held:
-        yield LineSpool(held, select=files.select, zone=files.zone, lists_rows=files.rows, masks=files.masks)
+        yield LineSpool(held, files)
 
 
 async def _write(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 
 NAMED_BY_OPTIONS = {"destination": "number_column", "country": "country_column", "language": "language_column"}
 """The fields that name a column too, by what they name it."""
-
-
-class Purpose(Enum):
-    """The purpose of reading a file."""
-
-    CHECK = auto()
-    """The file is checked: a validity that has passed is a warning, and a table needs no template."""
-    ENQUEUE = auto()
-    """The file is enqueued: a validity that has passed is an error, unless `valid_for` replaces it."""
 
 
 class BadNumbers(StrEnum):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, number_columns, row_name
@@ -68,7 +68,7 @@ def read_schedule(
     options: CampaignOptions,
     *,
     now: datetime,
-    purpose: Purpose,
+    checks: bool,
 ) -> Schedule:
     """The times of a row.
 
@@ -95,7 +95,7 @@ def read_schedule(
     if problem is not None:
         schedule.findings.append(found(message=problem))
     else:
-        schedule.findings += _settle_validity(schedule, own, found, options, now=now, purpose=purpose)
+        schedule.findings += _settle_validity(schedule, own, found, options, now=now, checks=checks)
     return schedule
 
 
@@ -172,7 +172,7 @@ def _settle_validity(
     options: CampaignOptions,
     *,
     now: datetime,
-    purpose: Purpose,
+    checks: bool,
 ) -> Iterator[Finding]:
     offered = options.valid_until
     if options.valid_for is not None:
@@ -189,7 +189,7 @@ def _settle_validity(
     else:
         schedule.valid_until = own
         if own is not None and own <= now:
-            severity = Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR
+            severity = Severity.WARNING if checks else Severity.ERROR
             expired = f"the validity period expired at {in_words(own)}; {Remedy.GIVE_VALIDITY}"
             yield found(severity=severity, message=expired)
             return
@@ -254,13 +254,13 @@ class RequestMaker:
     """Makes the calls for the rows of a file, with these options. A row that names no batch gets `default_batch`."""
 
     def __init__(
-        self, options: CampaignOptions, *, file: str | None, default_batch: str, now: datetime, purpose: Purpose
+        self, options: CampaignOptions, *, file: str | None, default_batch: str, now: datetime, checks: bool
     ) -> None:
         self._options = options
         self._file = file
         self._default_batch = default_batch
         self._now = now
-        self._purpose = purpose
+        self._checks = checks
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts: MenuTexts | None = texts_of(options)
@@ -291,7 +291,7 @@ class RequestMaker:
         work.person = work.zone_of([destination, *further])
         source = work.source([number for number in (destination, *further) if number is not None])
         body = work.body(destination, source)
-        schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
+        schedule = read_schedule(values.reserved, body, self._options, now=self._now, checks=self._checks)
         window: CallWindow | None = None
         if self._windows is not None:
             numbers = (*list(destinations(body))[:1], *further)
