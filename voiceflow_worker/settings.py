@@ -32,7 +32,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Finding
@@ -210,29 +210,28 @@ class ShownSetting:
     is_advanced: bool
 
 
-class _Place(EnvSettingsSource):
+class _Place(PydanticBaseSettingsSource):
     """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_FILE`."""
 
     def __init__(self, place: str, variables: Mapping[str, str | None]) -> None:
-        self.place, self._variables = place, variables
+        self.place = place
+        self._variables = {name.lower(): value for name, value in variables.items() if value and value.strip()}
         super().__init__(Settings)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._variables.items() if value and value.strip()}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         """The value of a setting, as `_Given`; None without one."""
         key = (PREFIX + field_name).lower()
-        found = [each for each in (key, key + "_file") if each in self.env_vars]
+        found = [each for each in (key, key + "_file") if each in self._variables]
         if not found:
             return None, field_name, False
         first = found[0]
-        given = _Given(self.env_vars[first], first.upper(), self.place, first != key, is_twice=len(found) > 1)
+        given = _Given(self._variables[first], first.upper(), self.place, first != key, is_twice=len(found) > 1)
         return given, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """The settings of this place. Raises SettingsError for a service's that are others in another directory."""
-        given: dict[str, _Given] = super().__call__()
+        fields = Settings.model_fields.items()
+        given = {name: found for name, field in fields if (found := self.get_field_value(field, name)[0]) is not None}
         if self.place not in {ENVIRONMENT, ENV_FILE}:
             _check_service(given, self.current_state.get("store"))
         return given
@@ -242,7 +241,7 @@ class _Place(EnvSettingsSource):
         prefix, names = PREFIX.lower(), list(Settings.model_fields)
         known = {prefix + name + suffix for name in names for suffix in ("", "_file")} | {SERVICE_FILE.lower()}
         unknown: list[UnknownVariable] = []
-        for key in self.env_vars:
+        for key in self._variables:
             if key.startswith(prefix) and key not in known and not _OF_KUBERNETES.fullmatch(key):
                 # Compared without the prefix, which would make all names similar.
                 close = get_close_matches(key.removeprefix(prefix), names, n=1)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from tests.crash.fault_injection import FaultInjection
 from tests.support.stores import DURABLE
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, each before a short one: xdist gives tests to its workers in pairs."""
+    long = [item for item in items if item.get_closest_marker("timeout")]
+    short = [item for item in items if not item.get_closest_marker("timeout")]
+    items[:] = [*chain(*zip(long, short, strict=False)), *long[len(short) :], *short[len(long) :]]
 
 
 @pytest.fixture(params=DURABLE)
