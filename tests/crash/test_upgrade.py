@@ -1,36 +1,37 @@
 """A store of the version before, upgraded under a campaign that workers and receivers of both versions call together.
 
-The version before is the wheel of the commit in `BEFORE`, built here. The upgrade is killed at generated moments, and
-given again until it is done.
+The upgrade is killed at generated moments, and given again until it is done. Meanwhile people use the pages and the
+HTTP API of a receiver of each version.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import signal
-import subprocess
 import sys
-import tarfile
-import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import count
 from json import JSONDecodeError
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from tests.console.signing_in import OPERATORS, READERS, Form
 from tests.crash.judge import judge
 from tests.support.next_version import DIGESTS
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, Process, running, voiceflow
 from tests.support.redis_server import free_port
 from tests.support.round_robin import round_robin
-from tests.support.stage import Stage, stage
+from tests.support.stage import PLAIN, Stage, stage
 from tests.support.stores import DURABLE, new_name, renumber
+from tests.support.version_before import installed_before, upgraded
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.postgres.store import PostgresStore
@@ -41,8 +42,6 @@ from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page
 
-BEFORE = "dcdcc2e5"
-"""The last commit of the version before: the first schema numbers."""
 CALLS = int(os.environ.get("TEST_UPGRADE_CALLS", "2000"))
 CALLS_OF_FIRST = min(400, CALLS)
 """In the first run, which is one of the short tests."""
@@ -55,19 +54,7 @@ MOST_KILLS = 3
 @pytest.fixture(scope="session")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the version before is installed."""
-    pytest.importorskip("hatchling")
-    root = tmp_path_factory.mktemp("before")
-    packed = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
-    if packed.returncode:
-        pytest.skip(f"the commit {BEFORE} is not in this copy of the repository")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-        archive.extractall(root / "source", filter="data")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(root)]
-    subprocess.run(build, cwd=root / "source", capture_output=True, timeout=120, check=True)
-    (wheel,) = root.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(root / "site")
-    return root / "site"
+    return installed_before(tmp_path_factory.mktemp("before"))
 
 
 @pytest.fixture
@@ -89,27 +76,68 @@ def written_before(
     return url
 
 
-def upgraded(scene: Stage, kills: random.Random, most: int) -> Process:
-    """Give the order until it ends by itself, killed at most so often at some moment of its steps."""
-    for _ in range(most):
-        order = _ordered(scene)
-        time.sleep(kills.uniform(0, 0.4))  # a moment of its steps
-        order.end(signal.SIGKILL)
-    order = _ordered(scene)
-    order.wait()
-    return order
-
-
 def _has_ended(scene: Stage) -> bool:
     with suppress(JSONDecodeError):  # a busy machine did not open the store in time
         return scene.states().keys() <= ENDS
     return False
 
 
-def _ordered(scene: Stage) -> Process:
-    order = Process("store", "upgrade", "--yes", module="tests.support.next_version", env=scene.env)
-    order.wait_for("the version before cannot open the store|nothing is to be done")
-    return order
+PROGRAMS = "a-secret-of-programs"
+
+
+class Person:
+    """Somebody who uses the pages and the HTTP API of one receiver."""
+
+    def __init__(self, port: int, stack: ExitStack) -> None:
+        address = f"http://127.0.0.1:{port}"
+        headers = {"ui": {"Origin": address}, "v1": {"Authorization": f"Bearer {PROGRAMS}"}}
+        self._pages, self._programs = (
+            stack.enter_context(httpx.Client(base_url=f"{address}/{home}", headers=given, timeout=60, **PLAIN))
+            for home, given in headers.items()
+        )
+        signed_in = self._pages.post("sign-in", data={"name": "Mary Tan", "secret": OPERATORS, "way": ""})
+        assert signed_in.status_code == 303, signed_in.text
+
+    def page(self, path: str) -> str:
+        shown = self._pages.get(path)
+        assert shown.status_code == 200, shown.text
+        return shown.text
+
+    def act(self, action: str, **typed: str) -> None:
+        form = Form(self.page(f"act/{action}?queue=default&batch=campaign"))
+        done = self._pages.post(f"act/{action}", data=form.values(**typed))
+        assert done.status_code == 303, done.text
+
+    def asks(self, method: str, path: str) -> dict[str, Any]:
+        answer = self._programs.request(method, path)
+        assert answer.status_code in {200, 201}, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+def used_together(ports: Sequence[int], opt_outs: Iterator[int]) -> None:
+    """What a person of one receiver orders, that of the other one sees, and may take back; and the other way round."""
+    with ExitStack() as stack:
+        mary, li = (Person(port, stack) for port in ports)
+        for one, other in ((mary, li), (li, mary)):
+            _act_together(one, other, opt_outs)
+
+
+def _act_together(one: Person, other: Person, opt_outs: Iterator[int]) -> None:
+    note, number = f"wrong text {next(opt_outs)}", f"+65{next(opt_outs)}"
+    one.act("hold", note=note)
+    assert note in other.page("batches/campaign?queue=default")
+    assert note in str(other.asks("GET", "batches/campaign")["hold"])
+    other.asks("POST", "batches/campaign/resume")
+    assert one.asks("GET", "batches/campaign")["hold"] is None
+    other.asks("POST", "batches/campaign/hold")
+    one.act("resume")
+    assert other.asks("GET", "batches/campaign")["hold"] is None
+    one.asks("PUT", f"suppression/{number}")
+    assert number in other.page(f"suppression?number=%2B{number[1:]}")
+    (call,) = one.asks("GET", "calls?batch=campaign&limit=1")["calls"]
+    assert call["destination"] in other.page(f"calls/{call['id']}")
+    assert "+658000" in one.page("calls?queue=default&batch=campaign")
 
 
 @pytest.mark.crash
@@ -122,12 +150,22 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
 ) -> None:
     url, kills = written_before(backend), random.Random(f"{backend} {run}")
     calls = CALLS if run else CALLS_OF_FIRST
-    ports = [free_port(), free_port()]
+    ports, opt_outs = [free_port(), free_port()], count(90000000)
     with ExitStack() as stack:
         proxy = stack.enter_context(round_robin(ports))
         webhook = f"http://127.0.0.1:{proxy}/webhooks/8x8"
         scene = stack.enter_context(
-            stage(tmp_path, store=url, speed=30, webhook=webhook, rate=f"{RATE}", wait_for_store="60s")
+            stage(
+                tmp_path,
+                store=url,
+                speed=30,
+                webhook=webhook,
+                rate=f"{RATE}",
+                wait_for_store="60s",
+                api_secret=PROGRAMS,
+                ui_secret=READERS,
+                ui_operator_secret=OPERATORS,
+            )
         )
         scene.serving.end(signal.SIGTERM)  # it is not behind the proxy
 
@@ -136,14 +174,17 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
             process.wait_for(sign)
             return process
 
-        receivers = [
-            started("serve", "--port", str(port), folder=folder, sign="voiceflow serve is ready")
-            for port, folder in zip(ports, (before, ROOT), strict=True)
-        ]
+        def served(port: int, *, folder: Path) -> Process:
+            return started("serve", "--api", "--port", str(port), folder=folder, sign="voiceflow serve is ready")
+
+        receivers = [served(port, folder=folder) for port, folder in zip(ports, (before, ROOT), strict=True)]
         half = calls // 2
         scene.campaign(half)
         old, _ = [started("worker", folder=folder, sign="voiceflow worker sends") for folder in (before, ROOT)]
-        first = upgraded(scene, kills, kills.randint(1, MOST_KILLS))
+        with ThreadPoolExecutor(1) as people:
+            used = people.submit(used_together, ports, opt_outs)
+            first = upgraded(scene, kills, kills.randint(1, MOST_KILLS))
+            used.result()
         assert first.wait() == 1, first.told
         assert "1 worker and 1 receiver of the version before run" in first.told
         was_cut = False
@@ -151,6 +192,7 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
             old.end(signal.SIGKILL)
             was_cut = True
             old = started("worker", folder=before, sign="voiceflow worker sends")
+        used_together(ports, opt_outs)
         rung = len(scene.ledger())
         scene.campaign(calls - half, name="more", first=half)
         wait_until(lambda: len(scene.ledger()) >= rung + 20, lambda: f"{scene.states()}", within=120, every=0.2)
@@ -161,7 +203,7 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
         else:
             old.end(signal.SIGTERM)
         receivers[0].end(signal.SIGTERM)
-        receivers[0] = started("serve", "--port", str(ports[0]), folder=ROOT, sign="voiceflow serve is ready")
+        receivers[0] = served(ports[0], folder=ROOT)
         while (last := upgraded(scene, kills, kills.randint(0, 2))).wait() != 0:
             assert "of the version before" in last.told, last.told  # one that was killed seems to live for 30 s
         refused = voiceflow("worker", env=scene.env, folder=before)
