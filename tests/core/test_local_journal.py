@@ -6,8 +6,10 @@ import contextlib
 import copy
 import errno
 import itertools
+import json
 import os
 import pwd
+import random
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,9 +34,10 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import rollback
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import BulkWrite, History
+from voiceflow_worker.core.ports.store import BulkWrite, History, Put
 from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, HISTORIES, NO_FILES, Histories
 from voiceflow_worker.core.writes import POSTED, changed
 from voiceflow_worker.errors import SettingsError
@@ -777,3 +780,62 @@ async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab:
     lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work():
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
+
+
+SPOILT: tuple[Any, ...] = (None, 5, -1.5, True, "x", "2026-01-01T00:00:00", [], [[]], {}, {"x": []})
+
+
+def damaged(line: bytes, dice: random.Random) -> bytes:
+    """The line, damaged or from elsewhere: without a field, with a foreign value somewhere, or with foreign bytes."""
+    if dice.random() < 0.2:
+        place = dice.randrange(len(line))
+        return (
+            line[:place] + dice.randbytes(dice.randint(1, 5)).replace(b"\n", b"") + line[place + dice.randint(0, 5) :]
+        )
+    fields = json.loads(line)
+    name = dice.choice(list(fields))
+    if dice.random() < 0.3:
+        del fields[name]
+    elif isinstance(fields[name], list) and fields[name] and dice.random() < 0.7:
+        fields[name][dice.randrange(len(fields[name]))] = dice.choice(SPOILT)
+    else:
+        fields[name] = dice.choice(SPOILT)
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: ManualClock, seed: int) -> None:
+    dice, lab = random.Random(seed), Lab("memory", tmp_path / "lab", clock)
+    job_ids = await sent_after_a_backup(lab, 3)
+    tokens = ["first", "second", "third"]
+    orders = [
+        LocalOrder(token=token, at=clock.now(), action="hold", puts=(Put("gate", "default", "held", None),))
+        for token in tokens
+    ]
+    await lab.files.keep_orders(orders)
+    lab.files.close_orders()
+    (calls,) = (lab.files.folder / "default").glob("*.journal")
+    (ordered,) = (lab.files.folder / ORDERS).glob("*.journal")
+    texts = {path: path.read_bytes().splitlines() for path in (calls, ordered)}
+    for _ in range(120):
+        left: dict[Path, bytes] = {}
+        for path, lines in texts.items():
+            place = dice.randrange(1, len(lines))
+            left[path] = b"".join(lines[:place] + lines[place + 1 :])
+            path.write_bytes(
+                b"".join(line + b"\n" for line in (*lines[:place], damaged(lines[place], dice), *lines[place + 1 :]))
+            )
+        files = JournalFiles(lab.files.folder)
+        for file in await files.files("default"):
+            read = {job.id for job in await files.entries("default", file.name)}
+            assert read >= {each for each in job_ids if each.encode() in left[calls]}
+        (name,) = await files.order_files(since=clock.now())
+        for newest in (False, True):
+            found = await files.orders(name, newest=newest)
+            assert {order.token for order in found} >= {token for token in tokens if token.encode() in left[ordered]}
+            assert all(order.at > clock.now() - timedelta(days=400) for order in found), "each has a time with a zone"
+        for queue in ("default", ORDERS):
+            await files.prune(queue, before=clock.now() - timedelta(days=7))
+        assert await files.erase(["default.nobody"])
+        for path in texts:
+            path.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from errno import EDQUOT, ENOSPC
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from weakref import WeakSet
 
 import anyio
@@ -35,7 +35,7 @@ import msgspec
 import structlog
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import head_of, job_from, record_of
+from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.orders import FORGET, journal_of
 from voiceflow_worker.core.ports.identity import new_worker_id
@@ -56,6 +56,35 @@ SUFFIX = ".journal"
 FORMAT, ORDERS_FORMAT = 1, 2
 """The formats of the files of calls, and of those of orders, which versions that know the first alone leave alone."""
 _line: Codec[dict[str, Any]] = Codec(dict[str, Any])
+
+
+class _Line(msgspec.Struct):
+    """What a line may have, of those who have not damaged it."""
+
+    voiceflow_journal: int = 0
+    history: str = ""
+    n: int | None = None
+    kept: int = 0
+    void: list[int] = []
+    order: str | None = None
+    at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    head: Head | None = None
+    record: str | None = None
+    body: str | None = None
+
+
+_checked: Codec[_Line] = Codec(_Line)
+
+
+def _fields_of(line: bytes) -> dict[str, Any]:
+    """The fields of a line. Raises ValueError for one that is damaged, or foreign."""
+    checked, fields = _checked.value(line), _line.value(line)
+    is_cut = checked.n is not None and None in (checked.head, checked.record, checked.body)
+    if is_cut or (checked.order is not None and checked.at is None):
+        raise ValueError("a part of it is missing")
+    return fields
+
+
 MEGABYTE = 1024 * 1024
 FULL = 16 * MEGABYTE
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
@@ -231,7 +260,7 @@ class JournalFiles(OrderJournal):
                 if _is_in_use(path):
                     continue
                 newest = next(reversed(content.entries.values()), None)
-                began = None if newest is None else _job_of(newest).posts[-1].began_at
+                began = None if newest is None else _job_of(newest).touched_at
                 if content.orders:
                     began = datetime.fromisoformat(content.orders[-1]["at"])
                 if began is None or began < before:
@@ -474,7 +503,7 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     has_orders = False
     for line in data.split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
-            fields = _line.value(line)
+            fields = _fields_of(line)
             is_order = "order" in fields
             if fields.get("n") not in erased and not (is_order and _is_named(line, job_ids)):
                 lines.append(line)
@@ -533,7 +562,7 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
         if not line.endswith(b"\n"):  # it was cut off
             break
         try:
-            fields = _line.value(line)
+            fields = _fields_of(line)
         except ValueError:
             _log.warning(
                 "a line of a journal file cannot be read, and is left out",
