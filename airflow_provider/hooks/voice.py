@@ -13,6 +13,7 @@ from airflow.sdk import BaseHook, conf
 from anyio import to_thread
 
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError, load_settings, open_store
+from voiceflow_worker.backends.registry import require_readable
 from voiceflow_worker.core.tracing import mask_logs
 from voiceflow_worker.errors import RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.model.text.json_text import read_strict_json
@@ -148,6 +149,7 @@ class VoiceFlowHook(BaseHook):
         """Open the store, and yield the queue of the connection."""
         settings = await self.asettings()
         async with open_store(settings.store, settings=settings) as store:
+            await require_readable(store, settings)
             yield CallQueue(store, settings.queue, policy=settings.policy())
 
     def test_connection(self) -> tuple[bool, str]:

@@ -19,6 +19,7 @@ from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls
 from airflow_provider.calls.waiting import WaitLog
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from voiceflow_worker import CallQueue, VoiceflowError, open_store
+from voiceflow_worker.backends.registry import require_readable
 from voiceflow_worker.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ async def shared_queue(hook: VoiceFlowHook) -> AsyncGenerator[CallQueue]:
     """Yield the queue of a connection, in the shared store."""
     settings = await hook.asettings()
     async with shared_store(settings.store) as store:
+        await require_readable(store, settings)
         yield CallQueue(store, settings.queue, policy=settings.policy())
 
 

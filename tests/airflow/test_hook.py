@@ -15,13 +15,35 @@ import structlog
 from airflow.sdk import BaseHook
 
 from airflow_provider.hooks.voice import VoiceFlowHook, require_lasting
+from airflow_provider.triggers.voice import shared_queue
 from tests.support.processes import running
-from voiceflow_worker import InvalidInputError
+from tests.support.stores import renumber
+from voiceflow_worker import InvalidInputError, open_store
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.types import WebhookType
 
 KEY = "a-key-that-nobody-may-see"
 Connect = Callable[..., None]
+
+
+def test_no_task_leaves_calls_that_the_version_before_cannot_read(connect: Connect, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    connect(password=KEY, extra={"sub_account": "tests", "store": url, "data_retention": "7d"})
+
+    async def opened() -> None:
+        async with open_store(url) as store:
+            await renumber(store, -1)
+        hook = VoiceFlowHook()
+        for queue in (hook.opened_queue(), shared_queue(hook)):
+            with pytest.raises(SettingsError, match=r"VOICEFLOW_DATA_RETENTION .*voiceflow store upgrade"):
+                async with queue:
+                    pass
+        async with open_store(url) as store:
+            await renumber(store, 0)
+        async with hook.opened_queue(), shared_queue(hook):
+            pass
+
+    asyncio.run(opened())
 
 
 @pytest.fixture(scope="module")

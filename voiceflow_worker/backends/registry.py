@@ -217,7 +217,7 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
                     store = await attempt.enter_async_context(open_store(url, **options))
                     if writes:
                         await _require_writable(store)
-                        await _require_readable(store, options.get("settings"))
+                        await require_readable(store, options.get("settings"))
                 except StoreUnavailableError as error:
                     if not wait.goes_on(error):
                         raise
@@ -250,7 +250,7 @@ async def policy_for(settings: Settings, store: Store) -> CallPolicy:
     return replace(policy, data_retention=None)
 
 
-async def _require_readable(store: Store, settings: Settings | None) -> None:
+async def require_readable(store: Store, settings: Settings | None) -> None:
     """Raise SettingsError if processes of the version before could not read what these settings leave in the store."""
     if settings is not None and await policy_for(settings, store) != settings.policy():
         raise SettingsError(
