@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -245,6 +246,18 @@ async def test_a_call_whose_phone_may_still_ring_keeps_its_data_for_its_menus(
     clock.jump(policy.ringing + policy.longest_call)
     await engine.sweeper.prune()
     assert (await engine.queue.get(job.id)).data == {"name": "erased after 0s"}
+
+
+@pytest.mark.parametrize("given", [timedelta(days=3), timedelta(days=10)])
+async def test_what_another_setting_lets_go_does_not_name_the_present_one(
+    store: Store, voice: ScriptedVoice, clock: ManualClock, given: timedelta
+) -> None:
+    await ended_calls(Engine(store, voice, policy=replace(KEPT, data_retention=given)), 4)
+    clock.jump(given + timedelta(hours=3))
+    engine = Engine(store, voice, policy=KEPT)
+    await engine.sweeper.prune()
+    said = {str((job.data or {}).get("name")) for job in await engine.queue.find(limit=100) if job.is_erased}
+    assert said == {"erased"}
 
 
 def test_data_is_kept_no_longer_than_its_call() -> None:

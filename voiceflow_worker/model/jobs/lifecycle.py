@@ -514,7 +514,7 @@ def erased(job: Job, *, policy: CallPolicy) -> Job:
     Of its data, the names of columns stay, and the values by which tasks and escalations find their calls. Keys that
     were pressed stay, unless a person has typed them.
     """
-    said = policy.said_erased
+    said = policy.said_erased if _goes_by(job, policy) else "erased"
     own = job.menu == "escalation"
     data = job.data and {
         name: value if name.startswith("airflow_") or (own and name == "escalation") else said
@@ -528,6 +528,14 @@ def erased(job: Job, *, policy: CallPolicy) -> Job:
     )  # fmt: skip
     body = erased_body(job.body, numbers=job.numbers, said=said)
     return replace(job, body=body, data=data, posts=posts, due_at=job.kept_until or job.due_at, kept_until=None)
+
+
+def _goes_by(job: Job, policy: CallPolicy) -> bool:
+    """Whether the data of an ended call were kept for as long as this policy says: another one may have ended it."""
+    if job.kept_until is None or job.due_at == job.kept_until - policy.retention + policy.data_kept:
+        return True
+    ringing = policy.ringing + policy.longest_call
+    return any(job.due_at in {job.kept_until, post.began_at + ringing} for post in job.posts)
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
