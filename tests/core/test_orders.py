@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from errno import EACCES
 from pathlib import Path
@@ -30,10 +30,12 @@ from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import BulkWrite, History, Key, Page, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.service.escalation_store import EscalationStore
+from voiceflow_worker.service.forget import erase_again
 from voiceflow_worker.settings import Settings, load_settings
 
 pytestmark = pytest.mark.anyio
@@ -428,3 +430,71 @@ async def test_each_folder_of_a_machine_is_read_by_those_who_use_it(tmp_path: Pa
     await ordered(store, tmp_path / "service" / "id" / "url").give_again()
     (left,) = await hosts_not_read(store)
     assert left.endswith(f" ({tmp_path / 'ann'})")
+
+
+async def _alarm(store: Store) -> str:
+    alarm = Escalation(numbers=[number(0)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
+    return (await Escalations(CallQueue(store)).start(alarm, key="incident")).status.id
+
+
+async def test_each_machine_that_has_said_yes_has_the_order(file: File) -> None:
+    """The second one finds it in force; the first one is lost together with the server."""
+    calls = await file.begins(3, batch_id="march")
+    async with file.on() as store:
+        alarm = await _alarm(store)
+        await enqueued(store, 1, first=7)
+    file.older = file.path.read_bytes()
+
+    async def orders(store: Store) -> None:
+        queue = CallQueue(store, by="Ann")
+        await queue.hold(reason="a fire")
+        await queue.hold(batch_id="march", reason="wrong text")
+        await queue.hold(batch_id="june", reason="rain", until=datetime(2090, 1, 1, tzinfo=UTC))
+        with suppress(TooLateError):  # the second one is told that it has ended
+            await queue.cancel(calls[0])
+        await queue.cancel_many(calls[1:2])
+        await queue.cancel_batch("april")
+        await queue.edit_batch("march", BatchEdit(names=frozenset({"priority"}), priority=3))
+        await queue.set_rate(3)
+        await SuppressionList(store).add(number(5))
+        await Escalations(queue).acknowledge(alarm, by="Ann")
+        await forget(store, number(7), settings=file.settings("two"))
+
+    async with file.on("one") as store:
+        await orders(store)
+    await file.loses(orders, "two")
+    async with file.on("two") as store:
+        await erase_again(store, CallPolicy())
+        queue = CallQueue(store)
+        gates = {batch: await standing_gate(store, "default", batch) for batch in (None, "march", "april", "june")}
+        held, cancelled = GateState.HELD, GateState.CANCELLED
+        assert [gate and gate.state for gate in gates.values()] == [held, held, cancelled, held]
+        whole, june = gates[None], gates["june"]
+        assert whole is not None
+        assert june is not None
+        assert (june.until, june.reason) == (datetime(2090, 1, 1, tzinfo=UTC), "rain")
+        assert whole.reason.startswith("a fire; then: the store was rolled back, and edit of march by Ann"), "or it is"
+        limits = await limits_of(store, "default")
+        assert limits is not None
+        assert limits.rate == 3
+        assert await SuppressionList(store).find(number(5))
+        assert not (await Escalations(queue).get(alarm)).is_open
+        assert not await queue.find(destination=number(7))
+
+
+async def test_an_alarm_that_has_begun_again_since_is_not_ended_by_an_older_acknowledgement(file: File) -> None:
+    await file.begins()
+    async with file.on() as store:
+        alarm = await _alarm(store)
+    file.older = file.path.read_bytes()
+    async with file.on("one") as store:
+        await Escalations(CallQueue(store)).acknowledge(alarm, by="Ann")
+    await file.loses(lambda store: Escalations(CallQueue(store)).acknowledge(alarm, by="Ann"), "two")
+    async with file.on("one") as store:
+        records = EscalationStore(CallQueue(store))
+        found = await records.get(alarm)
+        assert not found.record.is_open
+        again = found.record.restarted(1, 1, at=store.clock.now())
+        assert await records.write(found, again)
+    async with file.on("two") as store:
+        assert (await Escalations(CallQueue(store)).get(alarm)).is_open

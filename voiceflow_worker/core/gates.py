@@ -25,7 +25,7 @@ from voiceflow_worker.core.ports.controls import (
 from voiceflow_worker.core.ports.identity import new_revision, queue_put
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -46,8 +46,9 @@ def write_of_order(
     conditions = [Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))]
     if gate.state is not GateState.CANCELLED and gate.scope is GateScope.BATCH:
         conditions.append(not_cancelled(gate.queue, gate.name))
-    if gate is was:
-        return gate, Write(conditions=tuple(conditions))
+    if gate is was and standing is not None:
+        stands = Put(GATES, standing.group, standing.value, standing.ends_at, member=standing.member)
+        return gate, Write(conditions=tuple(conditions), found=Write(puts=(stands,)))
     puts = [gate_put(gate, token=token, before=before), queue_put(gate.queue)]
     if gate.state is GateState.CANCELLED:
         puts.append(cancelled_put(gate, token=token))

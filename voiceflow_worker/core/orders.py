@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.controls import CANCELLED, GATES, gate_from, or
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.outside import LocalOrder, OrderJournal
 from voiceflow_worker.core.ports.reading import read_each
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.record_set import Codec, text_records
 from voiceflow_worker.core.ports.store import (
     Absent,
     BulkWrite,
@@ -75,6 +75,7 @@ _WITHOUT_PERSON = frozenset({ERASED_CALLS, ERASED_KEY, TOMBSTONES})
 _WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
 _NUMBER = re.compile(r"\+[0-9]{7,15}")
 _PAGE = 500
+_fields: Codec[dict[str, Any]] = Codec(dict[str, Any])
 
 _log = structlog.get_logger("voiceflow.orders")
 
@@ -128,7 +129,7 @@ class OrderedStore:
         kept: dict[int, Sequence[LocalOrder]] = {}
         writes = list(bulk.writes)
         for place, write in enumerate(writes):
-            if orders := self._orders_in(write, bulk.order, now):
+            if orders := self._orders_in(write.found or write, bulk.order, now):
                 kept[place] = orders
                 writes[place] = replace(write, puts=(*write.puts, _mark(orders[0])))
         if not kept:
@@ -280,10 +281,10 @@ class OrderedStore:
             (answer,) = await self.inner.write(BulkWrite(writes=(write,)), now=self.inner.clock.now())
             if answer.result is Result.DONE or isinstance(answer.condition, Absent):
                 return
-            if not (ends_one and answer.record is not None and _is_of(answer, ESCALATION)):
-                break
-            # It has ended, however far it had come.
             stands = answer.record
+            if not (stands is not None and _is_of(answer, ESCALATION) and _has_ended(stands, puts)):
+                break
+            # However far it had come.
             same = tuple(
                 replace(each, value=stands.value) if each.namespace == ESCALATION and each.value is not None else each
                 for each in same
@@ -371,6 +372,12 @@ def _record(put: Put) -> Record:
 
 def _is_of(answer: WriteResult, namespace: str) -> bool:
     return isinstance(answer.condition, Same) and answer.condition.namespace == namespace
+
+
+def _has_ended(escalation: Record, puts: Sequence[Put]) -> bool:
+    """Whether one of these has ended the escalation, as it was last begun."""
+    ended = [_fields.value(put.value) for put in puts if put.namespace == ENDED_ESCALATION]
+    return any(each.get("begun_at") == _fields.value(escalation.value).get("begun_at") for each in ended)
 
 
 def _is_without_person(put: Put) -> bool:

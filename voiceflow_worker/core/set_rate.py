@@ -134,8 +134,9 @@ class SetRate:
     def _limits_write(self, limits: Limits, current: Record | None, *conditions: Same) -> Write:
         put = limits_put(self._queue, limits)
         # The same limits are not put again: the store would take the write for one that was written before.
-        puts = () if current is not None and current.value == put.value else (put,)
-        return Write(conditions=conditions, puts=puts, wakes=self._queue)
+        if current is not None and current.value == put.value:
+            return Write(conditions=conditions, found=Write(puts=(put,)), wakes=self._queue)
+        return Write(conditions=conditions, puts=(put,), wakes=self._queue)
 
     async def _write(self, write: Write) -> bool:
         """Whether the write was written; False if what it was decided by has changed."""

@@ -265,9 +265,9 @@ ERASED_CALLS = "erased-call"
 of their erasure. They end with the last journal file that names them."""
 
 
-def erased_call_put(erased: str, *, at: datetime, keep_for: timedelta) -> Put:
-    """The record of an erased call or number."""
-    return Put(ERASED_CALLS, f"{at.timestamp():017.6f} {erased}", "", at + keep_for)
+def erased_call_put(erased: str, *, of: str, at: datetime, keep_for: timedelta) -> Put:
+    """The record of an erased call, or of the digest of a number, which is that `of` its person."""
+    return Put(ERASED_CALLS, f"{at.timestamp():017.6f} {erased}", of, at + keep_for)
 
 
 ERASED_KEY = "erased-key"

@@ -43,7 +43,13 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.story import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_state import UNSENT, Alarm, EscalationRecord, FoundEscalation
+from voiceflow_worker.service.escalation_state import (
+    UNSENT,
+    Alarm,
+    EscalationRecord,
+    EscalationState,
+    FoundEscalation,
+)
 
 OPEN: Final = "escalation"
 LISTED: Final = "escalation-list"
@@ -193,6 +199,11 @@ class EscalationStore:
             drops += [] if before is None else [Drop(LISTED, name, None, before)]
             stored.append(Put(LISTED, name, "", ends_at, member=at))
         return Write(conditions=(*as_was, *conditions), puts=(*stored, *puts), drops=tuple(drops))
+
+    def ending(self, found: FoundEscalation) -> Write:
+        """The write that has ended an escalation, as far as its record shows it."""
+        was = replace(found, record=replace(found.record, state=EscalationState.OPEN))
+        return self.change(found.id, was, found.record)
 
     def joining(
         self,

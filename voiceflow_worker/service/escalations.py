@@ -263,6 +263,8 @@ class Escalations:
         call: Job | None = None,
     ) -> EscalationStatus:
         """End an escalation that is open or unanswered, for somebody with a name, or for who pressed the key."""
+        if (found := await self._records.get(escalation_id)).record.state not in _MAY_END:
+            await confirm(self._store, self._records.ending(found))
         while (found := await self._records.get(escalation_id)).record.state in _MAY_END:
             done = None
             if isinstance(self._store, AuditedStore):  # without a person who was erased meanwhile

@@ -36,6 +36,7 @@ from voiceflow_worker.core.ports.identity import QueueNames, new_revision
 from voiceflow_worker.core.ports.reading import find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
@@ -293,7 +294,7 @@ class Trail:
         """The records by which journal files are searched for these ids of calls and for the digest of the number."""
         digest = erased_group(self.number, store_id=self.store.id)
         keep_for = max(self.policy.retention, LEAST_KEPT) + timedelta(days=7)
-        return tuple(erased_call_put(each, at=now, keep_for=keep_for) for each in (*erased, digest))
+        return tuple(erased_call_put(each, of=digest, at=now, keep_for=keep_for) for each in (*erased, digest))
 
     async def calls(self) -> list[Job]:
         """All calls of the person, in every queue, by queue and age."""
@@ -437,6 +438,9 @@ class Trail:
             texts = {(name, record.group): record.value for name, records in found.items() for record in records}
             listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
             if not texts:
+                if not any(self._erased.values()):  # before, by another: what that was is in the local journal, too
+                    before = await Erasures(self.store).of(erased)
+                    await confirm(self.store, Write(puts=self._named(now, *before)))
                 return listed is not None
             puts = self._named(now)
             if listed is not None:

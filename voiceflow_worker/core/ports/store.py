@@ -310,7 +310,8 @@ class Write(Struct, frozen=True, kw_only=True):
 
     `tally` is added to the counters of the queue and of the job's batch (`tally_change`). `wakes` is a queue whose
     waiting tasks are woken. A write without a change of a job counts as written before if one of its `Same` conditions
-    finds the value that the write puts there.
+    finds the value that the write puts there. `found` is what an order would have written, and found in force: for the
+    local journal (`core.orders`); stores ignore it.
     """
 
     change: Change | None = None
@@ -321,6 +322,7 @@ class Write(Struct, frozen=True, kw_only=True):
     tally: Mapping[str, int] = field(default_factory=dict[str, int])
     wakes: str | None = None
     slot: Slot | None = None
+    found: Write | None = None
 
 
 class History(Struct, frozen=True):
