@@ -1,7 +1,8 @@
 """Orders of the last seconds before a server that lags takes over, and before a store is restored to an older state.
 
 They are given on machines that have journals of their own. When a person has resumed the queue, nobody who opted out
-rings, and what was held, cancelled, edited, erased or acknowledged is so again.
+rings, and what was held, cancelled, edited, erased or acknowledged is so again. The standby has nothing of it, or it
+lags by five seconds: then some of the orders have come to it, and the last ones have not.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from tests.backends.test_failovers import Begin, ended_servers, follows, redis_in, sends
+from tests.backends.test_failovers import Begin, ended_servers, redis_in, sends
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.flows import number
 from tests.support.postgres import PostgresServer
+from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, worker_with_files
@@ -52,6 +54,10 @@ RINGS, BY_KEY, ON_PAGES, BY_API, BY_COMMAND, CANCELLED, HELD, OF_CANCELLED, EDIT
     12
 )
 OPTED_OUT = (BY_KEY, ON_PAGES, BY_API, BY_COMMAND)
+
+
+LAG = 5.0
+"""Seconds by which a standby lags. The orders take as long, or longer."""
 
 
 class Machines:
@@ -117,8 +123,8 @@ class Campaign:
         else:
             await SuppressionList(receiver).add(number(BY_COMMAND))
 
-    async def stands(self, store: Store, *, again: bool = True, commands: bool = False) -> None:
-        """All orders are in force."""
+    async def stands(self, store: Store, *, again: bool = True, late: bool = False) -> None:
+        """All orders are in force, each given again or not; with a standby that was `late`, the last one at least."""
         jobs = await get_jobs(store, list(self.ids.values()))
         found = {place: jobs.get(job_id) for place, job_id in self.ids.items()}
         assert state_of(found[CANCELLED]) is JobState.CANCELLED
@@ -136,9 +142,13 @@ class Campaign:
         listed = await SuppressionList(store).find(*map(number, OPTED_OUT))
         assert set(listed) == set(map(number, OPTED_OUT))
         entries = await entries_on(store, limit=50)
-        told = [entry.action for entry in entries if (entry.result == GIVEN_AGAIN) is again]
+        if late:
+            (last,) = [entry for entry in entries if entry.numbers == (number(BY_COMMAND),)]
+            assert last.result == GIVEN_AGAIN
+        ordered = [entry for entry in entries if entry.action != "resume"]
+        told = [entry.action for entry in ordered if late or (entry.result == GIVEN_AGAIN) is again]
         named = ["acknowledge", "cancel", "cancel", "edit", "forget", "hold", "hold", "suppress", "suppress"]
-        assert sorted(told) == named + ["suppress"] * commands
+        assert sorted(told) == named + ["suppress"] * late
 
 
 def state_of(job: Job | None) -> JobState | None:
@@ -150,7 +160,7 @@ async def is_held(store: Store) -> bool:
     return any(gate.is_closed(at=store.clock.now()) and GateKind.MAY_LACK in gate.kinds for gate in gates)
 
 
-async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, commands: bool) -> None:
+async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, late: bool) -> None:
     """A worker begins, machines look into their journals, a person resumes, and what is due rings."""
     voice = ScriptedVoice()
     await once_available(lambda: Heartbeats(receiver).receiver("receiver"))
@@ -160,7 +170,7 @@ async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, co
         await until(lambda: once_available(lambda: is_held(store)))
         async with machines.on("pages"):
             pass
-        if commands:
+        if late:
             await machines.command("status")
         await erase_again(store, CallPolicy())
         assert not voice.placed
@@ -170,23 +180,23 @@ async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, co
         await until(lambda: number(50) in voice.rang)
         worker.stop()
     assert sorted(voice.rang) == sorted(map(number, (RINGS, EDITED, 50)))
-    await campaign.stands(receiver, commands=commands)
+    await campaign.stands(receiver, late=late)
     assert (await CallQueue(receiver).get(campaign.ids[EDITED])).priority == 7
 
 
 FailsOver = Callable[[], Awaitable[None]]
 
 
-async def orders_are_lost(machines: Machines, fails_over: FailsOver, lag: FailsOver, *, commands: bool) -> None:
+async def orders_are_lost(machines: Machines, fails_over: FailsOver, lag: FailsOver, *, late: bool) -> None:
     campaign = Campaign()
     async with machines.on("receiver") as receiver:
         await enqueued(receiver, 1, first=60)
         await sends(receiver, ScriptedVoice(), machines.folder / "early", 1)
         await campaign.begin(receiver)
         await lag()
-        await campaign.orders(machines, receiver, commands=commands)
+        await campaign.orders(machines, receiver, commands=late)
         await fails_over()
-        await goes_on(machines, receiver, campaign, commands=commands)
+        await goes_on(machines, receiver, campaign, late=late)
 
 
 async def test_orders_outlive_the_restoring_of_a_file(tmp_path: Path) -> None:
@@ -207,26 +217,36 @@ async def test_orders_outlive_the_restoring_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "commands"),
-    [(1, False), pytest.param(12, True, marks=(pytest.mark.slow, pytest.mark.timeout(900)))],
+    ("times", "late"),
+    [(1, False), pytest.param(12, True, marks=(pytest.mark.slow, pytest.mark.timeout(1800)))],
 )
-async def test_orders_outlive_a_failover_of_redis(tmp_path: Path, times: int, *, commands: bool) -> None:
+async def test_orders_outlive_a_failover_of_redis(tmp_path: Path, times: int, *, late: bool) -> None:
     for each in range(times):
-        await redis_fails_over(tmp_path / f"{each}", commands=commands)
+        await redis_fails_over(tmp_path / f"{each}", late=late)
 
 
-async def redis_fails_over(folder: Path, *, commands: bool) -> None:
+def place_of(server: RedisServer, name: str) -> int:
+    """How far its replication has come."""
+    return int(str(server.ask("INFO", "replication")).partition(f"{name}:")[2].split()[0].partition("\\")[0])
+
+
+async def redis_fails_over(folder: Path, *, late: bool) -> None:
     first, second = (redis_in(folder / name) for name in "ab")
     async with AsyncExitStack() as ends:
         for server in (first, second):
             server.start()
             ends.callback(server.kill)
-        address = await ends.enter_async_context(CuttingProxy(first.port).listening())
+        address, link = [await ends.enter_async_context(CuttingProxy(first.port).listening()) for _ in range(2)]
 
         async def lag() -> None:
-            await follows(second, first)
-            await until(lambda: second.ask("DBSIZE") == first.ask("DBSIZE"))
-            second.lag()
+            # The answers of the primary are what it replicates.
+            await to_thread.run_sync(second.ask, "REPLICAOF", "127.0.0.1", link.port)
+            await until(second.follows)
+            link.lag = LAG * late
+            now = place_of(first, "master_repl_offset")
+            await until(lambda: place_of(second, "slave_repl_offset") >= now)
+            if not late:
+                second.lag()
 
         async def fails_over() -> None:
             await to_thread.run_sync(first.kill)
@@ -234,28 +254,39 @@ async def redis_fails_over(folder: Path, *, commands: bool) -> None:
             address.lead_to(second.port)
 
         machines = Machines(f"redis://127.0.0.1:{address.port}?replicas=0", folder)
-        await orders_are_lost(machines, fails_over, lag, commands=commands)
+        await orders_are_lost(machines, fails_over, lag, late=late)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("times", "commands"), [(1, False), pytest.param(12, True, marks=pytest.mark.timeout(1200))])
-async def test_orders_outlive_a_failover_of_postgresql(tmp_path: Path, times: int, *, commands: bool) -> None:
+@pytest.mark.parametrize(("times", "late"), [(1, False), pytest.param(12, True, marks=pytest.mark.timeout(1800))])
+async def test_orders_outlive_a_failover_of_postgresql(tmp_path: Path, times: int, *, late: bool) -> None:
     for each in range(times):
         async with ended_servers() as begin:
-            await postgres_fails_over(begin, tmp_path / f"{each}", commands=commands)
+            await postgres_fails_over(begin, tmp_path / f"{each}", late=late)
 
 
-async def postgres_fails_over(begin: Begin, folder: Path, *, commands: bool) -> None:
+async def postgres_fails_over(begin: Begin, folder: Path, *, late: bool) -> None:
     primary = await begin(PostgresServer().start)
     standby = await begin(partial(primary.standby, "cluster_name=far"))
+    async with CuttingProxy(primary.port).listening() as link:
+        await postgres_fails_over_to(standby, primary, link, folder, late=late)
 
+
+async def postgres_fails_over_to(
+    standby: PostgresServer, primary: PostgresServer, link: CuttingProxy, folder: Path, *, late: bool
+) -> None:
     async def lag() -> None:
+        if late:
+            await to_thread.run_sync(standby.follow, link.port, "far")
+            await until(lambda: b"START_REPLICATION" in b"".join(link.requests))
+            link.lag = LAG
         ((now,),) = primary.ask("SELECT pg_current_wal_lsn()::text")
         await until(lambda: standby.ask("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", now) == [(True,)])
-        await to_thread.run_sync(standby.lag)
+        if not late:
+            await to_thread.run_sync(standby.lag)
 
     async def fails_over() -> None:
         await to_thread.run_sync(primary.kill)
         await to_thread.run_sync(standby.promote)
 
-    await orders_are_lost(Machines(primary.url(standby.port), folder), fails_over, lag, commands=commands)
+    await orders_are_lost(Machines(primary.url(standby.port), folder), fails_over, lag, late=late)

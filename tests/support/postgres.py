@@ -300,6 +300,12 @@ class PostgresServer(_Program):
         states = self.ask("SELECT state FROM pg_stat_replication WHERE application_name = %s", name)
         return str(states[0][0]) if states else ""
 
+    def follow(self, port: int, name: str) -> None:
+        """As a standby of that name, take from its primary through another port."""
+        primary = f"host=127.0.0.1 port={port} user={ADMINISTRATOR} application_name={name}"
+        self.ask(f"ALTER SYSTEM SET primary_conninfo = '{primary}'")
+        self.ask("SELECT pg_reload_conf()")
+
     def lag(self) -> None:
         """As a standby, take nothing more from its primary."""
         self.ask("ALTER SYSTEM SET primary_conninfo = ''")
