@@ -101,14 +101,13 @@ class AnswerReader:
             if not response.is_closed:
                 await self._close()
 
-    def answer(self, *, post_was_cut: bool = False) -> HttpAnswer:
+    def answer(self) -> HttpAnswer:
         """The answer, with the part of the body that has been read so far."""
         return HttpAnswer(
             status=self._response.status_code,
             raw_headers=self._response.headers.raw,
             body=bytes(self._body),
             is_whole=self.is_whole,
-            post_was_cut=post_was_cut,
             came_with_content=self._came_with_content,
         )
 

@@ -141,7 +141,7 @@ class RestClient:
             if request.url.query:
                 why = why.replace(request.url.query.decode("ascii"), "…")
         else:
-            answer = reader.answer(post_was_cut=False)
+            answer = reader.answer()
             if answer.is_whole:
                 return answer
             why, advice = f"the answer broke off, or has more than {longest // 2**20} MiB", ""

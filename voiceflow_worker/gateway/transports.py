@@ -247,7 +247,7 @@ class HttpxPosts:
                 raise
             reader = AnswerReader(response)
             await reader.read()
-            answer = reader.answer(post_was_cut=False)
+            answer = reader.answer()
             # A stranger can keep the connection only if the server keeps it too, although the POST asks for its end.
             is_closed = answer.came_with_content or answer.closes_its_connection
             return HttpxExchange(answer, has_own_connection=is_new if self._is_known else is_closed)

@@ -165,7 +165,6 @@ class Export:
     job_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     signature: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     polls: int = 0
-    downloads: int = 0
     is_cancelled: bool = False
 
     @property
@@ -177,19 +176,6 @@ class Export:
             return "running"
         return self.order.status or ("succeeded" if self.rows else "empty")
 
-    def as_json(self) -> dict[str, object]:
-        """Return the export as JSON."""
-        return {
-            "job_id": self.job_id,
-            "sub_account": self.sub_account,
-            "from": self.since.isoformat(),
-            "to": self.until.isoformat(),
-            "rows": len(self.rows),
-            "status": self.status,
-            "polls": self.polls,
-            "downloads": self.downloads,
-        }
-
 
 class Exports:
     """All exports by their ids. `now` returns the sandbox's time."""
@@ -197,7 +183,8 @@ class Exports:
     def __init__(self, log: LogRows, *, now: Callable[[], datetime]) -> None:
         self._log = log
         self._now = now
-        self._exports: dict[str, Export] = {}
+        self.begun: dict[str, Export] = {}
+        """All exports by their ids, the oldest first."""
         self._orders: OrderBook[ExportOrder] = OrderBook()
 
     def add(self, order: ExportOrder) -> None:
@@ -231,29 +218,22 @@ class Exports:
             rows=rows[:limit] if limit else rows,
             expires=now + _KEPT,
         )
-        self._exports[made.job_id] = made
+        self.begun[made.job_id] = made
         return made
 
     def find(self, sub_account: str, job_id: str) -> Export | None:
         """Return the export of a sub-account with this id, or None."""
-        found = self._exports.get(job_id)
+        found = self.begun.get(job_id)
         return found if found is not None and found.sub_account == sub_account else None
 
     def file(self, job_id: str, signature: str | None) -> bytes | None:
         """Return the file of an export, or None without the right signature."""
-        found = self._exports.get(job_id)
-        if found is None or signature != found.signature:
-            return None
-        found.downloads += 1
-        return as_csv(found.rows)
-
-    def as_json(self) -> list[dict[str, object]]:
-        """Return all exports as JSON, oldest first."""
-        return [export.as_json() for export in self._exports.values()]
+        found = self.begun.get(job_id)
+        return None if found is None or signature != found.signature else as_csv(found.rows)
 
     def clear(self) -> None:
         """Delete all exports and orders."""
-        self._exports.clear()
+        self.begun.clear()
         self._orders.clear()
 
 

@@ -77,7 +77,6 @@ class ControlRoutes:
             Route("/_sandbox/inbound", _listing(lambda: self.switchboard.entries), methods=["GET"]),
             _orders("log", RowOrder, self.rows.add),
             _orders("exports", ExportOrder, self.exports.add),
-            Route("/_sandbox/exports", self._list_exports, methods=["GET"]),
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
             Route("/openapi.json", _describe, methods=["GET"]),
         ]
@@ -95,9 +94,6 @@ class ControlRoutes:
 
         taken = await _take(request, InboundOrder, call, check=self.switchboard.sub_account_of)
         return JSONResponse({"taken": len(sessions), "session_ids": sessions}) if sessions else taken
-
-    async def _list_exports(self, _request: Request) -> Response:
-        return JSONResponse(self.exports.as_json())
 
     async def _reset(self, _request: Request) -> Response:
         self.reset()
