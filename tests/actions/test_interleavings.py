@@ -43,7 +43,12 @@ OTHERS: Mapping[str, Act] = {
     "an opt-out": lambda store, _: SuppressionList(store).add(ANA, reason="asked"),
     "a number off the list": lambda store, _: SuppressionList(store).remove(ANA),
 }
-SOON = ["edit", "resume", "cancel a batch", "cancel a call", "redial", "unsuppress"]
+DAILY = [
+    ("edit", "an edit"), ("edit", "one more call"), ("resume", "a hold of the batch"), ("resume", "a cancelled batch"),
+    ("cancel a batch", "one more call"), ("cancel a batch", "an edit"), ("cancel a call", "a cancelled batch"),
+    ("cancel a call", "an edit"), ("redial", "a cancelled batch"), ("redial", "a hold of the batch"),
+    ("unsuppress", "an opt-out"),
+]  # fmt: skip
 EVERYWHERE = ["edit", "resume", "hold", "cancel a batch", "redial a batch", "release"]
 
 
@@ -135,8 +140,7 @@ async def explore(url: Callable[[], str], name: str, other: Act, seed: Callable[
     raise AssertionError
 
 
-@pytest.mark.parametrize("name", SOON)
-@pytest.mark.parametrize("other", ["an edit", "one more call", "a hold of the batch", "a cancelled batch"])
+@pytest.mark.parametrize(("name", "other"), DAILY)
 async def test_an_act_between_two_trips_is_before_or_after_the_whole(name: str, other: str) -> None:
     assert await explore(lambda: "memory://", name, OTHERS[other]) > 1
 

@@ -110,10 +110,9 @@ async def test_a_time_that_is_counted_from_now_is_no_other_campaign() -> None:
     assert [first.status_code, again.status_code, again.json()["batch_id"]] == [201, 200, "visits"]
 
 
-@pytest.mark.parametrize("again", [False, True])
-@pytest.mark.parametrize("changed", ["source", "voice", "menu"])
+@pytest.mark.parametrize(("changed", "again"), [("source", False), ("voice", True), ("menu", False)])
 async def test_a_cut_start_is_continued_as_it_was_meant_at_first_and_rings_nobody_twice(
-    again: bool, changed: str
+    changed: str, *, again: bool
 ) -> None:
     """A start is cut behind any write, and the server begins again with other settings, or other texts of its menu."""
     settings: dict[str, dict[str, Any]] = {

@@ -406,5 +406,7 @@ def test_people_who_were_called_before_are_called_again_by_a_word(voiceflow: Pro
         return len(begun(voiceflow, entry, {**fields, **more})[0])
 
     assert [stored(), stored(say="Hello again."), stored(say="Hello again.", again="yes")] == [3, 3, 6]
+    if entry != "python":
+        return  # what each word means is judged once
     cancel_all(f"sqlite:///{voiceflow.folder / entry}.db")
     assert [stored(priority="3"), stored(priority="3", again="cancelled,expired,failed")] == [6, 9]

@@ -37,6 +37,7 @@ def logged(told: list[str], event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
+@pytest.mark.slow
 def test_one_call_is_told_by_its_post_its_answer_and_its_outcome(eight: EightByEight, tmp_path: Path) -> None:
     port = free_port()
     environment = {
@@ -178,8 +179,10 @@ def test_no_line_of_a_masked_log_has_a_whole_number(form: str, capsys: pytest.Ca
     ]
     log_to_stderr(form=form, level="info", masked=True)
     log = structlog.get_logger()
-    for place, (level, event, fields) in enumerate(events * 2):
-        said, error = texts[place % len(texts)], ValueError(texts[-place % len(texts)])
+    for place, (level, event, fields) in enumerate(events):
+        # Each spelling, and each place in a text, stands in an event and in an error.
+        said, other = (texts[turn * place % len(texts)] for turn in (29, 67))
+        error = ValueError(other)
         values = [said, error, [said], {said: {"of": (said, 1)}}, said.encode(), {"when": error}]
         given: dict[str, Any] = {name: values[(place + at) % len(values)] for at, name in enumerate(fields)}
         given |= {"error": f"{said} is wrong"} if "error" in given else {}
@@ -194,7 +197,7 @@ def test_no_line_of_a_masked_log_has_a_whole_number(form: str, capsys: pytest.Ca
     for line in out.splitlines():
         plain = re.sub(r"\\+([nrt]|x(?![0-7])..|ufeff|u20..|u3000)", "", unicodedata.normalize("NFKC", unquote(line)))
         assert not HAS_NUMBER.search(plain), line
-    assert out.count("Traceback") >= 4 * len(events)
+    assert out.count("Traceback") >= 2 * len(events)
     if form == "json":
         for line in out.splitlines():
             assert isinstance(json.loads(line), dict), line

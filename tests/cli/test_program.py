@@ -134,6 +134,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(folder: Path) -> None:
         assert process.wait(60) == 1
 
 
+@pytest.mark.slow
 def test_names_that_the_terminal_cannot_print_do_not_end_it(folder: Path) -> None:
     job = completed(folder, batch_id="Fr\u00fchling")
     arguments = ["calls", "show", job.id, "--store", url_of(folder)]

@@ -138,6 +138,7 @@ def test_the_same_file_serves_a_person_who_is_told_that_its_times_do_not_count(
     assert (told["severity"], told["message"][:41]) == ("warning", "cron and misfire apply only to `voiceflow")
 
 
+@pytest.mark.slow
 def test_it_runs_until_it_is_told_to_stop(voiceflow: Program, folder: Path, reminder: Path) -> None:
     voiceflow("schedule", reminder, "--once")
     since(folder, datetime.now(UTC) - timedelta(minutes=1))

@@ -37,7 +37,8 @@ from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, PIECES, Uploads
 
 __all__ = ["work_here"]
 pytestmark = pytest.mark.anyio
-KINDS = pytest.mark.parametrize("store_url", ["memory", "sqlite", "postgres", "redis"], indirect=True)
+SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", "redis")]
+SHARED = pytest.mark.parametrize("store_url", ["sqlite", *SERVERS], indirect=True)
 PEOPLE = "destination,name\n" + "".join(f"+65{90000000 + place},Ana {place}\n" for place in range(200))
 PRICES = b"prefix,per_call,currency\n65,0.05,SGD\n"
 WORDS = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
@@ -66,7 +67,7 @@ async def operator(store: Store, url: str) -> AsyncGenerator[httpx.AsyncClient]:
 
 
 @pytest.mark.usefixtures("work_here")
-@pytest.mark.parametrize("store_url", ["sqlite", "redis"], indirect=True)
+@SHARED
 async def test_a_campaign_goes_from_the_upload_to_its_report_over_both(store: Store, store_url: str) -> None:
     queue = CallQueue(store)
     async with operator(store, store_url) as client:
@@ -114,7 +115,6 @@ async def at_once(*sent: Callable[[], Awaitable[httpx.Response]]) -> list[httpx.
 
 
 DONE, REFUSED = 303, 409
-SHARED = pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
 
 
 @SHARED
@@ -232,7 +232,7 @@ async def test_a_session_that_ends_before_the_answer_loses_nothing_that_was_type
                 await CallQueue(store).resume(batch_id=gate.name)
 
 
-@KINDS
+@SHARED
 async def test_an_upload_comes_back_as_it_was_from_every_receiver(store: Store, store_url: str) -> None:
     content = os.urandom(3_000_000)
     kept = await Uploads(store).keep(content, name="people.xlsx", owner="Li")

@@ -18,7 +18,6 @@ import pytest
 
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
-from tests.support.everyday import spread
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import SOURCE
 from tests.support.stores import EVERY
@@ -381,8 +380,9 @@ DEFECTS: Mapping[str, tuple[str, Callable[[pytest.MonkeyPatch], None], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["memory"])
-@pytest.mark.parametrize(("name", "seed", "found"), spread(DEFECTS, every=4))
+@pytest.mark.parametrize(("name", "seed", "found"), DEFECTS.values(), ids=DEFECTS)
 async def test_a_seeded_defect_is_found(
     lives: Any, name: str, seed: Callable[[pytest.MonkeyPatch], None], found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

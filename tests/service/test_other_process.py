@@ -46,6 +46,7 @@ async def test_work_is_done_in_another_process_on_the_same_store(store: Store) -
     assert (await CallQueue(store).get(job)).batch_id == "märz"
 
 
+@pytest.mark.slow
 async def test_what_was_wrong_is_raised_here(store: Store) -> None:
     with pytest.raises(CampaignFileError, match=r"people\.csv is none") as caught:
         await OtherProcess(store).run(refused, Path("people.csv"))
@@ -62,6 +63,7 @@ async def test_work_is_not_done_on_another_store(store: Store, tmp_path: Path) -
         await process.run(enqueued, "may", noisy=False)
 
 
+@pytest.mark.slow
 async def test_a_cancellation_ends_the_process(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     async with anyio.create_task_group() as tasks:
