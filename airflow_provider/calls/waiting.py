@@ -79,10 +79,6 @@ class WaitedTooLongError(VoiceflowError):
     """Raised when a task's own time limit has passed."""
 
 
-class QueueHeldError(InvalidInputError):
-    """Raised when a task cannot send because its queue or batch is held until a person resumes it."""
-
-
 class WaitLog:
     """Logs the progress of calls, their doubts, and what keeps them waiting, such as a hold or no worker. Each once."""
 
@@ -117,8 +113,9 @@ class WaitLog:
     async def _reasons(self, queue: CallQueue, status: WaitStatus, waited: float) -> list[str]:
         found: list[str] = []
         options, heartbeats = self._calls.options, Heartbeats(queue.store)
-        if not status.total and waited >= UNKNOWN_AFTER and (unknown := await why_unknown(queue, self._calls.batch_id)):
-            found.append(unknown)
+        if not status.total and waited >= UNKNOWN_AFTER:
+            unknown = await BatchNames(queue.store, queue.name).why_unknown(self._calls.batch_id)
+            found += [] if unknown is None else [unknown]
         if status.due and not options.sends:
             now = queue.store.clock.now()
             gates = [gate for gate in await gates_of(queue.store, queue.name) if gate.is_closed(at=now)]
@@ -130,20 +127,15 @@ class WaitLog:
         return found
 
 
-async def why_unknown(queue: CallQueue, batch_id: str | None) -> str | None:
-    """Return the sentence that the queue has no calls of this batch, with names like it; None if it has some."""
-    return await BatchNames(queue.store, queue.name).why_unknown(batch_id)
-
-
 async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> None:
-    """Raise QueueHeldError if the queue, or one of these batches, is held until a person resumes it."""
+    """Raise InvalidInputError if the queue, or one of these batches, is held until a person resumes it."""
     now = queue.store.clock.now()
     for gate in await gates_of(queue.store, queue.name):
         scope = gate.scope.value
         concerned = scope == "queue" or gate.name in batches
         if concerned and gate.is_closed(at=now) and gate.until is None and gate.state.value == "held":
             batch = "" if scope == "queue" else f" --batch {gate.name}"
-            raise QueueHeldError(
+            raise InvalidInputError(
                 f"{scope} {gate.name} has been held since {gate.since:%Y-%m-%d %H:%M:%S} UTC: "
                 f"{gate.reason or 'no reason given'}. No calls of this task are sent. Correct the cause, run "
                 f"`voiceflow resume --store {queue.store.url} --queue {queue.name}{batch}`, and clear this task. Its "

@@ -17,11 +17,12 @@ from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, 
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import refuse_cancelled
 from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls, WaitStatus
-from airflow_provider.calls.waiting import UNKNOWN_AFTER, run, swept, why_unknown
+from airflow_provider.calls.waiting import UNKNOWN_AFTER, run, swept
 from airflow_provider.operators.voice_task import OneCallTask, VoiceTask, call_result
 from airflow_provider.triggers.voice import safe_after
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.core.ports.identity import BatchNames
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -159,7 +160,9 @@ class VoiceOutcomeSensor(VoiceSensor):
         """Log that the batch has no calls, once it has had none for a minute; at each look of a rescheduled task."""
         self._first_look = time.monotonic() if self._first_look is None else self._first_look
         is_early = time.monotonic() - self._first_look < UNKNOWN_AFTER and not self.reschedule
-        if not status.total and not is_early and (unknown := await why_unknown(queue, self.batch_id)):
+        if status.total or is_early:
+            return
+        if unknown := await BatchNames(queue.store, queue.name).why_unknown(self.batch_id):
             self.log.warning("%s. The sensor waits for it until its timeout", unknown)
 
 
