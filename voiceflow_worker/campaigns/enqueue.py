@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -551,7 +551,7 @@ class Enqueueing:
             await kept.keep(staging.conditions)
         if imported is not None:
             left = await imported.end(self._batches, keys)
-            counts.found.add(each.finding(file=self.campaign.file) for each in left)
+            counts.found.add(replace(each, file=self.campaign.file) for each in left)
 
 
 def _spool(found: ClassifiedRows, spooled: SpooledRows, kept: RowKeeper | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from voiceflow_worker.campaigns.called_before import LOCK_LENGTH
 from voiceflow_worker.campaigns.calls.values import SeenKeys
@@ -22,24 +21,6 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOver:
-    """The `count` staged calls of an earlier import of a batch that was cut; `others` of them are not in these rows."""
-
-    batch_id: str
-    count: int
-    others: int
-
-    def finding(self, *, file: str | None) -> Finding:
-        """A warning about these calls."""
-        message = (
-            f"an earlier import of batch {self.batch_id} was interrupted after {count_of(self.count, 'call')}. They "
-            f"stay staged, and nobody is called for them, because these rows lack {self.others} of them: "
-            f"{Remedy.DECIDE_STAGED}"
-        )
-        return Finding(file=file, severity=Severity.WARNING, message=message)
 
 
 class Import:
@@ -73,35 +54,42 @@ class Import:
         await self._queue.admitter.require_open(self._starts.keys())
         await self._write(Write(puts=(*map(start_put, self._starts.values()), *puts)))
 
-    async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
+    async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[Finding]:
         """Let the calls of this import ring, and those of cut ones that have all calls in `seen`, in one write.
 
-        `batch_ids` are the batches of all rows. Returns the calls that stay staged. Raises as `begin` does, and
-        IntakeError if somebody else has continued, released or discarded one of these imports meanwhile.
+        `batch_ids` are the batches of all rows. Returns a warning about each cut import whose calls stay staged. Raises
+        as `begin` does, and IntakeError if somebody else has continued, released or discarded one of these imports
+        meanwhile.
         """
         store, name = self._store, self._queue.name
         ends = list(self._starts.values())
-        left: list[LeftOver] = []
+        left: list[Finding] = []
         batches = set(batch_ids)
         for cut in await starts_of(store, name) if batches else ():
             if cut.start == self.token or cut.name not in batches:
                 continue
-            found = await self._left_over(cut, seen)
-            if found.others:
-                left.append(found)
-            elif found.count or cut.since < store.clock.now() - LOCK_LENGTH:  # else it may be storing its first call
+            count, others = await self._left_over(cut, seen)
+            if others:
+                message = (
+                    f"an earlier import of batch {cut.name} was interrupted after {count_of(count, 'call')}. They stay "
+                    f"staged, and nobody is called for them, because these rows lack {others} of them: "
+                    f"{Remedy.DECIDE_STAGED}"
+                )
+                left.append(Finding(severity=Severity.WARNING, message=message))
+            elif count or cut.since < store.clock.now() - LOCK_LENGTH:  # else it may be storing its first call
                 ends.append(cut)
         if ends:
             await self._write(ending(ends, queue=name, store=store))
         return left
 
-    async def _left_over(self, cut: Gate, seen: SeenKeys) -> LeftOver:
+    async def _left_over(self, cut: Gate, seen: SeenKeys) -> tuple[int, int]:
+        """The count of the staged calls of a cut import, and of those that are not in these rows."""
         count = others = 0
         async with aclosing(calls_of_start(self._store, cut)) as pages:
             async for page in pages:
                 count += len(page)
                 others += sum(job.unique_key is None or job.unique_key not in seen for job in page)
-        return LeftOver(cut.name, count, others)
+        return count, others
 
     def _start(self, batch_id: str, calls: int) -> Gate:
         batch = f"--batch {shlex.quote(batch_id)} --staged"

@@ -402,10 +402,8 @@ class Job(Struct, frozen=True):
     @property
     def outcome(self) -> Outcome | None:
         """The outcome of the newest POST that has one."""
-        for post in reversed(self.posts):
-            if post.outcome is not None:
-                return post.outcome
-        return None
+        post = self.ended_post
+        return None if post is None else post.outcome
 
     @property
     def outcome_status(self) -> SessionStatus | None:
