@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from voiceflow_worker.console import language
 from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
-from voiceflow_worker.console.routes.page import Page, PageRequest, number_in, sentence
+from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page, shown_masked, without_numbers
@@ -57,20 +57,20 @@ def _shown(value: object) -> object:
     return shown_in_page(value if is_shown else shown_masked(value))
 
 
+_DATE = r"20\d\d[-./]?(?:0[1-9]|1[0-2])[-./]?(?:[0-2]\d|3[01])(?:[-_T]?\d{4}(?:\d\d)?)?(?!\d)"
 _IN_IDS = re.compile(
-    r"(?<![^\W_])(?!20\d\d(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])(?:\d{4}|\d{6})?(?!\d))\+?\d{7,15}(?![^\W_])", re.ASCII
+    rf"(?<!\d){_DATE}|(?<![^\W_])(?P<number>\+?\(?\d(?:\d|[^\w/]{{1,3}}(?!{_DATE})\d){{6,14}})(?![^\W_])", re.ASCII
 )
-"""What may be a telephone number in an id; a date with its time is none."""
+"""A date with its time, or what may be a telephone number, in an id."""
 
 
 def _id_in_link(value: object) -> str:
     """An id in a link, which leads nowhere if it has a telephone number that is not to be shown."""
-    text = str(value)
-    return _IN_IDS.sub(_masked_number, text) if _MASKS.get() else text
+    return _IN_IDS.sub(_masked_number, str(value)) if _MASKS.get() else str(value)
 
 
 def _masked_number(found: re.Match[str]) -> str:
-    return found[0] if number_in(found[0]) is None else without_numbers(found[0])
+    return without_numbers(found[0]) if found["number"] else found[0]
 
 
 def _id(value: object) -> Markup:
