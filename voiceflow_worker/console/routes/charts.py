@@ -82,19 +82,10 @@ def texts_of(body: str) -> list[Said]:
 
 
 _ORDER = (
-    (JobState.COMPLETED, "good"),
-    (JobState.ACCEPTED, "good"),
-    (JobState.UNREACHED, "idle"),
-    (JobState.FAILED, "bad"),
-    (JobState.EXPIRED, "idle"),
-    (JobState.CANCELLED, "idle"),
-    (JobState.IN_DOUBT, "warn"),
-    (JobState.SUBMITTED, "busy"),
-    (JobState.SENDING, "busy"),
-    (JobState.LEASED, "busy"),
-    (JobState.QUEUED, "rest"),
+    *(JobState.COMPLETED, JobState.ACCEPTED, JobState.UNREACHED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED),
+    *(JobState.IN_DOUBT, JobState.SUBMITTED, JobState.SENDING, JobState.LEASED, JobState.QUEUED),
 )
-"""The order of states in a bar, with their colours: ended calls first, waiting calls last."""
+"""The order of states in a bar: ended calls first, waiting calls last."""
 
 
 _WIDEST = 8.0
@@ -138,8 +129,9 @@ def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
     """The pieces of a bar that shows the states of these calls."""
     total, start = sum(states.values()), 0.0
     pieces: list[ChartBar] = []
-    for state, colour in _ORDER:
+    for state in _ORDER:
         if count := states.get(state, 0):
+            colour = "rest" if state is JobState.QUEUED else tone_of(state).colour
             width = 100 * count / total
             pieces.append(ChartBar(state.value, count, colour, start=round(start, 3), width=round(width, 3), of=total))
             start += width
