@@ -53,20 +53,19 @@ class HttpAnswer:
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def header_list(self, *, now: datetime) -> list[tuple[bytes, bytes]]:
-        """Return the headers in ASGI form."""
+    def header_list(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers in ASGI form, without the Date."""
         return [
-            (b"date", date_header(now)),
             (b"content-type", self.content_type.encode()),
             (b"content-length", str(len(self.body)).encode()),
             *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()),
         ]
 
-    def on_the_wire(self, *, now: datetime) -> tuple[bytes, bytes]:
+    def on_the_wire(self) -> tuple[bytes, bytes]:
         """Return the head and the body as HTTP/1.1 bytes."""
         phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
         lines = [f"HTTP/1.1 {self.status} {phrase}".encode()]
-        lines += [name + b": " + value for name, value in self.header_list(now=now)]
+        lines += [name + b": " + value for name, value in self.header_list()]
         return b"\r\n".join(lines) + b"\r\n\r\n", self.body
 
 

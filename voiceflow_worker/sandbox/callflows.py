@@ -59,7 +59,7 @@ class Callflows:
             await self._misbehave(fault, asked, scope, receive, send)
 
     async def _send(self, answer: HttpAnswer, send: Send) -> None:
-        headers = answer.header_list(now=self.now())
+        headers = answer.header_list()
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
@@ -211,10 +211,9 @@ def faulty_answer(fault: Fault) -> HttpAnswer | None:
 
 
 class Misbehaviour:
-    """The faults that delay an answer or break the connection. `now` returns the sandbox's time."""
+    """The faults that delay an answer or break the connection."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._called_off = asyncio.Event()
         self.transport_of: TransportOf | None = None
         """The connection of a request, or None if it has ended; None for a server that hides its connections."""
@@ -236,7 +235,7 @@ class Misbehaviour:
         """Send a part of the true answer or nothing, and then break the connection."""
         if (connection := self._connection(scope)) is None:
             return
-        head, body = true_answer.on_the_wire(now=self._now())
+        head, body = true_answer.on_the_wire()
         if fault.fault is FaultKind.CUT:
             connection.write(head + body[: len(body) // 2])
         gone = asyncio.ensure_future(until_disconnected(receive))

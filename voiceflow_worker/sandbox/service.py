@@ -224,7 +224,7 @@ class Sandbox:
         exchange = Exchange(activity=self._activity, stage=stage, log=self._log, now=self._now)
         self.inbound: Switchboard = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
         """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
-        self._misbehaviour = Misbehaviour(self._now)
+        self._misbehaviour = Misbehaviour()
         self.ledger: Ledger = Ledger()
         """Every call that was requested, in order."""
         self.faults: OrderBook[Fault] = OrderBook()
@@ -295,12 +295,13 @@ class Sandbox:
         await self._delivery.aclose()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = self._dated(send)
         if scope["type"] == "http" and scope["method"] == "POST":
             found = _CALLFLOWS.fullmatch(scope["path"])
             if found is not None:
                 await self._callflows.post(found[1], scope, receive, send)
                 return
-        await self._others(scope, receive, self._dated(send))
+        await self._others(scope, receive, send)
 
     def _dated(self, send: Send) -> Send:
         """Return a `send` that adds the sandbox's Date header to every answer."""
