@@ -14,8 +14,9 @@ from anyio.lowlevel import checkpoint
 
 from tests.contract.defects import assert_found
 from tests.contract.suite import QUEUE, CopyContract, Opener, StoreContract
-from voiceflow_worker.backends.memory import store as memory_store
-from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
+from voiceflow_worker.backends import writing
+from voiceflow_worker.backends.memory.store import Memory, MemoryStore
+from voiceflow_worker.backends.writing import DONE
 from voiceflow_worker.core.ports.reads import Counted, Due
 from voiceflow_worker.core.ports.store import (
     CLOSED,
@@ -67,15 +68,15 @@ class EachWriteSeesTheBeginning(Memory):
 
 
 class RecordsBeforeConditions(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
+    def _refused_condition(self, write: Write, at: datetime) -> WriteResult | None:
         for put in write.puts:
-            self._put(put, now)
-        return super()._refused_condition(write, now)
+            self._put(put, at)
+        return super()._refused_condition(write, at)
 
 
 class ARefusalKeepsTheJobMoved(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
-        refused = super()._refused_condition(write, now)
+    def _refused_condition(self, write: Write, at: datetime) -> WriteResult | None:
+        refused = super()._refused_condition(write, at)
         if refused is not None:
             self._change(write)
         return refused
@@ -104,46 +105,44 @@ class TogetherIsUndoneByTheSameCall(Memory):
 
 
 class TheReasonIsNotTold(Memory):
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
-        return None if super()._failed_by(condition, puts, now) is None else (None,)
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: datetime) -> Found:
+        return None if super()._failed_by(condition, puts, at) is None else (None,)
 
 
 class ALimitTellsAnyRecord(Memory):
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
-        found = super()._failed_by(condition, puts, now)
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: datetime) -> Found:
+        found = super()._failed_by(condition, puts, at)
         if found is not None and isinstance(condition, AtMost):
-            return (self.group(condition.namespace, condition.group, now)[0],)
+            return (self.group(condition.namespace, condition.group, at)[0],)
         return found
 
 
 class ConditionsForgetTheirOwner(Memory):
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: datetime) -> Found:
         return super()._failed_by(
-            replace(condition, except_owner=None) if isinstance(condition, Absent | AtMost) else condition, puts, now
+            replace(condition, except_owner=None) if isinstance(condition, Absent | AtMost) else condition, puts, at
         )
 
 
 class AGroupIsItsFirstRecord(Memory):
-    def group(self, namespace: str, group: str, now: datetime) -> list[Record]:
-        return super().group(namespace, group, now)[:1]
+    def group(self, namespace: str, group: str, at: datetime) -> list[Record]:
+        return super().group(namespace, group, at)[:1]
 
 
 class AGroupIsAPrefix(Memory):
-    def group(self, namespace: str, group: str, now: datetime) -> list[Record]:
+    def group(self, namespace: str, group: str, at: datetime) -> list[Record]:
         found = (each for each in self.recorded.get(namespace, {}) if each.startswith(group))
-        return [record for each in found for record in super(AGroupIsAPrefix, self).group(namespace, each, now)]
+        return [record for each in found for record in super(AGroupIsAPrefix, self).group(namespace, each, at)]
 
 
 class ConditionsSeeEndedRecords(Memory):
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
-        return super()._failed_by(condition, puts, now - timedelta(days=1))
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: datetime) -> Found:
+        return super()._failed_by(condition, puts, at - timedelta(days=1))
 
 
 class GatesOfBatchesAreIgnored(Memory):
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
-        return super()._failed_by(
-            OpenGate(condition.queue) if isinstance(condition, OpenGate) else condition, puts, now
-        )
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: datetime) -> Found:
+        return super()._failed_by(OpenGate(condition.queue) if isinstance(condition, OpenGate) else condition, puts, at)
 
 
 class TombstonesAreIgnored(Memory):
@@ -152,8 +151,8 @@ class TombstonesAreIgnored(Memory):
 
 
 class TheOwnerHasNoDigest(Memory):
-    def _owner(self, queue: str, key: str, now: datetime) -> Owner | None:
-        owner = super()._owner(queue, key, now)
+    def owner(self, queue: str, key: str, at: datetime) -> Owner | None:
+        owner = super().owner(queue, key, at)
         return owner and replace(owner, body_digest="")
 
 
@@ -175,39 +174,39 @@ class EndedRecordsAreKept(Memory):
 
 
 class DropsForgetTheValue(Memory):
-    def answer(self, write: Write, now: datetime) -> WriteResult:
-        return super().answer(replace(write, drops=tuple(replace(drop, value=None) for drop in write.drops)), now)
+    def answer(self, write: Write, at: datetime) -> WriteResult:
+        return super().answer(replace(write, drops=tuple(replace(drop, value=None) for drop in write.drops)), at)
 
 
 class ARepeatIsRefused(Memory):
-    def _was_written(self, write: Write, now: datetime) -> bool:  # noqa: ARG002
+    def _was_written(self, write: Write, revision: str | None, at: datetime) -> bool:  # noqa: ARG002
         return False
 
 
 class ARepeatIsToldAndCountedAgain(Memory):
-    def answer(self, write: Write, now: datetime) -> WriteResult:
-        if self._was_written(write, now):
-            super().answer(Write(puts=write.puts, events=write.events), now)
+    def answer(self, write: Write, at: datetime) -> WriteResult:
+        if self._was_written(write, self._revision_of(write), at):
+            super().answer(Write(puts=write.puts, events=write.events), at)
             if write.change is not None and not isinstance(write.change, Delete):
                 self._count(write.change.job, write.tally)
-        return super().answer(write, now)
+        return super().answer(write, at)
 
 
 class ALateRepeatWins(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
+    def _refused_condition(self, write: Write, at: datetime) -> WriteResult | None:
         return super()._refused_condition(
-            replace(write, conditions=tuple(n for n in write.conditions if not isinstance(n, Same))), now
+            replace(write, conditions=tuple(n for n in write.conditions if not isinstance(n, Same))), at
         )
 
 
 class AnyServerWillDo(Memory):
-    def _is_verified(self, bulk: BulkWrite, now: datetime) -> bool:
+    def _is_verified(self, bulk: BulkWrite, at: datetime) -> bool:
         guard = None if bulk.guard is None else replace(bulk.guard, server=self.server)
-        return super()._is_verified(replace(bulk, guard=guard), now)
+        return super()._is_verified(replace(bulk, guard=guard), at)
 
 
 class WhatWasKnownIsForgotten(Memory):
-    def _is_verified(self, bulk: BulkWrite, now: datetime) -> bool:  # noqa: ARG002
+    def _is_verified(self, bulk: BulkWrite, at: datetime) -> bool:  # noqa: ARG002
         return bulk.guard is None or bulk.guard.server == self.server
 
 
@@ -233,8 +232,8 @@ class ClosedStoresTakeWrites(Memory):
 
 
 class EventsComeLate(Memory):
-    def answer(self, write: Write, now: datetime) -> WriteResult:
-        answer = super().answer(write, now)
+    def answer(self, write: Write, at: datetime) -> WriteResult:
+        answer = super().answer(write, at)
         if len(write.events) == 2 and self.sequence % 4 == 0:  # the first of two is told later than the second
             self.later = self.events.pop(self.sequence - 1)
         elif hasattr(self, "later"):
@@ -289,9 +288,9 @@ class LeasesAreNotCounted(Memory):
 
 
 class ARateIsNotChanged(Memory):
-    def _allot(self, slot: Slot, now: datetime) -> SendSlot:
+    def _allot(self, slot: Slot, at: datetime) -> SendSlot:
         before = self.paces.get(slot.queue)
-        found = super()._allot(slot, now)
+        found = super()._allot(slot, at)
         if before is not None and self.paces[slot.queue].tat < before.tat:
             self.paces[slot.queue] = replace(self.paces[slot.queue], tat=before.tat)
             return SendSlot(None, found.next_at)
@@ -299,18 +298,18 @@ class ARateIsNotChanged(Memory):
 
 
 class RefusedWritesTakeSlots(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
-        refusal = super()._refused_condition(write, now)
+    def _refused_condition(self, write: Write, at: datetime) -> WriteResult | None:
+        refusal = super()._refused_condition(write, at)
         if refusal is not None and write.slot is not None:
-            self._allot(write.slot, now)
+            self._allot(write.slot, at)
         return refusal
 
 
 class RepeatsGetASlot(Memory):
-    def answer(self, write: Write, now: datetime) -> WriteResult:
-        answer = super().answer(write, now)
-        if write.slot is not None and answer == memory_store.DONE:
-            return replace(answer, slot=self._allot(write.slot, now))
+    def answer(self, write: Write, at: datetime) -> WriteResult:
+        answer = super().answer(write, at)
+        if write.slot is not None and answer == DONE:
+            return replace(answer, slot=self._allot(write.slot, at))
         return answer
 
 
@@ -354,8 +353,8 @@ class DueJobsForgetTheirState(Memory):
 
 
 class WakesAreNotCounted(Memory):
-    def answer(self, write: Write, now: datetime) -> WriteResult:
-        return super().answer(replace(write, wakes=None), now)
+    def answer(self, write: Write, at: datetime) -> WriteResult:
+        return super().answer(replace(write, wakes=None), at)
 
 
 class ChecksAndThenWrites(MemoryStore):
@@ -440,7 +439,7 @@ def test_the_contract_finds_that(mutation: type[Memory | MemoryStore]) -> None:
 
 def test_an_owner_is_a_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The contract finds that `q.j` is taken for the owner of what `q.jj.1` has."""
-    monkeypatch.setattr(memory_store, "is_owned_by", lambda value, owner: owner is not None and value.startswith(owner))
+    monkeypatch.setattr(writing, "is_owned_by", lambda value, owner: owner is not None and value.startswith(owner))
     test = StoreContract().test_conditions_pass_over_the_records_of_their_owner_and_of_the_past
     with pytest.raises(AssertionError):
         anyio.run(test, MemoryStore())

@@ -159,15 +159,15 @@ def released_behind_all_others(job: Job, *, at: datetime, **more: Any) -> Job:
 
 
 class ARepeatIsCountedAgain(Memory):
-    def answer(self, write: Write, now: Any) -> Any:
-        if isinstance(write.change, Replace) and self._was_written(write, now):
+    def answer(self, write: Write, at: Any) -> Any:
+        if isinstance(write.change, Replace) and self._was_written(write, self._revision_of(write), at):
             self._count(write.change.job, write.tally)
-        return super().answer(write, now)
+        return super().answer(write, at)
 
 
 class NoRevisionIsCompared(Memory):
-    def _refused_change(self, write: Write, now: Any) -> Any:
-        return None if isinstance(write.change, Replace) else super()._refused_change(write, now)
+    def _refused_change(self, write: Write, revision: str | None, at: Any) -> Any:
+        return None if isinstance(write.change, Replace) else super()._refused_change(write, revision, at)
 
 
 ENTRY, SETTLED, BRIDGE = writes.journal_entry, writes.settled, writes.bridge

@@ -18,6 +18,7 @@ from uuid import uuid4
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.running import Wakeups
+from voiceflow_worker.backends.writing import Writing, rolled_back
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.outside import SystemClock
@@ -36,50 +37,36 @@ from voiceflow_worker.core.ports.reads import (
 from voiceflow_worker.core.ports.store import (
     CLOSED,
     CLOSED_KEY,
-    Absent,
-    AtMost,
-    Before,
     BulkWrite,
     Clock,
-    Condition,
     Contents,
     Delete,
     Event,
-    Handover,
     History,
     Insert,
     Key,
     Mode,
-    OpenGate,
     Owner,
     Page,
     Put,
     Record,
     Replace,
-    Result,
-    Same,
-    Slot,
     Wanted,
     Write,
     WriteResult,
     check_bulk_write,
-    is_owned_by,
-    passes_closed,
-    refuses_all,
     tally_change,
 )
-from voiceflow_worker.errors import StoreClosedError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
+from voiceflow_worker.model.jobs.gcra import Pace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
-DONE = WriteResult(result=Result.DONE)
 
 
-class Memory:
+class Memory(Writing[datetime]):
     """The contents of a store, and the rules of `write`. No method awaits, so each is atomic."""
 
     def __init__(self) -> None:
@@ -105,33 +92,20 @@ class Memory:
     def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         """Carry out a bulk write."""
         check_bulk_write(bulk)
-        closed = self.record(CLOSED, CLOSED_KEY, now)
-        if closed is not None and not passes_closed(bulk):
-            raise StoreClosedError("memory://", closed.value)
-        if not self._is_verified(bulk, now):
-            return [DONE if self._was_written(write, now) else _NOT_VERIFIED for write in bulk.writes]
+        if (answers := self.refused(bulk, now, "memory://")) is not None:
+            return answers
         if bulk.together:
             return self._together(bulk.writes, now)
         return [self.answer(write, now) for write in bulk.writes]
-
-    def _is_verified(self, bulk: BulkWrite, now: datetime) -> bool:
-        if bulk.guard is None:
-            return True
-        puts = [put for write in bulk.writes for put in write.puts]
-        return bulk.guard.server == self.server and self._failed_by(bulk.guard.known, puts, now) is None
 
     def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[WriteResult]:
         """All writes, or none: they are written to a copy, which then replaces the contents."""
         trial = self._copy()
         answers = [trial.answer(write, now) for write in writes]
-        refused = [refuses_all(write, answer) for write, answer in zip(writes, answers, strict=True)]
-        if not any(refused):
-            vars(self).update(vars(trial))
-            return answers
-        return [
-            answer if refuses or answer.result is not Result.DONE else WriteResult(result=Result.ROLLED_BACK)
-            for answer, refuses in zip(answers, refused, strict=True)
-        ]
+        if (refused := rolled_back(writes, answers)) is not None:
+            return refused
+        vars(self).update(vars(trial))
+        return answers
 
     def _copy(self) -> Memory:
         copy = Memory()
@@ -142,19 +116,10 @@ class Memory:
         copy.pruned = defaultdict(Counter, {key: Counter(counts) for key, counts in self.pruned.items()})
         return copy
 
-    def answer(self, write: Write, now: datetime) -> WriteResult:
-        """Check all of a write, then write all of it."""
-        if self._was_written(write, now):
-            return DONE
-        refusal = self._refused_change(write, now) or self._refused_condition(write, now)
-        if refusal is not None:
-            return refusal
-        slot = None if write.slot is None else self._allot(write.slot, now)
-        if slot is not None and slot.at is None:
-            return WriteResult(result=Result.NO_SLOT, slot=slot)
+    def store(self, write: Write, at: datetime) -> None:
         self._change(write)
         for put in write.puts:
-            self._put(put, now)
+            self._put(put, at)
         for drop in write.drops:
             for held in self._held(drop.namespace, drop.group):
                 if held.member == drop.member and drop.value in {None, held.value}:
@@ -165,87 +130,18 @@ class Memory:
         if write.wakes is not None:
             self.changes[write.wakes] += 1
             self.wakeups.wake(write.wakes)
-        return DONE if slot is None else WriteResult(result=Result.DONE, slot=slot)
 
-    def _allot(self, slot: Slot, now: datetime) -> SendSlot:
-        limits = limits_from(self.record(LIMITS, slot.queue, now))
-        if limits.rate is None:
-            return SendSlot(slot.after, slot.after)
-        self.paces[slot.queue], found = self.paces.get(slot.queue, Pace()).allot(
-            rate=limits.rate, burst=limits.burst, after=slot.after, until=slot.until
-        )
-        return found
+    def clock_now(self) -> datetime:
+        return self.clock_at
 
-    def _was_written(self, write: Write, now: datetime) -> bool:
-        match write.change:
-            case Insert(job):
-                return job.id in self.jobs
-            case Replace(_, job):
-                held = self.jobs.get(job.id)
-                return held is not None and held.revision == job.revision
-            case Delete(job):
-                return job.id not in self.jobs
-            case None:
-                puts = {(put.namespace, put.group, put.member): put.value for put in write.puts}
-                swaps = [condition for condition in write.conditions if isinstance(condition, Same)]
-                return any(
-                    puts.get((condition.namespace, condition.group, condition.member))
-                    == record.value
-                    != condition.value
-                    for condition in swaps
-                    for record in self.group(condition.namespace, condition.group, now)
-                    if record.member == condition.member
-                )
+    def pace(self, queue: str) -> Pace:
+        return self.paces.get(queue, Pace())
 
-    def _refused_change(self, write: Write, now: datetime) -> WriteResult | None:
-        match write.change:
-            case Insert(job, over):
-                owner = None if job.unique_key is None else self._owner(job.queue, job.unique_key, now)
-                if owner is None or (over is not None and self._gives_up(owner, over)):
-                    return None
-                return WriteResult(result=Result.EXISTS, owner=owner)
-            case Replace(revision, job) | Delete(Job(revision=revision) as job):
-                held = self.jobs.get(job.id)
-                return None if held is not None and held.revision == revision else WriteResult(result=Result.STALE)
-            case None:
-                return None
+    def set_pace(self, queue: str, pace: Pace) -> None:
+        self.paces[queue] = pace
 
-    def _gives_up(self, owner: Owner, over: Handover) -> bool:
-        """Whether the owner of a key is the one that gives it up, and is as it was."""
-        held, change = self.jobs.get(owner.job_id), over.change
-        is_same = held is None if change is None else held is not None and held.revision == change.revision
-        return owner.job_id == over.owner and is_same
-
-    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
-        for condition in write.conditions:
-            failed = self._failed_by(condition, write.puts, now)
-            if failed is not None:
-                return WriteResult(result=Result.NOT_FREE, condition=condition, record=failed[0])
-        return None
-
-    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> tuple[Record | None] | None:
-        """The record by which a condition fails; None if it holds."""
-        match condition:
-            case Absent(namespace, groups, owner):
-                current = (each for group in groups for each in self.group(namespace, group, now))
-                return next(((each,) for each in current if not is_owned_by(each.value, owner)), None)
-            case AtMost(namespace, group, most, owner):
-                found = [each for each in self.group(namespace, group, now) if not is_owned_by(each.value, owner)]
-                found.sort(key=lambda each: each.ends_at or _NEVER)
-                return (found[len(found) - most - 1],) if len(found) > most else None
-            case Same(namespace, group, value, member):
-                standing_one = self.record(namespace, group, now, member)
-                has = None if standing_one is None else standing_one.value
-                theirs = {
-                    put.value for put in puts if (put.namespace, put.group, put.member) == (namespace, group, member)
-                }
-                return None if has == value or has in theirs else (standing_one,)
-            case OpenGate(queue, batch):
-                scopes = [None] if batch is None else [None, batch]
-                gates = (self.record(GATES, queue, now, gate_member(scope)) for scope in scopes)
-                return next(((gate,) for gate in gates if is_closed(gate)), None)
-            case Before(until):
-                return (None,) if self.clock_at >= until else None
+    def revision(self, job_id: str) -> str | None:
+        return self.jobs[job_id].revision if job_id in self.jobs else None
 
     def _change(self, write: Write) -> None:
         match write.change:
@@ -310,13 +206,11 @@ class Memory:
 
     # --- reading ---
 
-    def group(self, namespace: str, group: str, now: datetime) -> list[Record]:
-        """The current records of a group, in the order of their members."""
-        return [each for each in self._held(namespace, group) if each.ends_at is None or now < each.ends_at]
+    def group(self, namespace: str, group: str, at: datetime) -> list[Record]:
+        return [each for each in self._held(namespace, group) if each.ends_at is None or at < each.ends_at]
 
-    def record(self, namespace: str, group: str, now: datetime, member: str = "") -> Record | None:
-        """A record, if it is current."""
-        return next((each for each in self.group(namespace, group, now) if each.member == member), None)
+    def record(self, namespace: str, group: str, at: datetime, member: str = "") -> Record | None:
+        return next((each for each in self.group(namespace, group, at) if each.member == member), None)
 
     def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
         """The current records, by namespace."""
@@ -336,8 +230,8 @@ class Memory:
             return self.group(namespace, key, now)
         return [each for each in self.group(namespace, key[0], now) if each.member == key[1]]
 
-    def _owner(self, queue: str, key: str, now: datetime) -> Owner | None:
-        job = self.job_of_key(queue, key, now)
+    def owner(self, queue: str, key: str, at: datetime) -> Owner | None:
+        job = self.job_of_key(queue, key, at)
         return None if job is None else Owner(job.id, job.body_digest, job.state)
 
     def job_of_key(self, queue: str, key: str, now: datetime) -> Job | None:
@@ -542,9 +436,6 @@ class MemoryStore:
 async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator[MemoryStore]:  # noqa: ARG001 - an Opener is given its URL
     """Open a new, empty store in memory."""
     yield MemoryStore(clock=clock)
-
-
-_NOT_VERIFIED = WriteResult(result=Result.NOT_VERIFIED)
 
 
 def tombstone(job: Job) -> Job:

@@ -28,7 +28,7 @@ from voiceflow_worker.backends.sqlite.opening import (
     require_store,
 )
 from voiceflow_worker.backends.sqlite.reading import current_record
-from voiceflow_worker.backends.sqlite.write import Writing
+from voiceflow_worker.backends.sqlite.write import FileWriting
 from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.identity import new_revision
@@ -201,12 +201,12 @@ def _skip_sequences(db: Connection) -> None:
 
 def _hold_queues(db: Connection, *, reason: str, at: datetime) -> tuple[str, ...]:
     """Hold every queue until a person resumes it, and return the names of the queues."""
-    writing = Writing(Transaction(db), to_micros(at), SystemClock())
+    writing = FileWriting(Transaction(db), SystemClock())
     names = sorted(row[0] for row in db.rows(SQL["all_queues"]))
     for name in names:
         standing = current_record(db, GATES, name, to_micros(at))
         hold = Gate.of(name, None, GateState.HELD, since=at, reason=reason, kinds=frozenset({GateKind.MAY_LACK}))
-        writing.answer(write_of_order(standing, hold, token=new_revision())[1])
+        writing.answer(write_of_order(standing, hold, token=new_revision())[1], to_micros(at))
     return tuple(names)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import astuple
+from datetime import datetime
 from typing import overload
 from uuid import uuid4
 
@@ -21,19 +22,12 @@ from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
-from voiceflow_worker.backends.sqlite.reading import (
-    current_record,
-    owner_of_key,
-    standing_of,
-)
+from voiceflow_worker.backends.sqlite.reading import current_record, owner_of_key, standing_of
+from voiceflow_worker.backends.writing import Writing, rolled_back
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
-    CLOSED,
-    CLOSED_KEY,
     Absent,
-    AtMost,
-    Before,
     BulkWrite,
     Condition,
     Delete,
@@ -41,26 +35,17 @@ from voiceflow_worker.core.ports.store import (
     Handover,
     Insert,
     Mode,
-    OpenGate,
     Owner,
     Put,
     Record,
     Replace,
-    Result,
-    Same,
-    Slot,
     Write,
     WriteResult,
-    is_owned_by,
-    passes_closed,
-    refuses_all,
 )
-from voiceflow_worker.errors import StoreClosedError
-from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
+from voiceflow_worker.model.jobs.gcra import Pace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, outcome_name
 
-_DONE = WriteResult(result=Result.DONE)
 _PER_STEP = 16
 """The number of writes that are written before other tasks may run: less than 1 ms."""
 _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER: SQL["put_longer"]}
@@ -70,176 +55,76 @@ def write(
     bulk: BulkWrite, at: int, clock: Clock, shown: str, transaction: Transaction
 ) -> Generator[None, None, Sequence[WriteResult]]:
     """Carry out a bulk write, as `core/ports/store.py` promises."""
-    work = Writing(transaction, at, clock)
-    closed = current_record(transaction.db, CLOSED, CLOSED_KEY, at)
-    if closed is not None and not passes_closed(bulk):
-        raise StoreClosedError(shown, closed.value)
-    if bulk.guard is not None:
-        puts = [put for write in bulk.writes for put in write.puts]
-        if bulk.guard.server or work.failed_by(bulk.guard.known, puts) is not None:
-            not_verified = WriteResult(result=Result.NOT_VERIFIED)
-            return [
-                _DONE if work.was_written(write, work.revision_of(write)) else not_verified for write in bulk.writes
-            ]
+    work = FileWriting(transaction, clock)
+    if (refused := work.refused(bulk, at, shown)) is not None:
+        return refused
     if bulk.together:
-        return _together(bulk.writes, work, transaction)
+        return _together(bulk.writes, work, at, transaction)
     answers: list[WriteResult] = []
     for place, write in enumerate(bulk.writes, 1):
-        answers.append(work.answer(write))
+        answers.append(work.answer(write, at))
         if place % _PER_STEP == 0:
             yield
     return answers
 
 
-def _together(writes: Sequence[Write], work: Writing, transaction: Transaction) -> Sequence[WriteResult]:
+def _together(writes: Sequence[Write], work: FileWriting, at: int, transaction: Transaction) -> Sequence[WriteResult]:
     """All writes or none. In one go: other operations of the transaction must not come between, and be undone too."""
     before = transaction.live.copy(), transaction.pruned.copy(), transaction.changed.copy()
     transaction.db.run("SAVEPOINT together")
-    answers = [work.answer(write) for write in writes]
-    refused = [refuses_all(write, answer) for write, answer in zip(writes, answers, strict=True)]
-    if any(refused):
+    answers = [work.answer(write, at) for write in writes]
+    if (refused := rolled_back(writes, answers)) is not None:
         transaction.db.run("ROLLBACK TO together")
         transaction.live, transaction.pruned, transaction.changed = before
-        rolled_back = WriteResult(result=Result.ROLLED_BACK)
-        answers = [
-            answer if refuses or answer.result is not Result.DONE else rolled_back
-            for answer, refuses in zip(answers, refused, strict=True)
-        ]
     transaction.db.run("RELEASE together")
-    return answers
+    return answers if refused is None else refused
 
 
-class Writing:
-    """The check and the writing of writes in one transaction."""
+class FileWriting(Writing[int]):
+    """The check and the writing of writes in one transaction. Times are in microseconds."""
 
-    def __init__(self, transaction: Transaction, at: int, clock: Clock) -> None:
+    def __init__(self, transaction: Transaction, clock: Clock) -> None:
         self._transaction = transaction
         self._db = transaction.db
-        self._at = at
         self._clock = clock
 
-    def answer(self, write: Write) -> WriteResult:
-        """Check all of a write, then write all of it."""
-        revision = self.revision_of(write)
-        if self.was_written(write, revision):
-            return _DONE
-        refusal = self._refused_change(write, revision) or self._refused_condition(write)
-        if refusal is not None:
-            return refusal
-        slot = None if write.slot is None else self._allot(write.slot)
-        if slot is not None and slot.at is None:
-            return WriteResult(result=Result.NO_SLOT, slot=slot)
+    def clock_now(self) -> datetime:
+        return self._clock.now()
+
+    def record(self, namespace: str, group: str, at: int, member: str = "") -> Record | None:
+        return current_record(self._db, namespace, group, at, member)
+
+    def group(self, namespace: str, group: str, at: int) -> Sequence[Record]:
+        return standing_of(self._db, namespace, group, at)
+
+    def are_all_absent(self, conditions: Sequence[Condition], at: int) -> bool:
+        groups = [(each.namespace, group) for each in conditions if isinstance(each, Absent) for group in each.groups]
+        return not self._db.rows(SQL["any_of_groups"], (orjson.dumps(groups).decode(), at))
+
+    def revision(self, job_id: str) -> str | None:
+        rows = self._db.rows(SQL["revision_of"], (job_id,))
+        return rows[0][0] if rows else None
+
+    def owner(self, queue: str, key: str, at: int) -> Owner | None:
+        return owner_of_key(self._db, queue, key, at)
+
+    def pace(self, queue: str) -> Pace:
+        rows = self._db.rows(SQL["pace"], (queue,))
+        return Pace(*rows[0]) if rows else Pace()
+
+    def set_pace(self, queue: str, pace: Pace) -> None:
+        self._db.run(SQL["set_pace"], (queue, *astuple(pace)))
+
+    def store(self, write: Write, at: int) -> None:
         self._change(write)
         for put in write.puts:
-            self._put(put)
+            self._put(put, at)
         for drop in write.drops:
             self._db.run(SQL["drop"], (drop.namespace, drop.group, drop.member, drop.value))
         for event in write.events:
             self._db.run(SQL["insert_event"], event_row(event))
         if write.wakes is not None:
             self._transaction.changed.add(write.wakes)
-        return _DONE if slot is None else WriteResult(result=Result.DONE, slot=slot)
-
-    def was_written(self, write: Write, revision: str | None) -> bool:
-        """Whether an earlier try has written the write. `revision` is that of its job now."""
-        match write.change:
-            case Insert():
-                return revision is not None
-            case Replace(_, job):
-                return revision == job.revision
-            case Delete():
-                return revision is None
-            case None:
-                puts = {(put.namespace, put.group, put.member): put.value for put in write.puts}
-                swaps = [condition for condition in write.conditions if isinstance(condition, Same)]
-                return any(
-                    (
-                        record := current_record(
-                            self._db, condition.namespace, condition.group, self._at, condition.member
-                        )
-                    )
-                    is not None
-                    and puts.get((condition.namespace, condition.group, condition.member))
-                    == record.value
-                    != condition.value
-                    for condition in swaps
-                )
-
-    def revision_of(self, write: Write) -> str | None:
-        """The revision of the job of a write; None if there is no such job."""
-        return None if write.change is None else self._revision(write.change.job.id)
-
-    def _revision(self, job_id: str) -> str | None:
-        rows = self._db.rows(SQL["revision_of"], (job_id,))
-        return rows[0][0] if rows else None
-
-    def _refused_change(self, write: Write, revision: str | None) -> WriteResult | None:
-        match write.change:
-            case Insert(job, over) if job.unique_key is not None:
-                owner = owner_of_key(self._db, job.queue, job.unique_key, self._at)
-                if owner is None or (over is not None and self._gives_up(owner, over)):
-                    return None
-                return WriteResult(result=Result.EXISTS, owner=owner)
-            case Replace(replaced) | Delete(Job(revision=replaced)):
-                return None if revision == replaced else WriteResult(result=Result.STALE)
-            case _:
-                return None
-
-    def _gives_up(self, owner: Owner, over: Handover) -> bool:
-        """Whether the owner of a key is the one that gives it up, and is as it was."""
-        revision = None if over.change is None else over.change.revision
-        return owner.job_id == over.owner and self._revision(owner.job_id) == revision
-
-    def _refused_condition(self, write: Write) -> WriteResult | None:
-        if not write.conditions:
-            return None
-        groups = [
-            (each.namespace, group) for each in write.conditions if isinstance(each, Absent) for group in each.groups
-        ]
-        # Nearly always there is none in any of them.
-        all_absent = not self._db.rows(SQL["any_of_groups"], (orjson.dumps(groups).decode(), self._at))
-        for condition in write.conditions:
-            if all_absent and isinstance(condition, Absent):
-                continue
-            failed = self.failed_by(condition, write.puts)
-            if failed is not None:
-                return WriteResult(result=Result.NOT_FREE, condition=condition, record=failed[0])
-        return None
-
-    def failed_by(self, condition: Condition, puts: Sequence[Put]) -> tuple[Record | None] | None:
-        """The record by which a condition fails; None if it holds."""
-        match condition:
-            case Absent(namespace, groups, owner):
-                found = (each for group in groups for each in standing_of(self._db, namespace, group, self._at))
-                return next(((each,) for each in found if not is_owned_by(each.value, owner)), None)
-            case AtMost(namespace, group, most, owner):
-                members = standing_of(self._db, namespace, group, self._at)
-                counted = [record for record in members if not is_owned_by(record.value, owner)]
-                counted.sort(key=lambda record: (record.ends_at is None, record.ends_at))
-                return (counted[len(counted) - most - 1],) if len(counted) > most else None
-            case Same(namespace, group, value, member):
-                held = current_record(self._db, namespace, group, self._at, member)
-                has = None if held is None else held.value
-                key = (namespace, group, member)
-                ours = {put.value for put in puts if (put.namespace, put.group, put.member) == key}
-                return None if has == value or has in ours else (held,)
-            case OpenGate(queue, batch):
-                scopes = [None] if batch is None else [None, batch]
-                gates = (current_record(self._db, GATES, queue, self._at, gate_member(scope)) for scope in scopes)
-                return next(((gate,) for gate in gates if is_closed(gate)), None)
-            case Before(until):
-                return (None,) if self._clock.now() >= until else None
-
-    def _allot(self, slot: Slot) -> SendSlot:
-        limits = limits_from(current_record(self._db, LIMITS, slot.queue, self._at))
-        if limits.rate is None:
-            return SendSlot(slot.after, slot.after)
-        rows = self._db.rows(SQL["pace"], (slot.queue,))
-        pace = Pace(*rows[0]) if rows else Pace()
-        after, found = pace.allot(rate=limits.rate, burst=limits.burst, after=slot.after, until=slot.until)
-        if after != pace:
-            self._db.run(SQL["set_pace"], (slot.queue, *astuple(after)))
-        return found
 
     def _change(self, write: Write) -> None:
         match write.change:
@@ -287,16 +172,16 @@ class Writing:
     def _hand_over(self, job: Job, over: Handover) -> None:
         """Take the unique key of a new job from the job that has it, if one does."""
         self._db.run(SQL["drop"], (TOMBSTONE, job.queue, job.unique_key, None))
-        if over.change is not None and self._revision(over.owner) == over.change.revision:
+        if over.change is not None and self.revision(over.owner) == over.change.revision:
             self._move(over.change.job)
             self._db.run(SQL["release_key"], (over.owner,))
 
-    def _put(self, put: Put) -> None:
+    def _put(self, put: Put, at: int) -> None:
         row: Row = (put.namespace, put.group, put.member, put.value, to_micros_or_none(put.ends_at))
         if put.mode is Mode.ALWAYS:
             self._db.run(SQL["put"], row)
         else:
-            self._db.run(_PUTS[put.mode], (*row, self._at))
+            self._db.run(_PUTS[put.mode], (*row, at))
 
 
 def count(transaction: Transaction, job: Job, tally: Mapping[str, int]) -> None:
