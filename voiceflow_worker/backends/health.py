@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
 from voiceflow_worker.core.ports import Clock, Store
@@ -59,14 +60,19 @@ class Health:
     """What a store of the version before lacks. This version makes do without it until the store was upgraded."""
 
     @property
+    def durability(self) -> Durability | None:
+        """What the server of the store promises; None if it has none, or is not open."""
+        return None
+
+    @property
     def advice(self) -> str | None:
         """What should be configured differently. It is logged when a worker opens the store."""
-        return None
+        return None if self.durability is None else self.durability.warning
 
     @property
     def degraded(self) -> str | None:
         """What may be lost of an order to stop calls that was stored on this store; None if nothing."""
-        return None
+        return None if self.durability is None else self.durability.degraded
 
     @property
     def making(self) -> Making | None:
@@ -94,19 +100,45 @@ class Health:
         return ()
 
 
-def durability_diagnosis(promise: str, *, warned: str | None, forgets: bool) -> Diagnosis:
-    """The diagnosis of what a server promises of commits. `warned` is a warning about its configuration.
+class Guarantee(StrEnum):
+    """The durability of a commit that has returned, on a server. The best is listed first."""
 
-    `forgets` is True if the user accepts that the server loses commits.
+    DISK = "disk"
+    """It is on the server's disk: of a Redis by `appendfsync always`."""
+    WAITED = "waited"
+    """It is on the disk of a Redis, by `WAITAOF` after each commit."""
+    SECOND = "second"
+    """A crash of the machine of a Redis can lose the last two seconds (`appendfsync everysec`)."""
+    SYSTEM = "system"
+    """A crash of the server's machine may lose it, or damage a database: the operating system decides."""
+    NONE = "none"
+    """The user accepts that the server may lose it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durability:
+    """The guarantee of a server. `promise` describes it in words; `warning` is about the server's configuration.
+
+    `degraded` says why a store would be refused without `allow_degraded`.
     """
-    if warned is not None:
+
+    guarantee: Guarantee
+    promise: str
+    warning: str | None = None
+    degraded: str | None = None
+
+
+async def durability_diagnosis(found: Durability) -> Diagnosis:
+    """The diagnosis of what a server promises of commits."""
+    if found.warning is not None:
         # Some warnings begin with the promise.
-        return warning(promise, remedy=warned.removeprefix(promise).lstrip("; ") or warned)
-    if forgets:
+        return warning(found.promise, remedy=found.warning.removeprefix(found.promise).lstrip("; ") or found.warning)
+    if found.guarantee is Guarantee.NONE:
         return warning(
-            promise, remedy="correct the settings of the server, and remove durability=best-effort from the store URL"
+            found.promise,
+            remedy="correct the settings of the server, and remove durability=best-effort from the store URL",
         )
-    return ok(promise)
+    return ok(found.promise)
 
 
 async def failover_diagnosis(store: Store) -> Diagnosis:

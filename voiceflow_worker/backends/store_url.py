@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from voiceflow_worker.errors import SettingsError
@@ -24,6 +27,31 @@ FAILOVERS = {"held": False, "trusted": True}
 """The values of `failover` in the URL of a server: whether it is certain that a server that takes over lacks nothing.
 
 If not, each queue is held after a failover until a person resumes it."""
+
+
+class Promise(StrEnum):
+    """The durability that the user requests of a server, by the option `durability` of its URL."""
+
+    STRICT = "strict"
+    """Refuse a server that forgets calls when it, or its machine, restarts, or when its memory is full."""
+    BEST_EFFORT = "best-effort"
+    """Accept any server, although people may then be called twice."""
+
+
+PROMISES = {promise.value: promise for promise in Promise}
+T = TypeVar("T")
+
+
+def one_of(known: Mapping[str, T], options: Mapping[str, str], name: str, shown: str, *, default: str) -> T:
+    """The value of an option of a URL, which must be one of the known texts. Raises SettingsError."""
+    text = options.get(name, default)
+    if text.lower() not in known:
+        raise SettingsError(
+            f"the option {name} of the store URL {shown} has an unknown value; use one of {', '.join(known)}"
+        )
+    return known[text.lower()]
+
+
 POSTGRES_SCHEMA = "voiceflow"
 """The schema of a PostgreSQL store whose URL names none."""
 

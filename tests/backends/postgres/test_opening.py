@@ -17,9 +17,10 @@ from tests.contract.writing import stored
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
-from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, durability_from, grants
+from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, durability_from, grants
 from voiceflow_worker.backends.postgres.url import parse_url
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.ports.controls import Limits, limits_put

@@ -10,8 +10,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.postgres.url import Promise, parse_url
-from voiceflow_worker.backends.store_url import identity_of
+from voiceflow_worker.backends.postgres.url import parse_url
+from voiceflow_worker.backends.store_url import Promise, identity_of
 from voiceflow_worker.errors import SettingsError
 
 
@@ -27,7 +27,7 @@ def test_a_url_names_what_libpq_connects_to() -> None:
         ("postgresql:///calls?host=/var/run/postgresql&user=me", {"host": "/var/run/postgresql", "user": "me"}),
         ("postgresql://%2Ftmp%2Fsockets/calls", {"host": "/tmp/sockets", "dbname": "calls"}),
         ("postgresql://h/c?sslmode=verify-full&sslrootcert=/a%20b", {"sslmode": "verify-full", "sslrootcert": "/a b"}),
-        ("postgresql://h/c?schema=x&target_session_attrs=any&listen=no", {"target_session_attrs": "any"}),
+        ("postgresql://h/c?schema=x&target_session_attrs=any", {"target_session_attrs": "any"}),
         ("postgresql://h/c?ssl=true", {"sslmode": "require"}),
     ]:
         found = libpq(url)
@@ -51,11 +51,10 @@ def test_what_the_url_leaves_open_stays_with_libpq_and_a_vanished_host_is_notice
 
 def test_parameters_of_the_store() -> None:
     plain = parse_url("postgresql://h/c")
-    assert (plain.schema, plain.listen, plain.promise) == ("voiceflow", None, Promise.STRICT)
-    said = parse_url("postgresql://h/c?schema=calls_2&listen=No&durability=best-effort&sslmode=require")
-    assert (said.schema, said.listen, said.promise) == ("calls_2", False, Promise.BEST_EFFORT)
+    assert (plain.schema, plain.promise) == ("voiceflow", Promise.STRICT)
+    said = parse_url("postgresql://h/c?schema=calls_2&durability=best-effort&sslmode=require")
+    assert (said.schema, said.promise) == ("calls_2", Promise.BEST_EFFORT)
     assert said.shown == "postgresql://h/c?schema=calls_2"
-    assert parse_url("postgresql://h/c?listen=yes").listen is True
 
 
 def test_no_secret_is_shown() -> None:
@@ -80,7 +79,7 @@ def test_a_wrong_url_is_reported_in_a_sentence() -> None:
         ("postgresql://h/c?schema=a%22%3Bdrop", "not a name"),
         ("postgresql://h/c?schema=" + "a" * 42, "not a name"),
         ("postgresql://h/c?schema=a&schema=b", "schema twice"),
-        ("postgresql://h/c?listen=perhaps", "yes, true, 1, no"),
+        ("postgresql://h/c?failover=perhaps", "held, trusted"),
         ("postgresql://h/c?durability=maybe", "strict, best-effort"),
         ("postgresql://h/c?shema=x", "the option 'shema'"),
         ("postgresql://h/c?schema", "not a name"),

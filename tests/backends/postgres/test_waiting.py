@@ -15,7 +15,6 @@ from tests.support.postgres import Pooler, PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends.postgres import PostgresStore, waiting
 from voiceflow_worker.backends.postgres.opening import open_postgres
-from voiceflow_worker.errors import SettingsError
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +61,7 @@ async def listening(store: PostgresStore) -> None:
 
 @pytest.mark.usefixtures("seldom")
 async def test_a_write_of_another_process_is_told_at_once(postgres_server: PostgresServer, schema: str) -> None:
-    url = postgres_server.url(schema=schema, listen="yes")
+    url = postgres_server.url(schema=schema)
     async with opened(url) as reader, opened(url) as writer:
         await listening(reader)
         for number in range(3):
@@ -99,7 +98,7 @@ async def test_who_waits_when_the_listening_connection_is_lost_looks_at_once(
 ) -> None:
     monkeypatch.setattr(waiting, "LISTEN_AGAIN_AFTER", 60)
     url = postgres_server.url(schema=schema, application_name="lost")
-    async with opened(url) as reader, opened(postgres_server.url(schema=schema, listen="no")) as writer:
+    async with opened(url) as reader, opened(postgres_server.url(schema=schema)) as writer:
         await listening(reader)
         with anyio.fail_after(20):
             seen = await reader.wait(QUEUE, seen=0, until=reader.clock.now())
@@ -110,13 +109,6 @@ async def test_who_waits_when_the_listening_connection_is_lost_looks_at_once(
                 monkeypatch.setattr(waiting, "POLL_EVERY", 0.01)
                 postgres_server.ask(f"SELECT pg_terminate_backend(pid, 5000) {LISTENERS}", "lost")
                 await add_jobs(writer, [sample_job(1)])
-
-
-async def test_without_listening_the_store_is_looked_at(postgres_server: PostgresServer, schema: str) -> None:
-    url = postgres_server.url(schema=schema, listen="no", application_name="deaf")
-    async with opened(url) as reader, opened(url) as writer:
-        await wakes(reader, writer, 1)
-        assert postgres_server.ask(f"SELECT count(*) {LISTENERS}", "deaf") == [(0,)]
 
 
 async def test_behind_a_pooler_in_transaction_mode_a_store_works_and_looks(
@@ -131,20 +123,3 @@ async def test_behind_a_pooler_in_transaction_mode_a_store_works_and_looks(
             QUEUE, worker_id="w", limit=9, until=reader.clock.now() + timedelta(minutes=1), now=reader.clock.now()
         )
         assert len(leased) == 2
-
-
-async def test_a_pooler_in_transaction_mode_is_refused_to_who_asks_for_listen(pooler: Pooler, schema: str) -> None:
-    with pytest.raises(SettingsError, match="remove listen=yes"):
-        async with opened(pooler.url(schema=schema, listen="yes")):
-            pass
-
-
-async def test_a_pooler_in_session_mode_tells_who_asks_for_listen(postgres_server: PostgresServer, schema: str) -> None:
-    pooler = Pooler(postgres_server, "pool_mode = session")
-    try:
-        url = pooler.start().url(schema=schema, listen="yes")
-        async with opened(url) as reader, opened(postgres_server.url(schema=schema)) as writer:
-            await listening(reader)
-            await wakes(reader, writer, 1)
-    finally:
-        pooler.close()

@@ -13,7 +13,7 @@ from tests.support.waiting import until
 from tests.support.workers import enqueued, in_state, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.redis.connection import Connection
-from voiceflow_worker.backends.redis.durability import Durability, Survey
+from voiceflow_worker.backends.redis.durability import RedisDurability, Survey
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.suppression import SuppressionList
@@ -62,7 +62,7 @@ async def test_a_check_that_finds_a_wrong_setting_ends_no_task_of_an_open_store(
     survey = Survey.server
     is_old = False
 
-    async def judged(own: Survey, connection: Connection) -> Durability:
+    async def judged(own: Survey, connection: Connection) -> RedisDurability:
         if not is_old:
             return await survey(own, connection)
         raise SettingsError("the store URL names a Redis 5.0, which is too old")

@@ -100,11 +100,11 @@ MUTATIONS = {
         "            try(write)\n", "", "test_together_one_refusal_refuses_all",
     ),
     "a call under its own key refuses its bulk write": (
-        "return answer[1] ~= 'exists' or digest ~= write.job.digest", "return true",
+        "return answer[1] ~= 'exists' or digest ~= write.job.body_digest", "return true",
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
     "a record has no owner": (
-        "    if owner == '' then\n", "    if true then\n",
+        "    if not owner then\n", "    if true then\n",
         "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
     "an owner is any beginning of an id": (
@@ -127,14 +127,14 @@ MUTATIONS = {
         "test_together_conditions_see_the_groups_that_earlier_writes_changed",
     ),
     "a swap is not compared": (
-        "    return condition.group, condition.member, value or false, ends or ''", "    return nil",
+        "    if not holds then\n", "    if false then\n",
         "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
     ),
     "a gate is never closed": (
         "~= 'open '", "== 'none '", "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "a tombstone owns nothing": (
-        "local tombstone = tombstone_of(of, write.key, now)", "local tombstone = nil",
+        "local tombstone = tombstone_of(of, key, now)", "local tombstone = nil",
         "test_a_taken_key_tells_its_owner",
     ),
     "every put replaces": (

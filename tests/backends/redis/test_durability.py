@@ -13,9 +13,10 @@ from tests.support.scripted_redis import ScriptedRedis
 from tests.support.stores import bare
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, durability_from
-from voiceflow_worker.backends.redis.url import Promise
+from voiceflow_worker.backends.redis.durability import ServerFacts, durability_from
+from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
@@ -66,8 +67,8 @@ async def open_and_close(url: str) -> None:
 
 def test_what_is_guaranteed_follows_from_the_settings() -> None:
     for facts, guarantee in [
-        (SOUND, Guarantee.ALWAYS),
-        (replace(SOUND, version=(8, 0)), Guarantee.ALWAYS),
+        (SOUND, Guarantee.DISK),
+        (replace(SOUND, version=(8, 0)), Guarantee.DISK),
         (replace(SOUND, version=(7, 2), appendfsync="everysec"), Guarantee.WAITED),
         (replace(SOUND, version=(7, 2), appendfsync="no"), Guarantee.WAITED),
         (replace(SOUND, version=(7, 2), fsync_during_rewrite=False), Guarantee.WAITED),
@@ -79,7 +80,7 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
         durability = durability_from(facts, promise=Promise.STRICT)
         assert durability.guarantee is guarantee
         assert (durability.warning is None) is (
-            guarantee is Guarantee.ALWAYS or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
+            guarantee is Guarantee.DISK or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
         )
 
 

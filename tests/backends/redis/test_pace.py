@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.contract.suite import NOW, QUEUE
 from tests.support.redis_server import RedisServer, ask
 from voiceflow_worker.backends.memory.store import Memory
+from voiceflow_worker.backends.plain import plain_write
 from voiceflow_worker.backends.record import to_micros
-from voiceflow_worker.backends.redis.codec import plain_write
+from voiceflow_worker.backends.redis.codec import LEAVES
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports.controls import LIMITS, Limits, limits_put
 from voiceflow_worker.core.ports.store import Slot, Write
@@ -32,7 +33,7 @@ def allotted(server: RedisServer, now: datetime, ahead: timedelta) -> list[str |
     asked = {
         "now": str(to_micros(now)),
         "together": False,
-        "writes": [plain_write(Write(slot=Slot(QUEUE, now, now + ahead)))],
+        "writes": [plain_write(Write(slot=Slot(QUEUE, now, now + ahead)), LEAVES)],
     }
     (answer,) = json.loads(cast("str", ask(server.port, "EVAL", script("write").text, 1, ROOT, json.dumps(asked))))
     return [answer[0], *map(float, answer[1:])]

@@ -11,15 +11,12 @@ from tests.contract.samples import add_jobs, commit, delete, new_job
 from tests.contract.suite import NOW, QUEUE, moved, sample_job
 from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
-from tests.support.stores import bare
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -107,13 +104,3 @@ async def test_with_the_recommended_settings_a_waiting_call_takes_at_most_one_an
             assert (used_memory(server) - base) / 4000 <= 1500
     finally:
         server.kill()
-
-
-async def test_a_server_tells_whether_it_packs_calls(own_server: RedisServer) -> None:
-    async with open_store(own_server.url) as opened:
-        store = bare(opened, RedisStore)
-        packing = await store.packing()
-        assert packing is not None
-        assert packing.up_to >= packing.enough
-        own_server.ask("CONFIG", "SET", packing.setting, 64)
-        assert await store.packing() == replace(packing, up_to=64)

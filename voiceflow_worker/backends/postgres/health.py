@@ -12,6 +12,7 @@ from anyio import sleep
 from psycopg.errors import LockNotAvailable
 
 from voiceflow_worker.backends.health import (
+    Durability,
     Figure,
     Health,
     HealthCheck,
@@ -23,7 +24,7 @@ from voiceflow_worker.backends.health import (
     server_clock_diagnosis,
 )
 from voiceflow_worker.backends.postgres.database import Database
-from voiceflow_worker.backends.postgres.survey import NUMBER, SCHEMA, Guarantee, quoted
+from voiceflow_worker.backends.postgres.survey import NUMBER, SCHEMA, quoted
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
@@ -87,12 +88,8 @@ class PostgresHealth(Health):
         self._store = cast("PostgresStore | None", store)
 
     @property
-    def advice(self) -> str | None:
-        return None if self._store is None else self._store.durability.warning
-
-    @property
-    def degraded(self) -> str | None:
-        return None if self._store is None else self._store.durability.degraded
+    def durability(self) -> Durability | None:
+        return None if self._store is None else self._store.durability
 
     @property
     def making(self) -> Making:
@@ -105,7 +102,7 @@ class PostgresHealth(Health):
             return {}
         database = self._store.database
         return {
-            "durability": partial(durability, self._store),
+            "durability": partial(durability_diagnosis, self._store.durability),
             "failover": partial(failover, self._store),
             "transactions": partial(transactions, database),
             "server clock": partial(server_clock_diagnosis, self._store.clock),
@@ -131,12 +128,6 @@ class PostgresHealth(Health):
             "connections_left": await _connections_left(database),
         }
         return [Figure(name=name, meaning=meaning, value=values[name]) for name, meaning in FIGURES.items()]
-
-
-async def durability(store: PostgresStore) -> Diagnosis:
-    """Check that the server cannot lose a commit that it has confirmed."""
-    found = store.durability
-    return durability_diagnosis(found.promise, warned=found.warning, forgets=found.guarantee is Guarantee.NONE)
 
 
 # -- failover ----------------------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from voiceflow_worker.backends.health import Making
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
-from voiceflow_worker.backends.postgres.url import PostgresURL, Promise, parse_url
+from voiceflow_worker.backends.postgres.url import PostgresURL, parse_url
 from voiceflow_worker.backends.running import ServerClock, kept
-from voiceflow_worker.backends.store_url import sql_file
+from voiceflow_worker.backends.store_url import Promise, sql_file
 from voiceflow_worker.core.ports.store import Clock
 from voiceflow_worker.errors import NoStoreError, SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
 
@@ -119,8 +119,6 @@ async def open_postgres(
                 meanwhile.callback(asyncio.create_task(kept(server_clock.keep)).cancel)
             store = PostgresStore(parsed.shown, database, clock=clock)
             meanwhile.push_async_callback(store.changes.close)
-            if parsed.listen:
-                await store.changes.require_listening()
             yield store
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
 
+from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.backends.postgres.faults import STANDBY
-from voiceflow_worker.backends.postgres.url import PostgresURL, Promise
+from voiceflow_worker.backends.postgres.url import PostgresURL
 from voiceflow_worker.backends.running import check_schema
+from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports.store import History
 from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnavailableError
 
@@ -105,30 +106,6 @@ class Facts(NamedTuple):
     may_read: bool
     writes_some: bool
     writes_all: bool
-
-
-class Guarantee(StrEnum):
-    """The durability of a commit that has returned. The best is listed first."""
-
-    DISK = "disk"
-    """It is on the disk of the server."""
-    SYSTEM = "system"
-    """A crash of the server's machine may lose it, or damage the database."""
-    NONE = "none"
-    """The user accepts that the server may lose it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Durability:
-    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
-
-    `degraded` says why a store would be refused without `allow_degraded`.
-    """
-
-    guarantee: Guarantee
-    promise: str
-    warning: str | None = None
-    degraded: str | None = None
 
 
 def durability_from(facts: Facts, url: PostgresURL) -> Durability:

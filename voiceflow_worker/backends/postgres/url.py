@@ -5,32 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from voiceflow_worker.backends.store_url import FAILOVERS, POSTGRES_SCHEMA, POSTGRES_SCHEMES, said_to_libpq
+from voiceflow_worker.backends.store_url import (
+    FAILOVERS,
+    POSTGRES_SCHEMA,
+    POSTGRES_SCHEMES,
+    PROMISES,
+    Promise,
+    one_of,
+    said_to_libpq,
+)
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
-
-class Promise(StrEnum):
-    """The durability that the user requests."""
-
-    STRICT = "strict"
-    """Refuse a server that forgets commits when it, or its machine, crashes."""
-    BEST_EFFORT = "best-effort"
-    """Accept any server, although people may then be called twice after a crash."""
-
-
 FORM = "postgresql://[user[:password]@]host[:5432][,host2…]/database[?schema=voiceflow]"
-_OWN = ("schema", "listen", "durability", "failover")
-_YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-_PROMISES = {promise.value: promise for promise in Promise}
+_OWN = ("schema", "durability", "failover")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _SECRET = ("password", "sslpassword", "oauth_client_secret")
@@ -46,15 +41,13 @@ _USUAL: Mapping[str, Any] = {
 }
 """Parameters of libpq that a URL need not say."""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresURL:
     """The contents of a store URL.
 
     `conninfo` is for libpq, and has the password that the URL has. `shown` is the URL without secrets, for messages;
-    `secrets` are the texts that no message may have. `listen` None means that the store finds out whether LISTEN works.
+    `secrets` are the texts that no message may have.
     Whoever opens the store says that it `allows_degraded`.
     """
 
@@ -62,7 +55,6 @@ class PostgresURL:
     shown: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
     schema: str = POSTGRES_SCHEMA
-    listen: bool | None = None
     promise: Promise = Promise.STRICT
     trusts_failover: bool = False
     allows_degraded: bool = False
@@ -75,7 +67,7 @@ class PostgresURL:
 def parse_url(url: str) -> PostgresURL:
     """Parse a store URL. Raises SettingsError, whose message has no secret.
 
-    `schema`, `listen` (yes or no), `durability` (strict or best-effort) and `failover` (held or trusted) are parameters
+    `schema`, `durability` (strict or best-effort) and `failover` (held or trusted) are parameters
     of this store. All others are parameters of libpq, and what the URL does not say comes from where libpq takes it:
     PGPASSWORD, PGPASSFILE, ~/.pgpass, a service file. Of several hosts, the one that accepts writes is used, unless
     `target_session_attrs` says otherwise.
@@ -106,9 +98,8 @@ def parse_url(url: str) -> PostgresURL:
         shown=shown if schema == POSTGRES_SCHEMA else f"{shown}?schema={schema}",
         secrets=tuple(secrets),
         schema=schema,
-        listen=_one_of(_YES, own, "listen", shown) if "listen" in own else None,
-        promise=_one_of(_PROMISES, own, "durability", shown) if "durability" in own else Promise.STRICT,
-        trusts_failover="failover" in own and _one_of(FAILOVERS, own, "failover", shown),
+        promise=one_of(PROMISES, own, "durability", shown, default=Promise.STRICT),
+        trusts_failover=one_of(FAILOVERS, own, "failover", shown, default="held"),
     )
 
 
@@ -170,13 +161,3 @@ def _completed(params: Mapping[str, Any]) -> str:
     if several and "target_session_attrs" not in said:
         filled["target_session_attrs"] = "read-write"
     return make_conninfo("", **filled)
-
-
-def _one_of(known: Mapping[str, T], options: Mapping[str, str], name: str, shown: str) -> T:
-    """The value of an option that must be one of the known texts."""
-    text = options[name]
-    if text.lower() not in known:
-        raise SettingsError(
-            f"the option {name} of the store URL {shown} has an unknown value; use one of {', '.join(known)}"
-        )
-    return known[text.lower()]

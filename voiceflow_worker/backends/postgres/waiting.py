@@ -18,7 +18,7 @@ from voiceflow_worker.backends.postgres.faults import translated
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.store import Clock
-from voiceflow_worker.errors import SettingsError, VoiceflowError
+from voiceflow_worker.errors import VoiceflowError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
@@ -36,7 +36,7 @@ class QueueChanges:
     """The change counts of queues, as the database has them, and when to look at them.
 
     Writers NOTIFY the name of a queue on the channel of the store. From the first wait on, one connection listens. A
-    transaction pooler gives each statement another connection, so that nobody would hear: then, and while the listening
+    pooler may give each statement another connection, so that nobody would hear: then, and while the listening
     connection is lost, the counts are looked at every `POLL_EVERY` seconds.
     """
 
@@ -50,7 +50,7 @@ class QueueChanges:
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         """Wait until the change count differs from `seen`, but not longer than `until`. Returns the change count."""
-        if self._listening is None and self._database.url.listen is not False:
+        if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
         while True:
             change = self.wakeups.next(queue)  # first, so that no change after the read is missed
@@ -62,19 +62,6 @@ class QueueChanges:
                 await change.wait(self._clock, within=left)
             else:
                 await change.wait(_MACHINE, within=min(left, POLL_EVERY))
-
-    async def require_listening(self) -> None:
-        """Raise SettingsError if a listener would hear nothing."""
-        connection, channel = await self._opened()
-        try:
-            if not await self._hears_itself(connection, channel):
-                raise SettingsError(
-                    f"the store URL {self._database.url.shown} asks for LISTEN (listen=yes), but a pooler in "
-                    "transaction mode is before the server, and does not pass it on. Give the server's own address, or "
-                    "another pool_mode; or remove listen=yes: then the store is asked four times a second"
-                )
-        finally:
-            self._database.leave(connection)
 
     async def close(self) -> None:
         """End the listening connection."""
@@ -127,7 +114,7 @@ class QueueChanges:
     async def _hears_itself(self, connection: Connection, channel: str) -> bool:
         """Whether the connection, which begins to listen, hears what another one sends it."""
         ((sender_pid,),) = await connection.rows("SELECT pg_backend_pid()")
-        if sender_pid != connection.pgconn.backend_pid and self._database.url.listen is None:
+        if sender_pid != connection.pgconn.backend_pid:
             return False  # a pooler. LISTEN would stay with a connection of others
         await connection.rows(f'LISTEN "{channel}"')
         word = f"? {uuid4()}"

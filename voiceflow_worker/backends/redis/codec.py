@@ -12,41 +12,20 @@ from typing import Any
 
 import orjson
 
+from voiceflow_worker.backends.plain import Leaves
 from voiceflow_worker.backends.record import (
     event_from,
     from_micros,
     job_from,
     newer,
-    record_of,
     to_micros,
     tombstone_job,
     tombstone_of,
 )
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.controls import gate_member
-from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.ports.store import (
-    Absent,
-    AtMost,
-    Before,
-    Condition,
-    Delete,
-    Edit,
-    Handover,
-    Insert,
-    OpenGate,
-    Owner,
-    Record,
-    Replace,
-    Result,
-    Same,
-    Slot,
-    Write,
-    WriteResult,
-)
+from voiceflow_worker.core.ports.store import Drop, Owner, Put, Record, Result, Write, WriteResult
 from voiceflow_worker.model.jobs.gcra import slot_from
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.totals import outcome_name
 
 _PLAIN = {
     "done": Result.DONE,
@@ -69,109 +48,28 @@ def micros(time: datetime | None) -> str:
 # --- Writes for write.lua -----------------------------------------------------------------------------------------
 
 
-def plain_write(write: Write, clock_at: datetime | None = None) -> dict[str, Any]:
-    """A write as `write.lua` takes it; `clock_at` is the time of a clock that replaces the server's."""
-    change = write.change
-    queue = "-" if change is None else change.job.queue
-    if write.events:
-        queue = queue_of(write.events[0].job_id)
-    return {
-        "queue": queue,
-        "conditions": [_plain_condition(condition, write, clock_at) for condition in write.conditions],
-        "puts": [
-            (put.namespace, put.group, put.member, put.value, micros(put.ends_at), put.mode) for put in write.puts
-        ],
-        "drops": [(drop.namespace, drop.group, drop.member, optional(drop.value)) for drop in write.drops],
-        "events": [(micros(event.at), event_text(event)) for event in write.events],
-        "tally": write.tally,
-        "wakes": write.wakes or "",
-        **({} if write.slot is None else {"slot": _plain_slot(write.slot)}),
-        **_plain_change(write),
-    }
+def _put(put: Put) -> Sequence[str]:
+    return put.namespace, put.group, put.member, put.value, micros(put.ends_at), put.mode
 
 
-def _plain_slot(slot: Slot) -> dict[str, str]:
-    # Seconds in a form that restores the same double.
-    return {
-        "queue": slot.queue,
-        "after": repr(slot.after.timestamp()),
-        "latest": repr(slot.until.timestamp()),
-    }
+def _drop(drop: Drop) -> Sequence[str]:
+    return drop.namespace, drop.group, drop.member, optional(drop.value)
 
 
-def _plain_change(write: Write) -> dict[str, Any]:
-    match write.change:
-        case Insert(job, over):
-            fields = _changing(job) | {
-                "prio": str(job.urgency),
-                "batch": optional(job.batch_id),
-                "dest": optional(job.destination),
-                "key": optional(job.unique_key),
-                "valid": micros(job.valid_until),
-                "body": job.body,
-                "digest": job.body_digest,
-            }
-            new = {"id": job.id, "new": job.revision, "key": optional(job.unique_key), "numbers": job.numbers}
-            return {"kind": "insert", **new, "job": fields, **({} if over is None else {"over": _plain_over(over)})}
-        case Edit(revision, job):
-            edited = {"prio": str(job.urgency), "valid": micros(job.valid_until), "body": job.body}
-            fields = _changing(job) | edited
-            return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": fields}
-        case Replace(revision, job):
-            return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": _changing(job)}
-        case Delete(job, keep_key_until):
-            kept = "" if keep_key_until is None else _tombstone_of(job)
-            tombstone = {"keep_until": micros(keep_key_until), "tombstone": kept, "numbers": job.numbers}
-            return {"kind": "delete", "id": job.id, "old": job.revision, **tombstone}
-        case None:
-            return {"kind": ""}
+def _event(event: Event) -> Sequence[str]:
+    return micros(event.at), event_text(event)
 
 
-def _plain_over(over: Handover) -> dict[str, Any]:
-    change = over.change
-    if change is None:
-        return {"owner": over.owner, "old": ""}
-    return {"owner": over.owner, "old": change.revision, "new": change.job.revision, "record": record_of(change.job)}
+def _tombstone(job: Job, keep_key_until: datetime) -> Sequence[str]:
+    _, unique_key, job_id, digest, state, *times = tombstone_of(job)
+    return micros(keep_key_until), f"{job_id}|{digest}|{state}|{orjson.dumps([unique_key, *times]).decode()}"
 
 
-def _changing(job: Job) -> dict[str, str]:
-    """The fields of a job that its next version may change."""
-    return {
-        "state": job.state.value,
-        "due": micros(job.due_at),
-        "worker": optional(job.worker_id),
-        "active": micros(job.active_until),
-        "record": record_of(job),
-        "outcome": optional(outcome_name(job)),
-    }
+def _time(time: datetime | None) -> str | None:
+    return None if time is None else str(to_micros(time))
 
 
-def _plain_condition(condition: Condition, write: Write, clock_at: datetime | None) -> dict[str, Any]:
-    match condition:
-        case Absent(namespace, groups, owner):
-            return {"kind": "absent", "namespace": namespace, "groups": groups, "owner": owner or ""}
-        case AtMost(namespace, group, most, owner):
-            return {"kind": "most", "namespace": namespace, "group": group, "most": most, "owner": owner or ""}
-        case Same():
-            return plain_same(condition, (write,))
-        case OpenGate(queue, batch):
-            return {"kind": "gate", "group": queue, "batch": gate_member(batch)}
-        case Before(until):
-            return {"kind": "before", "ends": micros(until), "at": micros(clock_at)}
-
-
-def plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
-    """A `Same` condition, with its own new value, which counts as of an earlier try."""
-    key = (condition.namespace, condition.group, condition.member)
-    own = [put.value for write in writes for put in write.puts if (put.namespace, put.group, put.member) == key]
-    return {
-        "kind": "same",
-        "namespace": condition.namespace,
-        "group": condition.group,
-        "member": condition.member,
-        "values": [optional(condition.value), *map(optional, own)],
-        "own": optional(own[-1] if own else None),
-    }
+LEAVES = Leaves(time=_time, put=_put, drop=_drop, event=_event, tombstone=_tombstone)
 
 
 def answer_from(write: Write, answer: Sequence[Any]) -> WriteResult:
@@ -231,11 +129,6 @@ def event_text(event: Event) -> str:
     """An event without its sequence, as it is stored."""
     fields = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
     return orjson.dumps(fields).decode()
-
-
-def _tombstone_of(job: Job) -> str:
-    _, unique_key, job_id, digest, state, *times = tombstone_of(job)
-    return f"{job_id}|{digest}|{state}|{orjson.dumps([unique_key, *times]).decode()}"
 
 
 def buried(queue: str, tombstone: str) -> Job:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
+from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.faults import ReplyError, is_not_now, script
 from voiceflow_worker.backends.redis.rights import (
@@ -18,8 +18,9 @@ from voiceflow_worker.backends.redis.rights import (
     commands_of_server,
     refusals,
 )
-from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
+from voiceflow_worker.backends.redis.url import RedisURL, Topology
 from voiceflow_worker.backends.running import check_schema
+from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports.store import History
 from voiceflow_worker.errors import (
     NoStoreError,
@@ -32,21 +33,6 @@ from voiceflow_worker.model.copying import replace
 
 SCHEMA = 12
 """The version of the layout of a store's keys."""
-_PACKING = "hash-max-ziplist-value"
-"""The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
-_ENOUGH = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """The longest field, in bytes, of a hash that Redis stores in its compact form (`up_to`), which takes less memory.
-
-    `setting` is the name of this limit among the settings of Redis. With a limit of `enough` bytes, jobs are compact.
-    """
-
-    up_to: int
-    setting: str = _PACKING
-    enough: int = _ENOUGH
 
 
 class Survey:
@@ -59,7 +45,7 @@ class Survey:
         self._url = url
         self._store_id = ""
 
-    async def server(self, connection: Connection) -> Durability:
+    async def server(self, connection: Connection) -> RedisDurability:
         """The durability of the server at the other end of a connection.
 
         Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
@@ -151,16 +137,6 @@ class Survey:
             )
 
 
-async def packing_of(connection: Connection) -> Packing | None:
-    """The packing of the server; None if it does not show it."""
-    try:
-        return Packing(int(_pairs(await connection.create_request(b"CONFIG", "GET", _PACKING))[_PACKING]))
-    except (ReplyError, KeyError) as error:
-        if isinstance(error, ReplyError) and is_not_now(error):
-            raise
-        return None
-
-
 def _pairs(answer: Any) -> dict[str, str]:
     """The settings in an answer to CONFIG GET: a map in RESP3, a flat list in RESP2."""
     pairs: Any = answer.items() if hasattr(answer, "items") else zip(answer[::2], answer[1::2], strict=True)
@@ -171,21 +147,6 @@ OLDEST = (6, 2)
 """The oldest version that works. Older servers lack commands that the scripts need."""
 _WAITAOF_SINCE = (7, 2)
 """The first version of Redis and Valkey that has WAITAOF, which waits until a write is on the disk."""
-
-
-class Guarantee(StrEnum):
-    """The durability of a commit that has returned. The best is listed first."""
-
-    ALWAYS = "always"
-    """`appendfsync always`: the commit is on the server's disk."""
-    WAITED = "waited"
-    """`WAITAOF` after each commit: the commit is on the server's disk."""
-    SECOND = "second"
-    """`appendfsync everysec`: a crash of the machine can lose the last two seconds."""
-    SYSTEM = "system"
-    """`appendfsync no`, or no fsync during rewrites: the operating system decides when a commit is on the disk."""
-    NONE = "none"
-    """The user accepts that the server may lose data."""
 
 
 NO_OTHER = "0" * 40
@@ -217,19 +178,15 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Durability:
-    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
+class RedisDurability(Durability):
+    """The guarantee of one server.
 
     `server` is the id of the server's process, which a restart changes; empty if the user may not see it. `store_id`
-    and `history` are those of the store. `degraded` says why a store would be refused without `allow_degraded`.
+    and `history` are those of the store.
     """
 
-    guarantee: Guarantee
-    promise: str
-    warning: str | None = None
     server: str = ""
     store_id: str = ""
-    degraded: str | None = None
     history: History | None = None
 
 
@@ -261,7 +218,7 @@ def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
     )
 
 
-def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bool = False) -> Durability:
+def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bool = False) -> RedisDurability:
     """The durability of a store on this server.
 
     If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
@@ -269,7 +226,7 @@ def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bo
     """
     if promise is Promise.BEST_EFFORT:
         unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed, and no failover"
-        return Durability(
+        return RedisDurability(
             guarantee=Guarantee.NONE,
             promise="best effort, as requested: a restart of this Redis may lose calls, or cause people to be called"
             f" twice{unnoticed}",
@@ -278,7 +235,7 @@ def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bo
         if not allows_degraded:
             raise RedisForgetsError(f"{forgets} {ACCEPT}")
         # A server without an AOF confirms nothing; one with an AOF still does.
-        kept = _on_disk(facts) if facts.appendonly else Durability(guarantee=Guarantee.NONE, promise=forgets)
+        kept = _on_disk(facts) if facts.appendonly else RedisDurability(guarantee=Guarantee.NONE, promise=forgets)
         return replace(kept, degraded=forgets)
     return _on_disk(facts)
 
@@ -304,14 +261,14 @@ def _why_forgets(facts: ServerFacts) -> str | None:
     return None
 
 
-def _on_disk(facts: ServerFacts) -> Durability:
+def _on_disk(facts: ServerFacts) -> RedisDurability:
     always = facts.appendfsync == "always"
     if facts.is_always:
-        return Durability(
-            guarantee=Guarantee.ALWAYS, promise="appendfsync always: each commit is on the disk before it returns"
+        return RedisDurability(
+            guarantee=Guarantee.DISK, promise="appendfsync always: each commit is on the disk before it returns"
         )
     if facts.version >= _WAITAOF_SINCE:
-        return Durability(
+        return RedisDurability(
             guarantee=Guarantee.WAITED,
             promise=f"WAITAOF: each commit waits until it is on the disk (appendfsync {facts.appendfsync})",
             warning=None
@@ -323,7 +280,7 @@ def _on_disk(facts: ServerFacts) -> Durability:
     if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:
         lost = "if the server's machine crashes, the last two seconds of writes may be lost, and calls made twice"
         promise = f"appendfsync everysec: {lost}"
-        return Durability(guarantee=Guarantee.SECOND, promise=promise, warning=f"{promise}; {remedy}")
+        return RedisDurability(guarantee=Guarantee.SECOND, promise=promise, warning=f"{promise}; {remedy}")
     lost = "if the server's machine crashes, the last minute of writes may be lost, and calls made twice"
     why = "no-appendfsync-on-rewrite is yes" if facts.appendfsync != "no" else "appendfsync is no"
-    return Durability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")
+    return RedisDurability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")

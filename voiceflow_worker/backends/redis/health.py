@@ -1,4 +1,4 @@
-"""The health of a store in Redis: the durability of commits, and the memory that calls take."""
+"""The health of a store in Redis."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.backends.health import (
+    Durability,
     Health,
     HealthCheck,
     Schema,
@@ -14,9 +15,8 @@ from voiceflow_worker.backends.health import (
     failover_diagnosis,
     server_clock_diagnosis,
 )
-from voiceflow_worker.backends.redis.durability import SCHEMA, Guarantee
+from voiceflow_worker.backends.redis.durability import SCHEMA
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.finding import Diagnosis, ok, warning
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.redis.store import RedisStore
@@ -29,12 +29,8 @@ class RedisHealth(Health):
         self._store = cast("RedisStore | None", store)
 
     @property
-    def advice(self) -> str | None:
-        return None if self._store is None else self._store.durability.warning
-
-    @property
-    def degraded(self) -> str | None:
-        return None if self._store is None else self._store.durability.degraded
+    def durability(self) -> Durability | None:
+        return None if self._store is None else self._store.durability
 
     async def schema(self) -> Schema | None:
         if self._store is None:
@@ -49,29 +45,7 @@ class RedisHealth(Health):
         if self._store is None:
             return {}
         return {
-            "durability": partial(durability, self._store),
+            "durability": partial(durability_diagnosis, self._store.durability),
             "failover": partial(failover_diagnosis, self._store),
-            "memory": partial(memory, self._store),
             "server clock": partial(server_clock_diagnosis, self._store.clock),
         }
-
-
-async def durability(store: RedisStore) -> Diagnosis:
-    """Check that the server cannot lose a commit that it has confirmed."""
-    found = store.durability
-    return durability_diagnosis(found.promise, warned=found.warning, forgets=found.guarantee is Guarantee.NONE)
-
-
-async def memory(store: RedisStore) -> Diagnosis:
-    """Check that the server stores calls in its compact form, which takes less memory."""
-    found = await store.packing()
-    if found is None:
-        return ok("not checked, because this Redis does not allow CONFIG GET")
-    shown = f"{found.setting} is {found.up_to}"
-    if found.up_to >= found.enough:
-        return ok(f"{shown}: calls are stored in the compact form")
-    return warning(
-        f"{shown}: a call takes about 0.6 KB more memory than it needs",
-        remedy=f"CONFIG SET {found.setting} {found.enough}, then CONFIG REWRITE; calls that are already stored take "
-        "less memory after Redis has restarted",
-    )

@@ -16,9 +16,10 @@ import orjson
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
+from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.backends.redis.connection import Access, Connection, Node
-from voiceflow_worker.backends.redis.durability import Durability, Guarantee
+from voiceflow_worker.backends.redis.durability import RedisDurability
 from voiceflow_worker.backends.redis.faults import (
     NoPrimaryError,
     NotConfirmedError,
@@ -102,7 +103,7 @@ MOST_WAITING = 64
 
 Check = Callable[[Connection], Awaitable[None]]
 """A check of a new connection before its first use. If it raises an error, the connection is closed."""
-Survey = Callable[[Connection], Awaitable[Durability]]
+Survey = Callable[[Connection], Awaitable[RedisDurability]]
 """What a check asks. It returns the durability of that server."""
 
 
@@ -255,13 +256,13 @@ class ConnectionManager:
         self._opened = anyio.Event()
         self._why: VoiceflowError | None = None
         self._group: TaskGroup | None = None
-        self._durability: Durability | None = None
+        self._durability: RedisDurability | None = None
         self._unconfirmed: str | None = None
         self._learnt: set[Node] = set()
         self._home = Home(url.shown)
 
     @property
-    def durability(self) -> Durability:
+    def durability(self) -> RedisDurability:
         """The durability of the connected server or, while none is connected, of the one that was connected last."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
@@ -393,7 +394,7 @@ class ConnectionManager:
             connections: ServerConnections | None = None
             lasted = 0.0
             try:
-                found: list[Durability] = []
+                found: list[RedisDurability] = []
                 connections = ServerConnections(
                     await primary(self._url, self._learnt), self._url, partial(self._check, found)
                 )
@@ -425,7 +426,7 @@ class ConnectionManager:
             pause = 0.0 if lasted > LONGEST_PAUSE else min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
             await anyio.sleep(pause)
 
-    async def _check(self, found: list[Durability], connection: Connection) -> None:
+    async def _check(self, found: list[RedisDurability], connection: Connection) -> None:
         """Survey a new connection. `found` has the durability that the server had at the first one.
 
         All have the same server, which makes writes durable in the same way: else they are closed, and opened anew.
@@ -441,7 +442,7 @@ class ConnectionManager:
             self.reopen()
             raise ConnectionError("the server was restarted, or is less durable than before, or more")
 
-    def _note_durability(self, found: Durability) -> None:
+    def _note_durability(self, found: RedisDurability) -> None:
         was = self._durability
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning("this Redis should be configured differently", store=self._url.shown, warning=found.warning)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.faults import ReplyError, is_forbidden
-from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
+from voiceflow_worker.backends.redis.url import RedisURL, Topology
+from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.errors import RedisForgetsError, StoreError, StoreUnavailableError
 
 Command = tuple[str | int, ...]

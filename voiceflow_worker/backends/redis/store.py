@@ -14,8 +14,10 @@ from uuid import uuid4
 import anyio
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.backends.plain import plain_same, plain_write
 from voiceflow_worker.backends.record import from_micros, readable, to_micros
 from voiceflow_worker.backends.redis.codec import (
+    LEAVES,
     answer_from,
     buried,
     event_of,
@@ -23,18 +25,17 @@ from voiceflow_worker.backends.redis.codec import (
     job_of_row,
     micros,
     optional,
-    plain_same,
-    plain_write,
     records_from,
 )
 from voiceflow_worker.backends.redis.connection import Connection
-from voiceflow_worker.backends.redis.durability import SCHEMA, Durability, Packing, Survey, packing_of
+from voiceflow_worker.backends.redis.durability import SCHEMA, RedisDurability, Survey
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import find, index_of
 from voiceflow_worker.backends.redis.manager import ConnectionManager
-from voiceflow_worker.backends.redis.url import Promise, parse_url
+from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema, set_by_hand
+from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
@@ -132,7 +133,7 @@ class RedisStore:
         self._changes = QueueChanges(manager, clock)
 
     @property
-    def durability(self) -> Durability:
+    def durability(self) -> RedisDurability:
         """The durability of the server, checked when it was last connected."""
         return self.manager.durability
 
@@ -150,11 +151,6 @@ class RedisStore:
         """The replication id of the primary that this server has replaced, or the store's last one has."""
         return self.durability.history
 
-    async def packing(self) -> Packing | None:
-        """How the server packs jobs in its memory; None if it does not show its settings."""
-        found: Packing | None = await self.manager.ask(packing_of)
-        return found
-
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         check_bulk_write(bulk)
         writes, answers = bulk.writes, list[WriteResult | None]()
@@ -165,7 +161,7 @@ class RedisStore:
             asked: dict[str, Any] = {
                 "now": micros(now),
                 "together": bulk.together,
-                "writes": [plain_write(write, set_by_hand(self.clock)) for write in some],
+                "writes": [plain_write(write, LEAVES, clock_at=set_by_hand(self.clock)) for write in some],
             }
             if bulk.guard is not None:
                 asked["guard"] = {"server": bulk.guard.server, "known": plain_same(bulk.guard.known, writes)}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from voiceflow_worker.backends.redis.connection import Access, Node
-from voiceflow_worker.backends.store_url import FAILOVERS
+from voiceflow_worker.backends.store_url import FAILOVERS, PROMISES, Promise, one_of
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -21,15 +19,6 @@ class Topology(StrEnum):
     STANDALONE = "standalone"
     CLUSTER = "cluster"
     SENTINEL = "sentinel"
-
-
-class Promise(StrEnum):
-    """The durability that the user requests."""
-
-    STRICT = "strict"
-    """Refuse a server that forgets calls when it restarts, or when its memory is full."""
-    BEST_EFFORT = "best-effort"
-    """Accept any server, although people may then be called twice after a restart."""
 
 
 _TOPOLOGIES = {
@@ -53,11 +42,6 @@ _OPTIONS = {
     "ssl_cert_reqs", "ssl_check_hostname", "sentinel_username", "sentinel_password",
 }  # fmt: skip
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-_PROMISES = {promise.value: promise for promise in Promise}
-
-T = TypeVar("T")
-
-
 _PREFIX = "voiceflow"
 
 
@@ -119,7 +103,7 @@ def parse_url(url: str) -> RedisURL:
     options = _options(parts.query, shown)
     prefix = _prefix(options.get("prefix", _PREFIX), shown)
     service, database = _path(parts.path, topology, shown)
-    tls = scheme in {"rediss", "valkeys"} or _one_of(_YES, options, "tls", shown, default="no")
+    tls = scheme in {"rediss", "valkeys"} or one_of(_YES, options, "tls", shown, default="no")
     return RedisURL(
         topology=topology,
         nodes=tuple(_node(host, _PORTS[topology], shown) for host in hosts.split(",") if host),
@@ -131,9 +115,9 @@ def parse_url(url: str) -> RedisURL:
         sentinel_username=options.get("sentinel_username"),
         sentinel_password=options.get("sentinel_password"),
         tls=_tls(options, shown) if tls else None,
-        promise=_one_of(_PROMISES, options, "durability", shown, default=Promise.STRICT),
+        promise=one_of(PROMISES, options, "durability", shown, default=Promise.STRICT),
         replicas=_count(options.get("replicas", "0"), shown),
-        trusts_failover=_one_of(FAILOVERS, options, "failover", shown, default="held"),
+        trusts_failover=one_of(FAILOVERS, options, "failover", shown, default="held"),
         prefix=prefix,
     )
 
@@ -194,16 +178,6 @@ def _node(text: str, port: int, shown: str) -> Node:
     return host, own_port or port
 
 
-def _one_of(known: Mapping[str, T], options: Mapping[str, str], name: str, shown: str, *, default: str) -> T:
-    """The value of an option that must be one of the known texts."""
-    text = options.get(name, default)
-    if text.lower() not in known:
-        raise SettingsError(
-            f"the option {name}={text} of the store URL {shown} has an unknown value; use one of {', '.join(known)}"
-        )
-    return known[text.lower()]
-
-
 def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
@@ -213,8 +187,8 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
         raise SettingsError(
             f"the certificates of the store URL {shown} cannot be read ({error}); check the ssl_ options"
         ) from error
-    required = _one_of({"required": True, "none": False}, options, "ssl_cert_reqs", shown, default="required")
-    if not required or not _one_of(_YES, options, "ssl_check_hostname", shown, default="yes"):
+    required = one_of({"required": True, "none": False}, options, "ssl_cert_reqs", shown, default="required")
+    if not required or not one_of(_YES, options, "ssl_check_hostname", shown, default="yes"):
         context.check_hostname = False
     if not required:
         context.verify_mode = ssl.CERT_NONE

@@ -1,16 +1,15 @@
 -- Writes writes: each is checked as a whole, and then written as a whole, or refused.
 -- @include store room rights queue sub_queues
 -- Asked: now, together, confirms (whether WAIT or WAITAOF follows), guard (server: its id, or '' if the user may not see it; known: a condition), writes.
---   A write has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
---   key or ''), job (its new fields), tally (amounts by field), conditions, puts, drops, events ({time, text}), wakes (a queue),
---   and perhaps slot (queue, after and latest: texts in epoch seconds).
---   An insert may have `over`: the owner that gives its unique key up, its old revision ('' for a tombstone), and then its new
---   revision and record.
---   A condition has a kind: 'absent' (namespace, groups, owner or ''), 'most' (namespace, group, most, owner or ''), 'same'
---   (namespace, group, member, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''),
---   'gate' (group: the queue, batch: '' or '=' and the batch), 'before' (ends; at: '' or the time of a clock that replaces the
---   server's). A put is {namespace, group, member, value, end, mode}. A drop
---   is {namespace, group, member, '' or '=' and the value}.
+--   A write is as backends/plain.py has it, and what is missing is left out: kind ('insert', 'replace' or 'delete'), queue of its
+--   change or events, id, old (the revision that is replaced or deleted), job (its columns, or those that change; an edit has
+--   urgency, valid_until and body too), numbers, tally (amounts by field), conditions, puts, drops, events ({time, text}), wakes
+--   (a queue), slot (queue, after and until in epoch seconds), and the tombstone of a deleted job ({its end, text}).
+--   An insert may have `over`: the owner that gives its unique key up, and its old revision and next version, or neither for a
+--   tombstone.
+--   A condition has a kind ('absent', 'most', 'same', 'gate' or 'before'), a namespace and groups, and owner, most, member, value
+--   and own (what its own writes put there), members, or until and at (the time of a clock that replaces the server's).
+--   A put is {namespace, group, member, value, end, mode}. A drop is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
 -- {'not free', index of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
 -- write with a slot: {'done', slot, next free time} or {'no slot', next free time}.
@@ -68,8 +67,12 @@ local function current_group(namespace, group)
     return merged
 end
 
+local function optional(text)
+    return text and '=' .. text or ''
+end
+
 local function is_owned_by(value, owner)
-    if owner == '' then
+    if not owner then
         return false
     end
     return value == owner or string.sub(value, 1, #owner + 1) == owner .. '.'
@@ -90,7 +93,7 @@ end
 
 function checks.most(condition)
     local found = {}
-    for _, record in ipairs(current_group(condition.namespace, condition.group)) do
+    for _, record in ipairs(current_group(condition.namespace, condition.groups[1])) do
         if not is_owned_by(record[2], condition.owner) then
             found[#found + 1] = record
         end
@@ -100,35 +103,40 @@ function checks.most(condition)
         table.sort(found, function(one, other)
             return (tonumber(one[3]) or math.huge) < (tonumber(other[3]) or math.huge)
         end)
-        return condition.group, unpack(found[over])
+        return condition.groups[1], unpack(found[over])
     end
 end
 
 function checks.same(condition)
-    local value, ends = current_record(condition.namespace, condition.group, condition.member)
-    local has = value and '=' .. value or ''
-    for _, each in ipairs(condition.values) do
-        if has == each then
-            return nil
-        end
+    local group = condition.groups[1]
+    local value, ends = current_record(condition.namespace, group, condition.member)
+    local holds = value == condition.value
+    for _, own in ipairs(condition.own) do
+        holds = holds or value == own
     end
-    return condition.group, condition.member, value or false, ends or ''
+    if not holds then
+        return group, condition.member, value or false, ends or ''
+    end
 end
 
 function checks.gate(condition)
-    for _, batch in ipairs(condition.batch == '' and {''} or {'', condition.batch}) do
-        local value, ends = current_record('gate', condition.group, batch)
+    for _, member in ipairs(condition.members) do
+        local value, ends = current_record('gate', condition.groups[1], member)
         if is_closed(value) then
-            return condition.group, batch, value, ends
+            return condition.groups[1], member, value, ends
         end
     end
 end
 
 function checks.before(condition)
     local time = redis.call('TIME')
-    if (tonumber(condition.at) or time[1] * 1000000 + time[2]) >= tonumber(condition.ends) then
+    if (tonumber(condition.at) or time[1] * 1000000 + time[2]) >= tonumber(condition['until']) then
         return '', '', false, ''
     end
+end
+
+local function key_of(write)
+    return write.kind == 'insert' and optional(write.job.unique_key) or ''
 end
 
 local function revision_of(write)
@@ -142,35 +150,33 @@ end
 local function was_written(write)
     if write.kind == 'insert' then
         return revision_of(write) and true
-    elseif write.kind == 'move' then
-        return revision_of(write) == write.new
+    elseif write.kind == 'replace' then
+        return revision_of(write) == write.job.revision
     elseif write.kind == 'delete' then
         return not revision_of(write)
     end
     for _, condition in ipairs(write.conditions) do
-        if condition.kind == 'same' and condition.own ~= '' and condition.own ~= condition.values[1] then
-            local value = current_record(condition.namespace, condition.group, condition.member)
-            if value and '=' .. value == condition.own then
-                return true
-            end
+        local own = condition.own and condition.own[#condition.own]
+        if own and own ~= condition.value and own == current_record(condition.namespace, condition.groups[1], condition.member) then
+            return true
         end
     end
     return false
 end
 
 local function owner_of_key(write)
-    local of = base_of(write.queue)
-    local tried = trial.keys[of .. NUL .. write.key]
+    local of, key = base_of(write.queue), key_of(write)
+    local tried = trial.keys[of .. NUL .. key]
     if tried then
-        return {'exists', tried.id, tried.job.digest, tried.job.state, ''}
+        return {'exists', tried.id, tried.job.body_digest, tried.job.state, ''}
     end
-    local owner = redis.call('HGET', of .. ':keys', write.key)
+    local owner = redis.call('HGET', of .. ':keys', key)
     if owner then
         local head = redis.call('HMGET', of .. ':job:' .. owner, 'digest', 'state')
         -- Nobody knows whether a lost job was called.
         return {'exists', owner, head[1] or '', head[2] or 'in_doubt', ''}
     end
-    local tombstone = tombstone_of(of, write.key, now)
+    local tombstone = tombstone_of(of, key, now)
     return tombstone and {'exists', '', '', '', tombstone}
 end
 
@@ -180,7 +186,7 @@ local function gives_up(write, owner)
     if not over then
         return false
     elseif owner[5] ~= '' then
-        return over.old == '' and string.match(owner[5], '^[^|]*|([^|]*)|') == over.owner
+        return not over.old and string.match(owner[5], '^[^|]*|([^|]*)|') == over.owner
     end
     return owner[2] == over.owner and redis.call('HGET', base_of(write.queue) .. ':job:' .. over.owner, 'rev') == over.old
 end
@@ -190,12 +196,12 @@ local function refused(write)
     if was_written(write) then
         return {'done'}
     end
-    if write.kind == 'insert' and write.key ~= '' then
+    if key_of(write) ~= '' then
         local owner = owner_of_key(write)
         if owner and not gives_up(write, owner) then
             return owner
         end
-    elseif (write.kind == 'move' or write.kind == 'delete') and revision_of(write) ~= write.old then
+    elseif (write.kind == 'replace' or write.kind == 'delete') and revision_of(write) ~= write.old then
         return {'stale'}
     end
     for index, condition in ipairs(write.conditions) do
@@ -205,8 +211,8 @@ local function refused(write)
         end
     end
     -- What became of a job is stored as long as there is a byte, and nothing new leaves.
-    local is_evidence = (write.kind == 'move' or write.kind == 'delete') and #write.conditions == 0
-    if full and not is_evidence and (write.kind ~= '' or #write.puts > 0) then
+    local is_evidence = (write.kind == 'replace' or write.kind == 'delete') and #write.conditions == 0
+    if full and not is_evidence and (write.kind or #write.puts > 0) then
         return {'full', full}
     end
     return nil
@@ -246,51 +252,61 @@ local function try(write)
             try_record(drop[1], drop[2], drop[3], false)
         end
     end
-    if write.kind == 'insert' or write.kind == 'move' then
-        trial.revisions[write.id] = write.new
+    if write.kind == 'insert' or write.kind == 'replace' then
+        trial.revisions[write.id] = write.job.revision
     elseif write.kind == 'delete' then
         trial.revisions[write.id] = false
     end
-    if write.kind == 'insert' and write.key ~= '' then
-        trial.keys[base_of(write.queue) .. NUL .. write.key] = write
+    if key_of(write) ~= '' then
+        trial.keys[base_of(write.queue) .. NUL .. key_of(write)] = write
     end
+end
+
+-- The fields of a job that its next version may change, as they are kept.
+local function moved(head, job)
+    head.state, head.due, head.active = job.state, job.due_at, job.active_until or ''
+    head.worker, head.outcome = optional(job.worker_id), optional(job.outcome)
+    if job.urgency then -- of a new job, or of an edit
+        head.prio, head.valid = string.format('%.0f', job.urgency), job.valid_until or ''
+    end
+    return head
 end
 
 local function insert(write)
     local id, job, over = write.id, write.job, write.over
-    if over and redis.call('HGET', base .. ':keys', job.key) == over.owner then
-        redis.call('HSET', job_key(over.owner), 'rev', over.new, 'record', over.record, 'key', '')
+    local head = moved({batch = optional(job.batch_id), dest = optional(job.destination), key = key_of(write)}, job)
+    if over and redis.call('HGET', base .. ':keys', head.key) == over.owner then
+        redis.call('HSET', job_key(over.owner), 'rev', over.job.revision, 'record', over.job.record, 'key', '')
     end
-    redis.call('HSET', job_key(id), 'rev', write.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
-        'prio', job.prio, 'batch', job.batch, 'dest', job.dest, 'key', job.key, 'valid', job.valid, 'active', job.active,
-        'record', job.record, 'body', job.body, 'digest', job.digest, 'outcome', job.outcome)
+    redis.call('HSET', job_key(id), 'rev', job.revision, 'state', head.state, 'due', head.due, 'worker', head.worker,
+        'prio', head.prio, 'batch', head.batch, 'dest', head.dest, 'key', head.key, 'valid', head.valid, 'active', head.active,
+        'record', job.record, 'body', write.body, 'digest', job.body_digest, 'outcome', head.outcome)
     for _, number in ipairs(write.numbers) do
         zadd(base .. ':number:' .. number, 0, id)
     end
-    if job.batch ~= '' then
-        zadd(batch_base(job.batch) .. ':ids', 0, id)
+    if head.batch ~= '' then
+        zadd(batch_base(head.batch) .. ':ids', 0, id)
     end
-    if job.key ~= '' then
-        redis.call('HSET', base .. ':keys', job.key, id)
-        redis.call('HDEL', base .. ':tombstones', job.key)
-        zrem(base .. ':tombstones:until', job.key)
+    if head.key ~= '' then
+        redis.call('HSET', base .. ':keys', head.key, id)
+        redis.call('HDEL', base .. ':tombstones', head.key)
+        zrem(base .. ':tombstones:until', head.key)
     end
-    enter(id, job)
-    return job.batch
+    enter(id, head)
+    return head.batch
 end
 
 -- The next version of a job. Its batch and number stay as they are, and but for an edit its urgency and validity.
-local function move(write)
+local function replace(write)
     local id, job, head = write.id, write.job, head_of(write.id)
     leave(id, head)
-    head.state, head.due, head.active, head.worker = job.state, job.due, job.active, job.worker
-    if job.prio then
-        head.prio, head.valid = job.prio, job.valid
-        redis.call('HSET', job_key(id), 'prio', job.prio, 'valid', job.valid, 'body', job.body)
+    moved(head, job)
+    if write.body then
+        redis.call('HSET', job_key(id), 'prio', head.prio, 'valid', head.valid, 'body', write.body)
     end
     enter(id, head)
-    redis.call('HSET', job_key(id), 'rev', write.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
-        'active', job.active, 'record', job.record, 'outcome', job.outcome)
+    redis.call('HSET', job_key(id), 'rev', job.revision, 'state', head.state, 'due', head.due, 'worker', head.worker,
+        'active', head.active, 'record', job.record, 'outcome', head.outcome)
     return head.batch
 end
 
@@ -302,9 +318,10 @@ local function delete(write)
     end
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
-        if write.tombstone ~= '' then
-            redis.call('HSET', base .. ':tombstones', head.key, write.keep_until .. '|' .. write.tombstone)
-            zadd(base .. ':tombstones:until', write.keep_until, head.key)
+        if write.tombstone then
+            local until_, text = unpack(write.tombstone)
+            redis.call('HSET', base .. ':tombstones', head.key, until_ .. '|' .. text)
+            zadd(base .. ':tombstones:until', until_, head.key)
         end
     end
     redis.call('DEL', job_key(id))
@@ -317,7 +334,7 @@ local function delete(write)
     return head.batch
 end
 
-local changes = {insert = insert, move = move, delete = delete}
+local changes = {insert = insert, replace = replace, delete = delete}
 
 local function change(write)
     switch(write.queue)
@@ -350,10 +367,10 @@ end
 -- after it; nil and the next free time if no slot is free in time.
 local CLOCKS_DIFFER = 10.0 -- as in model.jobs.gcra
 local function allot(slot)
-    local after, latest = tonumber(slot.after), tonumber(slot.latest)
+    local after, latest = slot.after, slot['until']
     local rate, burst = limits_at(slot.queue, now)
     if rate == '-' then
-        return slot.after, slot.after
+        return string.format('%.17g', after), string.format('%.17g', after)
     end
     local key = base_of(slot.queue) .. ':pace'
     local pace = redis.call('HMGET', key, 'tat', 'last', 'at', 'unreached')
@@ -391,7 +408,7 @@ local function allot(slot)
 end
 
 local function apply(write)
-    if write.kind ~= '' then
+    if write.kind then
         change(write)
     end
     for _, put in ipairs(write.puts) do
@@ -428,7 +445,7 @@ local function apply(write)
         zadd(of .. ':events', sequence, sequence .. '|' .. event[2])
         zadd(of .. ':events:at', event[1], sequence)
     end
-    if write.wakes ~= '' then
+    if write.wakes then
         wake(write.wakes)
     end
 end
@@ -448,7 +465,7 @@ local function refuses_all(write, answer)
     if answer[1] == 'exists' and answer[5] ~= '' then
         digest = string.match(answer[5], '^[^|]*|[^|]*|([^|]*)|')
     end
-    return answer[1] ~= 'exists' or digest ~= write.job.digest
+    return answer[1] ~= 'exists' or digest ~= write.job.body_digest
 end
 
 local answers = {}

@@ -1,0 +1,146 @@
+"""A write in the plain form that servers take: the scripts of Redis, and the functions of PostgreSQL.
+
+Both take the same names. What is missing is left out. How a store writes times, records, events and tombstones is its
+own (`Leaves`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from voiceflow_worker.backends.record import record_of
+from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.ports.controls import GATES, gate_member
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.store import (
+    Absent,
+    AtMost,
+    Before,
+    Change,
+    Condition,
+    Delete,
+    Drop,
+    Edit,
+    Handover,
+    Insert,
+    OpenGate,
+    Put,
+    Replace,
+    Same,
+    Write,
+)
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import outcome_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaves:
+    """How a store takes a time, a put, a drop and an event, and what a deleted job leaves, if it leaves anything."""
+
+    time: Callable[[datetime | None], object]
+    put: Callable[[Put], object]
+    drop: Callable[[Drop], object]
+    event: Callable[[Event], object]
+    tombstone: Callable[[Job, datetime], object]
+
+
+def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = None) -> dict[str, Any]:
+    """A write in plain form; `clock_at` is the time of a clock that replaces the server's."""
+    queue = None if write.change is None else write.change.job.queue
+    slot = write.slot
+    return _present(
+        queue=queue_of(write.events[0].job_id) if write.events else queue,
+        conditions=[_plain_condition(condition, write, leaves, clock_at) for condition in write.conditions],
+        puts=list(map(leaves.put, write.puts)),
+        drops=list(map(leaves.drop, write.drops)),
+        events=list(map(leaves.event, write.events)),
+        tally=write.tally,
+        wakes=write.wakes,
+        slot=slot and {"queue": slot.queue, "after": slot.after.timestamp(), "until": slot.until.timestamp()},
+        **({} if write.change is None else _plain_change(write.change, leaves)),
+    )
+
+
+def plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
+    """A `Same` condition, with the values that its own writes put there: the last of them may be of an earlier try."""
+    key = (condition.namespace, condition.group, condition.member)
+    own = [put.value for write in writes for put in write.puts if (put.namespace, put.group, put.member) == key]
+    return _present(
+        kind="same",
+        namespace=condition.namespace,
+        groups=(condition.group,),
+        member=condition.member,
+        value=condition.value,
+        own=own,
+    )
+
+
+def _plain_condition(condition: Condition, write: Write, leaves: Leaves, clock_at: datetime | None) -> dict[str, Any]:
+    match condition:
+        case Absent(namespace, groups, owner):
+            return _present(kind="absent", namespace=namespace, groups=groups, owner=owner)
+        case AtMost(namespace, group, most, owner):
+            return _present(kind="most", namespace=namespace, groups=(group,), most=most, owner=owner)
+        case Same():
+            return plain_same(condition, (write,))
+        case OpenGate(queue, batch):
+            members = [gate_member(each) for each in ((None,) if batch is None else (None, batch))]
+            return {"kind": "gate", "namespace": GATES, "groups": (queue,), "members": members}
+        case Before(until):
+            times = {"until": leaves.time(until), "at": None if clock_at is None else leaves.time(clock_at)}
+            return _present(kind="before", namespace="", groups=("",), **times)
+
+
+def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:
+    job = change.job
+    of_job = {"id": job.id, "batch": job.batch_id}
+    match change:
+        case Insert(over=over):
+            row = _present(
+                id=job.id,
+                queue=job.queue,
+                urgency=job.urgency,
+                batch_id=job.batch_id,
+                destination=job.destination,
+                unique_key=job.unique_key,
+                valid_until=leaves.time(job.valid_until),
+                body_digest=job.body_digest,
+                **_moved(job, leaves),
+            )
+            new = {"body": job.body, "numbers": job.numbers, "over": over and _plain_over(over, leaves)}
+            return {"kind": "insert", "job": row, **new, **of_job}
+        case Replace(revision):
+            row = _moved(job, leaves)
+            if not isinstance(change, Edit):
+                return {"kind": "replace", "old": revision, "job": row, **of_job}
+            row |= _present(urgency=job.urgency, valid_until=leaves.time(job.valid_until))
+            return {"kind": "replace", "old": revision, "job": row, "body": job.body, **of_job}
+        case Delete(keep_key_until=until):
+            left = None if job.unique_key is None or until is None else leaves.tombstone(job, until)
+            return {"kind": "delete", "old": job.revision, "numbers": job.numbers, "tombstone": left, **of_job}
+
+
+def _plain_over(over: Handover, leaves: Leaves) -> dict[str, Any]:
+    """The owner that gives its key up, the revision that it must have, and its next version; None for a tombstone."""
+    released = {} if over.change is None else {"old": over.change.revision, "job": _moved(over.change.job, leaves)}
+    return {"owner": over.owner, **released}
+
+
+def _moved(job: Job, leaves: Leaves) -> dict[str, Any]:
+    """The columns of a job that its next version may change."""
+    return _present(
+        state=job.state,
+        due_at=leaves.time(job.due_at),
+        revision=job.revision,
+        worker_id=job.worker_id,
+        active_until=leaves.time(job.active_until),
+        record=record_of(job),
+        outcome=outcome_name(job),
+    )
+
+
+def _present(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
