@@ -307,10 +307,16 @@ def read_networks(value: object) -> tuple[Network, ...]:
     """The networks in a text such as `10.0.0.0/8, 18.140.80.2`, or in a list of texts. Raises ValueError."""
     parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     try:
-        return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
+        return tuple(_plain(ip_network(str(part).strip())) for part in parts if str(part).strip())
     except (TypeError, ValueError) as error:
         reason = f"{error}; " if isinstance(error, ValueError) else ""
         raise ValueError(f"{reason}give networks separated by commas, such as 10.0.0.0/8, 18.140.80.2") from None
+
+
+def _plain(network: Network) -> Network:
+    """The network of IPv4 of one such as ::ffff:10.0.0.0/104: senders have no mapped addresses (`read_address`)."""
+    old = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if old is None or network.prefixlen < 96 else IPv4Network((old, network.prefixlen - 96))
 
 
 def _duration(value: object) -> timedelta:

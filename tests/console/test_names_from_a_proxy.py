@@ -23,10 +23,12 @@ PROXY = "10.9.8.7"
 OURS: dict[str, Any] = {
     "auth_header": "X-Forwarded-User",
     "auth_groups_header": "X-Forwarded-Groups",
-    "auth_operators": "ana@example.com, group:ops",
+    "auth_operators": "ana@example.com, group:ops, group:team ops",
     "trusted_proxies": PROXY,
 }
 HOLD = "/ui/act/hold?queue=default&batch=march"
+LONG = f"ana<b>{'z' * 248}"
+"""As long as a name may be."""
 Headers = list[tuple[str, str | bytes]]
 
 
@@ -69,6 +71,13 @@ async def role(client: httpx.AsyncClient, headers: Any) -> str:
         (of("Ana@example.com"), "reader"),
         ([("X-Forwarded-User", "Zoë".encode())], "reader"),
         ([("x-forwarded-USER", "ben")], "reader"),
+        (of("ben", "team ops"), "operator"),
+        (of("ben", "team  ops"), "reader"),
+        (of("ben", "team; ops"), "reader"),
+        (of("ben", ", ,"), "reader"),
+        (of("=?utf-8?q?ana=40example.com?="), "reader"),
+        (of("ana%40example.com"), "reader"),
+        (of("a" * 254, "g," * 4000 + "ops"), "operator"),
         ({}, "nobody"),
         (of(""), "nobody"),
         (of("  \t"), "nobody"),
@@ -105,6 +114,34 @@ async def test_a_header_of_the_proxy_is_a_certain_name_or_it_lets_nobody_in(
         assert await role(client, headers) == "nobody"
 
 
+@pytest.mark.parametrize(
+    ("peer", "trusted", "who"),
+    [
+        ("::ffff:10.9.8.7", PROXY, "operator"),
+        (PROXY, "::ffff:10.9.8.7", "operator"),
+        (PROXY, "::ffff:10.9.8.0/120", "operator"),
+        ("10.9.9.7", "::ffff:10.9.8.0/120", "nobody"),
+        ("::1", "::1", "operator"),
+        ("fe80::7%eth0", "fe80::/10", "operator"),
+        ("::10.9.8.7", PROXY, "nobody"),
+        ("", PROXY, "nobody"),
+        (None, PROXY, "nobody"),  # of a Unix socket
+    ],
+)
+async def test_a_proxy_is_known_by_the_address_that_it_connects_from(
+    memory: Store, peer: str | None, trusted: str, who: str
+) -> None:
+    app = Receiver(load_settings(**{**OURS, "trusted_proxies": trusted}), memory).app
+
+    async def seen(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "client": None if peer is None else (peer, 5000)}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(seen), base_url=HOST) as client:
+        # The hops before it do not count: another proxy in front of it, or a client that claims to be one.
+        for hops in ("", "192.0.2.7, 10.9.8.7", "10.9.8.7"):
+            assert await role(client, {**of("ana@example.com"), "X-Forwarded-For": hops}) == who
+
+
 async def test_a_name_is_for_the_console_alone(memory: Store) -> None:
     settings = {"api_secret": "a-secret-of-programs", "webhook_secret": "a-secret-of-8x8-itself"}
     async with asking(memory, **settings) as client:
@@ -122,14 +159,14 @@ async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_
         assert (told.status_code, "ben may look only: VOICEFLOW_AUTH_OPERATORS" in told.text) == (403, True)
         sent = await client.post("/ui/act/hold", data={"queue": "default", "batch": "march"})
         assert (sent.status_code, await gates_of(memory, "default")) == (403, [])
-        client.headers.update(of("ben", "ops"))
+        client.headers.update(of(LONG, "ops"))
         assert (await confirmed(client, HOLD, note="lunch")).status_code == 303
         assert (await client.get("/ui/sign-in")).status_code == 404
         assert (await sign_in(client, OPERATORS)).status_code == 405
     (entry,) = await entries_on(memory)
-    assert (entry.by, entry.name, entry.who, entry.on) == ("ben", "ben", "ben", "pages")
+    assert (entry.by, entry.name, entry.who, entry.on) == (LONG, LONG, LONG, "pages")
     (gate,) = await gates_of(memory, "default")
-    assert gate.reason == "lunch (by ben)"
+    assert gate.reason == f"lunch (by {LONG})"
 
 
 async def test_a_form_belongs_to_its_name_on_every_receiver_and_shows_itself_to_no_other(memory: Store) -> None:
@@ -143,6 +180,9 @@ async def test_a_form_belongs_to_its_name_on_every_receiver_and_shows_itself_to_
         wrong = {**form, "token": ["made-up"]}
         again = await other.post("/ui/act/hold", data=wrong, headers=of("ana@example.com"))
         assert (again.status_code, Form(again.text).typed["note"]) == (403, "a word of Ana")
+        opened = Form((await client.get(HOLD, headers=of("ben", "ops"))).text).values()
+        left = await client.post("/ui/act/hold", data=opened, headers=of("ben", "staff"))
+        assert (left.status_code, await gates_of(memory, "default")) == (403, []), "Ben has left the group meanwhile"
         done = await other.post("/ui/act/hold", data=form, headers=of("ana@example.com"))
         assert done.status_code == 303
 
@@ -173,7 +213,15 @@ async def test_beside_a_secret_whoever_is_not_named_may_sign_in(memory: Store) -
             assert await role(client, of("ben")) == ("reader" if peer == PROXY else "operator")
 
 
-WIDE = ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/1, 128.0.0.0/1", "::/1, 8000::/1", "0.0.0.0/1", "2000::/3"]
+WIDE = [
+    "0.0.0.0/0",
+    "::ffff:0:0/96",
+    "::/0",
+    "10.0.0.0/8, 0.0.0.0/1, 128.0.0.0/1",
+    "::/1, 8000::/1",
+    "0.0.0.0/1",
+    "2000::/3",
+]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +230,7 @@ WIDE = ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/1, 128.0.0.0/1", "::/1, 8000::
         ({"trusted_proxies": None}, "VOICEFLOW_AUTH_HEADER is set without VOICEFLOW_TRUSTED_PROXIES"),
         *(({"trusted_proxies": wide}, "VOICEFLOW_TRUSTED_PROXIES has all of") for wide in WIDE),
         ({"auth_operators": "ana, group: "}, "VOICEFLOW_AUTH_OPERATORS has 'group:' without a name"),
+        ({"auth_operators": "group:cn=ops,ou=groups,dc=example"}, "distinguished name"),
         ({"auth_groups_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER"),
         ({"auth_groups_header": "x-forwarded-user"}, "VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER"),
         ({"auth_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER is set without VOICEFLOW_AUTH_HEADER"),

@@ -27,6 +27,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH
 
 FACTORY = "voiceflow_worker.webhooks.app:app"
+PROXY = {"VOICEFLOW_TRUSTED_PROXIES": "127.0.0.1", "VOICEFLOW_AUTH_HEADER": "Remote-User"}
 SERVERS = ["serve", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("uvicorn", "granian"))]
 
 
@@ -70,7 +71,7 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
         job = await submitted(store)
         await CallQueue(store).enqueue(flow(), batch_id="a/b")
         call = named(job)
-        with served(kind, url, VOICEFLOW_UI_SECRET=READERS) as (process, address):
+        with served(kind, url, VOICEFLOW_UI_SECRET=READERS, **PROXY) as (process, address):
             async with httpx.AsyncClient(base_url=address, timeout=30, trust_env=False) as client:
                 client.headers["Authorization"] = SECRET
                 answer = await client.post(PATH, json=whole(call))
@@ -95,6 +96,11 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
                 signed_in = await sign_in(client, READERS, way=way)
                 shown = await client.get(urljoin(str(signed_in.url), signed_in.headers["location"]))
                 assert (shown.status_code, "a/b" in shown.text) == (200, True)
+                # On one connection, each request has the name that it gives.
+                for names, status in ((["ana@x"], 200), (["ben@x", "ana@x"], 403), (["ben@x"], 200), ([], 200)):
+                    page = await client.get("/ui", headers=[("Remote-User", name) for name in names])
+                    seen = [name for name in ("ana@x", "ben@x") if f"{name}, reader" in page.text]
+                    assert (page.status_code, seen) == (status, names * (status == 200))
             assert metric_in(metrics, 'summaries_total{result="settled"}') == 1
             assert metric_in(metrics, 'summaries_total{result="repeated"}') == 1
             assert (await get_jobs(store, [job.id]))[job.id].state is JobState.COMPLETED

@@ -163,6 +163,11 @@ class NamingProxy:
             )
         if groups is not None and groups.lower() == header.lower():
             raise SettingsError("VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER: name the one that has groups")
+        if named := next((each for each in operators if "=" in each), None):
+            raise SettingsError(
+                f"VOICEFLOW_AUTH_OPERATORS has {named!r}, a part of a distinguished name, whose commas separate others "
+                "here and in the header: let the proxy give plain names of people and groups"
+            )
         if _OF_GROUP in operators:
             raise SettingsError(
                 f"VOICEFLOW_AUTH_OPERATORS has {_OF_GROUP!r} without a name: name the group, as group:ops"
