@@ -199,6 +199,39 @@ async def test_a_reader_sees_a_number_once_the_audit_log_has_it_and_once_for_eac
         assert (await operator.post(way, data=form)).status_code == 405, "operators see it"
 
 
+async def test_a_reader_learns_of_a_number_that_was_typed_whether_it_is_suppressed(store: Store) -> None:
+    await filled(store)
+    way, absent = "/ui/suppression", "+6581112222"
+
+    async def searches() -> list[AuditEntry]:
+        return [each for each in await entries_on(store) if each.action == "search the suppression list"]
+
+    async with reader(store) as client:
+        form = Form((await client.get(way)).text).values()
+        for data, headers in (({**form, "token": ["x"]}, {}), (form, {"Origin": "https://evil.example"})):
+            refused = await client.post(way, data={**data, "number": [NUMBER]}, headers=headers)
+            assert (refused.status_code, "+65******21" in refused.text) == (403, False)
+        assert not await searches()
+        for _ in range(2):  # its answer was lost
+            found = await client.post(way, data={**form, "number": [SPELT[2]]})
+            assert (found.status_code, found.text.count("+65******21"), has_number(found)) == (200, 1, False)
+            assert "+65******32" not in found.text, "others are not shown"
+        assert len(await searches()) == 1
+        other = await client.post(way, data={**form, "number": [absent]})
+        assert "+65******22 is not on the list" in other.text
+        for wrong in ("", DIGITS[:4], "ann"):
+            assert not has_number(await client.post(way, data={**form, "number": [wrong]}))
+        found_out = await searches()
+        assert {(each.name, each.on, each.numbers, each.queue) for each in found_out} == {
+            ("Mary Tan", "pages", (), None)
+        }
+        assert len(found_out) == 5, "the same form hides no search for another number"
+        assert not any(each in str(entry.as_json()) for entry in found_out for each in (DIGITS, absent[3:]))
+    async with reader(store, OPERATORS) as operator:
+        assert (await operator.post(way, data=form)).status_code == 405, "operators search as before"
+        assert has_number(await operator.get(f"{way}?number={quote(NUMBER)}"))
+
+
 async def test_nothing_is_shown_if_the_audit_log_cannot_have_it(memory: Store) -> None:
     job = await filled(memory)
 

@@ -243,8 +243,10 @@ class Pages:
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
         if method == "POST" and asked.section == SECTION:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
-        if method == "POST" and asked.section == "calls" and asked.name and asked.masks:
-            return self._drawn(await self._unmasked(scope, receive, asked, session), asked, session, masks=False)
+        if method == "POST" and asked.masks and asked.section == "calls" and asked.name:
+            return self._drawn(await self._shown(scope, receive, asked, session), asked, session, masks=False)
+        if method == "POST" and asked.masks and asked.path == "suppression":
+            return self._drawn(await self._shown(scope, receive, asked, session), asked, session)
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
         what = translated("A form cannot be sent to this page. Open the page, and use its buttons.")
@@ -282,20 +284,30 @@ class Pages:
         result = await self._campaigns.answer(scope, receive, session)
         return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
 
-    async def _unmasked(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """The page of a call with its numbers, once the audit log has who asked to see them. Raises StoreError."""
+    async def _shown(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
+        """A call with its numbers, or whether a number that was typed is suppressed, for somebody who sees none.
+
+        The audit log has who asked before it is shown. Raises StoreError.
+        """
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_SHORT_FORM)
         except FormRefusedError as error:
-            return problem(403, "Nothing was shown", sentence(error), back=call_page(asked.name))
-        page = await show_call(self._store, asked)
+            return problem(
+                403, "Nothing was shown", sentence(error), back=call_page(asked.name) if asked.name else asked.path
+            )
+        typed = form.one("number")
+        if asked.name:
+            what, page = "show the number", await show_call(self._store, asked)
+        else:
+            of_it = replace(asked, query={"number": typed}, masks=False)
+            what, page = "search the suppression list", await show_suppression(self._store, of_it)
         if isinstance(page, Response) or page.status != HTTPStatus.OK:
             return page
         by, now = Actor(on=Interface.PAGES, name=session.name, login=session.login), self._store.clock.now()
-        entry = AuditEntry.of(by, "show the number", at=now, queue=asked.queue, call=asked.name, result="shown")
+        entry = AuditEntry.of(by, what, at=now, queue=asked.queue, call=asked.name or None, result="shown")
         # The same form, sent again after its answer was lost, is one entry.
         order = form.one("order")[:LONGEST_NAME] or new_revision()
-        start = await NamedStart.of_request(self._store, f"{session.id} {asked.name} {order}", entry.action)
+        start = await NamedStart.of_request(self._store, f"{session.id} {asked.name}{typed} {order}", what)
         if start.is_new:
             write = Write(conditions=(start.claim.condition,), puts=(*entry.puts(), start.claim.put))
             await self._store.write(BulkWrite(writes=(write,)), now=now)

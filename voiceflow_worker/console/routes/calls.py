@@ -420,7 +420,7 @@ NUMBERS_A_PAGE = 100
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
     """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`.
 
-    Whoever sees no whole number sees the first page, and searches for none.
+    Whoever sees no whole number sees the first page; a number that they type is searched for in a form, not here.
     """
     asked = replace(asked, query={}) if asked.masks else asked
     listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
