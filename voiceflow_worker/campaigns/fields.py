@@ -21,6 +21,7 @@ from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.preview import PriceTable
 from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
 from voiceflow_worker.campaigns.recurrence import read_cron
+from voiceflow_worker.core.admission import MOST_NUMBERS
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.country_windows import read_holidays, read_weekdays
@@ -108,10 +109,17 @@ def _prices(value: object, reading: Reading) -> PriceTable:
     return PriceTable.load(reading.file("prices", value))
 
 
+_MOST_GIVEN = 10 * MOST_NUMBERS
+"""The most further numbers that are read: the same telephone may be written several times."""
+
+
 def _further(value: Any, _: Reading) -> Sequence[str]:
     if not isinstance(value, (str, list, tuple)):
         raise ValueError("is no list of numbers")  # noqa: TRY004 - as all readers do
-    return values.listed(cast("object", value)) or ()
+    numbers = values.listed(cast("object", value)) or ()
+    if len(numbers) > _MOST_GIVEN:  # before each of them becomes a column
+        raise ValueError(f"has {len(numbers)} numbers; at most {MOST_NUMBERS} of a person are called")
+    return numbers
 
 
 def _template(value: object, reading: Reading) -> FlowTemplate:
