@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, settings
 from tests.contract.samples import ManualClock
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone
-from tests.support.stores import new_name
+from tests.support.stores import EVERY, new_name
 from voiceflow_worker import Store, open_store
 
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
@@ -87,18 +87,28 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """What the engine does is tested on PostgreSQL in the whole set; each sentence of its store's contract every day,
-    with the first of its values."""
-    own = Path(__file__).parent / "backends"
-    for item in items:
-        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
-            continue
-        if own in item.path.parents:
-            further = item.path == own / "postgres" / "test_contract.py" and any(item.callspec.indices.values())
+    """What the engine does is tested every day on SQLite alone, where a test runs on it, and what lies above the engine
+    not on PostgreSQL: every store is held to each sentence of its contract every day, PostgreSQL with the first of its
+    values. The whole set has all stores."""
+    rooms = Path(__file__).parent
+    cases = [item for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    on_sqlite = {(item.path, item.originalname) for item in cases if _store_of(item) == "sqlite"}
+    for item in cases:
+        if rooms / "backends" in item.path.parents:
+            contract = rooms / "backends" / "postgres" / "test_contract.py"
+            further = item.path == contract and any(item.callspec.indices.values())
+        elif rooms / "core" in item.path.parents and (item.path, item.originalname) in on_sqlite:
+            further = _store_of(item) not in {None, "sqlite"}
         else:
             further = "postgres" in item.callspec.id and not item.get_closest_marker("crash")
         if further:
             item.add_marker(pytest.mark.slow)
+
+
+def _store_of(item: pytest.Function) -> str | None:
+    """The one store that this case of a test is for."""
+    named = [value for value in item.callspec.params.values() if isinstance(value, str) and value in EVERY]
+    return named[0] if len(named) == 1 else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -139,7 +139,7 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://worker") as asking,
             anyio.create_task_group() as group,
-            time_passing(clock),
+            time_passing(clock, step=timedelta(seconds=1)),
         ):
 
             async def health() -> Any:

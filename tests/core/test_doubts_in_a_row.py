@@ -149,9 +149,7 @@ class Row:
         return next((gate for gate in await gates_of(self._store, "default") if gate.is_closed(at=now)), None)
 
 
-@pytest.mark.parametrize(
-    "store", [name if name == "memory" else pytest.param(name, marks=pytest.mark.slow) for name in EVERY], indirect=True
-)
+@pytest.mark.parametrize("store", EVERY, indirect=True)
 async def test_doubts_of_all_workers_count_together_and_the_wait_grows_with_each_call_that_is_tried(
     store: Store, clock: ManualClock
 ) -> None:
