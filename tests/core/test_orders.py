@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from errno import EACCES
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.flows import number
 from tests.support.workers import NO_WEBHOOKS, enqueued
 from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget, open_store
@@ -498,3 +500,23 @@ async def test_an_alarm_that_has_begun_again_since_is_not_ended_by_an_older_ackn
         assert await records.write(found, again)
     async with file.on("two") as store:
         assert (await Escalations(CallQueue(store)).get(alarm)).is_open
+
+
+@pytest.mark.parametrize("last", ["hold", "resume"])
+@pytest.mark.parametrize("step", [-90, 90])
+async def test_orders_count_in_their_order_though_the_clock_was_set_between_them(
+    tmp_path: Path, last: str, step: int
+) -> None:
+    clock = ManualClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    store = MemoryStore(clock=clock)
+    older = copy.deepcopy(store.memory)
+    queue = CallQueue(cast("Store", ordered(store, tmp_path)))
+    orders = {"hold": partial(queue.hold, batch_id="march"), "resume": partial(queue.resume, batch_id="march")}
+    for action in sorted(orders, key=lambda each: each == last):
+        await orders[action]()
+        clock.jump(timedelta(seconds=step))
+    store.memory = older
+    await ordered(store, tmp_path).give_again()
+    gate = await standing_gate(store, "default", "march")
+    assert gate is not None
+    assert gate.state is (GateState.HELD if last == "hold" else GateState.OPEN)
