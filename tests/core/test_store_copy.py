@@ -45,7 +45,13 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.core.rollback import HELD, HISTORIES
 from voiceflow_worker.core.store_copy import CALLS, COPIES, EVENTS, TOMBSTONES, StoreCopy, copyable
-from voiceflow_worker.errors import InvalidInputError, StoreClosedError, StoreError, StoreVersionError
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    StoreClosedError,
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import THEN
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -406,6 +412,48 @@ async def test_a_copy_that_is_not_whole_can_be_given_up_and_then_the_old_store_g
             await StoreCopy(old, name).abandon(of(empty), ME)
     with pytest.raises(InvalidInputError, match="is whole"):
         await StoreCopy(old, "other").abandon(of(other), ME)
+
+
+async def test_a_whole_copy_that_is_not_at_its_place_any_more_opens_the_old_store_never_again(
+    clock: ManualClock,
+) -> None:
+    """Somebody has moved it, and goes on there."""
+    old, made, moved = (MemoryStore(clock=clock) for _ in range(3))
+    await furnish(old, 100)
+    copy = StoreCopy(old, "made")
+    await copy.run(of(moved), ME, within=MINUTE)
+    for order in (copy.abandon, partial(copy.run, within=MINUTE)):
+        with pytest.raises(InvalidInputError, match=r"to made is whole since .* restore its backup"):
+            await order(of(made), ME)
+    with pytest.raises(StoreClosedError):
+        await stored(old, sample_job(10**6))
+    assert await copy.run(of(moved), ME, within=MINUTE) is None
+
+
+@pytest.mark.parametrize("is_reached", [True, False])
+async def test_a_copy_that_somebody_gives_up_while_it_is_written_opens_no_second_store(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, *, is_reached: bool
+) -> None:
+    old, made = (MemoryStore(clock=clock) for _ in range(2))
+    await furnish(old, 100)
+    compare = StoreCopy._compare_tombstones  # which is done last
+
+    @asynccontextmanager
+    async def away() -> AsyncGenerator[Store]:
+        raise StoreUnavailableError("it is away")
+        yield
+
+    async def given_up(copy: StoreCopy, target: Store, queue: str) -> Any:
+        with suppress(InvalidInputError):  # the second time
+            await StoreCopy(old, "made").abandon(of(made) if is_reached else away, ME)
+        return await compare(copy, target, queue)
+
+    monkeypatch.setattr(StoreCopy, "_compare_tombstones", given_up)
+    with pytest.raises(StoreError, match="given up meanwhile"):
+        await StoreCopy(old, "made").run(of(made), ME, within=MINUTE)
+    await stored(old, sample_job(10**6))
+    with pytest.raises(StoreClosedError):
+        await stored(made, sample_job(1))
 
 
 # --- the journal files of the workers ---

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -41,15 +41,16 @@ from voiceflow_worker.core.ports.store import (
     Put,
     Record,
     Result,
+    Same,
     Write,
     tally_change,
 )
 from voiceflow_worker.core.rollback import HISTORIES
-from voiceflow_worker.errors import InvalidInputError, StoreError, StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, StoreError, StoreUnavailableError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, in_words
 
 PAGE = 200
 CALLS, EVENTS, TOMBSTONES = "calls", "events", "keys of deleted calls"
@@ -59,6 +60,8 @@ COPIES = "copy"
 where it was copied from."""
 _ITS_OWN = frozenset({CLOSED, COPIES, READINESS})
 """The namespaces of what a store knows of itself alone."""
+_OPENS = (Drop(CLOSED, CLOSED_KEY, None), Drop(COPIES, "to", None))
+"""What opens a closed store."""
 _LOOK_EVERY = 0.25
 
 Progress = Callable[[int, str], None]
@@ -120,8 +123,8 @@ class StoreCopy:
     async def abandon(self, opened: Callable[[], AbstractAsyncContextManager[Store]], by: Actor) -> None:
         """Give up a copy that is not whole, and open the old store again; its queues stay held.
 
-        What is in the new store stays closed for good. Raises InvalidInputError if the copy is whole, or goes to
-        another store than the one that `opened` opens.
+        What is in the new store stays closed for good, also if that cannot be reached. Raises InvalidInputError if the
+        copy is whole, or goes to another store than the one that `opened` opens.
         """
         known = await copy_of(self.source, "to")
         if known is None or await _closed(self.source) is None:
@@ -130,21 +133,18 @@ class StoreCopy:
             raise InvalidInputError(
                 f"{self.source.url} is copied to {known.url}, not to {self.to}: nothing was changed. Give that store"
             )
-        async with opened() as target:
-            begun = await copy_of(target, "from")
-            if begun is not None and begun.id == self.source.id:
-                if begun.whole_at is not None:
-                    raise InvalidInputError(
-                        f"the copy in {target.url} is whole, and work may have gone on there: copy it back instead, to "
-                        "a new store"
-                    )
-                why = f"the copy of {self.source.url} in it was given up; empty it"
-                other = json_records(target, COPIES, CopyOf).text(begun._replace(id=new_revision()))
-                puts = (Put(CLOSED, CLOSED_KEY, why, None), Put(COPIES, "from", other, None))
-                await target.write(BulkWrite(writes=(Write(puts=puts),)), now=target.clock.now())
+        self._refuse_whole(known)
         now = self.source.clock.now()
         entry = AuditEntry.of(by, "store copy", at=now, result=f"gave up the copy to {known.url}")
-        await open_again(self.source, *entry.puts())
+        await self._decide(known, Write(puts=entry.puts(), drops=_OPENS))
+        with suppress(StoreUnavailableError):  # it stays closed as it is
+            async with opened() as target:
+                begun = await copy_of(target, "from")
+                if begun is not None and begun.id == self.source.id:
+                    why = f"the copy of {self.source.url} in it was given up; empty it"
+                    other = json_records(target, COPIES, CopyOf).text(begun._replace(id=new_revision()))
+                    puts = (Put(CLOSED, CLOSED_KEY, why, None), Put(COPIES, "from", other, None))
+                    await target.write(BulkWrite(writes=(Write(puts=puts),)), now=target.clock.now())
 
     # --- the old store ---
 
@@ -166,6 +166,8 @@ class StoreCopy:
         """
         known = await copy_of(self.source, "to")
         if (why := await _closed(self.source)) is not None:
+            if not has_begun and known is not None:
+                self._refuse_whole(known)
             if not has_begun and (known is None or known.url != self.to):
                 raise InvalidInputError(
                     f"the store {self.source.url} is closed already: {why}. Finish that copy, or give it up (--abandon)"
@@ -197,7 +199,31 @@ class StoreCopy:
             still_held = [queue for queue in queues if await gates_at(self.source, queue, [None])]
             if len(still_held) == len(queues) and not await self._open_calls():
                 return
-            await open_again(self.source)  # a queue or a resume has come between
+            # A queue or a resume has come between.
+            await self.source.write(BulkWrite(writes=(Write(drops=_OPENS),)), now=self.source.clock.now())
+
+    async def _decide(self, known: CopyOf, write: Write) -> None:
+        """Write to the old store that the copy is whole, or given up: the first of the two counts.
+
+        Raises StoreError if the other one, or another copy, came first.
+        """
+        stands = Same(COPIES, "to", json_records(self.source, COPIES, CopyOf).text(known))
+        bulk = BulkWrite(writes=(replace(write, conditions=(stands,)),))
+        (answer,) = await self.source.write(bulk, now=self.source.clock.now())
+        if answer.result is not Result.DONE:
+            raise StoreError(
+                f"the copy of {self.source.url} was ended or given up meanwhile, by another process: `voiceflow audit` "
+                "on that store names who did it"
+            )
+
+    def _refuse_whole(self, known: CopyOf) -> None:
+        """Raise InvalidInputError if the copy is whole, wherever it is now: both stores would call the same people."""
+        if known.whole_at is not None:
+            raise InvalidInputError(
+                f"the copy of {self.source.url} to {known.url} is whole since {in_words(known.whole_at)}, and work may "
+                "have gone on there, also under another name: nothing was changed. Copy it back instead, to a new "
+                "store; if it is lost, restore its backup"
+            )
 
     async def _open_calls(self) -> list[str]:
         return [
@@ -312,6 +338,12 @@ class StoreCopy:
             await self._align(target, queue, [None])
             counted[TOMBSTONES] += await self._compare_tombstones(target, queue)
         now = target.clock.now()
+        # First the old store, which is not opened again from here on, whatever becomes of the new one.
+        known, why = await copy_of(self.source, "to"), await _closed(self.source)
+        whole = CopyOf(self.source.id, self.to, now)
+        mark = json_records(self.source, COPIES, CopyOf).text(whole)
+        puts = (Put(COPIES, "to", mark, None), Put(CLOSED, CLOSED_KEY, why or "", None))
+        await self._decide(known or whole, Write(puts=puts))
         await target.write(BulkWrite(writes=(await self._mark(target, now),)), now=now)
         return +counted
 
@@ -402,12 +434,6 @@ class StoreCopy:
             self.progress(len(page), part.name)
             yield page
             after = part.key(page[-1])
-
-
-async def open_again(store: Store, *puts: Put) -> None:
-    """Open a closed store."""
-    drops = (Drop(CLOSED, CLOSED_KEY, None), Drop(COPIES, "to", None))
-    await store.write(BulkWrite(writes=(Write(puts=puts, drops=drops),)), now=store.clock.now())
 
 
 async def copy_of(store: Store, place: str) -> CopyOf | None:
