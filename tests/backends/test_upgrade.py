@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -20,6 +21,7 @@ from voiceflow_worker.backends.registry import StoreWait, health_of, opened_in_t
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.errors import SettingsError, StoreVersionError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
@@ -164,3 +166,12 @@ async def test_steps_are_taken_once_by_parts_and_go_on_after_a_kill(backend: str
         inner = getattr(store, "inner", store)
         if isinstance(inner, PostgresStore):
             await inner.database.rows(BROKEN)  # another test gets the schema
+
+
+async def test_people_who_upgrade_a_store_at_once_do_it_together(backend: str, fresh_url: Fresh) -> None:
+    url = fresh_url(backend)
+    async with open_store(url) as first, open_store(url) as second, open_store(url) as third:
+        stores = (first, second, third)
+        for _ in range(5):
+            for step in health_of(url, first).upgrade_steps:
+                await gather(*(partial(step.take, getattr(store, "inner", store)) for store in stores))

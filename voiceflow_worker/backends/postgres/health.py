@@ -47,7 +47,11 @@ _RAISE = "UPDATE voiceflow.voiceflow_schema SET number = %s WHERE number = %s"
 
 
 _CLOSES = "SELECT to_regprocedure('voiceflow.require_open(jsonb)') IS NOT NULL"
-_SOON = "SELECT set_config('lock_timeout', '200ms', true);\n"
+_SOON = """
+SELECT set_config('lock_timeout', '200ms', true);
+SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker upgrades'));
+"""
+"""Soon or not at all, and one at a time: PostgreSQL refuses two that replace one function."""
 _PAUSE = 1.0
 _TEXT_ID = """
 ALTER TABLE voiceflow.voiceflow_schema ALTER store_id DROP DEFAULT, ALTER store_id TYPE text,
