@@ -127,42 +127,40 @@ async def test_no_body_is_read_of_who_may_not_send_one_nor_one_that_is_too_long(
         assert (answer.status_code, len(read) < 20) == (413, True), len(read)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "status"),
-    [
-        ("GET", "/v1/nothing", {}, 404),
-        ("GET", "/v1", {}, 404),  # no redirect: behind a proxy it would lead to http://
-        ("GET", "/v1/calls/", {}, 404),
-        ("GET", "/v1/calls/%20", {}, 404),
-        ("GET", "/v1/calls/%ff", {}, 404),
-        ("GET", "/v1/calls/%00", {}, 404),
-        ("PATCH", "/v1/calls", {}, 405),
-        ("OPTIONS", "/v1/calls", {}, 405),
-        ("GET", "/v1/calls", {"Accept": "text/html"}, 406),
-        ("GET", "/v1/calls?limit=0", {}, 422),
-        ("GET", "/v1/calls?limit=1&limit=2", {}, 422),
-        ("GET", "/v1/calls?limit=%F1", {}, 400),
-        ("GET", "/v1/calls?batch=%ff", {}, 400),
-        ("GET", "/v1/calls?after=%00", {}, 400),
-        ("GET", "/v1/calls?state=lost", {}, 422),
-        ("GET", "/v1/calls?number=1", {}, 422),
-        ("GET", "/v1/calls?colour=red", {}, 422),
-        ("GET", "/v1/calls/default.1?wait=61", {}, 422),
-        ("POST", "/v1/calls", {}, 400),
-        ("POST", "/v1/calls", {"Idempotency-Key": "x" * 201}, 400),
-        ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Type": "text/plain"}, 415),
-        ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Encoding": "br"}, 415),
-    ],
-)
-async def test_every_refusal_is_a_problem(
-    memory: Store, method: str, path: str, headers: dict[str, str], status: int
-) -> None:
+REFUSED: list[tuple[str, str, dict[str, str], int]] = [
+    ("GET", "/v1/nothing", {}, 404),
+    ("GET", "/v1", {}, 404),  # no redirect: behind a proxy it would lead to http://
+    ("GET", "/v1/calls/", {}, 404),
+    ("GET", "/v1/calls/%20", {}, 404),
+    ("GET", "/v1/calls/%ff", {}, 404),
+    ("GET", "/v1/calls/%00", {}, 404),
+    ("PATCH", "/v1/calls", {}, 405),
+    ("OPTIONS", "/v1/calls", {}, 405),
+    ("GET", "/v1/calls", {"Accept": "text/html"}, 406),
+    ("GET", "/v1/calls?limit=0", {}, 422),
+    ("GET", "/v1/calls?limit=1&limit=2", {}, 422),
+    ("GET", "/v1/calls?limit=%F1", {}, 400),
+    ("GET", "/v1/calls?batch=%ff", {}, 400),
+    ("GET", "/v1/calls?after=%00", {}, 400),
+    ("GET", "/v1/calls?state=lost", {}, 422),
+    ("GET", "/v1/calls?number=1", {}, 422),
+    ("GET", "/v1/calls?colour=red", {}, 422),
+    ("GET", "/v1/calls/default.1?wait=61", {}, 422),
+    ("POST", "/v1/calls", {}, 400),
+    ("POST", "/v1/calls", {"Idempotency-Key": "x" * 201}, 400),
+    ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Type": "text/plain"}, 415),
+    ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Encoding": "br"}, 415),
+]
+
+
+async def test_every_refusal_is_a_problem(memory: Store) -> None:
     async with program(memory) as client:
-        answer = await client.request(method, path, headers=headers)
-    assert answer.status_code == status
-    findings_of(answer)
-    if status == 405:
-        assert "GET" in answer.headers["allow"]
+        for method, path, headers, status in REFUSED:
+            answer = await client.request(method, path, headers=headers)
+            assert answer.status_code == status, (method, path)
+            findings_of(answer)
+            if status == 405:
+                assert "GET" in answer.headers["allow"]
 
 
 BROKEN = [
@@ -174,14 +172,14 @@ BROKEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("body", BROKEN, ids=lambda body: repr(body[:20]))
-async def test_a_body_that_two_readers_may_read_differently_is_refused(memory: Store, body: bytes) -> None:
+async def test_a_body_that_two_readers_may_read_differently_is_refused(memory: Store) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": "1"}
     async with program(memory) as client:
-        answer = await client.post("/v1/calls", content=body, headers=headers)
-    assert answer.status_code in {400, 422}
-    assert findings_of(answer)
-    assert not await CallQueue(memory).find()
+        for body in BROKEN:
+            answer = await client.post("/v1/calls", content=body, headers=headers)
+            assert answer.status_code in {400, 422}, body[:20]
+            assert findings_of(answer)
+            assert not await CallQueue(memory).find()
 
 
 async def test_the_document_is_openapi(memory: Store) -> None:
@@ -333,8 +331,10 @@ async def test_answers_are_counted_by_their_route_and_nothing_that_was_sent_is_a
             group.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("prefix", ["", "/calls", "/api/v1/calls", "/v1", "/v1/v1"])
-@pytest.mark.parametrize("forwarded", [None, "/outer", "/of/v1/x/"])
+@pytest.mark.parametrize(
+    ("prefix", "forwarded"),
+    [("", None), ("/calls", "/outer"), ("/api/v1/calls", None), ("/v1", "/of/v1/x/"), ("/v1/v1", None), ("", "/outer")],
+)
 async def test_below_any_prefix_all_addresses_have_it(memory: Store, prefix: str, forwarded: str | None) -> None:
     settings = load_settings(
         api_secret=SECRET, source=SOURCE, voice_profile="en-IE-EmilyNeural", trusted_proxies="127.0.0.1"

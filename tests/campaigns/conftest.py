@@ -41,7 +41,9 @@ def clock() -> StillClock:
     return StillClock()
 
 
-EACH_STORE = pytest.mark.parametrize("store", EVERY, indirect=True)
+OTHERS = [pytest.param(each, marks=pytest.mark.slow) for each in EVERY if each != "sqlite"]
+EACH_STORE = pytest.mark.parametrize("store", ["sqlite", *OTHERS], indirect=True)
+"""Every day on one store: what each store does with its writes is what its contract is about."""
 
 
 store = clocked("sqlite")

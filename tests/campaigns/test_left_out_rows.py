@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from openpyxl import Workbook
 from openpyxl.styles import Font
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
-from tests.campaigns.test_cell_values import READERS, Reader
+from tests.campaigns.test_cell_values import READERS, Reader, in_forms
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -50,8 +49,8 @@ MEANT: Mapping[str, tuple[tuple[object, ...], tuple[object, ...], tuple[object, 
 @pytest.mark.parametrize("wanted", MEANT)
 def test_a_cell_is_compared_by_what_it_means_in_every_format(tmp_path: Path, wanted: str) -> None:
     options = replace(OPTIONS, batch_id="b", leave_out=f"Flag of Row={wanted}")
-    for reader, place in product(READERS, range(3)):
-        for cell in MEANT[wanted][place]:
+    for place in range(3):
+        for reader, cell in in_forms(MEANT[wanted][place]):
             if cell is None and reader is READERS[0]:
                 continue
             (row,) = reader(tmp_path, {"destination": ANA, "name": "Ana", "flag_of_row": cell}, options)

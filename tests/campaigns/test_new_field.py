@@ -12,6 +12,7 @@ import pytest
 
 from tests.campaigns.new_field import HELP
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 REFUSED = "'nobody' is no name of a caller"
 

@@ -137,11 +137,9 @@ def test_a_proxy_that_fails_at_each_stage_makes_no_phone_ring_twice(company: Com
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"PROXY": "", "BASE_URL": "https://voice.invalid"}, "set VOICEFLOW_PROXY and VOICEFLOW_NO_PROXY (HTTPS_PROXY"),
-        ({"PROXY": "", "BASE_URL": "https://voice.invalid"}, "(the name voice.invalid does not resolve: "),
         (
             {"PROXY": "", "BASE_URL": "https://voice.invalid"},
-            "; check the network and DNS of this machine; if this host is",
+            "(the name voice.invalid does not resolve: |; check the network and DNS|set VOICEFLOW_PROXY and VOICEFLOW",
         ),
         ({"PROXY": "http://proxy.invalid:3128"}, "(the name proxy.invalid of the proxy does not resolve: "),
         ({"CA_FILE": ""}, "in VOICEFLOW_CA_FILE (SSL_CERT_FILE in the environment is not read)"),
@@ -157,4 +155,4 @@ def test_a_failure_names_its_cause_and_the_setting(
         monkeypatch.setenv(f"VOICEFLOW_{name}", value.format(port=company.port))
     ended = company("account", "numbers")
     assert ended.code != 0
-    assert told in ended.err, ended.err
+    assert [each for each in told.split("|") if each not in ended.err] == [], ended.err

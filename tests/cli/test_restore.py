@@ -19,7 +19,6 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, states, url_of, within
 from tests.support.engine import Engine
-from tests.support.everyday import combinations
 from tests.support.flows import number
 from tests.support.killed import at_work, sent_and_killed
 from voiceflow_worker import Job, open_store
@@ -238,7 +237,10 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize(("kind", "frozen"), combinations(["store", "file"], [False, True]))
+@pytest.mark.parametrize(
+    ("kind", "frozen"),
+    [("store", True), *(pytest.param(*each, marks=pytest.mark.slow) for each in (("store", False), ("file", True)))],
+)
 def test_a_process_without_heartbeats_is_noticed(voiceflow: Program, kind: str, frozen: bool) -> None:
     backed_up(voiceflow)
     path = voiceflow.folder / "calls.db"

@@ -125,9 +125,12 @@ def test_a_redis_whose_replica_is_away_takes_what_stops_calls(voiceflow: Program
     ("setting", "wrong", "unsure"),
     [
         ("synchronous_commit", "off", "synchronous_commit is off"),
-        ("default_transaction_isolation", "serializable", "this PostgreSQL begins transactions as serializable"),
+        pytest.param(
+            "default_transaction_isolation", "serializable", "this PostgreSQL begins transactions as serializable",
+            marks=pytest.mark.slow,
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_postgres_whose_defaults_changed_takes_what_stops_calls(
     voiceflow: Program, postgres_server: PostgresServer, setting: str, wrong: str, unsure: str,
 ) -> None:  # fmt: skip

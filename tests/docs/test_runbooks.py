@@ -9,6 +9,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -79,13 +80,19 @@ def carried_out(line: str, stage: str, capfd: pytest.CaptureFixture[str]) -> Non
     assert code in ({0, 1} if otherwise or command == DOCTOR else {0}), (line, told.out, told.err)
 
 
-@pytest.mark.parametrize("anchor", sections())
-def test_the_commands_of_a_section_run(anchor: str, stage: str, capfd: pytest.CaptureFixture[str]) -> None:
-    text = sections()[anchor]
-    lines = [line for block in blocks(PAGE, language="sh") if block.text in text for line in block.text.splitlines()]
+def commands() -> Iterator[Any]:
+    """The commands of each section that has others than that of the doctor."""
+    printed = blocks(PAGE, language="sh")
+    for anchor, text in sections().items():
+        lines = [line for block in printed if block.text in text for line in block.text.splitlines() if line.strip()]
+        if others := [line for line in lines if line != DOCTOR]:
+            yield pytest.param(others, id=anchor)
+
+
+@pytest.mark.parametrize("lines", list(commands()))
+def test_the_commands_of_a_section_run(lines: list[str], stage: str, capfd: pytest.CaptureFixture[str]) -> None:
     for line in lines:
-        if line.strip() and line != DOCTOR:  # most sections have that one
-            carried_out(line, stage, capfd)
+        carried_out(line, stage, capfd)
 
 
 def test_the_doctor_runs(stage: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -38,13 +38,13 @@ def test_the_lists_know_all_that_share_a_calling_code() -> None:
     assert all(country_of(f"+{code}") is None for code in SHARED)
 
 
-@pytest.mark.parametrize(("home", "other"), ALIKE, ids=[f"{other} in {home}" for home, other in ALIKE])
-def test_a_number_of_the_territory_is_read_in_the_country_as_one_reading(home: str, other: str) -> None:
-    for e164, national in examples(other):
-        for written in (national, national.replace(" ", ""), e164[1:]):
-            found = read_number(written, home)
-            assert found == e164
-            assert found.country_code in {home, other}, "some plans have the same numbers"
+def test_a_number_of_the_territory_is_read_in_the_country_as_one_reading() -> None:
+    for home, other in ALIKE:
+        for e164, national in examples(other):
+            for written in (national, national.replace(" ", ""), e164[1:]):
+                found = read_number(written, home)
+                assert found == e164
+                assert found.country_code in {home, other}, "some plans have the same numbers"
 
 
 def test_another_country_of_the_same_code_stays_refused() -> None:

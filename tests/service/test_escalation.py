@@ -117,7 +117,7 @@ def results(status: EscalationStatus) -> list[str]:
     return [each.result for each in status.steps]
 
 
-@pytest.mark.parametrize("store", EVERY, indirect=True)
+@on_every_store
 async def test_one_after_the_other_until_somebody_presses_the_key(store: Store) -> None:
     alarm = Alarm(store)
     status = await alarm.start()

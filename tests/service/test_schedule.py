@@ -148,7 +148,7 @@ def host(hosts: tuple[Host, Host]) -> Host:
 
 EACH_STORE = pytest.mark.parametrize(
     "hosts",
-    [pytest.param(each, marks=pytest.mark.slow) if each == "postgres" else each for each in DURABLE],
+    [each if each == "sqlite" else pytest.param(each, marks=pytest.mark.slow) for each in DURABLE],
     indirect=True,
 )
 
@@ -453,15 +453,11 @@ async def test_a_run_that_calls_nobody_says_so(host: Host, daily: Path) -> None:
         ("true", (0, 1), False),
         ('"5 %"', (19, 1), True),
         ('"5 %"', (18, 1), False),
-        ('"12.5%"', (7, 1), True),
         ('"100 %"', (1, 9), True),
         ("2", (1, 2), True),
         ("2", (50, 3), False),
-        ('"2"', (1, 2), True),
-        ("9", (0, 2), False),
         ("0", (5, 1), False),
         ('"0 %"', (5, 0), True),
-        ("false", (5, 1), False),
         ('"no"', (5, 1), False),
     ],
 )

@@ -34,9 +34,9 @@ pytestmark = pytest.mark.anyio
 FIRST = [next(row for row in ROWS if row.verdict is verdict) for verdict in {row.verdict: None for row in ROWS}]
 """One row for each verdict: no store and no event loop looks at the answer that a verdict comes from."""
 WHOLE = {"sqlite-asyncio": ROWS, "memory-trio": [row for row in ROWS if row in FIRST or row.posts == 0]}
-"""All rows once, and on httpx's pool those of which nothing arrived."""
+"""All rows once, and on httpx's pool those of which nothing arrived; the other stores are in the whole set."""
 EACH = [
-    pytest.param(backend, row, id=f"{backend}-{row.name}")
+    pytest.param(backend, row, id=f"{backend}-{row.name}", marks=() if backend in WHOLE else pytest.mark.slow)
     for backend in (*BACKENDS, *ON_TRIO)
     for row in WHOLE.get(backend, FIRST)
     if row.loop is None

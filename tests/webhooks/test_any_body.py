@@ -98,7 +98,7 @@ async def calls_of(store: Store, count: int) -> list[Call]:
     return found
 
 
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=settings().max_examples // 5)
 @given(sent=st.lists(st.tuples(bodies, st.integers(0, 5)), min_size=1, max_size=AT_ONCE))
 async def test_a_damaged_body_is_answered_with_200_or_4xx(sent: Sequence[tuple[Body, int]]) -> None:
     async with open_store("memory://") as store:

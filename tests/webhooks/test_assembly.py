@@ -79,7 +79,7 @@ async def by_mount(store: Store) -> AsyncGenerator[str]:
         yield f"{address.url}/calls"
 
 
-@pytest.mark.parametrize("assembled", [by_serve, by_factory, by_mount])
+@pytest.mark.parametrize("assembled", [pytest.param(by_serve, marks=pytest.mark.slow), by_factory, by_mount])
 async def test_every_receiver_hears_the_key_of_an_escalation_and_has_the_api_and_the_pages(
     assembled: Assembled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
