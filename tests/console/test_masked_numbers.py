@@ -62,11 +62,8 @@ async def filled(store: Store) -> Job:
         unique_key=NUMBER, source=NUMBER, reason=said(3), data={"name": said(4), said(5): int(DIGITS), "all": [NUMBER]},
         posts=(post,), notes=(Note(at=now, kind=NoteKind.RESOLVED, text=said(6)),), revision="mine",
     )  # fmt: skip
-    await add_jobs(
-        store,
-        [job, replace(job, id="default.ended", batch_id=f"of {SPELT[3]}", state=JobState.FAILED, revision="its")],
-        now=now,
-    )
+    ended = replace(job, id="default.ended", batch_id=f"of {SPELT[3]}", unique_key="its", state=JobState.FAILED)
+    await add_jobs(store, [job, replace(ended, revision="its")], now=now)
     progress = CallProgress(store)
     await progress.status(
         CallStatus(session_id="s-2", call_status=said(0), timestamp=now, source=NUMBER, destination=NUMBER)
