@@ -33,6 +33,7 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
 
 
@@ -97,7 +98,7 @@ async def enqueue(
     report = replace(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
     _tell_found(output, report, told)
-    _tell(output, report, file, rejects=campaign.rejects)
+    _tell(output, report, file, campaign)
     stops = campaign.options.stops
     if stops is not None and stops.after_cost is not None:
         output.note(
@@ -124,7 +125,7 @@ def _shown_on(shown: Meter) -> OnProgress:
     return show
 
 
-def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
+def _tell(output: Output, report: EnqueueReport, file: Path, campaign: Campaign) -> None:
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
     if not (report.refused or report.dry_run):
         output.say(f"{file}: batch {report.batch_id}: {_counts(report, good=f'{report.enqueued} enqueued')}")
@@ -138,9 +139,12 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     if report.refused and report.rejected:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")
-    if rejects is not None and report.rejected + report.suppressed:
+    if (rejects := campaign.rejects) is not None and report.rejected + report.suppressed:
         batch = shlex.quote(report.batch_id)
         remedy = f"; correct the bad ones, then enqueue {rejects} with --batch {batch}" if report.rejected else ""
+        places = {"--sheet": "sheet", "--header-row": "header_row", "--leave-out-rows": "leave_out_rows"}
+        if remedy and (given := [option for option, name in places.items() if getattr(campaign.options, name)]):
+            remedy += f" and without {', '.join(given)}: it has its header first, and these rows alone"
         output.say(f"the rows that are not called are in {rejects}, with the reasons{remedy}")
 
 
