@@ -520,3 +520,23 @@ async def test_orders_count_in_their_order_though_the_clock_was_set_between_them
     gate = await standing_gate(store, "default", "march")
     assert gate is not None
     assert gate.state is (GateState.HELD if last == "hold" else GateState.OPEN)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_an_opt_out_of_before_an_erasure_brings_no_number_back(file: File, *, again: bool) -> None:
+    await file.begins()
+    async with file.on("one") as store:
+        await SuppressionList(store).add(number(9), number(8))
+    async with file.on("two") as store:
+        await forget(store, number(9), settings=file.settings("two"))
+    if again:  # a wish of after the erasure
+        async with file.on("one") as store:
+            await SuppressionList(store).add(number(9))
+    file.set_back()
+    async with file.on("two") as store:
+        await erase_again(store, CallPolicy())
+    async with file.on("one") as store:
+        await erase_again(store, CallPolicy())
+        listed = [entry.number for entry in await SuppressionList(store).scan()]
+        assert (number(9) in listed, number(8) in listed) == (again, True)
+        assert len(await SuppressionList(store).find(number(8), number(9))) == 2, "nobody of them is called"

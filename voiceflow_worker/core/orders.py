@@ -16,7 +16,7 @@ import re
 import socket
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import anyio
@@ -95,6 +95,7 @@ class OrderedStore:
         self._has_read = False
         self._has_failed = False
         self._looking = anyio.Lock()
+        self._erased: dict[str, datetime] = {}
 
     @property
     def journal(self) -> OrderJournal:
@@ -213,6 +214,8 @@ class OrderedStore:
             try:
                 files = await self.journal.order_files(since=self.inner.clock.now() - GIVEN_FOR)
                 lost = [order for name in files for order in await self._lost(name)]
+                if lost:
+                    await self._read_erased()
                 for orders in sorted(lost, key=lambda each: each[0].at):
                     await self._give_again(orders)
                 if files:
@@ -254,7 +257,9 @@ class OrderedStore:
 
     async def _give_again(self, lines: Sequence[LocalOrder]) -> None:
         """Give one order again, of which these are the lines."""
-        first, puts = lines[0], [put for line in lines for put in line.puts]
+        first = lines[0]
+        lines = [line for line in lines if not any(self._erased.get(name, first.at) > first.at for name in line.names)]
+        puts = [put for line in lines for put in line.puts]
         entry = next(iter(entries_of([_record(put) for put in puts if put.namespace == AUDIT])), None)
         if entry is not None and entry.action in _OVERWRITES and await self._has_later(entry):
             await self._put(_mark(first))
@@ -293,6 +298,12 @@ class OrderedStore:
         await self._put(_mark(first))
         if entry is not None and not ends_one and not any(line.job for line in lines):
             await self._hold_for(entry, first.at)
+
+    async def _read_erased(self) -> None:
+        """Who was erased, and when: of an order of before, nothing that names the person comes back."""
+        for key, _ in await text_records(self.inner, ERASED_CALLS).all():
+            at, _, erased = key.partition(" ")
+            self._erased[erased] = datetime.fromtimestamp(float(at), UTC)
 
     async def _hold_for(self, entry: AuditEntry, at: datetime) -> None:
         """Hold the queue of an order that cannot be given again, because what it changed is another since."""
