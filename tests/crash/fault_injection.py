@@ -247,7 +247,7 @@ class FaultInjection:
             if time.monotonic() > ends:
                 held = f"; held: {held}" if (held := self.holds()) else ""
                 raise AssertionError(f"in {seconds:.0f} s there was no {what}; the jobs are {self.states()}{held}")
-            time.sleep(0.01)  # between two looks at another process
+            time.sleep(0.05)  # between two looks at another process
 
     def wait_for_posts(self, count: int) -> None:
         """Wait until the sandbox has so many POSTs."""
