@@ -23,6 +23,7 @@ from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same
 from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.copying import replace
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
@@ -77,8 +78,9 @@ async def test_a_running_worker_holds_the_queue_after_a_failover_to_a_standby_th
         assert HELD_AS_TAKEN_OVER in reason or HELD in reason
         for job in await queue.find(states=[JobState.IN_DOUBT], limit=None):
             await queue.resolve(job.id, placed=True, note="seen in the log")
-        await enqueued(store, 5, first=20)
-        await SuppressionList(store).add(number(20), reason="asked for it")
+        await enqueued(store, 4, first=21)
+        with pytest.raises(SuppressedNumberError):
+            await enqueued(store, 1, first=20)
         await queue.resume()
         await until(lambda: len(voice.placed) >= 24)
         worker.stop()
