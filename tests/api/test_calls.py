@@ -299,10 +299,10 @@ async def test_further_numbers_of_a_person_are_kept_in_their_order(memory: Store
         made = await call(client, further_numbers=["8765 4322", "+6587654323"], country="SG", data={"name": "Li"})
         assert made.json()["further_numbers"] == ["+6587654322", "+6587654323"]
         assert made.json()["data"] == {"name": "Li"}
-        for wrong in (5, {"a": 1}, ["12"], [f"+658{number:07}" for number in range(40_000)]):
-            refused = findings_of(await call(client, "wrong", further_numbers=wrong))
-            assert [each["pointer"] for each in refused] == ["/further_numbers"]
-        assert "has 40000 numbers; at most 10 of a person are called" in refused[0]["detail"]
+        many = [f"+658{number:07}" for number in range(40_000)]
+        for wrong, detail in ((5, "no list"), ({"a": 1}, "no list"), (["12"], ""), (many, "at most 10 of a person")):
+            (refused,) = findings_of(await call(client, "wrong", further_numbers=wrong))
+            assert (refused["pointer"], detail in str(refused["detail"])) == ("/further_numbers", True)
 
 
 async def waits(client: httpx.AsyncClient, count: int) -> bool:

@@ -21,11 +21,11 @@ from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.preview import PriceTable
 from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
 from voiceflow_worker.campaigns.recurrence import read_cron
-from voiceflow_worker.core.admission import MOST_NUMBERS
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.country_windows import read_holidays, read_weekdays
 from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.jobs.job import MOST_NUMBERS
 from voiceflow_worker.model.jobs.policy import read_answer_rate, read_cost, read_redial_on
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.wording import in_words, read_rate

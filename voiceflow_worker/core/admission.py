@@ -45,7 +45,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_di
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import Key, admission_findings, end_of, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked, option_problems
@@ -436,10 +436,6 @@ def _was_cancelled(batch_id: str | None) -> InvalidInputError:
     return InvalidInputError(
         f"batch {batch_id} was cancelled, and its calls are never sent; nothing was enqueued; {Remedy.OTHER_BATCH}"
     )
-
-
-MOST_NUMBERS = 10
-"""The most numbers of one person."""
 
 
 def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, ...]:

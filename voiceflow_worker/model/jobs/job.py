@@ -230,6 +230,10 @@ def person_in(data: Mapping[str, object]) -> str:
     return " ".join(str(part).strip() for part in parts if part is not None).strip()
 
 
+MOST_NUMBERS = 10
+"""The most numbers of one person."""
+
+
 class Job(Struct, frozen=True):
     """One call to be placed. It is immutable: moves return a new job.
 
