@@ -185,7 +185,10 @@ async def redelivered(port: int, posts: Posts, statuses: Counter[str]) -> None:
                 await reader.readexactly(length)
             status = head[9:12].decode()
         except (OSError, EOFError, TimeoutError) as error:
-            status, kept = type(error).__name__, None
+            status = type(error).__name__
+            if kept is not None:
+                kept[1].close()
+            kept = None
         statuses[status] += 1
         if status != "200":
             posts.append(post)

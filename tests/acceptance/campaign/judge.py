@@ -163,7 +163,7 @@ def _figures(
         "digits": dict(digits),
         "answers": dict(answers),
         "other_keys": digits.total() - answers.total(),
-        "seconds": round(sum(round(entry["seconds"] * 1000) for entry in last) / 1000, 3),
+        "seconds": round(sum(round(entry["seconds"] * 1000) for each in told.values() for entry in each) / 1000, 3),
         "answered_seconds": round(sum(round(entry["seconds"] * 1000) for entry in answered) / 1000, 3),
         "cost": {"USD": float(cost)},
         "placed": len(sessions),

@@ -37,7 +37,7 @@ ZONES = (
     OPENS,
     Zone("Africa/Johannesburg", "+2782", 7),
     Zone("Asia/Dubai", "+97150", 7),
-    Zone("Asia/Jakarta", "+62812", 8),
+    Zone("Asia/Jakarta", "+62812", 8, is_named=True),
     CLOSES,
     CLOSED,
 )
