@@ -28,10 +28,12 @@ import structlog.dev
 from hypothesis import HealthCheck, settings
 
 from tests.contract.samples import ManualClock
+from tests.support.manual_time import counted
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone
 from tests.support.stores import EVERY, new_name
 from voiceflow_worker import Store, open_store
+from voiceflow_worker.backends.sqlite.group_commit import BlockingThread
 
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
 settings.register_profile("everyday", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -53,6 +55,14 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Journal files of the workers that tests start, in processes too, are not those of the person who runs them."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commits_are_counted() -> Iterator[None]:
+    """No time passes on a manual clock while a store in SQLite writes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(BlockingThread, "do", counted(BlockingThread.do))
         yield
 
 

@@ -13,8 +13,30 @@ import sniffio
 from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import Worker
+from voiceflow_worker.backends.sqlite.group_commit import BlockingThread, Then, Work
 
 STEP = timedelta(milliseconds=100)
+
+_committing: set[object] = set()
+"""What the threads of stores in SQLite have not written yet, in this process."""
+
+
+def counted(do: Callable[[BlockingThread, Work, Then], None]) -> Callable[[BlockingThread, Work, Then], None]:
+    """The method that gives work to such a thread, and counts it: its threads are no threads of anyio."""
+
+    def count(thread: BlockingThread, work: Work, then: Then) -> None:
+        each = object()
+        _committing.add(each)
+
+        def works() -> None:
+            try:
+                work()
+            finally:
+                _committing.discard(each)
+
+        do(thread, works, then)
+
+    return count
 
 
 @asynccontextmanager
@@ -80,8 +102,9 @@ async def passing(
         with anyio.CancelScope(shield=True):
             while not is_done:
                 await all_blocked()
-                while anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
-                    await anyio.sleep(0.001)  # a thread, such as the flush of a file, sets no event
+                while _committing or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
+                    # A thread, such as the flush of a file, sets no event.
+                    await anyio.sleep(0.0002 if _committing else 0.001)
                     await all_blocked()
                 # A sleep is rounded to microseconds: without a least step it may have a nanosecond left for ever.
                 clock.advance(max(clock.next_wake or at_least, at_least))
