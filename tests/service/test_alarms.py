@@ -470,6 +470,18 @@ async def test_what_is_told_by_many_at_once_joins_and_loses_nothing(duty: Duty) 
     assert "30 alarms:" in (await duty.engine.queue.find())[0].body
 
 
+@on_every_store
+async def test_what_is_told_after_a_worker_has_taken_the_call_joins_it_until_it_leaves(duty: Duty) -> None:
+    await duty.tells(firing=["disk"])
+    (taken,) = await duty.engine.prepare()
+    await duty.tells(firing=["cpu"])
+    assert await duty.engine.finish(taken) == [], "what the worker has taken tells too little"
+    assert await duty.looks() == [ANA]
+    assert "2 alarms:" in (await duty.engine.queue.find())[0].body
+    await duty.tells(firing=["net"])
+    assert len(await duty.listed()) == 2, "the call has left"
+
+
 async def test_a_busy_phone_uses_up_no_step_however_long_it_is_busy(duty: Duty) -> None:
     """Each asks for other words, so each is a call of its own."""
     every = [("disk", (ANA,)), ("cpu", (ANA, BEN)), ("net", (ANA,))]

@@ -331,7 +331,7 @@ class FoundEscalation:
     def can_be_joined(self) -> bool:
         """Whether further alarms can be told by its first call, because that has not left."""
         job = self.jobs.get(1)
-        return self.record.is_open and self.record.step == 1 and (job is None or job.state is JobState.QUEUED)
+        return self.record.is_open and self.record.step == 1 and (job is None or job.state in UNSENT)
 
     @property
     def spoken(self) -> Escalation:

@@ -39,7 +39,7 @@ from voiceflow_worker.model.flows.callflow import EncodedBody
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.story import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
@@ -219,9 +219,11 @@ class EscalationStore:
         write = self.change(found.id, found, new, conditions=conditions, puts=puts)
         if (job := found.jobs.get(new.step)) is None:
             return write
+        # A worker that has taken the call waits for a busy phone, or is about to send: it takes the call again.
+        waits = lifecycle.release(job, at=self.store.clock.now()) if job.state is JobState.LEASED else job
         told = replace(found, record=new)
         body = EncodedBody.of(told.spoken.call(job.number).validated()).stored
-        edited = replace(job, body=body, data=checked_data(told.data()), revision=new_revision())
+        edited = replace(waits, body=body, data=checked_data(told.data()), revision=new_revision())
         return replace(write, change=Edit(job.revision, edited), tally=tally_change(job, edited), wakes=job.queue)
 
     def unchanged(self, found: FoundEscalation) -> Same:
