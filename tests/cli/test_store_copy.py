@@ -79,11 +79,12 @@ def test_what_cannot_be_copied_is_refused_and_stays_open(voiceflow: Program, sto
         ("memory://", new): "in memory",
         (f"sqlite:///{folder / 'nothing.db'}", new): "there is no store",
         (old, f"sqlite:///{folder / 'nowhere' / 'new.db'}"): "does not exist",
-        (old, old): "not empty",
     }.items():
         ended = voiceflow("store", "copy", *pair, "--yes")
         assert ended.code in {2, 3}
         assert why in ended.err, ended.err
+    ended = voiceflow("store", "copy", old, f"sqlite:///{folder}/../{folder.name}/calls.db")  # nothing is asked
+    assert (ended.code, ended.out, "is the old store itself" in ended.err) == (2, "", True), ended.err
 
     async def age(path: Path) -> None:
         async with open_store(f"sqlite:///{path}") as store:

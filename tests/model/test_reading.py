@@ -81,6 +81,15 @@ def test_what_is_not_certain_is_refused_with_the_reason() -> None:
         ("n/a", None, -1017, "letters"),
         ("6.59E+09", None, -1017, "damaged by a spreadsheet"),
         ("1.5e10", "SG", -1017, "damaged by a spreadsheet"),
+        # Digits were left out, or cut off.
+        ("+49 30 123…456", None, -1017, "left out"),
+        ("+49301234567…", None, -1017, "left out"),
+        ("030 123 ... 4567", "DE", -1017, "left out"),
+        ("(030) 1234567..", "DE", -1017, "left out"),
+        # The mark of a footnote, or of a list, is no digit.
+        ("+49 30 1234567²", None, -1017, "'²'"),
+        ("030 1234567¹", "DE", -1017, "'¹'"),
+        ("①030 1234567", "DE", -1017, "'①'"),
         ("-6587654321", None, -1017, "'-'"),
         ("+6587654321, +6587654322", None, -1011, "several numbers"),
         ("87654321 / 87654322", "SG", -1011, "several numbers"),
@@ -240,7 +249,7 @@ def test_a_list_of_numbers_not_to_call_takes_every_reading() -> None:
         assert len(found) == 1 or all("is not certain" in number.warnings[0] for number in found)
 
 
-@pytest.mark.parametrize("text", ["", "n/a", "6.59E+09", "81234567", "12"])
+@pytest.mark.parametrize("text", ["", "n/a", "6.59E+09", "+49 30 123…456", "81234567", "12"])
 def test_even_such_a_list_refuses_what_is_no_number(text: str) -> None:
     with pytest.raises(PhoneNumberError):
         every_reading(text)

@@ -264,8 +264,9 @@ async def copy(
     by = Actor(on=Interface.COMMAND, login=login_name(), name=as_)
     if "memory" in {url.partition(":")[0].lower() for url in (source_settings.store, target_url)}:
         raise SettingsError("a store in memory ends with its process: it cannot be copied")
-    file = file_of(target_url)
-    named = identity_of(target_url) if file is None else f"sqlite:///{file.resolve()}"
+    named = _named(target_url)
+    if named == _named(source_settings.store):
+        raise InvalidInputError(f"{named} is the old store itself: give the URL of a new, empty store")
 
     @asynccontextmanager
     async def target() -> AsyncGenerator[Store]:
@@ -302,6 +303,11 @@ async def copy(
         f"{source.url} {done}. It stays closed. Every queue of {copying.to} is held: start workers and receivers on "
         "it, then `voiceflow resume`",
     )
+
+
+def _named(url: str) -> str:
+    file = file_of(url)
+    return identity_of(url) if file is None else f"sqlite:///{file.resolve()}"
 
 
 async def _require_upgraded(url: str, store: Store) -> None:

@@ -122,7 +122,7 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     except PhoneNumberError as error:
         home, refusal = _home(country), error
     written = _cleaned(text)
-    if _SCIENTIFIC.fullmatch(written) or _PATTERN.fullmatch(written):
+    if any(damaged.fullmatch(written) for damaged in (_SCIENTIFIC, _PATTERN, _CUT)):
         raise refusal
     parts = [part for part in _BETWEEN.split(written) if _digits(part)]
     found = dict.fromkeys(_valid_readings(" ".join(parts), home))
@@ -205,6 +205,8 @@ _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
 _DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
 # 201XXXXXXX, +1201%: all numbers that begin so.
 _PATTERN = re.compile(r"\+?\(?\d[\d\s().\-]*(?:[xX#]{2}|[*%?_])[xX#*%?_\s().\-]*")
+# 030 123…456, +4930123...: digits were left out, or cut off.
+_CUT = re.compile(r"[(\s]*\+?(?:[\d\s\-/()]|\.(?!\.))*\.\.[\d\s\-./()]*")
 # A date whose digits may be a number too: 31.12.2030 in a list of SG, 2030-02-01 in one of DE.
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _DATE = re.compile("|".join(
@@ -255,10 +257,15 @@ def _undamaged(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _cleaned(text: str) -> str:
-    """The text without invisible characters, and with all digits and dashes in ASCII."""
-    visible = "".join(
-        character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf"
+    """The text without invisible characters, and with all digits and dashes in ASCII.
+
+    What only looks like a digit stays as it is: a ² may be the mark of a footnote.
+    """
+    usual = "".join(
+        character if character.isnumeric() and not character.isdecimal() else unicodedata.normalize("NFKC", character)
+        for character in text
     )
+    visible = "".join(character for character in usual if unicodedata.category(character) != "Cf")
     ascii_digits = "".join(
         str(unicodedata.decimal(character)) if character.isdecimal() else character for character in visible
     )
@@ -286,6 +293,8 @@ def _damage(written: str) -> tuple[int, str] | None:
         return INVALID_NUMBER, f"has letters ({letter!r}); give digits only, without names or extensions"
     if not any(map(str.isdigit, written)):
         return INVALID_NUMBER, "has no digits; give a phone number, such as +6587654321"
+    if _CUT.fullmatch(written):
+        return INVALID_NUMBER, "has dots where digits may have been left out; give the number in full, without them"
     if _LINES.search(written):
         return MANY_NUMBERS, (
             f"has two lines: two numbers, or an extension; give each a call of its own, or, if it is one, {_WRITE}"

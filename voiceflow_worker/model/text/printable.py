@@ -58,7 +58,7 @@ _HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USER = re.compile(r"[\w.~%+-]*", re.ASCII)
 _OPEN_OPTIONS = frozenset(
-    {"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode", "schema", "listen"}
+    {"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode", "schema"}
 )
 """Options of store URLs whose values are not secret."""
 _OPEN_VALUE = re.compile(r"[a-z0-9_-]{1,41}")
