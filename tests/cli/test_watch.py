@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import re
 import signal
+from io import StringIO
 from pathlib import Path
+from typing import Self
 
 import pytest
+from rich.console import Console, RenderableType
 
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.cli.terminal import Terminal
 from tests.support.engine import Engine
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.cli import watch as watching
+from voiceflow_worker.cli.watch import read_watched
+from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 
 
@@ -100,3 +110,42 @@ def test_json_is_a_document_a_second_also_on_a_terminal(folder: Path, watch: Wat
     assert {"at", "queue", "states", "rate_now", "ends_at", "hold", "holds", "doubts", "workers", "receiver"} <= set(
         found
     )
+
+
+@pytest.mark.anyio
+async def test_what_is_told_of_a_store_that_was_away_goes_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter((None, StoreUnavailableError("the store is away"), None))
+
+    async def read(*args: object, **named: object) -> watching.Watched:
+        answer = next(answers)
+        if answer is not None:
+            raise answer
+        return await read_watched(store, "default")
+
+    store = MemoryStore()
+    drawn: list[str] = []
+
+    class Live:
+        console = Console(file=StringIO(), width=200)
+
+        def __init__(self, **_: object) -> None:
+            """One that keeps what it draws."""
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing is put back."""
+
+        def update(self, view: RenderableType, **_: object) -> None:
+            with self.console.capture() as captured:
+                self.console.print(view)
+            drawn.append(captured.get())
+
+    monkeypatch.setattr(watching, "read_watched", read)
+    monkeypatch.setattr(watching, "EVERY", 0.0)
+    monkeypatch.setattr("rich.live.Live", Live)
+    operator = Operator(store, CallPolicy(), None, on=Interface.COMMAND, login="mary", order="1")
+    with pytest.raises(ExceptionGroup):
+        await watching.Screen(operator, "default", None).run()
+    assert ["the store is away; trying again" in each for each in drawn] == [False, True, False]

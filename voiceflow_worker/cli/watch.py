@@ -197,11 +197,12 @@ class Screen:
     async def _refresh(self, live: Live) -> None:
         watched: Watched | None = None
         while True:
+            trouble = ""
             try:
                 watched = await read_watched(self._calls.store, self._calls.name, batch_id=self._batch)
             except StoreUnavailableError as error:
-                self._notice = f"{error}; trying again"
-            bottom = f"{KEYS}   {self._notice}"
+                trouble = f"{error}; trying again"
+            bottom = f"{KEYS}   {trouble or self._notice}"
             if self._asked is not None:
                 bottom = f"{self._asked[1].title} y: yes, any other key: no"
             if watched is not None:
