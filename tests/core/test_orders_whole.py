@@ -23,8 +23,9 @@ from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import ById, Due
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import KeyConflictError
+from voiceflow_worker.errors import IllegalMoveError, KeyConflictError
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +79,33 @@ async def test_an_order_is_carried_out_while_a_newer_version_settles_a_call_that
     assert store.before is nothing, "a newer version settled the call"
     assert await engine.send() == []
     assert await engine.state(waiting) == ("queued" if order == "hold" else "cancelled")
+
+
+@pytest.mark.parametrize("when", ["before it is read", "while it is written"])
+async def test_a_call_of_a_cancelled_batch_is_not_redialled(any_store: Store, clock: ManualClock, when: str) -> None:
+    store = FaultyStore(any_store)
+    engine = Engine(store, ScriptedVoice())
+    await engine.enqueue(number(1), batch_id="march")
+    (job,) = await engine.send()
+    await engine.summarise(job, SessionStatus.BUSY)
+
+    async def cancel() -> None:
+        async with time_passing(clock):
+            await Engine(any_store, ScriptedVoice()).queue.cancel_batch("march")
+
+    async def cancels(call: StoreCall) -> None:
+        if call.name == "write":
+            store.before = nothing
+            await cancel()
+
+    if when == "while it is written":
+        store.before = cancels
+    else:
+        await cancel()
+    with pytest.raises(IllegalMoveError, match="its batch march was cancelled, and its calls are never sent"):
+        await engine.queue.redial(job.id)
+    assert store.before is nothing
+    assert await engine.state(job) == "unreached"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

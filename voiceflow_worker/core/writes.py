@@ -146,7 +146,7 @@ def posted(worker_id: str, *, at: datetime) -> tuple[str, Write]:
 def settled(
     old: Job, new: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Iterable[Condition] = ()
 ) -> tuple[Job, Write]:
-    """What evidence made of a job, and all that follows from it. The `conditions` may delay it, never refuse it.
+    """What evidence made of a job, and all that follows from it. The `conditions` delay it; only a redial is refused.
 
     It stores the sessions of POSTs, puts a person who opted out on the suppression list, releases the numbers of a
     call that can ring no more and those of bridges whose session is over, and corrects the person's attempts.

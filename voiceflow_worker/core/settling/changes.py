@@ -16,12 +16,13 @@ from msgspec import Struct
 from voiceflow_worker.core import tracing, writes
 from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import not_cancelled
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records, skip_unreadable, text_records
 from voiceflow_worker.core.ports.round_trips import Batcher, confirm, write_each
-from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write, WriteResult
 from voiceflow_worker.core.progress import mark_of
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.errors import (
@@ -242,7 +243,7 @@ class Changes:
         for job_id, (old, new) in new_of.items():
             after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses))
             taken = edits.unchanged(old) if job_id in unedited else writes.edits_taken(after)
-            required = taken if _may_come_back(old, after) else ()
+            required = (*(taken if _may_come_back(old, after) else ()), *_open_batch(old, after))
             fresh, write = writes.settled(
                 old, after, at=now, policy=self._policy, store_id=store_id, conditions=required
             )
@@ -250,17 +251,33 @@ class Changes:
         written = await write_each(self._store, BulkWrite(writes=tuple(write for _, write in made)), now=now)
         for (changed, _), answer in zip(made, written, strict=True):
             job_id = changed.new.id
-            if isinstance(answer, StoreError):
-                answers.update(dict.fromkeys(todo[job_id], answer))
+            judged = _judged(changed, answer)
+            if isinstance(judged, Exception):
+                answers.update(dict.fromkeys(todo[job_id], judged))
                 continue
-            if answer.result is not Result.DONE:
-                unedited.update([job_id] if answer.result is Result.NOT_FREE else [])
+            if judged.result is not Result.DONE:
+                unedited.update([job_id] if judged.result is Result.NOT_FREE else [])
                 again.append(job_id)
                 continue
             for index in todo[job_id]:
                 answers[index] = tried[job_id].get(index) or changed
             tracing.end(redials[job_id])
         return again
+
+
+def _open_batch(old: Job, new: Job) -> tuple[Same, ...]:
+    """A call that has ended comes back only into a batch that was not cancelled."""
+    is_redialled = old.state.is_final and new.state is JobState.QUEUED
+    return (not_cancelled(old.queue, old.batch_id),) if is_redialled and old.batch_id is not None else ()
+
+
+def _judged(changed: Changed, answer: WriteResult | StoreError) -> WriteResult | Exception:
+    """The answer to a change; the error of one that is not tried again."""
+    old = changed.old
+    if isinstance(answer, StoreError) or answer.condition not in _open_batch(old, changed.new):
+        return answer
+    remedy = f"its batch {old.batch_id} was cancelled, and its calls are never sent; enqueue a new call in another one"
+    return IllegalMoveError(old.id, state=old.state.value, move=lifecycle.MoveName.REDIAL, remedy=remedy)
 
 
 def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:
