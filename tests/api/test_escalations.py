@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from tests.api.clients import SECRET, program
@@ -219,6 +220,26 @@ async def test_when_it_is_resolved_nobody_is_called_and_its_escalation_ends(memo
     status = await escalations.get(begun["id"])
     assert (status.state, status.reason) == ("stopped", "the alert is resolved")
     assert [job.state for job in await CallQueue(memory).find()] == ["cancelled"]
+
+
+@pytest.mark.parametrize("bad", [{"startsAt": None}, {"startsAt": 5}, {"status": "odd"}, None], ids=str)
+async def test_an_alert_that_cannot_be_read_is_named_and_the_others_are_called_for(
+    memory: Store, works: object, bad: dict[str, Any] | None
+) -> None:
+    misfit = "a" if bad is None else {**alert("a"), **bad}
+    with structlog.testing.capture_logs() as logs:
+        async with program(memory) as client:
+            answer = await client.post(ANY, json=notification(misfit, alert("b"), alert("c", status="resolved")))
+            gone = await client.post(ANY, json=notification(alert("b", status="resolved"), misfit))
+    assert (answer.status_code, answer.json()["say"]) == (201, "Alert: Disk full. b has no space left.")
+    assert gone.json()["message"] == "the alerts are resolved; nobody is called"
+    for told, place in ((answer.json(), 1), (gone.json(), 2)):
+        (named,) = told["not_taken"]
+        assert named.startswith(f"alert {place} ")
+        assert bad is None or "Disk_full" in named
+    assert [each["alerts"] for each in logs if "cannot be read" in each["event"]] == [
+        answer.json()["not_taken"], gone.json()["not_taken"],
+    ]  # fmt: skip
 
 
 async def test_grafana_sends_the_same_shape(memory: Store, works: object) -> None:

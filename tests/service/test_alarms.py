@@ -313,6 +313,31 @@ async def test_a_flap_after_an_acknowledgement_rests_and_is_listed(duty: Duty) -
     assert await duty.rang() == [ANA]
 
 
+AHEAD = [timedelta(seconds=50), 5 * MINUTE, timedelta(hours=3), timedelta(days=2)]
+
+
+@pytest.mark.parametrize("ahead", AHEAD, ids=str)
+@pytest.mark.parametrize("moves", [False, True], ids=["the same start", "a start that moves"])
+async def test_an_alert_that_begins_in_the_future_fires_now(duty: Duty, ahead: timedelta, moves: bool) -> None:
+    """Alertmanager takes the end for the start of an alert that was posted with its end alone."""
+    duty.began["disk"] = duty.clock.now() + ahead
+    for rings in range(1, 4):
+        assert (await duty.tells(firing=["disk"])).begun
+        assert await duty.looks() == [ANA] * rings
+        await duty.presses()
+        await duty.hang_up()
+        for _ in range(3):
+            duty.clock.advance(MINUTE)
+            if moves:
+                duty.began["disk"] = duty.clock.now() + ahead
+            assert not (await duty.tells(firing=["disk"])).begun, "it is told that it fires on"
+        assert await duty.looks() == [ANA] * rings
+        await duty.tells(resolved=["disk"], ended=-ahead if rings == 2 else timedelta(seconds=30))
+        duty.clock.advance(10 * MINUTE)
+        if moves:
+            duty.began["disk"] = duty.clock.now() + ahead
+
+
 async def test_a_flap_that_still_fires_when_the_rest_is_over_is_heard(duty: Duty) -> None:
     await duty.tells(firing=["disk"], rest=5 * MINUTE)
     await duty.looks()

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Final
 
+import structlog
 from pydantic import Field, StringConstraints, create_model
 
 from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
@@ -39,6 +40,7 @@ from voiceflow_worker.service.escalation_state import EscalationState, Escalatio
 from voiceflow_worker.service.escalations import Escalations
 
 routes: Final = Routes()
+_log = structlog.get_logger("voiceflow.api")
 
 
 class EscalationRequest(Fields, table=schema_of(Of.ESCALATION, required=("say",))):
@@ -147,6 +149,7 @@ class Escalation(Told):
     blocked: str | None = Field(None, description="Why nobody can be called now.")
     may_ring: int = Field(0, description="Calls that had been sent before this order to end it, and may still ring.")
     alarms: list[Alarm] | None = None
+    not_taken: list[str] | None = Field(None, description="Alerts of this notification that cannot be read.")
     steps: list[EscalationStep]
 
 
@@ -233,9 +236,12 @@ async def alerts(asked: Asked, query: Query, body: Alerts) -> Answer:
         given["numbers"] = ",".join(_with_plus(each, given.get("country")) for each in numbers.split(","))
     context = asked.context
     told, alarms = AlertsHeard.of(body.root), Alarms(Escalations(context.queue))
+    more: dict[str, object] = {"not_taken": list(told.not_taken)} if told.not_taken else {}
+    if told.not_taken:
+        _log.warning("alerts of a notification cannot be read; nobody is called for them", alerts=told.not_taken)
     await alarms.resolve(told.resolved)
     if not told.firing:
-        return Answer({"message": "the alerts are resolved; nobody is called"})
+        return Answer({"message": "the alerts are resolved; nobody is called", **more})
     escalation, wording = told.escalation(given, settings=context.settings, policies=await context.policies.current())
     heard = await alarms.fire(told, escalation, wording=wording)
     first = next(iter(heard.statuses), None)
@@ -246,9 +252,10 @@ async def alerts(asked: Asked, query: Query, body: Alerts) -> Answer:
             else f"nobody is called yet for {count_of(heard.late, 'alert')}: each began before its end, reported "
             f"in the last {REMEMBERED // timedelta(minutes=1)} minutes; send the notification again while it fires"
         )
+        detail = "; not taken: ".join([detail, *told.not_taken])
         where = {} if first is None else {"Location": asked.prefix + _place(first)}
         raise ProblemError(503, detail, headers={**RETRY, **where}, code="nobody_called")
-    document = {**first.as_json(), "escalations": [each.id for each in heard.statuses]}
+    document = {**first.as_json(), "escalations": [each.id for each in heard.statuses], **more}
     return Answer(document, 201 if heard.begun else 200, location=_place(first))
 
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 REMEMBERED = timedelta(minutes=5)
 """For so long, a firing of an alert that was over before it began is a delayed one, and calls nobody."""
 _OVER_KEPT = timedelta(days=7)
-_CLOCKS_DIFFER = timedelta(hours=1)
 _NO_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -66,31 +65,39 @@ class Alert:
 class Alerts:
     """The alerts of one notification: those that fire and those that are resolved, by their marks.
 
-    `left_out` is the number of alerts that the sender has cut off the notification.
+    `left_out` is the number of alerts that the sender has cut off the notification. `not_taken` names those that cannot
+    be read, with the reason.
     """
 
     firing: Mapping[str, Alert]
     resolved: Mapping[str, Alert] = field(default_factory=dict[str, Alert])
     left_out: int = 0
+    not_taken: Sequence[str] = ()
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
         """The alerts in the body of a webhook of Alertmanager (version 4), or of Grafana, which has the same fields.
 
-        Raises InvalidInputError for another body.
+        Raises InvalidInputError for another body, and if none of its alerts can be read.
         """
         given = body.get("alerts")
-        alerts = [alert for alert in given if is_object(alert)] if is_list(given) else []
-        if not alerts or not is_list(given) or len(alerts) < len(given):
+        if not is_list(given) or not given:
             raise _misfit("alerts", "give the list of alerts, as Alertmanager sends it")
         firing: dict[str, Alert] = {}
         resolved: dict[str, Alert] = {}
-        for each in alerts:
+        misfits: list[tuple[str, str]] = []
+        for place, each in enumerate(given, 1):
+            if not is_object(each):
+                misfits.append(("alerts", f"alert {place} is no object"))
+                continue
             status, began = each.get("status") or body.get("status"), each.get("startsAt")
+            name = f"alert {place} ({_text_in(each.get('labels'), 'alertname') or 'without a name'})"
             if status not in ("firing", "resolved"):
-                raise _misfit("status", "it is neither firing nor resolved")
+                misfits.append(("status", f"{name} is neither firing nor resolved"))
+                continue
             if not isinstance(began, str):
-                raise _misfit("startsAt", "each alert needs the time at which it began to fire")
+                misfits.append(("startsAt", f"{name} has no startsAt, the time at which it began to fire"))
+                continue
             alert = Alert(
                 mark=digest_of(each.get("fingerprint") or each.get("labels")),
                 text=_said(each),
@@ -98,8 +105,13 @@ class Alerts:
                 ended_at=_time(each.get("endsAt")) if status == "resolved" else None,
             )
             (firing if status == "firing" else resolved)[alert.mark] = alert
-        left_out = body.get("truncatedAlerts")
-        return cls(firing=firing, resolved=resolved, left_out=left_out if isinstance(left_out, int) else 0)
+        if not firing and not resolved:
+            raise _misfit(*misfits[0])
+        cut = body.get("truncatedAlerts")
+        return cls(
+            firing=firing, resolved=resolved, left_out=cut if isinstance(cut, int) else 0,
+            not_taken=[why for _, why in misfits],
+        )  # fmt: skip
 
     def escalation(
         self, fields: Mapping[str, object], *, settings: Settings, policies: Mapping[str, Mapping[str, object]] | None
@@ -137,10 +149,20 @@ class HeardAlerts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """The newest escalation of an alert for somebody, and the latest start of the alert that it was told of."""
+    """The newest escalation of an alert for somebody, the latest start of the alert that it was told of, and when.
+
+    Alertmanager takes the end of an alert for its start if it was posted with its end alone. So a start may lie in the
+    future: the alert fires since it was told.
+    """
 
     escalation: str
     started_at: datetime | None
+    told_at: datetime | None = None
+
+    @property
+    def began(self) -> datetime | None:
+        """Since when the alert fires: no alert begins after it was told, whichever clock is ahead."""
+        return min(self.started_at, self.told_at) if self.started_at and self.told_at else self.started_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,9 +227,8 @@ class Alarms:
             writes: dict[str, Write] = {}
             for mark, alert in left.items():
                 text, record = known[mark]
-                over = now if alert.ended_at is None or alert.ended_at > now + _CLOCKS_DIFFER else alert.ended_at
-                # Of two clocks that tell, one may be ahead: no alert begins after it was told.
-                began = [min(each.started_at, now) for each in record.heard.values() if each.started_at is not None]
+                over = now if alert.ended_at is None else min(alert.ended_at, now)
+                began = [each.began for each in record.heard.values() if each.began is not None]
                 if (began and max(began) > over) or (record.over_at is not None and record.over_at >= over):
                     continue  # it has begun to fire again since, or this is known
                 condition, put = self._swapped(mark, text, replace(record, over_at=over, over=now), now + _OVER_KEPT)
@@ -274,7 +295,7 @@ class Alarms:
                     new[plain if until is None else resting][mark] = until or (now + within, None)
                 elif judgement is _Judged.AGAIN and standing is not None:
                     again.setdefault(standing.id, []).append(mark)
-                elif judgement is _Judged.KNOWN and _is_news(alert, told.heard(mark), standing):
+                elif judgement is _Judged.KNOWN and _is_news(alert, told.heard(mark), standing, now):
                     unchanged = [self._records.unchanged(found[ids[mark]])]
                     conditions, puts = self._firing(told, [mark], ids[mark])
                     writes.append((None, Write(conditions=(*conditions, *unchanged), puts=tuple(puts))))
@@ -325,9 +346,10 @@ class Alarms:
         for mark in marks:
             text, record = told.known[mark]
             alert = told.firing.get(mark)
-            heard = Heard(escalation=escalation_id, started_at=None if alert is None else alert.started_at)
+            now, began = self._store.clock.now(), None if alert is None else alert.started_at
+            heard = Heard(escalation=escalation_id, started_at=began, told_at=now)
             new = AlarmRecord(heard={**record.heard, told.target: heard})
-            condition, put = self._swapped(mark, text, new, self._store.clock.now() + LONG_KEPT)
+            condition, put = self._swapped(mark, text, new, now + LONG_KEPT)
             conditions.append(condition)
             puts.append(put)
         return conditions, puts
@@ -378,23 +400,25 @@ def _judged(
 ) -> _Judged:
     """What an alert that fires needs, by what is known of it, and its newest escalation for whom is to be called."""
     over_at, over, began = record.over_at, record.over, alert.started_at
-    if began is not None and over_at is not None and began <= over_at and over is not None and now < over + REMEMBERED:
+    if over_at and over and began is not None and began <= over_at and now < over + REMEMBERED:
         return _Judged.LATE
     if found is None:
         return _Judged.NEW
     if any(each.ended for each in found.record.alarms if each.mark == alert.mark):
         return _Judged.NEW
-    if not found.record.is_open and (record.over_at is not None or _is_news(alert, heard, found)):
+    if not found.record.is_open and (record.over_at is not None or _is_news(alert, heard, found, now)):
         return _Judged.NEW
     is_unanswered = found.record.state is EscalationState.UNANSWERED and alert.started_at is not None
     return _Judged.AGAIN if is_unanswered else _Judged.KNOWN
 
 
-def _is_news(alert: Alert, heard: Heard | None, found: FoundEscalation | None) -> bool:
+def _is_news(alert: Alert, heard: Heard | None, found: FoundEscalation | None, now: datetime) -> bool:
     """Whether an alert has begun after the start that its escalation was told of, which a clock may have told ahead."""
     began, told = alert.started_at, None if heard is None else heard.started_at
     if began is None or told is None or found is None:
         return began is not told
+    if began > now:
+        return False  # it tells of no start: the alert fires on
     return began > told or (began < told and found.record.ended_at is not None and told > found.record.ended_at)
 
 
