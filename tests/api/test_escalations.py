@@ -89,7 +89,7 @@ def alert(fingerprint: str, *, status: str = "firing", starts_at: str = "2026-11
     }
 
 
-def notification(*alerts: dict[str, Any], status: str = "firing", group: str = '{}:{alertname="Disk_full"}') -> Any:
+def notification(*alerts: object, status: str = "firing", group: str = '{}:{alertname="Disk_full"}') -> Any:
     """The body that Alertmanager posts."""
     return {
         "version": "4", "groupKey": group, "truncatedAlerts": 0, "status": status, "receiver": "phone",

@@ -129,6 +129,17 @@ def test_a_refused_sender_has_a_log_line_each_ten_minutes_and_is_shown_for_so_lo
     assert senders.told() == {}
 
 
+def test_a_sender_without_an_address_is_told_as_such() -> None:
+    senders = RefusedSenders(monotonic=lambda: 0.0)
+    with capture_logs() as logs:
+        senders.note(ip_address(STRANGER), "network")
+        senders.note(None, "network")
+    for told in (senders.told()[REFUSED], logs[1]["remedy"]):
+        assert "Unix socket" in told
+        assert "VOICEFLOW_TRUSTED_PROXIES" in told
+    assert "remedy" not in logs[0]
+
+
 def test_senders_without_number_take_no_more_memory() -> None:
     senders = RefusedSenders(monotonic=lambda: 0.0)
     with capture_logs():

@@ -141,6 +141,10 @@ def test_a_proxy_that_fails_at_each_stage_makes_no_phone_ring_twice(company: Com
             {"PROXY": "", "BASE_URL": "https://voice.invalid"},
             "(the name voice.invalid does not resolve: |; check the network and DNS|set VOICEFLOW_PROXY and VOICEFLOW",
         ),
+        (
+            {"PROXY": "", "BASE_URL": "https://voice.invalid", "HTTPS_PROXY": ""},
+            "does not resolve: |; in a network that reaches other hosts through a proxy alone, set VOICEFLOW_PROXY",
+        ),
         ({"PROXY": "http://proxy.invalid:3128"}, "(the name proxy.invalid of the proxy does not resolve: "),
         ({"CA_FILE": ""}, "in VOICEFLOW_CA_FILE (SSL_CERT_FILE in the environment is not read)"),
         ({"PROXY": "http://127.0.0.1:{port}"}, "asks for a user name and password"),
@@ -152,7 +156,8 @@ def test_a_failure_names_its_cause_and_the_setting(
     company: Company, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], told: str
 ) -> None:
     for name, value in settings.items():
-        monkeypatch.setenv(f"VOICEFLOW_{name}", value.format(port=company.port))
+        own = "" if name == "HTTPS_PROXY" else "VOICEFLOW_"
+        monkeypatch.setenv(f"{own}{name}", value.format(port=company.port))
     ended = company("account", "numbers")
     assert ended.code != 0
     assert [each for each in told.split("|") if each not in ended.err] == [], ended.err

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -117,6 +118,20 @@ async def test_every_receiver_hears_the_key_of_an_escalation_and_has_the_api_and
                     pass
             assert now == "acknowledged"
         assert [entry.destination for entry in sandbox.ledger if entry.rang] == [ANA]
+
+
+async def test_a_server_that_sends_no_lifespan_is_told_so_on_every_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_STORE", f"sqlite:///{tmp_path / 'calls.db'}")
+    monkeypatch.setenv("VOICEFLOW_WEBHOOK_ALLOW", "192.0.2.0/24")
+    with structlog.testing.capture_logs() as logs:
+        transport = httpx.ASGITransport(app())  # sends none
+        async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
+            for answer in (await client.post(PATH, json={}), await client.get("/healthz"), await client.get("/ui")):
+                assert (answer.status_code, "lifespan" in answer.json()["error"]) == (503, True)
+    assert "lifespan" in logs[-1]["why"]
+    assert ("192.0.2.0/24", "Unix socket" in logs[0]["unix_socket"]) == (logs[0]["networks"], True)
 
 
 async def test_a_receiver_without_pages_says_what_it_is(memory: Store) -> None:

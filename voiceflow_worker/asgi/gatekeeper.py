@@ -234,6 +234,12 @@ REFUSED_EVERY = timedelta(minutes=10)
 """A sender that is refused again and again has one log line in this time, and is shown for so long."""
 
 
+NO_ADDRESS = (
+    "requests come without an address that can be read (over a Unix socket they have none), so VOICEFLOW_WEBHOOK_ALLOW "
+    "refuses them: let the server listen on 127.0.0.1, and name a proxy before it in VOICEFLOW_TRUSTED_PROXIES"
+)
+
+
 class RefusedSenders:
     """Whose events were refused of late, for the log and for people."""
 
@@ -248,7 +254,8 @@ class RefusedSenders:
         self._last[name] = self._monotonic()
         _keep_newest(self._last, name)
         if (left_out := self._log.admit((name, why))) is not None:
-            _LOG.warning("an event was refused", sender=name, reason=why, left_out=left_out)
+            more = {} if sender is not None or why != RefusalReason.NETWORK else {"remedy": NO_ADDRESS}
+            _LOG.warning("an event was refused", sender=name, reason=why, left_out=left_out, **more)
 
     def told(self) -> Mapping[str, str]:
         """What people should know about it now, as a task that fails; nothing if nobody was refused of late."""
@@ -256,6 +263,8 @@ class RefusedSenders:
         newest = list(takewhile(lambda name: self._last[name] > since, reversed(self._last)))
         if not newest:
             return {}
+        if _name(None) in newest:
+            return {REFUSED: NO_ADDRESS}
         others = f" and {count_of(len(newest) - 3, 'other sender')}" if len(newest) > 3 else ""
         return {
             REFUSED: f"in the last {write_duration(REFUSED_EVERY)}, requests of {', '.join(newest[:3])}{others} had "

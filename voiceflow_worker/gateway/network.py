@@ -184,7 +184,8 @@ class Network:
         is_direct = self.proxy_to(url) is None
         names = ("proxy", "no_proxy") if is_direct else ("no_proxy",)
         if not self._unread.get(names[0]):
-            return ""
+            without = self._proxy is None and is_unresolved(error)
+            return f"in a network that reaches other hosts through a proxy alone, set {PREFIX}PROXY" if without else ""
         wanted = [f"{PREFIX}{each.upper()}" for each in names if self._unread.get(each)]
         way = "only through a proxy" if is_direct else "without the proxy"
         return f"if this host is reached {way}, set {' and '.join(wanted)}{self._not_read(*names)}"

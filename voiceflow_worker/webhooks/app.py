@@ -7,11 +7,21 @@ from contextlib import asynccontextmanager
 
 import structlog
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
 
+from voiceflow_worker.asgi.gatekeeper import NO_ADDRESS
 from voiceflow_worker.backends.registry import StoreWait, opened_in_time
 from voiceflow_worker.core.tracing import mask_logs
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
+
+_log = structlog.get_logger("voiceflow.webhooks")
+_NOT_STARTED = (
+    "the receiver has not started: this server sends no lifespan events (ASGI), as daphne does not; run `voiceflow "
+    "serve`, or a server that does, such as uvicorn or granian"
+)
 
 
 def app() -> Starlette:
@@ -24,14 +34,23 @@ def app() -> Starlette:
     if settings.log_mask:
         mask_logs()
     check_receiver(settings)
+    if settings.webhook_allow:
+        networks = ", ".join(map(str, settings.webhook_allow))
+        _log.info("events are taken from these networks alone", networks=networks, unix_socket=NO_ADDRESS)
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
-        wait = StoreWait(settings.wait_for_store, structlog.get_logger("voiceflow.webhooks").warning)
+        wait = StoreWait(settings.wait_for_store, _log.warning)
         async with opened_in_time(settings.store, wait=wait, writes=True, settings=settings) as store:
             receiver = Receiver(settings, store)
             outer.router.routes[:] = receiver.app.routes
             async with receiver.running():
                 yield
 
-    return Starlette(lifespan=lifespan)
+    return Starlette(lifespan=lifespan, routes=[Mount("/", _not_started)])
+
+
+async def _not_started(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer what comes before the lifespan has opened the store, or without one."""
+    _log.error("a request cannot be taken", why=_NOT_STARTED)
+    await JSONResponse({"error": _NOT_STARTED}, 503)(scope, receive, send)
