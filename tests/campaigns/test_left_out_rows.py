@@ -42,13 +42,17 @@ MEANT: Mapping[str, tuple[tuple[object, ...], tuple[object, ...], tuple[object, 
     "2": ((2, "2", 2.0, "2.0"), (1, "3", "yes", True, "", "two"), ()),
     "1": ((1, "1", "yes", True), (2, "3", "", "Deceased"), ()),
     "S": (("s", "S"), ("X", "N", "M", ""), ()),
+    "!Booked": (("Cancelled", "", None, "N/A", 0, "Booked?"), ("Booked", "booked", " BOOKED "), ()),
+    "!yes": (("no", False, 0, "", None, "maybe"), ("Yes", True, 1, "ja", "x"), ()),
+    "!2": ((1, "3", "", "two"), (2, "2", 2.0, "2.0"), ()),
 }
 """For a value of the field: the cells that leave their row out, those that do not, and those that are refused."""
 
 
 @pytest.mark.parametrize("wanted", MEANT)
 def test_a_cell_is_compared_by_what_it_means_in_every_format(tmp_path: Path, wanted: str) -> None:
-    options = replace(OPTIONS, batch_id="b", leave_out=f"Flag of Row={wanted}")
+    sign = "!=" if wanted[0] == "!" else "="
+    options = replace(OPTIONS, batch_id="b", leave_out=f"Flag of Row {sign} {wanted.strip('!')}")
     for place in range(3):
         for reader, cell in in_forms(MEANT[wanted][place]):
             if cell is None and reader is READERS[0]:
@@ -86,6 +90,61 @@ def test_any_of_several_values_leaves_a_row_out(tmp_path: Path) -> None:
     written = 'destination,name,"Status, last"\n+6587654321,A,"gone, sadly"\n'
     options = Campaign.of({**SAID, "file": path, "leave_out": {"Status, last": "gone, sadly"}}).options
     assert [row.is_left_out for row in open_campaign(file_of(tmp_path, written), options, now=NOW)] == [True]
+
+
+def test_a_filter_that_is_none_is_refused() -> None:
+    """Never taken for its opposite, or for a column whose name ends in a sign."""
+    signs = ("==", "===", "!==", "=!", "=!=", "!!=", "<=", ">=", "~=", "^=", "*=", "|=", "<>=")
+    written = (
+        *(f"Status{space}{sign}{space}Booked" for sign in signs for space in ("", " ")),
+        *(
+            "!Status=Booked",
+            "! Status = Booked",
+            "!Status!=Booked",
+            "!=Booked",
+            "Status!=",
+            "Status != ",
+            "Status<>Booked",
+        ),
+        *("Status≠Booked", "Status!Booked", "Status=Gone,Status==Booked"),
+        *("Status!=Booked,Status!=Confirmed", "Status=Booked, status!=BOOKED", "DNC!=yes,DNC!=no"),
+    )
+    as_tables = (
+        {"Status!": "Deceased"},
+        {"Status=": "Deceased"},
+        {"Status": "!=Booked"},
+        {"Status": ["Gone", "=Booked"]},
+    )
+    given: tuple[object, ...] = (*written, *([each] for each in written[:10]), *as_tables)
+    for wrong in given:
+        with pytest.raises(InvalidInputError, match="leave_out"):
+            Campaign.of({**SAID, "rows": [], "leave_out": wrong})
+
+
+@pytest.mark.parametrize("pattern", ["Cancel*", "*", "Moved|Cancelled", "Moved;Cancelled", "Cancel%", "<B", "'Moved'"])
+def test_a_pattern_is_refused_unless_a_cell_holds_it(tmp_path: Path, pattern: str) -> None:
+    path = file_of(tmp_path, f"destination,name,Status\n{ANA},Ana,Cancelled\n{BEN},Ben,\n")
+    for sign in ("=", "!="):
+        options = Campaign.of({**SAID, "file": path, "leave_out": f"Status{sign}{pattern}"}).options
+        with pytest.raises(CampaignFileError, match="'Cancelled'") as refused:
+            list(open_campaign(path, options, now=NOW))
+        assert f"holds {pattern!r}" in str(refused.value)
+        assert [found.column for found in refused.value.findings] == ["Status"]
+        held = file_of(tmp_path, f"destination,name,Status\n{ANA},Ana,Moved\n{BEN},Ben,{pattern}\n", "held.csv")
+        rows = list(open_campaign(held, options, now=NOW))
+        assert [row.is_left_out for row in rows] == ([False, True] if sign == "=" else [True, False])
+        empty = [{"destination": ANA, "name": "Ana", "Status": None}]
+        assert [row.is_left_out for row in open_campaign(empty, replace(options, batch_id="b"), now=NOW)] == [
+            sign != "="
+        ]
+
+
+@pytest.mark.anyio
+async def test_nobody_is_called_by_a_pattern(queue: CallQueue) -> None:
+    given = {**SAID, "rows": ROWS, "leave_out": "DNC=y*", "skip_bad": True}
+    with pytest.raises(CampaignFileError, match=r"no cell of DNC holds 'y\*'"):
+        await Campaign.of(given).start(queue)
+    assert (await queue.status()).total == 0
 
 
 def test_a_value_without_its_column_is_refused() -> None:
@@ -249,7 +308,28 @@ def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(
     for wrong in ("0", "3-x", 99):
         with pytest.raises((InvalidInputError, CampaignFileError), match="row"):
             list(open_campaign(path, Campaign.of({**asked, "header_row": wrong}).options, now=NOW))
-    for wrong in ("0", "9-3", "a", "3,"):
+    for given, left in (("5-", [5, 6]), ("4,6-", [4, 6]), ("4 -", [4, 5, 6]), (["5-"], [5, 6]), ("5-99", [5, 6])):
+        rows = list(open_campaign(path, Campaign.of({**asked, "leave_out_rows": given}).options, now=NOW))
+        assert [row.raw.number for row in rows if row.is_left_out] == left, given
+    wrongs = (
+        "0",
+        "9-3",
+        "a",
+        "3,",
+        "-5",
+        "-",
+        "5--",
+        "5-7-9",
+        "0-",
+        "5\u20137",
+        "1_0",
+        "\u0665",
+        "5:7",
+        "+5",
+        "5.0",
+        -5,
+    )
+    for wrong in wrongs:
         with pytest.raises(InvalidInputError, match="leave_out_rows"):
             Campaign.of({**asked, "leave_out_rows": wrong})
 
@@ -347,9 +427,14 @@ def test_what_leaves_out_no_row_is_told(tmp_path: Path) -> None:
     assert [message for _, message in closing(lines, tmp_path, leave_out="Status=Deceased,Status=Decesed")] == [
         f"Status=Decesed {idle}"
     ]
-    assert [message for _, message in closing(lines, tmp_path, leave_out_rows="1,2,9-12")] == [
+    assert [message for _, message in closing(lines, tmp_path, leave_out_rows="1,2,9-12,15-")] == [
         f"leave_out_rows 1 {idle}",
         f"leave_out_rows 9-12 {idle}",
+        f"leave_out_rows 15- {idle}",
+    ]
+    all_of_them = "leaves out each row, since no cell is so: compare it with the list"
+    assert [message for _, message in closing(lines, tmp_path, leave_out="Status!=Actve")] == [
+        f"Status!=Actve {all_of_them}"
     ]
     assert closing(lines.replace("Deceased", "no"), tmp_path, leave_out="Status=TRUE,Status=Active") == []
     twice = {"leave_out": "Status=Deceased,status=DECEASED", "leave_out_rows": "2-3,3"}

@@ -322,12 +322,14 @@ async def test_what_is_wrong_with_questions_is_told_and_nothing_typed_is_lost(me
 async def test_a_campaign_is_saved_and_loaded(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", people())
-        saved = await one.send("save", **WORDS, ivr="ask", window="09:00-18:00", days="mon-fri", priority="2")
+        given = {"window": "09:00-18:00", "days": "mon-fri", "priority": "2", "leave_out": "Status!=Booked"}
+        saved = await one.send("save", **WORDS, **given, ivr="ask", leave_out_rows="3,5-")
         assert 'say = "Hello {{guest}}."' in saved
-        assert "again" not in saved
+        for left in ("again", "rows", '"3', "5-"):
+            assert left not in saved, "the next file has other people in these rows"
     async with clerk(memory) as other:
         await other.send("look", {**people(), "saved": ("may.toml", saved)})
-        for shown in ('value="09:00-18:00"', 'value="mon-fri"', 'value="+6531234567"', 'value="ask" selected'):
+        for shown in (*(f'value="{each}"' for each in (*given.values(), "+6531234567")), 'value="ask" selected'):
             assert shown in other.shown.text
         assert "Hello {{guest}}.</textarea>" in other.shown.text
 
@@ -540,6 +542,12 @@ async def test_what_is_said_of_the_rows_of_one_file_is_not_said_of_those_of_anot
         one.typed.clear()
         await one.send("look", people(name="june.csv"), leave_out_rows="3")
         assert Form(one.shown.text).typed["leave_out_rows"] == ""
+        await one.send("look", upload="of another session", leave_out_rows="3", window="09:00-18:00")
+        hidden = dict(Form(one.shown.text).hidden)
+        assert ("leave_out_rows" in hidden, hidden["window"]) == (False, "09:00-18:00"), "a file is chosen anew"
+    async with clerk(memory) as other:
+        told = await other.send("look", {**people(), "saved": ("may.toml", 'leave-out-rows = "3"\n')})
+        assert "leave-out-rows names rows of one file, and the next file has other people in them" in told
 
 
 @pytest.mark.parametrize(

@@ -853,7 +853,7 @@ async def test_an_order_with_a_bad_file_is_held_and_starts_when_it_is_mended(hos
         (DAILY + 'misfire = "0s"', "misfire: 0s is not above 0"),
         (DAILY + 'misfire = "15"', "misfire: '15' is not a duration: it has no unit"),
         (DAILY + 'rejects = "bad.csv"', "concerns one run"),
-        (DAILY + 'leave-out-rows = "7"', "names rows of one file, and a scheduled file changes"),
+        (DAILY + 'leave-out-rows = "7"', "names rows of one file, and the next file has other people in them"),
         (DAILY.replace("cron = ", "# ") + "skip-bad = true", "concerns one run"),
         (DAILY + 'skip-bad = "5"\n', None),
         (

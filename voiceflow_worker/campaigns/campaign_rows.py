@@ -216,6 +216,9 @@ class CampaignRows:
             yield part
         if failed is not None:
             raise failed
+        if (wrong := self._left_out.wrong()) is not None:
+            found = Finding(file=self.file, column=wrong[0], message=wrong[1])
+            raise CampaignFileError(f"{self.file or 'the rows'}: {wrong[1]}", [found])
         if self.input is not None and is_empty:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 

@@ -291,13 +291,14 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="leave_out_rows", read=_plain(values.row_ranges), of=_CAMPAIGN, group=Group.WHO, schema=WORDS,
         metavar="ROWS", is_rare=True, sets="leave_out_rows", label="Leave out these rows", hint="Such as 7,12-14.",
-        help="Call nobody in these rows of the file, such as 7,12-14.",
+        help="Call nobody in these rows of the file, such as 7,12-14,20-. The last goes to the end.",
     ),
     Field(
         name="leave_out", read=_plain(values.leave_out), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
         help="Call nobody in rows where a column has this value, such as Do Not Call=TRUE, or one of several: "
-        "Status=Deceased,Status=Moved. TRUE, 1 and yes are one value, in any language.",
+        "Status=Deceased,Status=Moved; or, with Status!=Booked, where it has another value or none. TRUE, 1 and yes "
+        "are one value, in any language.",
     ),
     Field(
         name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="dmy|mdy|ymd",

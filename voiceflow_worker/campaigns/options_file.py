@@ -31,13 +31,15 @@ _KNOWN: Final = {**fields_of(Of.CAMPAIGN), **fields_of(Of.SCHEDULE)}
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
+_ROWS: Final = "leave_out_rows"
+"""The field that is of one file, as nothing is that is kept for others."""
 _REASONS: Final = {
     **dict.fromkeys(ONLY_SCHEDULED, "applies only to `voiceflow schedule`; remove it to start the campaign once"),
     **dict.fromkeys(
         _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
     ),
-    "leave_out_rows": "names rows of one file, and a scheduled file changes: leave rows out by what they say, as in "
-    'leave-out = "Do Not Call=TRUE"',
+    _ROWS: "names rows of one file, and the next file has other people in them: leave rows out by what they "
+    'say, as in leave-out = "Do Not Call=TRUE"',
 }
 
 
@@ -105,9 +107,9 @@ def recurrence_of(reading: Reading) -> Recurrence | None:
 def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = None) -> str:
     """The fields as a TOML file of options, with the questions of a `menu`.
 
-    Those of one run, and the file of the people, are left out.
+    Those of one run, the file of the people, and the numbers of its rows are left out.
     """
-    kept = {name: value for name, value in given.items() if value and name not in _ONE_RUN and name not in _FILES}
+    kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES, _ROWS}}
     lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in kept.items()]
     if menu is not None:
         lines += ["", "[menu]", *_lines(menu, but="questions")]
@@ -142,17 +144,19 @@ def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str
     No file is read. Raises InvalidInputError.
 
     A field that names a file is refused: it is a file of the computer that the options were written on. So is one that
-    only `voiceflow schedule` obeys: a form starts its campaign once.
+    only `voiceflow schedule` obeys: a form starts its campaign once; and one that names rows, because a form has
+    another file.
     """
     fields = _read(text, place=name)
-    refuse([*unknown_options(fields, str), *paths(fields, _KNOWN)])
+    refuse([*unknown_options(fields, str, fields_of(Of.CAMPAIGN).keys() - {_ROWS}), *paths(fields, _KNOWN)])
     texts: dict[str, str] = {}
     menu = fields["menu"].value if "menu" in fields else None
     if isinstance(menu, Mapping):
         del fields["menu"]
     for key, each in fields.items():
         is_list = _KNOWN[key].schema in (BY_NAME, WORDS)
-        read = values.columns if key == "number_column" else values.words if is_list else text_of
+        own = {"number_column": values.columns, "leave_out": values.leave_out}.get(key)
+        read = own or (values.words if is_list else text_of)
         try:
             texts[key] = read(each.value)
         except (ValueError, InvalidInputError) as error:
@@ -175,6 +179,6 @@ def _read(text: str, *, place: str, folder: Path | None = None) -> dict[str, Giv
         if name in found:
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are the same option; keep one of them")
         found[name] = Given(value, key, folder)
-    known = _KNOWN.keys() - ({*_ONE_RUN, "leave_out_rows"}.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
+    known = _KNOWN.keys() - ({*_ONE_RUN, _ROWS}.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
     refuse(unknown_options(found, lambda name: name.replace("_", "-"), known, where=f"{place}: "))
     return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}

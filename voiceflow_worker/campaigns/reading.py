@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
@@ -13,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
+from voiceflow_worker.campaigns.calls.values import TO_THE_END, filters_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import REASON, columns_text, pairs_in, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -269,13 +271,17 @@ def columns(value: object) -> str:
 def leave_out(value: object) -> str:
     """The columns and values that leave rows out, as one text; they may be a list, or a table of columns."""
     text = _pairs(value)
-    pairs_in(text)
+    filters_in(text)
     return text
 
 
 def _pairs(value: object) -> str:
     if isinstance(value, Mapping):
         given = cast("Mapping[object, object]", value).items()
+        if wrong := [
+            name for name in map(str, cast("Mapping[object, object]", value)) if name[-1:] == "!" or "=" in name
+        ]:
+            raise ValueError(f"{wrong[0][:40]!r} may be a column, or a column and a sign: write the pair as a text")
         cells = ((name, each) for name, one in given for each in (one if is_list(one) else (one,)))
         value = [f"{name}={str(each) if isinstance(each, bool) else text_of(each)}" for name, each in cells]
     return columns(value)
@@ -300,12 +306,17 @@ def row(value: object) -> int:
     return found
 
 
+_RANGE: Final = re.compile(r"\s*(\d{1,15})\s*(-\s*(\d{1,15})?)?\s*", re.ASCII)
+
+
 def row_ranges(value: object) -> tuple[tuple[int, int], ...]:
-    """Ranges of rows, each by its first and its last, from `7,12-14`."""
+    """Ranges of rows, each by its first and its last, from `7,12-14,20-`. The last goes to the end of the file."""
     found: list[tuple[int, int]] = []
     for part in words(value).split(","):
-        first, _, last = part.strip().partition("-")
-        found.append((row(first), row(last or first)))
+        if (match := _RANGE.fullmatch(part)) is None:
+            raise ValueError(f"{part.strip()[:40]!r} is no row and no range of rows; write it as 7, 12-14 or 20-")
+        first = row(match[1])
+        found.append((first, row(match[3]) if match[3] else TO_THE_END if match[2] else first))
         if found[-1][0] > found[-1][1]:
             raise ValueError(f"{part.strip()!r} ends before it begins; write it as 12-14")
     return tuple(found)

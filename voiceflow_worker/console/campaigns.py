@@ -23,6 +23,7 @@ from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import NAMED_BY_OPTIONS, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
+from voiceflow_worker.campaigns.calls.values import range_text
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
@@ -182,7 +183,10 @@ class CampaignPage:
         """The form with what was typed in one of an earlier sign-in. Raises StoreError."""
         form = PageForm([*typed.but("do", "token"), ("do", "look")])
         page = cast("Page", await self._answered(form, session))
-        said = said or "your file is not kept over a sign-in: choose it again, and you see all that you have typed"
+        said = said or (
+            "your file is not kept over a sign-in: choose it again, with the rows to leave out, and you see all else "
+            "that you have typed"
+        )
         return replace(page, shown={**page.shown, "said": said})
 
     async def _answered(self, form: PageForm, session: PageSession) -> Answer | ActionDone:
@@ -203,6 +207,7 @@ class CampaignPage:
                 if do == "save":
                     return self._saved(values)
                 if kept is None:
+                    values["leave_out_rows"] = ""  # which another file may have other people in
                     said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
                     return await self._page(values, session, said=said)
                 is_other = "file" in form.files or values["sheet"] != form.one("shown_sheet")
@@ -483,8 +488,7 @@ def _take_ticks(form: PageForm, values: dict[str, str]) -> None:
                 part for first, last in ranges for part in ((first, min(last, at - 1)), (max(first, at + 1), last))
             ]
             ranges = [*(part for part in parts if part[0] <= part[1]), *([] if now else [(at, at)])]
-        named = (f"{first}" if first == last else f"{first}-{last}" for first, last in sorted(ranges))
-        values["leave_out_rows"] = ",".join(named)
+        values["leave_out_rows"] = ",".join(range_text(*each) for each in sorted(ranges))
 
 
 def _called(rows: Sequence[FoundRow], left_out: str) -> set[int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from voiceflow_worker.campaigns.files.damage import shown
 from voiceflow_worker.campaigns.files.rows import (
@@ -21,7 +22,7 @@ from voiceflow_worker.campaigns.files.rows import (
     pairs_in,
     row_name,
 )
-from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.meanings import meaning_of
 from voiceflow_worker.model.flows.actions import Action
@@ -150,6 +151,59 @@ class RowValues:
                 self.further.append((name, text))
 
 
+TO_THE_END: Final = sys.maxsize
+"""The last row of a range such as `5-`."""
+
+
+def range_text(first: int, last: int) -> str:
+    """A range of rows as people type it: `7`, `12-14` or `5-`."""
+    return f"{first}" if first == last else f"{first}-{'' if last == TO_THE_END else last}"
+
+
+class Filter(NamedTuple):
+    """The rows in whose column the cell has a value; with `is_not`, those in which it has another, or none."""
+
+    column: str
+    value: str
+    is_not: bool = False
+
+    @property
+    def asks_yes_or_no(self) -> bool:
+        """Whether the value means yes or no. A single letter may be a code."""
+        return len(self.value) > 1 and isinstance(meaning_of(self.value), bool)
+
+    def __str__(self) -> str:
+        """The filter as people type it."""
+        return f"{self.column}{'!=' if self.is_not else '='}{self.value}"
+
+
+_NO_FILTER = re.compile(r"!.*|.*[!<>~^*|]", re.DOTALL)
+"""What no column is called: `!Status`, and what is left of `Status>=`. Folded names would lose these signs."""
+
+
+def filters_in(text: str) -> tuple[Filter, ...]:
+    """The filters in a text such as `Status=Deceased, Booked!=yes`. Raises InvalidInputError for any other text."""
+    found: list[Filter] = []
+    for name, value in pairs_in(text, example="Do Not Call=TRUE, or as Status!=Booked"):
+        each = Filter(name.removesuffix("!").rstrip(), value, name.endswith("!"))
+        if not each.column or _NO_FILTER.fullmatch(each.column) or value[0] in "=!":
+            raise InvalidInputError(
+                f"{f'{name}={value}'[:60]!r} is no filter: write Status=Booked for the rows with this value, or "
+                "Status!=Booked for those with another or none"
+            )
+        same = (known for known in found if row_name(known.column) == row_name(each.column))
+        if both := next((known for known in same if _have_all_rows(known, each)), None):
+            raise InvalidInputError(f"{both} and {each} together are all rows: give one of them, or name the values")
+        found.append(each)
+    return tuple(found)
+
+
+def _have_all_rows(one: Filter, other: Filter) -> bool:
+    """Whether each row is one of the one or of the other, which are of the same column."""
+    is_same = meaning_of(one.value) == meaning_of(other.value)
+    return not is_same if one.is_not and other.is_not else is_same and one.is_not is not other.is_not
+
+
 _NOTHING_SAID = re.compile(r"\W|^n/?a$")
 """What nobody means by yes, no or another value: -, N/A."""
 
@@ -160,19 +214,30 @@ class LeftOut:
     `columns` are those that are renamed: they may be named by either name. It is false if it leaves out no row at all.
     """
 
+    _SIGNS = re.compile(r"""[*|;]|^[<>~]|[^\d\s]%|^(["']).*\1$""")
+    """What a pattern, a list or a quotation has, and a value that is compared whole has only if a cell has it too."""
+    _MOST_FOUND = 8
+
     def __init__(self, leave_out: str | None, ranges: Sequence[tuple[int, int]], columns: Mapping[str, str]) -> None:
-        pairs = pairs_in(leave_out) if leave_out is not None else ()
+        filters = filters_in(leave_out) if leave_out is not None else ()
         renamed = {row_name(column): name for name, column in columns.items() if row_name(column) not in columns}
-        self._pairs = [(renamed.get(row_name(column), column), wanted) for column, wanted in pairs]
+        self._filters = [each._replace(column=renamed.get(row_name(each.column), each.column)) for each in filters]
         self._ranges = ranges
-        self.columns: tuple[str, ...] = tuple(column for column, _ in self._pairs)
-        self._idle = dict.fromkeys((*ranges, *(each for each in self._pairs if not _asks_yes_or_no(each[1]))))
-        """What has left out no row so far. That nobody has said no is nothing to tell."""
+        self.columns: tuple[str, ...] = tuple(each.column for each in self._filters)
+        self._idle: dict[tuple[int, int] | Filter, None] = dict.fromkeys(
+            (*ranges, *(each for each in self._filters if each.is_not or not each.asks_yes_or_no))
+        )
+        """What has left out no row so far; of filters, those whose value no cell holds. That nobody has said no is
+        nothing to tell."""
+        self._found: dict[Filter, dict[str, None]] = {
+            each: {} for each in self._filters if self._SIGNS.search(each.value)
+        }
+        """The first values of the columns, of filters that may be meant as patterns."""
         self._silent, self._called = SeenKeys(), SeenKeys()
         """The numbers of the rows that are left out, and of those that are called."""
 
     def __bool__(self) -> bool:
-        return bool(self._pairs or self._ranges)
+        return bool(self._filters or self._ranges)
 
     def why(self, row: int, values: RowValues | None) -> tuple[str | None, str] | None:
         """The column that leaves this row out, if it is one, and why; None for other rows."""
@@ -183,15 +248,23 @@ class LeftOut:
                 found = None, "this row is left out, as leave_out_rows says"
         if values is None:
             return found
-        for column, wanted in self._pairs:
-            cell = values.variables.get(row_name(column))
+        for each in self._filters:
+            column, wanted, is_not = each
+            if row_name(column) not in values.variables:
+                continue  # which is told
+            cell = values.variables[row_name(column)]
             asked, meant = meaning_of(wanted), "" if is_missing(cell) else meaning_of(cell)
             said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
             are_letters = len(said) == len(wanted) == 1 and said.isalpha()
-            if said.casefold() == wanted.casefold() if are_letters else meant == asked:
-                self._idle.pop((column, wanted), None)
-                found = found or (column, f"holds {said[:40]!r}, so this row is left out")
-            elif said and _asks_yes_or_no(wanted) and meant not in {False, True}:
+            is_held = said.casefold() == wanted.casefold() if are_letters else meant == asked
+            if is_held:
+                self._idle.pop(each, None)
+            elif each in self._found and said and len(self._found[each]) < self._MOST_FOUND:
+                self._found[each][said[:40]] = None
+            if is_held is not is_not:
+                told = f"holds {said[:40]!r}" if said else "is empty"
+                found = found or (column, f"{told}, so this row is left out")
+            elif said and not is_not and each.asks_yes_or_no and meant not in {False, True}:
                 told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
                 if row_name(column) not in [row_name(each) for each, _, _ in values.problems]:
                     values.problems.append((column, None, told))
@@ -212,15 +285,26 @@ class LeftOut:
                 f"{Remedy.LEAVE_OUT_ROWS}"
             )
             yield row, message
-        for first, last in self._idle:
-            rows = f"{first}" if first == last else f"{first}-{last}"
-            what = f"{first}={last}" if isinstance(first, str) else f"leave_out_rows {rows}"
-            yield None, f"{what} leaves out no row of this list: compare it with the list"
+        for each in self._idle:
+            if isinstance(each, Filter) and self._found.get(each):
+                continue  # which is wrong
+            what = str(each) if isinstance(each, Filter) else f"leave_out_rows {range_text(*each)}"
+            rows = (
+                "each row, since no cell is so" if isinstance(each, Filter) and each.is_not else "no row of this list"
+            )
+            yield None, f"{what} leaves out {rows}: compare it with the list"
 
-
-def _asks_yes_or_no(wanted: str) -> bool:
-    """Whether a value of `leave_out` means yes or no. A single letter may be a code."""
-    return len(wanted) > 1 and isinstance(meaning_of(wanted), bool)
+    def wrong(self) -> tuple[str, str] | None:
+        """A column with what is wrong with its filter, when all rows are read: a pattern whose value no cell holds."""
+        each = next((each for each, found in self._found.items() if found and each in self._idle), None)
+        if each is None:
+            return None
+        found = ", ".join(map(repr, self._found[each]))
+        return each.column, (
+            f"leave_out {each}: no cell of {each.column} holds {each.value!r}, and a value is compared whole, never as "
+            f"a pattern. Write each value as it stands, such as {each._replace(value=next(iter(self._found[each])))}; "
+            f"the column holds {found}"
+        )
 
 
 class CsvValues:
