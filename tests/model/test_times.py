@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from babel.core import get_global
 
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
+from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -165,7 +167,7 @@ def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_whe
 @pytest.mark.parametrize("given", [{"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])
 @pytest.mark.parametrize(
     ("own", "hours"),
-    [("", 2), ("2020-01-01T00:00:00Z", 2), ("2026-03-02T10:00:00Z", 1), ("2026-03-02T20:00:00Z", 2)],
+    [("", 2), ("2026-03-02T10:00:00Z", 1), ("2026-03-02T20:00:00Z", 2)],
 )
 def test_an_option_gives_a_validity_and_never_makes_one_longer(
     tmp_path: Path, given: dict[str, Any], own: str, hours: int
@@ -174,21 +176,64 @@ def test_an_option_gives_a_validity_and_never_makes_one_longer(
     assert request.valid_until == NOW + timedelta(hours=hours)
 
 
+ENDS = ("2026-03-02T08:59:59.000Z", "", "2026-03-02T20:00:00.000Z", "2020-01-01T00:00:00.000Z")
+VALID_BY_COLUMN = FlowTemplate.parse(
+    {
+        "callflow": [{"action": "makeCall"}, {"action": "say", "params": {"text": "Hello."}}],
+        "validUntil": "{{visit}}",
+    },
+    name="flow.json",
+)
+
+
+@pytest.mark.parametrize("given", [{}, {"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet", "column", "template"])
+def test_a_validity_of_a_column_that_has_passed_is_never_replaced(
+    tmp_path: Path, given: dict[str, Any], form: str
+) -> None:
+    name = "visit" if form in {"column", "template"} else "valid_until"
+    people = [
+        {"destination": f"+658765432{index}", "name": "Ana", name: end or None} for index, end in enumerate(ENDS)
+    ]
+    table = [list(people[0]), *(list(each.values()) for each in people)]
+    if form == "xlsx":
+        path = workbook(tmp_path, table)
+    elif form == "parquet":
+        path = parquet(tmp_path, {key: [each[key] for each in people] for key in people[0]})
+    elif form == "jsonl":
+        path = file_of(tmp_path, "\n".join(map(json.dumps, people)), "visits.jsonl")
+    else:
+        path = file_of(tmp_path, "".join(",".join(str(cell or "") for cell in row) + "\n" for row in table))
+    options = replace(OPTIONS, **given)
+    if form == "column":
+        options = replace(options, columns={"valid_until": "visit"})
+    if form == "template":
+        options = replace(options, template=VALID_BY_COLUMN)
+    first, second, third, fourth = read(path, options)
+    for row in (first, fourth):
+        assert row.call is None, (form, given)
+        assert [(each.code, each.is_error) for each in row.findings] == [(-1015, True)]
+        assert row.findings[0].message.endswith("correct it, or leave the row out")
+    assert third.call is not None
+    if form != "template":
+        assert second.call is not None
+
+
 @pytest.mark.parametrize("checks", [False, True])
 @pytest.mark.parametrize("given", [{"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])
-def test_a_row_whose_validity_has_passed_has_a_warning_though_an_option_replaces_it(
+def test_the_validity_of_a_body_that_has_passed_is_replaced_with_a_warning(
     tmp_path: Path, given: dict[str, Any], checks: bool
 ) -> None:
-    ends = ("2026-03-02T08:59:59Z", "", "2026-03-02T20:00:00Z", "2020-01-01T00:00:00Z")
-    lines = [f"+658765432{index},Ana,{end}\n" for index, end in enumerate(ends)]
-    path = file_of(tmp_path, f"destination,name,valid_until\n{''.join(lines)}")
-    read_rows = read(path, replace(OPTIONS, **given), checks=checks)
-    assert all(row.call is not None for row in read_rows)
+    flow = [{"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}]
+    bodies = [{"callflow": flow, **({"validUntil": end} if end else {})} for end in ENDS]
+    path = file_of(tmp_path, "\n".join(map(json.dumps, bodies)), "bodies.jsonl")
+    rows = read(path, replace(OPTIONS, template=None, **given), checks=checks)
+    said = [(each.row, each.path, each.code, each.is_error) for row in rows for each in row.findings if each.code]
+    assert said == [(1, "$.validUntil", -1015, False), (4, "$.validUntil", -1015, False)]
     (name,) = given
-    said = [(each.row, each.column, each.code, each.is_error) for row in read_rows for each in row.findings]
-    assert said == [(2, "valid_until", -1015, False), (5, "valid_until", -1015, False)]
-    (message,) = {each.message for row in read_rows for each in row.findings}
-    assert f"the campaign's {name} replaces it: this phone may ring" in message
+    assert f"the campaign's {name} replaces it: this phone may ring" in rows[0].findings[0].message
+    made = [row.call for row in rows if row.call is not None]
+    assert all(call.valid_until == NOW + timedelta(hours=2) for call in made) and made
 
 
 def test_valid_for_counts_from_when_a_row_may_first_be_called(tmp_path: Path) -> None:

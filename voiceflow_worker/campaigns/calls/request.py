@@ -72,8 +72,9 @@ def read_schedule(
 ) -> Schedule:
     """The times of a row.
 
-    The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` replace a
-    validity that is missing or has passed (which has a warning), and shorten a longer one. The column `not_before`
+    The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` give a row
+    without validity one, and shorten a longer one. They replace a `validUntil` of the body that has passed, as in the
+    examples that 8x8 prints (which has a warning); one that comes from a column never. The column `not_before`
     overrides the option. The column `time_zone` is the zone of the person; the option is that of local times, in rows
     without the column.
     """
@@ -95,7 +96,9 @@ def read_schedule(
     if problem is not None:
         schedule.findings.append(found(message=problem))
     else:
-        schedule.findings += _settle_validity(schedule, own, found, options, now=now, checks=checks)
+        schedule.findings += _settle_validity(
+            schedule, own, found, options, reserved=reserved, now=now, checks=checks
+        )
     return schedule
 
 
@@ -171,15 +174,18 @@ def _settle_validity(
     found: Callable[..., Finding],
     options: CampaignOptions,
     *,
+    reserved: Mapping[str, str],
     now: datetime,
     checks: bool,
 ) -> Iterator[Finding]:
     offered = options.valid_until
     if options.valid_for is not None:
         offered = max(now, schedule.not_before or now) + options.valid_for
-    if offered is not None:
-        schedule.valid_until = offered if own is None or own <= now else min(own, offered)
-        if own is not None and own <= now:
+    has_passed = own is not None and own <= now
+    is_of_row = has_passed and ("valid_until" in reserved or _fills_in_validity(options))
+    if offered is not None and not is_of_row:
+        schedule.valid_until = offered if own is None or has_passed else min(own, offered)
+        if has_passed:
             option = "valid_until" if options.valid_for is None else "valid_for"
             replaced = (
                 f"the validity of this row has passed, and the campaign's {option} replaces it: this phone may ring; "
@@ -188,9 +194,10 @@ def _settle_validity(
             yield found(severity=Severity.WARNING, message=replaced)
     else:
         schedule.valid_until = own
-        if own is not None and own <= now:
+        if own is not None and has_passed:
             severity = Severity.WARNING if checks else Severity.ERROR
-            expired = f"the validity period expired at {in_words(own)}; {Remedy.GIVE_VALIDITY}"
+            remedy = "correct it, or leave the row out" if is_of_row else Remedy.GIVE_VALIDITY
+            expired = f"the validity period expired at {in_words(own)}; {remedy}"
             yield found(severity=severity, message=expired)
             return
     begin, end = schedule.not_before, schedule.valid_until
@@ -199,6 +206,13 @@ def _settle_validity(
             message=f"the validity ends at {in_words(end)}, but the call may not be sent before {in_words(begin)}; "
             "give a later valid_until or an earlier not_before"
         )
+
+
+def _fills_in_validity(options: CampaignOptions) -> bool:
+    """Whether the validity of a body comes from a column, by a name in the template."""
+    template = options.template
+    both = () if template is None else (template, *template.languages.values())
+    return any(text.path == "$.validUntil" for each in both for text in each.texts)
 
 
 _NO_DATES = frozenset({DESTINATION, "source"})
