@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -21,6 +22,7 @@ from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.core.settling.stops import RUNS, AnswerCode, BatchStops, RefusalRuns
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -169,6 +171,30 @@ async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Lim
     await BatchStops(store, "default").put("people", StopRules(after_refused=limited.limit))
     await drained(store, voice)
     assert (await states(queue))["failed"] in limited.failed
+
+
+@pytest.mark.parametrize("code", [NO_VOICE, NO_SOURCE, -2003, -2005, -2006])
+async def test_summaries_with_one_fault_of_all_calls_hold_the_batch_and_no_call_is_redialled(
+    store: Store, engine: Engine, code: int
+) -> None:
+    redial = RedialPolicy(on=frozenset({SessionStatus.ERROR}), limit=2, after=timedelta())
+    for place in range(14):
+        await engine.enqueue(number(place), batch_id="people", redial=redial if code < -2000 else None)
+    sent = [job for _ in range(2) for job in await engine.send()]
+    assert len(sent) == 14
+    # That nobody answers or a line is busy says nothing of a file; that somebody answers does.
+    between = SessionStatus.BUSY if code < -2000 else SessionStatus.ERROR
+    for place, job in enumerate(sent[:4]):
+        await engine.summarise(job, SessionStatus.COMPLETED if place == 2 else between, code=None)
+    for place, job in enumerate(sent[4:]):
+        assert list(await gates_of(store, "default")) == [], place
+        for _ in range(2):
+            await engine.summarise(job, SessionStatus.ERROR, code=code)
+    [gate] = await gates_of(store, "default")
+    assert (gate.scope, gate.name, gate.state, gate.until) == (GateScope.BATCH, "people", GateState.HELD, None)
+    assert f"({code}, 10 calls in a row)" in gate.reason
+    assert await engine.send() == []
+    assert [(await engine.queue.get(job.id)).state for job in sent[4:]] == [JobState.FAILED] * 10
 
 
 async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store, engine: Engine) -> None:

@@ -16,12 +16,14 @@ from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import (
     KeyConflictError,
 )
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.events import CallAction, CallStatus, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.anyio
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 
 class TestSummaries:
@@ -259,3 +262,44 @@ async def test_an_opt_out_in_a_summary_that_comes_after_the_outcome_is_kept(here
     await listed.remove(job.destination)
     await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
     assert await listed.find(job.destination) == {}, "a repeated summary does not add the number again"
+
+
+async def test_a_call_that_found_no_free_line_waits_and_is_sent_again_unless_its_phone_rang(
+    any_store: Store, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    engine, progress = Engine(any_store, voice), CallProgress(any_store)
+    cases: dict[str, CallStatus | CallAction | None] = {
+        "nothing": None,
+        "initiated": CallStatus(call_status="CALL_INITIATED", sip_code=200),
+        "the network": CallStatus(call_status="CALL_DISCONNECTED", sip_code=503, duration=timedelta()),
+        "connected": CallStatus(call_status="CALL_CONNECTED"),
+        "ringing": CallStatus(call_status="CALL_INITIATED", sip_code=180),
+        "declined": CallStatus(call_status="CALL_DISCONNECTED", sip_code=603),
+        "talked": CallStatus(call_status="CALL_DISCONNECTED", duration=timedelta(seconds=3)),
+        "something new": CallStatus(call_status="CALL_SOMETHING"),
+        "an action": CallAction(dtmf=None),
+        "a key": CallAction(dtmf="1"),
+    }
+    jobs = {name: await engine.enqueue(f"+65876543{place:02}", valid_for=HOUR) for place, name in enumerate(cases)}
+    assert len(await engine.send()) == len(cases)
+    for name, job in jobs.items():
+        await engine.summarise(job, SessionStatus.FAILED, code=-2010)
+        assert await engine.state(job) == "queued", name
+    for name, event in cases.items():  # they come after the summary
+        session = f"session-{jobs[name].id}.1"
+        match event:
+            case CallStatus():
+                await progress.status(replace(event, session_id=session))
+            case CallAction():
+                await progress.action(replace(event, session_id=session))
+            case None:
+                pass
+    clock.advance(timedelta(minutes=1))
+    sent = {job.id for job in await engine.send()}
+    for name, job in jobs.items():
+        is_sent = name in {"nothing", "initiated", "the network"}
+        assert (job.id in sent, await engine.state(job)) == (is_sent, "submitted" if is_sent else "failed"), name
+    session = f"session-{jobs['nothing'].id}.2"
+    await progress.status(CallStatus(session_id=session, call_status="CALL_CONNECTED"))  # before the summary
+    await engine.summarise(jobs["nothing"], SessionStatus.FAILED, code=-2010)
+    assert await engine.state(jobs["nothing"]) == "failed"

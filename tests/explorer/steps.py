@@ -12,6 +12,7 @@ from tests.explorer.world import (
     COPY,
     DROPPED,
     EARLY,
+    FULL,
     IDLE,
     LEASE,
     POLICY,
@@ -319,9 +320,10 @@ class Steps:
                     self._judge_ring(world, job, post)
                     rang = line_to(world, job, post, line - Line.TAKEN + Line.RANG)
                     found.append((f"the phone RINGS for {what}", rang, True))
-                if valid <= 0:
+                if valid <= 0 or self._scene.full:
                     dropped = line_to(world, job, post, self._ended(line, Line.DROPPED))
-                    found.append((f"8x8 drops {what}: its validUntil has passed", dropped, True))
+                    why = "it has no free line" if self._scene.full else "its validUntil has passed"
+                    found.append((f"8x8 drops {what}: {why}", dropped, True))
             case Line.RANG:
                 ends_as = (Line.REACHED, Line.WAS_BUSY) if self._scene.busy else (Line.REACHED,)
                 for end_as in ends_as:
@@ -346,7 +348,7 @@ class Steps:
     def _summary(self, world: World, job: int, post: int, found: list[Found]) -> None:
         line = world.lines[job][post]
         what = f"summary of POST {post + 1} of the job"
-        outcome = OUTCOMES[Line(place(line))]
+        outcome = FULL if self._scene.full and place(line) == Line.DROPPED else OUTCOMES[Line(place(line))]
         fewer = line_to(world, job, post, line - COPY)
         settled = self._commits.summarised(fewer, job, post, outcome, 0)
         found.append((f"the {what} comes ({outcome.status_text})", settled, True))

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from tests.explorer.search import Report, explore
-from tests.explorer.world import FAR, REAL, Rules, Scene
+from tests.explorer.world import FAR, FULL, REAL, Rules, Scene
 from tests.support.everyday import spread
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import evidence, lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 TWICE = "rang twice"
@@ -84,6 +85,11 @@ def look_away(job: Job, **_: Any) -> Job:
     return job
 
 
+def never_rang(job: Job, number: int, outcome: Outcome, **more: Any) -> Job:
+    told = FULL if outcome.status is SessionStatus.BUSY else outcome
+    return evidence.summarised(job, number, told, **more)
+
+
 def wait_on(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     return replace(job, due_at=at + policy.summary_deadline)
 
@@ -122,6 +128,9 @@ BROKEN = {
     ),
     "no summary is taken for no answer": (
         Scene(numbers=2), Rules(overdue_submitted=next_number_without_evidence), "nobody knows that 0 was busy"
+    ),
+    "what rang is taken for a call without a free line": (
+        Scene(full=True, valid_for=4, refusals=False), Rules(summarised=never_rang), TWICE
     ),
     "nobody sweeps a state": (Scene(), Rules(overdue_sending=look_away), "never lost"),
     "a submitted call waits for ever": (Scene(), Rules(overdue_submitted=wait_on), "never lost"),

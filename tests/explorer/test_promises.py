@@ -34,6 +34,9 @@ SCENES = {
         resolves=1, mistaken=True, without_id=True, unclear=True, export=True, refusals=False, lost_replies=False
     ),
     "a person who is mistaken twice": Scene(resolves=2, mistaken=True, busy=False, lost_replies=False),
+    "lines that are full, summaries twice, a redial, and a person who cancels and looks": Scene(
+        full=True, valid_for=4, redials=1, copies=2, cancels=1, resolves=1, lost_replies=False, refusals=False
+    ),
     "a clock that jumps, and a person who looks": Scene(resolves=1, jumps=(-FAR, FAR), lost_replies=False),
 }
 

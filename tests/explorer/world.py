@@ -64,7 +64,7 @@ class Scene:
     `unclear`: a summary with an unknown status may come first. `lost_replies`: the store may commit and not be heard.
     `export`: the log of 8x8 may show a call, however late, while it is on or once it has ended.
 
-    `numbers` are those of the person.
+    `numbers` are those of the person. With `full`, 8x8 may have no free line for a call that it has taken.
 
     What is lost needs no step: it never comes. Whether a job ends when nothing ever comes is judged for each of them.
     """
@@ -85,6 +85,7 @@ class Scene:
     lost_replies: bool = True
     posts: int = 3
     numbers: int = 1
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,7 @@ REAL = Rules()
 COMPLETED = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
 BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY")
 DROPPED = Outcome(status=SessionStatus.FAILED, status_text="FAILED", code=-2007)
+FULL = Outcome(status=SessionStatus.FAILED, status_text="FAILED", code=-2010)
 
 _INCIDENT = Note(at=NOW, kind=NoteKind.RANG_TWICE, text="")
 _KNOWN = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
@@ -309,7 +311,8 @@ def _canonical_post(post: Post, number: int, past: _Past) -> Post:
 
 
 def _canonical_outcome(outcome: Outcome) -> Outcome:
-    return next(known for known in (COMPLETED, BUSY, DROPPED) if known.status is outcome.status)
+    alike = (outcome.status, outcome.code)
+    return next(known for known in (COMPLETED, BUSY, DROPPED, FULL) if (known.status, known.code) == alike)
 
 
 def _shifted(job: Job, by: timedelta) -> Job:

@@ -29,11 +29,19 @@ from tests.support.plain_jobs import (
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, summarised
+from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, rang, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import (
+    API_CODES,
+    OPT_OUTS,
+    REACHED,
+    SESSION_ERROR_CODES,
+    SessionStatus,
+    api_code,
+    session_error,
+)
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 S = JobState
@@ -58,8 +66,9 @@ def outcome(status: SessionStatus, *, code: int | None = None, message: str | No
 
 COMPLETED, BUSY = outcome(SessionStatus.COMPLETED), outcome(SessionStatus.BUSY)
 DROPPED = outcome(SessionStatus.FAILED, code=-2007)
+FULL = outcome(SessionStatus.FAILED, code=-2010, message="trunk capacity exceeded")
 UNSUBSCRIBED = SessionStatus.COMPLETED_UNSUBSCRIBED
-OUTCOMES = [*map(outcome, SessionStatus), DROPPED]
+OUTCOMES = [*map(outcome, SessionStatus), DROPPED, FULL]
 
 ON_BUSY = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=10 * MINUTE)
 
@@ -232,7 +241,7 @@ class TestSummaries:
         for first in OUTCOMES:
             job = summary(sending(redial=ON_BUSY, valid_until=NOW + HOUR), first)
             for later in OUTCOMES:
-                if later.status not in REACHED | OPT_OUTS and (first is not DROPPED or later is DROPPED):
+                if later.status not in REACHED | OPT_OUTS and (first.was_placed or not later.was_placed):
                     assert summary(job, later, 1) is job
 
     @pytest.mark.parametrize(("told", "state"), [(COMPLETED, S.COMPLETED), (BUSY, S.UNREACHED)])
@@ -554,6 +563,74 @@ class TestMissedWindows:
         assert answer(dropped, CREATED).state is S.QUEUED
 
 
+class TestFullTrunks:
+    def test_a_call_is_sent_again_while_it_is_valid_three_times_at_most(self) -> None:
+        job = a_job(valid_until=NOW + 24 * HOUR)
+        for count in (1, 2, 3):
+            job = summary(answer(begun(job), CREATED), FULL)
+            assert (job.state, job.missed_windows, job.attempt, job.redials) == (S.QUEUED, count, 0, 0)
+            assert NOW + SECOND <= job.due_at <= NOW + MINUTE
+            assert "-2010" in (job.reason or "")
+            assert summary(job, FULL) == job, "a repeated one changes nothing"
+        job = summary(answer(begun(job), CREATED), FULL)
+        assert (job.state, job.reason) == (S.FAILED, "FAILED: trunk capacity exceeded")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"valid_until": NOW + SECOND},
+            {"valid_until": NOW + HOUR, "legs": [{"connected_at": NOW}]},
+            {"valid_until": NOW + HOUR, "legs": [{"seconds": 3.0}]},
+            {"valid_until": NOW + HOUR, "legs": [{"status": "BUSY"}]},
+            {"valid_until": NOW + HOUR, "legs": [{"status": "NO ANSWER"}]},
+            {"valid_until": NOW + HOUR, "legs": [{"status": "SOMETHING_NEW"}]},
+            {"valid_until": NOW + HOUR, "legs": [{"status": "ERROR"}, {"connected_at": NOW}]},
+            {"valid_until": NOW + HOUR, "rang": True},
+        ],
+    )
+    def test_a_call_without_validity_or_with_a_phone_that_rang_fails(self, changes: dict[str, Any]) -> None:
+        legs = tuple(CallLeg(destination="+6587654321", **each) for each in changes.pop("legs", ()))
+        told = replace(FULL, legs=legs, rang=changes.pop("rang", False))
+        assert summary(answer(sending(**changes), CREATED), told).state in {S.FAILED, S.UNREACHED, S.COMPLETED}
+
+    def test_an_event_that_comes_later_ends_the_wait(self) -> None:
+        waiting = summary(answer(sending(valid_until=NOW + HOUR), CREATED), FULL)
+        leased = lifecycle.lease(waiting, worker_id="w", until=NOW + MINUTE)
+        for job in (waiting, leased):
+            ended = rang(job, 1, at=NOW, policy=POLICY)
+            assert (ended.state, ended.attempt) == (S.FAILED, 1)
+            assert rang(ended, 1, at=NOW, policy=POLICY) is ended
+        sent = begun(waiting)
+        assert rang(sent, 1, at=NOW, policy=POLICY).state is S.SENDING, "too late: it is on its way"
+        assert rang(summary(sending(valid_until=NOW + HOUR), BUSY), 1, at=NOW, policy=POLICY).state is S.UNREACHED
+
+    def test_a_call_that_was_cancelled_or_told_as_accepted_is_not_sent_again(self) -> None:
+        accepted = lifecycle.give_up_waiting(answer(sending(valid_until=NOW + HOUR), CREATED), at=NOW, policy=POLICY)
+        assert summary(accepted, FULL).state is S.FAILED
+
+    def test_it_is_no_redial_of_the_policy(self) -> None:
+        plan = RedialPolicy(on=frozenset({SessionStatus.FAILED}), limit=1, after=HOUR)
+        job = summary(answer(sending(valid_until=NOW + 9 * HOUR, redial=plan), CREATED), FULL)
+        assert (job.redials, job.due_at <= NOW + MINUTE) == (0, True)
+
+
+class TestBrokenBodies:
+    @pytest.mark.parametrize("code", [-2003, -2005, -2006])
+    @pytest.mark.parametrize("status", [SessionStatus.ERROR, SessionStatus.FAILED, SessionStatus.BUSY])
+    def test_the_same_body_is_not_called_again(self, code: int, status: SessionStatus) -> None:
+        plan = RedialPolicy(on=frozenset({status}), limit=3, after=MINUTE)
+        job = sending(redial=plan, further_numbers=("+6587654322",), valid_until=NOW + HOUR)
+        after = summary(answer(job, CREATED), outcome(status, code=code))
+        assert after.state is (S.UNREACHED if status is SessionStatus.BUSY else S.FAILED)
+        assert f"the same call would fail again ({code})" in (after.reason or "")
+
+
+def test_every_code_of_an_answer_is_known_in_a_summary() -> None:
+    for code in API_CODES:
+        assert session_error(code) == (SESSION_ERROR_CODES.get(code) or api_code(code))
+
+
 class TestRedials:
     @staticmethod
     def plan(**fields: Any) -> RedialPolicy:
@@ -628,10 +705,14 @@ class TestEvidenceIsAFact:
             job = answer(job, piece, number) if isinstance(piece, Verdict) else summary(job, piece, number)
             assert before == copy, "values in, values out"
             for post in before.posts:
-                now = job.post(post.number)
+                now, known = job.post(post.number), post.outcome
                 assert now is not None
-                told = post.outcome is None or post.outcome == now.outcome
-                assert told or post.outcome == DROPPED or (now.outcome and now.outcome.status in REACHED | OPT_OUTS)
+                told = known is None or known == now.outcome
+                assert (
+                    told
+                    or (known and not known.was_placed)
+                    or (now.outcome and now.outcome.status in REACHED | OPT_OUTS)
+                )
                 assert post.session_id is None or now.session_id == post.session_id
                 assert post.verdict is not VerdictKind.CREATED or now.verdict is VerdictKind.CREATED
             assert job.notes[: len(before.notes)] == before.notes

@@ -192,10 +192,8 @@ def test_a_validity_of_a_column_that_has_passed_is_never_replaced(
     tmp_path: Path, given: dict[str, Any], form: str
 ) -> None:
     name = "visit" if form in {"column", "template"} else "valid_until"
-    people = [
-        {"destination": f"+658765432{index}", "name": "Ana", name: end or None} for index, end in enumerate(ENDS)
-    ]
-    table = [list(people[0]), *(list(each.values()) for each in people)]
+    people = [{"destination": f"+658765432{index}", "name": "Ana", name: end or None} for index, end in enumerate(ENDS)]
+    table: list[list[str | None]] = [list(people[0]), *(list(each.values()) for each in people)]
     if form == "xlsx":
         path = workbook(tmp_path, table)
     elif form == "parquet":
@@ -233,7 +231,7 @@ def test_the_validity_of_a_body_that_has_passed_is_replaced_with_a_warning(
     (name,) = given
     assert f"the campaign's {name} replaces it: this phone may ring" in rows[0].findings[0].message
     made = [row.call for row in rows if row.call is not None]
-    assert all(call.valid_until == NOW + timedelta(hours=2) for call in made) and made
+    assert {call.valid_until for call in made} == {NOW + timedelta(hours=2)}
 
 
 def test_valid_for_counts_from_when_a_row_may_first_be_called(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, settled
 from tests.sandbox.menus import Receiver, receiving
 from voiceflow_worker.model.flows.rules import write_valid_until
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
-from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.outcome import BODY_CODES
+from voiceflow_worker.model.reports.status import SessionStatus, session_error
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.outcomes import Outcomes
 
@@ -87,7 +88,10 @@ async def test_a_scripted_outcome_and_error_come_true() -> None:
             await caller.script(outcome=outcome, times=1)
         await caller.script(outcome="FAILED", error_code=-2004, times=1)
         await caller.script(outcome="ERROR", error_code=-2010, error_message="Trunk full", times=1)
-        for _ in range(len(outcomes) + 2):
+        await caller.script(error_code=-2010, ring_seconds=2, times=1)
+        for code in BODY_CODES:  # a code is enough: the call fails, whatever the seed says
+            await caller.script(error_code=code, times=1)
+        for _ in range(len(outcomes) + 3 + len(BODY_CODES)):
             await caller.place()
             await settled(sandbox)
         entries = await caller.ledger()
@@ -96,10 +100,15 @@ async def test_a_scripted_outcome_and_error_come_true() -> None:
         *((status.value, None) for _, status in outcomes),
         ("FAILED", {"errorMsg": "no coverage for this destination", "errorCode": -2004}),
         ("ERROR", {"errorMsg": "Trunk full", "errorCode": -2010}),
+        ("FAILED", {"errorMsg": "the trunk's capacity is exceeded", "errorCode": -2010}),
+        *(("ERROR", {"errorMsg": session_error(code).meaning, "errorCode": code}) for code in BODY_CODES),
     ]
-    # Who is on the block list of the account is never called.
+    # Who is on the block list of the account is never called, and nobody without a free line, unless a script says so.
     rang = [(status.value, status is not SessionStatus.UNSUBSCRIBED_CONTACT) for _, status in outcomes]
-    assert [(entry["outcome"], entry["rang"]) for entry in entries] == [*rang, ("FAILED", True), ("ERROR", True)]
+    assert [(entry["outcome"], entry["rang"]) for entry in entries] == [
+        *rang, ("FAILED", True), ("ERROR", False), ("FAILED", True), *[("ERROR", True)] * len(BODY_CODES)
+    ]  # fmt: skip
+    assert all(entry["heard"] == [] for entry in entries[-len(BODY_CODES) :])
 
 
 async def test_a_summary_can_be_repeated_dropped_or_nameless() -> None:

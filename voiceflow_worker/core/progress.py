@@ -11,13 +11,26 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records, text_records
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Put, Write
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.reports.events import (
+    ActionStatus,
+    CallAction,
+    CallStatus,
+    Direction,
+    RecordingReady,
+    fold_name,
+)
 
 STATES = "call-progress"
 RECORDINGS = "recording"
+
+ANSWERED = "session-answered"
+"""Namespace of the sessions in which somebody answered, as their actions say: with keys or without."""
+ANSWERED_KEPT = timedelta(hours=4)
+MOST_NOTED = 10_000
+"""The most answered sessions that a process remembers, so that a further key press costs no round trip."""
 
 INCOMING = "incoming-call"
 SEEN = "incoming-session"
@@ -26,6 +39,10 @@ STATES_KEPT = timedelta(days=7)
 RECORDINGS_KEPT = timedelta(days=30)
 MOST_OF_A_SESSION = 500
 """The most events of one session that are read; a call has a dozen."""
+
+
+_AFTER_RINGING = frozenset({200, 408, 480, 486, 487, 600, 603})
+"""SIP codes of a leg that ended on its phone: no answer, switched off, busy, cancelled, declined (RFC 3261 §21)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +58,19 @@ class LegState:
     destination: str | None = None
     seconds: float | None = None
     sip_code: int | None = None
+
+    @property
+    def shows_ringing(self) -> bool:
+        """Whether a phone rang, or may have rung, by this state."""
+        if self.sip_code is not None and 180 <= self.sip_code < 200:
+            return True
+        match fold_name(self.status or ""):
+            case "callinitiated":
+                return False
+            case "calldisconnected":
+                return bool(self.seconds) or self.sip_code in _AFTER_RINGING
+            case _:
+                return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +153,8 @@ class CallProgress:
         self._clock = store.clock
         self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
         self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
+        self._answered = text_records(store, ANSWERED, keep_for=ANSWERED_KEPT)
+        self._noted: set[str] = set()
         self._incoming = IncomingCalls(store)
 
     async def status(self, event: CallStatus) -> bool:
@@ -145,9 +177,24 @@ class CallProgress:
         return await _keep(self._states, state, same)
 
     async def action(self, event: CallAction) -> bool:
-        """Store the incoming call that a call action event (VCA) begins. Other actions are the menus' own."""
+        """Store the incoming call that a call action event (VCA) begins, or that somebody answered our call.
+
+        The actions themselves are the menus' own: of those of a session, one process stores the first.
+        """
         await self._incoming.note(event)
+        session = event.session_id
+        if session is not None and event.direction is not Direction.INBOUND and session not in self._noted:
+            await self._answered.put({session: ""})
+            if len(self._noted) >= MOST_NOTED:
+                self._noted.clear()
+            self._noted.add(session)
         return True
+
+    async def shows_ringing(self, session_id: str) -> bool:
+        """Whether an event of this session says that a phone rang, or that somebody answered."""
+        if await self._answered.get([session_id]):
+            return True
+        return any(state.shows_ringing for state in await _of_session(self._states, session_id))
 
     async def recording(self, event: RecordingReady) -> bool:
         """Store a recording event (VRU). Returns False for an event without a session: it is not stored."""

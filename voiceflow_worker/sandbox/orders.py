@@ -220,6 +220,9 @@ class Script(DestinationOrder, Conduct):
     durations are divided by the sandbox's speed: `dial_seconds` from acceptance to dialling, `ring_seconds`,
     `talk_seconds`, and `delay_seconds` from the end of the call to its summary.
 
+    An `error_code` without an `outcome` makes the call fail: -2006 (its file could not be fetched), -2005, -2003. With
+    -2010 no phone rings, unless `ring_seconds` is set.
+
     `duplicates` is the number of further summaries. With `drop`, no summary is sent. `no_client_request_id` leaves the
     clientRequestId out of the summary. If the answer is not 2xx, the summary is sent again up to `retries` times.
 

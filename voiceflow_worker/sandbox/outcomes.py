@@ -9,7 +9,14 @@ from random import Random
 
 from voiceflow_worker.model.flows.actions import Action, heard_in, read_action, speech_seconds, wording
 from voiceflow_worker.model.flows.values import is_object
-from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus, session_error
+from voiceflow_worker.model.reports.status import (
+    FILE_NOT_FETCHED,
+    SESSION_VALIDITY_EXPIRED,
+    SPEECH_FAILED,
+    TRUNK_FULL,
+    SessionStatus,
+    session_error,
+)
 from voiceflow_worker.sandbox.orders import Press, Script
 
 _SECONDS_OF_A_FILE = 12.0
@@ -133,7 +140,7 @@ _SHARES = {
     SessionStatus.FAILED: 5,
     SessionStatus.ERROR: 2,
 }
-_FAILED_CODES = (-2004, -2010, -2002)
+_FAILED_CODES = (-2004, TRUNK_FULL, -2002)
 _NEVER_RINGS = frozenset({SessionStatus.UNSUBSCRIBED_CONTACT})
 _ANSWERED = frozenset(
     {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
@@ -166,8 +173,8 @@ class PlannedCall:
 
     @property
     def rings(self) -> bool:
-        """True if the number is dialled at all."""
-        return self.status not in _NEVER_RINGS
+        """True if the number is dialled at all: not without a free line, unless a script lets it ring."""
+        return self.status not in _NEVER_RINGS and (self.code != TRUNK_FULL or self.ring_seconds > 0)
 
     @property
     def is_answered(self) -> bool:
@@ -194,11 +201,12 @@ class Outcomes:
             status, code = script.outcome, script.error_code
         elif script is not None and script.error_code is not None:
             code = script.error_code
+            status = SessionStatus.FAILED if code in _FAILED_CODES else SessionStatus.ERROR
         planned = PlannedCall(
             status=status,
             code=code,
             message=_message(code, script),
-            ring_seconds=_ringing(status, dice),
+            ring_seconds=0.0 if code == TRUNK_FULL else _ringing(status, dice),
             talk_seconds=_talking(actions) * dice.uniform(0.8, 1.1) if status in _ANSWERED else 0.0,
             mos=round(dice.uniform(3.9, 4.5), 2),
             packet_loss=round(dice.uniform(0, 0.8), 2),
@@ -251,7 +259,7 @@ def _code(status: SessionStatus, dice: Random, actions: Sequence[object]) -> int
         return dice.choice(_FAILED_CODES)
     if status is SessionStatus.ERROR:
         plays = any(is_object(entry) and entry.get("action") == Action.PLAY_FILE for entry in actions)
-        return -2006 if plays else -2005
+        return FILE_NOT_FETCHED if plays else SPEECH_FAILED
     return None
 
 

@@ -72,9 +72,9 @@ def read_schedule(
 ) -> Schedule:
     """The times of a row.
 
-    The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` give a row
-    without validity one, and shorten a longer one. They replace a `validUntil` of the body that has passed, as in the
-    examples that 8x8 prints (which has a warning); one that comes from a column never. The column `not_before`
+    The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` give a
+    validity to a row without one, and shorten a longer one. They replace a `validUntil` of the body that has passed, as
+    in the examples that 8x8 prints (with a warning); one that comes from a column never. The column `not_before`
     overrides the option. The column `time_zone` is the zone of the person; the option is that of local times, in rows
     without the column.
     """
@@ -96,9 +96,7 @@ def read_schedule(
     if problem is not None:
         schedule.findings.append(found(message=problem))
     else:
-        schedule.findings += _settle_validity(
-            schedule, own, found, options, reserved=reserved, now=now, checks=checks
-        )
+        schedule.findings += _settle_validity(schedule, own, found, options, reserved=reserved, now=now, checks=checks)
     return schedule
 
 

@@ -119,7 +119,7 @@ class Submitter:
         """The leased jobs that may go on to their journal entries, which check all else.
 
         A job whose calling window is closed is requeued. All jobs are requeued if the store was rolled back to an older
-        state. A job whose lease has ended is left to the sweep.
+        state. A job whose lease has ended is left to the sweep; one that found no free line ends if a phone rang.
         """
         now = self._store.clock.now()
         # When its lease has ended, another worker may have the job.
@@ -133,7 +133,7 @@ class Submitter:
         if closed:
             await self._journal.requeue([Requeue.outside_window(job) for job in closed])
             ours = [job for job in ours if job not in closed]
-        return [Dispatch(job, leased_at) for job in ours]
+        return [Dispatch(job, leased_at) for job in await self._verdicts.still_unrung(ours)]
 
     async def connected(self, dispatch: Dispatch, *, waits: bool) -> Dispatch | None:
         """The call with its connection; without `waits`, None if there is no kept one.

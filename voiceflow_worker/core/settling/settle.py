@@ -18,12 +18,13 @@ from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports.round_trips import gather
-from voiceflow_worker.core.settling.changes import Changes, JobChange, Sessions
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, summarised
+from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, rang, session_of, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import is_e164, spellings
@@ -86,6 +87,7 @@ class Settler:
         self._queues = QueueNames(store)
         self._refusals = RefusalRuns(store)
         self._doubts = DoubtRuns(store)
+        self._progress = CallProgress(store)
 
     async def verdicts(self, answers: Sequence[PostAnswer]) -> list[Job | BaseException]:
         """Settle POSTs by their answers in one commit; returns the job or the error of each."""
@@ -217,9 +219,9 @@ class Settler:
             return None
         if changed.new is not changed.old:
             tracing.summarised(changed.old, changed.new, number, outcome, since=since)
-        await self._end_waiting_calls(changed.new, number, outcome)
+        settled = await self._after_summary(changed, number, outcome)
         await self._sessions.early.remove([session_id])
-        return changed.new
+        return settled
 
     async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:
         job_id, number = post
@@ -243,15 +245,36 @@ class Settler:
             # The job was pruned, its store was rolled back, or it was ended without its record.
             is_listed = await self._is_opt_out_alone(job_id, number, outcome)
             return SummaryResult.SETTLED if is_listed else SummaryResult.UNKNOWN
-        await self._end_waiting_calls(changed.new, number, outcome)
+        await self._after_summary(changed, number, outcome)
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
             return SummaryResult.REPEATED
         tracing.summarised(changed.old, changed.new, number, outcome, since=since)
-        if outcome.code in SUMMARY_CODES:
-            await self._refusals.note([AnswerCode(changed.new, outcome.code, outcome.message or "")])
         return SummaryResult.SETTLED
+
+    async def _after_summary(self, changed: Changed, number: int, outcome: Outcome) -> Job:
+        """What follows from a stored summary: an opt-out, a refusal that is counted, a phone that rang after all."""
+        await self._end_waiting_calls(changed.new, number, outcome)
+        if changed.new is not changed.old and outcome.code in SUMMARY_CODES:
+            told = AnswerCode(changed.new, outcome.code, outcome.message or "", is_summary=True)
+            await self._refusals.note([told])
+        # Read after the write: an event that is stored meanwhile is found here, or when the call would be sent.
+        return await self.look_for_ringing(changed.new)
+
+    async def look_for_ringing(self, job: Job) -> Job:
+        """The job after a look at what its sessions without a free line (-2010) did by their other events.
+
+        If one of them says that a phone rang, the job is not sent again for it. Other jobs cost no read.
+        """
+        for post in job.posts:
+            session = session_of(post)
+            if post.outcome is None or not post.outcome.met_a_full_trunk or session is None:
+                continue
+            if post.presses or post.bridged or await self._progress.shows_ringing(session):
+                apply = partial(rang, number=post.number, at=self._store.clock.now(), policy=self._policy)
+                job = (await self._changes.change(job.id, apply)).new
+        return job
 
     async def _is_clear(self, job_id: str, number: int, outcome: Outcome) -> bool:
         """Whether the person's own leg shows how the call ended, in a summary with an unknown session status."""

@@ -23,7 +23,8 @@ from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import Measured, StopRules, why_stop
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.reports.status import api_code, session_error
+from voiceflow_worker.model.reports.outcome import BODY_CODES
+from voiceflow_worker.model.reports.status import session_error
 from voiceflow_worker.model.text.wording import in_words
 
 RULES, MEASURED = "batch-stops", "batch-measured"
@@ -129,16 +130,20 @@ DEFAULT_LIMIT = 10
 VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
 """Codes of answers that every row gets, because their cause is in the account or the flow."""
-SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
+SUMMARY_CODES = ANSWER_CODES | BODY_CODES | {SOURCE_NOT_LISTED}
 """Codes in session summaries that every row gets, because their cause is in the account or the flow."""
 
 
 class AnswerCode(Struct, frozen=True):
-    """The answer to a call: the code with which it was refused, and 8x8's words; `code` None if it was taken."""
+    """The answer to a call: the code with which it was refused, and 8x8's words; `code` None if it was taken.
+
+    With `is_summary`, the summary of a call that was taken has the code.
+    """
 
     job: Job
     code: int | None = None
     message: str = ""
+    is_summary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +176,11 @@ class RefusalRuns:
 
         If the store fails, the refusals are not counted.
         """
-        runs: dict[tuple[str, str | None, int], list[AnswerCode]] = {}
-        ended: set[tuple[str, str | None, int]] = set()
+        runs: dict[tuple[str, str | None, str], list[AnswerCode]] = {}
+        ended: set[tuple[str, str | None, str]] = set()
         for each in answers:
             if each.code is not None:
-                runs.setdefault((each.job.queue, each.job.batch_id, each.code), []).append(each)
+                runs.setdefault((each.job.queue, each.job.batch_id, _counter(each)), []).append(each)
                 continue
             for key in [key for key in runs if key[:2] == (each.job.queue, each.job.batch_id)]:
                 del runs[key]
@@ -190,26 +195,27 @@ class RefusalRuns:
     @staticmethod
     def reset(queue: str, batch_id: str | None) -> tuple[Drop, ...]:
         """What resets the counts of refusals of a batch, or of calls without a batch and of doubts."""
-        members = [_member(batch_id, code) for code in ANSWER_CODES | SUMMARY_CODES]
+        counters = [*map(str, ANSWER_CODES), *(f"{code}s" for code in SUMMARY_CODES)]
+        members = [_member(batch_id, counter) for counter in counters]
         return tuple(Drop(RUNS, queue, None, member) for member in (*members, *([] if batch_id else [DOUBTS])))
 
     async def _count(
-        self, queue: str, batch_id: str | None, code: int, run: Sequence[AnswerCode], *, begins_anew: bool
+        self, queue: str, batch_id: str | None, counter: str, run: Sequence[AnswerCode], *, begins_anew: bool
     ) -> None:
         job = run[-1].job
         limit = await self._limit(job)
         if limit <= 0:
             return
-        successes = _successes(await totals_of(self._store, queue, batch_id), code)
+        successes = _successes(await totals_of(self._store, queue, batch_id), run[-1])
 
         def longer(before: _Run | None) -> _Run:
             goes_on = not begins_anew and before is not None and successes == before.successes
             earlier = before.length if goes_on and before is not None else 0
             return _Run(earlier + len(run), successes, new_revision())
 
-        if (await self._runs.within(queue).change(_member(batch_id, code), longer)).length < limit:
+        if (await self._runs.within(queue).change(_member(batch_id, counter), longer)).length < limit:
             return
-        reason = _reason(job, code, count=limit, message=run[-1].message)
+        reason = _reason(run[-1], count=limit)
         gate = Gate.of(queue, batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
         await order_gate(self._store, gate, drops=self.reset(queue, batch_id))
         _log.error(
@@ -299,25 +305,39 @@ class DoubtRuns:
         _log.error("a queue is held: its calls are in doubt one after the other", queue=queue, reason=reason)
 
 
-def _successes(totals: Totals, code: int) -> int:
-    """The number of calls that show that a cause of refusals is gone: of those placed, or of those with an outcome."""
-    if code in ANSWER_CODES:
+def _successes(totals: Totals, refused: AnswerCode) -> int:
+    """The number of calls that show that a cause of refusals is gone.
+
+    Of an answer these are the calls that were placed; of a summary those with an outcome. That a flow, a speech or a
+    file works is shown by those alone that somebody answered.
+    """
+    if not refused.is_summary:
         return totals.placed
+    if refused.code in BODY_CODES:
+        return totals.answered
     return sum(count for name, count in totals.outcomes.items() if name not in {"FAILED", "ERROR"})
 
 
-def _member(batch_id: str | None, code: int) -> str:
+def _counter(refused: AnswerCode) -> str:
+    """The name of the count of refusals of this kind."""
+    return f"{refused.code}{'s' if refused.is_summary else ''}"
+
+
+def _member(batch_id: str | None, counter: str) -> str:
     """The member of the count of a batch in the group of its queue."""
-    return f"{code} {batch_id or ''}"
+    return f"{counter} {batch_id or ''}"
 
 
-def _reason(job: Job, code: int, *, count: int, message: str) -> str:
-    entry = session_error(code) if code in SUMMARY_CODES else api_code(code)
+def _reason(refused: AnswerCode, *, count: int) -> str:
+    code, message = refused.code or 0, refused.message
+    entry = session_error(code)
     said = f"; 8x8 says: {message}" if message and message.casefold() != entry.meaning.casefold() else ""
-    return f"{_cause(job, code)} ({code}, {count} calls in a row){said}. {entry.remedy.removesuffix('.')}"
+    return f"{_cause(refused.job, code)} ({code}, {count} calls in a row){said}. {entry.remedy.removesuffix('.')}"
 
 
 def _cause(job: Job, code: int) -> str:
+    if code in BODY_CODES:
+        return session_error(code).meaning
     if code != VOICE_REFUSED:
         return f"8x8 does not let the account call from {job.source}"
     voices = voices_of(job)

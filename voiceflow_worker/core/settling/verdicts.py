@@ -115,6 +115,10 @@ class Verdicts:
         self._pending.append((job, pending))
         self.waiting += 1
 
+    async def still_unrung(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those of these leased jobs that may be sent: none of which events say that a phone rang meanwhile."""
+        return [job for job in jobs if (await self._settler.look_for_ringing(job)) is job]
+
     async def run(self) -> None:
         """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""
         async with anyio.create_task_group() as alone:

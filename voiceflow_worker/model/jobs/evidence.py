@@ -20,11 +20,12 @@ from voiceflow_worker.model.jobs.lifecycle import (
     returned,
     submitted,
     unless_placed,
+    was_cancelled,
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, Charge, Outcome
-from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, TRUNK_FULL
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, NotSentCause, Verdict, VerdictKind
 
 S = JobState
@@ -195,6 +196,44 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
     return returned(counted, at=at, due_at=at + wait, reason=f"the POST came too late for its validUntil ({code})")
 
 
+def _met_full_trunk(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job after 8x8 had no free line for it (-2010).
+
+    It is sent again while its own validity lasts, as often as a call that missed its window; else its outcome ends it.
+    Lines become free as calls end, so it waits for longer than after other failures: 5 s at first, not half a second.
+    """
+    other = by_other_post(job, at=at, policy=policy)
+    if other is not None:
+        return other
+    missed = job.missed_windows + 1
+    is_valid = (job.valid_until is not None or job.window is not None) and not was_cancelled(job)
+    first, longest = policy.longest_backoff / 2, 6 * policy.longest_backoff
+    due_at = at + backoff(missed, first=first, longest=longest, seed=job.id)
+    opens = job.opens(at=due_at)
+    is_over = job.state.is_final or missed > policy.missed_windows or opens is None or job.is_expired(at=opens)
+    if is_over or not is_valid:
+        return by_outcome(job, post, outcome, at=at, policy=policy)
+    counted = replace(job, missed_windows=missed)
+    return returned(counted, at=at, due_at=due_at, reason=f"8x8 had no free line for it ({TRUNK_FULL})")
+
+
+def rang(job: Job, number: int, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job after an event of the session of POST `number` said that a phone rang, or that somebody answered.
+
+    This matters after a summary which says that 8x8 had no free line: the job is not sent again for that.
+    """
+    post = job.post(number)
+    if post is None or post.outcome is None or not post.outcome.met_a_full_trunk:
+        return job
+    outcome = replace(post.outcome, rang=True)
+    known = replace(post, outcome=outcome)
+    after = with_post(job, known)
+    waits = job.state in {S.QUEUED, S.LEASED} and job.redials == post.redial
+    if waits and _newer_that_may_have_rung(job, post) is None:
+        return by_outcome(after, known, outcome, at=at, policy=policy)
+    return after
+
+
 def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after the summary of the session of POST `number`.
 
@@ -215,6 +254,8 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     is_current = job.state in _OPEN and _is_current(job, post)
     if outcome.missed_its_window:
         return _missed_window(after, outcome.code, at=at, policy=policy) if is_current else after
+    if outcome.met_a_full_trunk:
+        return _met_full_trunk(after, known, outcome, at=at, policy=policy) if is_current else after
     beside = _other_of_its_attempt(job, post)
     if beside is not None:
         after = _rang_twice(after, known, beside, at=at)

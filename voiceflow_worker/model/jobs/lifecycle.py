@@ -18,7 +18,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import erased_body
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import BODY_CODES, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import checked_text
@@ -415,7 +415,7 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     The next call is to the person's next number if this one was busy or did not answer. After the last number, the
     redial policy may grant another round, which begins with the first. The validity must not end before it. A job that
     has ended gets no further call, for its end was told; also an `accepted` one, of which only now is known how it
-    ended.
+    ended. A body that failed at 8x8 (`BODY_CODES`) would fail again.
     """
     status = outcome.status_of(job.number_of(post))
     # The summary of an earlier POST may come late, after the job was sent again.
@@ -428,7 +428,8 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
         place, wanted, why = post.place + 1, at, f"the person's next number, after {wording}"
     elif may_redial:
         wanted = redial_at(job, status, at=at)
-    again = job.opens(at=wanted) if wanted is not None else None
+    is_broken = outcome.code in BODY_CODES
+    again = job.opens(at=wanted) if wanted is not None and not is_broken else None
     if again is not None and not job.is_expired(at=again) and not job.state.is_final:
         redialled = replace(job, redials=job.redials + 1, place=place, failures=0, missed_windows=0)
         return requeued(redialled, due_at=again, reason=why)
@@ -439,6 +440,7 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
         reason = f"{reason}: {outcome.message}"
     if wanted is not None:
         why = "its end as accepted was reported before" if job.state is S.ACCEPTED else _why_not(job, again)
+        why = f"the same call would fail again ({outcome.code})" if is_broken else why
         reason = f"{reason}; not called again: {why}"
     return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
 

@@ -10,9 +10,13 @@ from msgspec import Struct
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
 from voiceflow_worker.model.reports.status import (
+    FILE_NOT_FETCHED,
+    FLOW_INVALID,
     OPT_OUTS,
     REACHED,
     SESSION_VALIDITY_EXPIRED,
+    SPEECH_FAILED,
+    TRUNK_FULL,
     SessionStatus,
     fold_session_status,
 )
@@ -32,9 +36,12 @@ class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 MISSED_WINDOW_CODES = frozenset({VALIDITY_EXPIRED, SESSION_VALIDITY_EXPIRED})
 """Codes of 8x8 for a POST whose `validUntil` had passed: nobody was called."""
+BODY_CODES = frozenset({FLOW_INVALID, SPEECH_FAILED, FILE_NOT_FETCHED})
+"""Codes of sessions whose flow, speech or file failed: every call with the same body has the same end."""
 
 _NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
-_OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
+_NOT_CONNECTED = frozenset({SessionStatus.FAILED, SessionStatus.ERROR})
+_OF_THE_SECOND = _NOT_ANSWERED | _NOT_CONNECTED
 """Session statuses that can come from the leg to the second party. If they do, the first party has answered."""
 
 
@@ -62,7 +69,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     """The end of a session, from its summary (VSS) or the log.
 
     `status` is None if 8x8 spells the status in a way that is not known; `status_text` is the spelling of 8x8. If
-    `is_partial`, `legs` may lack a leg of the session.
+    `is_partial`, `legs` may lack a leg of the session. It `rang` if another event of the session says so.
     """
 
     status: SessionStatus | None
@@ -76,6 +83,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     last_action: str | None = None
     legs: tuple[CallLeg, ...] = ()
     is_partial: bool = False
+    rang: bool = False
 
     def status_of(self, destination: str) -> SessionStatus | None:
         """The status of the call to `destination`, the person who was called; None if 8x8's spelling is unknown.
@@ -125,9 +133,18 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         return self.code in MISSED_WINDOW_CODES
 
     @property
+    def met_a_full_trunk(self) -> bool:
+        """Whether the call found no free line (-2010), and nothing says that a phone rang."""
+        if self.code != TRUNK_FULL or self.rang:
+            return False
+        statuses = {self.status, *(fold_session_status(leg.status) for leg in self.legs if leg.status)}
+        connected = any(leg.connected_at is not None or leg.seconds for leg in self.legs)
+        return statuses <= _NOT_CONNECTED and not connected
+
+    @property
     def was_placed(self) -> bool:
-        """Whether the session counts as an attempt. A call that 8x8 dropped as too late does not count."""
-        return not self.missed_its_window
+        """Whether the session counts as an attempt: not if 8x8 dropped it as too late, or had no free line for it."""
+        return not (self.missed_its_window or self.met_a_full_trunk)
 
 
 def _is_to(leg: CallLeg, destination: str) -> bool:

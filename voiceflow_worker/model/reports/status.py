@@ -49,6 +49,8 @@ class Meaning(NamedTuple):
 
 CREATED = 1
 SESSION_VALIDITY_EXPIRED = -2007
+FLOW_INVALID, SPEECH_FAILED, FILE_NOT_FETCHED = -2003, -2005, -2006
+TRUNK_FULL = -2010
 UNKNOWN_ERROR = -9999
 
 _OWN_SOURCE = "Use a source that the account owns, or ask 8x8 to allow this number."
@@ -103,16 +105,16 @@ API_CODES: Mapping[int, Meaning] = {
 SESSION_ERROR_CODES: Mapping[int, Meaning] = {
     -2001: Meaning("internal error at 8x8", _OUTAGE),
     -2002: Meaning("internal connectivity error at 8x8", _OUTAGE),
-    -2003: Meaning("the call flow is invalid", "Validate the body, and the answers to call action events."),
+    FLOW_INVALID: Meaning("the call flow is invalid", "Validate the body, and the answers to call action events."),
     -2004: Meaning(
         "no coverage for this destination",
         "Ask 8x8 to open the destination's country or network for the account.",
     ),
-    -2005: Meaning(
+    SPEECH_FAILED: Meaning(
         "speech synthesis failed",
         "Check that the text suits the language of the voiceProfile; call again later.",
     ),
-    -2006: Meaning(
+    FILE_NOT_FETCHED: Meaning(
         "the audio file could not be downloaded",
         "Check that fileUrl is public, wav or mp3, and under 5 MB: validate the audio file.",
     ),
@@ -122,7 +124,7 @@ SESSION_ERROR_CODES: Mapping[int, Meaning] = {
     ),
     -2008: Meaning("the source is not on the account's allow list", _OWN_SOURCE),
     -2009: Meaning("the scenario's parameters are invalid", _NO_SCENARIO),
-    -2010: Meaning(
+    TRUNK_FULL: Meaning(
         "the trunk's capacity is exceeded",
         "Lower the rate or the number of open calls, or ask 8x8 for more channels; call again later.",
     ),
@@ -173,8 +175,11 @@ def api_code(code: int) -> Meaning:
 
 
 def session_error(code: int) -> Meaning:
-    """The meaning of an errorCode in a session summary. An unknown code has an entry that says so."""
-    return SESSION_ERROR_CODES.get(code) or _unknown(code)
+    """The meaning of an errorCode in a session summary, where the codes of answers may stand too.
+
+    An unknown code has an entry that says so.
+    """
+    return SESSION_ERROR_CODES.get(code) or api_code(code)
 
 
 def _unknown(code: int) -> Meaning:
