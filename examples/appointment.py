@@ -54,7 +54,7 @@ move = Menu(
 )
 appointment.on("1", result="confirmed", goto=End("Thank you, {{name}}. See you {{time}}."))
 appointment.on("2", goto=move)
-appointment.on("3", result="cancelled", goto=End("Your appointment is cancelled. Goodbye."))
+appointment.on("3", result="called off", goto=End("Your appointment is cancelled. Goodbye."))
 move.on("1", result="moved", goto=End("Thank you, {{name}}. See you {{other_time}}."))
 move.on("2", result="asked for us", goto=CallFlow.bridge(source=OURS, destination=DESK))
 move.on("9", goto=BACK)

@@ -145,7 +145,7 @@ GIVEN: dict[str, dict[str, object]] = {
     "some": {
         "to": "8765 4321", "country": "SG", "source": "SG=+6531111111,*=+12025550123", "language": "en",
         "voice_profile": "en-US-JennyNeural", "say": "Hello {{name}}, {{n}}, {{ n | ordinal }}.",
-        "data": {"name": "Li", "n": 3, "is_new": True}, "menu": "confirm", "valid_for": "90m", "window": "00:00-24:00",
+        "data": {"name": "Li", "n": 3, "is_new": True}, "valid_for": "90m", "window": "00:00-24:00",
         "days": "SG=mon-sun,*=mon-sat", "batch": "march", "priority": 7,
     },
     "others": {
@@ -176,16 +176,20 @@ async def test_the_fields_do_what_the_options_of_a_campaign_do(memory: Store, gi
     assert (made.menu, made.batch_id) == (job.menu, fields.get("batch"))
     if "valid_for" in fields:
         assert made.valid_until == now + timedelta(minutes=90)
-    known = {name for each in GIVEN.values() for name in each} | {"to", "further_numbers", "say", "flow", "ivr"}
+    known = {name for each in GIVEN.values() for name in each} | {"to", "further_numbers", "say", "flow", "ivr", "menu"}
     assert known == set(fields_of(Of.CALL))
 
 
 async def test_a_flow_is_a_request_body_and_an_ivr_one_of_the_servers_menus(memory: Store) -> None:
     async with program(memory, menus=[menu]) as client:
         made = await client.post(
-            "/v1/calls", json={"to": "+6581111111", "flow": BODY}, headers={"Idempotency-Key": "1"}
+            "/v1/calls", json={"to": "+6581111111", "flow": BODY, "menu": "confirm"}, headers={"Idempotency-Key": "1"}
         )
         assert (made.status_code, made.json()["source"]) == (201, "+6531111111")
+        assert made.json()["menu"] == "confirm"
+        unasked = {"to": "+6581111112", "say": "Hello.", "menu": "confirm"}
+        refused = await client.post("/v1/calls", json=unasked, headers={"Idempotency-Key": "unasked"})
+        assert (refused.status_code, "asks no question" in refused.text) == (422, True)
         assert made.json()["destination"] == "+6581111111"
         fields = {"to": "+6582222222", "ivr": "confirm", "data": {"name": "Li"}}
         made = await client.post("/v1/calls", json=fields, headers={"Idempotency-Key": "2"})

@@ -44,6 +44,8 @@ ask = Menu(
     language="en",
 )
 ask.on("1", goto="{{name}}")
+one = Menu("one", prompt="Press 1 for {{name}}.", voice_profile="en-SG-LunaNeural")
+one.on("1", goto="{{name}}")
 """
 WORDS = {"say": "Hello {{name}}, see you on {{day|date}}."}
 READ = {"country": "SG", "number_column": "Mobile", "date_order": "dmy"}
@@ -66,7 +68,7 @@ async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool
 async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
     module = fields.get("ivr")
     menus = load_menus([module] if module else [], folder=folder)
-    typed = {**fields, **({"ivr": "ask"} if module else {})}
+    typed = {**fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
     async with signed_in(receiver(store, menus=menus)) as client:
         token = dict(Form((await client.get("/ui/campaign")).text).hidden)["token"]
         files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
@@ -87,7 +89,7 @@ async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
 async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
     module = fields.get("ivr")
     menus = load_menus([module] if module else [], folder=folder)
-    definition = {**fields, **({"ivr": "ask"} if module else {})}
+    definition = {**fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
     definition.setdefault("batch", "people")  # without one, it is made from the key
     async with program(store, menus=menus, source=None, voice_profile=None) as client:
         answer = await client.post(
@@ -184,14 +186,13 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "batch": "march", "priority": "7", "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY",
             "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
-            "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200", "menu": "ask", "format": "csv",
+            "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200", "format": "csv",
             "leave_out": "Name=Dan", "ignore_column": "Land", "header_row": "1", "leave_out_rows": "40-50",
             "columns": "name=Name",
         },
         {
             "sources": ["+6531234567", "+442071838750", "+6531234567"],
             "voices": ["en-US-JennyNeural"] * 3,
-            "menu": "ask",
             "redial": (["BUSY", "NO_ANSWER"], 2, "busy=5m,no_answer=2h"),
             "numbers": ("+6587654321", "+6561234567"),
             "batch": "march",
@@ -214,6 +215,15 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "voices": ["en-SG-LunaNeural", "en-SG-LunaNeural", "ms-MY-OsmanNeural"],
             "redial": (["BUSY"], 0, "30m"),
             "valid_until": "2099-12-31T04:00:00+00:00",
+        },
+    ),
+    "a text before a menu": (
+        {},
+        {**READ, **SOURCE, "ivr": "menus_of_campaign:one", "say": "Hello {{name}}"},
+        {
+            "menu": "one",
+            "questions": [f"Hello {name}. Press 1 for {name}." for name in ("Ana", "Ben", "Cik")],
+            "actions": ["makeCall", "sayAndCapture"],
         },
     ),
     "hours at the number": (
@@ -260,6 +270,10 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+EACH = {"fields", "menu", "a text before a menu"}
+"""What a field means is judged once, and the wiring of each interface by the case with most fields, and by menus."""
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, case: str
@@ -267,8 +281,7 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
     settings, fields, expected = CASES[case]
     for name, value in settings.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
-    # What a field means is judged once, and the wiring of each interface by the case with most fields, and by menus.
-    entries = ("command", "toml", "page", "http", "python") if case in {"fields", "menu"} else ("command", "python")
+    entries = ("command", "toml", "page", "http", "python") if case in EACH else ("command", "python")
     stored = {entry: begun(voiceflow, entry, fields) for entry in entries}
     calls, told = stored["command"]
     assert len(calls) == 3, told
@@ -282,6 +295,8 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
         "sources": [each[0]["params"]["source"] for each in actions],
         "voices": [each[1]["params"]["voiceProfile"] for each in actions],
         "texts": [each[1]["params"].get("text") for each in actions],
+        "questions": [each[1]["params"].get("promptMessage") for each in actions],
+        "actions": [each["action"] for each in actions[0]],
         "windows": [each["window"] for each in calls],
         "zones": [each["time_zone"] for each in calls],
         "due": [each["due_at"] for each in calls],
@@ -295,6 +310,7 @@ ELSEWHERE = {
     "campaign": "it is how the file of options is given",
     "data": "no text of a command or a form can give it",
     "file": "each start has it",
+    "menu": "a template asks its question",
     "prices": "it is only of the preview",
     "rejects": "concerns one run",
     "rows": "only a program has them",

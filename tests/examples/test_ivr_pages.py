@@ -52,4 +52,4 @@ def test_the_commands_of_the_appointment_can_be_typed(shell: Shell) -> None:
     assert {state: count for state, count in report["states"].items() if count} == {"completed": 7}, story
     assert report["digits"] == {"1": 6, "3": 1}, story
     assert "confirmed       6" in story, story
-    assert "cancelled       1" in story, story
+    assert "called off      1" in story, story

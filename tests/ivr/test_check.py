@@ -7,6 +7,8 @@ import pytest
 from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, Menu
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.check import check_menus, reachable
+from voiceflow_worker.model.jobs.call_json import CallResult
+from voiceflow_worker.model.text.names_of_the_world import at_odds
 
 OURS, DESK = "+6531234567", "+6587654322"
 
@@ -103,6 +105,33 @@ def test_texts_by_language_where_no_language_is_set() -> None:
     assert any("no menu on the path sets a language" in each for each in told(ending(prompt={"en": "Hello."})))
     assert any("no text for the language 'zh'" in each for each in told(ending(prompt={"en": "Hello."}, language="zh")))
     assert told(ending(prompt={"en": "Hello."}, language="en-GB")) == []
+
+
+def test_an_answer_with_the_name_of_a_result() -> None:
+    for result in CallResult:
+        for name in (result.value, result.value.upper(), result.value.replace("_", " "), result.value.title()):
+            menu = ending()
+            menu.on("8", result=name, goto=END)
+            assert any(f"answer {name!r}: reports use this word" in each for each in told(menu)), name
+    free = ending()
+    for key, name in zip("2345", ("confirmed", "yes", "called off", "call me back"), strict=True):
+        free.on(key, result=name, goto=END)
+    assert told(free) == []
+
+
+def test_a_voice_of_another_language() -> None:
+    cases: dict[str, list[str | None]] = {
+        "en-US-JennyNeural": ["en", "en-GB", "English", None],
+        "fil-PH-BlessicaNeural": ["tl", "fil"],
+        "zh-HK-HiuMaanNeural": ["yue", "zh-Hant", "Cantonese"],
+        "nb-NO-PernilleNeural": ["no", "nb"],
+        "en-US-JennyMultilingualNeural": ["ta"],
+        "Joanna": ["ta"],
+    }
+    for voice, languages in cases.items():
+        assert [each for each in languages if at_odds(voice, each)] == [], voice
+    for voice, language in (("en-US-JennyNeural", "ta"), ("de-DE-KatjaNeural", "Polski"), ("ms-MY-YasminNeural", "id")):
+        assert f"the voice {voice} speaks" in str(at_odds(voice, language))
 
 
 def test_a_menu_without_fallback() -> None:

@@ -162,7 +162,13 @@ def test_enqueue_begins_the_calls_of_a_file_with_a_menu(folder: Path, capfd: pyt
     assert run(["enqueue", "people.csv", "--ivr", "menus_of_test:made", *common]) == 2
     assert "is a function, which a file cannot use" in capfd.readouterr().err
     say = ["--say", "Hello.", "--voice-profile", "v", "--menu", "confirm", "--batch", "other"]
-    assert run(["enqueue", "people.csv", *say, *common]) == 0
+    assert run(["enqueue", "people.csv", *say, *common]) == 2
+    assert "--say asks no question" in capfd.readouterr().err
+    asks = {"promptMessage": "Press 1.", "voiceProfile": "v"}
+    flow = [{"action": "makeCall"}, {"action": "sayAndCapture", "params": asks}]
+    (folder / "asks.json").write_text(json.dumps({"callflow": flow}))
+    asked = ["--template", "asks.json", "--menu", "confirm", "--batch", "other"]
+    assert run(["enqueue", "people.csv", *asked, *common]) == 0
     assert [job.menu for job in anyio.run(jobs, "sqlite:///calls.db")] == ["confirm"] * 4
 
 

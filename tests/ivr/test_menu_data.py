@@ -195,6 +195,11 @@ GERMAN = {"de": "Hallo."}
         ("languages", ["de", "fr", "it"], "question visit, text: there is no text for it"),
         ("call_back_after", "soon", "call_back_after: 'soon' is not a duration, such as 2h"),
         ("call_back_after", "0s", "give more than 0"),
+        (
+            "questions.0.keys.1.answer",
+            "cancelled",
+            "answer 'cancelled': reports use this word for what became of a call",
+        ),
         ("retries", 21, "retries: Input should be less than or equal to 20"),
     ],
 )
@@ -353,6 +358,79 @@ async def test_the_doctor_finds_its_menu_in_the_store(store: Store) -> None:
     assert (await waiting_menus(store, "default")).trouble is not None
     await Heartbeats(store).receiver("one")
     assert (await waiting_menus(store, "default")).trouble is None
+
+
+ONE: Mapping[str, Any] = {
+    "voice_profile": "en-US-JennyNeural",
+    "goodbye": "Bye.",
+    "questions": [
+        {"id": "visit", "text": "Will {{name}} come?", "keys": {"1": {"answer": "confirmed", "say": "Fine."}}}
+    ],
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_text_beside_a_menu_is_spoken_once_before_its_first_question(store: Store) -> None:
+    await start(store, ONE, say="Hello {{name}}")
+    receiver = WholeReceiver(load_settings(webhook_secret=SECRET), store, registry=CollectorRegistry())
+    async with receiver.running(), serving(receiver.app) as address:
+        sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=SECRET, speed=200)
+        for number in (ANA, BEN, CLEO):
+            sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.COMPLETED, keys=["7", "1"]))
+        async with sandbox.running() as url, VoiceClient("any", "demo", base_url=url) as voice:
+            await Worker(store, voice).drain()
+            heard = {str(entry.destination): list(entry.heard) for entry in sandbox.ledger}
+    asked = {number: f"Will {name} come?" for number, name in ((ANA, "Ana"), (BEN, "Ben"), (CLEO, "Cléo"))}
+    assert heard == {
+        number: [f"Hello {asks.split()[1]}. {asks}", asks, "Fine."] for number, asks in asked.items()
+    }  # fmt: skip
+    assert {job.answer for job in await CallQueue(store).find()} == {"confirmed"}
+
+
+async def test_a_text_that_leaves_the_question_out_is_refused(store: Store) -> None:
+    flow = [{"action": "makeCall"}, {"action": "say", "params": {"text": "Hi"}}, {"action": "hangup"}]
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"menu": DATA, "say": "Hallo"}, "say: is one text, but the menu speaks de, fr"),
+        ({"menu": ONE, "template": {"callflow": flow}}, "template asks no question"),
+        ({"menu": "approval", "say": "Hi", "voice_profile": "en-US-JennyNeural"}, "say asks no question"),
+    ]
+    for given, said in cases:
+        with pytest.raises(InvalidInputError, match=said):
+            await start(store, **given)
+
+
+async def test_what_the_check_of_the_menu_warns_of_is_in_the_preview(store: Store) -> None:
+    silent = {name: each for name, each in ONE.items() if name != "goodbye"}
+    for menu, more, told in (
+        (ONE, [], []),
+        (silent, [], ["has no goodbye: after silence, or when a handler fails, the call is hung up without a word"]),
+        (ONE, [{**ROWS[0], "language": "ta"}], ["the voice en-US-JennyNeural speaks en, but the text is in ta"]),
+        (ONE, [{**ROWS[0], "language": "Tamil"}], ["the voice en-US-JennyNeural speaks en, but the text is in Tamil"]),
+        (ONE, [{**ROWS[0], "language": each} for each in ("en-GB", "English", "eng")], []),
+    ):
+        rows = more or [{**row, "language": ""} for row in ROWS]
+        given = {"rows": rows, "menu": menu, "batch": "b", "source": "+6531234567"}
+        report = await Campaign.of(given, now=store.clock.now()).preview()
+        found = [each.message for each in report.findings if "alike" not in each.message]
+        assert [each.split(": choose")[0] for each in found if "same" not in each] == told
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_voice_that_the_account_lacks_is_refused_if_its_list_can_be_had(store: Store) -> None:
+    rows = [{"destination": ANA}, {"destination": BEN, "voice_profile": "en-US-JennyNeutral"}]
+    given = {"rows": rows, "batch": "b", "source": "+6531234567", "say": "Hi.", "voice_profile": "en-US-JennyNeural"}
+    async with Sandbox().running() as url:
+        known = load_settings(api_key="k", sub_account="demo", base_url=url)
+        report = await Campaign.of(given, settings=known, now=store.clock.now()).start(CallQueue(store))
+        (found,) = [each for each in report.findings if each.is_error]
+        assert (found.row, found.column, found.code, found.is_error) == (2, "voice_profile", -1002, True)
+        assert "no voice en-US-JennyNeutral" in found.message
+        assert "did you mean en-US-JennyNeural?" in found.message
+        assert await CallQueue(store).find() == [], "all or nothing"
+    for settings in (known, load_settings()):  # the server is gone, or there is no key
+        assert (await Campaign.of(given, settings=settings).preview()).findings == ()
 
 
 @pytest.mark.anyio

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
+from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, EnqueueReport, OnProgress, StartOptions
 from voiceflow_worker.campaigns.fields import CHANGES, EDITED, EXCLUDING, HOURS, fields_of
@@ -66,6 +67,8 @@ class Campaign:
     """Whether the rate of the preview was given, and does not come from the settings."""
     recurrence: Recurrence | None = None
     """When `voiceflow schedule` starts it, if its file of options says so."""
+    account: Settings | None = field(default=None, repr=False)
+    """The settings of the account whose voices are known, if they have its key; None: voices are not checked."""
 
     @classmethod
     def of(
@@ -103,6 +106,7 @@ class Campaign:
             assumptions=_assumptions(reading, options),
             assumes_rate=reading.has("rate"),
             recurrence=recurrence_of(reading),
+            account=settings,
         )
         if campaign.rows is not None and options.batch_id is None:
             reading.problem("batch", "it is missing: name the batch, because rows have no file name to take it from")
@@ -148,7 +152,12 @@ class Campaign:
         if people is None:
             raise InvalidInputError("the campaign has no people: give a file or rows")
         how |= {"skip_bad": self.skip_bad, "again": self.again, "rejects": self.rejects}
-        report = await Enqueueing(queue, people, self.options, **how).run()
+        options = self.options
+        if self.account is not None and not self.account.missing_for_calls():
+            from voiceflow_worker.gateway.client import voices_of  # loaded where there is a key
+
+            options = replace(options, voices=await voices_of(self.account))
+        report = await Enqueueing(queue, people, options, **how).run()
         if self.recurrence is None or how.get("conditions"):
             return report
         return replace(report, findings=(*report.findings, _NOT_SCHEDULED))
@@ -195,9 +204,10 @@ _A_FIELD: Final = {Of.CALL: "a field of a call", Of.ESCALATION: "a field of an e
 def options_of(reading: Reading) -> CampaignOptions:
     """The options of the rows: what the fields say, completed by the settings. What is wrong is noted."""
     said = {each.sets: reading.value(name) for name, each in reading.fields.items() if each.sets}
+    menu = reading.value("ivr") or reading.value("menu")
     return CampaignOptions(
-        template=reading.value("say") or reading.value("template"),
-        menu=reading.value("ivr") or reading.value("menu"),
+        template=_template_of(reading, menu),
+        menu=menu,
         voice_profile=reading.value("voice_profile") or reading.default("voice_profile"),
         source=reading.value("source") or reading.default("source"),
         window=window_of(reading),
@@ -209,6 +219,27 @@ def options_of(reading: Reading) -> CampaignOptions:
         ),
         **{name: value for name, value in said.items() if value is not None},
     )
+
+
+def _template_of(reading: Reading, menu: Menu | str | None) -> FlowTemplate | None:
+    """What a call begins with: of a menu, its first question, after the text to say. What is wrong is noted."""
+    said: FlowTemplate | None = reading.value("say")
+    template: FlowTemplate | None = said or reading.value("template")
+    if menu is None or template is None or template.asks:
+        return template
+    name, words = ("ivr" if reading.has("ivr") else "menu"), reading.shown("say" if said else "template")
+    if said is None or isinstance(menu, str):
+        reading.problem(name, f"{words} asks no question, so nobody would hear the menu: ask it there, or leave it out")
+        return template
+    text = reading.given["say"].value
+    if not isinstance(text, str):
+        reading.problem(name, f"{words} is spoken before the question of a menu, so it must be a text")
+        return template
+    template = reading.read("say", lambda _: opening_template(menu, say=text))
+    if template is not None and len(template.languages) > 1:
+        spoken = ", ".join(sorted(template.languages))
+        reading.problem("say", f"is one text, but the menu speaks {spoken}: put it into the menu's first question")
+    return template
 
 
 def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:

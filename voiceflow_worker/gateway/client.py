@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,7 +17,13 @@ import anyio
 import httpx
 
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
+from voiceflow_worker.errors import (
+    CallInDoubtError,
+    CallNotSentError,
+    CallRefusedError,
+    SettingsError,
+    VoiceflowError,
+)
 from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answer import AnswerReader
@@ -358,3 +365,13 @@ async def time_at_8x8(settings: Settings) -> datetime | None:
 
     async with VoiceClient.from_settings(settings, timeout=TIMEOUT) as voice:
         return await voice.server_time()
+
+
+async def voices_of(settings: Settings) -> frozenset[str] | None:
+    """The voices of the account with these settings; None without a key, or if 8x8 does not tell within `TIMEOUT`."""
+    if settings.missing_for_calls():
+        return None
+    with anyio.move_on_after(TIMEOUT.total_seconds()), suppress(VoiceflowError):
+        async with VoiceClient.from_settings(settings, timeout=TIMEOUT) as voice:
+            return frozenset(profile.code for profile in await voice.speech_profiles())
+    return None

@@ -23,6 +23,8 @@ from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitV
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_missing
+from voiceflow_worker.model.jobs.call_json import is_result
+from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import name_among
 
 _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}
@@ -374,6 +376,8 @@ class _Walk:
         if not menu.asks:
             return
         yield from _languages(menu.prompt, manner, "")
+        if isinstance(manner.voice_profile, str) and (why := at_odds(manner.voice_profile, manner.language)):
+            yield _warning(why, path=" voice")
         try:
             flow = menu.question(manner, caller, begun=CallFlow.reply())
         except Exception as error:  # noqa: BLE001 - a prompt may be any function
@@ -424,8 +428,9 @@ class _Walk:
                     continue
                 if manner.fallback is END and all(each.fallback is None for each in path):
                     seen.add(menu.name)
+                    name = "goodbye" if path[0].definition else "fallback"
                     yield _warning(
-                        "has no fallback: after silence, or when a handler fails, the call is hung up without a word",
+                        f"has no {name}: after silence, or when a handler fails, the call is hung up without a word",
                         path=menu.title,
                     )
                 elif _never_ends(path):
@@ -517,6 +522,13 @@ def _keys(menu: Menu) -> Iterator[Finding]:
             yield _error("is not a key of a phone: use 0-9, * and #", path=f" {key}")
         elif count > 1:
             yield _error(f"is declared {count} times: only the first declaration would be used", path=f" {key}")
+    for choice in menu.choices:
+        if is_result(choice.result):
+            yield _error(
+                f"answer {choice.result!r}: reports use this word for what became of a call; give the answer another "
+                f"name, such as {choice.result} by phone",
+                path=f" {_label(choice)}",
+            )
     captures = [choice.captured for choice in menu.choices if choice.captured is not None]
     if len(captures) > 1 and any(
         one.min_digits <= other.max_digits and other.min_digits <= one.max_digits

@@ -286,12 +286,14 @@ class Menu(Manner):
         country: str | None = None,
         data: Mapping[str, object] | None = None,
         at: datetime | None = None,
+        before: Text = "",
     ) -> CallFlow:
         """A call that begins with this menu's question; enqueue it with the menu's name and the same data.
 
         For example: `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. A prompt that is a function
-        finds `at` in `caller.now`; the default is the current time. Numbers are read as by
-        `CallFlow.call`. Raises InvalidInputError if the menu names no voice, or a value of its prompt is missing.
+        finds `at` in `caller.now`; the default is the current time. The text `before` is spoken before the question,
+        once. Numbers are read as by `CallFlow.call`. Raises InvalidInputError if the menu names no voice, or a value of
+        its prompt is missing.
         """
         begun = CallFlow.call(destination, source=source, country=country)
         caller = Caller(
@@ -302,7 +304,8 @@ class Menu(Manner):
             data=data or {},
         )
         caller = replace(caller, language=language_of([self], caller.data))
-        return self.question(Manner.inherited([self]), caller, begun=begun)
+        manner = Manner.inherited([self])
+        return self.question(manner, caller, begun=begun, before=spoken(before, caller, manner.voice))
 
     def question(
         self, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True

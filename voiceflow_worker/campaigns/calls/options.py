@@ -72,7 +72,8 @@ class CampaignOptions:
     `ignore_column`. `columns` says which column is what, such as `{"destination": "Telefon", "name": "Nachname"}`: the
     column is then read, and spoken of in texts, by the name before it. `header_row` is the row of a table's header.
     `country_column` and `language_column` are the columns of the country and the language of each row. `date_order` is
-    the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
+    the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31. `voices` are those
+    of the account; if they are known, a call with another voice is refused.
     """
 
     template: FlowTemplate | None = None
@@ -106,6 +107,7 @@ class CampaignOptions:
     leave_out_rows: Sequence[tuple[int, int]] = ()
     header_row: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    voices: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         others = dict(self.columns)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -32,6 +33,7 @@ from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import time_problem
+from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.times import (
     DoubtfulYear,
@@ -461,6 +463,7 @@ class _Work:
             voice_profile=self.voice_profile,
             source_wins="source" in reserved,
         )
+        self.doubt_voices(body, language_in(self.values.variables))
         for found in find_problems(body):
             column = _column_of(found.path, template, reserved)
             if found.path not in reported_paths and not self.is_reported(column):
@@ -676,6 +679,20 @@ class _Work:
                 self._warn_once("year", name, f"{found.why}. Such dates in later rows are not reported")
             elif heard and not found.may_be_meant:
                 self._error(found.why, column=name)
+
+    def doubt_voices(self, body: Mapping[str, object], language: str | None) -> None:
+        """Add an error for each voice that the account has not, and a warning for one of another language."""
+        for voice in dict.fromkeys(heard.voice for heard in heard_in(body)):
+            if voice is None:
+                continue
+            if self.options.voices is not None and voice not in self.options.voices:
+                folded = {each.casefold(): each for each in self.options.voices}
+                close = get_close_matches(voice.casefold(), folded, n=1)
+                meant = f"; did you mean {folded[close[0]]}?" if close else ""
+                message = f"the account has no voice {voice}, so 8x8 would refuse the call{meant}"
+                self._error(f"{message} `voiceflow account profiles` lists them", column="voice_profile", code=-1002)
+            elif why := at_odds(voice, language):
+                self._warn_once(f"voice {voice} {language}", "voice_profile", why)
 
     def doubt_instants(self, texts: Sequence[str]) -> None:
         """Add a warning for each column whose time is spoken with its own zone."""

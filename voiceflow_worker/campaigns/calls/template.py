@@ -29,7 +29,7 @@ from voiceflow_worker.ivr.template_text import (
     is_template,
     require_filled_in,
 )
-from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, heard_in
+from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, heard_in, read_actions
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.text.arguments import checked
@@ -74,6 +74,8 @@ class FlowTemplate:
         self._texts: list[TemplateText] = []
         self.foreign: list[ForeignName] = []
         """The names in the texts that another program would fill in."""
+        self.asks: bool = any(action is Action.SAY_AND_CAPTURE for action, _ in read_actions(body))
+        """Whether it asks a question, whose keys a menu takes."""
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
 
     @classmethod
@@ -261,16 +263,23 @@ def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:
     return PARAMS[Action(name)] if isinstance(name, str) and name in set(Action) else {}
 
 
-def opening_template(menu: Menu) -> FlowTemplate:
+def opening_template(menu: Menu, *, say: str = "") -> FlowTemplate:
     """The template of a call that begins with this menu, in its language and in the others that its texts have.
 
-    Raises InvalidInputError if a text of the menu is a function.
+    The text `say` is spoken before the menu's question. Raises InvalidInputError if a text of the menu is a function,
+    and CampaignFileError if one cannot be compiled.
     """
-    template = _opening(menu, menu.language)
+    from voiceflow_worker.ivr.check import check_menus
+
+    template = _opening(menu, menu.language, say)
     spoken: list[Text | None] = [getattr(menu, name) for name in _OPENING_TEXTS]
     texts = [text for text in spoken if not callable(text) and isinstance(text, Mapping)]
     names = frozenset(language for text in texts for language in text)
-    template.languages = {name: _opening(menu, name) for name in names if all(_is_there(text, name) for text in texts)}
+    there = [name for name in names if all(_is_there(text, name) for text in texts)]
+    template.languages = {name: _opening(menu, name, say) for name in there}
+    if menu.definition:  # menus in code are checked where they are written
+        warnings = [found for found in check_menus([menu]) if not found.is_error]
+        template.findings = (*template.findings, *(replace(found, file=f"menu {menu.title}") for found in warnings))
     return template
 
 
@@ -281,13 +290,13 @@ def _is_there(text: Mapping[str, str], language: str) -> bool:
     return not {language, language.partition("-")[0]}.isdisjoint(text)
 
 
-def _opening(menu: Menu, language: str | None) -> FlowTemplate:
+def _opening(menu: Menu, language: str | None, say: str) -> FlowTemplate:
     asking = copy(menu)
     asking.language = language
     for name in _OPENING_TEXTS:
         if (text := getattr(menu, name)) is not None:
             setattr(asking, name, _not_filled_in(menu, text))
-    body = asking.call(PLACEHOLDER, source=PLACEHOLDER).to_body()
+    body = asking.call(PLACEHOLDER, source=PLACEHOLDER, before=_not_filled_in(menu, say)).to_body()
     # Each row has its own destination; the source comes from the row or the options.
     body["callflow"][0] = {"action": Action.MAKE_CALL.value}
     return FlowTemplate.parse(body, name=f"menu {menu.name}")

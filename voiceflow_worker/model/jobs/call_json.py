@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,6 +91,11 @@ class CallResult(StrEnum):
     """8x8 placed the call, and its end is not known."""
     OPEN = "open"
     """The call has not ended."""
+
+
+def is_result(answer: str | None) -> bool:
+    """Whether the name of an answer could be taken for one of these words, however it is written."""
+    return re.sub(r"[\s_-]+", "_", (answer or "").strip().casefold()) in {each.value for each in CallResult}
 
 
 _ENDS_UNCALLED = {JobState.EXPIRED: CallResult.EXPIRED, JobState.ACCEPTED: CallResult.ACCEPTED}

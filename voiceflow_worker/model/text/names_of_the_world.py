@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
@@ -68,6 +69,37 @@ def languages_called(name: str) -> Iterator[str]:
     if (code := _alias(wanted, "language_aliases")) is not None:
         yield code.lower()
     yield from (code.lower() for code in _codes("languages", wanted))
+
+
+_SAME_LANGUAGE = {"no": "nb", "nn": "nb", "yue": "zh", "wuu": "zh", "tl": "fil"}
+"""Languages that a voice of the other speaks, or that have two codes."""
+
+
+@lru_cache(maxsize=1024)
+def at_odds(voice: str, language: str | None) -> str | None:
+    """Why a voice does not speak a text in this language, as a clause; None if it does, or nobody can tell.
+
+    A voice is named by its locale, as en-IE-EmilyNeural is; a multilingual one says so. A language is a code or a name.
+    """
+    if not language or not re.match(r"[a-z]{2,3}-", voice, re.IGNORECASE) or "multilingual" in voice.casefold():
+        return None
+    spoken, wanted = _language(voice), _language(language)
+    if wanted in {None, spoken}:
+        return None
+    return f"the voice {voice} speaks {spoken}, but the text is in {language}: choose a voice of this language"
+
+
+def _language(name: str) -> str | None:
+    """The code of a language by its code, which a country may follow, or by its name; None for any other text."""
+    from babel.core import get_global
+
+    folded = without_accents(name)
+    code = re.split(r"[-_]", folded)[0]
+    if not re.fullmatch(r"[a-z]{2,3}", code):
+        known = (names_in(locale).languages.get(folded) for locale in _FIRST)
+        code = next((found.partition("_")[0] for found in known if found is not None), "")
+    code = str(get_global("language_aliases").get(code, code))
+    return _SAME_LANGUAGE.get(code, code) or None
 
 
 def without_accents(text: str) -> str:
