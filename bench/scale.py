@@ -31,7 +31,8 @@ from voiceflow_worker.backends.postgres import PostgresStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
-from voiceflow_worker.core.suppression import Suppression, SuppressionList, entry_puts
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import Suppression, entry_puts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import inserted, journal_entry, settled
 from voiceflow_worker.model.copying import replace

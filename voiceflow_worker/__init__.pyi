@@ -12,7 +12,7 @@ from .core.admission import CallRequest as CallRequest
 from .core.heartbeats import Heartbeats as Heartbeats
 from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
 from .core.ports import Store as Store
-from .core.suppression import SuppressionList as SuppressionList
+from .core.settling.suppressing import SuppressionList as SuppressionList
 from .core.sweep import Sweeper as Sweeper
 from .core.worker import Worker as Worker
 from .core.worker import WorkerOptions as WorkerOptions

@@ -32,6 +32,9 @@ from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError, JobError, PhoneNumberError
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.menu_data import do_not_call_again
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 pytestmark = pytest.mark.anyio
@@ -363,3 +366,29 @@ async def test_a_start_keeps_who_ordered_it(mary: Operator) -> None:
     (kept,) = (await read_batch(store, "default", "march")).ordered
     said = "2 calls of 2 enqueued"
     assert (kept.action, kept.who, kept.on, kept.result) == ("start", "Li (login DAG d, run r)", "Airflow", said)
+
+
+async def test_who_is_suppressed_by_any_interface_has_no_waiting_call_and_the_batch_says_who_ordered_it(
+    mary: Operator, tmp_path: Path
+) -> None:
+    await waiting(mary.store, 4)
+    path = tmp_path / "numbers.csv"
+    path.write_text(f"{number(1)}\n")
+    press = Caller(now=mary.store.clock.now(), digits="9", menu="ask", number=number(2), store=mary.store)
+    by_login = replace(mary, name=None, login="mtan", on=Interface.API)
+    await Suppress(operator=by_login, numbers=[number(0)], note="asked by mail").do()
+    await ImportNumbers(operator=mary, found=read_number_file(path)).do()
+    await do_not_call_again(press)
+    jobs = {job.destination: job for job in await CallQueue(mary.store).find(limit=None)}
+    assert [jobs[number(place)].state for place in range(4)] == [JobState.CANCELLED] * 3 + [JobState.QUEUED]
+    said = [str(jobs[number(place)].reason) for place in range(3)]
+    for text, why in zip(said, ["mtan", "Mary Tan", "pressed 9 in the menu ask"], strict=True):
+        assert "on the suppression list" in text
+        assert why in text
+    entries = await entries_on(mary.store, "default", batch="march")
+    ended = {entry.call: (entry.who, entry.on) for entry in entries if entry.action == "suppress"}
+    assert ended == {
+        jobs[number(0)].id: ("mtan", "api"),
+        jobs[number(1)].id: ("Mary Tan", "Python"),
+        jobs[number(2)].id: ("the person called", "menu"),
+    }

@@ -21,7 +21,7 @@ from voiceflow_worker.backends.redis import manager
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Note, NoteKind

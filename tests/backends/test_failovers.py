@@ -25,7 +25,7 @@ from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.rollback import HELD_AS_TAKEN_OVER
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 
 pytestmark = pytest.mark.anyio
 

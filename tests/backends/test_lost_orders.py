@@ -40,7 +40,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.orders import GIVEN_AGAIN
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of, get_jobs
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu_data import do_not_call_again
 from voiceflow_worker.model.jobs.gate import GateKind, GateState
@@ -145,7 +145,9 @@ class Campaign:
         if late:
             (last,) = [entry for entry in entries if entry.numbers == (number(BY_COMMAND),)]
             assert last.result == GIVEN_AGAIN
-        ordered = [entry for entry in entries if entry.action != "resume"]
+        # The calls that a suppression ended have entries beside its own.
+        ended = {entry.id for entry in entries if entry.action == "suppress" and entry.queue}
+        ordered = [entry for entry in entries if entry.action != "resume" and entry.id not in ended]
         told = [entry.action for entry in ordered if late or (entry.result == GIVEN_AGAIN) is again]
         named = ["acknowledge", "cancel", "cancel", "edit", "forget", "hold", "hold", "suppress", "suppress"]
         assert sorted(told) == named + ["suppress"] * late

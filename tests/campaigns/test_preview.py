@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns.course import CallPlan, CallTimes
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, speech_of
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.actions import speech_seconds

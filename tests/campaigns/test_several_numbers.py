@@ -16,7 +16,7 @@ from voiceflow_worker import CallQueue, Campaign, InvalidInputError, open_store
 from voiceflow_worker.campaigns.calls.options import BadNumbers
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.window import CallWindow

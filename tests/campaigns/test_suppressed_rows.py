@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.campaigns.intake import RowEnqueuer
 from voiceflow_worker.core.imports import Staging
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 

@@ -21,7 +21,8 @@ from voiceflow_worker import Job
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
-from voiceflow_worker.core.suppression import SuppressionList, number_digest
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.model.jobs.job import JobState
 

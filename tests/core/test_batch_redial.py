@@ -14,7 +14,7 @@ from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.settling import changes as batch_redial
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.reports.status import SessionStatus
 

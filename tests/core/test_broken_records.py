@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.reads import Expired, Read
 from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.ports.store import BulkWrite, Edit, Replace, Write, tally_change
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, TooLateError, UnreadableRecordError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.events import SessionSummary

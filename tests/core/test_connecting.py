@@ -37,7 +37,7 @@ from voiceflow_worker import CallQueue, VoiceClient, open_store
 from voiceflow_worker.core import gates
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.sending import submit
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.gateway import transports
 from voiceflow_worker.model.reports.verdict import PostProgress
 

@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.sending.journal import Journal, Requeue
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 

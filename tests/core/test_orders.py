@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import BulkWrite, History, Key, Page, WriteResult
 from voiceflow_worker.core.retention import Retention
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState

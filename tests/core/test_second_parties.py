@@ -14,7 +14,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writes import NUMBER, SECOND_PARTY
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.flows.rules import second_parties

@@ -13,7 +13,7 @@ from tests.support.flows import SOURCE, flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, KeyConflictError, SuppressedNumberError
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import PersonLimit

@@ -13,12 +13,14 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.admission import CallRequest
+from voiceflow_worker.core.audit import Actor, entries_on
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, SuppressedNumberError
+from voiceflow_worker.model.jobs.job import ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 from voiceflow_worker.queue import CallQueue
 
@@ -327,6 +329,39 @@ class TestOnePhoneOfTwoSpellings:
         for spelling in (written, usual):
             with pytest.raises(SuppressedNumberError):
                 await here.queue.enqueue(flow(spelling), not_before=clock.now() + 2 * HOUR)
+
+
+async def test_whoever_is_put_on_the_list_has_no_waiting_call_any_more(
+    here: Engine, there: Engine, any_store: Store, clock: ManualClock
+) -> None:
+    plan = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=2 * HOUR)
+    again = await here.enqueue(ANA, batch_id="march", redial=plan)
+    await here.send()
+    await here.summarise(again, SessionStatus.BUSY)
+    later = await here.queue.enqueue(flow(ANA, "Later."), batch_id="march", not_before=clock.now() + HOUR)
+    second = await there.queue.enqueue(flow(number(1)), further_numbers=[ANA], batch_id="april")
+    other = await there.enqueue(number(2))
+    far = await there.queue.enqueue(flow(ANA, "Far."), not_before=clock.now() + 9 * HOUR)
+    (held,) = [each for each in await there.lease() if each.id == second.id]
+    listed = SuppressionList(any_store, by=Actor(on="command", login="mary"))
+    await listed.add(ANA, reason="asked by mail", until=clock.now() + 5 * HOUR)
+    states = [await here.state(job) for job in (again, later)] + [await there.state(job) for job in (held, other, far)]
+    assert states == ["unreached", "cancelled", "cancelled", "leased", "queued"]
+    for job, engine in ((again, here), (later, here), (second, there)):
+        ended = await engine.queue.get(job.id)
+        assert (ended.reason_kind, "(asked by mail), put there by mary" in str(ended.reason)) == (
+            ReasonKind.SUPPRESSED,
+            True,
+        )
+        (entry,) = await entries_on(any_store, ended.queue, call=ended.id)
+        assert (entry.action, entry.who, entry.on) == ("suppress", "mary", "command")
+    (march,) = await entries_on(any_store, "default", batch="march")
+    assert set(march.calls) == {again.id, later.id}
+    assert march.numbers == (ANA,)
+    (april,) = await entries_on(any_store, "offers", batch="april")
+    assert second.id in str(april.result)
+    await listed.add(ANA)
+    assert await there.state(far) == "cancelled"
 
 
 async def test_a_call_is_found_by_its_number_with_and_without_the_0_that_is_dialled_within_the_country(

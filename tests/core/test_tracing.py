@@ -20,7 +20,7 @@ from tests.support.flows import SOURCE, flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, SuppressedNumberError
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind

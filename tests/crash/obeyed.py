@@ -43,7 +43,7 @@ from voiceflow_worker.core import suppression as suppression_module
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.store import OpenGate
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource

@@ -12,7 +12,7 @@ from tests.support.engine import Engine
 from tests.support.postgres import connected
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio

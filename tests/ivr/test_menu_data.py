@@ -36,7 +36,7 @@ from voiceflow_worker import (
 from voiceflow_worker import Receiver as WholeReceiver
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.cli.program import run
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal, call_me_back, do_not_call_again
 from voiceflow_worker.ivr.menu_data import read_menu, written_menus
 from voiceflow_worker.ivr.rehearsal import mermaid

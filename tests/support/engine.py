@@ -24,8 +24,8 @@ from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler, SummaryResult
 from voiceflow_worker.core.settling.stops import BatchStops
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.settling.verdicts import Verdicts
-from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus

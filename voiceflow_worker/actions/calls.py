@@ -17,7 +17,8 @@ from voiceflow_worker.actions import (
     changed_since,
 )
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import why_refused
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json

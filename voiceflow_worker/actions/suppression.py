@@ -17,7 +17,8 @@ from voiceflow_worker.actions import (
     Question,
     changed_since,
 )
-from voiceflow_worker.core.suppression import Suppression, SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.reading import every_reading, read_number
 from voiceflow_worker.model.text.wording import by_person, count_of, in_words
@@ -49,7 +50,7 @@ class ListAction(OperatorAction):
     @property
     def listed(self) -> SuppressionList:
         """The list."""
-        return SuppressionList(self.operator.store)
+        return SuppressionList(self.operator.store, policy=self.operator.policy, by=self.operator.actor)
 
     @property
     def label(self) -> str:

@@ -30,7 +30,7 @@ from voiceflow_worker.api.operations import (
 )
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue

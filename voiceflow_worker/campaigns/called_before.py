@@ -18,7 +18,7 @@ from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.callflow import digests_to

@@ -33,7 +33,8 @@ from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.files.number_file import NumberFile
-    from voiceflow_worker.core.suppression import Suppression, SuppressionList
+    from voiceflow_worker.core.settling.suppressing import SuppressionList
+    from voiceflow_worker.core.suppression import Suppression
 
 PAGE = 1000
 
@@ -138,7 +139,7 @@ async def list_numbers(
         voiceflow suppress list --number +6587654321
         voiceflow suppress list --limit 0 --json | jq -r .number
     """
-    from voiceflow_worker.core.suppression import SuppressionList
+    from voiceflow_worker.core.settling.suppressing import SuppressionList
 
     output = common.output()
     shown: list[Suppression] = []

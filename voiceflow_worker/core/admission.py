@@ -26,7 +26,8 @@ from voiceflow_worker.core.ports.store import (
     Same,
     WriteResult,
 )
-from voiceflow_worker.core.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import why_refused
 from voiceflow_worker.core.writes import ERASED_KEY, enqueued, handover
 from voiceflow_worker.errors import (
     CallFlowError,

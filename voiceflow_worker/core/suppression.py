@@ -115,8 +115,8 @@ class Suppression:
 
 
 @checked
-class SuppressionList:
-    """The numbers that are not called. Every queue looks up a number before it sends a call to it.
+class SuppressedNumbers:
+    """The entries of the suppression list (`SuppressionList`, which ends waiting calls too).
 
     Numbers may be written as people write them (`read_number`), with a `country`, and are stored in E.164 form. Methods
     raise StoreUnavailableError. For an argument that is not one certain number they raise PhoneNumberError, and change
@@ -139,10 +139,10 @@ class SuppressionList:
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
-        An entry that lasts longer stays as it is. Waiting calls to these numbers end when they would be sent.
-        A POST that is on its way is not stopped. This waits until the calls that were about to leave have left or gone
-        back, for at most two seconds. With the digest of a `file`, `take_back` removes what the file alone has put on
-        the list. `check` is that of `remove`, for 1000 numbers at most.
+        An entry that lasts longer stays as it is. A POST that is on its way is not stopped. This waits until the calls
+        that were about to leave have left or gone back, for at most two seconds. With the digest of a `file`,
+        `take_back` removes what the file alone has put on the list. `check` is that of `remove`, for 1000 numbers at
+        most.
 
         Raises InvalidInputError for an `until` that has passed, and for a reason that no store can keep.
         """

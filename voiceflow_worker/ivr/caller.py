@@ -23,6 +23,7 @@ from voiceflow_worker.ivr.template_text import (
     require_filled_in,
 )
 from voiceflow_worker.model.jobs.job import Job, KeyPress
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 from voiceflow_worker.model.text.arguments import checked
@@ -156,6 +157,8 @@ class Caller:
     job: Job | None = None
     bridge: BridgeResult | None = None
     store: Store | None = field(default=None, repr=False, compare=False)
+    policy: CallPolicy | None = field(default=None, repr=False, compare=False)
+    """The policy of the workers."""
 
     @property
     def job_id(self) -> str | None:

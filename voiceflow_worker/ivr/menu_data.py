@@ -15,9 +15,10 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, Caller
@@ -49,7 +50,8 @@ async def do_not_call_again(caller: Caller) -> None:
     numbers = (caller.number,) if caller.job is None else caller.job.numbers
     if caller.store is not None:
         reason = f"opted out: pressed {caller.digits} in the menu {caller.menu}"
-        await SuppressionList(caller.store).add(*filter(None, numbers), reason=reason)
+        listed = SuppressionList(caller.store, policy=caller.policy, by=Actor(on="menu", name="the person called"))
+        await listed.add(*filter(None, numbers), reason=reason)
 
 
 def call_me_back(after: timedelta) -> Callable[[Caller], Any]:

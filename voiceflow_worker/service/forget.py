@@ -56,7 +56,8 @@ from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
 from voiceflow_worker.core.retention import EVERY, Erasures
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
-from voiceflow_worker.core.suppression import ERASED, ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import ERASED, ORDERED, WAS_ERASED, entry_text, erased_group
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.writes import TOMBSTONES, erased_call_put
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError

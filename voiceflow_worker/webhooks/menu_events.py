@@ -148,7 +148,7 @@ class MenuEvents:
         own = [menu for menu in (approval, escalation_menu) if menu.name not in named]
         self.menus: Menus = Menus(*menus, beside=own, handler_limit=handler_limit)
         self._store = store
-        policy = policy or CallPolicy()
+        self._policy = policy = policy or CallPolicy()
         self._menu_calls = MenuCalls(store, policy)
         self._bridges = Bridges(store, policy)
         self._once = AnswersOnce(store, claim_for=handler_limit + STORING)
@@ -237,6 +237,7 @@ class MenuEvents:
             event_id=event.event_id or key,
             job=job,
             store=self._store,
+            policy=self._policy,
         )
 
     def _log_trouble(self, answer: MenuAnswer, call: MenuCall, event: CallAction) -> None:

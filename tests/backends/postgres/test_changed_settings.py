@@ -13,7 +13,7 @@ from tests.support.waiting import until
 from tests.support.workers import enqueued, in_state, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.reports.verdict import Verdict
 

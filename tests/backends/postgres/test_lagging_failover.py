@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same
 from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.copying import replace
 

@@ -18,7 +18,7 @@ from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.rollback import HELD
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]

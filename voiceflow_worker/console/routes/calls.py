@@ -34,7 +34,8 @@ from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages, totals_of
 from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.suppression import Suppression, SuppressionList
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes

@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.record_set import RecordSet, json_records, skip
 from voiceflow_worker.core.ports.round_trips import Batcher, confirm, write_each
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write, WriteResult
 from voiceflow_worker.core.progress import mark_of
-from voiceflow_worker.core.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.suppression import SuppressedNumbers, why_refused
 from voiceflow_worker.errors import (
     IllegalMoveError,
     InvalidInputError,
@@ -392,7 +392,7 @@ async def redial_batch(
         )
     outcomes = frozenset(status.value for status in on)
     over = Listing(queue=queue, states=FINAL_STATES, batch=batch_id, outcomes=outcomes, limit=PAGE)
-    suppression = SuppressionList(store)
+    suppression = SuppressedNumbers(store)
     redialled, left_out, ids = 0, Counter[str](), set[str]()
     again = partial(lifecycle.redial, at=at, note=note)
     async with aclosing(find_pages(store, over)) as pages:

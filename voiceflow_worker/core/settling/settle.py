@@ -12,30 +12,26 @@ import structlog
 from msgspec import Struct
 
 from voiceflow_worker.core import tracing
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames, job_of
-from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
-from voiceflow_worker.core.ports.reads import OfNumber
+from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import report_unreadable, skip_unreadable
-from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns
-from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
-from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, rang, session_of, summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import is_e164, spellings
+from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.settle")
-
-_NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 
 
 class SummaryResult(StrEnum):
@@ -83,8 +79,7 @@ class Settler:
         self._policy = policy
         self._changes = changes or Changes(store, policy)
         self._sessions = Sessions(store)
-        self._suppression = SuppressionList(store)
-        self._queues = QueueNames(store)
+        self._suppression = SuppressionList(store, policy=policy, by=Actor(on="8x8"))
         self._refusals = RefusalRuns(store)
         self._doubts = DoubtRuns(store)
         self._progress = CallProgress(store)
@@ -285,7 +280,7 @@ class Settler:
     async def _is_opt_out_alone(self, job_id: str, number: int, outcome: Outcome) -> bool:
         """Whether a summary of a POST that its job has lost brings an opt-out, which is then on the suppression list.
 
-        Waiting calls to the number end when they would be sent.
+        Waiting calls to the number end too.
         """
         job = (await get_jobs(self._store, [job_id])).get(job_id)
         if job is None or job.post(number) is not None:
@@ -299,33 +294,17 @@ class Settler:
         return True
 
     async def _end_waiting_calls(self, job: Job, number: int, outcome: Outcome) -> None:
-        """After an opt-out, end the waiting calls to the number of this POST, in every known queue.
+        """After an opt-out, end the waiting calls to the number of this POST .
 
-        Calls of a queue without a worker, and calls that bridge to the number, end when they would be sent. A
-        repeated summary does this again, because the first time may have been interrupted. If the number is no longer
+        A repeated summary does this again, because the first time may have been interrupted. If the number is no longer
         on the list, no call ends.
         """
         post = job.post(number)
         called = None if post is None else job.number_of(post)
         if called is None or outcome.status_of(called) not in OPT_OUTS:
             return
-        listed = (await self._suppression.entries_of([called])).get(called)
-        if listed is None:
-            return
-        now, reason = self._store.clock.now(), listed.in_words()
-        waiting: list[Job] = []
-        for queue in {job.queue, *await self._queues.known()}:
-            for spelling in spellings(called):
-                theirs = await find_jobs(self._store, OfNumber(queue=queue, number=spelling))
-                waiting += [each for each in theirs if each.state in _NOT_BEGUN]
-        cancel = partial(lifecycle.cancel, at=now, reason=reason, kind=ReasonKind.SUPPRESSED, policy=self._policy)
-
-        async def end(found: Job) -> None:
-            # A call that has begun since can no longer be ended.
-            with contextlib.suppress(JobError):
-                await self._changes.change(found.id, cancel, base=found)
-
-        await gather(*(partial(end, found) for found in waiting))
+        if listed := await self._suppression.entries_of([called]):
+            await self._suppression.end_waiting(listed, changes=self._changes)
 
 
 _COMPARED_DIGITS = 7
