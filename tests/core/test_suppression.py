@@ -294,10 +294,13 @@ class TestTheList:
         ("+22507123456", "+2250707123456"),
         ("+22997123456", "+2290197123456"),
         ("+841681234567", "+84381234567"),
+        ("+24107123456", "+24177123456"),
+        ("+5712281260", "+576012281260"),
+        ("+3534890212345", "+442890212345"),
     ],
 )
 class TestOnePhoneOfTwoSpellings:
-    """A 0 that is dialled within the country only, and the mobile digit of Mexico and Argentina, are the same phone."""
+    """A 0 dialled within the country only, a mobile digit, a number of an old plan or another code is one phone."""
 
     async def test_is_not_called_when_either_is_on_the_list(
         self, here: Engine, listed: SuppressionList, voice: ScriptedVoice, written: str, usual: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import phonenumbers
@@ -18,7 +19,12 @@ UNUSUAL = {
     phonenumbers.PhoneNumberType.SHARED_COST,
     phonenumbers.PhoneNumberType.PAGER,
     phonenumbers.PhoneNumberType.VOICEMAIL,
+    phonenumbers.PhoneNumberType.TOLL_FREE,
+    phonenumbers.PhoneNumberType.PERSONAL_NUMBER,
+    phonenumbers.PhoneNumberType.UAN,
 }
+ENDED = re.compile(r"\+(?:82(?=1[16-9]\d{7,8}$)|241(?=0|[2-7]\d{6}$))")
+"""Numbers that ended in Korea in 2021 and in Gabon in 2024, and that phonenumbers still has."""
 
 
 @cache
@@ -49,6 +55,9 @@ def test_a_plan_says_of_a_number_what_phonenumbers_says(written: tuple[str, str]
     region, national = written
     e164 = f"+{phonenumbers.country_code_for_region(region)}{national}"
     if (known := planned(e164)) is None:
+        return
+    if ENDED.match(e164):
+        assert not known.is_assigned
         return
     number = phonenumbers.parse(e164)
     assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == e164
@@ -88,7 +97,7 @@ def test_a_country_has_the_numbers_that_phonenumbers_finds(written: tuple[str, s
     own.italian_leading_zero = national.startswith("0")
     own.number_of_leading_zeros = len(national) - len(national.lstrip("0"))
     if phonenumbers.is_valid_number_for_region(own, region):
-        assert national in found
+        assert (national in found) != bool(ENDED.match(f"+{country.code}{national}"))
 
 
 @given(national_numbers())
@@ -101,6 +110,6 @@ def test_a_number_abroad_is_valid_as_phonenumbers_says(written: tuple[str, str])
     number = phonenumbers.parse("+" + digits)
     e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     read = {f"+{found.code}{each}": region for each, region in (*found.plain, *found.dialled)}
-    assert (e164 in read) == phonenumbers.is_valid_number(number)
+    assert (e164 in read) == (phonenumbers.is_valid_number(number) and not ENDED.match(e164))
     for each, itself in read.items():
         assert itself == phonenumbers.region_code_for_number(phonenumbers.parse(each))

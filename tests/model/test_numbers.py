@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from voiceflow_worker import CallFlow, telephone_of
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.numbers.phone import country_of, is_e164, normalise, spellings, warnings_for
+from voiceflow_worker.model.numbers.phone import country_of, is_assigned, is_e164, normalise, spellings, warnings_for
 from voiceflow_worker.model.numbers.reading import every_reading, read_number, read_sources
 
 PAIRS = [
@@ -21,17 +21,81 @@ PAIRS = [
     ("+22544123456", "+2250544123456"),
     ("+22541123456", "+2250141123456"),
     ("+22997123456", "+2290197123456"),  # Benin, 2024
+    ("+5712281260", "+576012281260"),  # Colombia, 2021
+    ("+2307234567", "+23057234567"),  # Mauritius, 2013
+    ("+23414630643", "+2342014630643"),  # Nigeria, 2024
+    ("+23771234567", "+237671234567"),  # Cameroon, 2014
+    ("+82112001234", "+821052001234"),  # Korea, until 2021
+    ("+821190001234", "+821090001234"),
+    ("+82195001234", "+821055001234"),
 ]
+TWO_CODES = [
+    ("+3534890212345", "+442890212345"),  # Northern Ireland, from Ireland
+    ("+390549886377", "+3780549886377"),  # San Marino, from Italy
+    ("+972591234567", "+970591234567"),  # Palestine, from Israel
+    ("+97222412345", "+97022412345"),
+    ("+37744123456", "+38344123456"),  # Kosovo until 2019
+    ("+38649123456", "+38349123456"),
+    ("+38138123456", "+38338123456"),
+    ("+5995421234", "+17215421234"),  # Sint Maarten until 2012
+]
+GABON = ("+24107123456", "+2417123456", "+24177123456")
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", PAIRS + TWO_CODES)
 def test_every_spelling_of_a_number_identifies_the_same_telephone(pair: tuple[str, str]) -> None:
     for number in pair:
         assert spellings(number) == (number, next(each for each in pair if each != number))
         assert {telephone_of(each) for each in spellings(number)} == {telephone_of(number)}
 
 
-@given(st.sampled_from(["+52", "+54", "+55", "+84", "+225", "+229"]), st.from_regex(r"[0-9]{7,11}", fullmatch=True))
+def test_a_telephone_of_gabon_has_the_numbers_of_three_plans() -> None:
+    for number in GABON:
+        assert set(spellings(number)) == set(GABON)
+        assert telephone_of(number) == telephone_of(GABON[-1])
+    for old, new in {
+        "+24101731234": "+24111731234",
+        "+24105123456": "+24165123456",
+        "+24104123456": "+24174123456",
+    }.items():
+        assert f"it is {new} today: write that" in "".join(read_number(old).messages)
+        assert read_number(f"0{old[5:]}", "GA") == new
+    ended = "+24103123456"  # of an operator that closed before the change
+    assert "is not assigned" in "".join(read_number(ended).messages)
+    assert not is_assigned(ended)
+
+
+@given(
+    st.sampled_from(
+        [
+            "+52",
+            "+54",
+            "+55",
+            "+57",
+            "+82",
+            "+84",
+            "+225",
+            "+229",
+            "+230",
+            "+234",
+            "+237",
+            "+241",
+            "+353",
+            "+44",
+            "+39",
+            "+378",
+            "+972",
+            "+970",
+            "+381",
+            "+383",
+            "+377",
+            "+386",
+            "+599",
+            "+1",
+        ]
+    ),
+    st.from_regex(r"[0-9]{7,11}", fullmatch=True),
+)
 def test_spellings_are_the_same_from_whichever_one_begins(code: str, digits: str) -> None:
     number = f"{code}{digits}"
     assert all(set(spellings(each)) == set(spellings(number)) for each in spellings(number))
@@ -170,6 +234,16 @@ def test_the_numbering_plans_have_their_doubts() -> None:
         ("+9991234567", "does not begin with a country code in use"),
         ("+19002345678", "premium-rate number in US"),
         ("+4402079460958", "+442079460958 in E.164 form"),
+        # Kinds that people hardly have, and that may ring nobody from abroad.
+        ("+881612345678", "belongs to +881, the code of satellite telephones, and to no country"),
+        ("+870773111632", "+870, the code of satellite telephones"),
+        ("+88213123456", "of +882, the code of international networks"),
+        ("+80012345678", "belongs to +800, the code of toll-free numbers, and to no country"),
+        ("+15002345678", "personal number in US"),
+        ("+447012345678", "personal number in GB"),
+        ("+18002345678", "toll-free number in US; check that it is meant to be called, and that it can be called from"),
+        ("+498001234567", "toll-free number in DE"),
+        ("+443312345678", "company number in GB"),
     ]:
         (warning,) = warnings_for(number)
         assert doubt in warning

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from random import Random
 
 import phonenumbers
 import pytest
@@ -10,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.model.written_numbers import slips, spelt
-from voiceflow_worker import read_number
+from voiceflow_worker import read_number, telephone_of
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.numbers.phone import normalise, usual_form
-from voiceflow_worker.model.numbers.plans import dialled_alike
+from voiceflow_worker.model.numbers.plans import country_named, dialled_alike
 from voiceflow_worker.model.numbers.reading import every_reading, read_country
 
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
@@ -91,6 +93,28 @@ def test_what_is_not_certain_is_refused_with_the_reason() -> None:
         ("030 1234567¹", "DE", -1017, "'¹'"),
         ("①030 1234567", "DE", -1017, "'①'"),
         ("-6587654321", None, -1017, "'-'"),
+        # A spreadsheet has computed +65-81234567 and 030-1234567.
+        ("-81234502", "SG", -1017, "took the number for a sum.*write the number again"),
+        ("-81234502.0", "SG", -1017, "took the number for a sum"),
+        ("-81,234,502", "SG", -1017, "took the number for a sum"),
+        ("\u22121234537", "DE", -1017, "took the number for a sum"),
+        # The digit for an outside line was stored.
+        ("0 0151 23456789", "DE", -1017, r"\+15123456789 \(US\).*\+4915123456789 \(DE\).*write it with \+"),
+        ("0 (0151) 23456789", "DE", -1017, r"\+15123456789 \(US\) or \+4915123456789"),
+        ("0-0151-23456789", "DE", -1017, r"\+15123456789 \(US\) or \+4915123456789"),
+        ("00151 23456789", "DE", -1017, r"\+15123456789 \(US\) or \+4915123456789"),
+        ("00151/23456789", "DE", -1017, r"\+15123456789 \(US\) or \+4915123456789"),
+        ("0015123456789", "DE", -1017, r"\+15123456789 \(US\) or \+4915123456789"),
+        ("00 151 23456789", "DE", -1017, r"\+15123456789 \(US\) or \+4915123456789"),
+        ("9 08-12 73 79", "SE", -1017, r"\+46908127379 \(SE\) or \+468127379 \(SE\)"),
+        ("9 (022) 19105", "IE", -1017, r"\+353902219105 \(IE\) or \+3532219105"),
+        ("0 312 941 0893", "IT", -1017, r"\+3903129410893 \(IT\) or \+393129410893"),
+        ("9 0151 23456789", "DE", -1017, r"could only be \+4915123456789 \(DE\), behind a digit for an outside line"),
+        ("9 6123 4567", "SG", -1017, r"could only be \+6561234567"),
+        # A program has dropped the zero that belongs to the number.
+        ("331123456", "IT", -1017, r"\+39331123456 \(IT\) or \+390331123456 \(IT\)"),
+        ("331 123456", "IT", -1017, r"\+39331123456 \(IT\) or \+390331123456"),
+        ("331123456", "VA", -1017, r"\+39331123456 \(IT\) or \+390331123456"),
         ("+6587654321, +6587654322", None, -1011, "several numbers"),
         ("87654321 / 87654322", "SG", -1011, "several numbers"),
         ("12345", "SG", -1017, "too few digits|too short"),
@@ -243,13 +267,72 @@ def test_a_list_of_numbers_not_to_call_takes_every_reading() -> None:
         ("+43 1 2345678 (12)", None, {"+4312345678", "+431234567812"}),
         ("(310) 555-0123 12", "US", {"+13105550123"}),
         ("1234 5678", "SG", {"+6512345678"}),
+        ("0 0151 23456789", "DE", {"+15123456789", "+4915123456789"}),
+        ("9 0151 23456789", "DE", {"+4915123456789"}),
+        ("331123456", "IT", {"+39331123456", "+390331123456"}),
     ]:
         found = every_reading(text, country)
         assert set(found) >= numbers
         assert len(found) == 1 or all("is not certain" in number.warnings[0] for number in found)
 
 
-@pytest.mark.parametrize("text", ["", "n/a", "6.59E+09", "+49 30 123…456", "81234567", "12"])
+def national_numbers() -> Iterator[tuple[str, str, str]]:
+    """Numbers of all regions: the region, the number as it is written within it, and in E.164 form."""
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        for kind in (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE):
+            found = phonenumbers.example_number_for_type(region, kind)
+            if found is not None:
+                written = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.NATIONAL)
+                yield region, written, phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
+
+
+def test_a_digit_that_stands_before_a_number_of_any_country_calls_nobody_else() -> None:
+    """It is read as if it were not there, as the country's own prefix is, or refused."""
+    read = 0
+    for region, written, e164 in national_numbers():
+        if written.startswith("(0") or written[0] in "0(":
+            texts = [f"{digit}{mark}{written}" for digit in "0189" for mark in " -"]
+            for text in [*texts, f"0{written}"] if written[0] == "0" else texts:
+                try:
+                    number = read_number(text, region)
+                except PhoneNumberError:
+                    continue
+                read += 1
+                assert telephone_of(number) == telephone_of(e164), (region, text)
+    assert read, "1 (202) 555-0143 in the United States, 8 (495) … in Russia"
+    for text, region, e164 in (
+        ("1 (202) 555-0143", "US", "+12025550143"),
+        ("8 (495) 123-45-67", "RU", "+74951234567"),
+        ("7 (495) 123-45-67", "RU", "+74951234567"),
+        ("0 (30) 123456", "DE", "+4930123456"),
+        ("9 (11) 4321-1234", "AR", "+5491143211234"),
+        ("0 312 941 08 93", "TR", "+903129410893"),
+    ):
+        assert (read_number(text, region), len(every_reading(text, region))) == (e164, 1)
+
+
+def test_a_zero_that_belongs_to_a_number_is_missed_wherever_another_number_is_left() -> None:
+    random, alike = Random(1), set[tuple[str, int, str]]()
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        country = country_named(region)
+        for length in range(5, 12):
+            for _ in range(100):
+                digits = str(random.randint(10 ** (length - 1), 10**length - 1))
+                if digits in country.numbers(digits) and f"0{digits}" in country.numbers(f"0{digits}"):
+                    try:
+                        if f"+{country.code}0{digits}" != read_number(digits, region):
+                            alike.add((region, length, digits[0]))
+                    except PhoneNumberError:
+                        continue
+    assert alike <= {(region, 10, first) for region in ("IT", "VA") for first in "3458"} | {
+        (region, length, "8") for region in ("IT", "VA") for length in (6, 9)  # toll-free: 800, 803
+    } | {("AC", 5, first) for first in "23467"}  # fmt: skip
+    assert read_number("331 1234567", "IT") == "+393311234567"
+    assert read_number("0331 123456", "IT") == "+390331123456"
+    assert read_number("+39 331 123456") == "+39331123456"
+
+
+@pytest.mark.parametrize("text", ["", "n/a", "6.59E+09", "-81234502", "+49 30 123…456", "81234567", "12"])
 def test_even_such_a_list_refuses_what_is_no_number(text: str) -> None:
     with pytest.raises(PhoneNumberError):
         every_reading(text)

@@ -245,7 +245,8 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
     elif not phone.is_e164(value):
         code, reason = phone.form_problem(value)
         yield _no_number(path, code, reason, is_destination=is_destination)
-    else:
+    # A company calls from its own toll-free number, or connects people to it.
+    elif path.endswith("[0].params.destination") or phone.kind_of(value) not in phone.KINDS_OF_COMPANIES:
         for warning in phone.warnings_for(value):
             yield _warning(path, f"{value} {warning}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, cast
 
@@ -95,15 +95,21 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     if number is None:
         return ("does not begin with a country code in use; check the first digits",) if is_e164(e164) else ()
     region = _region(number)
+    code = str(number.country_code)
+    whose = f"+{code}, the code of {_OF_NO_COUNTRY[code]}" if code in _OF_NO_COUNTRY else None
     if not phonenumbers.is_valid_number(number):
-        plan = region or "its country code"
+        plan = region or whose or "its country code"
         return (f"{_invalid_reason(number)} the numbering plan of {plan}; {_today(e164)}",)
     written = usual_form(e164)
     if written != normalise(e164):
         return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
+    if whose is not None:
+        return (f"belongs to {whose}, and to no country; check that it is meant to be called",)
     kind = kind_of(e164)
-    is_unusual = kind in {"premium-rate", "shared-cost", "pager", "voicemail"}
-    return (f"is a {kind} number in {region or 'its country'}; check that it is meant to be called",) * is_unusual
+    if kind not in _UNUSUAL:
+        return ()
+    abroad = ", and that it can be called from abroad" if kind in KINDS_OF_COMPANIES else ""
+    return (f"is a {kind} number in {region}; check that it is meant to be called{abroad}",)
 
 
 def usual_form(e164: str) -> str:
@@ -138,6 +144,16 @@ _KINDS = {
     6: "VoIP", 7: "personal", 8: "pager", 9: "company", 10: "voicemail",
 }  # fmt: skip
 """The kinds of numbers, by their values in phonenumbers."""
+KINDS_OF_COMPANIES = frozenset({"toll-free", "shared-cost", "company"})
+"""The kinds of numbers that companies have, and that often cannot be called from abroad."""
+_UNUSUAL = KINDS_OF_COMPANIES | {"premium-rate", "personal", "pager", "voicemail"}
+"""The kinds that people hardly have as their own numbers."""
+_OF_NO_COUNTRY = {
+    "800": "toll-free numbers", "808": "shared-cost numbers", "870": "satellite telephones",
+    "878": "personal numbers", "881": "satellite telephones", "882": "international networks",
+    "883": "international networks", "979": "premium-rate numbers",
+}  # fmt: skip
+"""Whose codes those are that belong to no country."""
 
 
 def kind_of(e164: str) -> str:
@@ -150,8 +166,10 @@ def kind_of(e164: str) -> str:
 
 def is_assigned(e164: str) -> bool:
     """Whether a numbering plan has a number in E.164 form, in any of its spellings."""
-    known = planned(e164)
-    return (known is not None and known.is_assigned) or any(kind_of(each) != "unknown" for each in spellings(e164))
+    return any(
+        kind_of(each) != "unknown" if (known := planned(each)) is None else known.is_assigned
+        for each in spellings(e164)
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -192,7 +210,7 @@ def _today(e164: str) -> str:
     """What to do about a number that its plan does not have, as a clause."""
     for other in spellings(e164)[1:]:
         if kind_of(other) != "unknown":
-            return f"it has been {other} since the plan was changed: write that"
+            return f"it is {other} today: write that"
     return "check the number and its country code"
 
 
@@ -228,34 +246,69 @@ def _invalid_reason(number: PhoneNumber) -> str:
 # it, and networks accept both forms. Numbers of both plans have 10 digits, and do not begin with that digit.
 # Other plans have given their numbers more digits, or others, by rules that leave no doubt: Brazil's mobile phones in
 # 2016 (Anatel), those of Côte d'Ivoire in 2021 (ARTCI), which got the prefix of their operator, all numbers of Benin in
-# 2024 (ARCEP), and the mobile phones of Vietnam that had eleven digits in 2018 (MIC).
+# 2024 (ARCEP), the mobile phones of Vietnam that had eleven digits in 2018 (MIC), of Korea that did not begin with 010
+# (KCC, 2003 to 2021), of Mauritius in 2013 (ICTA) and Cameroon in 2014 (ART), the fixed lines of Colombia in 2021 (CRC)
+# and Nigeria in 2024 (NCC), and all numbers of Gabon, whose old ones ended in 2024 (ARCEP).
 _VIETNAM = (
     "120:70 121:79 122:77 123:83 124:84 125:85 126:76 127:81 128:78 129:82 162:32 163:33 164:34 165:35 166:36 167:37 "
     "168:38 169:39 186:56 188:58 199:59"
+)
+_KOREA = (
+    "11:2-4:105 11:5-8:103 119:5-9:108 16:2-4:103 16:5-8:102 169:0-4:107 17:2-4:106 17:5-8:104 18:2-4:104 18:5-8:106 "
+    "19:2-4:102 19:5-8:105 199:0-4:108 199:5-9:107"
 )
 _RESPELT: Mapping[str, tuple[tuple[str, str], ...]] = {
     "+52": ((r"(\d{10})", "1{}"),),
     "+54": ((r"(\d{10})", "9{}"),),
     "+55": ((r"([1-9]{2})([6-9]\d{7})", "{}9{}"),),
+    "+57": ((r"([1-8]\d{7})", "60{}"),),
+    "+82": (
+        *((rf"{old}([{firsts}]\d{{6}})", f"{new}{{}}") for old, firsts, new in (e.split(":") for e in _KOREA.split())),
+        *((rf"{old}(9[{seconds}]\d{{6}})", "10{}") for old, seconds in (("11", "0-4"), ("16", "5-9"))),
+    ),
     "+84": tuple((rf"{old}(\d{{7}})", f"{new}{{}}") for old, new in (pair.split(":") for pair in _VIETNAM.split())),
     "+225": tuple(
         (rf"({firsts}\d{{6}})", f"0{operator}{{}}")
         for operator, firsts in ((1, "[04-9][123]"), (1, "[457]0"), (5, "[04-9][456]"), (7, "[04-9][789]"))
     ),
     "+229": ((r"(\d{8})", "01{}"),),
+    "+230": ((r"([79]\d{6})", "5{}"),),
+    "+234": ((r"([1-9]\d{7})", "20{}"),),
+    "+237": ((r"([5-79]\d{7})", "6{}"),),
+    "+241": tuple(
+        (rf"{zero}([{firsts}]\d{{6}})", f"{new}{{}}")
+        for firsts, new in (("1", "1"), ("256", "6"), ("47", "7"))
+        for zero in ("0", "")
+    ),
+    # Some telephones are dialled under two country codes: those of Northern Ireland as 048 in Ireland (ComReg), of San
+    # Marino as 0549 in Italy (AGCOM), and of Palestine also by the code of Israel. Kosovo had codes of Serbia, Monaco
+    # and Slovenia until 2019 (ARKEP), Sint Maarten that of the Netherlands Antilles until 2012 (NANPA).
+    "+353": ((r"48(\d{8})", "+44 28{}"),),
+    "+39": ((r"(0549\d{6})", "+378 {}"),),
+    "+972": tuple(
+        (rf"({digits})", "+970 {}")
+        for digits in (r"5[69]\d{7}", r"22[2-47-9]\d{5}", r"42[45]\d{5}", r"82[014-68]\d{5}", r"92[3569]\d{5}")
+    ),
+    "+381": ((r"([23][89]\d{6})", "+383 {}"),),
+    "+377": ((r"(4[45]\d{6})", "+383 {}"),),
+    "+386": ((r"(4[39]\d{6})", "+383 {}"),),
+    "+599": ((r"5(\d{6})", "+1 7215{}"),),
 }
-"""By country code, what the digits behind it were, and what they are now; read in both directions."""
+"""By country code, what the digits behind it were, and what they are now, or are also; read in both directions."""
 
 
 @cache
-def _respelt(code: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """The rules of a country: what the digits behind its code match, and the other digits that they stand for."""
-    rules: list[tuple[re.Pattern[str], str]] = []
-    for old, new in _RESPELT.get(code, ()):
-        groups = re.findall(r"\([^()]*\)", old)
-        backwards = re.sub(r"\([^()]*\)", "{}", re.sub(r"\\d\{\d+\}(?![)])", "", old))
-        rules += [(re.compile(old), new), (re.compile(new.format(*groups)), backwards)]
-    return tuple(rules)
+def _respelt() -> Mapping[str, Sequence[tuple[re.Pattern[str], str]]]:
+    """The rules by country code: what the digits behind it match, and the other number that they stand for."""
+    rules: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+    for code, pairs in _RESPELT.items():
+        for old, new in pairs:
+            there, _, digits = new.rpartition(" ")
+            groups = re.findall(r"\([^()]*\)", old)
+            backwards = re.sub(r"\([^()]*\)", "{}", old)
+            rules.setdefault(code, []).append((re.compile(old), f"{there or code}{digits}"))
+            rules.setdefault(there or code, []).append((re.compile(digits.format(*groups)), f"{code}{backwards}"))
+    return rules
 
 
 def spellings(e164: str) -> tuple[str, ...]:
@@ -264,11 +317,14 @@ def spellings(e164: str) -> tuple[str, ...]:
     Nearly every number has one spelling. Requests, listings and unique keys keep the spelling that was given. The
     suppression list and the locks on numbers hold for every spelling.
     """
-    code = e164[:3] if e164[:3] in _RESPELT else e164[:4]
-    for pattern, other in _respelt(code):
-        if (match := pattern.fullmatch(e164, len(code))) is not None:
-            return e164, f"{code}{other.format(*match.groups())}"
-    return (e164,)
+    found = [e164]
+    for each in found:
+        for width in (2, 3, 4):
+            for pattern, other in _respelt().get(each[:width], ()):
+                match = pattern.fullmatch(each, width)
+                if match is not None and (new := other.format(*match.groups())) not in found:
+                    found.append(new)
+    return tuple(found)
 
 
 def all_spellings(numbers: Iterable[str]) -> dict[str, None]:

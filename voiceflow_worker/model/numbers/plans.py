@@ -23,6 +23,8 @@ _DIALLED_ALIKE = (
 NO_REGION = "001"
 """The region of codes that belong to no country, such as +800."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_ENDED = {"82": re.compile(r"1[16-9]\d{7,8}\Z"), "241": re.compile(r"0|[2-7]\d{6}\Z")}
+"""By calling code, numbers that ended, not in the metadata: Korea's 011 to 019 in 2021, Gabon's old ones in 2024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def planned(e164: str) -> PlannedNumber | None:
     if plan is None or not plan.regions:
         return None
     national = e164[1 + plan.width :]
+    if (ended := _ENDED.get(e164[1 : 1 + plan.width])) is not None and ended.match(national):
+        return PlannedNumber(plan.regions[0].assigned.region, is_assigned=False)
     if national[0] == "0" or plan.trunk.dialled.match(national):
         return None
     region = plan.region_of(national)
@@ -150,15 +154,23 @@ class Country:
         """The national number that these digits most probably mean, whether or not it is valid."""
         return self._trunk.nationals(digits)[-1]
 
-    def area_digits(self, national: str) -> int:
-        """The number of digits of the area code, or of the first group, of a valid national number; 0 for none."""
-        import phonenumbers
-
-        return phonenumbers.length_of_national_destination_code(phonenumbers.parse(f"+{self.code}{national}"))
+    @property
+    def trunk(self) -> str:
+        """What is dialled before numbers within the country; empty where nothing is."""
+        return self._trunk.usual
 
     def behind_exit(self, digits: str) -> list[str]:
         """What follows the code for calls abroad: one text for each such code that these digits begin with."""
         return _behind(self._exits, digits)
+
+
+def national_part(e164: str) -> tuple[str, int]:
+    """A valid number without its country code, and the count of digits of its area code, or first group; 0 for none."""
+    import phonenumbers
+
+    number = phonenumbers.parse(e164)
+    area = phonenumbers.length_of_national_destination_code(number)
+    return e164.removeprefix(f"+{number.country_code}"), area
 
 
 def behind_any_exit(digits: str) -> list[str]:
@@ -262,9 +274,12 @@ def _trunk(plan: PhoneMetadata | None) -> _Trunk:
 
 
 def _region(plan: PhoneMetadata) -> _Region:
-    usual = (plan.mobile, plan.fixed_line, plan.toll_free, plan.voip, plan.personal_number, plan.uan)
-    unusual = (plan.premium_rate, plan.shared_cost, plan.pager, plan.voicemail)
-    general = _any((plan.general_desc,))
+    usual = (plan.mobile, plan.fixed_line, plan.voip)
+    unusual = (
+        plan.premium_rate, plan.shared_cost, plan.pager, plan.voicemail, plan.toll_free, plan.personal_number, plan.uan,
+    )  # fmt: skip
+    ended = _ENDED.get(str(plan.country_code))
+    general = f"{'' if ended is None else f'(?!{ended.pattern})'}{_any((plan.general_desc,))}"
     return _Region(
         assigned=PlannedNumber(plan.id or "", is_assigned=True),
         leading=re.compile(plan.leading_digits) if plan.leading_digits is not None else None,

@@ -21,6 +21,7 @@ from voiceflow_worker.model.numbers.phone import (
     is_e164,
     plan_warnings,
     spellings,
+    telephone_of,
     usual_form,
     warnings_for,
 )
@@ -29,6 +30,7 @@ from voiceflow_worker.model.numbers.plans import (
     behind_any_exit,
     country_named,
     dialled_alike,
+    national_part,
     numbers_abroad,
     planned,
 )
@@ -98,10 +100,10 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
             f"leave extensions out; if {reading.e164} is right, {_WRITE}",
             code=MANY_NUMBERS,
         )
-    if reading.is_split:
+    if reading.is_split or reading.is_outside:
+        why = "behind a digit for an outside line" if reading.is_outside else "with its country code in two pieces"
         raise PhoneNumberError(
-            f"{_shown(text)} could only be {reading.e164} ({reading.region}), and its country code is not written in "
-            f"one piece; if that is right, {_WRITE}"
+            f"{_shown(text)} could only be {reading.e164} ({reading.region}), {why}; if that is right, {_WRITE}"
         )
     if not reading.is_ordinary:
         warnings += warnings_for(reading.e164)
@@ -122,7 +124,7 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     except PhoneNumberError as error:
         home, refusal = _home(country), error
     written = _cleaned(text)
-    if any(damaged.fullmatch(written) for damaged in (_SCIENTIFIC, _PATTERN, _CUT)):
+    if any(damaged.fullmatch(written) for damaged in (*_SPOILT, _CUT)):
         raise refusal
     parts = [part for part in _BETWEEN.split(written) if _digits(part)]
     found = dict.fromkeys(_valid_readings(" ".join(parts), home))
@@ -201,10 +203,24 @@ _LIST = "give numbers separated by commas, such as +6531234567, +6587654321"
 _WRITE = "write it with + and digits alone"
 # 6.59E+09 and 6,59E+09: a spreadsheet has dropped the last digits.
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
+# -81234502: a spreadsheet has computed +65-81234567.
+_COMPUTED = re.compile(r"-[\d.,]*\d")
 # 6587654321.0: a spreadsheet or a data frame took the number for a quantity, and no digit is lost.
 _DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
 # 201XXXXXXX, +1201%: all numbers that begin so.
 _PATTERN = re.compile(r"\+?\(?\d[\d\s().\-]*(?:[xX#]{2}|[*%?_])[xX#*%?_\s().\-]*")
+_SPOILT = {
+    _SCIENTIFIC: (
+        "was damaged by a spreadsheet, which wrote it in scientific notation and dropped digits; format the column as "
+        "text, and enter the number again"
+    ),
+    _COMPUTED: (
+        "begins with '-': a spreadsheet took the number for a sum, and has put the result in its place (-81234502 for "
+        "+65-81234567); format the column as text, and write the number again from where it came"
+    ),
+    _PATTERN: "stands for many numbers; give each number that is meant, in full",
+}
+"""Texts in which there is no number any more, and why."""
 # 030 123…456, +4930123...: digits were left out, or cut off.
 _CUT = re.compile(r"[(\s]*\+?(?:[\d\s\-/()]|\.(?!\.))*\.\.[\d\s\-./()]*")
 # A date whose digits may be a number too: 31.12.2030 in a list of SG, 2030-02-01 in one of DE.
@@ -278,13 +294,9 @@ def _damage(written: str) -> tuple[int, str] | None:
     """The reason why a text cannot be read as one number: an 8x8 code and the rest of a sentence; None if it can."""
     if not written:
         return INVALID_NUMBER, "is empty; give a phone number, such as +6587654321"
-    if _SCIENTIFIC.fullmatch(written):
-        return INVALID_NUMBER, (
-            "was damaged by a spreadsheet, which wrote it in scientific notation and dropped digits; format the column "
-            "as text, and enter the number again"
-        )
-    if _PATTERN.fullmatch(written):
-        return INVALID_NUMBER, "stands for many numbers; give each number that is meant, in full"
+    for spoilt, reason in _SPOILT.items():
+        if spoilt.fullmatch(written):
+            return INVALID_NUMBER, reason
     if _DATE.fullmatch(written):
         return INVALID_NUMBER, f"looks like a date; if it is a number, {_WRITE}"
     if _holds_several(written):
@@ -323,20 +335,32 @@ def _is_long(part: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A text as digits. `gaps` are the places among them where a sign stands, `areas` those behind an area code."""
+    """A text as digits. `gaps` are the places among them where a sign stands, `areas` those behind an area code.
+
+    `bracket` is the place of the first bracket that opens.
+    """
 
     digits: str
     has_plus: bool
     gaps: frozenset[int] = frozenset()
     areas: tuple[int, ...] = ()
     slashes: tuple[int, ...] = ()
+    bracket: int | None = None
+
+    def behind(self, place: int) -> _Shape:
+        """The digits from this place on."""
+        gaps, areas, slashes = (
+            tuple(gap - place for gap in gaps if gap > place) for gaps in (self.gaps, self.areas, self.slashes)
+        )
+        return _Shape(self.digits[place:], has_plus=False, gaps=frozenset(gaps), areas=areas, slashes=slashes)
 
 
 class _Reading(NamedTuple):
     """A valid number that a text could mean.
 
     `is_glued` is True if it takes two numbers, or a number and an extension, for one. `is_split` is True if it is a
-    number of another country, and a sign stands within its country code. A number that `is_ordinary` has no warnings.
+    number of another country, and a sign stands within its country code; `is_outside` if it leaves out a digit for an
+    outside line. A number that `is_ordinary` has no warnings.
     """
 
     e164: str
@@ -344,6 +368,7 @@ class _Reading(NamedTuple):
     is_glued: bool = False
     is_split: bool = False
     is_ordinary: bool = False
+    is_outside: bool = False
 
 
 def _at_its_word(e164: str, text: str, warnings: tuple[str, ...]) -> ParsedNumber:
@@ -371,6 +396,7 @@ def _shape(written: str) -> _Shape:
     gaps: set[int] = set()
     areas: list[int] = []
     slashes: list[int] = []
+    bracket: int | None = None
     for sign in written:
         if sign.isdigit():
             digits.append(sign)
@@ -380,8 +406,10 @@ def _shape(written: str) -> _Shape:
             areas.append(len(digits))
         if sign == "/":
             slashes.append(len(digits))
+        if sign == "(" and bracket is None:
+            bracket = len(digits)
     has_plus = written.lstrip("( ").startswith("+")
-    return _Shape("".join(digits), has_plus, frozenset(gaps), tuple(areas), tuple(slashes))
+    return _Shape("".join(digits), has_plus, frozenset(gaps), tuple(areas), tuple(slashes), bracket)
 
 
 def _valid(shapes: Sequence[_Shape], home: Country | str | None, text: str) -> dict[str, _Reading]:
@@ -389,12 +417,31 @@ def _valid(shapes: Sequence[_Shape], home: Country | str | None, text: str) -> d
     found = {reading.e164: reading for shape in shapes for reading in _readings(shape, home, text)}
     if not found or shapes[0].digits.startswith("00"):
         found |= {reading.e164: reading for shape in shapes for reading in _of_old(shape, home, found)}
+    if isinstance(home, Country):
+        known = set(map(telephone_of, found))
+        outside = [reading for shape in shapes for reading in _behind_outside_line(shape, home)]
+        found |= {each.e164: each for each in outside if telephone_of(each.e164) not in known}
     return found
 
 
+def _behind_outside_line(shape: _Shape, home: Country) -> Iterator[_Reading]:
+    """The numbers behind a digit that telephones of an office dial first, where it stands apart: `9 (030) 123456`.
+
+    Such a number begins with a bracket, or as all numbers do that are dialled within the country.
+    """
+    rest = shape.digits[1:]
+    if not shape.has_plus and 1 in shape.gaps and (shape.bracket == 1 or rest.startswith(home.trunk)):
+        yield from (each._replace(is_outside=True) for each in _national(shape.behind(1), home))
+
+
 def _of_old(shape: _Shape, home: Country | str | None, today: Collection[str]) -> Iterator[_Reading]:
-    """The numbers that a text meant before their plan was changed, as they are now, but for those of `today`."""
+    """The numbers that a text meant before their plan was changed, as they are now, but for those of `today`.
+
+    In a country, those of others only compete with numbers of today.
+    """
     for old, exit_code in _probable([shape], home).items():
+        if exit_code and isinstance(home, Country) and not today:
+            continue
         for number in () if old in today else spellings(old)[1:]:
             if (found := numbers_abroad(number[1:])) is None:
                 continue
@@ -425,6 +472,12 @@ _ALSO_DIALLED = {"FR": ("GP", "GF", "MQ", "RE")}
 rings in Martinique, though the plan has such a number of France itself."""
 
 
+_LOST_ZERO = {"39": re.compile(r"[13]\d{8}|89\d{4,8}")}
+"""By calling code, numbers that are numbers too with the 0 that a spreadsheet drops, where 0 belongs to the number.
+
+331123456 is an old mobile phone of Italy, and 0331123456 is in Busto Arsizio. New mobile phones have ten digits."""
+
+
 def _national(shape: _Shape, home: Country) -> Iterator[_Reading]:
     """The numbers that digits without a + could mean in a country: its own, and those behind a code for calls abroad.
 
@@ -447,10 +500,13 @@ def _national(shape: _Shape, home: Country) -> Iterator[_Reading]:
             if any(rest.startswith(home.code) for rest in rests):
                 continue
             yield reading
+            behind = len(digits) - len(national_part(reading.e164)[0])
+            is_clear = behind in shape.gaps or _is_in_groups(shape, reading.e164)
             for slip in slips:
                 for national in home.numbers(digits[slip:]):
-                    if _is_in_groups(shape, home, national):
-                        yield _own(shape, home, national)
+                    own = _own(shape, home, national)
+                    if not is_clear or _is_in_groups(shape, own.e164):
+                        yield own
 
 
 def _dialled_at_home(shape: _Shape, home: Country) -> Iterator[_Reading]:
@@ -458,16 +514,18 @@ def _dialled_at_home(shape: _Shape, home: Country) -> Iterator[_Reading]:
     own = home.numbers(shape.digits)
     for national in own:
         yield _own(shape, home, national)
+        if (lost := _LOST_ZERO.get(home.code)) is not None and lost.fullmatch(national):
+            yield from (_own(shape, home, each) for each in home.numbers(f"0{national}"))
     for each in map(country_named, _ALSO_DIALLED.get(home.region, ()) if own else ()):
         for national in each.numbers(shape.digits):
             yield _own(shape, each, national)
 
 
-def _is_in_groups(shape: _Shape, home: Country, national: str) -> bool:
+def _is_in_groups(shape: _Shape, e164: str) -> bool:
     """Whether no sign stands within the area code: `0043 1 2345678` is no number of Kiel (0431) with a 0 too many."""
+    national, area = national_part(e164)
     start = len(shape.digits) - len(national)
-    area = range(start + 1, start + home.area_digits(national))
-    return shape.gaps.isdisjoint(area)
+    return shape.gaps.isdisjoint(range(start + 1, start + area))
 
 
 def _own(shape: _Shape, home: Country, national: str) -> _Reading:
