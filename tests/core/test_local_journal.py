@@ -809,7 +809,9 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
     job_ids = await sent_after_a_backup(lab, 3)
     tokens = ["first", "second", "third"]
     orders = [
-        LocalOrder(token=token, at=clock.now(), action="hold", puts=(Put("gate", "default", "held", None),))
+        LocalOrder(
+            token=token, at=clock.now(), store="one", action="hold", puts=(Put("gate", "default", "held", None),)
+        )
         for token in tokens
     ]
     await lab.files.keep_orders(orders)

@@ -115,7 +115,7 @@ async def test_old_orders_go_though_others_are_given_each_day(tmp_path: Path, *,
     first = datetime(2026, 3, 1, 12, tzinfo=UTC)
     files = JournalFiles(tmp_path)
     for day in range(30):
-        await files.keep_orders([LocalOrder(token=f"{day}", at=first + timedelta(days=day))])
+        await files.keep_orders([LocalOrder(token=f"{day}", at=first + timedelta(days=day), store="of one store")])
         if is_opened_since:
             files.close_orders()
             files = JournalFiles(tmp_path)

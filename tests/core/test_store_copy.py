@@ -17,25 +17,30 @@ import pytest
 from tests.contract.samples import NOW, ManualClock, full_job, sample_job
 from tests.contract.writing import new, next_of, results_of, stored, to, told
 from tests.support.engine import Engine
-from tests.support.flows import number
+from tests.support.flows import flow, number
 from tests.support.stores import SERVERS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, open_store
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.core import store_copy
-from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.gates import hold_until_left
+from voiceflow_worker.core.orders import MARKS
 from voiceflow_worker.core.ports import EventKind, Limits, Store
 from voiceflow_worker.core.ports.controls import limits_put
-from voiceflow_worker.core.ports.identity import QueueNames, queue_put
+from voiceflow_worker.core.ports.identity import QueueNames, original_id, queue_put
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.reads import ById, Listing
 from voiceflow_worker.core.ports.store import (
     CLOSED,
+    CLOSED_KEY,
     BulkWrite,
     Delete,
+    Drop,
     Page,
     Put,
     Result,
@@ -44,6 +49,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.rollback import HELD, HISTORIES
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.store_copy import CALLS, COPIES, EVENTS, TOMBSTONES, StoreCopy, copyable
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -56,6 +62,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import THEN
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -184,7 +191,7 @@ async def check_copy(pair: tuple[str, str], fresh_url: Callable[[str], str], amo
             assert copied.keys() == after.keys()
             for name, has in after.items():
                 assert copied[name] == has, name
-            assert made.id == old.id
+            assert original_id(made.id) == old.id != made.id
             assert counts is not None
             assert counts == await copy.counts(made)
             assert counts[CALLS] == sum(len(before[f"calls of {queue}"]) for queue in QUEUES) > amount * 0.9
@@ -342,9 +349,10 @@ async def test_calls_that_are_being_sent_are_waited_for_and_then_the_copy_is_ref
     assert list(await made.jobs(Listing(queue="default"), now=now)) == [doubted]
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
 @pytest.mark.parametrize("meanwhile", ["another queue", "a resume"])
 async def test_every_queue_of_the_copy_is_held_whatever_came_while_it_was_closed(
-    meanwhile: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    meanwhile: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, *, is_killed: bool
 ) -> None:
     old, made = MemoryStore(clock=clock), MemoryStore(clock=clock)
     await furnish(old, 3)
@@ -358,10 +366,16 @@ async def test_every_queue_of_the_copy_is_held_whatever_came_while_it_was_closed
                 await CallQueue(old).resume()
             else:
                 await results_of(old, new(sample_job(10**6, queue="late"), puts=(queue_put("late"),)))
+            if is_killed:
+                await write(bulk, now=now)
+                raise Killed
         return await write(bulk, now=now)
 
     monkeypatch.setattr(old, "write", first)
-    await StoreCopy(old, "made").run(of(made), ME, within=MINUTE)
+    with suppress(Killed):
+        await StoreCopy(old, "made").run(of(made), ME, within=MINUTE)
+    if is_killed:
+        await StoreCopy(old, "made").run(of(made), ME, within=MINUTE)
     for queue in ("default", "late") if meanwhile == "another queue" else ("default",):
         assert "copied from" in await held_reason(made, queue)
 
@@ -500,3 +514,49 @@ async def test_the_journal_files_of_the_old_store_protect_the_new_one(
             async with engine(old, old_url).at_work():
                 pass
     assert len(voice.rang) == 3
+
+
+@pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
+async def test_orders_of_before_a_copy_count_for_it_and_those_on_its_sister_do_not(
+    kind: str, fresh_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    old_url, one_url, other_url = (fresh_url(kind) for _ in range(3))
+    before, later, on_sister = map(number, range(3))
+
+    @asynccontextmanager
+    async def on(url: str) -> AsyncGenerator[Store]:
+        settings = load_settings(store=url, state_dir=str(tmp_path / "state"))
+        async with open_store(url, settings=settings, advises=False) as store:
+            yield store
+
+    async def copied_to(url: str) -> None:
+        async with on(old_url) as old:
+            await StoreCopy(old, url).run(lambda: backend_for(url)(url, clock=None), ME, within=MINUTE)
+
+    async def opted_out(url: str, *numbers: str) -> set[str]:
+        async with on(url) as store:
+            await SuppressionList(store).add(*numbers)
+            return set(await SuppressionList(store).find(before, later, on_sister))
+
+    async with on(old_url) as old:
+        await CallQueue(old).enqueue(flow(number(9)))
+    await opted_out(old_url, before)
+    await copied_to(one_url)
+    async with on(old_url) as old:  # somebody has restored its backup
+        await results_of(old, Write(drops=(Drop(CLOSED, CLOSED_KEY, None), Drop(COPIES, "to", None))))
+    await opted_out(old_url, later)
+    await copied_to(other_url)
+    assert await opted_out(one_url, on_sister) == {before, on_sister}
+    async with on(one_url) as one:
+        await Resume(operator=Operator(one, CallPolicy(), name="Ann", on=Interface.PAGES), queue="default").do()
+    for url, counts in ((old_url, {before, later}), (one_url, {before, on_sister}), (other_url, {before, later})):
+        async with backend_for(url)(url, clock=None) as store:  # it is set back to before all orders
+            if url == old_url:
+                await results_of(store, Write(drops=(Drop(CLOSED, CLOSED_KEY, None), Drop(COPIES, "to", None))))
+            for name in ("suppressed", MARKS):
+                records = (await store.records({name: Page()}, now=store.clock.now()))[name]
+                await results_of(store, Write(drops=tuple(Drop(name, each.group, None) for each in records)))
+        assert await opted_out(url) == counts, url
+        if url == other_url:
+            async with on(url) as store:
+                assert await gates_at(store, "default", [None]), "its sister was resumed, and this one was not"

@@ -38,7 +38,7 @@ from anyio import to_thread
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.orders import FORGET, journal_of
-from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.identity import new_worker_id, original_id
 from voiceflow_worker.core.ports.outside import ORDERS, LocalJournalFile, LocalJournalState, LocalOrder, OrderJournal
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
@@ -96,8 +96,11 @@ _ROOM = {"room": " " * 65_536}
 
 
 def journal_folder(store: Store, store_url: str, root: Path) -> Path:
-    """The folder below `root` for the journal files that are written for a store under this URL: `<id>/<url>`."""
-    return root / _folder_name(store.id) / _folder_name(identity_of(store_url))
+    """The folder below `root` for the journal files that are written for a store under this URL: `<id>/<url>`.
+
+    A store and its copies have one `<id>`: what is found in another one's files stops calls at least.
+    """
+    return root / _folder_name(original_id(store.id)) / _folder_name(identity_of(store_url))
 
 
 def _folder_name(name: str) -> str:
@@ -593,7 +596,7 @@ _ERASES = f'{{"action":"{FORGET}"'.encode()
 
 
 def _order_line(order: LocalOrder) -> str:
-    fields: dict[str, Any] = {"action": order.action, "order": order.token, "at": order.at}
+    fields: dict[str, Any] = {"action": order.action, "order": order.token, "at": order.at, "store": order.store}
     fields |= {name: each for name in ("puts", "drops", "same", "names") if (each := getattr(order, name))}
     if order.job is not None:
         fields |= {"head": head_of(order.job), "record": record_of(order.job), "body": order.job.body}

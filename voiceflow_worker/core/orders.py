@@ -26,7 +26,7 @@ from voiceflow_worker.core.audit import AUDIT, AuditEntry, entries_of, entries_o
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, gate_from, orders_in
-from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.identity import counts_for, new_revision
 from voiceflow_worker.core.ports.outside import LocalOrder, OrderJournal
 from voiceflow_worker.core.ports.reading import read_each
 from voiceflow_worker.core.ports.record_set import Codec, text_records
@@ -163,7 +163,7 @@ class OrderedStore:
             return ()
         if action == EDIT and not write.puts:
             return ()  # one of the calls of a batch, which takes the edits of the batch before it leaves
-        of = LocalOrder(token=new_revision(), at=now, action=action)
+        of = LocalOrder(token=new_revision(), at=now, store=self.inner.id, action=action)
         if action == FORGET:
             puts = tuple(each for each in write.puts if _is_without_person(each))
             return [replace(of, puts=puts)] if puts else ()
@@ -247,7 +247,7 @@ class OrderedStore:
         after = self.inner.clock.now() - GIVEN_FOR
         found: dict[str, list[LocalOrder]] = {}
         for order in orders:
-            if order.at > after:
+            if order.at > after and counts_for(self.inner.id, of=order.store, at=order.at):
                 found.setdefault(order.token, []).append(order)
         tokens = list(found)
         for start in range(0, len(tokens), _PAGE):

@@ -2,9 +2,13 @@
 
 The old store is held, then closed: from there on nobody but the copy changes it, so the copy is only read and written,
 page by page, and one that was cut short is written again, which changes nothing of what is there. The new store is
-closed until both are the same, and gets the id of the old one: keyed digests of numbers and keys stay what they are,
-and the journal files of the workers, which are in folders of that id, protect the new store too. It stays held until a
-person resumes its queues.
+closed until both are the same, and stays held until a person resumes its queues. Its id begins with that of the old one
+(`identity.copied_id`): keyed digests of numbers and keys stay what they are, and the journal files of before the copy
+protect it too.
+
+Both stores have a mark of the copy, with the id of the new store and the run that writes it now. Each write is made
+under the condition that its mark stands. So of two copies of a store one goes on, a run whose copy another one has
+taken over or given up changes nothing more, and what was given up never opens.
 """
 
 from __future__ import annotations
@@ -19,10 +23,10 @@ from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
-from voiceflow_worker.core.gates import order_gate
+from voiceflow_worker.core.gates import order_gate, write_of_order
 from voiceflow_worker.core.ports import EventKind, Store
-from voiceflow_worker.core.ports.controls import GATES
-from voiceflow_worker.core.ports.identity import QueueNames, new_revision
+from voiceflow_worker.core.ports.controls import GATES, gate_member
+from voiceflow_worker.core.ports.identity import QueueNames, copied_id, new_revision
 from voiceflow_worker.core.ports.probe import READINESS
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.reads import ByKey, Due, Listing
@@ -46,7 +50,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.rollback import HISTORIES
-from voiceflow_worker.errors import InvalidInputError, StoreError, StoreUnavailableError, StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, StoreError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -68,11 +72,24 @@ Progress = Callable[[int, str], None]
 """A function that gets how many things more were read, and what they are."""
 
 
+_CLOSED = {
+    "to": "it was copied to {url}, or is being copied. Give workers, receivers and commands that store; if the copy "
+    "was cut short, `voiceflow store copy` with the same two stores finishes it",
+    "from": "a copy of {url} is being written into it. Wait for `voiceflow store copy`, or order it again if it was "
+    "cut short",
+}
+"""Why a store is closed that is copied `to` or `from` another one."""
+
+
 class CopyOf(NamedTuple):
-    """Where a store was copied to or from, by its id and URL, and when the copy was whole; None before."""
+    """Where a store was copied to or from: the id of the new store, the URL of the other one, and the run that goes on.
+
+    `whole_at` is when the copy was whole; None before.
+    """
 
     id: str
     url: str
+    run: str
     whole_at: datetime | None = None
 
 
@@ -97,6 +114,9 @@ class StoreCopy:
     to: str
     progress: Progress = lambda _more, _what: None
     _now: datetime = field(init=False)
+    _run: str = field(default_factory=new_revision, init=False)
+    _mark: CopyOf = field(init=False)
+    """The mark of this run in the old store; that in the new one differs in its URL."""
 
     def __post_init__(self) -> None:
         self._now = self.source.clock.now()  # what ends from here on, is carried too
@@ -110,10 +130,10 @@ class StoreCopy:
         this is cut short anywhere, it may be run again, and goes on. Raises StoreError and InvalidInputError.
         """
         async with opened() as target:
-            if await self._whole_at(target) is not None:
+            begun = await self._begun(target)
+            if begun is not None and begun.whole_at is not None:
                 return None
-            has_begun = await copy_of(target, "from") is not None
-        await self._close(by, within=within, has_begun=has_begun)
+        await self._close(by, within=within, has_begun=begun is not None)
         async with opened() as target:
             await self._adopt(target)
         async with opened() as target:
@@ -127,7 +147,7 @@ class StoreCopy:
         copy is whole, or goes to another store than the one that `opened` opens.
         """
         known = await copy_of(self.source, "to")
-        if known is None or await _closed(self.source) is None:
+        if known is None:
             raise InvalidInputError(f"no copy of {self.source.url} has begun: there is nothing to give up")
         if known.url != self.to:
             raise InvalidInputError(
@@ -136,15 +156,15 @@ class StoreCopy:
         self._refuse_whole(known)
         now = self.source.clock.now()
         entry = AuditEntry.of(by, "store copy", at=now, result=f"gave up the copy to {known.url}")
-        await self._decide(known, Write(puts=entry.puts(), drops=_OPENS))
-        with suppress(StoreUnavailableError):  # it stays closed as it is
+        await self._step(self.source, "to", known, Write(puts=entry.puts(), drops=_OPENS))
+        with suppress(StoreError):  # it stays closed as it is
             async with opened() as target:
                 begun = await copy_of(target, "from")
-                if begun is not None and begun.id == self.source.id:
+                if begun is not None and begun.id == known.id:
                     why = f"the copy of {self.source.url} in it was given up; empty it"
-                    other = json_records(target, COPIES, CopyOf).text(begun._replace(id=new_revision()))
-                    puts = (Put(CLOSED, CLOSED_KEY, why, None), Put(COPIES, "from", other, None))
-                    await target.write(BulkWrite(writes=(Write(puts=puts),)), now=target.clock.now())
+                    given_up = _mark_put(target, "from", begun._replace(run=self._run))
+                    write = Write(puts=(given_up, Put(CLOSED, CLOSED_KEY, why, None)))
+                    await self._step(target, "from", begun, write)
 
     # --- the old store ---
 
@@ -164,21 +184,23 @@ class StoreCopy:
 
         Raises InvalidInputError if it is being copied elsewhere, or if calls are still open after `within`.
         """
-        known = await copy_of(self.source, "to")
-        if (why := await _closed(self.source)) is not None:
-            if not has_begun and known is not None:
-                self._refuse_whole(known)
-            if not has_begun and (known is None or known.url != self.to):
-                raise InvalidInputError(
-                    f"the store {self.source.url} is closed already: {why}. Finish that copy, or give it up (--abandon)"
-                )
-            return
         reason = f"copied from {self.source.url} to {self.to}: resume there, once workers and receivers run on it"
+        known, why = await copy_of(self.source, "to"), await _closed(self.source)
+        if known is not None and not has_begun:
+            self._refuse_whole(known)
+        if why is not None and (known is None or not (has_begun or known.url == self.to)):
+            raise InvalidInputError(
+                f"the store {self.source.url} is closed already: {why}. Finish that copy, or give it up (--abandon)"
+            )
+        if known is not None:
+            self._mark = known._replace(run=self._run)
+            await self._step(self.source, "to", known, _marks(self.source, "to", self._mark))
+            await self._hold_closed(reason)
+            return
         until = self.source.clock.monotonic() + within.total_seconds()
         while True:
             for queue in await QueueNames(self.source).known():
-                held = Gate.of(queue, None, GateState.HELD, since=self.source.clock.now(), reason=reason)
-                await order_gate(self.source, held)
+                await order_gate(self.source, self._held(queue, reason))
             while opened := await self._open_calls():
                 if self.source.clock.monotonic() >= until:
                     raise InvalidInputError(
@@ -187,34 +209,28 @@ class StoreCopy:
                     )
                 await self.source.clock.sleep(_LOOK_EVERY)
             now = self.source.clock.now()
-            sentence = (
-                f"it was copied to {self.to}, or is being copied. Give workers, receivers and commands that store; if "
-                "the copy was cut short, `voiceflow store copy` with the same two stores finishes it"
-            )
             entry = AuditEntry.of(by, "store copy", at=now, result=f"closed {self.source.url}, copied to {self.to}")
-            mark = json_records(self.source, COPIES, CopyOf).text(CopyOf(self.source.id, self.to))
-            puts = (Put(CLOSED, CLOSED_KEY, sentence, None), Put(COPIES, "to", mark, None), *entry.puts())
-            await self.source.write(BulkWrite(writes=(Write(puts=puts),), together=True), now=now)
+            self._mark = CopyOf(copied_id(self.source.id, at=now), self.to, self._run)
+            await self._step(self.source, "to", None, _marks(self.source, "to", self._mark), Write(puts=entry.puts()))
             queues = await QueueNames(self.source).known()
             still_held = [queue for queue in queues if await gates_at(self.source, queue, [None])]
             if len(still_held) == len(queues) and not await self._open_calls():
                 return
             # A queue or a resume has come between.
-            await self.source.write(BulkWrite(writes=(Write(drops=_OPENS),)), now=self.source.clock.now())
+            await self._step(self.source, "to", self._mark, Write(drops=_OPENS))
 
-    async def _decide(self, known: CopyOf, write: Write) -> None:
-        """Write to the old store that the copy is whole, or given up: the first of the two counts.
+    def _held(self, queue: str, reason: str) -> Gate:
+        return Gate.of(queue, None, GateState.HELD, since=self.source.clock.now(), reason=reason)
 
-        Raises StoreError if the other one, or another copy, came first.
-        """
-        stands = Same(COPIES, "to", json_records(self.source, COPIES, CopyOf).text(known))
-        bulk = BulkWrite(writes=(replace(write, conditions=(stands,)),))
-        (answer,) = await self.source.write(bulk, now=self.source.clock.now())
-        if answer.result is not Result.DONE:
-            raise StoreError(
-                f"the copy of {self.source.url} was ended or given up meanwhile, by another process: `voiceflow audit` "
-                "on that store names who did it"
-            )
+    async def _hold_closed(self, reason: str) -> None:
+        """Hold the queues of the closed store that are open: who has closed it was cut short before he saw that."""
+        for queue in await QueueNames(self.source).known():
+            if not await gates_at(self.source, queue, [None]):
+                found = await self.source.records({GATES: [(queue, gate_member(None))]}, now=self._now)
+                _, order = write_of_order(
+                    next(iter(found[GATES]), None), self._held(queue, reason), token=new_revision()
+                )
+                await self._step(self.source, "to", self._mark, _marks(self.source, "to", self._mark), order)
 
     def _refuse_whole(self, known: CopyOf) -> None:
         """Raise InvalidInputError if the copy is whole, wherever it is now: both stores would call the same people."""
@@ -235,64 +251,62 @@ class StoreCopy:
 
     # --- the new store ---
 
-    async def _whole_at(self, target: Store) -> datetime | None:
-        """Whether a store can become the new one: when the copy in it was whole, None if it is to be filled.
+    async def _begun(self, target: Store) -> CopyOf | None:
+        """The mark of the copy in a store that can become the new one; None if it is empty.
 
         Raises InvalidInputError for a store with something else in it.
         """
-        known = await copy_of(target, "from")
-        if known is not None and known.id == self.source.id:
-            return known.whole_at
+        known, ours = await copy_of(target, "from"), await copy_of(self.source, "to")
+        if known is not None and ours is not None and known.id == ours.id:
+            return known
         has = [part.name for part in await self._parts(target) if await part.read(target, None)]
         if known is not None or has:
-            what = f"a copy of {known.url}" if known is not None else ", ".join(dict.fromkeys(has))
+            what = ", ".join(dict.fromkeys(has))
+            if known is not None:
+                what = f"a copy of {known.url}{'' if known.whole_at else ' that was given up, or is being written'}"
             raise InvalidInputError(
                 f"the store {target.url} is not empty: it has {what}. Nothing was changed. Copy to a new store: "
                 "another file, schema, prefix or database"
             )
         return None
 
-    async def _adopt(self, target: Store) -> None:
-        """Close the new store, and give it the id of the old one. It must then be opened anew."""
-        if await self._whole_at(target) is None and target.id != self.source.id:
-            await target.write(BulkWrite(writes=(await self._mark(target, None),)), now=target.clock.now())
-            sequence = (await copyable(self.source).contents()).sequence
-            await copyable(target).adopt(self.source.id, sequence=sequence)
+    @property
+    def _theirs(self) -> CopyOf:
+        """The mark of this run in the new store, before the copy is whole."""
+        return self._mark._replace(url=self.source.url, whole_at=None)
 
-    async def _mark(self, target: Store, whole_at: datetime | None) -> Write:
-        """That the store is a copy: closed until it is whole."""
-        mark = json_records(target, COPIES, CopyOf).text(CopyOf(self.source.id, self.source.url, whole_at))
-        put = Put(COPIES, "from", mark, None)
-        if whole_at is not None:
-            return Write(puts=(put,), drops=(Drop(CLOSED, CLOSED_KEY, None),))
-        why = (
-            f"a copy of {self.source.url} is being written into it. Wait for `voiceflow store copy`, or order it again "
-            "if it was cut short"
-        )
-        return Write(puts=(put, Put(CLOSED, CLOSED_KEY, why, None)))
+    async def _adopt(self, target: Store) -> None:
+        """Close the new store for this run, and give it its id. It must then be opened anew."""
+        begun = await self._begun(target)
+        if begun is not None and begun.whole_at is not None:
+            raise self._overtaken()
+        await self._step(target, "from", begun, _marks(target, "from", self._theirs))
+        if target.id != self._mark.id:
+            sequence = (await copyable(self.source).contents()).sequence
+            await copyable(target).adopt(self._mark.id, sequence=sequence)
 
     async def _fill(self, target: Store) -> None:
         """Copy all; what an earlier try has written, stays. Raises StoreVersionError for what cannot be read."""
-        if target.id != self.source.id:
+        if target.id != self._mark.id:
             raise StoreError(
-                f"the store {target.url} did not take the id of {self.source.url}: a version before made it. Copy to "
-                "a new store"
+                f"the store {target.url} did not take its new id: a version before made it, or another process has "
+                "emptied it meanwhile. Copy to a new store"
             )
-        closing = await self._mark(target, None)
         for part in await self._parts(self.source):
             async for page in self._pages(part, self.source):
                 match part.name:
                     case "calls":
                         writes = [Write(change=Insert(job), tally=tally_change(None, job)) for job in page]
                     case "events":
+                        await self._write(target, [])
                         await self._add_events(target, page)
                         continue
                     case namespace:
                         writes = self._records(namespace, target, page)
-                await self._write(target, closing, writes)
+                await self._write(target, writes)
         for queue in await QueueNames(self.source).known():
             async for page in copyable(self.source).tombstones(queue, now=self._now):
-                await self._bury(target, closing, queue, page)
+                await self._bury(target, queue, page)
 
     def _records(self, namespace: str, target: Store, page: Sequence[Record]) -> list[Write]:
         if namespace == HISTORIES and target.history is not None:  # it is no failover that the new server is another
@@ -306,7 +320,7 @@ class StoreCopy:
             raise StoreVersionError(f"{self.source.url} has events of a newer version: upgrade this installation")
         await copyable(target).add_events(page)
 
-    async def _bury(self, target: Store, closing: Write, queue: str, page: Sequence[tuple[Job, datetime]]) -> None:
+    async def _bury(self, target: Store, queue: str, page: Sequence[tuple[Job, datetime]]) -> None:
         """Store tombstones: each call is stored, and deleted in the same bulk write."""
         keys = tuple(job.unique_key or "" for job, _ in page)
         known = {job.unique_key for job in await target.jobs(ByKey(queue, keys), now=self._now)}
@@ -314,14 +328,10 @@ class StoreCopy:
         for start in range(0, len(new), PAGE):
             made = new[start : start + PAGE]
             writes = [Write(change=Insert(job)) for job, _ in made]
-            await self._write(target, closing, writes + [Write(change=Delete(job, until)) for job, until in made])
+            await self._write(target, writes + [Write(change=Delete(job, until)) for job, until in made])
 
-    async def _write(self, target: Store, closing: Write, writes: Sequence[Write]) -> None:
-        bulk = BulkWrite(writes=(*writes, closing), together=True, durable=False)
-        answers = await target.write(bulk, now=self._now)
-        if any(answer.result is not Result.DONE for answer in answers):
-            wrong = next(answer for answer in answers if answer.result not in {Result.DONE, Result.ROLLED_BACK})
-            raise StoreError(f"the store {target.url} did not take a page of the copy: {wrong.result} {wrong.owner}")
+    async def _write(self, target: Store, writes: Sequence[Write], *, durable: bool = False) -> None:
+        await self._step(target, "from", self._theirs, _marks(target, "from", self._theirs), *writes, durable=durable)
 
     async def _finish(self, target: Store) -> Counter[str]:
         """Compare both stores, and open the new one; returns what each of them has, by kind.
@@ -337,14 +347,12 @@ class StoreCopy:
         for queue in await QueueNames(self.source).known():
             await self._align(target, queue, [None])
             counted[TOMBSTONES] += await self._compare_tombstones(target, queue)
-        now = target.clock.now()
+        await self._write(target, [], durable=True)  # and with it all that was written before
+        whole = self._mark._replace(whole_at=self._mark.whole_at or target.clock.now())
         # First the old store, which is not opened again from here on, whatever becomes of the new one.
-        known, why = await copy_of(self.source, "to"), await _closed(self.source)
-        whole = CopyOf(self.source.id, self.to, now)
-        mark = json_records(self.source, COPIES, CopyOf).text(whole)
-        puts = (Put(COPIES, "to", mark, None), Put(CLOSED, CLOSED_KEY, why or "", None))
-        await self._decide(known or whole, Write(puts=puts))
-        await target.write(BulkWrite(writes=(await self._mark(target, now),)), now=now)
+        await self._step(self.source, "to", self._mark, _marks(self.source, "to", whole))
+        opens = _marks(target, "from", self._theirs._replace(whole_at=whole.whole_at))
+        await self._step(target, "from", self._theirs, opens)
         return +counted
 
     async def _compare_tombstones(self, target: Store, queue: str) -> int:
@@ -386,7 +394,7 @@ class StoreCopy:
                 added = {name: live.get(name, 0) + pruned.get(name, 0) for name in {**live, **pruned}}
                 deleted = {name: -amount for name, amount in pruned.items()}
                 writes = [Write(change=Insert(job), tally=added), Write(change=Delete(job, None), tally=deleted)]
-                await self._write(target, await self._mark(target, None), writes)
+                await self._write(target, writes)
         raise self._differs(f"totals of queue {queue}", target, "")
 
     def _differs(self, what: str, target: Store, detail: str) -> StoreError:
@@ -396,6 +404,29 @@ class StoreCopy:
         )
 
     # --- both ---
+
+    async def _step(
+        self, store: Store, place: str, stands: CopyOf | None, write: Write, *more: Write, durable: bool = True
+    ) -> None:
+        """Write to one of the stores, which is closed, while this mark stands in it.
+
+        Raises StoreError if another run has taken the copy over, ended it, or given it up.
+        """
+        value = None if stands is None else _mark_put(store, place, stands).value
+        write = replace(write, conditions=(Same(COPIES, place, value),))
+        bulk = BulkWrite(writes=(write, *more), together=True, durable=durable)
+        answers = await store.write(bulk, now=self._now)
+        wrong = next((each for each in answers if each.result not in {Result.DONE, Result.ROLLED_BACK}), None)
+        if wrong is answers[0]:
+            raise self._overtaken()
+        if wrong is not None:
+            raise StoreError(f"the store {store.url} did not take a page of the copy: {wrong.result} {wrong.owner}")
+
+    def _overtaken(self) -> StoreError:
+        return StoreError(
+            f"the copy of {self.source.url} was begun, taken over, ended or given up meanwhile, by another process: "
+            "`voiceflow audit` on that store names who has begun or given up one. This one has ended, and opens nothing"
+        )
 
     async def _parts(self, store: Store) -> list[_Part]:
         """The kinds of things in a store but tombstones, gates first: nothing is sent from a copy in its middle."""
@@ -439,6 +470,18 @@ class StoreCopy:
 async def copy_of(store: Store, place: str) -> CopyOf | None:
     """Where a store was copied `from` or `to`; None if it was not."""
     return (await json_records(store, COPIES, CopyOf).get([place])).get(place)
+
+
+def _mark_put(store: Store, place: str, mark: CopyOf) -> Put:
+    return Put(COPIES, place, json_records(store, COPIES, CopyOf).text(mark), None)
+
+
+def _marks(store: Store, place: str, mark: CopyOf) -> Write:
+    """Mark a store as one of a copy. It is closed then, but for a new store that is whole, which is opened."""
+    put = _mark_put(store, place, mark)
+    if place == "from" and mark.whole_at is not None:
+        return Write(puts=(put,), drops=(Drop(CLOSED, CLOSED_KEY, None),))
+    return Write(puts=(put, Put(CLOSED, CLOSED_KEY, _CLOSED[place].format(url=mark.url), None)))
 
 
 async def _closed(store: Store) -> str | None:

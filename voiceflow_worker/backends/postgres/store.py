@@ -64,7 +64,7 @@ INSERT INTO voiceflow.events (sequence, queue, job_id, kind, at, state, revision
 SELECT sequence, queue, job_id, kind, at, state, revision, post
 FROM jsonb_populate_recordset(NULL::voiceflow.events, %s::jsonb) ON CONFLICT DO NOTHING
 """
-_ADOPT = "UPDATE voiceflow.voiceflow_schema SET store_id = %s"
+_ADOPT = "UPDATE voiceflow.voiceflow_schema SET store_id = %s WHERE store_id = %s"
 _SKIP_SEQUENCES = """
 SELECT setval(sequence, greatest(last, coalesce(pg_sequence_last_value(sequence), 1)))
 FROM (
@@ -231,7 +231,7 @@ class PostgresStore:
         await self.database.rows(_ADD_EVENTS, orjson.dumps(rows).decode())
 
     async def adopt(self, store_id: str, *, sequence: int) -> None:
-        await self.database.rows(_ADOPT, store_id)
+        await self.database.rows(_ADOPT, store_id, self.id)
         await self.database.rows(_SKIP_SEQUENCES, sequence)
 
     @asynccontextmanager

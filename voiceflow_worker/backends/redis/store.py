@@ -55,6 +55,12 @@ from voiceflow_worker.model.jobs.totals import Totals
 
 BLOCK_MS = 2000
 """The longest time, in milliseconds, for which an XREAD blocks. It must be less than the timeout of an answer."""
+_ADOPT = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('SET', KEYS[2], ARGV[3])
+    redis.call('SET', KEYS[1], ARGV[2])
+end
+"""
 RETRY_AFTER = 0.05
 """Seconds between two tries to listen while the store cannot be reached."""
 
@@ -273,7 +279,6 @@ class RedisStore:
             of = f"{self.manager.root}:queue:{queue_of(event.job_id)}"
             commands.append((b"ZADD", f"{of}:events", event.sequence, f"{event.sequence}|{event_text(event)}"))
             commands.append((b"ZADD", f"{of}:events:at", to_micros(event.at), event.sequence))
-            commands.append((b"SET", f"{of}:sequence", event.sequence))
 
         async def asked(connection: Connection) -> None:
             for answer in connection.create_requests(commands):
@@ -282,8 +287,8 @@ class RedisStore:
         await self.manager.ask(asked)
 
     async def adopt(self, store_id: str, *, sequence: int) -> None:
-        await self._asked("SET", f"{self.manager.root}:sequence", sequence)
-        await self._asked("SET", f"{self.manager.root}:id", store_id)
+        keys = (f"{self.manager.root}:{name}" for name in ("id", "sequence"))
+        await self._asked("EVAL", _ADOPT, 2, *keys, self.id, store_id, sequence)
 
     async def _asked(self, command: str, *arguments: str | int) -> Any:
         return await self.manager.ask(lambda connection: connection.create_request(command.encode(), *arguments))

@@ -16,7 +16,7 @@ INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 WHERE NOT EXISTS (
 
 -- name: skip_sequences
 -- Later events get higher sequences than this one.
-UPDATE sqlite_sequence SET seq = ? WHERE name = 'events';
+UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events';
 
 -- name: all_queues
 -- The names of all queues that the file knows.
@@ -43,5 +43,5 @@ SELECT json_group_array(DISTINCT namespace) FROM records WHERE namespace <> :but
 INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: set_id
--- The store takes the name of the one that is copied into it.
-UPDATE store SET id = ?;
+-- The store takes the name of a copy, in place of its own.
+UPDATE store SET id = ? WHERE id = ?;

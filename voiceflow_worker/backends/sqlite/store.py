@@ -161,7 +161,7 @@ class SqliteStore:
         await self.writer.carry_out(partial(_add_events, events), durably=False)
 
     async def adopt(self, store_id: str, *, sequence: int) -> None:
-        await self.writer.carry_out(partial(_adopt, store_id, sequence))
+        await self.writer.carry_out(partial(_adopt, self.id, store_id, sequence))
         self.id = store_id
 
 
@@ -181,8 +181,8 @@ def _add_events(events: Sequence[Event], transaction: Transaction) -> Generator[
         yield
 
 
-def _adopt(store_id: str, sequence: int, transaction: Transaction) -> Generator[None]:
-    transaction.db.run(SQL["set_id"], (store_id,))
+def _adopt(old_id: str, store_id: str, sequence: int, transaction: Transaction) -> Generator[None]:
+    transaction.db.run(SQL["set_id"], (store_id, old_id))
     transaction.db.run(SQL["begin_sequences"])
     transaction.db.run(SQL["skip_sequences"], (sequence,))
     yield

@@ -83,12 +83,32 @@ def new_revisions(count: int) -> list[str]:
     return [together[start : start + 16] for start in range(0, len(together), 16)]
 
 
+def copied_id(store_id: str, *, at: datetime) -> str:
+    """The id of a store into which the one with this id is copied at this time."""
+    made = int(at.timestamp() * 1000) + 1  # not before what was ordered until then
+    return f"{store_id}~{ULID.from_int((made << 80) + secrets.randbits(79))}"
+
+
+def original_id(store_id: str) -> str:
+    """The id of the store that was not made by copying, of which this one is a copy, or a copy of a copy."""
+    return store_id.partition("~")[0]
+
+
+def counts_for(store_id: str, *, of: str, at: datetime) -> bool:
+    """Whether what was ordered in the store `of` at this time counts for that with this id.
+
+    It was that store, or one from which it was copied later.
+    """
+    copied = store_id.removeprefix(f"{of}~")
+    return of == store_id or (copied != store_id and at <= ULID.from_str(copied[:26]).datetime)
+
+
 def keyed_digest(store_id: str, text: str) -> str:
-    """A digest of a text, keyed with the id of its store: 32 hexadecimal digits.
+    """A digest of a text, keyed with the id of its store: 32 hexadecimal digits. In a copy of the store it is the same.
 
     It keeps what the store must know of a person who was erased (`core/retention.py`).
     """
-    return hashlib.blake2b(text.encode(), key=store_id.encode()[:64], digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode(), key=original_id(store_id).encode()[:64], digest_size=16).hexdigest()
 
 
 def new_worker_id() -> str:

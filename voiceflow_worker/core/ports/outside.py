@@ -63,12 +63,14 @@ class LocalJournalState:
 class LocalOrder:
     """An order as the local journal keeps it: what one write of it has stored; several with a `token` were one write.
 
-    `action` is that of the audit log, empty for what no person has ordered by name, such as an opt-out by a key. `job`
-    is the call as the order has left it. `names` are the digests of the numbers in it, by which an erasure finds it.
+    `store` is the id of the store in which it was given. `action` is that of the audit log, empty for what no person
+    has ordered by name, such as an opt-out by a key. `job` is the call as the order has left it. `names` are the
+    digests of the numbers in it, by which an erasure finds it.
     """
 
     token: str
     at: datetime
+    store: str
     action: str = ""
     puts: tuple[Put, ...] = ()
     drops: tuple[Drop, ...] = ()

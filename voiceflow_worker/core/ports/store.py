@@ -508,7 +508,10 @@ class Store(Protocol):
 
     @property
     def id(self) -> str:
-        """The name that the store got when it was made. It stays with the data: in every replica, backup and copy."""
+        """The name that the store got when it was made. It stays with the data: in every replica and backup.
+
+        What a store is copied into gets one that begins with this (`core.store_copy`).
+        """
         ...
 
     @property
@@ -649,5 +652,8 @@ class Copyable(Protocol):
         ...
 
     async def adopt(self, store_id: str, *, sequence: int) -> None:
-        """Take the id of another store; later events have a sequence above this one. Then open the store anew."""
+        """Take this id, unless it has another by now than when it was opened. Then open the store anew.
+
+        Later events have a sequence above this one.
+        """
         ...
