@@ -19,6 +19,7 @@ from voiceflow_worker import (
     CallQueue,
     CallRequest,
     End,
+    JobState,
     Menu,
     Receiver,
     Sandbox,
@@ -50,7 +51,7 @@ callback = Menu(
 callback.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
 
 
-callback.on("2", goto=PROMISE, do=call_me_back(LATER))  # the later call is stored before the promise is heard
+callback.on("2", goto=PROMISE, do=call_me_back(LATER))  # the key press is stored before the promise is heard
 
 # -- the menu in use --------------------------------------------------------------------------------------------------
 
@@ -99,11 +100,11 @@ async def main() -> None:
         sandbox = await try_out(store)
         connected = {entry.destination: entry.bridged_to for entry in sandbox.ledger}
         jobs = await CallQueue(store).find(batch_id=BATCH)
-        for job in sorted(jobs, key=lambda job: (job.not_before is not None, job.destination)):
+        for job in sorted(jobs, key=lambda job: job.destination):
             name = (job.data or {})["name"]
-            if job.not_before is not None:
-                hours = (job.not_before - job.created_at) / timedelta(hours=1)
-                print(f"{name} is called again in {hours:.0f} hours ({job.state})")
+            if job.state is JobState.QUEUED:
+                hours = (job.due_at - job.created_at) / timedelta(hours=1)
+                print(f"{name} pressed {job.digits}, and is called again in {hours:.0f} hours")
                 continue
             ended = job.outcome.status_text if job.outcome else "not known yet"
             desk = f", connected to {connected[job.destination]}" if connected[job.destination] else ""

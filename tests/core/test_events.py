@@ -45,6 +45,10 @@ def press(digits: str, *, seconds: int = 0, event_id: str | None = "e") -> KeyPr
     return KeyPress(at=AT + timedelta(seconds=seconds), menu="main", digits=digits, event_id=event_id)
 
 
+def pressed(job: Job, number: int, press: KeyPress) -> Job:
+    return with_press(job, number, press, at=AT, policy=CallPolicy())
+
+
 def event(job: Job, session_id: str | None) -> CallAction:
     return CallAction(
         session_id=session_id, source=job.source, destination=job.destination, direction=Direction.OUTBOUND
@@ -76,20 +80,20 @@ def menu_calls(store: Store) -> MenuCalls:
 
 class TestAPress:
     async def test_is_added_to_its_post_in_the_order_of_time(self, submitted: Job) -> None:
-        later = with_press(submitted, 1, press("2", seconds=2, event_id="b"))
-        both = with_press(later, 1, press("1", seconds=1, event_id="a"))
+        later = pressed(submitted, 1, press("2", seconds=2, event_id="b"))
+        both = pressed(later, 1, press("1", seconds=1, event_id="a"))
         assert both.digits == "1,2"
 
     async def test_of_the_same_event_is_added_once(self, submitted: Job) -> None:
-        once = with_press(submitted, 1, press("1"))
-        assert with_press(once, 1, press("1", seconds=5)) is once
-        unnamed = with_press(submitted, 1, press("1", event_id=None))
-        assert with_press(unnamed, 1, press("1", event_id=None)) is unnamed
+        once = pressed(submitted, 1, press("1"))
+        assert pressed(once, 1, press("1", seconds=5)) is once
+        unnamed = pressed(submitted, 1, press("1", event_id=None))
+        assert pressed(unnamed, 1, press("1", event_id=None)) is unnamed
 
     async def test_beyond_the_most_is_not_kept(self, submitted: Job) -> None:
         many = tuple(press("1", event_id=str(place)) for place in range(MOST_PRESSES))
         full = replace(submitted, posts=(replace(submitted.posts[0], presses=many),))
-        assert with_press(full, 1, press("1", event_id="one more")) is full
+        assert pressed(full, 1, press("1", event_id="one more")) is full
 
 
 async def test_a_call_is_found_by_its_session(store: Store, menu_calls: MenuCalls, submitted: Job) -> None:

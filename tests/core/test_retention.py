@@ -205,7 +205,8 @@ async def test_data_and_texts_go_before_the_call_and_all_that_it_is_known_by_sta
     number = accepted.posts[-1].number
     for digits, answer in (("1", None), ("19781231", None), ("42", "table 42")):
         press = KeyPress(at=clock.now(), menu="main", digits=digits, answer=answer)
-        await Changes(any_store, KEPT).change(accepted.id, partial(with_press, number=number, press=press))
+        joined = partial(with_press, number=number, press=press, at=clock.now(), policy=KEPT)
+        await Changes(any_store, KEPT).change(accepted.id, joined)
     late = await engine.queue.get(accepted.id)
     assert (late.state, late.is_erased, late.kept_until) == (JobState.COMPLETED, True, None)
     assert [press.digits for press in late.posts[-1].presses] == ["1", "42"]

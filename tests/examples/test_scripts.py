@@ -76,13 +76,11 @@ SAYS = {
     ],
     "support_callback.py": [
         "Customer 1: completed (COMPLETED), pressed 1, connected to +6531234568",
-        "Customer 2: completed (COMPLETED), pressed 2",
-        "Customer 3: completed (COMPLETED), pressed 7,2",
+        "Customer 2 pressed 2, and is called again in 2 hours",
+        "Customer 3 pressed 7,2, and is called again in 2 hours",
         "Customer 4: completed (COMPLETED), pressed nothing",
         "Customer 5: completed (COMPLETED), pressed nothing",
         "Customer 6: unreached (NO_ANSWER), pressed nothing",
-        "Customer 2 is called again in 2 hours (queued)",
-        "Customer 3 is called again in 2 hours (queued)",
     ],
 }
 

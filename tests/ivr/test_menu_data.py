@@ -37,7 +37,7 @@ from voiceflow_worker import Receiver as WholeReceiver
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.ivr import Rehearsal, call_me_back, do_not_call_again
+from voiceflow_worker.ivr import Rehearsal, do_not_call_again
 from voiceflow_worker.ivr.menu_data import read_menu, written_menus
 from voiceflow_worker.ivr.rehearsal import mermaid
 from voiceflow_worker.sandbox import Script
@@ -292,32 +292,27 @@ async def test_nobody_hears_of_an_opt_out_that_was_not_stored(store: Store, monk
     assert (await Line.of(jobs[ANA]).press(Receiver.of(store), "9")).text == "Auf Wiederhören."
 
 
-async def test_who_asks_for_it_is_called_back_once_with_the_same_call(store: Store) -> None:
-    jobs = await sent(store, valid_for="2h", priority=5, again=True)
+async def test_who_asks_for_it_is_called_back_by_the_same_call(store: Store) -> None:
+    jobs = await sent(store, valid_for="5h", again=True)
     receiver, line = Receiver.of(store), Line.of(jobs[BEN])
     event = line.event("3")
     for answering in (receiver, receiver, Receiver.of(store)):
         assert line.took((await answering.post(event))[1]).text == "À plus tard."
-    await Line.of(jobs[BEN]).press(receiver, "3")  # as if the first receiver had crashed before it answered
-    (later,) = [job for job in await CallQueue(store).find() if job.id not in {each.id for each in jobs.values()}]
-    now = store.clock.now()
-    assert later.not_before is not None
-    assert later.valid_until is not None
-    assert abs(later.not_before - now - timedelta(hours=3)) < timedelta(minutes=5)
-    assert abs(later.valid_until - later.not_before - timedelta(hours=2)) < timedelta(minutes=5)
-    first = jobs[BEN]
-    assert [getattr(later, name) for name in ("destination", "batch_id", "priority", "menu", "data")] == [
-        getattr(first, name) for name in ("destination", "batch_id", "priority", "menu", "data")
-    ]
-    assert "Bonjour Ben" in later.body
-    assert (await CallQueue(store).get(first.id)).answer == "call me back"
+    await Engine(store, ScriptedVoice()).summarise(jobs[BEN])
+    waits = {job.destination: job for job in await CallQueue(store).find()}[BEN]
+    assert len(await CallQueue(store).find()) == len(jobs), "one person has one row"
+    assert abs(waits.due_at - store.clock.now() - timedelta(hours=3)) < timedelta(minutes=5)
+    assert (waits.id, waits.answer, waits.menu, waits.data) == (
+        jobs[BEN].id, "call me back", jobs[BEN].menu, jobs[BEN].data
+    )  # fmt: skip
+    assert "Bonjour Ben" in waits.body
 
 
-async def test_who_answers_at_another_number_is_called_back_there(store: Store) -> None:
-    job = (await sent(store))[ANA]
-    caller = Caller(now=store.clock.now(), number="+6565551234", job=job, store=store)
-    await call_me_back(timedelta(hours=1))(caller)
-    assert "+6565551234" in {each.destination for each in await CallQueue(store).find()}
+async def test_who_asks_too_late_hears_it_in_the_language_of_the_call(store: Store) -> None:
+    said = {"de": "Heute nicht mehr, {{name}}.", "fr": "Plus aujourd'hui, {{name}}."}
+    jobs = await sent(store, menu={**DATA, "call_back_not_possible": said}, valid_for="2h", again=True)
+    assert (await Line.of(jobs[BEN]).press(Receiver.of(store), "3")).text == "Plus aujourd'hui, Ben."
+    assert (await CallQueue(store).get(jobs[BEN].id)).answer == "call_back_not_possible"
 
 
 async def test_what_a_key_does_is_done_once_however_many_receivers_get_it(stores: tuple[Store, Store]) -> None:

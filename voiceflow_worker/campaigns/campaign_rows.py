@@ -180,6 +180,12 @@ class CampaignRows:
         has a date as 31/1/2030."""
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
 
+    @property
+    def call_back_after(self) -> timedelta | None:
+        """When people who ask for it are called back; None if the menu of the calls does not offer it."""
+        texts = self._maker.menu_texts
+        return None if texts is None else texts.call_back_after
+
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
         if row.call is None or (texts := self._maker.texts(row.call.data or {})) is None:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.times import zone_named, zone_of_number
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.core.admission import CheckedCall
 
 _FIRST_BLOCK = 256
@@ -44,6 +46,18 @@ class CallTimes(NamedTuple):
         moments = _minute(call.not_before), _minute(call.valid_until)
         return cls(call.priority, *moments, call.window, own or there, there)
 
+    @classmethod
+    def of_options(cls, options: CampaignOptions, *, now: datetime) -> CallTimes:
+        """The times of a call to the source number, if it were enqueued now: of a row, too little is known."""
+        begin = options.not_before or now
+        until = options.valid_until if options.valid_for is None else begin + options.valid_for
+        source = options.source or ""
+        window = None if options.window is None else CountryWindows.of(options.window).to([source])
+        zone = options.time_zone or zone_of_number(source).zone
+        return cls(
+            options.priority, options.not_before, until, window, zone if window is None else window.time_zone or zone
+        )
+
     def opens(self, at: datetime) -> datetime | None:
         """The first time from `at` on at which the call may ring; None if there is none."""
         at = max(at, self.not_before or at)
@@ -73,6 +87,14 @@ class CallTimes(NamedTuple):
         zone = None if self.window is None else self.window.zone_for(self.time_zone)
         closes = None if self.window is None or zone is None else self.window.closes(at, zone)
         return min(closes or _FOREVER, self.valid_until or _FOREVER)
+
+    def call_back_ends(self, after: timedelta) -> datetime | None:
+        """The time from which on its person cannot be called back `after` this time; None if there is no such time."""
+        zone = None if self.window is None else self.window.zone_for(self.time_zone)
+        last = self.valid_until
+        if last is not None and self.window is not None and zone is not None:
+            last = self.window.last_open(last, zone)
+        return None if last is None else last - after
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,6 +147,10 @@ class CallPlan:
             self._counts = wider
         self._counts[block, times] += 1
         self._rows += 1
+
+    def call_back_ends(self, after: timedelta) -> datetime | None:
+        """The first time from which on the person of a call cannot be called back `after` this time; None without."""
+        return min(filter(None, (times.call_back_ends(after) for _, times in self._counts)), default=None)
 
     def add_waiting(self, job: Job) -> None:
         """Add a call that waits in the store, in the order of its enqueueing."""

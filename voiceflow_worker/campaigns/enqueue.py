@@ -384,7 +384,12 @@ class Enqueueing:
             raise ValueError("a queue is needed unless this is a dry run")
         counts = _RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run)
         if self.dry_run and self.assumptions is not None:
-            counts.maker = PreviewMaker(self.assumptions, campaign.later_texts, asks_store=queue is not None)
+            counts.maker = PreviewMaker(
+                self.assumptions,
+                campaign.later_texts,
+                asks_store=queue is not None,
+                call_back_after=campaign.call_back_after,
+            )
         counts.found.add(campaign.findings)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         unfinished = frozenset(start.start for start in starts)

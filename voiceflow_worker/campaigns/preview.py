@@ -231,6 +231,8 @@ class Preview:
     assumed_seconds: float | None = None
     rate: float | None = None
     time_zone: str | None = None
+    call_back_ends: datetime | None = None
+    """From when on a person who asks for it cannot be called back any more: the first such time of all calls."""
     has_window: bool = False
     moved_to: str | None = None
     """The zone that the window counts in, if it does not count at the number."""
@@ -293,6 +295,8 @@ class Preview:
             ends = f"{_local(self.ends_at, zone)}, {later} later"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         rows += self._nights()
+        if self.call_back_ends is not None:
+            rows.append(("call back", call_back_in_words(self.call_back_ends, zone, first=course.first)))
         if course.expired:
             late = "it is sent" if course.expired == 1 else "they are sent"
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
@@ -335,6 +339,7 @@ class Preview:
             "rate": self.rate,
             "starts_at": rfc3339(course.first),
             "ends_at": rfc3339(ends),
+            "call_back_ends_at": rfc3339(self.call_back_ends),
             "duration_seconds": (ends - course.first).total_seconds() if ends and course.first else None,
             "time_zone": self.time_zone,
             "talk_seconds": round(self.seconds, 1),
@@ -353,6 +358,8 @@ class PreviewMaker:
     later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
     """The function that gives what a row's person hears after the first question of a menu."""
     asks_store: bool = True
+    call_back_after: timedelta | None = None
+    """When people who ask for it are called back; None if the menu of the calls does not offer it."""
     _shown: Preview = field(default_factory=Preview)
     _plan: CallPlan = field(default_factory=CallPlan)
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
@@ -404,6 +411,8 @@ class PreviewMaker:
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()
         shown.course = self._plan.simulated(start, rate=shown.rate)
+        if self.call_back_after is not None:
+            shown.call_back_ends = self._plan.call_back_ends(self.call_back_after)
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
@@ -430,6 +439,13 @@ def _text(sample: SampleText) -> str:
     text = speech.text if len(speech.text) <= _LONGEST_TEXT else f"{speech.text[:_LONGEST_TEXT]}…"
     voice = f" ({speech.voice_profile})" if speech.voice_profile else ""
     return f"{sample.destination}{voice}: {text}" if text else f"{sample.destination}: no spoken text"
+
+
+def call_back_in_words(ends: datetime, zone: str | None, *, first: datetime | None) -> str:
+    """From when on nobody can be called back, as a clause. The first call leaves at `first`."""
+    if first is not None and ends <= first:
+        return "nobody who asks for it can be called back: give a longer validity, or a shorter call_back_after"
+    return f"whoever asks for it from {_local(ends, zone)} on cannot be called back, and hears so"
 
 
 def _local(at: datetime, time_zone: str | None) -> str:

@@ -278,6 +278,7 @@ _COLOURS: Mapping[object, str | None] = {
     **dict.fromkeys(CallResult),
     CallResult.ANSWERED: _ANSWER,
     CallResult.DESK_BUSY: "look",
+    CallResult.CALL_BACK_NOT_POSSIBLE: "look",
     CallResult.IN_DOUBT: "look",
     CallResult.NO_KEY: "look",
     CallResult.WRONG_KEY: "look",

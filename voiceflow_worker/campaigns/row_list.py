@@ -80,7 +80,7 @@ class ListedRow(NamedTuple):
         if result is CallResult.OPEN:
             result = "waiting" if job.state in {JobState.QUEUED, JobState.LEASED} else "in progress"
         words = result.replace("_", " ") if isinstance(result, CallResult) else result
-        is_named = job.answer is not None and result == job.answer
+        is_named = job.answer is not None and result == job.answer and not isinstance(result, CallResult)
         is_told = result in {CallResult.BUSY, CallResult.NO_ANSWER}  # the reason would be the same words
         why = waits.get(job.id) or why_nobody_was_reached(job) or job.reason or ""
         why = "" if is_told else why.removeprefix("cancelled: ")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeGuard, cast
@@ -18,7 +18,22 @@ from typing import Any, TypeGuard, cast
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.caller import BridgeResult, Caller, Text, filled, in_language, specimens, spoken, template_of
-from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
+from voiceflow_worker.ivr.menu import (
+    BACK,
+    END,
+    NOT_CALLED_BACK,
+    Again,
+    Back,
+    CallBack,
+    Choice,
+    End,
+    Go,
+    Handler,
+    Manner,
+    Menu,
+    Step,
+    language_of,
+)
 from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -129,10 +144,10 @@ def _edge(
     leads_to: Sequence[Step] | None,
     *,
     is_fallback: bool = False,
-    does: Callable[..., Any] | None = None,
+    does: Callable[..., Any] | CallBack | None = None,
 ) -> Edge:
     if not is_handler(action):
-        name = "" if does is None else _name(does)
+        name = "call_me_back" if isinstance(does, CallBack) else "" if does is None else _name(does)
         return Edge(keys=keys, steps=(typing.cast("Step", action),), is_fallback=is_fallback, handler=name)
     function, name = _function(action), _name(action)
     if leads_to is not None:
@@ -173,10 +188,18 @@ LONG_PROMPT = 600
 """The longest good prompt in characters, about 40 s of speech: after a longer one nobody remembers the first key."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
-_UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
+_UNHASHED = {
+    "voice_profile",
+    "again",
+    "fallback",
+    "success_message",
+    "failure_message",
+    "after_bridge",
+    "call_back_not_possible",
+}
 """Settings that are compared by identity, because they may be mappings, which have no hash."""
-_NOT_LATER = {"again", "success_message", "failure_message", "voice_profile", "play"}
-_SPOKEN_SETTINGS = ("again", "success_message", "failure_message", "voice_profile")
+_NOT_LATER = {"again", "success_message", "failure_message", "voice_profile", "play", "call_back_not_possible"}
+_SPOKEN_SETTINGS = ("again", "success_message", "failure_message", "voice_profile", "call_back_not_possible")
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
 
@@ -215,7 +238,11 @@ class MenuTexts:
     def __init__(self, menu: Menu, language: str | None = None) -> None:
         self.name: str = menu.name
         self.definition: str = menu.definition
-        walk = _Walk([menu], reachable([menu]), None, language=language)
+        menus = reachable([menu])
+        walk = _Walk([menu], menus, None, language=language)
+        later = [each.do.after for one in menus for each in one.choices if isinstance(each.do, CallBack)]
+        self.call_back_after: timedelta | None = max(later, default=None)
+        """When people who ask for it are called back, at the latest; None if no key asks for it."""
         self._in_language: dict[str, MenuTexts | str] = {}
         """The texts in each language, or why they are not all there in it."""
         for name in walk.languages() if language is None else ():
@@ -399,9 +426,11 @@ class _Walk:
             for step in edge.steps if edge.is_exact else ():
                 checked = self._data is not None and not edge.is_handled
                 yield from _step(step, manner, caller, f" {edge.keys}", is_checked=checked)
-        if manner.again is not None:
-            yield from _languages(manner.again, manner, " again")
-            yield from _text(manner.again, manner, caller, " again", is_checked=self._data is not None)
+        for name in ("again", "call_back_not_possible"):
+            if (text := getattr(manner, name)) is not None:
+                yield from _languages(text, manner, f" {name}")
+                yield from _text(text, manner, caller, f" {name}", is_checked=self._data is not None)
+        yield from _not_called_back(menu, manner, caller)
 
     def _ways_on(self, menu: Menu) -> Iterator[Finding]:
         edges = self._edges[id(menu)]
@@ -588,6 +617,17 @@ def _specimens(text: Text) -> Mapping[str, object]:
 def _languages(text: Text, manner: Manner, path: str) -> Iterator[Finding]:
     if isinstance(text, Mapping) and manner.language is None:
         yield _error("has texts by language, but no menu on the path sets a language: set it in a menu", path=path)
+
+
+def _not_called_back(menu: Menu, manner: Manner, caller: Caller) -> Iterator[Finding]:
+    """A warning if a person who cannot be called back would hear another language than that of the menu."""
+    if manner.call_back_not_possible is not None or not any(isinstance(each.do, CallBack) for each in menu.choices):
+        return
+    with suppress(Exception):  # a voice that cannot be told is found where it is tried
+        voice = manner.voice(caller)
+        if manner.not_called_back(caller) == NOT_CALLED_BACK["en"] and re.match("(?!en)[a-z]{2,3}[-_]", voice):
+            what = f"{voice} would say in English that the person cannot be called back: give a text of your own"
+            yield _warning(what, path=" call_back_not_possible")
 
 
 def _untried(error: Exception, path: str, *, is_function: bool) -> Finding:

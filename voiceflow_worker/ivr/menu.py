@@ -72,6 +72,38 @@ class AfterBridge:
         return self.no_answer if action is None else action
 
 
+@checked
+@dataclass(frozen=True, slots=True)
+class CallBack:
+    """What `call_me_back(after)` orders for a key: the person is called back, once, `after` this time.
+
+    It is the same call, redialled, to the number at which the person is, in its calling window and while it is valid.
+    Where that is not possible, the person hears `call_back_not_possible` of the menu in place of what follows the key.
+    """
+
+    after: timedelta
+
+    def __post_init__(self) -> None:
+        checked_duration("after", self.after, positive=True)
+
+
+CALL_ME_BACK: Final = "call me back"
+"""The answer of a person who asks for it, by keys without another name."""
+NOT_CALLED_BACK: Final = {
+    "de": "Leider können wir Sie nicht mehr zurückrufen.",
+    "en": "Sorry, we cannot call you back any more.",
+    "es": "Lo sentimos, ya no podemos volver a llamarle.",
+    "fr": "Désolé, nous ne pouvons plus vous rappeler.",
+    "id": "Maaf, kami tidak dapat menelepon Anda kembali.",
+    "it": "Purtroppo non possiamo più richiamarla.",
+    "ms": "Maaf, kami tidak dapat menghubungi anda semula.",
+    "nl": "Helaas kunnen we u niet meer terugbellen.",
+    "pt": "Lamentamos, já não podemos voltar a ligar-lhe.",
+    "zh": "抱歉，我们无法再给您回电。",  # noqa: RUF001 - Chinese
+}
+"""What a person hears who cannot be called back, by the language of the voice, if the menu has no text for it."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Manner:
     """The settings that a menu passes on to the menus that follow. A setting that is None is inherited."""
@@ -89,6 +121,7 @@ class Manner:
     tries: int | None = None
     repetition: int | None = None
     after_bridge: AfterBridge | None = None
+    call_back_not_possible: Text | None = None
 
     @staticmethod
     def inherited(manners: Iterable[Manner]) -> Manner:
@@ -109,6 +142,11 @@ class Manner:
             )
         return spoken(self.voice_profile, caller)
 
+    def not_called_back(self, caller: Caller) -> str:
+        """What a person hears who cannot be called back, in the language of the voice; in English for others."""
+        code = re.split("[-_]", self.voice(caller).casefold())[0]
+        return NOT_CALLED_BACK.get(code, NOT_CALLED_BACK["en"])
+
 
 _DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge())
 
@@ -125,7 +163,7 @@ class Choice:
     action: Step | Handler
     leads_to: Sequence[Step] | None = None
     result: str | None = None
-    do: Callable[[Caller], Any] | None = None
+    do: Callable[[Caller], Any] | CallBack | None = None
 
 
 @checked
@@ -141,6 +179,9 @@ class Menu(Manner):
     `opening`, a step or a handler, begins a call to one of the account's numbers; without an opening, the call begins
     with the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of
     the opening, the fallback and `after_bridge` may return.
+
+    `call_back_not_possible` is spoken to a person who asks for it (`call_me_back`) and can be called back no more; by
+    default it is a sentence in the language of the voice.
 
     8x8 speaks `success_message` after valid keys, and `failure_message` after a wrong key or none. It asks `tries`
     times before it sends the event, and speaks the prompt `repetition` times.
@@ -210,7 +251,7 @@ class Menu(Manner):
 
     @overload
     def on(
-        self, *keys: str, goto: Step, result: str | None = None, do: Callable[[Caller], Any] | None = None
+        self, *keys: str, goto: Step, result: str | None = None, do: Callable[[Caller], Any] | CallBack | None = None
     ) -> None: ...
 
     @overload
@@ -222,7 +263,7 @@ class Menu(Manner):
         goto: Step | None = None,
         leads_to: Sequence[Step] | None = None,
         result: str | None = None,
-        do: Callable[[Caller], Any] | None = None,
+        do: Callable[[Caller], Any] | CallBack | None = None,
     ) -> Callable[[H], H] | None:
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
@@ -232,7 +273,7 @@ class Menu(Manner):
         is not served.
 
         `do`, a function of the caller (async, or sync in a thread), is run before `goto`, such as `do_not_call_again`;
-        if it fails, the fallback follows.
+        if it fails, the fallback follows. With `do=call_me_back(after)` the person is called back (`CallBack`).
 
         `result` names what these keys mean, such as `confirmed`: the answer of the person, which is stored with the
         call. The last keys with a name count. A name has 1 to 50 letters, digits, spaces, - and _.
@@ -241,6 +282,8 @@ class Menu(Manner):
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
         self._check_result(result)
         if goto is not None:
+            if isinstance(do, CallBack):
+                result = result or CALL_ME_BACK
             self._choices.append(Choice(keys=keys, action=goto, result=result, do=do))
             return None
 

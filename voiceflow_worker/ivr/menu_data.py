@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, cast
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -23,10 +22,9 @@ from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, Caller
 from voiceflow_worker.ivr.check import MenuTexts, check_menus, reachable
-from voiceflow_worker.ivr.menu import ANSWER, End, Menu, Step
+from voiceflow_worker.ivr.menu import ANSWER, CallBack, End, Menu, Step
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.text.wording import read_duration
-from voiceflow_worker.queue import CallQueue
 
 CALL_ME_BACK, DO_NOT_CALL_AGAIN = "call_me_back", "do_not_call_again"
 BUILT_IN: Final = {
@@ -54,36 +52,12 @@ async def do_not_call_again(caller: Caller) -> None:
         await listed.add(*filter(None, numbers), reason=reason)
 
 
-def call_me_back(after: timedelta) -> Callable[[Caller], Any]:
-    """What `Menu.on(…, do=call_me_back(after))` does: the same call to this person again, once, `after` this time.
+def call_me_back(after: timedelta) -> CallBack:
+    """What `Menu.on(…, do=call_me_back(after))` orders: the person is called back, once, `after` this time.
 
-    The later call is valid for as long as this one was, and has its window. Nothing is done for a call without a job.
+    Raises InvalidInputError for a time that is not above 0.
     """
-
-    async def call_me_back(caller: Caller) -> None:
-        job = caller.job
-        if job is None or caller.store is None:
-            return
-        body = orjson.loads(job.body)
-        body["callflow"][0]["params"]["destination"] = caller.number
-        body.pop("validUntil", None)
-        later = caller.now + after
-        lasts = None if job.valid_until is None else job.valid_until - (job.not_before or job.created_at)
-        await CallQueue(caller.store, job.queue).enqueue(
-            body,
-            unique_key=f"{job.id}-later",  # once, also if this runs again after a crash
-            batch_id=job.batch_id,
-            priority=job.priority,
-            not_before=later,
-            valid_until=None if lasts is None else later + lasts,
-            time_zone=job.time_zone,
-            redial=job.redial,
-            window=job.window,
-            data=job.data,
-            menu=job.menu,
-        )
-
-    return call_me_back
+    return CallBack(after)
 
 
 # -- the data ---------------------------------------------------------------------------------------------------------
@@ -132,7 +106,8 @@ class MenuData(_Data):
 
     A text is one, or a table with one for each of the `languages`, of which the first is that of calls that name none;
     by default they are those of the texts. `again` is spoken after a wrong key, and `goodbye` after the last of
-    `retries` more tries. `call_back_after` is when `call_me_back` calls again.
+    `retries` more tries. `call_back_after` is when `call_me_back` calls again, and `call_back_not_possible` is spoken
+    in place of what the key says, if there is no time left for it.
     """
 
     questions: Annotated[list[_Question], Field(min_length=1, max_length=MOST_QUESTIONS)]
@@ -140,12 +115,13 @@ class MenuData(_Data):
     voice_profile: _Words | None = None
     again: _Words | None = None
     goodbye: _Words | None = None
+    call_back_not_possible: _Words | None = None
     retries: Annotated[int, Field(ge=0, le=20)] = 2
     call_back_after: str = "2h"
 
     def texts(self) -> Iterator[tuple[str, str | dict[str, str] | None]]:
         """Each text with its place."""
-        for name in ("voice_profile", "again", "goodbye"):
+        for name in ("voice_profile", "again", "goodbye", "call_back_not_possible"):
             yield name, getattr(self, name)
         for question in self.questions:
             yield f"question {question.id}, text", question.text
@@ -204,9 +180,13 @@ class MenuData(_Data):
         menus = {each.id: Menu(each.id, prompt=each.text) for each in self.questions}
         first = menus[self.questions[0].id]
         first.voice_profile, first.again, first.retries = self.voice_profile, self.again, self.retries
+        first.call_back_not_possible = self.call_back_not_possible
         first.language = next(iter(self.spoken()), None)
         first.fallback = None if self.goodbye is None else End(self.goodbye)
-        does = {CALL_ME_BACK: call_me_back(self.later()), DO_NOT_CALL_AGAIN: do_not_call_again}
+        does: dict[str, Callable[[Caller], Any] | CallBack] = {
+            CALL_ME_BACK: call_me_back(self.later()),
+            DO_NOT_CALL_AGAIN: do_not_call_again,
+        }
         for question in self.questions:
             for key, each in question.keys.items():
                 follows = menus.get(each.next or "")

@@ -164,6 +164,18 @@ class CallWindow:
             last = end
         return None if last > at + (_FARTHEST_END - 2) * _DAY else last
 
+    def last_open(self, before: datetime, zone: ZoneInfo) -> datetime | None:
+        """The end of the last interval before this moment in which the window is open; None without one within a year.
+
+        Raises InvalidInputError for an unknown calendar.
+        """
+        last = before.astimezone(UTC).date()
+        for each in range(_FARTHEST_OPENING):
+            for start, end in reversed(_open_on(self, zone, last - each * _DAY)):
+                if start < before:
+                    return min(end, before)
+        return None
+
     def _intervals(self, at: datetime, zone: ZoneInfo, *, days: int) -> Iterator[tuple[datetime, datetime]]:
         """The intervals in which the window is open, from the UTC day of `at` on. Each is divided at midnight UTC."""
         first = at.astimezone(UTC).date()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
+from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -20,7 +22,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_log import Likeness, likeness
 from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, found_placed, has_press, with_press
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
-from voiceflow_worker.model.jobs.lifecycle import with_post
+from voiceflow_worker.model.jobs.lifecycle import later_key, with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
 from voiceflow_worker.model.reports.events import CallAction, Direction
@@ -145,11 +147,18 @@ class MenuCalls:
             if session_id is not None and not has_press(call.presses, press):
                 await self._sessions.press(session_id, press)
             return
-        number = call.number
+        now = self._store.clock.now()
+        joined = partial(with_press, number=call.number, press=press, at=now, policy=self._policy)
         try:
-            await self._changes.change(call.job.id, lambda job: with_press(job, number, press), base=call.job)
+            await self._changes.change(call.job.id, joined, base=call.job)
         except JobNotFoundError:
             return  # it has been pruned
+        except IllegalMoveError:  # it has ended, and its batch was cancelled
+            await self._changes.change(call.job.id, partial(joined, goes_on=False))
+
+    async def is_called_back(self, job: Job) -> bool:
+        """Whether an earlier version has enqueued a later call for a person who asked for it in this one."""
+        return bool(await find_jobs(self._store, ByKey(job.queue, (later_key(job.id),))))
 
     async def _by_numbers(self, event: CallAction) -> MenuCall | None:
         """The call whose POST holds the lock on the called number, if the event fits this POST; else None."""

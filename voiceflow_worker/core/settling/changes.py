@@ -241,7 +241,8 @@ class Changes:
         redials: dict[str, Span | None] = {}
         store_id = self._store.id
         for job_id, (old, new) in new_of.items():
-            after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses))
+            joined = partial(with_press, at=now, policy=self._policy, goes_on=not old.state.is_final)
+            after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses, joined))
             taken = edits.unchanged(old) if job_id in unedited else writes.edits_taken(after)
             required = (*(taken if _may_come_back(old, after) else ()), *_open_batch(old, after))
             fresh, write = writes.settled(
@@ -292,11 +293,13 @@ def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]
                 yield session
 
 
-def _with_presses(job: Job, presses: Mapping[str, Sequence[KeyPress]]) -> Job:
+def _with_presses(
+    job: Job, presses: Mapping[str, Sequence[KeyPress]], joined: Callable[[Job, int, KeyPress], Job]
+) -> Job:
     """The job with key presses of its sessions."""
     for post in job.posts if presses else ():
         for press in presses.get(session_of(post) or "", ()):
-            job = with_press(job, post.number, press)
+            job = joined(job, post.number, press)
     return job
 
 

@@ -14,6 +14,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteK
 from voiceflow_worker.model.jobs.lifecycle import (
     by_other_post,
     by_outcome,
+    by_press,
     ended,
     into_doubt,
     release,
@@ -358,8 +359,10 @@ MOST_PRESSES = 200
 """The most key presses that are kept of one POST, or of a call without a job."""
 
 
-def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
-    """The job with a key press added to its POST `number`, sorted by time.
+def with_press(
+    job: Job, number: int | None, press: KeyPress, *, at: datetime, policy: CallPolicy, goes_on: bool = True
+) -> Job:
+    """The job with a key press added to its POST `number`, sorted by time. With `goes_on`, it may call the person back.
 
     The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others. One whose data were erased
     does not get what a person has typed.
@@ -370,7 +373,8 @@ def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
     if job.is_erased and press.is_typed:
         return job
     presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
-    return with_post(job, replace(post, presses=presses))
+    after = with_post(job, replace(post, presses=presses))
+    return by_press(job, after, post.number, at=at, policy=policy) if goes_on else after
 
 
 def has_press(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
