@@ -38,6 +38,12 @@ BEGIN = datetime(2030, 4, 30, 16, tzinfo=UTC)
 """A Tuesday, 18:00 in Berlin. The next day is a holiday in many countries, and not in others."""
 SPANS = ((9, 12), (14, 18))
 IN_SEVERAL_ZONES = "+6141234567"
+IN_TOWNS = (
+    ("BR", "+5581991234567", "America/Recife"), ("AU", "+61740001234", "Australia/Brisbane"),
+    ("MX", "+526141234567", "America/Chihuahua"), ("RU", "+78452123456", "Europe/Saratov"),
+    ("US", "+16892345678", "America/New_York"), ("CA", "+12507742222", "America/Fort_Nelson"),
+)  # fmt: skip
+"""Numbers of towns that `phonenumbers` has in another zone."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,12 @@ def people() -> list[Person]:
                 )
     zones = sorted(found)
     chosen = [person for zone in zones[:: len(zones) // ZONES][:ZONES] for person in found[zone]]
-    return [*chosen, *(Person("AU", f"{IN_SEVERAL_ZONES}{last}", zone, zone) for last, zone in enumerate(AUSTRALIA))]
+    towns = [Person(*each) for each in IN_TOWNS]
+    return [
+        *chosen,
+        *towns,
+        *(Person("AU", f"{IN_SEVERAL_ZONES}{last}", zone, zone) for last, zone in enumerate(AUSTRALIA)),
+    ]
 
 
 def is_open(person: Person, at: datetime) -> bool:

@@ -14,7 +14,7 @@ from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import zone_named, zone_of_person
+from voiceflow_worker.model.times import FIRST_LOOK, zone_named, zone_of_person
 from voiceflow_worker.model.window import (
     EVERY_DAY,
     WHOLE_DAY,
@@ -255,9 +255,9 @@ def _country(name: str) -> str:
     return code
 
 
-def certain_zone(numbers: Sequence[str]) -> str:
+def certain_zone(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> str:
     """The zone of a person with these numbers, for the hours of a window. Raises InvalidInputError if it is unknown."""
-    zone, why = zone_of_person(numbers)
+    zone, why = zone_of_person(numbers, at=at)
     if zone is None:
         raise InvalidInputError(
             f"{why}, so the local time for its calling window is not known: {Remedy.NAME_WINDOW_ZONE}"
@@ -284,7 +284,7 @@ def first_opening(
     """
     if window.time_zone is None and time_zone is None:
         try:
-            time_zone = certain_zone(numbers)
+            time_zone = certain_zone(numbers, at=at)
         except InvalidInputError as error:
             problem = Finding(column="time_zone", message=str(error))
             return Opening(at=at, time_zone=None, problem=problem)

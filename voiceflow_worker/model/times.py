@@ -18,6 +18,7 @@ from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
+from voiceflow_worker.model.numbers.zones import listed_zones
 from voiceflow_worker.model.text.wording import read_duration
 
 if TYPE_CHECKING:
@@ -428,7 +429,7 @@ def read_since(text: str, *, zone: ZoneInfo | None = None) -> datetime | timedel
 
 
 _UNKNOWN = "Etc/Unknown"
-_FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
 _LOOKS = 2 * 366
 _MOST_NAMES = 3
 _UNOFFICIAL = frozenset({"Asia/Urumqi"})
@@ -445,17 +446,19 @@ class NumberZone:
     among: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=4096)
-def zone_of_number(e164: str) -> NumberZone:
-    """The zone of a number: of those of its country (zone.tab), those in which `phonenumbers` has it. Never raises.
+def zone_of_number(e164: str, *, at: datetime = FIRST_LOOK) -> NumberZone:
+    """The zone of a number that is called at this time, if its digits determine one. Never raises.
 
-    `phonenumbers` has some countries in the zone of a neighbour, and the mobile phones of others in one of their zones.
-    Zones whose clocks always agree count as one: a British mobile number may be in London or on Jersey, and both show
-    the same time.
+    Zones whose clocks agree in the year of `at` and in the next count as one: a British mobile number may be in London
+    or on Jersey, and both show the same time.
     """
+    return _zone_in(e164, at.year)
+
+
+@lru_cache(maxsize=4096)
+def _zone_in(e164: str, year: int) -> NumberZone:
     # The import takes 10 ms, so it is done only for a call whose local time is asked for.
     import phonenumbers
-    from phonenumbers.timezone import time_zones_for_geographical_number, time_zones_for_number
 
     if not is_e164(e164):
         return NumberZone(None)
@@ -463,16 +466,28 @@ def zone_of_number(e164: str) -> NumberZone:
         number = phonenumbers.parse(normalise(e164))
     except phonenumbers.NumberParseException:
         return NumberZone(None)
+    names = listed_zones(f"{number.country_code}{number.national_number}") or guessed_zones(number)
+    if not names or not _agree(names, year):
+        return NumberZone(None, names)
+    return NumberZone(names[0], names)
+
+
+def guessed_zones(number: PhoneNumber) -> tuple[str, ...]:
+    """The zones in which `phonenumbers` has a number, of those of its country (zone.tab).
+
+    `phonenumbers` has some countries in the zone of a neighbour, and the mobile phones of others in one of their zones.
+    """
+    from phonenumbers import region_code_for_number
+    from phonenumbers.timezone import time_zones_for_geographical_number, time_zones_for_number
+
     names = tuple(name for name in time_zones_for_number(number) if name != _UNKNOWN)
     if not names:  # a number that the plan does not have, yet, is in the zones of its country
         names = tuple(name for name in time_zones_for_geographical_number(number) if name != _UNKNOWN)
-    if own := _zones_of_country(phonenumbers.region_code_for_number(number) or ""):
+    if own := _zones_of_country(region_code_for_number(number) or ""):
         canonical = {_linked().get(name, name) for name in names}
         told = tuple(sorted(name for name in own if name in names or _linked().get(name, name) in canonical))
         names = told if told and _tells_area(number) else (*told, *(name for name in own if name not in told))
-    if not names or not _agree(names):
-        return NumberZone(None, names)
-    return NumberZone(names[0], names)
+    return names
 
 
 def _tells_area(number: PhoneNumber) -> bool:
@@ -512,11 +527,11 @@ def _linked() -> dict[str, str]:
     return {line[2]: line[1] for line in lines if line and line[0] == "L"}
 
 
-def zone_of_person(numbers: Sequence[str]) -> tuple[str | None, str]:
-    """The zone in which all numbers of a person are; else None, and why it is not known, as a clause."""
+def zone_of_person(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> tuple[str | None, str]:
+    """The zone in which all numbers of a person are at a time; else None, and why it is not known, as a clause."""
     zone: str | None = None
     for number in numbers:
-        found = zone_of_number(number)
+        found = zone_of_number(number, at=at)
         if found.zone is None:
             return None, f"{number} {_where(found)}"
         if zone is not None and found.zone != zone:
@@ -597,11 +612,11 @@ def _where(found: NumberZone) -> str:
 
 
 @lru_cache(maxsize=256)
-def _agree(names: Sequence[str]) -> bool:
-    """Whether the clocks of these zones show the same time on every day of two years."""
+def _agree(names: Sequence[str], year: int) -> bool:
+    """Whether the clocks of these zones show the same time on every day of a year and of the next."""
     if len(names) == 1:
         return zone_named(names[0]) is not None
     zones = [zone_named(name) for name in names]
-    moments = [_FIRST_LOOK + timedelta(days=each) for each in range(_LOOKS)]
+    moments = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=each) for each in range(_LOOKS)]
     shown = {tuple(at.astimezone(zone).utcoffset() for at in moments) for zone in zones if zone is not None}
     return None not in zones and len(shown) == 1

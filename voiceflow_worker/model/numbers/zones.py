@@ -1,0 +1,28 @@
+"""The numbers whose time zone is not what `phonenumbers` says: the table zones.tsv, which tells its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+
+def listed_zones(digits: str) -> tuple[str, ...]:
+    """The zones that the table has for the longest beginning of a number; none for a number that is not in it.
+
+    Several zones are a question: the digits do not tell in which of them the phone is.
+    """
+    table = _table()
+    return next((table[digits[:size]] for size in range(len(digits), 1, -1) if digits[:size] in table), ())
+
+
+@cache
+def _table() -> Mapping[str, tuple[str, ...]]:
+    text = resources.files(__package__).joinpath("zones.tsv").read_text(encoding="utf-8")
+    found: dict[str, tuple[str, ...]] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            prefixes, endings, zones, _source = line.split("\t")
+            for prefix in prefixes.split():
+                found |= {prefix + ending: tuple(zones.split()) for ending in endings.split() or ("",)}
+    return found
