@@ -25,7 +25,7 @@ from voiceflow_worker.core.imports import (
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
+from voiceflow_worker.core.ports.identity import checked_queue, checked_reader, keyed_digest
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey
 from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Put, Result
@@ -221,9 +221,11 @@ class CallQueue:
             raise StaleJobError(job.id)
         return ended
 
-    async def _change(self, action: str, job_id: str, change: Callable[[Job], Job], *, note: str, result: str) -> Job:
+    async def _change(
+        self, action: str, job_id: str, change: Callable[[Job], Job], *, note: str, result: str, asked: object = None
+    ) -> Job:
         """Carry out an action on one call, whose entry is in the same write."""
-        async with self._audited(action, note=note, call=job_id, result=result) as store:
+        async with self._audited(action, note=note, call=job_id, result=result, asked=asked) as store:
             return (await Changes(store.store, self.policy).change(job_id, change)).new
 
     @asynccontextmanager
@@ -235,11 +237,12 @@ class CallQueue:
         batch: str | None = None,
         call: str | None = None,
         result: str | None = None,
+        asked: object = None,
     ) -> AsyncGenerator[AuditedStore]:
         """The store for one action on this queue: its first write keeps the entry of the audit log too."""
         entry = AuditEntry.of(
             Actor.of(self._by), action, at=self.store.clock.now(), note=note, queue=self.name, batch=batch, call=call,
-            result=result,
+            result=result, asked=None if asked is None else keyed_digest(self.store.id, repr(asked)),
         )  # fmt: skip
         async with audited(self.store, entry) as store:
             yield store
@@ -259,7 +262,7 @@ class CallQueue:
         cancelled: list[str] = []
         cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
         alone = job_ids[0] if len(job_ids) == 1 else None
-        async with self._audited("cancel", note=reason, call=alone) as store:
+        async with self._audited("cancel", note=reason, call=alone, asked=list(job_ids)) as store:
             changes = Changes(store.store, self.policy)
             for start in range(0, len(job_ids), _TOGETHER):
                 ids = job_ids[start : start + _TOGETHER]
@@ -336,7 +339,8 @@ class CallQueue:
         redial = partial(
             lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before, goes_on=goes_on
         )
-        return await self._change("redial", job_id, _checked(redial, check), note=note, result="redialled")
+        asked, change = (force, post, not_before, goes_on), _checked(redial, check)
+        return await self._change("redial", job_id, change, note=note, result="redialled", asked=asked)
 
     async def redial_batch(
         self,
@@ -365,7 +369,8 @@ class CallQueue:
         )  # fmt: skip
         if dry_run:
             return await ordered(self.store, changes=Changes(self.store, self.policy))
-        async with self._audited("redial", note=note, batch=batch_id) as store:
+        asked = (sorted(read_redial_on(on)), times, at)
+        async with self._audited("redial", note=note, batch=batch_id, asked=asked) as store:
             done = await ordered(store.store, changes=Changes(store.store, self.policy))
             store.result = f"redialled: {count_of(done.redialled, 'call')} of batch {batch_id}"
         return done
@@ -391,7 +396,7 @@ class CallQueue:
             number=post,
         )
         result = "placed" if placed else "not placed"
-        return await self._change("resolve", job_id, resolve, note=note, result=result)
+        return await self._change("resolve", job_id, resolve, note=note, result=result, asked=(placed, post))
 
     async def hold(
         self,
@@ -409,7 +414,7 @@ class CallQueue:
 
         `check` is that of `resume`. Raises `InvalidInputError` for an `until` without a zone.
         """
-        async with self._audited("hold", note=reason, batch=batch_id) as store:
+        async with self._audited("hold", note=reason, batch=batch_id, asked=until) as store:
             gate = await hold_until_left(
                 store.store, self.name, batch_id=batch_id, until=until, reason=reason, check=check
             )
@@ -442,7 +447,7 @@ class CallQueue:
         at = self.store.clock.now()
         if dry_run:
             return await edit_batch(self.store, self.name, batch_id, edit, ordered_at=at, note=note, dry_run=True)
-        async with self._audited("edit", note=note, batch=batch_id) as store:
+        async with self._audited("edit", note=note, batch=batch_id, asked=edit.values) as store:
             done = await edit_batch(store.store, self.name, batch_id, edit, ordered_at=at, note=note)
             store.result = f"{count_of(done.edited, 'waiting call')} of batch {batch_id} changed"
         return done
@@ -501,14 +506,14 @@ class CallQueue:
             raise InvalidInputError(
                 f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None for no limit"
             )
-        async with self._audited("rate") as store:
+        async with self._audited("rate", asked=("set", rate)) as store:
             limits = await SetRate(store.store, self.name).put(rate, check=check)
             store.result = rate_in_words(rate)
         return limits
 
     async def reset_rate(self, *, check: CheckRate | None = None) -> bool:
         """Let workers that start from now on use the rate of their settings; returns whether a rate was set."""
-        async with self._audited("rate") as store:
+        async with self._audited("rate", asked=("reset",)) as store:
             was_set = await SetRate(store.store, self.name).withdraw(check=check)
             store.result = "that of the next worker that starts"
         return was_set

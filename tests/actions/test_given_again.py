@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -248,3 +249,31 @@ async def test_a_form_that_is_sent_again_after_its_answer_was_lost_stands_in_the
             assert (entry.on, entry.name, entry.note) == ("pages", "Mary Tan", "why"), codes
             if not faulty.lost[Loss.AFTER]:
                 return
+
+
+TWO: Mapping[str, tuple[Prepare, Callable[[Operator, int], OperatorAction]]] = {
+    "hold": (waiting, lambda who, one: Hold(operator=who, queue="default", lasts=timedelta(hours=one))),
+    "rate": (waiting, lambda who, one: Rate(operator=who, queue="default", rate=3.0 + one)),
+    "edit": (
+        several,
+        lambda who, one: EditBatch(operator=who, queue="default", batch="march", changes={"priority": f"{one}"}),
+    ),
+    "suppress": (waiting, lambda who, one: Suppress(operator=who, numbers=[number(5)], lasts=timedelta(days=one))),
+    "forget": (several, lambda who, one: Forget(operator=who, number=number(one))),
+}  # fmt: skip
+"""Two orders of each kind, within an hour, which differ in what is ordered."""
+
+
+@pytest.mark.parametrize("name", TWO)
+async def test_another_order_after_one_whose_answer_was_lost_has_an_entry_of_its_own(name: str) -> None:
+    prepare, made = TWO[name]
+    async with open_store("memory://", clock=(clock := ManualClock())) as store:
+        await prepare(store)
+        before = len(await entries_on(store, limit=99))
+        faulty = FaultyStore(store)
+        faulty.lose(Loss.AFTER, "write")
+        for one in (1, 2):
+            clock.advance(timedelta(minutes=1))
+            with suppress(StoreError):
+                await made(Operator(faulty, CallPolicy(), name="Li"), one).do()
+        assert len(await entries_on(store, limit=99)) == before + 2

@@ -33,11 +33,10 @@ from voiceflow_worker import CallQueue, Escalation, Escalations, Job, JobState, 
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress
-from voiceflow_worker.core.audit import Interface, entries_on
+from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
 from voiceflow_worker.core.edits import BatchEdit, edit_state
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.orders import GIVEN_AGAIN
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of, get_jobs
 from voiceflow_worker.core.settling.suppressing import SuppressionList

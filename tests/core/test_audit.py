@@ -34,9 +34,10 @@ from voiceflow_worker.core.audit import (
 )  # fmt: skip
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write
 from voiceflow_worker.core.retention import Retention
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.errors import RequestInProgressError, StoreUnavailableError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -192,3 +193,28 @@ async def test_the_log_is_read_in_pages_newest_first_and_ends(any_store: Store, 
     await CallQueue(any_store).enqueue(flow())
     await Retention(any_store, CallPolicy()).run()
     assert await actions(any_store) == []
+
+
+@pytest.mark.parametrize("refused", [(0,), (0, 1), (1,), ()])
+async def test_the_claim_to_a_key_goes_with_the_first_part_that_is_stored(
+    any_store: Store, refused: tuple[int, ...]
+) -> None:
+    """The parts of a bulk write are refused each by itself; only one claim is made."""
+    at = any_store.clock.now()
+    claim = Claim(condition=Same("claim", "key", None), put=Put("claim", "key", "begun", at + KEPT))
+    parts = [
+        Write(
+            conditions=(Same("other", f"{place}", "no" if place in refused else None),),
+            puts=(Put("other", f"{place}", "done", None),),
+        )
+        for place in range(3)
+    ]
+    async with audited(any_store, AuditEntry.of(LI, "cancel", at=at, queue="default"), claim) as store:
+        answers = await store.write(BulkWrite(writes=tuple(parts)), now=at)
+    assert [answer.result is Result.DONE for answer in answers] == [place not in refused for place in range(3)]
+    assert [each.value for each in (await any_store.records({"claim": ["key"]}, now=at))["claim"]] == ["begun"]
+    assert len(await entries_on(any_store)) == 1
+    other = replace(claim, put=replace(claim.put, value="another request"))
+    with pytest.raises(RequestInProgressError):
+        async with audited(any_store, AuditEntry.of(LI, "hold", at=at, queue="default"), other) as store:
+            await store.write(BulkWrite(writes=(Write(puts=(Put("other", "more", "", None),)),)), now=at)

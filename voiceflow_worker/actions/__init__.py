@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.identity import keyed_digest, queue_of
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Claim
 from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundError, StoreForgetsError, VoiceflowError
@@ -139,6 +139,10 @@ _ANSWERED = frozenset(
 """The fields of actions that are no part of a question: who asks, and what is given with the answer."""
 
 
+_NOT_ASKED = frozenset({"operator", "note", "recorded_at", "at", "files", "called"})
+"""The fields of actions by which one that is given again may differ, and those that an entry has by itself."""
+
+
 _COUNT = re.compile(r"[0-9]{1,19}")
 
 
@@ -228,7 +232,7 @@ class OperatorAction(ABC):
         about, at = self.about(), who.store.clock.now()
         entry = AuditEntry.of(
             self.actor(), self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
-            batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
+            batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(), asked=self._asked(),
         )  # fmt: skip
         async with audited(who.store, entry, who.claim) as store:
             within = cast("OperatorAction", replace(cast("Any", act), operator=replace(who, store=store.store)))
@@ -265,6 +269,12 @@ class OperatorAction(ABC):
         """Who acts, as the audit log keeps it."""
         return self.operator.actor
 
+    def _asked(self) -> str:
+        """A digest of what is ordered, which shows nothing of a person."""
+        names = [each.name for each in fields(cast("Any", self)) if each.name not in _NOT_ASKED]
+        asked = [(name, _plain(getattr(self, name))) for name in names]
+        return keyed_digest(self.operator.store.id, repr(asked))
+
     def stored_note(self) -> str | None:
         """The reason that the audit log keeps."""
         return cast("str | None", getattr(self, "note", None))
@@ -275,7 +285,8 @@ class OperatorAction(ABC):
 
 
 def _plain(value: object) -> object:
-    """A value of an action, as one text: whoever leaves a field out means the same as by None."""
+    """A value of an action, as one text: whoever leaves a field out means the same as by None. A file is its digest."""
+    value = getattr(value, "digest", value)
     if isinstance(value, Mapping):
         given = cast("Mapping[str, object]", value)
         return sorted((name, repr(each)) for name, each in given.items() if each is not None)

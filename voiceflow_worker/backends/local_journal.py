@@ -6,9 +6,10 @@ commit. An entry has a number (`n`) and the stored form of a job. A report has n
 of an entry that was committed to the store, and `void` has the numbers of entries that were not committed. A crash can
 cut only the last line. A cut line is ignored: if it is an entry, its POST was not sent.
 
-Orders are in files of their own, in the folder `_orders`: a line has the token of an `order` and what was written. A
-process goes on with a file that no other one has locked, so there are as many as processes gave orders at once; each
-week has its own, so that old ones are deleted.
+Orders are in files of their own, in the folder `_orders`: a line has the token of an `order` and what it writes. It is
+there before the store gets the order; a line with `fates` follows, by tokens. A process goes on with a file that no
+other one has locked, so there are as many as processes gave orders at once; each week has its own, so that old ones are
+deleted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,14 @@ from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.orders import FORGET, journal_of
 from voiceflow_worker.core.ports.identity import new_worker_id, original_id
-from voiceflow_worker.core.ports.outside import ORDERS, LocalJournalFile, LocalJournalState, LocalOrder, OrderJournal
+from voiceflow_worker.core.ports.outside import (
+    ORDERS,
+    Fate,
+    LocalJournalFile,
+    LocalJournalState,
+    LocalOrder,
+    OrderJournal,
+)
 from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.finding import Remedy
@@ -53,8 +61,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("voiceflow.journal")
 
 SUFFIX = ".journal"
-FORMAT, ORDERS_FORMAT = 1, 2
-"""The formats of the files of calls, and of those of orders, which versions that know the first alone leave alone."""
+FORMAT, ORDERS_FORMAT = 1, 3
+"""The formats of the files of calls, and of those of orders, which versions that know others leave alone."""
+_WITH_FATES = 3
+"""The format of orders from which on a line is there before the store gets the order."""
 _line: Codec[dict[str, Any]] = Codec(dict[str, Any])
 
 
@@ -71,6 +81,7 @@ class _Line(msgspec.Struct):
     head: Head | None = None
     record: str | None = None
     body: str | None = None
+    fates: dict[str, str] = {}
 
 
 _checked: Codec[_Line] = Codec(_Line)
@@ -133,6 +144,8 @@ class _Content:
 
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
     orders: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    fates: dict[str, str] = field(default_factory=dict[str, str])
+    written_as: int = FORMAT
     void: set[int] = field(default_factory=set[int])
     kept: int = 0
     history: str = ""
@@ -174,11 +187,20 @@ class JournalFiles(OrderJournal):
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
         return await to_thread.run_sync(partial(self._entries, queue, name))
 
-    async def keep_orders(self, orders: Sequence[LocalOrder]) -> None:
+    async def keep_orders(self, orders: Sequence[LocalOrder]) -> str:
         if self._orders is None:
             self._orders = JournalFile(self.folder / ORDERS, new_worker_id(), full=self._full, is_of_orders=True)
             self._begun.add(self._orders)
-        await self._orders.keep_orders([_order_line(each) for each in orders], week=f"{orders[0].at:%G-W%V}-")
+        lines, week = [_order_line(each) for each in orders], f"{orders[0].at:%G-W%V}-"
+        return str(await self._orders.keep_orders(lines, week=week))
+
+    def note_fates(self, fates: Mapping[str, Fate], name: str) -> None:
+        with suppress(OSError):  # of one that a crash leaves out, nobody knows what became of it
+            fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                os.write(fd, f"{_line.text({'fates': fates})}\n".encode())
+            finally:
+                os.close(fd)
 
     def close_orders(self) -> None:
         if self._orders is not None:
@@ -337,9 +359,12 @@ class JournalFile(LocalJournalFile):
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     size = os.fstat(fd).st_size
-                    is_whole = size < self._full and os.pread(fd, 1, size - 1) == b"\n"
+                    is_ours = os.pread(fd, len(_ORDERS_HEAD), 0) == _ORDERS_HEAD
+                    is_whole = is_ours and size < self._full and os.pread(fd, 1, size - 1) == b"\n"
                     if is_whole and os.path.samestat(path.stat(), os.fstat(fd)):
                         self._fd, self._path, self._size, fd = fd, path, size, -1
+                        # What the process before was giving when it ended is not being given any more.
+                        self._write([_line.text({"fates": {_ALL: Fate.UNKNOWN}})])
                         return True
                 finally:
                     if fd >= 0:
@@ -365,14 +390,15 @@ class JournalFile(LocalJournalFile):
                 await to_thread.run_sync(self._append, jobs)
             self._has_failed = False
 
-    async def keep_orders(self, lines: Sequence[str], *, week: str) -> None:
-        """Write the lines of orders; they are on disk when this returns. Raises JournalFileError."""
+    async def keep_orders(self, lines: Sequence[str], *, week: str) -> Path:
+        """Write the lines of orders; they are on disk when this returns their file. Raises JournalFileError."""
         async with self._writing:
             if week != self._week:
                 self.close()
                 self._week = week
             with self._reporting():
                 await to_thread.run_sync(self._keep_orders, lines)
+            return self._path
 
     def _keep_orders(self, lines: Sequence[str]) -> None:
         if self._fd is None and self._folder.is_dir():
@@ -579,19 +605,26 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
                     f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
                     "installation"
                 )
-            content.history = fields.get("history", "")
+            content.history, content.written_as = fields.get("history", ""), fields["voiceflow_journal"]
         elif "history" in fields:
             content.history = fields["history"]
         elif "n" in fields:
             content.entries[fields["n"]] = fields
         elif "order" in fields:
             content.orders.append(fields)
+        elif "fates" in fields:
+            if (of_all := fields["fates"].pop(_ALL, None)) is not None:
+                content.fates = {each["order"]: of_all for each in content.orders} | content.fates
+            content.fates |= fields["fates"]
         else:
             content.kept = fields.get("kept", content.kept)
             content.void.update(fields.get("void", ()))
     return content
 
 
+_ALL = "*"
+"""All orders of a file of which no fate is noted."""
+_ORDERS_HEAD = f'{{"voiceflow_journal":{ORDERS_FORMAT},'.encode()
 _ERASES = f'{{"action":"{FORGET}"'.encode()
 
 
@@ -611,9 +644,14 @@ def _orders_of(path: Path, newest: bool) -> list[LocalOrder]:  # noqa: FBT001 - 
         else:
             with path.open("rb") as lines:
                 content = _content(lines, path)
+        is_open = content.written_as >= _WITH_FATES and _is_in_use(path)
         for each in content.orders:
+            fate = content.fates.get(each["order"], Fate.HAD if content.written_as < _WITH_FATES else None)
+            if fate == Fate.REFUSED or (fate is None and is_open):
+                continue
             try:
-                order: LocalOrder = msgspec.convert({**each, "token": each["order"]}, LocalOrder)
+                fields = {**each, "token": each["order"], "is_known": fate == Fate.HAD}
+                order: LocalOrder = msgspec.convert(fields, LocalOrder)
                 if found:  # the clock may have been set back: they stand in the order in which they were given
                     order = replace(order, at=max(order.at, found[-1].at))
                 found.append(replace(order, job=_job_of(each)) if "head" in each else order)

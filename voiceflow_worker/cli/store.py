@@ -140,9 +140,10 @@ def restore(
 
 
 _REASON = (
-    "opt-outs, outcomes and new calls since then are missing. Add the opt-outs (`voiceflow suppress add`). Start a "
-    "worker: it puts in doubt what its journal files show as sent. Run `voiceflow reconcile`, resolve the rest "
-    "(`voiceflow calls resolve ID`), enqueue the files since then again, then run `voiceflow resume`"
+    "outcomes and new calls since then are missing. Opt-outs and other orders that stop calls, of the last 7 days, are "
+    "given again: run `voiceflow doctor` on each machine, and as each user, that gave some. Start a worker: it puts in "
+    "doubt what its journal files show as sent. Run `voiceflow reconcile`, resolve the rest (`voiceflow calls resolve "
+    "ID`), enqueue the files since then again, then run `voiceflow resume`"
 )
 """What a person must do before the queue is resumed, for the reason of the holds."""
 

@@ -55,6 +55,7 @@ MOST_NUMBERS = 20
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
+GIVEN_AGAIN = "given again from the local journal, because the store lacked it"
 _FAILED = "failed: "
 _AGAIN = "given again after its answer was lost: what it did before is not counted"
 
@@ -115,7 +116,7 @@ class AuditEntry:
     """One action of a person. `by` is the login, and `name` what the person said (`Actor`).
 
     `queue`, `batch`, `call` and `numbers` say what it was about. Without a `result`, the process died before it knew.
-    `key` is that of the actor.
+    `key` is that of the actor. `asked` is a digest of what else was ordered, by which another order is another entry.
     """
 
     at: datetime
@@ -131,6 +132,7 @@ class AuditEntry:
     result: str | None = None
     key: str | None = None
     order: str | None = None
+    asked: str | None = None
     calls: tuple[str, ...] = ()
     """All calls of an order on many, for readers; stored is an entry for each, with what was done to it."""
     id: str = ""
@@ -148,12 +150,13 @@ class AuditEntry:
         call: str | None = None,
         numbers: Sequence[str] = (),
         result: str | None = None,
+        asked: str | None = None,
     ) -> AuditEntry:
         """A new entry, with an id. `result` is for an action that has one alone, if it is stored at all."""
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
             batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), result=result, key=actor.key,
-            order=actor.order, id=f"{newest_first(at)}.{new_revision()}",
+            order=actor.order, asked=asked, id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -193,7 +196,7 @@ class AuditEntry:
     @property
     def is_unknown(self) -> bool:
         """Whether nobody knows what became of it, or it failed."""
-        return self.result is None or self.result.startswith(_FAILED)
+        return self.result is None or self.result.startswith((_FAILED, GIVEN_AGAIN))
 
     def is_again(self, order: AuditEntry) -> bool:
         """Whether `order` is this one, given again by the same person: with its key, or because it is not known."""
@@ -221,8 +224,8 @@ class AuditedStore:
     """A store for one action: its first write that changes anything keeps the entry of the action too.
 
     In all else it is the store itself. The entry is written with each part of a bulk write until one of them is stored,
-    because each may be refused alone. The first part has the `claim` to its key: if another request has made that, this
-    raises RequestInProgressError.
+    because each may be refused alone. So is the `claim` to its key: if another request has made that, this raises
+    RequestInProgressError.
     """
 
     def __init__(self, store: Store, entry: AuditEntry, claim: Claim | None = None) -> None:
@@ -241,10 +244,23 @@ class AuditedStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the entry."""
-        bulk = replace(bulk, order=self.entry.action)
+        bulk, answers = replace(bulk, order=self.entry.action), list[WriteResult]()
+        # Each part may be refused alone: the claim goes with the first one that is not.
+        while self._claim is not None and not (self.is_kept or bulk.together) and len(answers) < len(bulk.writes):
+            answers += await self._write(replace(bulk, writes=(bulk.writes[len(answers)],)), now)
+        left = bulk.writes[len(answers) :]
+        if answers and not left:
+            return answers
+        try:
+            return [*answers, *await self._write(replace(bulk, writes=left), now)]
+        except StoreError as error:
+            error.answers = [*answers, *(error.answers or [None] * len(left))] if answers else error.answers
+            raise
+
+    async def _write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         if self.is_kept:
             return await self._store.write(bulk, now=now)
-        kept = [place for place, write in enumerate(bulk.writes) if write.change or write.puts or write.drops]
+        kept = [place for place, write in enumerate(bulk.writes) if _changes(write)]
         made = [write.change.job for write in bulk.writes if isinstance(write.change, Insert)]
         if self.entry.action == CALL and len(made) == 1:
             self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
@@ -262,6 +278,10 @@ class AuditedStore:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+def _changes(write: Write) -> bool:
+    return bool(write.change or write.puts or write.drops)
 
 
 @asynccontextmanager

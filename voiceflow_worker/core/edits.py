@@ -105,6 +105,13 @@ class BatchEdit:
             missed_windows=0,
         )
 
+    @property
+    def values(self) -> tuple[object, ...]:
+        """What was given, by which another edit is another one."""
+        windows = None if self.windows is None else self.windows.fields()
+        sources = None if self.sources is None else self.sources.by_country
+        return sorted(self.names), windows, self.valid_until, self.priority, sources
+
     def _window(self, job: Job) -> CallWindow | None:
         if self.windows is None:
             return job.window

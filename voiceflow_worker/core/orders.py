@@ -1,35 +1,39 @@
 """Orders in the local journal: what a rolled back store has forgotten of them is given again.
 
-An order is what a person has ordered, and an opt-out or an acknowledgement by a key. Before its write returns, the
-journal of this host has it too. The write also stores a mark: an order whose mark the store lacks is lost. A process
-looks for lost orders when it opens the store, when the server was replaced or restarted, and when a worker has found
-that the store was rolled back. So an order is given again once, by whoever finds it first, in the order of their times,
-and each under its condition: what somebody has ordered since stays. If that cannot be told, the queue is held.
+An order is what a person has ordered, and an opt-out or an acknowledgement by a key. What stops calls is in the journal
+of this host before the store gets it, so that no crash and no lost answer leaves it out. The write also stores a mark:
+an order whose mark the store lacks is lost. A process looks for lost orders when it opens the store, when the server
+was replaced or restarted, after an answer that was lost, and when a worker has found that the store was rolled back. So
+an order is given again once, by whoever finds it first.
 
-What makes phones ring is not given again: its loss calls nobody. Nor is anything of a person who was erased: an erasure
-is kept by the ids of calls and by digests, and those who run `service.forget.erasing_again` carry it out.
+Given again is what stops calls, or makes them fewer: it wins over what starts them, whatever any clock says. A later
+order in the same file alone takes it back. What makes phones ring is in the journal once it is stored, and is never
+given again: the queue is held, with a sentence that names it; so it is for what cannot be given again. Nor is anything
+given again of a person who was erased: an erasure is kept by the ids of calls and by digests, and those who run
+`service.forget.erasing_again` carry it out.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import anyio
 import structlog
 
-from voiceflow_worker.core.audit import AUDIT, AuditEntry, entries_of, entries_on
+from voiceflow_worker.core.audit import AUDIT, GIVEN_AGAIN, AuditEntry, entries_of
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import CANCELLED, GATES, gate_from, orders_in
-from voiceflow_worker.core.ports.identity import counts_for, new_revision
-from voiceflow_worker.core.ports.outside import LocalOrder, OrderJournal
+from voiceflow_worker.core.ports.controls import CANCELLED, GATES, LIMITS, gate_from, orders_in
+from voiceflow_worker.core.ports.identity import QUEUES, QueueNames, counts_for, new_revision
+from voiceflow_worker.core.ports.outside import Fate, LocalOrder, OrderJournal
 from voiceflow_worker.core.ports.reading import read_each
-from voiceflow_worker.core.ports.record_set import Codec, text_records
+from voiceflow_worker.core.ports.record_set import Codec, report_unreadable, text_records
 from voiceflow_worker.core.ports.store import (
     Absent,
     BulkWrite,
@@ -43,17 +47,31 @@ from voiceflow_worker.core.ports.store import (
     Write,
     WriteResult,
 )
+from voiceflow_worker.core.set_rate import NAMESPACE as SET_RATE
+from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.suppression import ERASED, erased_group
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED as SUPPRESSED_AGAIN
 from voiceflow_worker.core.writes import ENDED_ESCALATION, ERASED_CALLS, ERASED_KEY, ESCALATION, TOMBSTONES, changed
-from voiceflow_worker.errors import JournalFileError, SettingsError, StoreError
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    JobError,
+    JournalFileError,
+    NoStoreError,
+    SettingsError,
+    StoreClosedError,
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.wording import count_of, in_words
 
-EDIT, FORGET = "edit", "forget"
+EDIT, FORGET, RATE, RESOLVE = "edit", "forget", "rate", "resolve"
 GIVEN_FOR = timedelta(days=7)
 """How long after it was given an order is given again. Its mark stays a day longer."""
 MARKS = "order"
@@ -63,18 +81,24 @@ READ_BY = "orders-read"
 has read its journal."""
 ERASE_AGAIN = "erase-again"
 """Namespace of the erased calls, and digests of numbers, which a store has again that was rolled back."""
-GIVEN_AGAIN = "given again from the local journal, because the store was rolled back"
+NOT_GIVEN_AGAIN = "lost when the store was rolled back, and not given again"
 _STOPS = frozenset({"acknowledge", "cancel", "hold", "skip-run", "stop", "suppress"})
-_LASTS = frozenset({"rate", "resume", "unskip-run", "unsuppress"})
-"""Actions that stop calls; and those that end or change what others have ordered, which would come back else."""
-_AGAIN = _STOPS | _LASTS | {EDIT, FORGET}
-_OVERWRITES = frozenset({"rate", "resume"})
-"""The actions that write what they say over whatever stands: a later one of the same kind counts."""
+"""Actions that stop calls. Edits, rates and erasures are given again under conditions of their own."""
+_STARTS = frozenset(
+    {"escalate", "redial", "release", RESOLVE, "resume", "run-now", "start", "unskip-run", "unsuppress"}
+)
+"""Actions that make phones ring, or let them ring."""
 _OPT_OUTS = frozenset({SUPPRESSED, SUPPRESSED_AGAIN})
 _WITHOUT_PERSON = frozenset({ERASED_CALLS, ERASED_KEY, TOMBSTONES})
+_FREE = frozenset({GATES, CANCELLED, SET_RATE, LIMITS})
+"""The namespaces of what is ordered again by a rule of its own, whatever stands."""
 _WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
 _NUMBER = re.compile(r"\+[0-9]{7,15}")
 _PAGE = 500
+_NAMED = 3
+"""The most lost orders that the reason of a hold names."""
+_REFUSALS = (StoreClosedError, NoStoreError)
+"""Errors of a store that is there no more, of which it is known that they have stored nothing."""
 _fields: Codec[dict[str, Any]] = Codec(dict[str, Any])
 
 _log = structlog.get_logger("voiceflow.orders")
@@ -91,9 +115,9 @@ class OrderedStore:
         self.inner: Store = store
         self._open_journal = open_journal
         self._journal: OrderJournal | None = None
-        self._read_for: tuple[str, str] = self._server
+        self._read_for: tuple[str, str] | None = self._server
         self._has_read = False
-        self._has_failed = False
+        self._reads_all = False
         self._looking = anyio.Lock()
         self._erased: dict[str, datetime] = {}
 
@@ -114,33 +138,75 @@ class OrderedStore:
             self._journal.close_orders()
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        """Write, and keep the orders among it that were written in the journal.
+        """Write, with the orders among it in the journal before the store gets them.
 
-        If another server has answered, the orders of this host that it lacks are given again before this returns, and
-        before any is added to the journal: of a file, its end shows whether some are lost.
+        Orders that are lost are given again before any is added to the journal, because the end of a file shows whether
+        some are lost; and if another server has answered, or an answer was lost, before this returns.
         """
-        answers, kept = await self._written(bulk, now)
-        if self._read_for != self._server or (kept and not self._has_read):
+        orders = self._orders_of(bulk, now)
+        if not orders:
+            answers = await self.inner.write(bulk, now=now)
+        else:
+            if not self._has_read:
+                await self.give_again()
+            answers = await self._ordered(bulk, orders, now)
+        if self._read_for != self._server:
+            self._reads_all = True  # the orders at the end of a file may have come to the new server
             await self.give_again()
-        if kept:
-            await self._keep(kept)
         return answers
 
-    async def _written(self, bulk: BulkWrite, now: datetime) -> tuple[Sequence[WriteResult], Sequence[LocalOrder]]:
-        kept: dict[int, Sequence[LocalOrder]] = {}
+    def _orders_of(self, bulk: BulkWrite, now: datetime) -> Mapping[int, Sequence[LocalOrder]]:
+        """The orders in a bulk write, by the places of their writes. One that starts calls is one of all its parts."""
+        orders: dict[int, Sequence[LocalOrder]] = {}
+        start: Sequence[LocalOrder] = ()
+        for place, write in enumerate(bulk.writes):
+            found = self._orders_in(write.found or write, bulk.order, now)
+            if found and _starts_calls(found[0]):
+                found = start = start or found
+            if found:
+                orders[place] = found
+        return orders
+
+    async def _ordered(
+        self, bulk: BulkWrite, orders: Mapping[int, Sequence[LocalOrder]], now: datetime
+    ) -> Sequence[WriteResult]:
         writes = list(bulk.writes)
-        for place, write in enumerate(writes):
-            if orders := self._orders_in(write.found or write, bulk.order, now):
-                kept[place] = orders
-                writes[place] = replace(write, puts=(*write.puts, _mark(orders[0])))
-        if not kept:
-            return await self.inner.write(bulk, now=now), ()
+        for place, each in orders.items():
+            writes[place] = replace(writes[place], puts=(*writes[place].puts, _mark(each[0])))
         # Whoever resumes a queue must know that this host has orders.
-        writes[min(kept)] = replace(writes[min(kept)], puts=(*writes[min(kept)].puts, self._read_by(now)))
-        answers = await self.inner.write(replace(bulk, writes=tuple(writes)), now=now)
-        return answers, [
-            each for place, orders in kept.items() if answers[place].result is Result.DONE for each in orders
-        ]
+        first = min(orders)
+        writes[first] = replace(writes[first], puts=(*writes[first].puts, self._read_by(now)))
+        each_once = {lines[0].token: lines for lines in orders.values()}
+        file = await self._keep([line for lines in each_once.values() for line in lines])
+        answers: Sequence[WriteResult | None] = [None] * len(writes)
+        is_unknown = True
+        try:
+            done = answers = await self.inner.write(replace(bulk, writes=tuple(writes)), now=now)
+        except StoreError as error:
+            answers = error.answers or answers
+            is_unknown = isinstance(error, StoreUnavailableError) and not isinstance(error, _REFUSALS)
+            raise
+        finally:
+            fates: dict[str, Fate] = {}
+            for place, (order, *_) in orders.items():
+                answer = answers[place]
+                fate = Fate.UNKNOWN if answer is None and is_unknown else Fate.REFUSED
+                fate = Fate.HAD if answer is not None and answer.result is Result.DONE else fate
+                if fates.get(order.token) is not Fate.HAD:
+                    fates[order.token] = fate
+            if isinstance(file, str):
+                self.journal.note_fates(fates, file)
+            if Fate.UNKNOWN in fates.values():
+                self._read_for = None  # whether it is lost shows when the store answers again
+        if not isinstance(file, str):
+            _log.warning(
+                "an order is stored and in force, but it is not in the local journal of this host: it is lost if the "
+                "store is rolled back, or a server takes over that lags. Make the folder writable, or set "
+                "VOICEFLOW_STATE_DIR to one on a persistent disk",
+                action=orders[first][0].action or "opt-out",
+                error=str(file),
+            )
+        return done
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -154,34 +220,41 @@ class OrderedStore:
     def _orders_in(self, write: Write, action: str, now: datetime) -> Sequence[LocalOrder]:
         """What the journal keeps of a write: a line for the opt-out of each number, and one for the rest."""
         numbers = dict.fromkeys(put.group for put in write.puts if put.namespace in _OPT_OUTS)
-        is_whole = (
-            action in _AGAIN
-            or any(put.namespace == ENDED_ESCALATION for put in write.puts)
-            or any(drop.namespace in _OPT_OUTS for drop in write.drops)
-        )
-        if not (is_whole or numbers):
-            return ()
-        if action == EDIT and not write.puts:
-            return ()  # one of the calls of a batch, which takes the edits of the batch before it leaves
         of = LocalOrder(token=new_revision(), at=now, store=self.inner.id, action=action)
+        job = write.change.job if isinstance(write.change, Replace) else None
         if action == FORGET:
             puts = tuple(each for each in write.puts if _is_without_person(each))
             return [replace(of, puts=puts)] if puts else ()
+        if not numbers and _starts_calls(start := replace(of, drops=write.drops)):
+            return self._start_in(write, start, job)
+        is_whole = (
+            action in _STOPS
+            or (action == EDIT and bool(write.puts))  # not of one of its calls, which takes the edits of its batch
+            or (action == RATE and any(put.namespace == SET_RATE for put in write.puts))  # its limits follow from it
+            or any(put.namespace == ENDED_ESCALATION for put in write.puts)
+        )
         found: list[LocalOrder] = []
         for number in numbers:
             puts = tuple(put for put in write.puts if put.namespace in _OPT_OUTS and put.group == number)
-            found.append(self._naming(replace(of, puts=puts)))
+            found.append(self._naming(replace(of, action="" if action in _STARTS else action, puts=puts)))
         if not is_whole:
             return found
-        job = write.change.job if isinstance(write.change, Replace) else None
         rest = replace(of, puts=tuple(put for put in write.puts if put.namespace not in _OPT_OUTS), job=job)
         if not numbers:
-            # An opt-out has no condition: that it is given again harms nobody.
-            same = tuple(each for each in write.conditions if isinstance(each, Same))
+            # An opt-out has no condition: that it is given again harms nobody. Nor has a cancel.
+            same = tuple(each for each in write.conditions if isinstance(each, Same) and job is None)
             rest = replace(rest, drops=write.drops, same=same)
         if rest.puts or rest.drops or rest.job is not None:
             found.append(self._naming(rest))
         return found
+
+    def _start_in(self, write: Write, of: LocalOrder, job: Job | None) -> Sequence[LocalOrder]:
+        """What the journal keeps of an order that is never given again: its name, and what it is about."""
+        puts = tuple(put for put in write.puts if put.namespace in {AUDIT, GATES})
+        is_further_part = of.action != "" and not any(put.namespace == AUDIT for put in puts)
+        # A call that was placed is in doubt again, and rings nowhere.
+        is_placed = of.action == RESOLVE and (job is None or job.state is not JobState.QUEUED)
+        return () if is_further_part or is_placed else [self._naming(replace(of, puts=puts))]
 
     def _naming(self, order: LocalOrder) -> LocalOrder:
         """The order, with the digests of all numbers that it names."""
@@ -192,44 +265,40 @@ class OrderedStore:
         numbers = {number for text in texts for number in _NUMBER.findall(text)}
         return replace(order, names=tuple(sorted(erased_group(each, store_id=self.inner.id) for each in numbers)))
 
-    async def _keep(self, orders: Sequence[LocalOrder]) -> None:
-        try:
-            with anyio.CancelScope(shield=True):
-                await self.journal.keep_orders(orders)
-        except (JournalFileError, SettingsError) as error:
-            _log.warning(
-                "an order is stored and in force, but it is not in the local journal of this host: it is lost if the "
-                "store is rolled back, or a server takes over that lags. Make the folder writable, or set "
-                "VOICEFLOW_STATE_DIR to one on a persistent disk",
-                action=orders[0].action or "opt-out",
-                error=str(error),
-            )
+    async def _keep(self, orders: Sequence[LocalOrder]) -> str | JournalFileError | SettingsError:
+        """Write orders in the journal; returns the name of their file, or why that failed."""
+        file: str | JournalFileError | SettingsError = ""
+        with anyio.CancelScope(shield=True):
+            try:
+                file = await self.journal.keep_orders(orders)
+            except (JournalFileError, SettingsError) as error:
+                file = error
+        return file
 
     # --- After a rollback --------------------------------------------------------------------------------------------
 
     async def give_again(self) -> None:
         """Give the orders of this host again that the store lacks, as soon as the store is there."""
         async with self._looking:
-            server = self._server
+            server, lost = self._server, list[_Lost]()
             try:
                 files = await self.journal.order_files(since=self.inner.clock.now() - GIVEN_FOR)
                 lost = [order for name in files for order in await self._lost(name)]
                 if lost:
                     await self._read_erased()
-                for orders in sorted(lost, key=lambda each: each[0].at):
-                    await self._give_again(orders)
+                left = [each for each in sorted(lost, key=lambda each: each.first.at) if not await self._is_given(each)]
+                await self._hold_for(left)
                 if files:
                     await self._note_read()
             except StoreError as error:
                 _log.debug("the orders of this host will be compared with the store later", error=str(error))
-                self._has_failed = True
+                self._reads_all = True
                 return
             except SettingsError as error:
-                lost = []
                 _log.warning("the orders of this host cannot be compared with the store", error=str(error))
-            self._read_for, self._has_read, self._has_failed = server, True, False
+            self._read_for, self._has_read, self._reads_all = server, True, False
         if lost:
-            _log.error("orders that the store had lost were given again", orders=len(lost))
+            _log.error("the store had lost orders: what stops calls was given again", orders=len(lost))
 
     async def _note_read(self) -> None:
         # Most processes only read, and must not wait for who writes: they find the note of the orders.
@@ -237,40 +306,67 @@ class OrderedStore:
         if (await text_records(self.inner, READ_BY).get([note.group])).get(note.group) != note.value:
             await self._put(note)
 
-    async def _lost(self, name: str) -> list[list[LocalOrder]]:
-        """The orders in a file that the store has lost, each with its lines."""
-        if not (self._has_failed or await self._without_mark(await self.journal.orders(name, newest=True))):
+    async def _lost(self, name: str) -> list[_Lost]:
+        """The orders in a file that the store has lost."""
+        if not (self._reads_all or await self._without_mark(await self.journal.orders(name, newest=True))):
             return []
-        return await self._without_mark(await self.journal.orders(name))
-
-    async def _without_mark(self, orders: Iterable[LocalOrder]) -> list[list[LocalOrder]]:
-        after = self.inner.clock.now() - GIVEN_FOR
-        found: dict[str, list[LocalOrder]] = {}
-        for order in orders:
-            if order.at > after and counts_for(self.inner.id, of=order.store, at=order.at):
-                found.setdefault(order.token, []).append(order)
-        tokens = list(found)
-        for start in range(0, len(tokens), _PAGE):
-            for token in await text_records(self.inner, MARKS).get(tokens[start : start + _PAGE]):
-                del found[token]
+        orders = [each for each in await self.journal.orders(name) if self._is_ours(each)]
+        lost, since = await self._without_mark(orders), set[object]()
+        found: dict[str, _Lost] = {}
+        for order in reversed(orders):
+            subjects = _subjects(order)
+            # What this very file has taken back later is not given again.
+            is_over = not _starts_calls(order) and not since.isdisjoint(subjects)
+            if order.token in lost:
+                whole = found.setdefault(order.token, _Lost())
+                (whole.over if is_over else whole.lines).insert(0, order)
+            if order.is_known and (_starts_calls(order) or order.action == RATE):
+                since |= subjects
         return list(found.values())
 
-    async def _give_again(self, lines: Sequence[LocalOrder]) -> None:
-        """Give one order again, of which these are the lines."""
-        first = lines[0]
-        lines = [line for line in lines if not any(self._erased.get(name, first.at) > first.at for name in line.names)]
+    async def _without_mark(self, orders: Iterable[LocalOrder]) -> set[str]:
+        """The tokens of the orders that the store lacks; of those that start calls, if it certainly had them."""
+        after = self.inner.clock.now() - GIVEN_FOR
+        ours = (each for each in orders if each.at > after and self._is_ours(each))
+        tokens = list(dict.fromkeys(each.token for each in ours if each.is_known or not _starts_calls(each)))
+        found = set(tokens)
+        for start in range(0, len(tokens), _PAGE):
+            found -= set(await text_records(self.inner, MARKS).get(tokens[start : start + _PAGE]))
+        return found
+
+    def _is_ours(self, order: LocalOrder) -> bool:
+        """Whether an order counts for this store: not if it was given on another copy of it."""
+        return counts_for(self.inner.id, of=order.store, at=order.at)
+
+    async def _is_given(self, order: _Lost) -> bool:
+        """Give an order again; returns False for one that cannot be, or never is."""
+        try:
+            return await self._give_again(order)
+        except (StoreVersionError, InvalidInputError, JobError, ValueError) as error:
+            # Of a record that another version wrote, or that is damaged.
+            report_unreadable(f"what the lost order {order.first.action} has changed", error)
+            return False
+
+    async def _give_again(self, order: _Lost) -> bool:
+        lines = [line for line in order.lines if not self._is_erased(line)]
         puts = [put for line in lines for put in line.puts]
-        entry = next(iter(entries_of([_record(put) for put in puts if put.namespace == AUDIT])), None)
-        if entry is not None and entry.action in _OVERWRITES and await self._has_later(entry):
-            await self._put(_mark(first))
-            return
+        if _starts_calls(order.first):
+            return not lines
+        is_given = True
         for put in puts:
             if put.namespace == GATES:
-                await self._order_again(put, at=first.at)
+                await self._order_again(put, at=order.first.at)
+            elif put.namespace == SET_RATE:
+                is_given = await SetRate(self.inner, put.group).lower_again(put.value)
         for line in lines:
             if line.job is not None:
-                await self._change_again(line.job)
-        rest = [_told(put, entry) for put in puts if put.namespace not in {GATES, CANCELLED}]
+                is_given = await self._cancel_again(line.job) and is_given
+        return is_given and await self._write_again(order, lines, puts)
+
+    async def _write_again(self, order: _Lost, lines: Sequence[LocalOrder], puts: Sequence[Put]) -> bool:
+        """Write the rest of an order again, with its mark, under its conditions; returns whether they hold."""
+        first, entry = order.first, order.entry
+        rest = [_told(put, entry, GIVEN_AGAIN) for put in puts if put.namespace not in _FREE]
         # A later opt-out, of which another host has already given its order again, stays the last one.
         rest = [replace(put, mode=Mode.LONGER) if put.namespace == SUPPRESSED_AGAIN else put for put in rest]
         rest += [
@@ -278,14 +374,15 @@ class OrderedStore:
             for put in rest
             if put.namespace == ERASED_CALLS
         ]
-        same = tuple(each for line in lines for each in line.same if each.namespace not in {GATES, CANCELLED})
+        over = [put for line in order.over for put in line.puts if put.namespace == AUDIT]
+        rest += [_told(put, entry, NOT_GIVEN_AGAIN) for put in over]
+        same = tuple(each for line in lines for each in line.same if each.namespace not in _FREE)
         drops = tuple(drop for line in lines for drop in line.drops)
-        ends_one = any(put.namespace == ENDED_ESCALATION for put in rest)
         while True:
             write = Write(conditions=(Absent(MARKS, (first.token,)), *same), puts=(*rest, _mark(first)), drops=drops)
             (answer,) = await self.inner.write(BulkWrite(writes=(write,)), now=self.inner.clock.now())
             if answer.result is Result.DONE or isinstance(answer.condition, Absent):
-                return
+                return True
             stands = answer.record
             if not (stands is not None and _is_of(answer, ESCALATION) and _has_ended(stands, puts)):
                 break
@@ -295,78 +392,129 @@ class OrderedStore:
                 for each in same
             )
             drops = tuple(replace(each, value=None) if each.namespace == ESCALATION else each for each in drops)
-        await self._put(_mark(first))
-        if entry is not None and not ends_one and not any(line.job for line in lines):
-            await self._hold_for(entry, first.at)
+        if entry is not None and not any(put.namespace == ENDED_ESCALATION for put in rest):
+            return False
+        await self._put(_mark(first))  # the escalation has begun again since
+        return True
+
+    def _is_erased(self, line: LocalOrder) -> bool:
+        """Whether a line names a person who was erased after it."""
+        return any(self._erased.get(name, line.at) > line.at for name in line.names)
 
     async def _read_erased(self) -> None:
         """Who was erased, and when: of an order of before, nothing that names the person comes back."""
         for key, _ in await text_records(self.inner, ERASED_CALLS).all():
             at, _, erased = key.partition(" ")
-            self._erased[erased] = datetime.fromtimestamp(float(at), UTC)
+            try:
+                self._erased[erased] = datetime.fromtimestamp(float(at), UTC)
+            except (ValueError, OverflowError, OSError) as error:
+                report_unreadable("the time of an erasure", error)
+                self._erased[erased] = datetime.max.replace(tzinfo=UTC)
 
-    async def _hold_for(self, entry: AuditEntry, at: datetime) -> None:
-        """Hold the queue of an order that cannot be given again, because what it changed is another since."""
-        about = entry.batch or entry.call or "the queue"
-        reason = (
-            f"the store was rolled back, and {entry.action} of {about} by {entry.who}, ordered at {in_words(at)}, "
-            "cannot be given again, because that has changed since. Order it again if it should hold, and resume the "
-            "queue"
-        )
-        _log.error("an order that the store had lost cannot be given again", action=entry.action, about=about)
-        if entry.queue is not None:
+    async def _hold_for(self, orders: Sequence[_Lost]) -> None:
+        """Hold the queues of orders that are not given again, with a sentence that names them."""
+        of_queue: dict[str, list[_Lost]] = {}
+        for order in orders:
+            if order.first.is_known:
+                queue = order.queue
+                for name in [queue] if queue is not None else await QueueNames(self.inner).known():
+                    of_queue.setdefault(name, []).append(order)
+        for queue, some in of_queue.items():
+            named = [order.in_words() for order in some[:_NAMED]]
+            named += [f"{count_of(len(some) - _NAMED, 'other order')}"] if len(some) > _NAMED else []
+            reason = (
+                f"the store was rolled back, and {'; '.join(named)}: not given again, because that would let phones "
+                "ring, or because what it changes is another since. Order again what should hold, and resume the queue"
+            )
+            _log.error("lost orders are not given again: the queue is held", queue=queue, orders=named)
             now, kinds = self.inner.clock.now(), frozenset({GateKind.MAY_LACK})
-            held = Gate.of(entry.queue, None, GateState.HELD, since=now, reason=reason, kinds=kinds)
+            held = Gate.of(queue, None, GateState.HELD, since=now, reason=reason, kinds=kinds)
             await order_gate(self.inner, held)
-
-    async def _has_later(self, entry: AuditEntry) -> bool:
-        """Whether somebody has ordered the same about the same since."""
-        later = await entries_on(self.inner, entry.queue, batch=entry.batch, call=entry.call)
-        about = (entry.action, entry.queue, entry.batch, entry.call)
-        return any(each.at > entry.at and (each.action, each.queue, each.batch, each.call) == about for each in later)
+        for order in orders:
+            told = [_told(put, order.entry, NOT_GIVEN_AGAIN) for put in order.puts if put.namespace == AUDIT]
+            await self._put(*told, _mark(order.first))
 
     async def _order_again(self, put: Put, *, at: datetime) -> None:
-        """Hold, open or cancel again, unless somebody has opened or held it since."""
+        """Hold or cancel again, whoever has opened it since: what stops calls wins."""
         record = _record(put)
-        gate, now = gate_from(record), self.inner.clock.now()
-        if gate.until is not None and gate.until <= now:
+        gate = gate_from(record)
+        if gate.until is not None and gate.until <= self.inner.clock.now():
             return
+        token, kinds = next(iter(orders_in(record)), None), gate.kinds - {GateKind.MAY_LACK}
+        await order_gate(self.inner, replace(gate, since=at, token=token, kinds=kinds))
 
-        def check(stands: Gate | None) -> None:
-            is_later = stands is not None and stands.since > at
-            if gate.state is GateState.HELD and is_later and stands is not None and stands.state is GateState.OPEN:
-                raise _SettledError
-            if gate.state is GateState.OPEN and (
-                is_later or (stands is not None and GateKind.MAY_LACK in stands.kinds)
-            ):
-                raise _SettledError
-
-        token = next(iter(orders_in(record)), None)
-        kinds = gate.kinds - {GateKind.MAY_LACK}
-        try:
-            await order_gate(self.inner, replace(gate, since=at, token=token, kinds=kinds), check=check)
-        except _SettledError:
-            return
-
-    async def _change_again(self, new: Job) -> None:
-        """Give a waiting call what the order had given it, unless it was called or changed by a person since."""
+    async def _cancel_again(self, ordered: Job) -> bool:
+        """Cancel a call again, whatever was changed of it since; returns False if it is on its way, or may be."""
         while True:
-            job = (await read_each(self.inner, [new.id])).jobs.get(new.id)
-            if job is None or job.revision == new.revision or job.state not in _WAITING:
-                return
-            if job.post_count != new.post_count or new.notes[: len(job.notes)] != job.notes:
-                return
+            read = await read_each(self.inner, [ordered.id])
+            if (job := read.jobs.get(ordered.id)) is None:
+                return not ordered.post_count and not read.unreadable
+            if job.state not in _WAITING:
+                return job.state.is_final
             now = self.inner.clock.now()
+            kind, reason = ordered.reason_kind, ordered.reason or ""
+            new = lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=CallPolicy())
+            new = replace(new, due_at=ordered.due_at, kept_until=ordered.kept_until)
             (answer,) = await self.inner.write(BulkWrite(writes=(changed(job, new, at=now)[1],)), now=now)
             if answer.result is Result.DONE:
-                return
+                return True
 
     async def _put(self, *puts: Put) -> None:
         await self.inner.write(BulkWrite(writes=(Write(puts=puts),)), now=self.inner.clock.now())
 
 
-class _SettledError(Exception):
-    """Somebody has ordered something else since."""
+@dataclass(slots=True)
+class _Lost:
+    """An order that the store has lost: its lines, and those that were taken back later in the same file (`over`)."""
+
+    lines: list[LocalOrder] = field(default_factory=list[LocalOrder])
+    over: list[LocalOrder] = field(default_factory=list[LocalOrder])
+
+    @property
+    def first(self) -> LocalOrder:
+        """The first of its lines."""
+        return (self.lines or self.over)[0]
+
+    @property
+    def puts(self) -> list[Put]:
+        """All that it had put."""
+        return [put for line in (*self.lines, *self.over) for put in line.puts]
+
+    @property
+    def entry(self) -> AuditEntry | None:
+        """Its entry of the audit log."""
+        return next(iter(entries_of([_record(put) for put in self.puts if put.namespace == AUDIT])), None)
+
+    @property
+    def queue(self) -> str | None:
+        """Its queue; None if it is about all of them."""
+        entry, job = self.entry, self.first.job
+        if job is not None:
+            return job.queue
+        return None if entry is None else entry.queue
+
+    def in_words(self) -> str:
+        """What was ordered, on what, by whom, and when."""
+        entry, job = self.entry, self.first.job
+        action = self.first.action or "removal from the suppression list"
+        about = job.id if job is not None else (entry and (entry.batch or entry.call))
+        if about is None:
+            about = "the queue" if self.queue else "numbers"
+        who = "" if entry is None else f" by {entry.who}"
+        return f"{action} of {about}{who}, ordered at {in_words(self.first.at)}"
+
+
+def _starts_calls(order: LocalOrder) -> bool:
+    """Whether an order makes phones ring, or lets them ring: the end of an opt-out or of a set rate, too."""
+    return order.action in _STARTS or any(drop.namespace in {SUPPRESSED, SET_RATE} for drop in order.drops)
+
+
+def _subjects(order: LocalOrder) -> set[object]:
+    """What an order is about, by which a later one in the same file takes it back."""
+    records: list[Put | Drop] = [*(put for put in order.puts if put.namespace != QUEUES), *order.drops]
+    found: set[object] = {(each.namespace, each.group, each.member) for each in records if each.namespace != AUDIT}
+    entries = entries_of([_record(put) for put in order.puts if put.namespace == AUDIT])
+    return found | {each.call for each in entries if each.call} | ({order.job.id} if order.job is not None else set())
 
 
 def _history_of(store: Store) -> str:
@@ -397,11 +545,11 @@ def _is_without_person(put: Put) -> bool:
     return is_own_entry or put.namespace in _WITHOUT_PERSON or put.group.startswith(ERASED)
 
 
-def _told(put: Put, entry: AuditEntry | None) -> Put:
-    """The entry of the audit log says that the order was given again."""
+def _told(put: Put, entry: AuditEntry | None, result: str) -> Put:
+    """The entry of the audit log says what became of the order."""
     if put.namespace != AUDIT or entry is None:
         return put
-    told = replace(entry, result=GIVEN_AGAIN).puts(mode=Mode.KEEP)
+    told = replace(entry, result=result).puts(mode=Mode.KEEP)
     return next((each for each in told if each.group == put.group), put)
 
 
@@ -431,10 +579,7 @@ async def hosts_not_read(store: Store) -> Sequence[str]:
 
 @contextmanager
 def with_journal(store: Store, open_journal: Callable[[], OrderJournal]) -> Generator[Store]:
-    """The store, with its orders in a journal, unless nothing of them can be lost."""
-    if store.history is not None and store.history.is_trusted:
-        yield store
-        return
+    """The store, with its orders in a journal."""
     ordered = OrderedStore(store, open_journal)
     try:
         yield cast("Store", ordered)

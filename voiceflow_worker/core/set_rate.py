@@ -81,6 +81,20 @@ class SetRate:
             if await self._write(write):
                 return limits
 
+    async def lower_again(self, text: str) -> bool:
+        """Set the rate of a lost order again, as its record had it, if it is below the one that stands.
+
+        Returns False if it is above that.
+        """
+        ordered, (_, current) = self._rates.read({self._queue: text})[self._queue], await self._current()
+        stands = limits_from(current).rate
+        if ordered is None or ordered.rate is None:
+            return ordered is not None and stands is None
+        if stands is not None and ordered.rate > stands:
+            return False
+        await self.put(ordered.rate)
+        return True
+
     async def begin(self, own: Limits) -> tuple[Limits | None, Limits]:
         """Set the limits of a worker that starts, with the rate that a person set, if there is one.
 

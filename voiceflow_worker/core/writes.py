@@ -48,7 +48,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, usual_form
 from voiceflow_worker.model.reports.status import OPT_OUTS
@@ -170,6 +170,13 @@ def settled(
         numbers = locked_groups(new.parties, store_id=store_id)
         drops += [Drop(namespace, number, owner) for namespace in (NUMBER, SECOND_PARTY) for number in numbers]
     return changed(old, new, at=at, conditions=conditions, puts=puts, drops=drops)
+
+
+def in_force(job: Job, *, at: datetime) -> Write:
+    """What an order on this job, or an opt-out in its call, has written before: for the local journal, if repeated."""
+    puts = [put for post in job.posts if _opted_out(job, post) for put in _opt_out(job, post, at)]
+    is_cancelled = job.state.is_final and bool(job.notes) and job.notes[-1].kind is NoteKind.CANCELLED
+    return Write(change=Replace(job.revision, job) if is_cancelled else None, puts=tuple(puts))
 
 
 def bridge(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -59,13 +60,23 @@ class LocalJournalState:
     history: str = ""
 
 
+class Fate(StrEnum):
+    """What became of an order that was in the local journal before the store got it."""
+
+    HAD = "had"
+    """The store had it."""
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    """The answer of the store was lost."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalOrder:
-    """An order as the local journal keeps it: what one write of it has stored; several with a `token` were one write.
+    """An order as the local journal keeps it: what one write of it stores; several with a `token` are one write.
 
     `store` is the id of the store in which it was given. `action` is that of the audit log, empty for what no person
-    has ordered by name, such as an opt-out by a key. `job` is the call as the order has left it. `names` are the
-    digests of the numbers in it, by which an erasure finds it.
+    has ordered by name, such as an opt-out by a key. `job` is the call as the order leaves it. `names` are the digests
+    of the numbers in it, by which an erasure finds it. The store certainly had one that `is_known`.
     """
 
     token: str
@@ -77,6 +88,7 @@ class LocalOrder:
     same: tuple[Same, ...] = ()
     job: Job | None = None
     names: tuple[str, ...] = ()
+    is_known: bool = True
 
 
 ORDERS = "_orders"
@@ -151,11 +163,15 @@ class LocalJournal(Protocol):
 class OrderJournal(LocalJournal, Protocol):
     """A local journal that has the orders too which were given on this host."""
 
-    async def keep_orders(self, orders: Sequence[LocalOrder]) -> None:
-        """Write orders, which the store has. They are on disk when this returns.
+    async def keep_orders(self, orders: Sequence[LocalOrder]) -> str:
+        """Write orders, which the store has not got yet. They are on disk when this returns the name of their file.
 
         Raises `JournalFileError`, and `SettingsError` if no file can be begun.
         """
+        ...
+
+    def note_fates(self, fates: Mapping[str, Fate], name: str) -> None:
+        """Note in the file of orders what became of them, by their tokens."""
         ...
 
     def close_orders(self) -> None:
@@ -170,7 +186,10 @@ class OrderJournal(LocalJournal, Protocol):
         ...
 
     async def orders(self, name: str, *, newest: bool = False) -> Sequence[LocalOrder]:
-        """The orders in a file, in the order in which they were given; some of the `newest` alone."""
+        """The orders in a file, in the order in which they were given; some of the `newest` alone.
+
+        Left out are those that the store has refused, and those that a process is just giving.
+        """
         ...
 
 

@@ -214,6 +214,7 @@ class Changes:
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         stands: dict[int, Changed] = {}
+        found: list[Write] = []
         now = self._store.clock.now()
         edits = await BatchEdits.of(self._store, [job for job_id, job in read.items() if job_id in unedited])
         for job_id, indexes in todo.items():
@@ -231,8 +232,9 @@ class Changes:
             else:
                 answers.update(errors)
                 stands.update({index: Changed(old, old) for index in indexes if index not in errors})
-        if stands:
-            await confirm(self._store)
+                found += [write] if (write := writes.in_force(old, at=now)).change or write.puts else []
+        if stands or found:
+            await confirm(self._store, *found)
             answers.update(stands)
         if not new_of:
             return again
