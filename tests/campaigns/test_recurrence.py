@@ -220,12 +220,16 @@ def runs(cron: str) -> list[datetime]:
         ("0 9 */2 * mon", "on every second day of month if it's on Monday (a day must match both"),
         ("0 9 13 * fri", "a day that matches either"),
         ("0 9 1 * sat-mon", "on Saturday, Sunday, and Monday"),
+        ("0 9 * * 1/2", "at 09:00 on Sunday, Monday, Wednesday, and Friday"),
+        ("0 9 * * mon/2", "at 09:00 on Sunday, Monday, Wednesday, and Friday"),
+        ("0 9 * * */3", "at 09:00 on Sunday, Wednesday, and Saturday"),
+        ("0 9 * * 1-5/2", "at 09:00 on Monday, Wednesday, and Friday"),
         ("0 9 * * mon", None),
         ("0 9 1-7 * *", None),
         ("*/5 * * * *", None),
     ],
 )
-def test_days_of_month_and_week_together_are_said_in_words(cron: str, words: str | None) -> None:
+def test_days_that_are_easily_misread_are_said_in_words(cron: str, words: str | None) -> None:
     said = Recurrence(read_cron(cron), ZoneInfo("UTC")).days_in_words
     assert (said is None) == (words is None)
     assert words is None or words in str(said)

@@ -109,3 +109,32 @@ def test_holidays_of_parts_of_a_country_alone_are_told_before_the_start(
     found = [each.message for each in rows.closing_findings() if "holidays of parts" in each.message]
     assert len(found) == (parts is not None)
     assert parts is None or parts in found[0]
+
+
+@pytest.mark.parametrize(
+    ("holidays", "number", "begins", "message"),
+    [
+        ("UA", "+380441234567", "2027-02-01", "no holidays known for UA in 2027, so no day is left out: install"),
+        ("number", "+94112345678", "2026-12-29", "no holidays known for LK in 2027, so nobody rings in that year"),
+        ("SG", "+6587654321", "2028-02-24", "holidays of SG on 2028-02-27, 2028-02-28 are estimated, and may be a day"),
+        ("SG", "+6587654321", "2026-08-05", None),
+    ],
+)
+def test_holidays_that_are_not_known_or_a_guess_are_told_before_the_start(
+    tmp_path: Path, holidays: str, number: str, begins: str, message: str | None
+) -> None:
+    windows = CountryWindows.parse("09:00-20:00", holidays=holidays)
+    path = file_of(tmp_path, f"destination,name,not_before\n{number},Ana,{begins}T04:00:00Z\n")
+    rows = open_campaign(path, replace(OPTIONS, window=windows), now=NOW)
+    assert [row.call is not None for row in rows] == [True]
+    found = [each.message for each in rows.closing_findings() if "known" in each.message or "estim" in each.message]
+    assert len(found) == (message is not None)
+    assert message is None or message in found[0]
+
+
+def test_a_year_whose_holidays_nobody_knows_is_the_reason_of_a_bad_row(tmp_path: Path) -> None:
+    windows = CountryWindows.parse("09:00-20:00", holidays="LK")
+    path = file_of(tmp_path, HEADER + "+94112345678,Ana,,2028-03-01T04:00:00Z,\n")
+    ((row, _, _, message),) = told(read(path, replace(OPTIONS, window=windows)))
+    assert row == 2
+    assert "No holidays known for LK in 2028, so nobody rings in that year" in message

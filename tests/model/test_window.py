@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model import window as window_rules
 from voiceflow_worker.model.times import zone_data, zone_file, zone_named, zone_of_number
 from voiceflow_worker.model.window import CallWindow, Span, Weekday, holidays_of
 
@@ -124,6 +125,27 @@ class TestDaysAndHolidays:
         assert CallWindow.parse("09:00-20:00", holidays="DE").is_open(epiphany, BERLIN)
         assert not CallWindow.parse("09:00-20:00", holidays="de-by").is_open(epiphany, BERLIN)
 
+    def test_a_window_is_closed_when_the_offices_of_a_country_are(self) -> None:
+        for code, zone, closed, opens in [
+            ("HK", "Asia/Hong_Kong", "2027-03-26", "2027-03-30"),  # Good Friday, and Easter Monday
+            ("ID", "Asia/Jakarta", "2027-03-15", "2027-03-16"),  # joint leave after Eid al-Fitr
+            ("SE", "Europe/Stockholm", "2027-06-25", "2027-06-28"),  # Midsummer Eve
+            ("BR", "America/Sao_Paulo", "2027-02-08", "2027-02-11"),  # Carnival and Ash Wednesday
+            ("JP", "Asia/Tokyo", "2026-12-31", "2027-01-04"),
+            ("DE-BY", "Europe/Berlin", "2027-01-06", "2027-01-07"),  # Epiphany: a public holiday
+        ]:
+            window, there = CallWindow.parse("09:00-18:00", days="mon-fri", holidays=code), ZoneInfo(zone)
+            at, first = (datetime.fromisoformat(f"{day} 09:00").replace(tzinfo=there) for day in (closed, opens))
+            assert window.opens(at, there) == first, code
+
+    def test_the_table_of_countries_has_categories_of_the_library_and_a_sentence_each(self) -> None:
+        lines = Path(window_rules.__file__).with_name("holidays.tsv").read_text(encoding="utf-8").splitlines()
+        rows = [line.split("\t") for line in lines if not line.startswith("#")]
+        for country, categories, why in rows:
+            known = holidays.country_holidays(country, years=2027, categories=tuple(categories.split()))
+            assert known, country
+            assert why.endswith("."), country
+
     def test_nothing_rings_in_a_year_that_the_calendar_does_not_have(self) -> None:
         """The calendar of Sri Lanka is known for one year at a time."""
         last = holidays.country_holidays("LK").end_year
@@ -171,6 +193,7 @@ class TestWhatPeopleWrite:
             ("09:00-10:00,", None, None, "has an empty entry: give hours"),
             (None, "mon-foo", None, "is not a day, 'foo'"),
             (None, "mo", None, "is not a day, 'mo'"),
+            (None, "1/2", None, "is not a day, '1/2'"),
             (None, None, "Singapore", "is not a calendar"),
             (None, None, "XX", "no calendar for 'XX'"),
             (None, None, "DE-XX", "no calendar for 'DE-XX'"),

@@ -56,7 +56,7 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
-from voiceflow_worker.model.country_windows import NUMBER
+from voiceflow_worker.model.country_windows import NONE, NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import person_in
@@ -72,7 +72,7 @@ from voiceflow_worker.model.times import (
     read_visit_zone,
     read_zone,
 )
-from voiceflow_worker.model.window import regional_holidays
+from voiceflow_worker.model.window import estimated_holidays, regional_holidays, unknown_holidays
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
@@ -281,10 +281,21 @@ class CampaignRows:
         yield self._warning(message)
 
     def _in_parts(self) -> Iterator[Finding]:
-        """Warnings about days that are holidays in parts of a country alone, on which people there may be called."""
+        """Warnings about holidays that are not known, or a guess, or of parts of a country alone."""
         for calendar, (first, last) in self._maker.calendars.items():
             span = (first - timedelta(days=1)).date(), (last + _LOOKED_AHEAD).date()
             years = range(span[0].year, span[1].year + 1)
+            if unknown := unknown_holidays([calendar], years=years):
+                yield self._warning(
+                    f"no holidays known for {unknown}: install a newer `holidays` library, or look the days up, and "
+                    f"give {calendar[:2]}={NONE}"
+                )
+            guesses = (day for year in years for day in estimated_holidays(calendar, year=year))
+            if guessed := [str(day) for day in guesses if span[0] <= day <= span[1]]:
+                yield self._warning(
+                    f"the holidays of {calendar} on {', '.join(guessed)} are estimated, and may be a day earlier or "
+                    "later: look the days up before calls ring"
+                )
             days = ((day, parts) for year in years for day, parts in regional_holidays(calendar, year=year).items())
             near = [(day, parts) for day, parts in days if span[0] <= day <= span[1]]
             if near:

@@ -114,8 +114,17 @@ class Recurrence:
 
     @property
     def days_in_words(self) -> str | None:
-        """When it runs, in words, if that is easily misread: with a day of the month and of the week; else None."""
-        month, week = self.cron.split()[2::2]
+        """When it runs, in words, if that is easily misread; else None.
+
+        Easily misread are a day of the month with one of the week, and steps of days of the week: 1/2 has Sunday too.
+        """
+        *others, week = self.cron.split()
+        month = others[2]
+        if month == "*" and "/" in week and "#" not in week:
+            every = _simulated(self.cron, _ANY_TIME).weekdays
+            days = ",".join(sorted({str(day % 7) for day in every if isinstance(day, int)}))
+            words = _simulated(" ".join([*others, days]), _ANY_TIME).explain()
+            return f"{words[0].lower()}{words[1:]}"
         if "*" in (month, week):
             return None
         both = month.startswith("*") or week.startswith("*")

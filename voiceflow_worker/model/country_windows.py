@@ -27,6 +27,7 @@ from voiceflow_worker.model.window import (
     read_days,
     read_spans,
     read_window_zone,
+    unknown_holidays,
 )
 
 T = TypeVar("T")
@@ -299,8 +300,8 @@ def first_opening(
         return Opening(at=at, time_zone=time_zone, problem=Finding(message=str(error)))
     if opens is None:
         message = f"its calling window ({window}) does not open within a year; give other hours or days"
-        if window.holidays:
-            message += ". Or the `holidays` library on this machine lacks the year of the call: install a newer one"
+        if unknown := unknown_holidays(window.holidays, years=(at.year, at.year + 1)):
+            message += f". No holidays known for {unknown}: install a newer `holidays` library"
         return Opening(at=at, time_zone=time_zone, problem=Finding(message=message))
     if valid_until is not None and opens >= valid_until:
         message = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -345,25 +346,61 @@ def read_calendar(text: str) -> str:
     return code
 
 
-@lru_cache(maxsize=256)
 def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
-    """The holidays of one year; None if the library does not have this year of the calendar.
+    """The holidays of one year on which offices are closed; None if the library does not have this year.
 
-    Raises InvalidInputError for a calendar that the library does not have.
+    They are the public ones, and those of further categories of the library for the countries in holidays.tsv. Raises
+    InvalidInputError for a calendar that the library does not have.
     """
+    found = _named_holidays(code, year)
+    return None if found is None else frozenset(found)
+
+
+def estimated_holidays(code: str, *, year: int) -> tuple[date, ...]:
+    """The holidays of one year that the library estimates, such as those by the moon, which may be a day off."""
+    return tuple(day for day, name in sorted((_named_holidays(code, year) or {}).items()) if "estimated)" in name)
+
+
+@lru_cache(maxsize=256)
+def _named_holidays(code: str, year: int) -> Mapping[date, str] | None:
     # Imported only when holidays are needed: the import takes 40 ms, and the first country as long again.
     import holidays
 
     country, _, part = code.partition("-")
     try:
-        found = holidays.country_holidays(country, subdiv=part or None, years=year)
+        kinds = holidays.country_holidays(country, subdiv=part or None)
     except NotImplementedError:
         raise InvalidInputError(
             f"the `holidays` library has no calendar for {code!r}: give a country such as SG, or a part of a country "
             "such as DE-BY (ISO 3166)"
         ) from None
     # Some calendars end soon, because nobody can compute their holidays: that of Sri Lanka gets one year at a time.
-    return frozenset(found) if found.start_year <= year <= found.end_year else None
+    if not kinds.start_year <= year <= kinds.end_year:
+        return None
+    closing = {"public", *_closing().get(country, ())}.intersection(kinds.supported_categories)
+    language = "en_US" if "en_US" in kinds.supported_languages else None
+    found = holidays.country_holidays(
+        country, subdiv=part or None, years=year, categories=tuple(sorted(closing)), language=language
+    )
+    return {day: name for day, name in found.items() if day.year == year}
+
+
+@cache
+def _closing() -> Mapping[str, tuple[str, ...]]:
+    """The categories of holidays that close offices beside the public ones, by country."""
+    text = resources.files(__package__).joinpath("holidays.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return {country: tuple(categories.split()) for country, categories, _why in rows}
+
+
+def unknown_holidays(calendars: Iterable[str], *, years: Iterable[int]) -> str:
+    """The calendars with the years for which no holidays are known, and what this does; empty if there are none."""
+    found = [(code, year, holidays_of(code, year=year)) for code in calendars for year in years]
+    return "; ".join(
+        f"{code} in {year}, so {'nobody rings in that year' if days is None else 'no day is left out'}"
+        for code, year, days in found
+        if not days
+    )
 
 
 @lru_cache(maxsize=64)
