@@ -388,7 +388,7 @@ def _named_holidays(code: str, year: int) -> Mapping[date, str] | None:
 @cache
 def _closing() -> Mapping[str, tuple[str, ...]]:
     """The categories of holidays that close offices beside the public ones, by country."""
-    text = resources.files(__package__).joinpath("holidays.tsv").read_text(encoding="utf-8")
+    text = resources.files("voiceflow_worker.model").joinpath("holidays.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return {country: tuple(categories.split()) for country, categories, _why in rows}
 

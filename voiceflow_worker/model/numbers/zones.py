@@ -18,7 +18,7 @@ def listed_zones(digits: str) -> tuple[str, ...]:
 
 @cache
 def _table() -> Mapping[str, tuple[str, ...]]:
-    text = resources.files(__package__).joinpath("zones.tsv").read_text(encoding="utf-8")
+    text = resources.files("voiceflow_worker.model.numbers").joinpath("zones.tsv").read_text(encoding="utf-8")
     found: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
         if line and not line.startswith("#"):
