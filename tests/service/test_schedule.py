@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from random import Random
 from typing import cast
 
 import anyio.lowlevel
@@ -31,7 +32,7 @@ from voiceflow_worker.core.ports.controls import STARTS
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Wanted, Write
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.reporting.batches import read_batch
 from voiceflow_worker.service.schedule import CLAIM, Scheduler
 from voiceflow_worker.service.schedule_actions import RunNow, SkipNext, Unskip
@@ -704,6 +705,51 @@ async def test_a_skip_is_taken_back_before_the_time_of_the_run(hosts: tuple[Host
     assert await one.look(NINE + 2 * DAY) == []
     with pytest.raises(ActionRefusedError, match="is not skipped"):
         await unskip(one).do()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_in_whatever_order_people_act_the_right_run_is_named_and_skipped(
+    daily: Path, tmp_path: Path, *, seed: int
+) -> None:
+    random, clock = Random(seed), ManualClock(NINE - MINUTE)
+    store = MemoryStore(clock=clock)
+    host = Host(CallQueue(store), clock, (daily,))
+    await host.look()
+    await host.look(NINE)
+    skipped, ordered = set[datetime](), 0
+    for _ in range(30):
+        now = clock.now()
+        runs = (NINE + day * DAY for day in range(40))
+        expected = next(at for at in runs if at > now and at not in skipped)
+        waits = {at for at in skipped if at > now}
+        await living(host)
+        (last,) = await last_runs(store)
+        assert last.following(now) == expected, (now, skipped)
+        assert f"the next run is at {in_words(expected)}" in last.later_in_words(now)
+        match random.choice(["skip", "unskip", "now", "now", "later"]):
+            case "skip" if not waits:
+                assert in_words(expected) in (await skip_next(host).question()).will_not_be_called[0]
+                done = await skip_next(host).do()
+                assert done.documents[0]["at"] == rfc3339(expected)
+                skipped.add(expected)
+            case "unskip" if waits:
+                done = await unskip(host).do()
+                assert done.documents[0]["at"] == rfc3339(*waits)
+                skipped -= waits
+            case "now":
+                asked = await run_now(host).question()
+                assert asked.will_not_be_called[0].endswith(f"at {in_words(expected)}.")
+                done = await run_now(host).do(asked.version)
+                assert done.documents[0]["next_at"] == rfc3339(expected)
+                ordered += 1
+                assert await host.look(now + MINUTE) == [RunState.STARTED]
+            case "later":
+                for _ in range(random.choice([1, 8, 20])):
+                    await host.look(clock.now() + 40 * MINUTE)
+            case _:
+                pass
+    started = {at for day in range(40) if (at := NINE + day * DAY) <= clock.now()} - skipped
+    assert len(await host.calls()) == len(started) + ordered
 
 
 @pytest.mark.parametrize("is_taken_back", [False, True])

@@ -78,7 +78,7 @@ class ScheduleAction(OperatorAction):
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             raise changed_since(self.label)
-        return ActionResult(message=self.done(run), documents=(run.as_json(),))
+        return ActionResult(message=self.done(run), documents=(self.told(run, last).as_json(),))
 
     def write_of(self, run: ScheduledRun, text: str, after: str) -> Write:
         """What an order of a run `after` another one stores. Of two at once, one is stored."""
@@ -92,6 +92,10 @@ class ScheduleAction(OperatorAction):
     def done(self, run: ScheduledRun) -> str:
         """The result in a sentence."""
         return run.in_words()
+
+    def told(self, run: ScheduledRun, last: ScheduledRun) -> ScheduledRun:
+        """The run as its document tells of it."""
+        return run
 
     @abstractmethod
     async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
@@ -190,7 +194,8 @@ class RunNow(ScheduleAction):
 
     async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
         """The question, with who is called once more."""
-        later = "" if run.next_at is None else f" The next run still starts, at {in_words(run.next_at, run.zone)}."
+        next_at = self.told(run, last).next_at
+        later = "" if next_at is None else f" The next run still starts, at {in_words(next_at, run.zone)}."
         return Question(
             title=f"Run {self.schedule} now?",
             will_be_called=(
@@ -215,4 +220,10 @@ class RunNow(ScheduleAction):
             raise ActionRefusedError(f"a run of {self.schedule} is due now: {in_words(last.next_at, last.zone)}")
         known = [run for _, run in await run_records(store).within(last.key[0]).page() if run is not None]
         run = run_at(now, last.recurrence, schedule=last.schedule, queue=last.queue, known=known)
-        return replace(run, ordered_by=self._by("ordered"), next_at=last.following(now))
+        # A run that is skipped now comes next once more when somebody takes the skip back.
+        skipped = next((each.at for each in known if each.state is RunState.SKIPPED and each.at > now), None)
+        return replace(run, ordered_by=self._by("ordered"), next_at=skipped or last.following(now))
+
+    def told(self, run: ScheduledRun, last: ScheduledRun) -> ScheduledRun:
+        """The run, with the next one that starts."""
+        return replace(run, next_at=last.following(run.at), skipped=last.skipped)
