@@ -144,9 +144,7 @@ class Campaign:
         if late:
             (last,) = [entry for entry in entries if entry.numbers == (number(BY_COMMAND),)]
             assert last.result == GIVEN_AGAIN
-        # The calls that a suppression ended have entries beside its own.
-        ended = {entry.id for entry in entries if entry.action == "suppress" and entry.queue}
-        ordered = [entry for entry in entries if entry.action != "resume" and entry.id not in ended]
+        ordered = [entry for entry in entries if entry.action != "resume"]
         told = [entry.action for entry in ordered if late or (entry.result == GIVEN_AGAIN) is again]
         named = ["acknowledge", "cancel", "cancel", "edit", "forget", "hold", "hold", "suppress", "suppress"]
         assert sorted(told) == named + ["suppress"] * late

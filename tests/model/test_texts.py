@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secrets, without_secrets_in
+from tests.support.spellings import rows_of_digits, spelt
+from voiceflow_worker.model.text.printable import (
+    SHORTEST_HIDDEN,
+    shown_masked,
+    without_numbers,
+    without_secrets,
+    without_secrets_in,
+)
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import name_columns, read_duration, write_duration
 
@@ -182,3 +190,52 @@ def test_anything_else_is_not_a_duration() -> None:
     for text in ["", "soon", "-1s", "1w", "2 weeks", "1h30m", "nan", "1e3s", "999999999999d", "36501d"]:
         with pytest.raises(ValueError, match="give"):
             read_duration(text)
+
+
+class TestMaskedNumbers:
+    def test_no_spelling_of_a_number_is_shown(self) -> None:
+        random = Random(7)
+        for _ in range(4000):
+            digits = "".join(random.choices("123456789", k=random.randint(7, 13)))
+            text = spelt(random, digits)
+            shown = without_numbers(text)
+            assert max(map(len, rows_of_digits(shown)), default=0) < 7, (text, shown)
+            assert all(digits not in row for row in rows_of_digits(shown)), (text, shown)
+            assert without_numbers(shown) == shown
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "044.668.18.00", "079.123.45.67", "22.33.44.55", "Tel91032016", "93995097ext12", "65,934,523,970",
+            "6.599834563E+09", "9399      5097", "2026-11-28 10:91234567", "2026-02-30", "2026-11-28,12:30",
+            "(2026-11-28)", "20261128", "1, 2, 3, 4, 5, 6, 7", "\u2460\u2461\u2462\u2463\u2464\u2465\u2466",
+            "10.100.200.130",
+        ],
+    )  # fmt: skip
+    def test_seven_digits_in_a_row_are_a_number_whatever_stands_between_them(self, text: str) -> None:
+        assert "*" in without_numbers(text)
+        assert max(map(len, rows_of_digits(without_numbers(text))), default=0) < 7
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "2026-11-28", "held since 2026-11-28 10:00 UTC, by 12", "28.11.2026 9:30", "11/28/2026", "09:00-17:00",
+            "2026-11-27T23:32:23.123456Z", "2026-11-28T10:00:00+00:00", "10:00 12:30", "123 of 456", "a12b345c678d9",
+            "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T.1", "12345678-1234-1234-1234-123456789012", "",
+            "default.escalation-12345678901234567890",
+        ],
+    )  # fmt: skip
+    def test_dates_and_times_that_stand_whole_and_ids_are_none(self, text: str) -> None:
+        assert without_numbers(text) == text
+
+    def test_the_same_digits_are_shown_of_each_spelling(self) -> None:
+        for text, shown in (
+            ("+6581234567", "+65******67"), ("+65 8123 4567", "+65 **** **67"), ("(8123) 45-67", "(****) **-67"),
+            ("\\u002b6581234567", "\\u002b********67"), ("+65 8123 4567x12", "+65 **** **67x12"),
+        ):  # fmt: skip
+            assert without_numbers(text) == shown
+
+    def test_figures_stay_figures_and_long_ones_are_masked(self) -> None:
+        for value in (12, 999_999, 1.23456789, None, timedelta(days=9), datetime(2026, 11, 28, tzinfo=UTC)):
+            assert shown_masked(value) is value
+        assert [shown_masked(value) for value in (81234567, -6581234567.0)] == ["******67", "-*********7.0"]

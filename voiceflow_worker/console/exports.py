@@ -30,6 +30,7 @@ from voiceflow_worker.console.routes.page import (
     Answer,
     PageRequest,
     no_such_batch,
+    opened,
     problem,
     queue_and_batch,
     sentence,
@@ -40,7 +41,7 @@ from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.printable import as_stored, without_numbers
+from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.service.other_process import OtherProcess
 
@@ -75,7 +76,7 @@ class ReportExports:
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
         try:
-            batches = await self._chosen(form)
+            batches = await self._chosen(form, asked)
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
         for queue, batch in batches:
@@ -86,13 +87,13 @@ class ReportExports:
             ):
                 return await no_such_batch(self._store, queue, batch)
         name = batches[0][1] if len(batches) == 1 else "batches" if batches else "calls"
-        name = without_numbers(name) if asked.masks else name
+        name = asked.shown(name)
         headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(name, kind)}"}
         if scope["method"] == "HEAD":
             return Response(b"", headers=headers)
         try:
             file = await limits.while_connected(
-                receive, lambda: self._written(kind, batches, form.one("filter"), asked, held)
+                receive, lambda: self._written(kind, batches, self._opened(form.one("filter"), asked), asked, held)
             )
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
@@ -108,17 +109,22 @@ class ReportExports:
         file.seek(0)
         return StreamingResponse(_pieces(file), headers={**headers, "Content-Length": str(size)})
 
-    async def _chosen(self, form: PageForm) -> list[tuple[str, str]]:
+    async def _chosen(self, form: PageForm, asked: PageRequest) -> list[tuple[str, str]]:
         """The batches that a form names; none for a list of calls. Raises InvalidInputError, StoreError."""
         if text := form.one("named"):
-            return await named_batches(self._store, text)
+            return await named_batches(self._store, text, shown=asked.shown)
         if ticked := form.some("of"):
-            return [queue_and_batch(as_stored(value)) for _, value in ticked]
+            return [queue_and_batch(as_stored(self._opened(value, asked))) for _, value in ticked]
         if form.one("filter"):
             return []
         if not form.exactly("batch"):
             raise InvalidInputError("no batch was chosen; tick the batches first")
-        return [(form.one("queue") or DEFAULT_QUEUE, as_stored(form.exactly("batch")))]
+        queue, batch = (self._opened(form.exactly(name), asked) for name in ("queue", "batch"))
+        return [(queue or DEFAULT_QUEUE, as_stored(batch))]
+
+    @staticmethod
+    def _opened(name: str, asked: PageRequest) -> str:
+        return opened(name, asked.link_key) if asked.masks else name
 
     async def _written(
         self, kind: str, batches: Sequence[tuple[str, str]], text: str, asked: PageRequest, held: ExitStack
@@ -131,7 +137,7 @@ class ReportExports:
                 files["zone"] = await zone_of(self._store, *batches[0])
                 await self._process.run(_write, ReportFiles(**files), batches)
             else:
-                wanted = await read_filtered(self._store, text, masks=asked.masks)
+                wanted = await read_filtered(self._store, text, link_key=asked.link_key if asked.masks else None)
                 await self._process.run(_write_calls, ReportFiles(**files), *wanted)
             return held.enter_context(path.open("rb"))
 

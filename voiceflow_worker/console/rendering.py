@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
@@ -19,7 +18,7 @@ from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.printable import shown_in_page, shown_masked, without_numbers
+from voiceflow_worker.model.text.printable import shown_in_page, shown_masked
 from voiceflow_worker.reporting.story import ending
 
 
@@ -38,7 +37,7 @@ class PageRenderer:
         No value that it shows to a person for whom the request `masks` them has a whole telephone number.
         """
         frame = "live.html" if live_only else "layout.html"
-        before = _MASKS.set(asked.masks)
+        before = _MASKS.set(asked if asked.masks else None)
         try:
             text = self._templates.get_template(page.template).render(
                 **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
@@ -48,29 +47,20 @@ class PageRenderer:
         return text.encode("utf-8", errors="replace")
 
 
-_MASKS: ContextVar[bool] = ContextVar("masks", default=False)
+_MASKS: ContextVar[PageRequest | None] = ContextVar("masks", default=None)
+"""The request whose person sees no whole telephone number; None for others."""
 
 
 def _shown(value: object) -> object:
     """A value as a page shows it. Markup is made of values that were shown, and stays as it is."""
-    is_shown = hasattr(value, "__html__") or not _MASKS.get()
+    is_shown = hasattr(value, "__html__") or _MASKS.get() is None
     return shown_in_page(value if is_shown else shown_masked(value))
 
 
-_DATE = r"20\d\d[-./]?(?:0[1-9]|1[0-2])[-./]?(?:[0-2]\d|3[01])(?:[-_T]?\d{4}(?:\d\d)?)?(?!\d)"
-_IN_IDS = re.compile(
-    rf"(?<!\d){_DATE}|(?<![^\W_])(?P<number>\+?\(?\d(?:\d|[^\w/]{{1,3}}(?!{_DATE})\d){{6,14}})(?![^\W_])", re.ASCII
-)
-"""A date with its time, or what may be a telephone number, in an id."""
-
-
 def _id_in_link(value: object) -> str:
-    """An id in a link, which leads nowhere if it has a telephone number that is not to be shown."""
-    return _IN_IDS.sub(_masked_number, str(value)) if _MASKS.get() else str(value)
-
-
-def _masked_number(found: re.Match[str]) -> str:
-    return without_numbers(found[0]) if found["number"] else found[0]
+    """An id in a link, or what stands for it if it has a telephone number that is not to be shown."""
+    asked = _MASKS.get()
+    return str(value) if asked is None else asked.linked(str(value))
 
 
 def _id(value: object) -> Markup:
@@ -122,10 +112,11 @@ def _compiled(static_version: str) -> Environment:
     templates.globals |= {name: _of_shown(templates.globals[name]) for name in ("gettext", "ngettext")}
     templates.filters |= {
         "id": _id,
+        "own": escape,  # a token of ours, which is no name of anything
         "segment": _segment,  # also one value of a query
         "query": _query,
         "translated": language.translated,
-        "utc": language.moment,
+        "utc": lambda at: escape(language.moment(at)),
         "moment": datetime.fromisoformat,
         "ended": _ended,
         "result": _result,

@@ -52,7 +52,7 @@ from voiceflow_worker.console.sessions import FormRefusedError, PageSession, Pag
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import InvalidInputError, StoreError, StoreForgetsError
@@ -168,6 +168,7 @@ class Pages:
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
         self._masks = settings.ui_mask
+        self._link_key = bytes.fromhex(keyed_digest(store.id, "links"))
         self._queue = settings.queue
         self._store_limit = store_limit.total_seconds()
 
@@ -231,7 +232,9 @@ class Pages:
         if session is None:
             keeps = asked.section in {SECTION, campaigns.SECTION}
             return self._drawn(await self._access.closed(scope, receive, asked, keeps=keeps), asked)
-        asked = await self._in_zone(scope, asked.masked() if self._masks and not session.may_act else asked)
+        asked = await self._in_zone(
+            scope, asked.masked(self._link_key) if self._masks and not session.may_act else asked
+        )
         if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:

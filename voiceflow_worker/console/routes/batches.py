@@ -97,7 +97,7 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
     queues = await queue_names(store, also=None)
     wanted, only, after = asked.asked("name"), asked.asked("queue"), asked.asked("after")
     among = [queue for queue in queues if only in {None, queue}]
-    page = await read_batches(store, among, after=after or "", name=wanted or "", with_next=False)
+    page = await read_batches(store, among, after=after or "", name=wanted or "", shown=asked.shown, with_next=False)
     shown = {
         "batches": page.batches,
         "wanted": wanted,
@@ -115,7 +115,11 @@ MOST_AT_ONCE = 200
 
 
 async def named_batches(
-    store: Store, text: str, *, fits: Callable[[BatchProgress], bool] = lambda _: True
+    store: Store,
+    text: str,
+    *,
+    fits: Callable[[BatchProgress], bool] = lambda _: True,
+    shown: Callable[[str], str] = str,
 ) -> list[tuple[str, str]]:
     """The queues and names of those batches of a whole list (`?name=&queue=`) that fit, the newest first.
 
@@ -125,7 +129,7 @@ async def named_batches(
     queues = [name for name in await queue_names(store, also=None) if given.get("queue") in {None, name}]
     found: list[tuple[str, str]] = []
     while True:
-        page = await read_batches(store, queues, after=after, name=given.get("name", ""), with_next=False)
+        page = await read_batches(store, queues, after=after, name=given.get("name", ""), shown=shown, with_next=False)
         found += [(each.queue, each.batch_id or "") for each in page.batches if fits(each)]
         if len(found) > MOST_AT_ONCE:
             raise InvalidInputError(f"more than {MOST_AT_ONCE} batches are too many at once; filter more")

@@ -19,6 +19,7 @@ from voiceflow_worker.console.routes.charts import texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
+    OF_IDS,
     Answer,
     Page,
     PageRequest,
@@ -130,16 +131,18 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     given = {name: asked.asked(name) for name in _FILTERS}
     zone = _zone(asked)
     timed = {"zone": zone.key} if given["from"] or given["until"] else {}
+    named = {name: value and asked.linked(value) for name, value in given.items() if name in OF_IDS}
+    linked = {**given, **named, **timed}
 
     def address(**more: str | None) -> str:
-        return escape(f"{asked.home}/calls?{filter_text({**given, **timed, **more})}")
+        return escape(f"{asked.home}/calls?{filter_text({**linked, **more})}")
 
     shown = {
         "found": found,
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "given": given,
         "is_filtered": any(given.values()),
-        "filter": filter_text({**given, **timed}),
+        "filter": filter_text(linked),
         "acted_on": _acted_on(wanted, totals.values()),
         "problems": problems,
         "queues": queues,
@@ -174,14 +177,14 @@ def filter_text(given: Mapping[str, str | None]) -> str:
 
 
 async def read_filtered(
-    store: Store, text: str, *, states: frozenset[JobState] | None = None, masks: bool = False
+    store: Store, text: str, *, states: frozenset[JobState] | None = None, link_key: bytes | None = None
 ) -> tuple[CallFilter, list[str]]:
     """The filter of a list (`filter_text`), of calls in these states alone, and the queues to read.
 
-    With `masks`, it is that of somebody who sees no whole number. Raises InvalidInputError, StoreError.
+    With a `link_key`, it is that of somebody who sees no whole number. Raises InvalidInputError, StoreError.
     """
     asked = PageRequest("calls", dict(parse_qsl(text, errors="replace")), "")
-    asked = asked.masked() if masks else asked
+    asked = asked if link_key is None else asked.masked(link_key)
     wanted, problems = read_filter(asked, now=store.clock.now())
     if problems:
         raise InvalidInputError(" ".join(problems))
@@ -408,7 +411,7 @@ async def show_found(store: Store, asked: PageRequest) -> Answer:
     wanted = (asked.asked("find") or "")[:LONGEST_NAME]
     found = await find_calls(store, wanted, also=asked.asked("queue"))
     if len(found) == 1:
-        return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
+        return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(asked.linked(found[0].id), safe='')}"})
     if not found:
         return Response(b"", 303, {"Location": f"{asked.home}/calls?who={quote(wanted, safe='')}"})
     waits = await waits_in_words(store, found, zone=asked.time_zone)

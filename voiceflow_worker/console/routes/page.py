@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b, shake_256
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
@@ -106,8 +107,38 @@ def number_in(text: str) -> str | None:
         return None
 
 
-_OF_IDS = frozenset({"after", "batch", "before", "queue", "told"})
+OF_IDS = frozenset({"after", "batch", "before", "queue", "told"})
 """The values of a query that are ids."""
+
+
+_SEAL, _MARK = "~", 8
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
+_HEX = str.maketrans("ghijklmnop", "0123456789")
+
+
+def sealed(name: str, key: bytes) -> str:
+    """A name as an id of letters, which only `opened` can read: the same id for the same name."""
+    said = name.encode("utf-8", "surrogatepass")
+    mark = blake2b(said, key=key, digest_size=_MARK).digest()
+    return _SEAL + (mark + _mixed(said, mark, key)).hex().translate(_LETTERS)
+
+
+def opened(text: str, key: bytes) -> str:
+    """The name in an id of `sealed`; any other text as it is. Several stand between slashes."""
+    if "/" in text:
+        return "/".join(opened(each, key) for each in text.split("/"))
+    try:
+        content = bytes.fromhex(text.removeprefix(_SEAL).translate(_HEX)) if text.startswith(_SEAL) else b""
+        said = _mixed(content[_MARK:], content[:_MARK], key)
+        name = said.decode("utf-8", "surrogatepass")
+    except ValueError:
+        return text
+    return name if content and sealed(name, key) == text else text
+
+
+def _mixed(said: bytes, mark: bytes, key: bytes) -> bytes:
+    stream = shake_256(key + mark).digest(len(said))
+    return bytes(one ^ other for one, other in zip(said, stream, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +148,7 @@ class PageRequest:
     `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
     True if the request is for the live part only. `zone` is the zone of the times on the page: that of the browser, or
     the one that its person has chosen, or else the `usual_zone`, which is that of the queue. With `masks`, the person
-    sees no whole telephone number.
+    sees no whole telephone number: what names something with one is sealed in links, by the `link_key`.
     """
 
     path: str
@@ -127,6 +158,7 @@ class PageRequest:
     zone: str = "UTC"
     usual_zone: str = "UTC"
     masks: bool = False
+    link_key: bytes = b""
 
     @property
     def time_zone(self) -> ZoneInfo:
@@ -139,10 +171,23 @@ class PageRequest:
         name = queue_of(self.name) if self.section == "calls" and self.name else self.query.get("queue", "")
         return name if QUEUE_NAME.fullmatch(name) else None
 
-    def masked(self) -> PageRequest:
+    def masked(self, link_key: bytes) -> PageRequest:
         """The request of somebody who sees no whole telephone number, and whose searches have none."""
-        query = {name: value if name in _OF_IDS else without_numbers(value) for name, value in self.query.items()}
-        return replace(self, query=query, masks=True)
+        query = {
+            name: opened(value, link_key) if name in OF_IDS else without_numbers(value)
+            for name, value in self.query.items()
+        }
+        section, slash, name = self.path.partition("/")
+        path = f"{section}{slash}{opened(name, link_key)}"
+        return replace(self, path=path, query=query, masks=True, link_key=link_key)
+
+    def shown(self, text: str) -> str:
+        """A text as the person sees it."""
+        return without_numbers(text) if self.masks else text
+
+    def linked(self, name: str) -> str:
+        """What stands for the name of something in links: itself, or sealed, if it has a number not to be shown."""
+        return sealed(name, self.link_key) if self.shown(name) != name else name
 
     @property
     def section(self) -> str:

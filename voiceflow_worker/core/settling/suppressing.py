@@ -9,7 +9,7 @@ from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames, new_revision
+from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.round_trips import gather
@@ -23,7 +23,10 @@ from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings
 from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.wording import count_of
 
+MOST_NAMED = 20
+"""The most calls that an entry of the audit log names."""
 _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 
 
@@ -60,7 +63,7 @@ class SuppressionList(SuppressedNumbers):
         return stored
 
     async def end_waiting(self, listed: Mapping[str, Suppression], *, changes: Changes | None = None) -> None:
-        """End the waiting calls to these numbers, in every known queue, each with an entry in the audit log.
+        """End the waiting calls to these numbers, in every known queue. The audit log of their batches names them.
 
         A call that is due after an entry ends stays. This reads the calls of these numbers, in queues with waiting
         calls. Calls that only connect to a number end when they would be sent. Raises StoreError; it is then safe to
@@ -73,7 +76,7 @@ class SuppressionList(SuppressedNumbers):
         if not waiting:
             return
         now, by = self._clock.now(), self._by
-        ordered = replace(by, key=None, claim=None, order=by.order or new_revision())
+        gone: dict[tuple[str, str], list[Job]] = {}
         changes = changes or Changes(self._store, self._policy)
 
         def end(job: Job) -> Job:
@@ -90,12 +93,20 @@ class SuppressionList(SuppressedNumbers):
                     continue
                 with contextlib.suppress(JobError):  # one that has begun since can no longer be ended
                     ended = await changes.change(found.id, end, base=found)
-                    if ended.new is not ended.old:
-                        entry = AuditEntry.of(
-                            ordered, "suppress", at=now, queue=queue, batch=found.batch_id, call=found.id,
-                            numbers=found.numbers, result=f"call {found.id} ended: {ended.new.reason}",
-                        )  # fmt: skip
-                        await self._store.write(BulkWrite(writes=(Write(puts=entry.puts()),)), now=now)
+                    if ended.new is not ended.old and found.batch_id is not None:
+                        gone.setdefault((queue, found.batch_id), []).append(found)
 
         wanted = [(queue, number) for queue in waiting for number in all_spellings(listed)]
         await gather(*(partial(end_calls, queue, number) for queue, number in wanted))
+        entries: list[AuditEntry] = []
+        for (queue, batch), jobs in sorted(gone.items()):
+            ids = ", ".join(sorted(job.id for job in jobs)[:MOST_NAMED])
+            entries.append(
+                AuditEntry.of(
+                    replace(by, key=None, claim=None, order=None), "suppress", at=now, queue=queue, batch=batch,
+                    numbers=list(dict.fromkeys(job.destination for job in jobs)),
+                    result=f"{count_of(len(jobs), 'waiting call')} ended: {ids}",
+                )
+            )  # fmt: skip
+        if entries:
+            await self._store.write(BulkWrite(writes=tuple(Write(puts=each.puts()) for each in entries)), now=now)

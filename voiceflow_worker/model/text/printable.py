@@ -8,10 +8,12 @@ and half a surrogate pair can be kept by no store. Joiners and marks of ordinary
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
-from datetime import date, datetime, timedelta
+from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping
+from datetime import date, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any, cast
+from unicodedata import normalize
 
 from voiceflow_worker.errors import InvalidInputError
 
@@ -133,47 +135,111 @@ DATES = rf"{_YEAR}[-/.]{_MONTH}[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.]{_YEAR}"
 _BLANKS, _DASHES = r" \u00a0\u2000-\u200a\u202f", r"\u2010-\u2015\u2212-"
 NUMBER = rf"\+?\(?\d(?:(?:[./{_BLANKS}{_DASHES}]| ?\(|\)[ -]?| [{_DASHES}] )?\d)*"
 """The pattern of a telephone number: digits, with what is written between those of one number."""
-# Letters around it make it a part of an id; those of an extension, and of an escape as in %2B, \n and \u002b, do not.
-_DIGITS = r"\d++(?:(?![^\W_])|(?=x\d))"
-# Any signs but those that part two values, raw or escaped: blanks, dashes, brackets, and what cannot be seen.
-_BETWEEN = (
-    r"(?:[^\w,;:=&|\"'`{}<>?!@#$%*^\\]|%(?:0[9ad]|2[089bdef]|c2%a[0d]|e2%8[01]%[89ab][\da-f]|e3%80%80|ef%bb%bf)"
-    r"|\\+(?:[fnrtv]|x[\da-f]{2}|u[\da-f]{4})){1,5}"
-)
-_MASKED = re.compile(
-    rf"(?P<other>\b(?:[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![.\d])"
-    rf"|(?:{DATES})(?!\d))(?:[ T]\d\d:[\d:.]+)?)"
-    rf"|(?P<number>(?:(?<![^\W_])|(?<=%[0-9a-f]{{2}})|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{{4}})|(?<=\\x[0-9a-f]{{2}}))"
-    rf"(?:(?:\+|%2B|\\u002b)?[(\[]?{_DIGITS}(?:{_BETWEEN}{_DIGITS})*+|(?:\+|%2B|\\u002b)\d{{7,}}))",
-    re.IGNORECASE,
-)
-_DIGIT = re.compile(r"(?:%|\\u[0-9a-f]{2}|\\x)[0-9a-f]{2}|\d", re.IGNORECASE)
-"""A digit, or an escape, whose digits are those of no number."""
 _LEAST_DIGITS = 7
-_MAY_HAVE_NUMBER = re.compile(r"\d(?:[^BD-SVWYZbd-svwyz%\\]|%..|\\(?:x..|u....|.)){6}")
-"""Found in each text with a number: a search of a microsecond, where the other takes thirty."""
 _SHOWN_DIGITS = 2
 """The digits that are shown of a masked number: of its end, and of its begin if it is in international form."""
+
+_MAY_HAVE_NUMBER = re.compile(r"\d(?:\D*\d){6}")
+_OTHER_DIGITS = r"²³¹¼-¾⁰⁴-⁹₀-₉⅐-⅟↉①-⒛⓪㉑-㉟㊱-㋋㍘-㍰㍸㍹㎟-㎦㎨㎯㏠-㏾🄀-🄊"
+"""Characters that are read as digits (NFKC), each as one or two."""
+_ANY_DIGIT = re.compile(rf"[\d{_OTHER_DIGITS}]")
+_LONG_MARKS = "ーｰ"
+"""Letters by their kind, which people write for a dash."""
+_BYTE = re.compile(r"(?:%|\\+x)([\da-f]{2})", re.IGNORECASE)
+_ESCAPE = re.compile(rf"(?:{_BYTE.pattern})+|\\+(?:[bfnrtv]|u([\da-f]{{4}}))", re.IGNORECASE)
+
+_HOUR = r"(?:[01]?\d|2[0-4]):[0-5]\d"
+_MOMENT = (
+    rf"(?P<day>(?:19|20|21)\d\d-\d\d-\d\d)(?:[T ]{_HOUR}(?::[0-5]\d(?:\.\d{{1,9}})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    rf"|(?P<local>{DATES})(?: {_HOUR}(?::[0-5]\d)?)?"
+    rf"|{_HOUR}(?::[0-5]\d(?:\.\d{{1,9}})?)?|{_HOUR}[-\u2013]{_HOUR}(?:, ?{_HOUR}[-\u2013]{_HOUR})*"
+)
+_KEPT = re.compile(
+    rf"(?<!\S)(?:{_MOMENT})(?!\S)"
+    r"|(?<![^\W_])(?:[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|escalation-[\da-f]{20}"
+    r"|0[\dA-HJKMNP-TV-Z]{25}(?:\.\d{1,6})?)(?![^\W_])"
+)
+"""A date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
 
 
 def without_numbers(text: str) -> str:
     """The text with its telephone numbers masked, such as `+65******67`: the same digits are shown of each spelling.
 
-    Whatever has seven digits or more may be a number, but for dates, addresses of hosts and UUIDs.
+    A number is what is shown as one: seven digits or more in a row, once the text is normalised (NFKC), and its signs
+    and blanks are taken out. Only ids, and valid dates and times with a blank or nothing on both sides, are none. What
+    is escaped, as in a URL or in JSON, is read both as it stands and as it is meant.
     """
-    return _MASKED.sub(_masked, text) if _MAY_HAVE_NUMBER.search(text) else text
+    if not _MAY_HAVE_NUMBER.search(text) if text.isascii() else len(_ANY_DIGIT.findall(text)) < _LEAST_DIGITS // 2:
+        return text
+    kept = {place for found in _KEPT.finditer(text) if _is_kept(found) for place in range(*found.span())}
+    if kept and len(_ANY_DIGIT.findall(_KEPT.sub("", text))) < _LEAST_DIGITS // 2 and not _ESCAPE.search(text):
+        return text  # most lines of logs have times and ids alone
+    hidden = _hidden(((place, place + 1, each) for place, each in enumerate(text)), kept)
+    if has_escapes := _ESCAPE.search(text) is not None:
+        hidden |= _hidden(_unescaped(text), kept)
+    if not hidden:
+        return text
+    pieces, place = list[str](), 0
+    for start, end in sorted(hidden):
+        pieces += [text[place:start], "*"] if start >= place else []
+        place = max(place, end)
+    shown = "".join([*pieces, text[place:]])
+    return without_numbers(shown) if has_escapes else shown  # letters of an escape may have parted what is left
 
 
-def _masked(found: re.Match[str]) -> str:
-    number = found["number"]
-    if number is None:
-        return found[0]
-    digits = [each.start() for each in _DIGIT.finditer(number) if len(each[0]) == 1]
-    if len(digits) < _LEAST_DIGITS:
-        return number
-    shown = digits[-_SHOWN_DIGITS:] + (digits[:_SHOWN_DIGITS] if digits[0] else [])
-    hidden = set(digits) - set(shown)
-    return "".join("*" if place in hidden else each for place, each in enumerate(number))
+def _is_kept(found: re.Match[str]) -> bool:
+    """Whether what looks like a date is the date of a day."""
+    if (day := found["day"]) is not None:
+        return _is_date(*map(int, day.split("-")))
+    if (local := found["local"]) is None:
+        return True
+    first, second, third = map(int, re.split("[-/.]", local))
+    if first > 31:
+        return _is_date(first, second, third)
+    return _is_date(third, first, second) or _is_date(third, second, first)
+
+
+def _is_date(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
+
+
+def _unescaped(text: str) -> Iterator[tuple[int, int, str]]:
+    """The characters of a text, each with its place, and escapes as what they stand for."""
+    place = 0
+    for found in _ESCAPE.finditer(text):
+        yield from ((at, at + 1, text[at]) for at in range(place, found.start()))
+        place = found.end()
+        if found[1] is None:
+            yield found.start(), place, chr(int(found[2] or "20", 16))
+            continue
+        units = list(_BYTE.finditer(found[0]))
+        for each in bytes(int(unit[1], 16) for unit in units).decode(errors="surrogateescape"):
+            ours = [units.pop(0) for _ in each.encode(errors="surrogateescape")]
+            yield found.start() + ours[0].start(), found.start() + ours[-1].end(), each
+    yield from ((at, at + 1, text[at]) for at in range(place, len(text)))
+
+
+def _hidden(characters: Iterable[tuple[int, int, str]], kept: Container[int]) -> set[tuple[int, int]]:
+    """The places of the digits of numbers that are not shown."""
+    hidden: set[tuple[int, int]] = set()
+    row: list[tuple[int, int]] = []
+    has_plus = False
+    for start, end, written in chain(characters, [(-1, -1, "x")]):
+        for each in () if start in kept else written if written.isascii() else normalize("NFKC", written):
+            if each.isdecimal():
+                row.append((start, end))
+            elif each.isalnum() and each not in _LONG_MARKS:
+                if len(row) >= _LEAST_DIGITS:
+                    shown = {*row[-_SHOWN_DIGITS:], *(row[:_SHOWN_DIGITS] if has_plus else ())}
+                    hidden |= set(row) - shown
+                row, has_plus = [], False
+            elif not row:
+                has_plus = each == "+" or (has_plus and each in " ([")
+    return hidden
 
 
 _SMALLEST_NUMBER = 10 ** (_LEAST_DIGITS - 1)
@@ -195,10 +261,8 @@ def masked_event(_logger: object, _method: str, event: MutableMapping[str, Any])
 
 def _masked_value(value: object) -> object:
     match value:
-        case str():
-            return without_numbers(value)
-        case None | int() | float() | datetime():
-            return value
+        case str() | int() | float() | date() | None:
+            return shown_masked(value)
         case Mapping():
             fields = cast("Mapping[object, object]", value)
             return {without_numbers(str(name)): _masked_value(each) for name, each in fields.items()}
