@@ -18,7 +18,7 @@ from airflow_provider.calls.made_calls import (
     TaskOrders,
     cancel_calls,
     cancel_unsent,
-    discard_interrupted,
+    discard_staged,
     resume_redials,
 )
 from airflow_provider.calls.task_state import batches_of
@@ -27,6 +27,7 @@ from voiceflow_worker.campaigns.called_before import enqueue_lock, said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.errors import CampaignFileError, KeyConflictError
 from voiceflow_worker.service.named_call import read_call
 
@@ -182,10 +183,12 @@ async def enqueue_campaign(
     raises LateTaskError. Raises CallsChangedError and IntakeError.
     """
     batch_id = campaign.batch_id
-    record = batches_of(queue, identity)
+    record, token = batches_of(queue, identity), new_revision()
     batches = {name for name, _ in await record.all()}
+    for name in batches | {batch_id}:
+        await discard_staged(queue, name, identity, is_stopped=True)
     if campaign.rows is None or campaign.rows:
-        await record.put({batch_id: ""})
+        await record.change(batch_id, lambda was: f"{was or ''} {token}".strip())
         # A try with another batch waits for the end of this one: what waits in the others is made again in it.
         await cancel_unsent(queue, batches - {batch_id}, identity, reason=MOVED)
     orders = TaskOrders(identity, again=again, batch_id=batch_id)
@@ -193,14 +196,14 @@ async def enqueue_campaign(
     options = replace(campaign.options, orders=orders, data=data)
     campaign = replace(campaign, options=options, again=again is True)
     by = types.Actor(on="Airflow", login=identity.in_words)
-    report = await (campaign.start(queue, by=by) if late is None else campaign.preview(queue))
+    report = await (campaign.start(queue, by=by, token=token) if late is None else campaign.preview(queue))
     _refuse(report, skip_bad=campaign.skip_bad)
     if late is not None and (new := report.valid + len(orders.elsewhere)):
         raise LateTaskError(late, calls=new)
     enqueued = 0 if report.dry_run else report.enqueued
     taken_back = await cancel_calls(queue, sorted(orders.elsewhere), reason=MOVED)
-    if taken_back + await discard_interrupted(queue, batch_id, identity):
-        report = await campaign.start(queue, by=by)  # in the batch for whose end this instance waits
+    if taken_back + await discard_staged(queue, batch_id, identity, is_stopped=False):
+        report = await campaign.start(queue, by=by, token=token)  # in the batch for whose end this instance waits
         _refuse(report, skip_bad=campaign.skip_bad)
         report = replace(report, duplicates=report.duplicates - enqueued)
         enqueued += report.enqueued

@@ -182,6 +182,12 @@ class TaskIdentity:
         return f"{self.dag_id}.{self.task_id}{index}{loop} of run {self.run_id}"
 
 
+def try_of(context: Mapping[str, Any]) -> str:
+    """Return what tells the try that runs in this Airflow context from earlier and later ones of its task instance."""
+    ti = context["ti"]
+    return f"{getattr(ti, 'try_number', 0)} {getattr(ti, 'id', '')}"
+
+
 def digest(*parts: object) -> str:
     """Return a digest of these parts, written as JSON."""
     text = json.dumps(parts, ensure_ascii=False, default=str)

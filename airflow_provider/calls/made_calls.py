@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from typing import Any
 
 from airflow_provider.calls.arguments import has_none
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.task_state import batches_of, taken_by
 from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError
 from voiceflow_worker.campaigns.calls.options import CallAgain, states_of
 from voiceflow_worker.core.idempotency import KeyMatch
-from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.core.imports import StagedImport, stop_imports
+from voiceflow_worker.core.ports.store import Same
+from voiceflow_worker.errors import IllegalMoveError, StaleJobError
 from voiceflow_worker.types import Actor
 
 # Stored with cancelled calls, and compared by later tries.
@@ -178,30 +183,117 @@ async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
     return going
 
 
-async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> int:
-    """Cancel those of the calls that have not been sent, and return their number."""
+class Stop:
+    """The stop of one try of a task: what has not been sent is cancelled, unless a later try has taken it over.
+
+    It is the stop of a campaign, or of the calls `job_ids`. Without the try (`identity`, `try_id`) nothing is compared.
+    """
+
+    def __init__(
+        self,
+        identity: TaskIdentity | None,
+        try_id: str,
+        *,
+        job_ids: Sequence[str] = (),
+        batch_id: str | None = None,
+    ) -> None:
+        self._identity = identity
+        self._try_id = try_id
+        self._job_ids = job_ids
+        self._batch_id = batch_id
+
+    async def carry_out(self, opened: AbstractAsyncContextManager[CallQueue]) -> None:
+        """Cancel the calls in the queue that is to be `opened`, and log their number, or why they were not.
+
+        Of a campaign, the first write keeps all calls from being sent, however far the rest comes.
+        """
+        try:
+            async with opened as queue:
+                ended = await self._cancel(queue)
+        except StaleJobError:
+            log.info("the task was stopped, but a later try has taken over its calls: they go on")
+        except Exception:
+            log.exception("the task was stopped, but %s could not be cancelled and may still be sent", self)
+        else:
+            log.info("the task was stopped: %s unsent calls were cancelled", ended)
+
+    async def _cancel(self, queue: CallQueue) -> int:
+        identity = self._identity
+        conditions = () if identity is None else (taken_by(identity, self._try_id),)
+        if identity is None or self._batch_id is None:
+            return await cancel_calls(queue, self._job_ids, reason=STOPPED_BY_AIRFLOW, conditions=conditions)
+        imports = await imports_of(queue, identity)
+        by = Actor(on="Airflow", login=identity.in_words)
+        ended = await stop_imports(
+            queue.store, queue.name, imports, batch=self._batch_id, by=by, asked=self._try_id,
+            reason=STOPPED_BY_AIRFLOW, conditions=conditions, policy=queue.policy,
+        )  # fmt: skip
+        if ended is None:
+            raise StaleJobError(self._batch_id)
+        batches = {self._batch_id, *(name for name, _ in imports)}
+        return ended + await cancel_unsent(queue, batches, identity, conditions=conditions)
+
+    @property
+    def cut(self) -> str:
+        """What is logged when Airflow gives no more time."""
+        return (
+            f"the stop of {self} takes longer than Airflow waits for it. It goes on while this process runs. What is "
+            "left of a campaign then is staged: nobody is called for it, unless this task is cleared or tried again"
+        )
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Return the try as arguments of a trigger."""
+        return {"owner": None if self._identity is None else self._identity.as_json(), "try_id": self._try_id}
+
+    def __str__(self) -> str:
+        return f"batch {self._batch_id}" if self._batch_id is not None else f"call {', '.join(self._job_ids)}"
+
+
+async def imports_of(queue: CallQueue, identity: TaskIdentity) -> list[tuple[str, str]]:
+    """Return the imports of all tries of a campaign task, each as its batch and its token."""
+    batches = await batches_of(queue, identity).all()
+    return [(name, token) for name, tokens in batches for token in (tokens or "").split()]
+
+
+async def cancel_calls(
+    queue: CallQueue, job_ids: Sequence[str], *, reason: str, conditions: tuple[Same, ...] = ()
+) -> int:
+    """Cancel those of the calls that have not been sent, and return their number. Raises StaleJobError."""
     if not job_ids:
         return 0
-    return len(await acting_on(queue, await queue.get(job_ids[0])).cancel_many(job_ids, reason=reason))
+    acting = acting_on(queue, await queue.get(job_ids[0]))
+    return len(await acting.cancel_many(job_ids, reason=reason, conditions=conditions))
 
 
-async def discard_interrupted(queue: CallQueue, batch_id: str, identity: TaskIdentity) -> int:
-    """Cancel the calls that a killed try of this instance has left staged, and return their number.
+async def discard_staged(queue: CallQueue, batch_id: str, identity: TaskIdentity, *, is_stopped: bool) -> int:
+    """Cancel the staged calls of this instance, and return their number.
 
-    The try after it lets them ring if it lists all of their rows. So this one lists other rows.
+    They were stopped, or a killed try has left them. The try after that lets them ring if it lists all of their rows:
+    so this one lists other rows.
     """
-    if not (staged := await queue.staged(batch_id)):
-        return 0
-    own = {job.worker_id for job in await _unsent(queue, [batch_id], identity)}
-    imports = [each for each in staged if each.gate.start in own]
-    return await queue.discard_staged(batch_id, imports=imports, reason=INTERRUPTED)
+    own, count = {token for _, token in await imports_of(queue, identity)}, 0
+    reason = STOPPED_BY_AIRFLOW if is_stopped else INTERRUPTED
+
+    def is_mine(each: StagedImport) -> bool:
+        return each.gate.start in own and (each.gate.reason == STOPPED_BY_AIRFLOW) == is_stopped
+
+    # The try that was stopped may be discarding them too.
+    while imports := [each for each in await queue.staged(batch_id) if is_mine(each)]:
+        count += await queue.discard_staged(batch_id, imports=imports, reason=reason)
+    return count
 
 
 async def cancel_unsent(
-    queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity, *, reason: str = STOPPED_BY_AIRFLOW
+    queue: CallQueue,
+    batch_ids: Collection[str],
+    identity: TaskIdentity,
+    *,
+    reason: str = STOPPED_BY_AIRFLOW,
+    conditions: tuple[Same, ...] = (),
 ) -> int:
     """Cancel the unsent calls of a task instance in these batches, which stay open for the next try."""
-    return await cancel_calls(queue, [job.id for job in await _unsent(queue, batch_ids, identity)], reason=reason)
+    found = [job.id for job in await _unsent(queue, batch_ids, identity)]
+    return await cancel_calls(queue, found, reason=reason, conditions=conditions)
 
 
 async def _unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> list[Job]:

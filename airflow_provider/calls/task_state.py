@@ -19,12 +19,14 @@ from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError
 from voiceflow_worker.core.ports.reading import get_jobs, owners_of
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
+from voiceflow_worker.core.ports.store import Same
 
 if TYPE_CHECKING:
     from voiceflow_worker import VoiceClient
     from voiceflow_worker.types import Verdict
 
 BATCHES = "airflow-tasks"
+TRIES = "airflow-tries"
 BAD_ENDS = "airflow-bad-ends"
 KEPT_FOR = timedelta(days=400)
 """The lifetime of a record, which is the same as the lifetime of a unique key."""
@@ -34,11 +36,22 @@ MOST_KEPT = 100
 
 
 def batches_of(queue: CallQueue, identity: TaskIdentity) -> RecordSet[str]:
-    """Return the record of the batches in which the tries of a campaign task have enqueued calls.
+    """Return the record of the batches in which the tries of a campaign task have enqueued calls, and of their imports.
 
-    A try adds its batch before it enqueues calls, so that later tries find them all.
+    A try adds its batch, and the token of its import, before it enqueues calls, so that later tries find them all.
     """
     return text_records(queue.store, BATCHES, keep_for=KEPT_FOR).within(f"{identity.scope()}/{identity.map_index}")
+
+
+async def take_over(queue: CallQueue, identity: TaskIdentity, try_id: str) -> None:
+    """Give the calls of a task instance to this try. From then on, no earlier try stops one of them."""
+    tries = text_records(queue.store, TRIES, keep_for=KEPT_FOR).within(identity.scope())
+    await tries.put({f"{identity.map_index}": try_id})
+
+
+def taken_by(identity: TaskIdentity, try_id: str) -> Same:
+    """Return the condition that no later try has taken over the calls of a task instance."""
+    return Same(TRIES, identity.scope(), try_id, f"{identity.map_index}")
 
 
 async def bad_ends(queue: CallQueue, identity: TaskIdentity, *, is_bad: bool, total: int) -> int:

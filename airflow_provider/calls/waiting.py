@@ -79,6 +79,14 @@ class WaitedTooLongError(VoiceflowError):
     """Raised when a task's own time limit has passed."""
 
 
+def waited_too_long(calls: WaitedCalls, *, within: str = " in the time that it may take") -> str:
+    """Return what is said of calls that have not ended when the wait of their task ends."""
+    return (
+        f"{calls} has not ended{within}. It goes on without this task, and what is queued may still be sent; clear the "
+        "task to wait for it again"
+    )
+
+
 class WaitLog:
     """Logs the progress of calls, their doubts, and what keeps them waiting, such as a hold or no worker. Each once."""
 
@@ -118,7 +126,8 @@ class WaitLog:
             found += [] if unknown is None else [unknown]
         if status.due and not options.sends:
             now = queue.store.clock.now()
-            gates = [gate for gate in await gates_of(queue.store, queue.name) if gate.is_closed(at=now)]
+            gates = await gates_of(queue.store, queue.name)
+            gates = [gate for gate in gates if gate.start is None and gate.is_closed(at=now)]
             found += [f"{gate.scope.value} {gate.name} is held ({gate.reason or 'no reason given'})" for gate in gates]
             if not await heartbeats.workers(queue.name):
                 found.append("no worker is running: `voiceflow worker` sends due calls")
@@ -132,7 +141,7 @@ async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> 
     now = queue.store.clock.now()
     for gate in await gates_of(queue.store, queue.name):
         scope = gate.scope.value
-        concerned = scope == "queue" or gate.name in batches
+        concerned = gate.start is None and (scope == "queue" or gate.name in batches)
         if concerned and gate.is_closed(at=now) and gate.until is None and gate.state.value == "held":
             batch = "" if scope == "queue" else f" --batch {gate.name}"
             raise InvalidInputError(
@@ -334,10 +343,7 @@ class TaskCalls:
                 except StoreUnavailableError as error:
                     away = f" (the store is unavailable: {error})"
                 if limit is not None and clock.monotonic() - began > limit.total_seconds():
-                    raise WaitedTooLongError(
-                        f"{self.calls} has not ended within {limit}. It goes on without this task; clear the task to "
-                        f"wait for it again{away}"
-                    )
+                    raise WaitedTooLongError(f"{waited_too_long(self.calls, within=f' within {limit}')}{away}")
                 rest = min(pause, every)
                 while rest > 0 and not self.is_stopped():
                     await anyio.sleep(min(rest, STOP_LOOK))

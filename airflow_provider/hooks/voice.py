@@ -115,7 +115,9 @@ class VoiceFlowHook(BaseHook):
         try:
             found = read_strict_json((connection.extra or "").strip() or "{}")
             if isinstance(found, dict):
-                return dict(connection.extra_dejson)
+                # `airflow connections add --conn-uri` makes numbers of digits, such as those of a sub-account.
+                read = connection.extra_dejson.items()
+                return {name: str(value) if type(value) is int else value for name, value in read}
             why = ""
         except ValueError as error:
             why = f" ({error})"

@@ -31,16 +31,17 @@ log = logging.getLogger(__name__)
 class VoiceCallNotifier(BaseNotifier):
     """A notifier that phones `numbers` in order, in `rounds`, until somebody presses `key`.
 
-    It can be the `on_failure_callback` of tasks and DAGs, one of the `notifiers` of an `ApprovalOperator`, or the
-    callback of a deadline: `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
+    It can be the `on_failure_callback`, or another callback, of tasks and DAGs, one of the `notifiers` of an
+    `ApprovalOperator`, or the callback of a deadline: `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier,
+    kwargs=…))`.
 
     Its arguments are the fields of an escalation, with their names and meanings. `policy` names a policy of the file in
     the setting `escalations` instead of numbers; what is given here overrides it. The next number is called when the
     call has ended without the key, or 90 s after `answer_within` (a duration, or seconds) at the latest. For one event
-    (a failed try, a failed run, a missed deadline, a question that waits), nobody is called again if the callback runs
-    again. The instances of a mapped task that fail have one call together, which names them: it waits for `gather` (a
-    timedelta, or seconds) after the first. `say` is a template of the text, by default a sentence that names the failed
-    task or DAG, or the question. "Press 1 to acknowledge." is spoken after it.
+    (a failed try, a failed run, a missed deadline, a question that waits), the same people are called once, however
+    often the callback runs. The instances of a mapped task that fail have one call together, which names them: it waits
+    for `gather` (a timedelta, or seconds) after the first. `say` is a template of the text, by default a sentence that
+    names the task or DAG and what happened to it, or the question. "Press 1 to acknowledge." is spoken after it.
     """
 
     template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "policy", "voiceflow_conn_id")
@@ -102,7 +103,8 @@ class VoiceCallNotifier(BaseNotifier):
         from voiceflow_worker import Escalations  # not when DAGs are parsed
         from voiceflow_worker.types import Alarms, Alerts
 
-        occasion, escalation = occasion_of(context), self._escalation(hook, context)
+        people = self.numbers or self.policy
+        occasion, escalation = (*occasion_of(context), event_of(context), people), self._escalation(hook, context)
         async with hook.opened_queue() as queue:
             escalations = Escalations(queue)
             if (instance := instance_of(context)) is not None:
@@ -128,12 +130,12 @@ class VoiceCallNotifier(BaseNotifier):
 
         task = TaskIdentity.of(context)
         of_task = f"of the task {_spoken(task.task_id)} of the pipeline {_spoken(task.dag_id)}"
-        said = self.say
+        said, one, many = self.say, happened(context), happened(context, many=True)
         return Alert(mark=digest(*task.occasion())[:40], text=name), Wording(
-            one=said or f"This is Airflow. Instance {{names}} {of_task} has failed.",
+            one=said or f"This is Airflow. Instance {{names}} {of_task} {one}.",
             many=f"{said} {{count}} instances: {{names}}."
             if said
-            else f"This is Airflow. {{count}} instances {of_task} have failed: {{names}}.",
+            else f"This is Airflow. {{count}} instances {of_task} {many}: {{names}}.",
             between=", ",
         )
 
@@ -175,11 +177,40 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
     return (kind, task.dag_id, *task.occasion(together=kind == "task"), getattr(ti, "try_number", 0))
 
 
+def event_of(context: Mapping[str, Any]) -> str:
+    """Return what happened to the task or run of this context, as the name of the state that it has come into."""
+    if "reason" in context:
+        return "success" if context["reason"] == "success" else "failed"
+    ti = context.get("ti")
+    if (state := getattr(ti, "state", None)) is not None:
+        return str(getattr(state, "value", state))
+    # A process was killed, so the DAG processor calls, and knows no state.
+    is_tried_again = getattr(ti, "try_number", 0) <= (getattr(ti, "max_tries", 0) or 0)
+    return "up_for_retry" if ti is not None and is_tried_again else "failed"
+
+
+def happened(context: Mapping[str, Any], *, many: bool = False) -> str:
+    """Return what happened to the task or run of this context, or to `many` tasks, as the end of a spoken sentence."""
+    has = "have" if many else "has"
+    match event_of(context):
+        case "success":
+            return f"{has} succeeded"
+        case "running":
+            return f"{has} started"
+        case "skipped":
+            return f"{'were' if many else 'was'} skipped"
+        case "up_for_retry":
+            return f"{has} failed, and will be tried again"
+        case _:
+            return f"{has} failed"
+
+
 def waiting_subject(context: Mapping[str, Any]) -> str | None:
     """Return the subject of the question for which the task of this context waits; None if it is no such task."""
-    subject = getattr(context.get("task"), "subject", None)
-    has_failed = context.get("exception") is not None
-    return str(subject) if subject and hasattr(context.get("task"), "notifiers") and not has_failed else None
+    task, state = context.get("task"), getattr(context.get("ti"), "state", None)
+    subject = getattr(task, "subject", None)
+    has_ended = context.get("exception") is not None or state not in {None, "running"}
+    return str(subject) if subject and hasattr(task, "notifiers") and not has_ended else None
 
 
 def announcement(context: Mapping[str, Any]) -> str:
@@ -190,11 +221,12 @@ def announcement(context: Mapping[str, Any]) -> str:
         case "deadline":
             return f"This is Airflow. The pipeline {dag} has missed its deadline."
         case "run":
-            return f"This is Airflow. The pipeline {dag} has failed."
+            return f"This is Airflow. The pipeline {dag} {happened(context)}."
         case "question":
             return f"This is Airflow. The pipeline {dag} waits for an answer: {waiting_subject(context)}"
         case _:
-            return f"This is Airflow. The task {_spoken(context['ti'].task_id)} of the pipeline {dag} has failed."
+            task = _spoken(context["ti"].task_id)
+            return f"This is Airflow. The task {task} of the pipeline {dag} {happened(context)}."
 
 
 def _spoken(name: object) -> str:

@@ -13,15 +13,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.enqueueing import enqueue_campaign
 from airflow_provider.calls.failures import doubt
-from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import calls_of_batch, cancel_unsent, was_cancelled_by_task
+from airflow_provider.calls.identity import TaskIdentity, try_of
+from airflow_provider.calls.made_calls import MOVED, CallsChangedError, Stop, calls_of_batch, was_cancelled_by_task
 from airflow_provider.calls.people import HiddenRows, rows_of_query
 from airflow_provider.calls.status import Goal, WaitStatus
-from airflow_provider.calls.task_state import batches_of
 from airflow_provider.calls.waiting import TaskCalls, run
 from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import WaitingTask
-from voiceflow_worker import CallQueue, InvalidInputError, JobState
+from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
 from voiceflow_worker.campaigns.files.rows import number_columns, row_name
 from voiceflow_worker.campaigns.reading import Of
 
@@ -130,8 +129,8 @@ class VoiceCampaignOperator(WaitingTask):
                         yield f"rows[{place}].{column}", value
 
     def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:  # noqa: ARG002
-        identity, batch_id = TaskIdentity.of(context), self._batch_id(context)
-        self._cancelling = f"batch {batch_id}", partial(_cancel, identity=identity, batch_id=batch_id)
+        batch_id = self._batch_id(context)
+        self._stop = Stop(TaskIdentity.of(context), try_of(context), batch_id=batch_id)
         return self._task_calls(context, batch_id=batch_id, every=self.poll_interval)
 
     def _batch_id(self, context: Context) -> str:
@@ -164,14 +163,22 @@ class VoiceCampaignOperator(WaitingTask):
 
     def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:
         batch_id, doubts = self._batch_id(context), status.doubts
-        report, cancelled, bad = run(partial(self._report, batch_id))
+        report, cancelled, lost, bad = run(partial(self._report, batch_id))
         self.log.info("%s", report)
         if self._options.goal is not Goal.NOTHING:
             store = self.hook.store_url()
             requested = report.total - cancelled
+            if stopped := sum(map(was_cancelled_by_task, lost)):
+                raise CallsChangedError(
+                    f"{stopped} calls of batch {batch_id} were cancelled ({lost[0].reason}) while this task waited for "
+                    "them. Nobody was called for them. A retry makes new calls"
+                )
+            ends = self.fail_on
+            if lost and JobState.CANCELLED not in ends:
+                bad, ends = bad + len(lost), (*ends, f"{JobState.CANCELLED} while this task waited")
             if bad and bad > requested * self.fail_ratio:
                 raise AirflowFailException(
-                    f"batch {batch_id}: {bad} of {requested} calls ended as {', '.join(self.fail_on)}, more than the "
+                    f"batch {batch_id}: {bad} of {requested} calls ended as {', '.join(ends)}, more than the "
                     f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch_id} --store "
                     f"{store}` lists the calls of the batch"
                 )
@@ -183,19 +190,20 @@ class VoiceCampaignOperator(WaitingTask):
                 self.log.warning("%s", said)
         return {**report.as_json(), "rows": rows}
 
-    async def _report(self, batch_id: str) -> tuple[Report, int, int]:
-        """Return the report of the batch, and how many of its calls were cancelled by tasks, and `fail_on` names."""
+    async def _report(self, batch_id: str) -> tuple[Report, int, list[Job], int]:
+        """Return the report of the batch, and the number of calls that tasks had cancelled.
+
+        The calls that were cancelled while this task waited for them follow, and the number of those that `fail_on`
+        names.
+        """
+        began, by_tasks, lost = self._ends.get("began"), 0, list[Job]()
         async with self.hook.opened_queue() as queue:
             report = await queue.report(batch_id)
-            cancelled = calls_of_batch(queue, batch_id, {JobState.CANCELLED})
-            by_tasks = sum([was_cancelled_by_task(job) async for job in cancelled])
-            return report, by_tasks, await _count(queue, report, self.fail_on)
-
-
-async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> int:
-    """Cancel the unsent calls of a task instance, in this batch and in the batches of earlier tries."""
-    batches = {name for name, _ in await batches_of(queue, identity).all()}
-    return await cancel_unsent(queue, {batch_id, *batches}, identity)
+            async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED}):
+                by_tasks += was_cancelled_by_task(job)
+                if began is not None and job.touched_at > began and job.reason != MOVED:
+                    lost.append(job)
+            return report, by_tasks, lost, await _count(queue, report, self.fail_on)
 
 
 async def _count(queue: CallQueue, report: Report, fail_on: Iterable[str]) -> int:

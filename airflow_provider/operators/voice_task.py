@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,15 +15,15 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from airflow_provider.calls.arguments import refuse_number
 from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on
-from airflow_provider.calls.identity import OncePer, TaskIdentity
-from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, OnClear, cancel_calls
+from airflow_provider.calls.identity import OncePer, TaskIdentity, try_of
+from airflow_provider.calls.made_calls import OnClear, Stop
 from airflow_provider.calls.status import Goal, WaitedCalls, WaitOptions, WaitStatus
-from airflow_provider.calls.task_state import TaskState
-from airflow_provider.calls.waiting import TaskCalls, TaskStoppedError, run, run_in_thread
+from airflow_provider.calls.task_state import TaskState, take_over
+from airflow_provider.calls.waiting import TaskCalls, TaskStoppedError, run, run_in_thread, waited_too_long
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import CallQueue, Campaign, InvalidInputError, call_as_json
+from voiceflow_worker import Campaign, InvalidInputError, call_as_json
 from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
 from voiceflow_worker.model.times import read_time, read_zone
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
     from voiceflow_worker import Job
 
-CANCEL_SECONDS = 15.0
+LATE = timedelta(minutes=10)
+"""How long after the end of a task's wait Airflow ends it, if no trigger runs."""
+STOP_SECONDS = 3.0
+"""Seconds that a stop of a running task may take here. Then calls in flight need theirs."""
 
 T = TypeVar("T")
 
@@ -40,6 +44,8 @@ class VoiceTask(BaseOperator):
     """A task that waits for calls, in its own process or in the triggerer."""
 
     ui_color = "#e8f3ee"
+    late_error: type[AirflowException] = AirflowException
+    """What a task that is deferred raises at the end of its wait."""
 
     def __init__(
         self,
@@ -55,6 +61,7 @@ class VoiceTask(BaseOperator):
         self.voiceflow_conn_id = voiceflow_conn_id
         self._options = WaitOptions(sends=False, timeout=doubt_timeout)
         self._ends: dict[str, datetime] = {}
+        self._stop: Stop | None = None
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
@@ -70,14 +77,17 @@ class VoiceTask(BaseOperator):
         if event is None:
             self._ends = {name: now + each for name, each in ends.items() if each is not None}
         else:
-            self._ends = {name: datetime.fromisoformat(event[name]) for name in ends if name in event}
+            self._ends = {name: datetime.fromisoformat(event[name]) for name in (*ends, "began") if name in event}
 
-    def _resume(self, event: Mapping[str, Any]) -> None:
+    def _resume(self, context: Context, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - calls are taken by their try
         """Raise the trigger's error, or AirflowTaskTimeout after the `execution_timeout`: Airflow calls `on_kill`."""
         if event["status"] == "error":
             raise AirflowException(f"the wait for calls failed: {event['error']}")
         if event["status"] == "timeout":
             raise AirflowTaskTimeout(f"task {self.task_id} took longer than its execution_timeout")
+        if event["status"] == "late":
+            calls = WaitedCalls(self._options, event.get("job_ids", ()), event.get("batch_id"))
+            raise self.late_error(f"task {self.task_id}: {waited_too_long(calls)}")
 
     def _rest(self) -> timedelta | None:
         """Return how long the task may still wait; None means without end."""
@@ -95,10 +105,11 @@ class VoiceTask(BaseOperator):
                 wait_for=self._options.goal.value,
                 sends=self._options.sends,
                 doubt_timeout=self.doubt_timeout.total_seconds(),
+                **({} if self._stop is None else self._stop.as_arguments()),
                 **{**waited, **ends},
             ),
             method_name="execute_complete",
-            timeout=rest,
+            timeout=None if rest is None else rest + LATE,  # the trigger ends the wait, and says what of
         )
 
 
@@ -152,24 +163,19 @@ class CallingTask(VoiceTask):
         if said := self._said("window", "days", "holidays", "valid_for"):
             Campaign.of({"rows": [], "batch": "-", **said})
         self._is_stopped = False
-        self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, int]]] | None = None
 
     def on_kill(self) -> None:
         """Cancel the calls that have not been sent. Calls in flight are finished."""
         self._is_stopped = True
-        if not self.cancel_on_kill or self._cancelling is None:
+        if not self.cancel_on_kill or self._stop is None:
             return
-        subject, cancel = self._cancelling
-
-        async def cancelled() -> int:
-            async with self.hook.opened_queue() as queue:
-                return await cancel(queue)
-
+        # Airflow ends a process by force 5 s after its signal, but none whose `execution_timeout` has passed.
+        limit = None if isinstance(sys.exc_info()[1], AirflowTaskTimeout) else STOP_SECONDS
+        stop = self._stop
         try:
-            count = run_in_thread(cancelled, seconds=CANCEL_SECONDS)
-            self.log.info("the task was stopped: %s unsent calls were cancelled", count)
-        except Exception:
-            self.log.exception("%s could not be cancelled and may still be sent", subject)
+            run_in_thread(lambda: stop.carry_out(self.hook.opened_queue()), seconds=limit)
+        except TimeoutError:
+            self.log.warning("%s", stop.cut)
 
     def _latest(self) -> datetime | None:
         """Return the time from which on no phone rings. Raises InvalidInputError."""
@@ -217,7 +223,9 @@ class CallingTask(VoiceTask):
         async def enqueued() -> T:
             async with self.hook.opened_queue() as queue:
                 await state.require_known(queue, retention=settings.retention)
+                await take_over(queue, identity, try_of(context))
                 found = await enqueue(queue, identity=identity)
+                self._ends["began"] = queue.store.clock.now()
                 if (names := named(found)) is not None:
                     await state.add(queue, names)
                 return found
@@ -278,7 +286,7 @@ class WaitingTask(CallingTask):
             self._begin_wait(self.wait_timeout, event)
             self.hook.settings()
             calls = self._calls(context, event.get("job_ids", ()))
-            self._resume(event)
+            self._resume(context, event)
             run(calls.look)
             return self._done_or_deferred(run(calls.send), context, calls.calls, event.get("rows"))
 
@@ -291,7 +299,6 @@ class WaitingTask(CallingTask):
                 job_ids=waited.job_ids,
                 batch_id=waited.batch_id,
                 cancel_on_kill=self.cancel_on_kill,
-                owner=None if waited.batch_id is None else TaskIdentity.of(context).as_json(),
                 rows=rows,
             )
         return self._done(status, context, rows)
@@ -318,10 +325,10 @@ class OneCallTask(CallingTask):
         self.on_clear = OnClear(on_clear).value
         self._job_id: str | None = None
 
-    def _resume(self, event: Mapping[str, Any]) -> None:
+    def _resume(self, context: Context, event: Mapping[str, Any]) -> None:
         for job_id in event.get("job_ids", ()):  # for `on_kill`
-            self._take(job_id)
-        super()._resume(event)
+            self._take(context, job_id)
+        super()._resume(context, event)
 
     def _requested(self, context: Context) -> RequestedCall:
         """Return the call that this task requests."""
@@ -347,14 +354,14 @@ class OneCallTask(CallingTask):
             lambda: partial(enqueue_once, requested=self._requested(context), on_clear=OnClear(self.on_clear)),
             lambda job: {"job_id": job.id, "unique_key": job.unique_key},
         )
-        self._take(job.id)
+        self._take(context, job.id)
         self._go_on(context, job_id=job.id)
         return job
 
-    def _take(self, job_id: str) -> None:
+    def _take(self, context: Context, job_id: str) -> None:
         """Remember the id of this task's call, so that `on_kill` can cancel the call."""
         self._job_id = job_id
-        self._cancelling = f"call {job_id}", partial(cancel_calls, job_ids=[job_id], reason=STOPPED_BY_AIRFLOW)
+        self._stop = Stop(TaskIdentity.of(context), try_of(context), job_ids=[job_id])
 
 
 def call_result(job: Job) -> dict[str, Any]:

@@ -9,7 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 
 from airflow_provider.calls.arguments import refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
@@ -36,6 +41,8 @@ _WAYS = ("fail", "skip", "return")
 class VoiceSensor(VoiceTask, BaseSensorOperator):
     """A sensor that looks at calls. It can poke, reschedule or defer."""
 
+    late_error = AirflowSensorTimeout
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the calls once."""
         raise NotImplementedError
@@ -61,7 +68,7 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
         self._begin_wait(None, event)
-        self._resume(event)
+        self._resume(context, event)
         return self._poke_or_defer(context)
 
     def _poke_or_defer(self, context: Context) -> Any:

@@ -14,7 +14,7 @@ from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
+from airflow_provider.calls.made_calls import Stop
 from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
 from airflow_provider.calls.waiting import WaitLog
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
@@ -80,9 +80,12 @@ async def _keep(url: str, entry: _Opened) -> None:
 
 log = logging.getLogger(__name__)
 
+_stopping: set[asyncio.Task[None]] = set()
+"""The stops that go on after their triggers have ended."""
 FIRST_LOOK = 2.0
 """Seconds before the first look at the calls. An event without this pause could arrive before the task is deferred."""
 LAG_MARGIN = 1.0
+_KEPT = ("rows", "until", "times_out_at", "began")
 PATIENCE_WITH_STORE = 300.0
 """The number of seconds for which the store may be unavailable before the task resumes with an error."""
 
@@ -93,16 +96,17 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
     A waiting trigger only reads, so any number of copies may run, be killed, and run again. It has job ids and the id
     of a connection, but no secret. Its event has a `status`, and the `job_ids` or the `batch_id`. The status is "over"
-    (the wait has ended), "look" (a call is due or overdue, or the
-    log of 8x8 is to be read about a doubt), "timeout" (it is `times_out_at`, the end of the task's `execution_timeout`)
-    or "error" (the calls cannot be read; `error` says why).
+    (the wait has ended), "look" (a call is due or overdue, or the log of 8x8 is to be read about a doubt), "timeout"
+    (it is `times_out_at`, the end of the task's `execution_timeout`), "late" (it is `until`, the end of its wait) or
+    "error" (the calls cannot be read; `error` says why).
 
     `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
     `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
     names a batch to wait for, instead of `job_ids`. With `cancel_on_kill`, unsent calls are cancelled if the task is
-    stopped: of a batch, only those of the task instance `owner`, because other tasks may share the batch. `rows` are
-    the counts of a campaign's rows, and `until` is the end of the task's wait. The event brings them back, because
-    `airflow dags test` keeps nothing else of a deferral.
+    stopped, unless a later try than `try_id` has taken them over: of a batch, only those of the task instance `owner`,
+    because other tasks may share the batch. `rows` are the counts of a campaign's rows; the task `began` its wait when
+    it had enqueued them, and ends it at `until`. The event brings these back, because `airflow dags test` keeps nothing
+    else of a deferral.
     """
 
     voiceflow_conn_id: str = DEFAULT_CONNECTION
@@ -115,9 +119,11 @@ class VoiceOutcomeTrigger(BaseTrigger):
     enough: dict[str, Any] | None = None
     cancel_on_kill: bool = False
     owner: dict[str, Any] | None = None
+    try_id: str = ""
     rows: dict[str, Any] | None = None
     until: str | None = None
     times_out_at: str | None = None
+    began: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -157,12 +163,17 @@ class VoiceOutcomeTrigger(BaseTrigger):
         """Cancel the unsent calls if a user stops the deferred task (Airflow 3.3)."""
         if not self.cancel_on_kill:
             return
-        async with shared_queue(VoiceFlowHook(self.voiceflow_conn_id)) as queue:
-            if self.batch_id is not None and self.owner is not None:
-                cancelled = await cancel_unsent(queue, [self.batch_id], TaskIdentity(**self.owner))
-            else:
-                cancelled = await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW)
-        log.info("the task was stopped: %s unsent calls were cancelled", cancelled)
+        owner = None if self.owner is None else TaskIdentity(**self.owner)
+        stop = Stop(owner, self.try_id, job_ids=self.job_ids, batch_id=self.batch_id)
+        # Airflow cancels this about a second after it has called it.
+        work = asyncio.create_task(stop.carry_out(shared_queue(VoiceFlowHook(self.voiceflow_conn_id))))
+        _stopping.add(work)
+        work.add_done_callback(_stopping.discard)
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            log.warning("%s", stop.cut)
+            raise
 
     async def _watch(self, queue: CallQueue) -> TriggerEvent:
         from voiceflow_worker.core.settling.reconcile import log_lease  # not when DAGs are parsed
@@ -176,6 +187,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
                 return self._event("over")
             if self.times_out_at is not None and datetime.now(UTC) >= datetime.fromisoformat(self.times_out_at):
                 return self._event("timeout")
+            if self.until is not None and datetime.now(UTC) >= datetime.fromisoformat(self.until):
+                return self._event("late")
             if (self.sends and status.due) or status.overdue:
                 return self._event("look")
             # Unless a worker or a task has read the log of 8x8 for this queue in the last minutes.
@@ -186,7 +199,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
     def _event(self, status: str, **more: str) -> TriggerEvent:
         subject = {"batch_id": self.batch_id} if self.batch_id is not None else {"job_ids": self.job_ids}
-        kept = {name: each for name in ("rows", "until", "times_out_at") if (each := getattr(self, name)) is not None}
+        kept = {name: each for name in _KEPT if (each := getattr(self, name)) is not None}
         return TriggerEvent({"status": status, **subject, **kept, **more})
 
 

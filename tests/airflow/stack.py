@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.stage import Stage, stage
+import httpx
+
+from tests.support.stage import PLAIN, Stage, stage
 from tests.support.waiting import wait_until
 
 BIN = Path(sys.executable).parent
@@ -96,6 +98,18 @@ class Airflow:
     def trigger(self, dag_id: str, run_id: str = "one", conf: Mapping[str, object] | None = None) -> None:
         more = ["--conf", json.dumps(conf)] if conf else []
         self.cli("dags", "trigger", dag_id, "--run-id", run_id, *more)
+
+    def mark(self, dag_id: str, task_id: str, state: str, run_id: str = "one") -> None:
+        """Mark a task as its page does."""
+        base = self.env["AIRFLOW__API__BASE_URL"]
+        token = httpx.get(f"{base}/auth/token", **PLAIN).json()["access_token"]
+        httpx.patch(
+            f"{base}/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}",
+            json={"new_state": state},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+            **PLAIN,
+        ).raise_for_status()
 
     # -- the database ------------------------------------------------------------------------------------------------
 

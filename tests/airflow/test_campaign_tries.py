@@ -10,16 +10,19 @@ from typing import Any
 
 import anyio
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import TaskState, context, drain, in_queue, jobs_to, surroundings
 from tests.support.everyday import combinations
 from tests.support.stage import Stage
-from voiceflow_worker import JobState
+from voiceflow_worker import Job, JobState
 from voiceflow_worker.campaigns.imports import Import
 from voiceflow_worker.core.admission import Admitter
+from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs import lifecycle
 
 Row = dict[str, Any]
 
@@ -252,3 +255,99 @@ def test_cancelled_calls_do_not_dilute_the_ratio_of_failures(on: Stage, number: 
     with pytest.raises(AirflowFailException, match="1 of 1 calls ended as completed"):
         campaign([row(person)], fail_on="completed", fail_ratio=0.9).execute(here)
     assert rings(on, person) == [1]
+
+
+def deferred(rows: list[Row], here: dict[str, Any], **options: Any) -> Any:
+    """The trigger of a try that has enqueued its rows and waits."""
+    with pytest.raises(TaskDeferred) as found:
+        campaign(rows, **{"send": "worker", "deferrable": True, **options}).execute(here)
+    return found.value.trigger
+
+
+def next_try(here: dict[str, Any], number: int = 2) -> dict[str, Any]:
+    return {**here, "ti": SimpleNamespace(**{**vars(here["ti"]), "try_number": number})}
+
+
+@pytest.mark.parametrize("is_deferred", [True, False])
+def test_a_stop_that_comes_after_the_next_try_leaves_it_its_calls(
+    on: Stage, number: Callable[[], str], is_deferred: bool
+) -> None:
+    person, here = number(), context(f"overtaken{is_deferred}")
+    old = deferred([row(person)], here)
+    if not is_deferred:
+        old = campaign([row(person)], send="worker", wait_for=None)
+        old.execute(here)
+    new = deferred([row(person)], next_try(here))
+    stop = partial(anyio.run, old.on_kill) if is_deferred else old.on_kill
+    stop()
+    assert states(on, person) == ["queued"]
+    drain(on)
+    assert rings(on, person) == [1]
+    report = campaign([row(person)]).execute_complete(next_try(here), {"status": "over", "batch_id": new.batch_id})
+    assert report["states"]["completed"] == 1
+
+
+@pytest.mark.parametrize("is_deferred", [True, False])
+def test_a_stop_that_is_cut_after_its_first_write_has_stopped_all_calls_of_its_task(
+    on: Stage, number: Callable[[], str], monkeypatch: pytest.MonkeyPatch, is_deferred: bool
+) -> None:
+    first, again, other = number(), number(), number()
+    batch_id, here = f"cut{is_deferred}", run_of("cut", "monday")
+    on.order("script", {"destination": again, "outcome": "BUSY"})
+    rows, options = [row(first), row(again)], {"batch": batch_id, "redial_on": "busy", "redial_after": "15m"}
+    trigger = deferred(rows, here, **options)
+    task = campaign(rows, send="worker", wait_for=None, **options)
+    left_waiting([row(other)], run_of("cut", "tuesday"), batch=batch_id)
+
+    def back(job: Job) -> Job:
+        return lifecycle.release(lifecycle.lease(job, worker_id="w", until=job.due_at), at=job.due_at, reason=None)
+
+    (came_back,) = jobs_to(on, again)
+    in_queue(on, lambda queue: Changes(queue.store, queue.policy).change(came_back.id, back))
+
+    async def cut(*_: object, **__: object) -> int:
+        raise StoreUnavailableError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("voiceflow_worker.core.imports.discard_imports", cut)
+        if is_deferred:
+            anyio.run(trigger.on_kill)
+        else:
+            task.execute(here)
+            task.on_kill()
+    campaign([row(other)], batch=batch_id).execute(run_of("cut", "tuesday"))
+    assert rings(on, first, again, other) == [0, 0, 1]
+    assert (states(on, first), states(on, again)) == (["queued"], ["queued"])
+    on.order("script", {"destination": again, "outcome": "COMPLETED"})
+    campaign([row(first, "Anna"), row(again)], batch=batch_id).execute(next_try(here))
+    assert rings(on, first, again, other) == [1, 1, 1]
+    (made,) = (call for call in jobs_to(on, first) if call.state is JobState.COMPLETED)
+    assert "Hello Anna." in made.body, "a task that was stopped, and corrected, says what it says now"
+
+
+@pytest.mark.parametrize("way", ["by a task", "by a person", "one of three"])
+def test_a_campaign_whose_calls_were_cancelled_while_it_waited_fails(
+    on: Stage, number: Callable[[], str], way: str
+) -> None:
+    people, here = [number() for _ in range(3)], context(f"lost {way}")
+    rows = [row(each) for each in people]
+    left_waiting(rows, here).on_kill()  # what was cancelled before the wait does not count
+    trigger = deferred(rows, next_try(here))
+    reason = STOPPED_BY_AIRFLOW if way == "by a task" else "cancelled by a person"
+    waiting = [job.id for each in people for job in jobs_to(on, each) if job.state is JobState.QUEUED]
+    lost = waiting[:1] if way == "one of three" else waiting
+    in_queue(on, lambda queue: queue.cancel_many(lost, reason=reason))
+    drain(on)
+    complete = partial(
+        campaign(rows).execute_complete,
+        next_try(here),
+        {"status": "over", "batch_id": trigger.batch_id, "began": trigger.began},
+    )
+    if way == "one of three":
+        assert complete()["states"]["completed"] == 2
+        return
+    said = {"by a task": "3 calls of batch .* Nobody was called", "by a person": "3 of 3 calls .* cancelled while"}
+    with pytest.raises(AirflowException, match=said[way]) as raised:
+        complete()
+    assert isinstance(raised.value, AirflowFailException) == (way == "by a person")
+    assert rings(on, *people) == [0, 0, 0]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 
 from airflow_provider.hooks.voice import VoiceFlowHook, require_lasting
@@ -97,6 +98,14 @@ def test_the_base_url_is_the_host(connect: Connect) -> None:
     ):
         connect(password=KEY, **parts)
         assert VoiceFlowHook().settings().base_url == url
+
+
+def test_the_digits_of_a_connection_are_a_text(connect: Connect) -> None:
+    extra = Connection(uri="voiceflow://:a-key@voice.test/https?sub_account=1234&queue=77&rate=2.5&max_active=10").extra
+    assert '"sub_account": 1234' in extra, "as Airflow stores it"
+    connect(password=KEY, extra=json.loads(extra))
+    settings = VoiceFlowHook().settings()
+    assert (settings.sub_account, settings.queue, settings.rate, settings.max_active) == ("1234", "77", 2.5, 10)
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow.md"

@@ -130,3 +130,43 @@ def test_a_policy_is_named_instead_of_numbers(on: Stage, tmp_path: Path, monkeyp
     answers(on, "+6587662081", ["1"])
     VoiceCallNotifier(policy="db").notify(context("by_policy"))
     assert numbers_called(on, "+658766208") == ["+6587662081"]
+
+
+def state_of(here: dict[str, Any], state: str) -> dict[str, Any]:
+    here["ti"].state = state
+    return here
+
+
+def test_each_notifier_of_one_event_rings_its_own_people_and_each_event_rings_them(on: Stage) -> None:
+    people = ["+6587662091", "+6587662092"]
+    for number in people:
+        answers(on, number, ["1"])
+    first, second = (VoiceCallNotifier(numbers=[number], answer_within=30) for number in people)
+    for state, called in (("running", [first]), ("failed", [first, second, first]), ("success", [second])):
+        for notifier in called:
+            notifier.notify(state_of(context("twofold"), state))
+    assert [numbers_called(on, number) for number in people] == [people[:1] * 2, people[1:] * 2]
+    said = json.dumps([entry for entry in on.ledger() if entry["destination"] in people])
+    assert [said.count(f"The task twofold of the pipeline dag {each}.") for each in ("has started", "has failed")] == [
+        1,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (run(reason="success"), "The pipeline d has succeeded."),
+        (state_of(context("a"), "success"), "The task a of the pipeline dag has succeeded."),
+        (state_of(context("a"), "skipped"), "was skipped."),
+        (state_of(context("a"), "up_for_retry"), "has failed, and will be tried again."),
+        (context("a", max_tries=1), "has failed, and will be tried again."),
+    ],
+)
+def test_the_announcement_says_what_happened(given: dict[str, Any], said: str) -> None:
+    assert said in announcement(given)
+
+
+def test_the_success_of_an_approval_is_no_question(on: Stage) -> None:
+    here = {**state_of(context("approve"), "success"), "task": question(on, "+6587662053")}
+    assert "The task approve of the pipeline dag has succeeded." in announcement(here)

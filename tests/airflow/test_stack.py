@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ import pytest
 from tests.airflow.stack import Airflow, whole_stack
 from tests.support.processes import voiceflow
 
+ROWS = int(os.environ.get("VOICEFLOW_TEST_ROWS", "20000"))
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 
@@ -118,6 +120,57 @@ def test_the_execution_timeout_of_a_deferred_task_cancels_what_has_not_been_sent
     found = [airflow.stage.calls("--number", f"+658765005{place}")[0]["state"] for place in (1, 2, 3, 4)]
     assert found == ["cancelled", "cancelled", "submitted", "queued"], "a sensor cancels nothing"
     assert [airflow.posts_to(f"+658765005{place}") for place in (1, 2, 3, 4)] == [0, 0, 1, 0]
+
+
+def test_cleared_tasks_keep_the_calls_that_their_next_tries_take_over(airflow: Airflow) -> None:
+    people = [f"+658765006{place}" for place in (0, 1, 2, 9)]
+    airflow.trigger("taken_over")
+    for task_id in ("people", "call"):
+        airflow.wait_for_task("taken_over", task_id, "deferred")
+    airflow.cli("tasks", "clear", "taken_over", "--yes")
+
+    def is_taken_over(task_id: str) -> bool:
+        said = ("unsent calls were cancelled", "a later try has taken over")
+        was_told = any(each in logs(airflow, "taken_over", task_id) for each in said)
+        is_waiting = airflow.tasks("taken_over")[task_id] == "deferred"
+        return was_told and is_waiting and airflow.tries("taken_over", task_id) == 2
+
+    airflow.wait(lambda: all(map(is_taken_over, ("people", "call"))), "the second tries, and the ends of the first")
+    assert voiceflow("worker", "--drain", env=airflow.stage.env).wait() == 0
+    assert airflow.wait_for_run("taken_over") == "success", airflow.log_tails()
+    assert [airflow.posts_to(number) for number in people] == [1, 1, 1, 1]
+
+
+def test_a_large_campaign_that_is_stopped_rings_nobody_and_other_calls_of_its_batch_do(airflow: Airflow) -> None:
+    airflow.trigger("stopped")
+    airflow.wait_for_task("stopped", "other", "success")
+    airflow.wait_for_task("stopped", "deferred", "deferred")
+    airflow.wait(lambda: "calls have ended" in logs(airflow, "stopped", "waiting"), "the other to store its calls")
+    before = airflow.stage.states().get("cancelled", 0)
+    for task_id in ("deferred", "waiting"):
+        airflow.mark("stopped", task_id, "failed")
+
+    def are_stopped() -> bool:
+        found = airflow.stage.status()
+        staged = sum(each["calls"] for each in found["staged"])
+        return bool(found["states"].get("cancelled", 0) - before + staged == ROWS)
+
+    airflow.wait(are_stopped, "all of the calls to be stopped")
+    voiceflow("worker", "--drain", env=airflow.stage.env).wait()
+    assert airflow.posts_to("+6587650070") == 1
+    assert not [entry for entry in airflow.stage.ledger() if entry["destination"].startswith("+65877")]
+    for task_id in ("deferred", "waiting"):
+        said = ("unsent calls were cancelled", "the stop of batch shared takes longer than Airflow waits for it")
+        assert any(each in logs(airflow, "stopped", task_id) for each in said)
+    airflow.wait(lambda: airflow.run_state("stopped") == "failed", "the run to end")
+
+
+def test_the_end_of_a_deferred_wait_names_the_call_that_goes_on(airflow: Airflow) -> None:
+    airflow.trigger("late")
+    assert airflow.wait_for_run("late") == "failed", airflow.log_tails()
+    (call,) = airflow.stage.calls("--number", "+6587650071")
+    assert call["state"] == "queued"
+    assert f"call {call['id']} has not ended" in logs(airflow, "late", "call")
 
 
 def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:

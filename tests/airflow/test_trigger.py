@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout
 
+from airflow_provider.operators.voice import VoiceCallOperator
+from airflow_provider.sensors.voice import VoiceOutcomeSensor
 from airflow_provider.triggers import voice
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger, _open, shared_store
-from tests.airflow.scene import drain, surroundings
+from tests.airflow.scene import context, drain, surroundings
 from tests.support.flows import flow
 from tests.support.stage import Stage
 from voiceflow_worker import CallQueue, Store, open_store
@@ -146,3 +149,18 @@ async def test_the_end_of_the_execution_timeout_resumes_the_task(on: Stage, hast
     trigger = VoiceOutcomeTrigger(job_ids=[job_id], poll_interval=0.1, times_out_at=until)
     event = await asyncio.wait_for(fired(trigger), 30)
     assert event == {"status": "timeout", "job_ids": [job_id], "times_out_at": until}
+
+
+async def test_the_end_of_the_wait_resumes_the_task_which_names_the_call_that_goes_on(on: Stage, hasty: None) -> None:
+    (job_id,) = await enqueued(on, "+6587661097")
+    until = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
+    trigger = VoiceOutcomeTrigger(job_ids=[job_id], poll_interval=0.1, until=until)
+    event = await asyncio.wait_for(fired(trigger), 30)
+    assert event == {"status": "late", "job_ids": [job_id], "until": until}
+    goes_on = f"call {job_id} has not ended .* what is queued may still be sent; clear the task"
+    task = VoiceCallOperator(task_id="late", destination="+6587661097", say="Hello.", deferrable=True)
+    with pytest.raises(AirflowException, match=goes_on):
+        await asyncio.to_thread(task.execute_complete, context("late"), event)
+    sensor = VoiceOutcomeSensor(task_id="late_sensor", job_id=job_id, deferrable=True)
+    with pytest.raises(AirflowSensorTimeout, match=goes_on):
+        await asyncio.to_thread(sensor.execute_complete, context("late_sensor"), event)

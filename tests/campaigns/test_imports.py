@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.reading import file_of
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
+from tests.support.flows import flow
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
 from voiceflow_worker.actions import ActionRefusedError, Operator
@@ -18,10 +20,17 @@ from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainCheck
+from voiceflow_worker.core.imports import stop_imports
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import ChangedSinceError, IntakeError, StoreUnavailableError
+from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.store import Same
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.errors import ChangedSinceError, IntakeError, StaleJobError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.reporting.batches import read_batch, read_batches
@@ -250,3 +259,53 @@ async def test_a_start_that_goes_on_is_not_ended_by_one_that_has_no_new_calls(
     await campaign(tmp_path).start(CallQueue(FaultyStore(store, before=another)))
     assert others
     assert await ringing(store) == PEOPLE
+
+
+@EACH_STORE
+async def test_one_write_stops_the_waiting_calls_of_ended_imports_whatever_they_have_been_through(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, policy = CallQueue(store), CallPolicy()
+    await campaign(tmp_path).start(queue, token="stopped")
+    await campaign(tmp_path, ["+6587655001"], say="Another").start(queue)
+    now = store.clock.now()
+    leased = await store.lease("default", worker_id="w", limit=2, until=now + timedelta(hours=1), now=now)
+    for back in leased:
+        await Changes(store, policy).change(back.id, partial(lifecycle.release, at=now, reason=None))
+
+    async def cut(*_: object, **__: object) -> int:
+        raise StoreUnavailableError("cut")
+
+    async def stopped(try_id: str) -> int | None:
+        return await stop_imports(
+            store,
+            "default",
+            [("people", "stopped")],
+            batch="people",
+            by=Actor(),
+            asked=try_id,
+            reason="stopped",
+            conditions=(Same("tries", "task", try_id),),
+            policy=policy,
+        )
+
+    await text_records(store, "tries").put({"task": "2"})
+    assert await stopped("1") is None
+    with monkeypatch.context() as patched:
+        patched.setattr("voiceflow_worker.core.imports.discard_imports", cut)
+        with pytest.raises(StoreUnavailableError):
+            await stopped("2")
+    assert await ringing(store) == ["+6587655001"]
+    assert await stopped("2") == len(PEOPLE)
+    assert (await count_states(store, "default"))[JobState.CANCELLED] == len(PEOPLE)
+
+
+@EACH_STORE
+async def test_calls_are_not_cancelled_against_a_condition(store: Store) -> None:
+    queue = CallQueue(store)
+    job = await queue.enqueue(flow())
+    await text_records(store, "tries").put({"task": "2"})
+    with pytest.raises(StaleJobError):
+        await queue.cancel_many([job.id], conditions=(Same("tries", "task", "1"),))
+    assert (await queue.get(job.id)).state is JobState.QUEUED
+    assert await queue.cancel_many([job.id], conditions=(Same("tries", "task", "2"),)) == [job.id]

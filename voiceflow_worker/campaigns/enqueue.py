@@ -43,6 +43,7 @@ from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, Invali
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
@@ -212,7 +213,8 @@ class StartOptions(TypedDict, total=False):
     default the time of the store's clock. Under `conditions`, each call is stored, and all of them ring, only while
     those hold; otherwise IntakeError is raised. With the `version` of a preview as the `expected_version`, nothing is
     stored if the rows would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole,
-    such as hidden ones, before the first call is stored.
+    such as hidden ones, before the first call is stored. `token` names the import (`core.imports.stop_imports`), which
+    has a new one by default.
     """
 
     by: str | Actor | None
@@ -221,6 +223,7 @@ class StartOptions(TypedDict, total=False):
     expected_version: str | None
     progress: OnProgress | None
     warn: Callable[[Sequence[Finding]], None] | None
+    token: Key | None
 
 
 class EnqueueOptions(StartOptions, total=False):
@@ -348,6 +351,7 @@ class Enqueueing:
     expected_version: str | None = None
     progress: OnProgress | None = None
     warn: Callable[[Sequence[Finding]], None] | None = None
+    token: str | None = None
     skip_bad: bool | BadRowLimit = False
     again: CallAgain = False
     rejects: Path | None = None
@@ -521,7 +525,7 @@ class Enqueueing:
         entry = AuditEntry.of(by, "start", at=at, queue=queue.name, batch=self.campaign.batch_id)
         async with audited(queue.store, entry, by.claim, is_once=bool(self.conditions)) as store:
             conditions = self.conditions if lock is None else (*self.conditions, lock.condition)
-            imported = Import(queue, store.store, conditions=conditions, by=by)
+            imported = Import(queue, store.store, conditions=conditions, by=by, token=self.token)
             await self._enqueue_all(spooled, enqueuer, counts, imported)
             store.result = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
 

@@ -31,13 +31,15 @@ class Import:
     releases or discards them. All that it stores is under the `conditions`; what it writes itself goes to the `store`.
     """
 
-    def __init__(self, queue: CallQueue, store: Store, *, conditions: tuple[Condition, ...], by: Actor) -> None:
+    def __init__(
+        self, queue: CallQueue, store: Store, *, conditions: tuple[Condition, ...], by: Actor, token: str | None = None
+    ) -> None:
         self._queue = queue
         self._store = store
         self._conditions = conditions
         self._by = by
         self._starts: dict[str, Gate] = {}
-        self.token: str = new_revision()
+        self.token: str = token or new_revision()
 
     @property
     def staging(self) -> Staging:

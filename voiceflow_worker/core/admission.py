@@ -504,13 +504,15 @@ def new_job(
         if opening.problem is not None:
             raise CallFlowError([opening.problem])
         due_at, time_zone = opening.at, opening.time_zone
+    start = None if call.batch_id is None else start
     return Job(
         id=job_id,
         queue=queue,
         state=JobState.QUEUED,
         due_at=due_at,
         revision=revision,
-        worker_id=None if call.batch_id is None else start,
+        worker_id=start,
+        start=start,
         priority=call.priority,
         batch_id=call.batch_id,
         destination=call.destination,

@@ -9,12 +9,13 @@ import is continued, or by an order that names them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
@@ -25,11 +26,11 @@ from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of
-from voiceflow_worker.model.text.wording import rfc3339
+from voiceflow_worker.model.text.wording import count_of, rfc3339
 
 PAGE = 500
 """The most staged calls that are discarded in one bulk write."""
@@ -163,6 +164,38 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
             if not found:
                 await end_imports(store, queue, [left])
                 break
+    return ended
+
+
+async def stop_imports(
+    store: Store,
+    queue: str,
+    imports: Iterable[tuple[str, str]],
+    *,
+    batch: str,
+    by: Actor,
+    asked: str,
+    reason: str,
+    conditions: tuple[Condition, ...],
+    policy: CallPolicy,
+) -> int | None:
+    """End the waiting calls of imports, ended or not, as cancelled; each import is a batch and a token.
+
+    The first write, under the `conditions`, stages them all: however far the rest comes, none of them is leased any
+    more. Returns the number of calls that ended, or None if a condition does not hold. The audit log has it as a cancel
+    of the `batch`, `by` whom, with what was `asked`. Raises StoreError.
+    """
+    now = store.clock.now()
+    held = partial(Gate.of, queue, state=GateState.HELD, since=now, reason=reason)
+    starts = [replace(held(batch_id), start=token) for batch_id, token in imports]
+    entry = AuditEntry.of(by, "cancel", at=now, note=reason, queue=queue, batch=batch, asked=asked)
+    async with audited(store, entry) as within:
+        write = Write(conditions=conditions, puts=tuple(map(start_put, starts)))
+        (answer,) = await within.store.write(BulkWrite(writes=(write,)), now=now)
+        if answer.result is not Result.DONE:
+            return None
+        ended = await discard_imports(within.store, queue, starts, reason=reason, policy=policy)
+        within.result = f"cancelled: {count_of(ended, 'call')}"
     return ended
 
 

@@ -173,3 +173,21 @@ with DAG(
     unsent >> VoiceOutcomeSensor(
         task_id="sensor", job_id="{{ ti.xcom_pull(task_ids='unsent')['id'] }}", poke_interval=1
     )
+
+STOPPED: dict[str, Any] = {"say": "Hello.", "send": "worker", "poll_interval": 1, "again": True}
+
+with DAG("taken_over", schedule=None, start_date=START, default_args={**STOPPED, "deferrable": True}):
+    VoiceCampaignOperator(task_id="people", rows=[{"destination": f"+658765006{place}"} for place in range(3)])
+    VoiceCallOperator(task_id="call", destination="+6587650069")
+
+MANY = [{"destination": f"+65877{place:05}"} for place in range(int(os.environ.get("VOICEFLOW_TEST_ROWS", "20000")))]
+
+with DAG("stopped", schedule=None, start_date=START, default_args=STOPPED):
+    VoiceCampaignOperator(task_id="deferred", rows=MANY[::2], batch="shared", deferrable=True)
+    VoiceCampaignOperator(task_id="waiting", rows=MANY[1::2], batch="shared", deferrable=False)
+    VoiceCampaignOperator(
+        task_id="other", rows=[{"destination": "+6587650070"}], batch="shared", deferrable=True, wait_for=None
+    )
+
+with DAG("late", schedule=None, start_date=START, default_args={**STOPPED, "deferrable": True}):
+    VoiceCallOperator(task_id="call", destination="+6587650071", wait_timeout=timedelta(seconds=5))

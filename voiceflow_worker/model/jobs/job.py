@@ -251,8 +251,8 @@ class Job(Struct, frozen=True):
     the first. `first_due_at` is when the call that comes next was first due, if that is not when the job was, and
     `returned_at` when it first came back into the queue after that. If it `goes_first`, it is leased before the other
     calls of its priority. `redials` counts each time that another call was granted, to a further number too.
-    `worker_id` is the worker that holds the job, or, of a queued job, the start of a campaign that stored it
-    (`ports.controls.STARTS`).
+    `start` is the import that stored the job (`ports.controls.STARTS`). `worker_id` is the worker that holds the job,
+    or, of a queued job, its `start`.
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
     the call. `window` is the time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the
@@ -300,6 +300,7 @@ class Job(Struct, frozen=True):
     trace: str | None = None
     edit: str | None = None
     kept_until: datetime | None = None
+    start: str | None = None
     window: CallWindow | None = None
 
     @property

@@ -107,7 +107,7 @@ def returned(
         due = max(due, at)
     opens = _in_its_window(job, due)
     queued = replace(
-        job, state=S.QUEUED, worker_id=None, due_at=opens, active_until=None, reason=reason, reason_kind=kind
+        job, state=S.QUEUED, worker_id=job.start, due_at=opens, active_until=None, reason=reason, reason_kind=kind
     )
     if opens > due or kind is ReasonKind.MAX_PER_PERSON:
         return _with_new_place(queued)
@@ -627,9 +627,10 @@ def _goes_by(job: Job, policy: CallPolicy) -> bool:
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
     """The job in the queue for another call, with a new place: due at `due_at`, or when its window opens after that."""
     due_at = _in_its_window(job, due_at)
-    return _with_new_place(
-        replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=None)
+    queued = replace(
+        job, state=S.QUEUED, worker_id=job.start, due_at=due_at, active_until=None, reason=reason, reason_kind=None
     )
+    return _with_new_place(queued)
 
 
 def _in_its_window(job: Job, due_at: datetime) -> datetime:

@@ -1,0 +1,3 @@
+class Connection:
+    extra: str
+    def __init__(self, *, uri: str) -> None: ...
