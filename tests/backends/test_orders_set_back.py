@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -15,22 +16,23 @@ from tests.support.flows import flow, number
 from tests.support.set_back import SetBack
 from tests.support.voices import ScriptedVoice, unknown
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits
-from voiceflow_worker import CallQueue, Campaign, Store, forget
+from voiceflow_worker import CallQueue, Campaign, JobState, RedialPolicy, SessionStatus, Store, forget
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
-from voiceflow_worker.core.audit import Actor, entries_on
+from voiceflow_worker.core.audit import GIVEN_AGAIN, Actor, entries_on
 from voiceflow_worker.core.edits import BatchEdit, edit_batch, edit_state
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.orders import NOT_GIVEN_AGAIN, OrderedStore
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import gates_at, limits_of
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.errors import StoreUnavailableError, TooLateError
+from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError, TooLateError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.service.forget import erase_again
 
 pytestmark = pytest.mark.anyio
@@ -104,12 +106,17 @@ async def begun(world: SetBack) -> list[str]:
     return ids
 
 
+async def take_edits(store: Store) -> None:
+    """Waiting calls take the edits of their batch, as they do before they leave."""
+    if await edit_state(store, "default", "march"):
+        now = store.clock.now()
+        await edit_batch(store, "default", "march", EDIT, ordered_at=now, note="", goes_on=True)
+
+
 async def rung(store: Store) -> set[int]:
     """Who rings when a worker sends all that may be sent."""
     voice = ScriptedVoice()
-    if await edit_state(store, "default", "march"):  # which its calls take before they leave
-        now = store.clock.now()
-        await edit_batch(store, "default", "march", EDIT, ordered_at=now, note="", goes_on=True)
+    await take_edits(store)
     await Engine(store, voice, policy=NO_WEBHOOKS).send(limit=100)
     return {place for place in EVERYBODY if number(place) in voice.rang}
 
@@ -212,6 +219,7 @@ async def test_who_was_not_to_be_called_does_not_ring_after_the_store_was_set_ba
         for machine in back:
             async with world.on(machine) as store:
                 await erase_again(store, NO_WEBHOOKS)
+                await take_edits(store)
         async with world.on("one") as store:
             held = await gates_at(store, "default", [None])
             if name != "hold":
@@ -391,3 +399,63 @@ async def test_orders_are_kept_where_failovers_are_trusted(world: SetBack) -> No
     world.set_back()
     async with world.on() as store:
         assert await rung(store) == EVERYBODY - {0, 1}
+
+
+@on_each_store
+async def test_an_opt_out_in_a_call_outlives_a_store_that_is_set_back_though_its_answer_was_lost(
+    world: SetBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8x8 sends the event again, to another machine."""
+    async with world.on() as store:
+        first = await CallQueue(store).enqueue(flow(number(0)), priority=9)
+        engine = Engine(store, ScriptedVoice())
+        await engine.send(limit=1)
+        await CallQueue(store).enqueue(flow(number(0)), batch_id="later")
+    world.save()
+    async with world.on("one") as store:
+        fails(store, "killed", monkeypatch)
+        with suppress(Killed):
+            await Engine(store, ScriptedVoice()).summarise(first, SessionStatus.UNSUBSCRIBED_CONTACT)
+    shutil.rmtree(world.folder / "one")
+    async with world.on("two") as store:
+        await Engine(store, ScriptedVoice()).summarise(first, SessionStatus.UNSUBSCRIBED_CONTACT)
+    world.set_back()
+    async with world.on("two") as store:
+        assert await SuppressionList(store).find(number(0))
+        assert not await rung(store)
+
+
+@on_each_store
+async def test_a_lost_cancel_of_a_call_that_is_on_its_way_again_is_named_in_a_hold(world: SetBack) -> None:
+    async with world.on() as store:
+        queue = CallQueue(store, redial=RedialPolicy(on=read_redial_on("busy"), limit=3, after=timedelta(0)))
+        call = await queue.enqueue(flow(number(0)))
+        await Engine(store, ScriptedVoice()).send()
+    world.save()
+    async with world.on() as store:
+        await Engine(store, ScriptedVoice()).summarise(call, SessionStatus.BUSY)
+        assert (await CallQueue(store, by="Ann").cancel(call.id)).state is not JobState.QUEUED
+    world.set_back()
+    async with world.on() as store:
+        assert f"cancel of {call.id} by Ann" in await reason_of(store)
+        await Engine(store, ScriptedVoice()).summarise(call, SessionStatus.BUSY)
+        assert not await rung(store)
+
+
+@on_each_store
+async def test_an_order_of_which_nobody_knows_is_carried_out_as_soon_as_the_store_answers(
+    world: SetBack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused is not."""
+    ids = await begun(world)
+    async with world.on() as store:
+        with pytest.raises(ChangedSinceError):
+            await Hold(operator=Operator(store, CallPolicy()), queue="default").do("another version")
+        fails(store, "cut", monkeypatch)
+        with pytest.raises(StoreUnavailableError):
+            await CallQueue(store).cancel(ids[0])
+        await Heartbeats(store).receiver("one")
+        assert (await CallQueue(store).get(ids[0])).state is JobState.CANCELLED
+        assert not await reason_of(store)
+        (entry,) = await entries_on(store, call=ids[0])
+        assert entry.result == GIVEN_AGAIN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -377,7 +378,7 @@ def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
         if (name in EVERYDAY) is every or (case.is_of_files and "rows" in entry):
             continue
         for file in voiceflow.folder.glob("*.db*"):
-            file.unlink()
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
         fields = {"batch": "people", **SOURCE, **case.fields}
         if "rows" in entry:
             jobs, told = anyio.run(of_rows, voiceflow.folder, entry, fields, case.people)

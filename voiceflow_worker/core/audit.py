@@ -245,17 +245,17 @@ class AuditedStore:
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the entry."""
         bulk, answers = replace(bulk, order=self.entry.action), list[WriteResult]()
-        # Each part may be refused alone: the claim goes with the first one that is not.
-        while self._claim is not None and not (self.is_kept or bulk.together) and len(answers) < len(bulk.writes):
-            answers += await self._write(replace(bulk, writes=(bulk.writes[len(answers)],)), now)
-        left = bulk.writes[len(answers) :]
-        if answers and not left:
-            return answers
         try:
-            return [*answers, *await self._write(replace(bulk, writes=left), now)]
+            # Each part may be refused alone: the claim goes with the first one that is not.
+            while self._claim is not None and not (self.is_kept or bulk.together) and len(answers) < len(bulk.writes):
+                answers += await self._write(replace(bulk, writes=(bulk.writes[len(answers)],)), now)
+            if not answers or len(answers) < len(bulk.writes):
+                answers += await self._write(replace(bulk, writes=bulk.writes[len(answers) :]), now)
         except StoreError as error:
-            error.answers = [*answers, *(error.answers or [None] * len(left))] if answers else error.answers
+            given = [*answers, *error.answers]
+            error.answers = [*given, *[None] * (len(bulk.writes) - len(given))] if given else ()
             raise
+        return answers
 
     async def _write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         if self.is_kept:

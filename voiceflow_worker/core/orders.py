@@ -182,8 +182,8 @@ class OrderedStore:
         is_unknown = True
         try:
             done = answers = await self.inner.write(replace(bulk, writes=tuple(writes)), now=now)
-        except StoreError as error:
-            answers = error.answers or answers
+        except (StoreError, InvalidInputError) as error:
+            answers = getattr(error, "answers", ()) or answers
             is_unknown = isinstance(error, StoreUnavailableError) and not isinstance(error, _REFUSALS)
             raise
         finally:

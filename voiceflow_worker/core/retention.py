@@ -7,7 +7,7 @@ swept too: otherwise its calls would never end, and so never be deleted.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
@@ -52,7 +52,8 @@ class Erasures:
         found: set[str] = set()
         self._read_to = self._looked_after
         while page := await self._records.page(after=self._read_to):
-            found |= {key.partition(" ")[2] for key, _ in page}
+            # One that cannot be read names nobody: an empty text is in every line of a file.
+            found |= {erased for key, _ in page if (erased := key.partition(" ")[2])}
             self._read_to = page[-1][0]
         return found
 
@@ -63,8 +64,9 @@ class Erasures:
     def looked(self) -> None:
         """Record that the files of this host have none of the calls that `new` has returned."""
         # A clock that was behind may add records before the newest: the last minutes are read again.
-        at = float(self._read_to.partition(" ")[0]) - OVERLAP.total_seconds() if self._read_to else 0.0
-        self._looked_after = f"{max(at, 0.0):017.6f}"
+        with suppress(ValueError):  # of one that cannot be read
+            at = float(self._read_to.partition(" ")[0]) - OVERLAP.total_seconds() if self._read_to else 0.0
+            self._looked_after = f"{max(at, 0.0):017.6f}"
 
 
 class Retention:

@@ -147,7 +147,7 @@ class Escalations:
             result=f"began escalation {escalation_id}",
         )  # fmt: skip
         write = self._records.change(escalation_id, None, record, puts=() if by is None else entry.puts())
-        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
+        (answer,) = await self._store.write(BulkWrite(writes=(write,), order=entry.action), now=now)
         if answer.result is Result.DONE:
             return StartedEscalation(await self.advance(escalation_id), created=True)
         return await self._started(key, digest)
