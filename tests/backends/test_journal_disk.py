@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.contract.suite import sample_job
-from voiceflow_worker.backends.local_journal import JournalFiles
+from tests.support.voices import ScriptedVoice
+from tests.support.workers import enqueued, worker_with_files
+from voiceflow_worker import open_store
+from voiceflow_worker.backends import disk
+from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.errors import JournalFileError
+from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
@@ -23,17 +30,52 @@ THREAD = False
 
 
 async def test_the_event_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, synced, sync = threading.get_ident(), list[bool](), os.fdatasync
+    here, synced, sync = threading.get_ident(), list[bool](), os.fsync
 
     def noted(fd: int) -> None:
         synced.append(threading.get_ident() == here)
         sync(fd)
 
-    monkeypatch.setattr(os, "fdatasync", noted)
     file = await JournalFiles(tmp_path).begin("reminders", "worker")
+    monkeypatch.setattr(os, "fsync", noted)
     await file.append([sample_job()])
     file.close()
     assert synced == [THREAD]
+
+
+async def test_on_a_system_like_macos_a_worker_sends_and_orders_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no fdatasync, and its fsync leaves data in the cache of the disk. Not every file system has the other."""
+    flushed: list[int] = []
+    answer: OSError | None = None
+
+    def fcntl_of_macos(fd: int, command: int) -> int:
+        assert command == 51
+        if answer is not None:
+            raise answer
+        flushed.append(fd)
+        return 0
+
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    monkeypatch.setattr(disk, "_FULL", 51)
+    monkeypatch.setattr("voiceflow_worker.backends.disk.fcntl.fcntl", fcntl_of_macos)
+    for answer in (None, OSError(errno.ENOTSUP, "Operation not supported")):
+        folder, voice = tmp_path / f"{answer is None}", ScriptedVoice()
+        folder.mkdir()
+        url = f"sqlite:///{folder / 'calls.db'}"
+        settings = load_settings(store=url, state_dir=str(folder))
+        async with open_store(url, settings=settings) as store:
+            await enqueued(store, 2)
+            await worker_with_files(store, voice, folder / "calls").drain()
+            assert len(voice.placed) == 2
+            await SuppressionList(store).add("+6587654321")
+            assert (await JournalFiles(journal_folder(store, url, folder)).order_files(since=store.clock.now())) != []
+    assert flushed
+    file = await JournalFiles(tmp_path / "more").begin("reminders", "worker")
+    answer = OSError(errno.EIO, "Input/output error")
+    with pytest.raises(JournalFileError, match=r"cannot be written \(Input/output error\)"):
+        await file.append([sample_job()])
 
 
 def deleted(folder: Path) -> None:
@@ -74,7 +116,7 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
     ]
     file.close()
     assert sample_job(2).id in found
-    assert synced == [THREAD] * 4, "each new file and its folder"
+    assert synced == [THREAD] * 6, "each new file, its folder, and each entry"
 
 
 async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(

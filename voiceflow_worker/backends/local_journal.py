@@ -36,6 +36,7 @@ import msgspec
 import structlog
 from anyio import to_thread
 
+from voiceflow_worker.backends.disk import sync, sync_path
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.orders import FORGET, journal_of
@@ -341,9 +342,9 @@ class JournalFile(LocalJournalFile):
             written_as = ORDERS_FORMAT if self._is_of_orders else FORMAT
             header = {"voiceflow_journal": written_as, "history": self._history}
             self._size = os.write(fd, f"{_line.text(header)}\n".encode())
-            os.fsync(fd)
+            sync(fd)
             hidden.rename(path)
-            _sync_folder(self._folder)
+            sync_path(self._folder)
         except BaseException:
             os.close(fd)
             hidden.unlink(missing_ok=True)
@@ -468,7 +469,7 @@ class JournalFile(LocalJournalFile):
 
     def _write_durably(self, lines: Sequence[str]) -> None:
         self._write(lines)
-        os.fdatasync(self._descriptor)
+        sync(self._descriptor)
 
     def _write(self, lines: Sequence[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode()
@@ -497,14 +498,6 @@ class JournalFile(LocalJournalFile):
                 f"the journal file of {whose} in {self._folder} cannot be written ({error.strerror or error}){so}: "
                 f"{remedy}, or {Remedy.SET_STATE_DIR} to a folder on another disk"
             ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:
@@ -549,12 +542,12 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(b"".join(line + b"\n" for line in lines))
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         new.rename(path)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def _is_in_use(path: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import apsw
 
+from voiceflow_worker.backends.disk import sync_path
 from voiceflow_worker.backends.record import from_micros, to_micros
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, translated, translating
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
@@ -124,18 +125,9 @@ def unfinished(target: Path) -> Generator[Path]:
 
 def publish(temporary: Path, target: Path) -> None:
     """Rename a finished file to `target`, durably. A file of that name is replaced."""
-    sync(temporary)
+    sync_path(temporary)
     temporary.rename(target)
-    sync(target.parent)
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk (fsync)."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_path(target.parent)
 
 
 # --- restoring ---
@@ -186,7 +178,7 @@ def restore(path: Path, source: Path, *, now: datetime, progress: Progress, reas
                 db.pragma("journal_mode", "delete")
             finally:
                 db.close()
-            sync(temporary)
+            sync_path(temporary)
             replaced = path.exists()
             moved = _swap(temporary, path, at=now)
     return Restored(path=path, made_at=made_at, calls=calls, waiting=waiting, moved=moved, held=held, replaced=replaced)
@@ -310,14 +302,14 @@ def _swap(temporary: Path, path: Path, *, at: datetime) -> tuple[Path, ...]:
         with suppress(FileNotFoundError):
             old.rename(new)
             moved.append(new)
-            sync(path.parent)
+            sync_path(path.parent)
     try:
         os.link(temporary, path)  # fails if another process has made a store meanwhile
     except FileExistsError:
         raise StoreUnavailableError(
             f"another process has made a new store {path} meanwhile. Stop that process, and restore again"
         ) from None
-    sync(path.parent)
+    sync_path(path.parent)
     return tuple(moved)
 
 

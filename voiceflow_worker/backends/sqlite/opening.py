@@ -274,7 +274,7 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
             passes=False,
         )
     # With FULL, a commit is on the disk when it returns. A POST is sent only after the commit that announces it.
-    db.run("PRAGMA synchronous = FULL")
+    db.run("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
     db.run("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864")
     db.run("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
     if new:
