@@ -24,7 +24,7 @@ class ScriptedRedis:
     history. `waitaof` is what WAITAOF answers, `wait` what WAIT does. `asked` holds every command.
     """
 
-    version: str = "7.4.1"
+    version: str = "7.4.3"
     settings: Mapping[str, str] | None = field(
         default_factory=lambda: {
             "appendonly": "yes",

@@ -123,3 +123,24 @@ async def test_behind_a_pooler_in_transaction_mode_a_store_works_and_looks(
             QUEUE, worker_id="w", limit=9, until=reader.clock.now() + timedelta(minutes=1), now=reader.clock.now()
         )
         assert len(leased) == 2
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_the_listening_connection_stays_though_its_role_ends_idle_sessions(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    of_role = postgres_server.url(schema=schema, application_name="stays", options="-c%20idle_session_timeout%3D300ms")
+    async with opened(of_role) as reader, opened(postgres_server.url(schema=schema)) as writer:
+        await listening(reader)
+        pids = await writer.database.rows(f"SELECT pid {LISTENERS}", "stays")
+        idle = await reader.database.connected()  # another connection of the role, which waits for as long
+
+        async def has_ended() -> bool:
+            return not await writer.database.rows(
+                "SELECT FROM pg_stat_activity WHERE pid = %s", idle.pgconn.backend_pid
+            )
+
+        await until(has_ended)
+        await idle.close()
+        assert await writer.database.rows(f"SELECT pid {LISTENERS}", "stays") == pids != []
+        await wakes(reader, writer, 1)

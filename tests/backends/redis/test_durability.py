@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, ManualClock, moved, sample_job
-from tests.support.redis_server import RedisServer, WatchedPair
+from tests.support.redis_server import RedisServer, WatchedPair, standalone
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.stores import bare
 from tests.support.waiting import until
@@ -19,7 +23,7 @@ from voiceflow_worker.backends.redis.durability import ServerFacts, durability_f
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -70,8 +74,15 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
         (SOUND, Guarantee.DISK),
         (replace(SOUND, version=(8, 0)), Guarantee.DISK),
         (replace(SOUND, version=(7, 2), appendfsync="everysec"), Guarantee.WAITED),
-        (replace(SOUND, version=(7, 2), appendfsync="no"), Guarantee.WAITED),
-        (replace(SOUND, version=(7, 2), fsync_during_rewrite=False), Guarantee.WAITED),
+        (replace(SOUND, version=(8, 0), appendfsync="everysec"), Guarantee.WAITED),
+        (replace(SOUND, version=(7, 4, 2), appendfsync="everysec"), Guarantee.SECOND),
+        (replace(SOUND, version=(7, 4, 3), appendfsync="everysec"), Guarantee.WAITED),
+        (replace(SOUND, version=(7, 2, 5), is_valkey=True, appendfsync="everysec"), Guarantee.WAITED),
+        (replace(SOUND, version=(8, 1, 8), is_valkey=True, appendfsync="everysec"), Guarantee.SECOND),
+        (replace(SOUND, version=(8, 1, 8), is_valkey=True), Guarantee.DISK),
+        (replace(SOUND, version=(7, 2), appendfsync="no"), Guarantee.SYSTEM),
+        (replace(SOUND, version=(7, 2), fsync_during_rewrite=False), Guarantee.SYSTEM),
+        (replace(SOUND, version=(7, 2), appendfsync="everysec", fsync_during_rewrite=False), Guarantee.SYSTEM),
         (replace(SOUND, appendfsync="everysec"), Guarantee.SECOND),
         (replace(SOUND, appendfsync="no"), Guarantee.SYSTEM),
         (replace(SOUND, fsync_during_rewrite=False), Guarantee.SYSTEM),
@@ -79,9 +90,7 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
     ]:
         durability = durability_from(facts, promise=Promise.STRICT)
         assert durability.guarantee is guarantee
-        assert (durability.warning is None) is (
-            guarantee is Guarantee.DISK or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
-        )
+        assert (durability.warning is None) is (guarantee is Guarantee.DISK)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,64 @@ async def test_a_real_server_without_its_file_is_refused(own_server: RedisServer
         await add_jobs(store, [sample_job()])
     async with open_store(own_server.url, durability="best-effort") as other:
         assert sample_job().id in await get_jobs(other, [sample_job().id])
+
+
+def begins_aof(server: RedisServer, *, keys: int, each: float) -> None:
+    """Turn the AOF on in a server that has run without one, with keys that take so many seconds each to be written."""
+    server.ask("CONFIG", "SET", "appendonly", "no")
+    for number in range(keys):
+        server.ask("SET", f"of another program {number}", "")
+    server.ask("CONFIG", "SET", "rdb-key-save-delay", round(each * 1e6))
+    server.ask("CONFIG", "SET", "appendonly", "yes")
+
+
+async def test_a_server_that_writes_its_first_aof_is_waited_for(own_server: RedisServer) -> None:
+    begins_aof(own_server, keys=20, each=0.1)
+    with pytest.raises(StoreUnavailableError, match="writes its first AOF") as caught:
+        await open_and_close(own_server.url)
+    assert caught.value.passes
+    assert own_server.ask("KEYS", "*voiceflow*") == []
+    async with open_store(own_server.url, allow_degraded=True) as store:
+        assert "writes its first AOF" in str(bare(store, RedisStore).durability.degraded)
+    await until(lambda: "aof_rewrite_in_progress:0" in str(own_server.ask("INFO", "persistence")))
+    await open_and_close(own_server.url)
+    own_server.ask("BGREWRITEAOF")  # a later one keeps what is stored meanwhile
+    await open_and_close(own_server.url)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_a_server_killed_while_it_writes_its_first_aof_has_all_that_was_confirmed(tmp_path: Path) -> None:
+    chance = random.Random("first AOF")
+    confirmed = 0
+
+    async def stores(url: str, stored: list[str]) -> None:
+        while True:
+            with suppress(StoreError):
+                async with open_store(url, advises=False) as store:
+                    while True:
+                        put = Put("kept", f"{len(stored)}", "", None)
+                        await store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=store.clock.now())
+                        stored.append(put.group)
+            await anyio.sleep(0.02)
+
+    for turn in range(40):
+        server = standalone(tmp_path / f"{turn}").start()
+        begins_aof(server, keys=20, each=0.02)
+        stored: list[str] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(stores, server.url, stored)
+            await anyio.sleep(chance.random())  # the moment at which it is killed
+            server.kill()
+            group.cancel_scope.cancel()
+        server.start()
+        confirmed += len(stored)
+        if stored:
+            async with open_store(server.url, advises=False) as store:
+                kept = (await store.records({"kept": Page(limit=10**6)}, now=NOW))["kept"]
+                assert {each.group for each in kept} >= set(stored), turn
+        server.kill()
+    assert confirmed > 100
 
 
 async def test_a_real_server_that_evicts_is_refused(own_server: RedisServer) -> None:

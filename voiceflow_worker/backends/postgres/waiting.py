@@ -30,6 +30,8 @@ LISTEN_AGAIN_AFTER = 1.0
 """Seconds after a listening connection was lost."""
 _MACHINE = SystemClock()
 """The clock for polls. A test may set the store's clock by hand, but other processes write in real time."""
+_STAYS = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+"""The connection that listens is idle by its nature. PostgreSQL 13 ends none for that."""
 
 
 class QueueChanges:
@@ -116,6 +118,7 @@ class QueueChanges:
         ((sender_pid,),) = await connection.rows("SELECT pg_backend_pid()")
         if sender_pid != connection.pgconn.backend_pid:
             return False  # a pooler. LISTEN would stay with a connection of others
+        await connection.rows(_STAYS)
         await connection.rows(f'LISTEN "{channel}"')
         word = f"? {uuid4()}"
         await self._database.rows("SELECT pg_notify(%s, %s)", channel, word)

@@ -50,8 +50,8 @@ class Survey:
 
         Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
         SettingsError for a server that is too old or not of the kind that the URL says, and StoreUnavailableError for a
-        replica, or for a user who lacks a right. Raises StoreVersionError for a store of another version, and
-        StoreCorruptError if its schema is not a version.
+        replica, for a server that writes its first AOF, or for a user who lacks a right. Raises StoreVersionError for a
+        store of another version, and StoreCorruptError if its schema is not a version.
         """
         asked: list[Command] = [
             ("HELLO",),
@@ -76,7 +76,7 @@ class Survey:
             needless = {"INFO", "WAITAOF", "CONFIG", "WAIT"}
         elif self._url.promise is Promise.BEST_EFFORT:
             needless = {"INFO", "WAITAOF"}
-        elif facts.version < _WAITAOF_SINCE or facts.is_always:
+        elif not facts.waits:
             needless = {"WAITAOF"}
         error = refusals([each for each in replies if each[0][0] not in needless]).error(self._url)
         if error is not None:
@@ -147,6 +147,9 @@ OLDEST = (6, 2)
 """The oldest version that works. Older servers lack commands that the scripts need."""
 _WAITAOF_SINCE = (7, 2)
 """The first version of Redis and Valkey that has WAITAOF, which waits until a write is on the disk."""
+_TOO_EARLY = (7, 4), (7, 4, 3)
+"""Of Redis, the first version whose WAITAOF answers before that, and the first that does not any more. Valkey's does
+since 8.0."""
 
 
 NO_OTHER = "0" * 40
@@ -159,12 +162,15 @@ class ServerFacts:
 
     `run_id` is the id of its process, which a restart changes. `taken_over_from` is the id of the data of the primary
     that it has replaced; zeros if it was a primary from its start. If it keeps no AOF, a restart too may replace them.
+    `begins_aof` is True until its first AOF is written: before that, it keeps nothing of what it confirms.
     """
 
     version: tuple[int, ...]
+    is_valkey: bool = False
     role: str | None = None
     mode: str | None = None
     appendonly: bool | None = None
+    begins_aof: bool = False
     appendfsync: str | None = None
     fsync_during_rewrite: bool | None = None
     eviction: str | None = None
@@ -175,6 +181,14 @@ class ServerFacts:
     def is_always(self) -> bool:
         """Whether each write is on the disk before it is answered."""
         return self.appendfsync == "always" and self.fsync_during_rewrite is not False
+
+    @property
+    def waits(self) -> bool:
+        """Whether WAITAOF waits until a write is on the disk, and answers in time."""
+        answers_in_time = self.appendfsync == "everysec" and self.fsync_during_rewrite is not False
+        first, mended = _TOO_EARLY
+        is_too_early = self.version >= (8,) if self.is_valkey else first <= self.version < mended
+        return answers_in_time and self.version >= _WAITAOF_SINCE and not is_too_early
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,11 +219,16 @@ def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
             info = dict(line.split(":", 1) for line in str(answer).splitlines() if ":" in line)
         elif name == "CONFIG":
             settings |= _pairs(answer)
+    # Valkey may say that it is a Redis, with the version of one.
+    version = info.get("valkey_version", hello.get("version", ""))
+    is_rewriting = "1" in {info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")}
     return ServerFacts(
-        version=tuple(int(part) for part in hello.get("version", "").split(".") if part.isdecimal()),
+        version=tuple(int(part) for part in version.split(".") if part.isdecimal()),
+        is_valkey="valkey" in {hello.get("server"), info.get("server_name")},
         role=hello.get("role"),
         mode=hello.get("mode"),
         appendonly={"yes": True, "no": False}.get(settings.get("appendonly", "")),
+        begins_aof=info.get("aof_enabled") == "0" or (is_rewriting and info.get("aof_base_size") == "0"),
         appendfsync=settings.get("appendfsync"),
         fsync_during_rewrite={"no": True, "yes": False}.get(settings.get("no-appendfsync-on-rewrite", "")),
         eviction=settings.get("maxmemory-policy"),
@@ -222,7 +241,8 @@ def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bo
     """The durability of a store on this server.
 
     If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
-    show its settings. With `allows_degraded`, that is `degraded` instead.
+    show its settings, and StoreUnavailableError for one that writes its first AOF. With `allows_degraded`, that is
+    `degraded` instead.
     """
     if promise is Promise.BEST_EFFORT:
         unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed, and no failover"
@@ -237,7 +257,9 @@ def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bo
         # A server without an AOF confirms nothing; one with an AOF still does.
         kept = _on_disk(facts) if facts.appendonly else RedisDurability(guarantee=Guarantee.NONE, promise=forgets)
         return replace(kept, degraded=forgets)
-    return _on_disk(facts)
+    if facts.begins_aof and not allows_degraded:
+        raise StoreUnavailableError(_BEGINS)
+    return replace(_on_disk(facts), degraded=_BEGINS if facts.begins_aof else None)
 
 
 def _why_forgets(facts: ServerFacts) -> str | None:
@@ -249,8 +271,10 @@ def _why_forgets(facts: ServerFacts) -> str | None:
         )
     if not facts.appendonly:
         return (
-            "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on "
-            "(CONFIG SET appendonly yes, then CONFIG REWRITE)."
+            "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on while "
+            "it runs (CONFIG SET appendonly yes), wait until INFO has aof_rewrite_in_progress:0 and "
+            "aof_rewrite_scheduled:0, then CONFIG REWRITE. A restart with appendonly yes in its file would leave out "
+            "what is in dump.rdb."
         )
     if facts.eviction != "noeviction":
         return (
@@ -261,22 +285,25 @@ def _why_forgets(facts: ServerFacts) -> str | None:
     return None
 
 
+_BEGINS = (
+    "this Redis writes its first AOF, and keeps nothing of what is stored until that is done (INFO: "
+    "aof_rewrite_in_progress, aof_rewrite_scheduled). This passes by itself, if its disk has room"
+)
+
+
 def _on_disk(facts: ServerFacts) -> RedisDurability:
-    always = facts.appendfsync == "always"
     if facts.is_always:
         return RedisDurability(
             guarantee=Guarantee.DISK, promise="appendfsync always: each commit is on the disk before it returns"
         )
-    if facts.version >= _WAITAOF_SINCE:
+    if facts.waits:
         return RedisDurability(
             guarantee=Guarantee.WAITED,
-            promise=f"WAITAOF: each commit waits until it is on the disk (appendfsync {facts.appendfsync})",
-            warning=None
-            if always
-            else f"appendfsync is {facts.appendfsync}, so each commit waits for up to a second; appendfsync always is "
-            "as safe, and faster (CONFIG SET appendfsync always)",
+            promise="WAITAOF: each commit waits until it is on the disk (appendfsync everysec)",
+            warning="appendfsync is everysec, so each commit waits for up to a second; appendfsync always is as safe, "
+            "and faster (CONFIG SET appendfsync always)",
         )
-    remedy = "set appendfsync always and no-appendfsync-on-rewrite no, or use Redis 7.2 or newer"
+    remedy = "set appendfsync always and no-appendfsync-on-rewrite no (CONFIG SET, then CONFIG REWRITE)"
     if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:
         lost = "if the server's machine crashes, the last two seconds of writes may be lost, and calls made twice"
         promise = f"appendfsync everysec: {lost}"
