@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,12 +18,15 @@ from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import (
     KeyConflictError,
 )
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs.evidence import with_press
 from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction, CallStatus, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
@@ -290,8 +294,12 @@ async def test_a_call_that_found_no_free_line_waits_and_is_sent_again_unless_its
         match event:
             case CallStatus():
                 await progress.status(replace(event, session_id=session))
-            case CallAction():
+            case CallAction(dtmf=None):
                 await progress.action(replace(event, session_id=session))
+            case CallAction():  # as a menu stores it
+                press = KeyPress(at=clock.now(), menu="ask", digits="1")
+                add = partial(with_press, number=1, press=press, at=clock.now(), policy=engine.policy)
+                await Changes(any_store, engine.policy).change(jobs[name].id, add)
             case None:
                 pass
     clock.advance(timedelta(minutes=1))

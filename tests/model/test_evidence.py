@@ -29,8 +29,8 @@ from tests.support.plain_jobs import (
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, rang, summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
+from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, rang, summarised, with_press
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, NoteKind, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import (
@@ -608,6 +608,11 @@ class TestFullTrunks:
     def test_a_call_that_was_cancelled_or_told_as_accepted_is_not_sent_again(self) -> None:
         accepted = lifecycle.give_up_waiting(answer(sending(valid_until=NOW + HOUR), CREATED), at=NOW, policy=POLICY)
         assert summary(accepted, FULL).state is S.FAILED
+
+    def test_a_person_who_pressed_a_key_was_there(self) -> None:
+        press = KeyPress(at=NOW, menu="ask", digits="1")
+        job = with_press(answer(sending(valid_until=NOW + HOUR), CREATED), 1, press, at=NOW, policy=POLICY)
+        assert (summary(job, FULL).state, summary(job, FULL).attempt) == (S.FAILED, 1)
 
     def test_it_is_no_redial_of_the_policy(self) -> None:
         plan = RedialPolicy(on=frozenset({SessionStatus.FAILED}), limit=1, after=HOUR)

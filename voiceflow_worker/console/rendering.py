@@ -79,6 +79,10 @@ def _query(values: Mapping[str, object]) -> Markup:
     return escape(urlencode(given, errors="replace", doseq=True))
 
 
+def _utc(at: datetime) -> Markup:
+    return escape(language.moment(at))
+
+
 def _number(*given: Any) -> Markup:
     return escape(language.number(*given))
 
@@ -116,7 +120,7 @@ def _compiled(static_version: str) -> Environment:
         "segment": _segment,  # also one value of a query
         "query": _query,
         "translated": language.translated,
-        "utc": lambda at: escape(language.moment(at)),
+        "utc": _utc,
         "moment": datetime.fromisoformat,
         "ended": _ended,
         "result": _result,

@@ -27,10 +27,7 @@ STATES = "call-progress"
 RECORDINGS = "recording"
 
 ANSWERED = "session-answered"
-"""Namespace of the sessions in which somebody answered, as their actions say: with keys or without."""
-ANSWERED_KEPT = timedelta(hours=4)
-MOST_NOTED = 10_000
-"""The most answered sessions that a process remembers, so that a further key press costs no round trip."""
+"""Namespace of the sessions in which somebody answered, as actions without keys say. Keys are stored by themselves."""
 
 INCOMING = "incoming-call"
 SEEN = "incoming-session"
@@ -62,11 +59,9 @@ class LegState:
     @property
     def shows_ringing(self) -> bool:
         """Whether a phone rang, or may have rung, by this state."""
-        if self.sip_code is not None and 180 <= self.sip_code < 200:
-            return True
         match fold_name(self.status or ""):
             case "callinitiated":
-                return False
+                return 180 <= (self.sip_code or 0) < 200
             case "calldisconnected":
                 return bool(self.seconds) or self.sip_code in _AFTER_RINGING
             case _:
@@ -153,8 +148,7 @@ class CallProgress:
         self._clock = store.clock
         self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
         self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
-        self._answered = text_records(store, ANSWERED, keep_for=ANSWERED_KEPT)
-        self._noted: set[str] = set()
+        self._answered = text_records(store, ANSWERED, keep_for=STATES_KEPT)
         self._incoming = IncomingCalls(store)
 
     async def status(self, event: CallStatus) -> bool:
@@ -179,15 +173,11 @@ class CallProgress:
     async def action(self, event: CallAction) -> bool:
         """Store the incoming call that a call action event (VCA) begins, or that somebody answered our call.
 
-        The actions themselves are the menus' own: of those of a session, one process stores the first.
+        The actions themselves are the menus' own.
         """
         await self._incoming.note(event)
-        session = event.session_id
-        if session is not None and event.direction is not Direction.INBOUND and session not in self._noted:
-            await self._answered.put({session: ""})
-            if len(self._noted) >= MOST_NOTED:
-                self._noted.clear()
-            self._noted.add(session)
+        if event.session_id is not None and event.direction is not Direction.INBOUND and event.dtmf is None:
+            await self._answered.put({event.session_id: ""})
         return True
 
     async def shows_ringing(self, session_id: str) -> bool:

@@ -172,8 +172,12 @@ class SuppressedNumbers:
             if shared := [replace(each, file=None) for each in stood.values() if each.file not in {None, file}]:
                 stood = {**stood, **await self._put(shared, now=now)}
             stored.update(stood)
+        await self.end_waiting(stored)
         await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(wanted))
         return stored
+
+    async def end_waiting(self, listed: Mapping[str, Suppression]) -> None:
+        """End the waiting calls to these numbers; here they end when they would be sent (`SuppressionList`)."""
 
     async def remove(
         self, *numbers: str, country: str | None = None, check: Callable[[str], None] | None = None

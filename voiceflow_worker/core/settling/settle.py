@@ -304,7 +304,7 @@ class Settler:
         if called is None or outcome.status_of(called) not in OPT_OUTS:
             return
         if listed := await self._suppression.entries_of([called]):
-            await self._suppression.end_waiting(listed, changes=self._changes)
+            await self._suppression.end_waiting(listed)
 
 
 _COMPARED_DIGITS = 7

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
@@ -25,8 +24,6 @@ from voiceflow_worker.model.numbers.phone import all_spellings
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 
-MOST_NAMED = 20
-"""The most calls that an entry of the audit log names."""
 _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 
 
@@ -45,68 +42,38 @@ class SuppressionList(SuppressedNumbers):
         self._policy = policy or CallPolicy()
         self._by = by or Actor()
 
-    async def add(
-        self,
-        *numbers: str,
-        reason: str = "",
-        until: datetime | None = None,
-        country: str | None = None,
-        file: str | None = None,
-        check: Callable[[str], None] | None = None,
-    ) -> Mapping[str, Suppression]:
-        """Put numbers on the list, as `SuppressedNumbers.add` does, and end the waiting calls to them (`end_waiting`).
-
-        A call that waits for a redial ends as `unreached`, another one as `cancelled`.
-        """
-        stored = await super().add(*numbers, reason=reason, until=until, country=country, file=file, check=check)
-        await self.end_waiting(stored)
-        return stored
-
-    async def end_waiting(self, listed: Mapping[str, Suppression], *, changes: Changes | None = None) -> None:
+    async def end_waiting(self, listed: Mapping[str, Suppression]) -> None:
         """End the waiting calls to these numbers, in every known queue. The audit log of their batches names them.
 
-        A call that is due after an entry ends stays. This reads the calls of these numbers, in queues with waiting
+        A call that waits for a redial ends as `unreached`, another one as `cancelled`; one that is due after an entry
+        ends stays. This reads the calls of these numbers, in queues with waiting
         calls. Calls that only connect to a number end when they would be sent. Raises StoreError; it is then safe to
         repeat this.
         """
-        waiting: list[str] = []
-        for queue in await QueueNames(self._store).known():
-            counted = await count_states(self._store, queue)
-            waiting += [queue] if any(counted[state] for state in _NOT_BEGUN) else []
-        if not waiting:
-            return
-        now, by = self._clock.now(), self._by
-        gone: dict[tuple[str, str], list[Job]] = {}
-        changes = changes or Changes(self._store, self._policy)
+        queues = await QueueNames(self._store).known()
+        counts = [await count_states(self._store, queue) for queue in queues]
+        waiting = [queue for queue, of in zip(queues, counts, strict=True) if any(of[state] for state in _NOT_BEGUN)]
+        now, by = self._clock.now(), replace(self._by, key=None, claim=None, order=None)
+        changes, gone = Changes(self._store, self._policy), dict[tuple[str, str], list[str]]()
 
         def end(job: Job) -> Job:
             refused = why_refused(job, listed, at=max(now, job.due_at))
             if refused is None:
                 return job
-            unnamed = by.login is not None and by.called not in refused[1]
-            reason = f"{refused[1]}, put there by {by.called}" if unnamed else refused[1]
-            return lifecycle.cancel(job, at=now, reason=reason, kind=ReasonKind.SUPPRESSED, policy=self._policy)
+            who = f", put there by {by.called}" if by.login is not None and by.called not in refused[1] else ""
+            reason, kind = f"{refused[1]}{who}", ReasonKind.SUPPRESSED
+            return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
 
         async def end_calls(queue: str, number: str) -> None:
             for found in await find_jobs(self._store, OfNumber(queue=queue, number=number)):
-                if found.state not in _NOT_BEGUN:
-                    continue
                 with contextlib.suppress(JobError):  # one that has begun since can no longer be ended
-                    ended = await changes.change(found.id, end, base=found)
-                    if ended.new is not ended.old and found.batch_id is not None:
-                        gone.setdefault((queue, found.batch_id), []).append(found)
+                    ended = await changes.change(found.id, end, base=found) if found.state in _NOT_BEGUN else None
+                    if ended is not None and ended.new is not ended.old and found.batch_id is not None:
+                        gone.setdefault((queue, found.batch_id), []).append(found.destination)
 
         wanted = [(queue, number) for queue in waiting for number in all_spellings(listed)]
         await gather(*(partial(end_calls, queue, number) for queue, number in wanted))
-        entries: list[AuditEntry] = []
-        for (queue, batch), jobs in sorted(gone.items()):
-            ids = ", ".join(sorted(job.id for job in jobs)[:MOST_NAMED])
-            entries.append(
-                AuditEntry.of(
-                    replace(by, key=None, claim=None, order=None), "suppress", at=now, queue=queue, batch=batch,
-                    numbers=list(dict.fromkeys(job.destination for job in jobs)),
-                    result=f"{count_of(len(jobs), 'waiting call')} ended: {ids}",
-                )
-            )  # fmt: skip
-        if entries:
-            await self._store.write(BulkWrite(writes=tuple(Write(puts=each.puts()) for each in entries)), now=now)
+        for (queue, batch), numbers in sorted(gone.items()):
+            said = f"{count_of(len(numbers), 'waiting call')} ended"
+            about = AuditEntry.of(by, "suppress", at=now, queue=queue, batch=batch, numbers=numbers, result=said)
+            await self._store.write(BulkWrite(writes=(Write(puts=about.puts()),)), now=now)

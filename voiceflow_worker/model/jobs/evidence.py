@@ -248,6 +248,8 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     post = _recorded(job, number, evidence="summary")
     if post.outcome is not None and (post.outcome.was_placed or not outcome.was_placed):
         return _summarised_again(job, post, outcome, at=at, policy=policy)
+    if outcome.met_a_full_trunk and (post.presses or post.bridged):
+        outcome = replace(outcome, rang=True)
     matched = post.verdict is VerdictKind.PLACED
     session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
     known = _with_outcome(job, replace(post, session_id=session_id), outcome, at=at)

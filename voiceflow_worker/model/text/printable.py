@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import chain
@@ -189,22 +190,11 @@ def without_numbers(text: str) -> str:
 
 def _is_kept(found: re.Match[str]) -> bool:
     """Whether what looks like a date is the date of a day."""
-    if (day := found["day"]) is not None:
-        return _is_date(*map(int, day.split("-")))
-    if (local := found["local"]) is None:
-        return True
-    first, second, third = map(int, re.split("[-/.]", local))
-    if first > 31:
-        return _is_date(first, second, third)
-    return _is_date(third, first, second) or _is_date(third, second, first)
-
-
-def _is_date(year: int, month: int, day: int) -> bool:
-    try:
-        date(year, month, day)
-    except ValueError:
-        return False
-    return True
+    first, second, third = map(int, re.findall(r"\d+", found["day"] or found["local"] or "2000-01-01"))
+    for order in ((first, second, third), (third, first, second), (third, second, first)):
+        with suppress(ValueError):
+            return bool(date(*order))
+    return False
 
 
 def _unescaped(text: str) -> Iterator[tuple[int, int, str]]:
