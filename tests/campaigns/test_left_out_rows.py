@@ -19,7 +19,6 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files import rows as rows_of_files
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import says_no_call
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 
@@ -209,54 +208,29 @@ async def test_a_limit_of_bad_rows_is_of_the_rows_that_would_be_called(queue: Ca
     assert (await Campaign.of(given).start(queue)).refused, "never all of them"
 
 
-NO_CALL = (
-    *("Do Not Call", "DoNotCall", "DO-NOT-CALL", "Don't call", "DNC", "Is DNC?", "dnc_flag", "Do not contact"),
-    *("Opt out", "Opt-Out", "OptedOut", "opted_out", "Opt Out Date", "Unsubscribed", "Deceased", "Is Deceased"),
-    *(
-        "Gesperrt",
-        "Sperre",
-        "Sperrkennzeichen",
-        "Sperrvermerk",
-        "Werbesperre",
-        "Anrufsperre",
-        "Nicht anrufen",
-        "Verstorben",
-        "Ne pas appeler",
-        "Décédé",
-        "Bloctel",
-    ),
-    *("No llamar", "Fallecido", "Lista Robinson", "Não ligar", "Falecida", "Non chiamare", "Deceduto", "Niet bellen"),
-    *("Overleden", "Ring ej", "Avliden", "Ikke ring", "Nie dzwonić", "Не звонить", "Aramayın", "Jangan hubungi"),  # noqa: RUF001
-    *("请勿致电", "勿扰", "已故", "電話不可", "수신거부", "ห้ามโทร"),
-)
-CALL = (
-    *("HasOptedOutOfEmail", "Email Opt Out", "SMS opt-out", "Fax gesperrt", "Newsletter unsubscribed", "E-Mail-Sperre"),
-    *(
-        "Unsubscribe link",
-        "name",
-        "Status",
-        "Calls",
-        "Notes",
-        "Contact",
-        "Sperrgut",
-        "Liefersperre",
-        "Adnce",
-        "Last call",
-        "Dance",
-    ),
-)
-
-
-def test_the_names_of_columns_that_say_whom_not_to_call() -> None:
-    assert [name for name in NO_CALL if not says_no_call(name)] == []
-    assert [name for name in CALL if says_no_call(name)] == []
-
-
 def warned(rows: object, **more: object) -> list[tuple[int | None, str | None, str]]:
     campaign = Campaign.of({**SAID, "rows": rows, **more})
     opened = open_campaign(campaign.rows or (), campaign.options, now=NOW)
     list(opened)
     return [(f.row, f.column, f.message) for f in opened.closing_findings() if Remedy.LEAVE_OUT in f.message]
+
+
+def test_a_remark_beside_a_name_is_a_warning_with_its_rows(tmp_path: Path) -> None:
+    told = "says in 2 rows not to call somebody who would be called, such as row 2, 'Ana (DO NOT CALL)'"
+    lines = f"destination,Guest Name,Notes\n{ANA},Ana (DO NOT CALL),\n{BEN},Ben - deceased,\n"
+    options = Campaign.of({**SAID, "say": "Hello.", "rows": []}).options
+    for given in (lines, lines.replace("destination", "phone")):
+        options = replace(options, number_column="destination" if given is lines else "phone")
+        opened = open_campaign(file_of(tmp_path, given), options, now=NOW)
+        list(opened)
+        assert [(f.row, f.column, f.message) for f in opened.closing_findings()] == [
+            (2, "Guest Name", f"{told}; {Remedy.LEAVE_OUT_ROWS}")
+        ]
+    opened = open_campaign(
+        file_of(tmp_path, lines), replace(options, number_column=None, leave_out_rows=((2, 3),)), now=NOW
+    )
+    list(opened)
+    assert opened.closing_findings() == ()
 
 
 def test_a_column_whose_name_says_so_is_a_warning_with_its_rows_before_the_start(tmp_path: Path) -> None:
@@ -269,6 +243,21 @@ def test_a_column_whose_name_says_so_is_a_warning_with_its_rows_before_the_start
     for cell in ("no", False, 0, "", None, "-", "N/A", "(blank)"):
         assert warned([{**each, "DNC": cell} for each in ROWS]) == []
     assert warned(ROWS, ignore_column="DNC") == []
+    for each, cells in (
+        ("TPS", ["No", "Clear"]),
+        ("May we call?", ["Yes", "", None]),
+        ("Notes", ["Do not call before 9"]),
+    ):
+        for cell in cells:
+            assert warned([{"destination": ANA, "name": "Ana", each: cell}]) == [], cell
+    for each, cell, said in (
+        ("May we call?", "No", "says by its name who may be called, but 1 row in which it is a no would be called"),
+        ("Einwilligung Telefon", False, "such as row 1, 'False'; leave rows out by this column"),
+        ("TPS", "registered", "says by its name whom not to call, but 1 row in which"),
+    ):
+        ((_, column, message),) = warned([{"destination": ANA, "name": "Ana", each: cell}])
+        assert (column, said in message) == (each, True), message
+        assert warned([{"destination": ANA, "name": "Ana", each: cell}], leave_out=f"{each}={cell}") == []
     given: tuple[object, ...] = ("2025-03-01", ["a"], {"said": "stop"}, 2)
     for other in given:
         assert warned([{**each, "DNC": other} for each in ROWS[:1]]) != []

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup
-from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name, says_no_call
+from voiceflow_worker.campaigns.files.no_call import IN_NAME, LONGEST_REMARK, Told, sense_of, told_not_to_call
+from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
-from voiceflow_worker.model.flows.values import is_missing
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, name_columns
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class RowNotes:
         self._spoken = dict.fromkeys(spoken, False)
         """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
         self._warning = warning
-        self._may_say_no_call = not source.kind.is_table or any(map(says_no_call, source.header))
+        self._telling = _telling(tuple(source.header))
         self._alike: dict[str, _AlikeRows] = {}
 
     def findings(self) -> list[Finding]:
@@ -73,7 +74,7 @@ class RowNotes:
                 self.add(f"reserved {column}", read.raw, column, f"{message}. Wrong in {{rows}}")
 
     def add_call(self, raw: RawRow, data: Mapping[str, object]) -> None:
-        """Add a row with a call that speaks a word for nothing, or that a column says by its name not to call."""
+        """Add a row with a call that speaks a word for nothing, or of which a cell says not to call."""
         for name, cell in data.items():
             value = "False" if cell is False else cell
             if name not in self._spoken or not isinstance(value, str) or not value:
@@ -88,17 +89,16 @@ class RowNotes:
                 f"cells, or write {{{{ {name} or 'something' }}}}, which speaks the other"
             )
             self.add(f"{what} {name}", raw, name, message)
-        for name, cell in self._source.cells_of(raw).items() if self._may_say_no_call else ():
-            if (
-                says_no_call(name)
-                and row_name(name) not in self._ignored
-                and not (is_missing(cell) or stands_for_nothing(str(cell)))
-                and meaning_of(cell)
-            ):
-                message = (
-                    f"says by its name whom not to call, but {{rows}} in which it is neither empty nor a no would be "
-                    f"called, such as row {raw.number}, {str(cell)[:40]!r}; {Remedy.LEAVE_OUT}"
-                )
+        told_by = self._telling if self._source.kind.is_table else _telling(tuple(raw.data))
+        for place, name, is_name in told_by:
+            cell = raw.cells[place] if raw.cells else raw.data[name]
+            if is_name:
+                told = Told.REMARK if IN_NAME.search(str(cell).casefold(), 0, LONGEST_REMARK) else None
+            else:
+                told = told_not_to_call(name, cell)
+            if told is not None and row_name(name) not in self._ignored and row_name(name) not in self._numbers:
+                remedy = Remedy.LEAVE_OUT_ROWS if told is Told.REMARK else Remedy.LEAVE_OUT
+                message = f"{told}, such as row {raw.number}, {str(cell)[:40]!r}; {remedy}"
                 self.add(f"no call {name}", raw, name, message)
 
     def add_texts(self, raw: RawRow, texts: Iterable[tuple[str, str]]) -> None:
@@ -129,3 +129,11 @@ class RowNotes:
                 )
                 self.add("glued", raw, name or None, message)
                 return
+
+
+@lru_cache(maxsize=256)
+def _telling(names: tuple[str, ...]) -> list[tuple[int, str, bool]]:
+    """The columns that may say whom not to call, each with its place, and whether it has the names of people."""
+    people = name_columns(names)
+    found = ((place, name, name in people) for place, name in enumerate(names))
+    return [each for each in found if each[2] or sense_of(each[1]) is not None]

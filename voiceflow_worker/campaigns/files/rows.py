@@ -7,14 +7,12 @@ import os
 import pickle
 import re
 import tempfile
-import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -209,26 +207,6 @@ def is_number_column(name: str) -> bool:
     """True if by its name a column holds telephone numbers: `Phone 2`, `Work Phone`, `mobile`."""
     short = folded(name)
     return short == DESTINATION or short.rstrip("_0123456789") in _NUMBER_COLUMNS or bool(_NUMBER_WORDS.search(short))
-
-
-_NO_CALL = re.compile(
-    r"do not (?:allow |)(?:call|contact|phone|ring|dial|disturb)|don ?t (?:call|contact|phone|ring)|dnc\b"
-    r"|(?<![a-z])opt(?:ed|) out|unsubscribed?|deceased|gesperrt|\bsperr(?:e\b|ve|ke)"
-    r"|(?:werbe|anruf|telefon|kontakt)sperr|(?:nicht|keine?) anruf|nicht kontaktieren|verstorben"
-    r"|ne pas (?:appeler|contacter)|bloctel|d[ée]c[ée]d[ée]|d[ée]sinscri|no (?:llamar|contactar)|fallecid|robinson"
-    r"|n[ãa]o (?:ligar|conta|perturb)|falecid|non (?:chiamare|contattare)|decedut|niet bellen|bel me niet|overleden"
-    r"|afgemeld|ring (?:ej|inte|ikke)|ikke ring|avliden|a[vf]d[øo]d|nie dzwoni|zmar[łl]|nevolat"
-    r"|не (?:звонить|дзвонити)|aramay|vefat|jangan (?:hubungi|tele)|meninggal|không gọi|[请請]勿|勿[扰拨]|已故"
-    r"|電話不可|連絡不要|수신 거부|사망|ห้ามโทร".replace(" ", " ?")
-)
-_OTHER_WAYS = re.compile(r"mail|fax|sms|whatsapp|newsletter|link|url")
-
-
-@lru_cache(maxsize=1024)
-def says_no_call(name: str) -> bool:
-    """True if by its name a column says whom not to call: `Do Not Call`, `OptedOut`, `Gesperrt`, `Deceased`."""
-    words = re.sub(r"[\s_\-'\u2019.?]+", " ", unicodedata.normalize("NFC", name).casefold())
-    return _NO_CALL.search(words) is not None and _OTHER_WAYS.search(words) is None
 
 
 def near_destination(names: Iterable[str]) -> str | None:
