@@ -473,6 +473,37 @@ async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_pa
     assert (call.destination, call.name, "telefon_privat" in (call.data or {})) == ("+491701234567", "Ana", False)
 
 
+async def test_what_people_wrote_is_the_same_in_every_language(memory: Store) -> None:
+    """Words that the pages have too, numbers, amounts and conditions of texts; and sentences about them, whole."""
+    table = (
+        'Name,Mobile,calls,Note,Price\nnothing,8765 4321,cancelled,N/A,"1,250 SGD"\nBob,?,answered,bad,"2,500 SGD"\n'
+    )
+    saved = saved_options({"columns": "calls=Note", "ignore_column": "calls"})
+    words = {**WORDS, "say": "{{name}}: {{calls}}, {{price}}.", "batch": "cancelled"}
+    shown: dict[str, str] = {}
+    for language in ("en", "de"):
+        async with clerk(memory) as one:
+            one.client.headers["Accept-Language"] = language
+            await one.send("look", {**people(table, "calls.csv"), "saved": ("may.toml", saved)})
+            assert '<option value="calls" selected>calls</option>' in one.shown.text
+            await one.send("preview", **words)
+            cells = re.findall(r'<td class="line">(?:<span.*?</span>)? ?(.*?)</td>', one.shown.text, re.DOTALL)
+            shown[language] = "\n".join(each.rpartition("</span>")[2].strip() for each in cells)
+            told = unescape(one.shown.text)
+            for whole in ("nothing: N/A, 1,250 SGD.", "{{ calls or 'something' }}, which speaks the other"):
+                assert whole in told, (language, whole)
+            assert ("Vorschau von calls.csv" in told) == (language == "de")
+    assert shown["en"] == shown["de"] != ""
+    async with clerk(memory) as one:
+        one.client.headers["Accept-Language"] = "de"
+        await one.send("look", people(table, "calls.csv"))
+        await one.send("preview", **words, columns="calls=Note", ignore_column="calls", skip_bad="yes")
+        await one.send("start")
+        batch = (await one.client.get("/ui/batches/cancelled")).text
+    for cell in (">calls</th>", ">nothing</td>", ">1,250 SGD</td>", ">N/A</td>", ">ungültig</td>"):
+        assert cell in batch, cell
+
+
 def ticked(page: str) -> dict[str, str]:
     """The rows that are shown, each with whether it is called."""
     form = Form(page)

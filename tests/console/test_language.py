@@ -39,6 +39,24 @@ pytestmark = pytest.mark.anyio
 CONSOLE = Path(voiceflow_worker.console.__file__).parent
 SAYS = {"problem", "_form", "FormField"}
 KINDS = {"line", "lines", "choice", "ticks", "tick", "file"}
+RESULTS = ("bad", "left out", "duplicate", "not called", "deleted")
+"""What a row is in the list of them, beside the results of calls."""
+PREVIEW = (
+    *(
+        "calls",
+        "called from",
+        "further numbers",
+        "left out",
+        "not now",
+        "starts",
+        "ends",
+        "expire",
+        "talk time",
+        "cost",
+    ),
+    *("no price", "longest text"),
+)
+"""What a preview tells, by its names."""
 GERMAN = CONSOLE / "locale/de/LC_MESSAGES/console.po"
 
 
@@ -81,7 +99,22 @@ def of_labels() -> Iterator[str]:
     yield from (words for words, _ in calls._TIMES.values())
     yield from (name.replace("_", " ") for name in LISTED)
     yield from campaigns._STEPS.values()
-    yield from (*(words for _, words in columns.TAKEN_FOR), "all")
+    yield from (*(words for _, words in columns.TAKEN_FOR), "all", *RESULTS, *PREVIEW)
+    yield from _of_actions()
+
+
+def _of_actions() -> Iterator[str]:
+    """The buttons of questions, as far as they have no values."""
+    modules = CONSOLE.parent.glob("service/*_actions.py")
+    for path in sorted([*modules, *CONSOLE.glob("*.py"), *CONSOLE.parent.glob("actions/*.py")]):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            given: ast.AST | None = None
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Question":
+                given = next((each.value for each in node.keywords if each.arg == "button"), None)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "button":
+                given = node.value
+            if isinstance(given, ast.Constant) and isinstance(given.value, str):
+                yield given.value
 
 
 def wanted() -> Catalog:
@@ -152,18 +185,6 @@ def test_templates_have_no_text_that_cannot_be_translated() -> None:
         named = re.findall(r'(?:aria-label|placeholder|title|data-label)="[^"]*[a-zA-Z]', bare)
         texts = re.findall(r"[^\W\d_]{2,}", re.sub(r"<code>.*?</code>|<[^>]*>|/\w\S*|voiceflow|POST", "", bare))
         assert not [*named, *texts], path
-
-
-@pytest.mark.timeout(30)
-def test_the_messages_of_hundreds_of_calls_are_translated_one_by_one() -> None:
-    said = [
-        f"call default.{place} has ended; +65912{place:05} is not called: its state is busy" for place in range(100)
-    ]
-    token = language.LOCALE.set(Locale("de"))
-    try:
-        assert language.translated("; ".join(said)) == "; ".join(map(language.translated, said))
-    finally:
-        language.LOCALE.reset(token)
 
 
 def test_charts_name_days_as_the_locale_writes_them() -> None:

@@ -431,7 +431,11 @@ class CampaignPage:
             "file_name": kept.file.name if kept is not None else "",
             "found": found,
             "taken": taken,
-            "choices": (*TAKEN_FOR, *others, (_IGNORED, translated("nothing: it is not read"))),
+            "choices": (
+                *((name, translated(words)) for name, words in TAKEN_FOR),
+                *others,
+                (_IGNORED, translated("nothing: it is not read")),
+            ),
             "lists": await self._account.lists() if kept is not None else {},
             "report": report,
             "findings": findings[:_MOST_FINDINGS],

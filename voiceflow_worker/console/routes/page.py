@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 from starlette.types import Scope
 
-from voiceflow_worker.console.language import translated
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import BatchNames, QueueNames, job_of, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
@@ -227,11 +226,11 @@ def problem(status: int, title: str, what: str, *, back: str = "", headers: Mapp
 
 
 def sentence(error: Exception | str) -> str:
-    """The message of an error, or a clause, as a sentence in the language of the request, with a capital letter.
+    """The message of an error, or a clause, as a sentence with a capital letter.
 
     The name of a file or an address at its beginning stays as it is.
     """
-    said = translated(str(error)).removesuffix(".")
+    said = str(error).removesuffix(".")
     first = said.split(maxsplit=1)[0].rstrip(",:;") if said.strip() else ""
     begins = said[:1].upper() if first.replace("-", "").isalpha() else said[:1]
     return f"{begins}{said[1:]}."

@@ -61,9 +61,12 @@ function sendOnce() {
   });
 }
 
-// A column is put into the text where the cursor is.
+// A column is put where the cursor is in the text that had the focus last: the text to say, or one of a question.
 function insertColumns() {
-  const text = document.querySelector("textarea[name=say]");
+  let text = document.querySelector("textarea[name=say]");
+  document.addEventListener("focusin", ({ target }) => {
+    if (target.matches(".words textarea")) text = target;
+  });
   for (const each of document.querySelectorAll("[data-insert]")) {
     each.addEventListener("click", () => {
       text.setRangeText(each.dataset.insert, text.selectionStart, text.selectionEnd, "end");
