@@ -261,6 +261,7 @@ ASKED = {
     "menu.questions.1.text.de": "Morgens 1.", "menu.questions.1.text.fr": "Le matin 1.",
     "menu.questions.1.keys.0.key": "1", "menu.questions.1.keys.0.answer": "morning",
     "menu.goodbye.de": "Tschüss.", "menu.goodbye.fr": "Au revoir.",
+    "menu.call_back_not_possible.de": "Zu spät.", "menu.call_back_not_possible.fr": "Trop tard.",
     "menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural",
 }  # fmt: skip
 GUESTS = people("Guest,Mobile,Sprache\nAna,8765 4321,de\nBob,8765 4322,fr\n")
@@ -296,6 +297,7 @@ async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_
         told = await other.send("preview", **Form(other.shown.text).typed | {"again": "yes", "batch": "june"})
         assert "1 suppressed" in told, told
         read = tomllib.loads(saved)
+        assert read["menu"]["call_back_not_possible"] == {"de": "Zu spät.", "fr": "Trop tard."}
         assert read["menu"]["questions"][1]["text"] == {"de": "Morgens 1.", "fr": "Le matin 1."}
 
 
