@@ -57,7 +57,22 @@ class Promises:
             return f"a job is {facts.state} although one of its POSTs may have rung"
         if facts.state in _WAITS and any(post.may_have_rung and post.redial == facts.redials for post in posts):
             return f"a job is {facts.state}, to be sent, although a POST of this attempt may have rung"
-        return _judge_state(facts) or _judge_end(facts)
+        return _judge_state(facts) or (self._judge_asked(facts) if self._scene.asks else None) or _judge_end(facts)
+
+    def _judge_asked(self, facts: Facts) -> str | None:
+        """A person who asked for it is called back once, and was reached."""
+        asked = next((post for post in facts.posts if post.asked), None)
+        rounds = 2 + self._scene.redials + self._scene.calls_again
+        if facts.redials >= self._scene.numbers * rounds:
+            return "a person was called back twice: once is what was asked for"
+        if asked is None or not facts.state.is_final:
+            return None
+        if facts.state is not S.COMPLETED:
+            return f"a person asked to be called back, so was reached, and the job is {facts.state}"
+        may_end = self._scene.valid_for is not None or self._scene.cancels
+        if asked.redial == facts.redials and not may_end:
+            return "a person asked to be called back, and nobody will: never lost"
+        return None
 
     def is_good(self, world: World) -> bool:
         """Whether every job has ended, or is in doubt and so before people's eyes, or is at this scene's limit."""
@@ -89,7 +104,7 @@ def _judge_end(facts: Facts) -> str | None:
     evident = [post for post in now if post.is_evident]
     if len(evident) > 1 and not facts.incident:
         return "two POSTs of one attempt are known to have been placed, and no incident was noted"
-    if not facts.state.is_final or not evident:
+    if not facts.state.is_final or not evident or any(post.asked for post in facts.posts):
         return None
     outcomes = [post.outcome for post in evident]
     told = {S.ACCEPTED, S.COMPLETED} if COMPLETED in outcomes else {S.ACCEPTED}

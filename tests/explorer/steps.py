@@ -7,6 +7,7 @@ from functools import partial
 
 from tests.explorer.world import (
     ANSWER,
+    ASKED,
     BUSY,
     COMPLETED,
     COPY,
@@ -331,6 +332,11 @@ class Steps:
                     found.append((f"the call of {what} ends as {end_as.name}", over, True))
             case _:
                 pass
+        facts = self._book.facts[world.jobs[job]].posts[post]
+        if self._scene.asks and place(line) == Line.REACHED and not facts.asked and (facts.session or facts.outcome):
+            press = partial(self._rules.pressed, number=post + 1, press=ASKED, at=moment(0), policy=POLICY)
+            pressed = self._commits.move(world, job, ("press", post), press, evidence=True)
+            self._found(found, f"it becomes known that the person asked in {what} to be called back", pressed)
         if self._scene.export and place(line) in RANG:
             self._logged(world, job, post, found)
         if copies(line):

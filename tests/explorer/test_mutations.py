@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,6 +82,18 @@ def next_number_without_evidence(job: Job, *, at: datetime, policy: CallPolicy) 
     return lifecycle.requeued(replace(job, redials=job.redials + 1, place=job.place + 1), due_at=at, reason="")
 
 
+def accept_at_the_deadline(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    return lifecycle.ended(job, JobState.ACCEPTED, at=at, reason="", policy=policy)
+
+
+def called_back_each_time(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
+    known = evidence.summarised(job, number, outcome, at=at, policy=policy)
+    post = known.post(number)
+    if known.state is not JobState.COMPLETED or known is job or post is None or not post.presses:
+        return known
+    return lifecycle.requeued(replace(known, redials=known.redials + 1), due_at=at, reason="")
+
+
 def look_away(job: Job, **_: Any) -> Job:
     return job
 
@@ -131,6 +144,15 @@ BROKEN = {
     ),
     "what rang is taken for a call without a free line": (
         Scene(full=True, valid_for=4, refusals=False), Rules(summarised=never_rang), TWICE
+    ),
+    "a key press after the end of a call brings nothing": (
+        Scene(asks=True, refusals=False), Rules(pressed=partial(evidence.with_press, goes_on=False)), "never lost"
+    ),
+    "without a summary nobody is called back": (
+        Scene(asks=True, refusals=False), Rules(overdue_submitted=accept_at_the_deadline), "never lost"
+    ),
+    "whoever asks in the later call is called back again": (
+        Scene(asks=True, refusals=False), Rules(summarised=called_back_each_time), "called back twice"
     ),
     "nobody sweeps a state": (Scene(), Rules(overdue_sending=look_away), "never lost"),
     "a submitted call waits for ever": (Scene(), Rules(overdue_submitted=wait_on), "never lost"),

@@ -27,6 +27,15 @@ SCENES = {
     "a person with two numbers, and a redial": Scene(numbers=2, redials=1, lost_replies=False, refusals=False),
     "a person who looks, and one who calls again": Scene(resolves=1, calls_again=1, lost_replies=False, refusals=False),
     "a person who looks, and a redial": Scene(redials=1, resolves=1, lost_replies=False),
+    "a person who asks to be called back, and summaries twice": Scene(
+        asks=True, copies=2, refusals=False, lost_replies=False
+    ),
+    "a person who asks to be called back, and one who looks": Scene(
+        asks=True, resolves=1, refusals=False, lost_replies=False
+    ),
+    "a person who asks to be called back while the call is valid, and one who cancels": Scene(
+        asks=True, valid_for=4, cancels=1, refusals=False, lost_replies=False
+    ),
     "a person who cancels and calls again while the call is valid": Scene(
         valid_for=5, cancels=1, calls_again=1, lost_replies=False
     ),

@@ -19,6 +19,7 @@ from voiceflow_worker.model.jobs import evidence, lifecycle
 from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,
+    KeyPress,
     Note,
     NoteKind,
     Post,
@@ -64,7 +65,8 @@ class Scene:
     `unclear`: a summary with an unknown status may come first. `lost_replies`: the store may commit and not be heard.
     `export`: the log of 8x8 may show a call, however late, while it is on or once it has ended.
 
-    `numbers` are those of the person. With `full`, 8x8 may have no free line for a call that it has taken.
+    `numbers` are those of the person. With `full`, 8x8 may have no free line for a call that it has taken. With `asks`,
+    a person who has answered may have asked to be called back, which becomes known at any time after that.
 
     What is lost needs no step: it never comes. Whether a job ends when nothing ever comes is judged for each of them.
     """
@@ -86,6 +88,7 @@ class Scene:
     posts: int = 3
     numbers: int = 1
     full: bool = False
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,7 @@ class Rules:
     answered: Callable[..., Job] = evidence.answered
     summarised: Callable[..., Job] = evidence.summarised
     found_placed: Callable[..., Job] = evidence.found_placed
+    pressed: Callable[..., Job] = evidence.with_press
     timeout: VerdictKind = VerdictKind.UNKNOWN
     local_journal: str = "8x8"
 
@@ -121,6 +125,7 @@ BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY")
 DROPPED = Outcome(status=SessionStatus.FAILED, status_text="FAILED", code=-2007)
 FULL = Outcome(status=SessionStatus.FAILED, status_text="FAILED", code=-2010)
 
+ASKED = KeyPress(at=NOW, menu="m", digits="3", event_id="e", answer="call back", call_back_at=NOW + TICK)
 _INCIDENT = Note(at=NOW, kind=NoteKind.RANG_TWICE, text="")
 _KNOWN = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
@@ -140,6 +145,7 @@ class PostFacts:
     may_have_rung: bool
     is_evident: bool
     session: bool
+    asked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +213,8 @@ class JobBook:
             self._moves[memo] = None
             return None
         _judge_move(old, new)
-        if evidence and old.state.is_final and not new.state.is_final:
+        asks_now = new.call_back_post is not None and old.call_back_post is None
+        if evidence and old.state.is_final and not new.state.is_final and not asks_now:
             raise PromiseBrokenError(f"evidence made a call {new.state} that had ended as {old.state}")
         if evidence and step(new) is not new:
             raise PromiseBrokenError(f"the same evidence twice changed a job that was {old.state}: {key}")
@@ -307,6 +314,9 @@ def _canonical_post(post: Post, number: int, past: _Past) -> Post:
         verdict=post.verdict,
         session_id=post.session_id and f"session {number}",
         outcome=post.outcome and _canonical_outcome(post.outcome),
+        presses=tuple(
+            replace(ASKED, call_back_at=_clamped(press.call_back_at or NOW, past.due)) for press in post.presses
+        ),
     )
 
 
@@ -320,7 +330,14 @@ def _shifted(job: Job, by: timedelta) -> Job:
         job,
         due_at=job.due_at + by,
         valid_until=None if job.valid_until is None else job.valid_until + by,
-        posts=tuple(replace(post, valid_until=post.valid_until + by) for post in job.posts),
+        posts=tuple(
+            replace(
+                post,
+                valid_until=post.valid_until + by,
+                presses=tuple(replace(each, call_back_at=(each.call_back_at or NOW) + by) for each in post.presses),
+            )
+            for post in job.posts
+        ),
     )
 
 
@@ -340,6 +357,7 @@ def _facts(job: Job, past: _Past) -> Facts:
                 may_have_rung=post.may_have_rung,
                 is_evident=post.outcome.was_placed if post.outcome else post.verdict in _KNOWN,
                 session=post.session_id is not None,
+                asked=bool(post.presses),
             )
             for post in job.posts
         ),

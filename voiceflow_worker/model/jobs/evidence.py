@@ -376,7 +376,7 @@ def with_press(
         return job
     presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
     after = with_post(job, replace(post, presses=presses))
-    return by_press(job, after, post.number, at=at, policy=policy) if goes_on else after
+    return by_press(job, after, post.number, at=at, policy=policy, goes_on=goes_on)
 
 
 def has_press(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:

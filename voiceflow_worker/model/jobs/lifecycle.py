@@ -423,8 +423,8 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     conclusive = {job.status_of(each) for each in job.conclusive_posts}
     asked = job.call_back_post
     asks = asked is not None and asked.number == post.number and status not in OPT_OUTS
-    if asks and post.redial < job.redials:
-        return job  # called back before
+    if asks and post.redial < job.redials and (job.state in {S.QUEUED, S.LEASED} or _is_made(job, after=post)):
+        return job
     if asks and not job.state.is_final and (back := called_back(job, at=at)) is not None:
         return back
     is_over = asks or bool(conclusive & OPT_OUTS) or (status not in REACHED and bool(conclusive))
@@ -458,18 +458,20 @@ def called_back(job: Job, *, at: datetime) -> Job | None:
     It is granted once, while the job is valid, unless the person has opted out or somebody has cancelled the job.
     """
     post = job.call_back_post
-    if post is None or post.redial < job.redials or was_cancelled(job) or job.successor is not None or job.is_erased:
+    if post is None or _is_made(job, after=post) or was_cancelled(job) or job.successor is not None or job.is_erased:
         return None
     if not OPT_OUTS.isdisjoint(job.status_of(each) for each in job.conclusive_posts):
         return None
     again = job.opens(at=max(at, post.call_back_at or at))
     if again is None or job.is_expired(at=again):
         return None
-    redialled = replace(job, redials=job.redials + 1, place=post.place, failures=0, missed_windows=0)
-    return requeued(redialled, due_at=again, reason=CALLED_BACK)
+    redialled = replace(job, redials=post.redial + 1, place=post.place, failures=0, missed_windows=0)
+    return requeued(redialled, due_at=again, reason="called back, as the person has asked")
 
 
-CALLED_BACK = "called back, as the person has asked"
+def _is_made(job: Job, *, after: Post) -> bool:
+    """Whether the redial that followed this POST was begun."""
+    return any(each.redial > after.redial for each in job.posts)
 
 
 def _why_not_back(job: Job, *, at: datetime) -> str | None:
@@ -481,15 +483,19 @@ def _why_not_back(job: Job, *, at: datetime) -> str | None:
     return f"the person asked to be called back; not called again: {_why_not(job, again)}"
 
 
-def by_press(old: Job, job: Job, number: int, *, at: datetime, policy: CallPolicy) -> Job:
+def by_press(old: Job, job: Job, number: int, *, at: datetime, policy: CallPolicy, goes_on: bool) -> Job:
     """The job after keys of POST `number` became known, which the `old` one lacked: perhaps after the call's end.
 
-    A job that has ended is called back if the keys ask for it. One that waits to be called back ends if they give
-    another answer.
+    A job that has ended is called back if the keys ask for it, and it `goes_on`. One that waits to be called back ends
+    if they give another answer.
     """
     if job.state.is_final:
         asked = job.call_back_post
-        return job if asked is None or asked.number != number else called_back(job, at=at) or job
+        if asked is None or asked.number != number:
+            return job
+        if goes_on and (back := called_back(job, at=at)) is not None:
+            return back
+        return job if job.state is S.COMPLETED else ended(job, S.COMPLETED, at=at, reason=job.reason, policy=policy)
     was = old.call_back_post
     waits = job.state in {S.QUEUED, S.LEASED} and job.posts[-1].number == number
     if waits and was is not None and was.number == number and job.call_back_post is None:
