@@ -158,7 +158,11 @@ def fails(store: Store, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ordered = cast("OrderedStore", store)
     ordered.inner = cast("Store", Failing(ordered.inner, how))
     if how == "killed":
-        monkeypatch.setattr(JournalFiles, "note_fates", lambda *_: None)
+
+        def notes_nothing(*_: object) -> None:
+            pass
+
+        monkeypatch.setattr(JournalFiles, "note_fates", notes_nothing)
 
 
 EDIT = BatchEdit(names=frozenset({"priority"}), priority=3)
@@ -192,7 +196,7 @@ async def test_who_was_not_to_be_called_does_not_ring_after_the_store_was_set_ba
     """An order whose answer was lost, that was cut, or whose process was killed; repeated; and its batch was edited."""
     (order, stopped), (failure, repeated, edited) = ORDERS[name], case
     if name == "erase" and failure != "nothing" and not repeated:
-        stopped = frozenset()  # who ordered it was told to order it again
+        stopped = frozenset[int]()  # who ordered it was told to order it again
     ids = await begun(world)
 
     async def edit() -> None:

@@ -593,7 +593,7 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
             )
             continue
         if "voiceflow_journal" in fields:
-            if fields["voiceflow_journal"] > ORDERS_FORMAT:
+            if fields["voiceflow_journal"] > (ORDERS_FORMAT if path.parent.name == ORDERS else FORMAT):
                 raise StoreVersionError(
                     f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
                     "installation"
