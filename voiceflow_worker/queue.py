@@ -44,10 +44,11 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.arguments import checked, checks_itself
+from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
 from voiceflow_worker.reporting.report import Report, build_full_report, build_report
 from voiceflow_worker.reporting.status import QueueStatus, read_status
@@ -181,9 +182,8 @@ class CallQueue:
             return await find_jobs(self.store, wanted.read(self.name, newest=newest, after=after, limit=limit))
         has, found = wanted.has, list[Job]()
         if unique_key is not None:
-            found = [
-                job for job in await find_jobs(self.store, ByKey(self.name, (unique_key,))) if has(job) and job.body
-            ]
+            read = ByKey(self.name, (usual_key(checked_text("unique_key", unique_key)),))
+            found = [job for job in await find_jobs(self.store, read) if has(job) and job.body]
         else:
             part = wanted.read(self.name, newest=newest, after=after, limit=_PAGE)
             async with aclosing(find_pages(self.store, part)) as pages:

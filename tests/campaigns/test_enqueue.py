@@ -398,7 +398,7 @@ async def test_rows_of_a_program_become_the_calls_of_the_same_rows_in_a_file(que
     options = replace(OPTIONS, template=say, batch_id="visits", country="SG")
     people: list[dict[str, object]] = [
         {
-            "destination": 81230000.0 + n,  # a data frame makes a column with gaps a column of floats
+            "destination": 81230000.0 + 3 * n,  # a data frame makes a column with gaps a column of floats
             "name": "Ana",
             "visits": n,
             "paid": Decimal("12.50"),
@@ -410,7 +410,7 @@ async def test_rows_of_a_program_become_the_calls_of_the_same_rows_in_a_file(que
     ]
     report = await enqueue_rows(queue, People(people), options)
     assert (numbers(report), report.findings) == ((250, 0, 0), ())
-    lines = "".join(f"{81230000 + n},Ana,{n},12.50,2026-03-09,2026-03-05 09:00+08:00\n" for n in range(250))
+    lines = "".join(f"{81230000 + 3 * n},Ana,{n},12.50,2026-03-09,2026-03-05 09:00+08:00\n" for n in range(250))
     path = file_of(tmp_path, "destination,name,visits,paid,day,not_before\n" + lines)
     assert numbers(await enqueue(queue, path, options)) == (0, 250, 0)
 
@@ -515,7 +515,7 @@ async def test_a_row_passes_through_few_functions(store: Store, tmp_path: Path) 
         if event == "return" and is_ours and any(map(_has_row, frame.f_locals.values())):
             passed.add(code.co_qualname)
 
-    path = file_of(tmp_path, "destination,name\n" + "".join(f"+65876{each:05},Ana\n" for each in range(30)))
+    path = file_of(tmp_path, "destination,name\n" + "".join(f"+65876{3 * each:05},Ana\n" for each in range(30)))
     before = sys.getprofile(), threading.getprofile()
     threading.setprofile(look)
     sys.setprofile(look)

@@ -35,7 +35,7 @@ PLACES = (1, 2, 9, 10, 11, 20, 23)
 
 
 def people(count: int) -> list[tuple[str, str]]:
-    return [(f"+65{80000000 + row}", "Ana") for row in range(1, count + 1)]
+    return [(f"+65{80000000 + 3 * row}", "Ana") for row in range(1, count + 1)]
 
 
 @pytest.fixture

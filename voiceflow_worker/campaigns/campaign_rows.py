@@ -328,6 +328,8 @@ class CampaignRows:
             return read._replace(findings=self._as_in_file(raw, read.findings))
         if read.call is not None:
             self._notes.add_call(raw, read.call.data or {})
+            for what, message in () if self.has_numbers_only else self._notes.about_numbers(read.call, raw.number):
+                self._notes.add(what, raw, self.number_column, message)
         if self._ordered is not None:
             read = self._ordered.checked(read, self.source.cells_of(raw), file=self.file)
         if read.is_bad:

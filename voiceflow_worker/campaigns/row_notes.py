@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -10,9 +10,14 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup
 from voiceflow_worker.campaigns.files.no_call import IN_NAME, LONGEST_REMARK, Told, sense_of, told_not_to_call
 from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name
+from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
+from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, name_columns
+
+_MANY_IN_A_ROW = 10
+"""How many numbers that count up by one nobody has in a list by chance."""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,8 @@ class RowNotes:
         self._warning = warning
         self._telling = _telling(tuple(source.header))
         self._alike: dict[str, _AlikeRows] = {}
+        self._last: tuple[int, int, int] = (0, 0, 0)
+        """Of the numbers that count up by one to the last row's: that one, the row of the first, and their count."""
 
     def findings(self) -> list[Finding]:
         """The warnings about all rows so far. A False is a word for nothing in a column of texts alone."""
@@ -100,6 +107,17 @@ class RowNotes:
                 remedy = Remedy.LEAVE_OUT_ROWS if told is Told.REMARK else Remedy.LEAVE_OUT
                 message = f"{told}, such as row {raw.number}, {str(cell)[:40]!r}; {remedy}"
                 self.add(f"no call {name}", raw, name, message)
+
+    def about_numbers(self, call: CheckedCall, row: int) -> Iterator[tuple[str, str]]:
+        """What is to be said, with its message, of a call to its own source, or of numbers that count up by one."""
+        if telephone_of(call.source) in map(telephone_of, call.numbers):
+            why = "the number that the calls come from: leave the own number out"
+            yield f"own number {call.source}", f"{{rows}} call {call.source}, {why}"
+        number, (last, first, count) = int(call.destination.removeprefix("+")), self._last
+        self._last = (number, first, count + 1) if number == last + 1 else (number, row, 1)
+        if self._last[2] == _MANY_IN_A_ROW:
+            why = "a spreadsheet has perhaps filled them down; compare them with the source of the list"
+            yield "counting", f"{count + 1} rows in a row have numbers that count up by one, from row {first} on: {why}"
 
     def add_texts(self, raw: RawRow, texts: Iterable[tuple[str, str]]) -> None:
         """Add a row whose texts seem to be wrongly decoded, have HTML, or a number where a line break may be missing.

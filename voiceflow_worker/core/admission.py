@@ -46,7 +46,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_di
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import Key, admission_findings, end_of, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked, option_problems
@@ -148,9 +148,10 @@ class CheckedCall(NamedTuple):
         further = further_numbers(encoded, options.get("further_numbers", ()))
         valid_for = options.get("valid_for")
         valid_until = options.get("valid_until") if valid_for is None else end_of(valid_for, at=at)
+        key = options.get("unique_key") or flow.client_request_id
         own: dict[str, Any] = {
             **{name: value for name, value in options.items() if name in cls._fields},
-            "unique_key": options.get("unique_key") or flow.client_request_id,
+            "unique_key": key and usual_key(key),
             "batch_id": options.get("batch_id") or flow.client_batch_id,
             "valid_until": valid_until or flow.valid_until,
             "window": _window_of(options, (encoded.destination, *further)),

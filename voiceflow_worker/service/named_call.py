@@ -22,7 +22,7 @@ from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent
 from voiceflow_worker.errors import CallFlowError, OtherRequestError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.values import canonical_json, is_object
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, usual_key
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.queue import CallQueue
 
@@ -143,7 +143,7 @@ def read_call(
         raise CallFlowError([_renamed(each, named) for each in found.findings])
     data = {name: value for name, value in (found.call.data or {}).items() if name not in further} or None
     batch_id = None if read.batch_id is None else found.call.batch_id
-    return found.call._replace(unique_key=key, batch_id=batch_id, data=data)
+    return found.call._replace(unique_key=usual_key(key), batch_id=batch_id, data=data)
 
 
 def _renamed(found: Finding, named: Callable[[str], str] = str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, f
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
+from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import time_problem
@@ -215,6 +217,7 @@ def _fills_in_validity(options: CampaignOptions) -> bool:
     return any(text.path == "$.validUntil" for each in both for text in each.texts)
 
 
+_WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a column with gaps
 _NO_DATES = frozenset({DESTINATION, "source"})
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
 
@@ -610,11 +613,12 @@ class _Work:
         return batch_id
 
     def unique_key(self, body: Mapping[str, object]) -> str | None:
-        """The unique key that the row names, else that of the body."""
+        """The unique key that the row names, else that of the body, in one spelling, whichever program wrote it."""
         own = body.get("clientRequestId")
         key = self.values.reserved.get("unique_key")
         if key is None:
-            return own if isinstance(own, str) and own.strip() else None
+            return usual_key(own) if isinstance(own, str) and own.strip() else None
+        key = usual_key(key.partition(".")[0] if _WHOLE.fullmatch(key) else key)
         if len(key) > LONGEST_KEY:
             message = f"has {len(key)} characters, but at most {LONGEST_KEY} are allowed; shorten it"
             self._error(message, column="unique_key")

@@ -59,8 +59,10 @@ def cell_text(value: object) -> str:
                 return value.decode()
             except UnicodeDecodeError:
                 raise ValueError("holds binary data; write it as text") from None
-        case _:
+        case _ if is_object(value) or is_list(value):
             return json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            return str(value)
 
 
 def numbers_among(columns: Iterable[str], number_column: str | None) -> frozenset[str]:

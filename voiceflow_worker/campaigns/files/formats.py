@@ -101,7 +101,8 @@ class ExcelRows(RowSource):
         width = len(self.columns)
         hidden: list[int] = []
         with self._workbook() as (reader, book):
-            for number, values, is_hidden, is_struck in book.rows(self._chosen(book, self.sheet)):
+            numbers = {place for place, name in enumerate(self.columns) if name in self._numbers}
+            for number, values, is_hidden, struck, is_struck in book.rows(self._chosen(book, self.sheet)):
                 if number <= (self.header_row or 0):
                     continue
                 self._refuse_nameless(number, values)
@@ -109,7 +110,7 @@ class ExcelRows(RowSource):
                     hidden.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
                 row = table_row(number, cells, self.columns, _text, numbers=self._numbers, clocks=self.clocks)
-                if is_struck:
+                if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
                     row = row._replace(problems=((None, STRUCK), *row.problems))
                 yield row
                 if self._on_bytes is not None and number % 1000 == 0:

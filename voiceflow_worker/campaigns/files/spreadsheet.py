@@ -17,6 +17,7 @@ from xml.etree.ElementTree import Element, XMLPullParser, fromstring
 from zipfile import ZipFile
 
 from voiceflow_worker.campaigns.files.damage import error_sentence
+from voiceflow_worker.campaigns.files.number_formats import shown_by
 
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 """The largest numbers of rows and columns in a sheet of Excel. A damaged file may have larger numbers."""
@@ -78,8 +79,10 @@ class SheetRow(NamedTuple):
     number: int
     values: tuple[object, ...]
     is_hidden: bool
+    struck: set[int]
+    """The places of the cells that a line goes through."""
     is_struck: bool
-    """Whether a line goes through all of its cells that are not empty."""
+    """Whether a line goes through all of its cells that are not empty, or through a part of one."""
 
 
 class Spreadsheet:
@@ -110,8 +113,8 @@ class Spreadsheet:
         self._zero_is_no_result = any(_is_true(each.get("fullCalcOnLoad")) for each in _all(book, "calcPr"))
         parts = {link.kind: link.part for link in links.values()}
         self._struck: set[int] = set()
-        self._widths: dict[int, int] = {}
-        """The styles that show leading zeros, such as 0000, and how many digits they show."""
+        self._struck_texts: set[int] = set()  # the shared texts of which a part is struck through
+        self._codes: dict[int, str] = {}  # the formats of the styles that show no dates
         self._dates, self._durations, self._clocks = self._formats(parts.get("styles"))
         self._texts = list(self._shared(parts.get("sharedStrings")))
         self.merged: list[str] = []
@@ -138,14 +141,17 @@ class Spreadsheet:
                     f"has a row number above {_MOST_ROWS} in the sheet {sheet.name}, the last row that Excel allows: "
                     "the file is probably damaged; save it again in Excel, or save the sheet as CSV"
                 )
-            values = self._values(row)
+            values, struck, is_partly = self._values(row)
             if values:
                 is_hidden = _is_true(row.get("hidden")) or float(row.get("ht", 1)) == 0
-                yield SheetRow(number, tuple(values), is_hidden, bool(self._struck) and self._is_struck(row))
+                is_struck = is_partly or len(struck) == sum(value is not None for value in values)
+                yield SheetRow(number, tuple(values), is_hidden, struck, is_struck)
             row.clear()
 
-    def _values(self, row: Element) -> list[object]:
+    def _values(self, row: Element) -> tuple[list[object], set[int], bool]:
+        """The values of a row, the places of those that a line goes through, and whether one goes through a part."""
         values: list[object] = []
+        struck, is_partly = set[int](), False
         column = filled = 0
         for cell in row:
             if _local(cell) != "c":
@@ -153,7 +159,8 @@ class Spreadsheet:
             column = _column_of(cell.get("r"), column + 1)
             if column > _MOST_COLUMNS:
                 raise ValueError(f"a cell has the column {column}, but Excel allows {_MOST_COLUMNS}")
-            value = self._value(cell)
+            style = int(cell.get("s", 0))
+            value = shown_by(self._codes.get(style, "0"), self._value(cell, style))
             if value is None or (isinstance(value, str) and not value.strip()):
                 continue
             values += [None] * (column - len(values))
@@ -161,14 +168,17 @@ class Spreadsheet:
                 raise ValueError(f"the cell {cell.get('r')} is there twice")
             values[column - 1] = value
             filled = max(filled, column)
-        return values[:filled]
+            is_partly = is_partly or self._is_partly_struck(cell)
+            if style in self._struck:
+                struck.add(column - 1)
+        return values[:filled], struck, is_partly
 
-    def _is_struck(self, row: Element) -> bool:
-        """Whether all cells of a row that have a value are struck through."""
-        filled = (cell for cell in row if _local(cell) == "c" and any(_local(part) in {"v", "is"} for part in cell))
-        return all(int(cell.get("s", 0)) in self._struck for cell in filled)
+    def _is_partly_struck(self, cell: Element) -> bool:
+        if cell.get("t") == "s" and self._struck_texts:
+            return any(int(part.text or 0) in self._struck_texts for part in cell if _local(part) == "v")
+        return cell.get("t") == "inlineStr" and any(map(_has_struck_run, cell))
 
-    def _value(self, cell: Element) -> Any:
+    def _value(self, cell: Element, style: int) -> Any:
         parts = {_local(part): part for part in cell}
         kind = cell.get("t", "n")
         if kind == "inlineStr":
@@ -189,14 +199,12 @@ class Spreadsheet:
             case "e":
                 return BadCell(error_sentence(text))
             case "d":
-                return self._shown(_times().from_ISO8601(text), int(cell.get("s", 0)))
+                return self._shown(_times().from_ISO8601(text), style)
             case "n":
                 number = float(text) if any(mark in text for mark in ".eE") else int(text)
                 if "f" in parts and number == 0 and self._zero_is_no_result:
                     return NO_RESULT
-                style = int(cell.get("s", 0))
-                padded = f"{number:0{self._widths[style]}}" if style in self._widths and isinstance(number, int) else ""
-                return padded if padded[:1] == "0" else self._dated(number, style)
+                return self._dated(number, style)
             case _:
                 raise ValueError(f"the cell {cell.get('r')} has the unknown type {kind}")
 
@@ -231,17 +239,17 @@ class Spreadsheet:
         dates, durations, clocks = set[int](), set[int](), set[int]()
         struck = set[int]()
         for place, font in enumerate(next(_all(tree, "fonts"), ())):
-            struck |= {place for each in _all(font, "strike") if _is_true(each.get("val", "1"))}
+            struck |= {place} if _has_strike(font) else set()
         styles = next(_all(tree, "cellXfs"), None)
         for style, each in enumerate(styles if styles is not None else ()):
             if int(each.get("fontId", 0)) in struck:
                 self._struck.add(style)
             number = int(each.get("numFmtId", 0))
             code = own.get(number)
-            if code is not None and re.fullmatch("00+", code):
-                self._widths[style] = len(code)
             if is_date_format(code) if code is not None else number in _DATES:
                 dates.add(style)
+            elif code is not None:
+                self._codes[style] = code
             if is_timedelta_format(code) if code is not None else number in _DURATIONS:
                 durations.add(style)
             if _CLOCK.search(_CONSTANT.sub("", code)) if code is not None else number in _CLOCKS:
@@ -250,7 +258,9 @@ class Spreadsheet:
 
     def _shared(self, part: str | None) -> Iterator[str]:
         if part is not None and part in self._archive.namelist():
-            for element in self._elements(part, "si"):
+            for place, element in enumerate(self._elements(part, "si")):
+                if _has_struck_run(element):
+                    self._struck_texts.add(place)
                 yield _text_in(element)
                 element.clear()
 
@@ -355,6 +365,16 @@ def _text_in(element: Element) -> str:
         elif name == "r":
             texts += [decoded(part.text or "") for part in child if _local(part) == "t"]
     return "".join(texts)
+
+
+def _has_struck_run(element: Element) -> bool:
+    """Whether a line goes through a part of a shared or inline string."""
+    runs = (child for child in element if _local(child) == "r")
+    return any(_has_strike(part) for run in runs for part in run if _local(part) == "rPr")
+
+
+def _has_strike(font: Element) -> bool:
+    return any(_is_true(each.get("val", "1")) for each in _all(font, "strike"))
 
 
 def _times() -> Any:

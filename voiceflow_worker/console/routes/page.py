@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports.identity import BatchNames, QueueNames, job_of,
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import ByKey, Listing, OfNumber, Read
 from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, usual_key
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import as_stored, without_numbers
@@ -43,7 +43,7 @@ async def find_calls(store: Store, text: str, *, also: str | None = None) -> lis
     number = number_in(text)
     found: dict[str, Job] = {}
     for name in await queue_names(store, also=also):
-        reads: list[Read] = [ByKey(name, (text,))]
+        reads: list[Read] = [ByKey(name, (usual_key(text),))]
         if number is not None:
             reads.append(OfNumber(queue=name, number=number, newest=True, limit=MOST_FOUND))
         for read in reads:

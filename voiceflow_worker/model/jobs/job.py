@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -229,6 +230,14 @@ class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
             return self.after
         found = None if status is None else self.after.get(status)
         return max(self.after.values(), default=timedelta()) if found is None else found
+
+
+_UUID = re.compile(r"\{?([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})\}?")
+
+
+def usual_key(key: str) -> str:
+    """A unique key as it is kept: a UUID in small letters and without braces, as most programs write it."""
+    return key if (found := _UUID.fullmatch(key)) is None else found[1].lower()
 
 
 def person_in(data: Mapping[str, object]) -> str:

@@ -95,16 +95,15 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     if number is None:
         return ("does not begin with a country code in use; check the first digits",) if is_e164(e164) else ()
     region = _region(number)
-    code = str(number.country_code)
-    whose = f"+{code}, the code of {_OF_NO_COUNTRY[code]}" if code in _OF_NO_COUNTRY else None
+    code = number.country_code or 0
+    plan = region or f"+{code}, the code of {_OF_NO_COUNTRY.get(code, 'no country')}"
     if not phonenumbers.is_valid_number(number):
-        plan = region or whose or "its country code"
         return (f"{_invalid_reason(number)} the numbering plan of {plan}; {_today(e164)}",)
     written = usual_form(e164)
     if written != normalise(e164):
         return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
-    if whose is not None:
-        return (f"belongs to {whose}, and to no country; check that it is meant to be called",)
+    if region is None:
+        return (f"belongs to {plan}, and to no country; check that it is meant to be called",)
     kind = kind_of(e164)
     if kind not in _UNUSUAL:
         return ()
@@ -149,9 +148,8 @@ KINDS_OF_COMPANIES = frozenset({"toll-free", "shared-cost", "company"})
 _UNUSUAL = KINDS_OF_COMPANIES | {"premium-rate", "personal", "pager", "voicemail"}
 """The kinds that people hardly have as their own numbers."""
 _OF_NO_COUNTRY = {
-    "800": "toll-free numbers", "808": "shared-cost numbers", "870": "satellite telephones",
-    "878": "personal numbers", "881": "satellite telephones", "882": "international networks",
-    "883": "international networks", "979": "premium-rate numbers",
+    800: "toll-free numbers", 808: "shared-cost numbers", 870: "satellite telephones", 878: "personal numbers",
+    881: "satellite telephones", 882: "international networks", 883: "international networks", 979: "premium rates",
 }  # fmt: skip
 """Whose codes those are that belong to no country."""
 
@@ -276,9 +274,8 @@ _RESPELT: Mapping[str, tuple[tuple[str, str], ...]] = {
     "+234": ((r"([1-9]\d{7})", "20{}"),),
     "+237": ((r"([5-79]\d{7})", "6{}"),),
     "+241": tuple(
-        (rf"{zero}([{firsts}]\d{{6}})", f"{new}{{}}")
-        for firsts, new in (("1", "1"), ("256", "6"), ("47", "7"))
-        for zero in ("0", "")
+        (rf"{zero}([{old}]\d{{6}})", f"{new}{{}}")
+        for zero, old, new in (e.split(":") for e in ["0:1:1", "0:256:6", "0:47:7", ":1:1", ":256:6", ":47:7"])
     ),
     # Some telephones are dialled under two country codes: those of Northern Ireland as 048 in Ireland (ComReg), of San
     # Marino as 0549 in Italy (AGCOM), and of Palestine also by the code of Israel. Kosovo had codes of Serbia, Monaco

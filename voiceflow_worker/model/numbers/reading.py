@@ -90,7 +90,7 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
     if _WORD.fullmatch(written):
         return _at_its_word("+" + _digits(written), text, warnings)
     shapes = _shapes(written)
-    readings = _valid(shapes, home, text)
+    readings = _valid(written, home, text)
     if len(readings) != 1:
         raise _refused(text, shapes, home, list(readings))
     (reading,) = readings.values()
@@ -244,6 +244,8 @@ _EXTENSION = re.compile(r"[\s.\-]+\d{1,5}$")
 _SHORTEST_LOCAL = 6
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"), "-")
 _WORD = re.compile(r"\+\d[\d\s.\-]*")
+# 9 (030) 123456: a digit that the telephones of an office dial first stands apart, before a number in full.
+_LONE_DIGIT = re.compile(r"\d(?:[\s.\-/]+|(?=\())")
 _NO_DIGIT = re.compile(r"\D+")
 _WAIT_FOR_TONE = re.compile(r"^8\s*~\s*(?=10)")
 # A slash or a closing bracket stands behind an area code: at most 5 digits before it, and at least 3 behind it.
@@ -335,31 +337,20 @@ def _is_long(part: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A text as digits. `gaps` are the places among them where a sign stands, `areas` those behind an area code.
-
-    `bracket` is the place of the first bracket that opens.
-    """
+    """A text as digits. `gaps` are the places among them where a sign stands, `areas` those behind an area code."""
 
     digits: str
     has_plus: bool
     gaps: frozenset[int] = frozenset()
     areas: tuple[int, ...] = ()
     slashes: tuple[int, ...] = ()
-    bracket: int | None = None
-
-    def behind(self, place: int) -> _Shape:
-        """The digits from this place on."""
-        gaps, areas, slashes = (
-            tuple(gap - place for gap in gaps if gap > place) for gaps in (self.gaps, self.areas, self.slashes)
-        )
-        return _Shape(self.digits[place:], has_plus=False, gaps=frozenset(gaps), areas=areas, slashes=slashes)
 
 
 class _Reading(NamedTuple):
     """A valid number that a text could mean.
 
     `is_glued` is True if it takes two numbers, or a number and an extension, for one. `is_split` is True if it is a
-    number of another country, and a sign stands within its country code; `is_outside` if it leaves out a digit for an
+    number of another country, and a sign stands within its country code; `is_outside` if a digit before it is for an
     outside line. A number that `is_ordinary` has no warnings.
     """
 
@@ -396,7 +387,6 @@ def _shape(written: str) -> _Shape:
     gaps: set[int] = set()
     areas: list[int] = []
     slashes: list[int] = []
-    bracket: int | None = None
     for sign in written:
         if sign.isdigit():
             digits.append(sign)
@@ -406,32 +396,23 @@ def _shape(written: str) -> _Shape:
             areas.append(len(digits))
         if sign == "/":
             slashes.append(len(digits))
-        if sign == "(" and bracket is None:
-            bracket = len(digits)
     has_plus = written.lstrip("( ").startswith("+")
-    return _Shape("".join(digits), has_plus, frozenset(gaps), tuple(areas), tuple(slashes), bracket)
+    return _Shape("".join(digits), has_plus, frozenset(gaps), tuple(areas), tuple(slashes))
 
 
-def _valid(shapes: Sequence[_Shape], home: Country | str | None, text: str) -> dict[str, _Reading]:
+def _valid(written: str, home: Country | str | None, text: str) -> dict[str, _Reading]:
     """The valid numbers that a text could mean, also by what it meant before a plan was changed."""
+    shapes = _shapes(written)
     found = {reading.e164: reading for shape in shapes for reading in _readings(shape, home, text)}
     if not found or shapes[0].digits.startswith("00"):
         found |= {reading.e164: reading for shape in shapes for reading in _of_old(shape, home, found)}
-    if isinstance(home, Country):
-        known = set(map(telephone_of, found))
-        outside = [reading for shape in shapes for reading in _behind_outside_line(shape, home)]
-        found |= {each.e164: each for each in outside if telephone_of(each.e164) not in known}
+    if isinstance(home, Country) and (first := _LONE_DIGIT.match(written)) is not None:
+        known, rest = set(map(telephone_of, found)), written[first.end() :]
+        if rest.startswith("(") or _digits(rest).startswith(home.trunk):
+            outside = (each for shape in _shapes(rest) for each in _national(shape, home))
+            more = (each for each in outside if telephone_of(each.e164) not in known)
+            found |= {each.e164: each._replace(is_outside=True) for each in more}
     return found
-
-
-def _behind_outside_line(shape: _Shape, home: Country) -> Iterator[_Reading]:
-    """The numbers behind a digit that telephones of an office dial first, where it stands apart: `9 (030) 123456`.
-
-    Such a number begins with a bracket, or as all numbers do that are dialled within the country.
-    """
-    rest = shape.digits[1:]
-    if not shape.has_plus and 1 in shape.gaps and (shape.bracket == 1 or rest.startswith(home.trunk)):
-        yield from (each._replace(is_outside=True) for each in _national(shape.behind(1), home))
 
 
 def _of_old(shape: _Shape, home: Country | str | None, today: Collection[str]) -> Iterator[_Reading]:
@@ -570,7 +551,7 @@ def _is_glued(shape: _Shape, code: str, national: str) -> bool:
 def _valid_readings(part: str, home: Country | str | None) -> list[str]:
     """The valid numbers that a part of a text could mean."""
     try:
-        return list(_valid(_shapes(part.strip(" -./")), home, part))
+        return list(_valid(part.strip(" -./"), home, part))
     except PhoneNumberError:
         return []
 
