@@ -157,10 +157,11 @@ def test_a_column_that_does_not_exist_is_refused_with_the_near_names(tmp_path: P
     with pytest.raises(CampaignFileError, match=r"no column 'Do Not Cal'; did you mean Do Not Call\?"):
         open_campaign(path, replace(OPTIONS, leave_out="Do Not Cal=TRUE"), now=NOW)
     visits = file_of(tmp_path, "destination,name,Reason\n+6587654321,Ana,Deceased\n", "visits.csv")
-    with pytest.raises(CampaignFileError, match="can give it another name, such as why=Reason"):
-        open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased"), now=NOW)
-    (gone,) = open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased", columns={"why": "Reason"}), now=NOW)
+    (gone,) = open_campaign(visits, replace(OPTIONS, leave_out="Reason=Deceased"), now=NOW)
     assert gone.is_left_out
+    rejects = file_of(tmp_path, "reason,destination,name\nbad,+6587654321,Ana\n", "rejects.csv")
+    with pytest.raises(CampaignFileError, match="why rows were rejected, and it is not read: rename it"):
+        open_campaign(rejects, replace(OPTIONS, leave_out="Reason=Deceased"), now=NOW)
     ((_, column, _, message),) = told(
         open_campaign([{"destination": ANA, "name": "Ana"}], replace(OPTIONS, batch_id="b", leave_out="DNC=1"), now=NOW)
     )
@@ -355,7 +356,6 @@ def test_a_choice_says_which_column_is_what(tmp_path: Path, reader: Reader) -> N
         ("ort=Nachname", "has a column 'Ort' beside 'Nachname', which is to be ort; ignore the column"),
         ("name", "'name' is no column with its value; write it as destination=Telefon"),
         ("name=Nachname,name=Ort", "names a column twice"),
-        ("reason=Ort", "never read"),
         ("destination=Ort", "two columns for destination"),
         ("nummer=Telefon", "'Telefon' has numbers to call, and cannot be nummer too"),
     ],

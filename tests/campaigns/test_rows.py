@@ -231,10 +231,41 @@ def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_bo
 def test_the_reason_column_of_a_rejects_file_is_neither_a_variable_nor_a_column_that_does_nothing(
     tmp_path: Path,
 ) -> None:
-    path = file_of(tmp_path, "destination,name,reason\n+6587654321,Ana,was empty\n")
-    campaign = open_campaign(path, OPTIONS, now=NOW)
-    assert campaign.findings == ()
-    assert [row.is_bad for row in campaign] == [False]
+    line = '{"reason": "was empty", "destination": "+6587654321", "name": "Ana"}\n'
+    for path in (
+        file_of(tmp_path, "reason,destination,name\nwas empty,+6587654321,Ana\n"),
+        file_of(tmp_path, line, "rejects.jsonl"),
+    ):
+        campaign = open_campaign(path, OPTIONS, now=NOW)
+        assert campaign.findings == ()
+        (row,) = campaign
+        assert row.call is not None, row.findings
+        assert (row.call.data, row.findings) == ({"name": "Ana"}, ())
+
+
+@pytest.mark.parametrize("header", ["Reason,destination,name", "destination,name,reason", "name,REASON,destination"])
+def test_another_column_of_that_name_is_data_and_stays_so_in_rejects(tmp_path: Path, header: str) -> None:
+    options = replace(OPTIONS, template=FlowTemplate.speaking("{{name}}, {{reason}}."))
+    cells = {"destination": "+6587654321", "name": "Ana", "reason": "recall"}
+    names = header.split(",")
+    rows = ",".join(cells[name.lower()] for name in names)
+    pairs = {name: cells[name.lower()] for name in names}
+    written = {"a.csv": f"{header}\n{rows}\n", "b.jsonl": json.dumps(pairs) + "\n"}
+    for name, content in written.items():
+        path = file_of(tmp_path, content.replace("+6587654321", "none"), name)
+        bad = CampaignRows(path, options, now=NOW)
+        rejects = tmp_path / f"rejects-{name}"
+        with file_findings.RejectsFile(rejects, bad.source) as file:
+            for row in bad:
+                file.add(row.raw, row.findings)
+        rejects.write_text(rejects.read_text("utf-8-sig").replace("none", "+6587654321"), "utf-8")
+        for each in (file_of(tmp_path, content, name), rejects):
+            (good,) = CampaignRows(each, options, now=NOW)
+            assert good.call is not None, (each.read_text(), good.findings)
+            assert '"text":"Ana, recall."' in good.call.body
+            assert (good.call.data or {})["reason"] == "recall"
+    (given,) = CampaignRows([{"reason": "recall", **cells}], replace(options, batch_id="b"), now=NOW)
+    assert given.call is not None, "a program has no rejects"
 
 
 @given(content=st.binary(max_size=400))

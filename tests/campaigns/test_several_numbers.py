@@ -132,7 +132,7 @@ def test_a_name_with_a_comma_stands_in_quotes_or_in_a_list(write: Write, tmp_pat
         assert [numbers(row) for row in CampaignRows(people, options, now=NOW)] == [(MOBILE, HOME)]
 
 
-@pytest.mark.parametrize("reserved", ["source", "Source", "unique_key", "Batch ID", "reason", "language"])
+@pytest.mark.parametrize("reserved", ["source", "Source", "unique_key", "Batch ID", "language"])
 def test_a_column_with_a_meaning_of_its_own_has_no_further_numbers(tmp_path: Path, reserved: str) -> None:
     row = {"name": "Ana", "Mobile": "87654321", reserved: "+6561234567"}
     with pytest.raises(InvalidInputError, match=f"'{reserved}' .* rename it"):

@@ -40,6 +40,7 @@ from voiceflow_worker.campaigns.files.json_rows import wrapped_in
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     MEANINGS,
+    NOT_READ,
     REASON,
     RESERVED,
     FileKind,
@@ -154,7 +155,7 @@ class CampaignRows:
         self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.columns)
         chosen = (options.country_column, options.language_column, *self._left_out.columns)
         self._named = [each for each in dict.fromkeys(chosen) if each is not None]
-        read = [REASON if row_name(each) in self._ignored else each for each in self.source.columns]
+        read = [NOT_READ if row_name(each) in self._ignored else each for each in self.source.columns]
         self._csv = CsvValues(read, self._number_column if self._is_table else None)
         self._seen_names = set[str]()
         self.keys: SeenKeys = SeenKeys()
@@ -492,7 +493,12 @@ class CampaignRows:
         }
         parts = ((each, part_of(data, each)) for each in self._parts if each not in data)
         data |= {each: part for each, part in parts if part is not None}
-        values = json_values(raw._replace(data=data), is_body=is_body, number_column=self._number_column)
+        values = json_values(
+            raw._replace(data=data),
+            is_body=is_body,
+            number_column=self._number_column,
+            may_be_reject=self.input is not None,
+        )
         kept = {row_name(name) for name in raw.data} - self._ignored.keys()
         for name, column in self._options.columns.items():
             if name in kept - self._renamed.keys() and row_name(column) in kept:
@@ -546,11 +552,8 @@ class CampaignRows:
         return renamed
 
     def _lacks(self, column: str) -> str:
-        if row_name(column) == REASON:
-            return (
-                f"{self.file} has in its column {column!r} the reasons of rejects, and it is not read; columns can "
-                f"give it another name, such as why={column}"
-            )
+        if row_name(column) == REASON and NOT_READ in self.source.columns:
+            return f"{self.file} has in its first column, reason, why rows were rejected, and it is not read: rename it"
         present = list(filter(None, self.source.header or self.source.columns))
         close = get_close_matches(column, present, n=1)
         hint = f"; did you mean {close[0]}?" if close else ";"
@@ -687,7 +690,7 @@ class CampaignRows:
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
         known = {*self._all_numbers, *map(row_name, self._named), *(each.partition(".")[0] for each in self._parts)}
-        if name in {REASON, *RESERVED} or row_name(name) in known:
+        if name in {NOT_READ, *RESERVED} or row_name(name) in known:
             return True
         if template is None or is_used(name, template.variables):
             return True
@@ -704,7 +707,8 @@ class CampaignRows:
         """What is to be said of the keys of a JSON line that no earlier line had."""
         if self._is_table or self._options.template is None:
             return ()
-        new = [name for name in raw.data if name not in self._seen_names]
+        given = list(raw.data)
+        new = [name for name in given[given[:1] == [REASON] :] if name not in self._seen_names]
         self._seen_names.update(new)
         return tuple(self._told_of(new, raw.number))
 

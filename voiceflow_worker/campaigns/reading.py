@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
 from voiceflow_worker.campaigns.calls.values import TO_THE_END, filters_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import REASON, columns_text, pairs_in, row_name
+from voiceflow_worker.campaigns.files.rows import columns_text, pairs_in, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -294,8 +294,6 @@ def columns_by_name(value: object) -> Mapping[str, str]:
     found = {row_name(name): column for name, column in pairs}
     if len(found) < len(pairs) or len({row_name(column) for column in found.values()}) < len(pairs):
         raise ValueError(f"{text[:60]!r} names a column twice; give one for each")
-    if REASON in found:
-        raise ValueError(f"{REASON} is the column of refusals, which is never read")
     return found
 
 

@@ -12,7 +12,7 @@ from voiceflow_worker.campaigns.files.formats import STRUCK, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
-    REASON,
+    NOT_READ,
     RESERVED,
     FileKind,
     RawRow,
@@ -109,11 +109,16 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
             variable=row_name(name),
             first=tuple(value[:_LONGEST] for value in islice(filter(None, given), SHOWN)),
             taken_for=_taken_for(
-                name, given, numbers=numbers, countries=countries, called=called, is_date=name in spoken
+                NOT_READ if place == 0 and source.columns[:1] == (NOT_READ,) else name,
+                given,
+                numbers=numbers,
+                countries=countries,
+                called=called,
+                is_date=name in spoken,
             ),
             insert=f"{{{{{row_name(name)}{'|date' if name in spoken else ''}}}}}",
         )
-        for name, given in values.items()
+        for place, (name, given) in enumerate(values.items())
     )
     return FoundColumns(
         columns=columns,
@@ -227,7 +232,7 @@ _MEANT: Mapping[str, str] = {
     "not_before": "the time from which the phone may ring",
     "valid_until": "the time until which it may ring",
     "priority": "the order of the calls: higher first",
-    REASON: "left out: the reason of an earlier refusal",
+    NOT_READ: "left out: the reason of an earlier refusal",
 }
 
 
@@ -244,7 +249,7 @@ def _taken_for(
         return "the number to call"
     if name == countries:
         return "the country of the number"
-    if (meant := canonical_name(name)) in {*RESERVED, REASON}:
+    if (meant := canonical_name(name)) in {*RESERVED, NOT_READ}:
         return _MEANT[meant]
     if is_date:
         return "a date"

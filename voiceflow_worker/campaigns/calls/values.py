@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from voiceflow_worker.campaigns.files.damage import shown
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
+    NOT_READ,
     REASON,
     RESERVED,
     RawRow,
@@ -108,7 +109,7 @@ def _mark(key: str) -> int:
 
 
 _TIMES = frozenset({"not_before", "valid_until"})
-_OWN = frozenset({DESTINATION, REASON, *RESERVED})
+_OWN = frozenset({DESTINATION, *RESERVED})
 _NO_DATA = _OWN - {"language"}
 """The columns that the job has itself, so they are not stored as its data."""
 
@@ -117,7 +118,7 @@ _NO_DATA = _OWN - {"language"}
 class RowValues:
     """The values of one row. Texts are trimmed; empty and null values are not in `reserved`.
 
-    `variables` is the dictionary of the row: every column but `reason`, under its folded name.
+    `variables` is the dictionary of the row: every column but the reason of a reject, under its folded name.
     """
 
     reserved: dict[str, str] = field(default_factory=dict[str, str])
@@ -314,8 +315,8 @@ class CsvValues:
     """
 
     def __init__(self, columns: Sequence[str], number_column: str | None = None) -> None:
-        self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]
-        self._variables = [(index, row_name(name)) for index, name in enumerate(columns) if name and name != REASON]
+        self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN]
+        self._variables = [(index, row_name(name)) for index, name in enumerate(columns) if name and name != NOT_READ]
         if number_column is not None and (own := row_name(number_column)) not in _OWN:
             self._variables.append((columns.index(DESTINATION), own))
         self._data = [
@@ -338,11 +339,15 @@ class CsvValues:
         )
 
 
-def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None) -> RowValues:
+def json_values(
+    raw: RawRow, *, is_body: bool, number_column: str | None = None, may_be_reject: bool = True
+) -> RowValues:
     """The values of a JSON object: a row, or, if `is_body`, a request body that may have reserved columns."""
     values = RowValues()
     numbers = row_name(number_column) if number_column is not None else None
-    for key, given in raw.data.items():
+    for place, (key, given) in enumerate(raw.data.items()):
+        if key == REASON and (is_body or (may_be_reject and not place)):
+            continue  # why the row was rejected
         try:
             value = given if is_body and key not in _OWN else _exact(given)
         except UnspeakableError as error:
@@ -351,11 +356,10 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
         is_number = not is_body and row_name(key) == numbers
         name = key if is_body else DESTINATION if is_number else canonical_name(key)
         if name in _OWN:
-            if name != REASON:
-                _take_reserved(values, name, value)
+            _take_reserved(values, name, value)
         elif is_body:
             values.body[key] = value
-        if is_body or name == REASON:
+        if is_body:
             continue
         name = row_name(name)
         if name in values.variables:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
-    REASON,
+    NOT_READ,
     FileKind,
     RawRow,
     RowSource,
@@ -166,7 +166,7 @@ class CsvRows(RowSource):
         missing = self.columns[len(cells) :]
         # Excel leaves out the empty cells at the end of some rows. In a file of rejects, a row that could not be read
         # is one cell, and stays bad until it is corrected.
-        if missing and self.spare.issuperset(missing) and self.columns[0] != REASON:
+        if missing and self.spare.issuperset(missing) and self.columns[0] != NOT_READ:
             cells += ("",) * len(missing)
         problems = self._raggedness(cells) or tuple(nameless_values(self.columns, cells))
         return RawRow(number=first.number, text=text, cells=cells, problems=problems)

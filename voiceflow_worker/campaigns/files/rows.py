@@ -56,7 +56,9 @@ class Findings:
 
 DESTINATION = "destination"
 REASON = "reason"
-"""The first column of a rejects file. It is never a template variable, so a corrected file can be read again."""
+"""The first column of a rejects file, in this spelling. It is not read, so that a corrected file can be read again."""
+NOT_READ = "rejects_reason"
+"""The canonical name of that column, and of others that are not read. A column of this name elsewhere is data."""
 
 MEANINGS = {
     "source": "the number to call from", "unique_key": "the key of the call", "batch_id": "the batch of the call",
@@ -66,7 +68,7 @@ MEANINGS = {
 }  # fmt: skip
 """What the reserved columns mean."""
 RESERVED = tuple(MEANINGS)
-_KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
+_KNOWN = frozenset({DESTINATION, *RESERVED})
 
 # Other names that people give to the column destination.
 _NUMBER_COLUMNS = (
@@ -120,7 +122,7 @@ def _parts(text: str) -> list[str]:
 def number_columns(number_column: str | None) -> tuple[str, ...]:
     """The names of the columns of a person's numbers, in their order. Raises InvalidInputError."""
     names = column_names(number_column or DESTINATION)
-    if wrong := next((name for name in names[1:] if canonical_name(name) in {REASON, *RESERVED}), None):
+    if wrong := next((name for name in names[1:] if canonical_name(name) in RESERVED), None):
         raise InvalidInputError(
             f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
         )
@@ -157,6 +159,8 @@ def read_columns(
     own, *further = number_columns(number_column)
     wanted = row_name(own) if number_column is not None else None
     names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
+    if header and header[0].strip() == REASON != wanted:
+        names = (NOT_READ, *names[1:])
     present = [name for name in names if name]
     shown = ", ".join(filter(None, map(str.strip, header))) or "nothing"
     if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
@@ -170,8 +174,7 @@ def read_columns(
     if wrong := next(filter(None, map(error_in, present)), None):
         raise CampaignFileError(f"{place}: the header {wrong}")
     refuse_numbers_in(present, place=place)
-    # The reason of a rejects file may stand before the file's own column of that name. Both are left out.
-    twice = [name for name, count in Counter(map(folded, present)).items() if count > 1 and name != REASON]
+    twice = [name for name, count in Counter(map(folded, present)).items() if count > 1]
     if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
         raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one{hint}")
     if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
@@ -425,7 +428,7 @@ class RejectsFile:
             raise CampaignFileError(
                 f"{rejects}: rejects are written in the format of the file; give them the extension {extension}"
             )
-        if read.path is not None and rejects.resolve() == read.path.resolve() and REASON not in source.columns:
+        if read.path is not None and rejects.resolve() == read.path.resolve() and NOT_READ not in source.columns:
             raise CampaignFileError(
                 f"{rejects} is the input file: the rejects would replace its good rows; name another file"
             )
@@ -468,7 +471,7 @@ class RejectsFile:
             return lambda raw, reason: file.write(_line(raw, reason))
         write = self._open.enter_context(_table_written(self._kind, path, self._source.delimiter))
         # In a file of rejects, the first cell of a row is the old reason, except in a row of a single cell.
-        had_reasons = self._source.columns[0] == REASON
+        had_reasons = self._source.columns[0] == NOT_READ
 
         def put(reason: str, cells: Sequence[str]) -> None:
             write([reason, *(cells[1:] if had_reasons and len(cells) > 1 else cells)])
@@ -479,12 +482,13 @@ class RejectsFile:
 
 def _line(raw: RawRow, reason: str) -> str:
     """A row of JSON lines with its reason."""
-    if raw.data:
-        return orjson.dumps({**raw.data, REASON: reason}).decode() + "\n"
-    # Without a JSON object there is no key for the reason: it becomes a comment above the line.
-    text = raw.text.rstrip()
+    own = {name: value for place, (name, value) in enumerate(raw.data.items()) if place or name != REASON}
+    if own and REASON not in own:
+        return orjson.dumps({REASON: reason, **own}).decode() + "\n"
+    # If there is no JSON object, or it has a reason of its own, the reason becomes a comment above the line.
+    text = orjson.dumps(own).decode() if own else raw.text.rstrip()
     # A line that had NUL characters has lost them. As a JSON string, it cannot be called uncorrected.
-    is_changed = bool(raw.problems) and raw.code is None
+    is_changed = not own and bool(raw.problems) and raw.code is None
     return f"// {REASON}: {reason}\n{orjson.dumps(text).decode() if is_changed else text}\n"
 
 
