@@ -42,8 +42,9 @@ from voiceflow_worker.campaigns.course import CallTimes
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal, call_me_back, do_not_call_again
+from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK
 from voiceflow_worker.ivr.check import check_menus
-from voiceflow_worker.ivr.menu import BACK, NOT_CALLED_BACK, Step
+from voiceflow_worker.ivr.menu import BACK, Step
 from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of

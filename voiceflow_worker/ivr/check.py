@@ -17,23 +17,9 @@ from typing import Any, TypeGuard, cast
 
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK, CallBack
 from voiceflow_worker.ivr.caller import BridgeResult, Caller, Text, filled, in_language, specimens, spoken, template_of
-from voiceflow_worker.ivr.menu import (
-    BACK,
-    END,
-    NOT_CALLED_BACK,
-    Again,
-    Back,
-    CallBack,
-    Choice,
-    End,
-    Go,
-    Handler,
-    Manner,
-    Menu,
-    Step,
-    language_of,
-)
+from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
 from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -188,18 +174,10 @@ LONG_PROMPT = 600
 """The longest good prompt in characters, about 40 s of speech: after a longer one nobody remembers the first key."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
-_UNHASHED = {
-    "voice_profile",
-    "again",
-    "fallback",
-    "success_message",
-    "failure_message",
-    "after_bridge",
-    "call_back_not_possible",
-}
-"""Settings that are compared by identity, because they may be mappings, which have no hash."""
-_NOT_LATER = {"again", "success_message", "failure_message", "voice_profile", "play", "call_back_not_possible"}
 _SPOKEN_SETTINGS = ("again", "success_message", "failure_message", "voice_profile", "call_back_not_possible")
+_UNHASHED = {*_SPOKEN_SETTINGS, "fallback", "after_bridge"}
+"""Settings that are compared by identity, because they may be mappings, which have no hash."""
+_NOT_LATER = {*_SPOKEN_SETTINGS, "play"}
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
 

@@ -20,9 +20,10 @@ from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.call_back import CallBack
 from voiceflow_worker.ivr.caller import NAME, Caller
 from voiceflow_worker.ivr.check import MenuTexts, check_menus, reachable
-from voiceflow_worker.ivr.menu import ANSWER, CallBack, End, Menu, Step
+from voiceflow_worker.ivr.menu import ANSWER, End, Menu, Step
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.text.wording import read_duration
 

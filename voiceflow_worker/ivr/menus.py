@@ -17,23 +17,10 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.call_back import CallBack
 from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, Text, bridge_result, literal, spoken
 from voiceflow_worker.ivr.check import is_handler, manner_of, menu_of, onto, reachable
-from voiceflow_worker.ivr.menu import (
-    END,
-    AfterBridge,
-    Again,
-    Back,
-    CallBack,
-    Choice,
-    End,
-    Go,
-    Handler,
-    Manner,
-    Menu,
-    Step,
-    language_of,
-)
+from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, Choice, End, Go, Handler, Menu, Step, language_of
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow, actions_in
@@ -333,7 +320,8 @@ class Menus:
                 plan, action=END, result=MenuResult.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked"
             )
         if choice is not None and press is not None and isinstance(choice.do, CallBack):
-            return _called_back(plan, choice, choice.do, press, manner)
+            refusal = manner.call_back_not_possible or manner.not_called_back
+            return _called_back(plan, choice, choice.do, press, refusal=refusal)
         if choice is not None:
             return replace(plan, action=choice.action, do=cast("Callable[[Caller], Any] | None", choice.do))
         if position.tries >= (manner.retries or 0):
@@ -462,7 +450,7 @@ def _at(caller: Caller, path: tuple[Menu, ...]) -> Caller:
     return replace(caller, menu=path[-1].name, language=language_of(path, caller.data))
 
 
-def _called_back(plan: Plan, choice: Choice, call_back: CallBack, press: KeyPress, manner: Manner) -> Plan:
+def _called_back(plan: Plan, choice: Choice, call_back: CallBack, press: KeyPress, *, refusal: Text) -> Plan:
     """The plan for a person who asks to be called back: the key press is what grants it, or refuses it.
 
     One that is stored stands, for an event that is sent again.
@@ -478,10 +466,10 @@ def _called_back(plan: Plan, choice: Choice, call_back: CallBack, press: KeyPres
         stored = replace(press, call_back_at=wanted, answer=answer)
     if stored.answer != CallResult.CALL_BACK_NOT_POSSIBLE:
         return replace(plan, action=choice.action, press=stored)
-    text, action = manner.call_back_not_possible or manner.not_called_back, choice.action
+    action = choice.action
     stays = isinstance(action, str | Again | Back)
     following = plan.path[-1] if stays else menu_of(cast("Step", action))
-    return replace(plan, action=End(text) if following is None else Go(following, text), press=stored)
+    return replace(plan, action=End(refusal) if following is None else Go(following, refusal), press=stored)
 
 
 def _is_of_our_call(event: CallAction, caller: Caller) -> bool:
