@@ -520,6 +520,24 @@ async def test_orders_count_in_their_order_though_the_clock_was_set_between_them
     assert ("march" in await gates_at(store, "default", ["march"])) is (last == "hold")
 
 
+@pytest.mark.parametrize("days", [-5, 5, 30])
+async def test_no_clock_that_was_wrong_for_one_order_brings_others_back(tmp_path: Path, days: int) -> None:
+    """What was ordered after it is as old as its mark."""
+    clock = ManualClock(datetime(2026, 3, 2, 12, tzinfo=UTC))
+    store = MemoryStore(clock=clock)
+    one, two = (CallQueue(cast("Store", ordered(store, tmp_path))) for _ in range(2))
+    await two.hold(batch_id="april")
+    clock.jump(timedelta(days=days))
+    await one.hold(batch_id="april")
+    clock.jump(timedelta(days=-days))
+    await one.hold(reason="a fire")
+    await two.resume()
+    for _ in range(13):
+        clock.advance(timedelta(days=1))
+        await ordered(store, tmp_path).give_again()
+        assert None not in await gates_at(store, "default", [None])
+
+
 @pytest.mark.parametrize("again", [False, True])
 async def test_an_opt_out_of_before_an_erasure_brings_no_number_back(file: File, *, again: bool) -> None:
     await file.begins()

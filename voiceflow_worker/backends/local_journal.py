@@ -645,8 +645,6 @@ def _orders_of(path: Path, newest: bool) -> list[LocalOrder]:  # noqa: FBT001 - 
             try:
                 fields = {**each, "token": each["order"], "is_known": fate == Fate.HAD}
                 order: LocalOrder = msgspec.convert(fields, LocalOrder)
-                if found:  # the clock may have been set back: they stand in the order in which they were given
-                    order = replace(order, at=max(order.at, found[-1].at))
                 found.append(replace(order, job=_job_of(each)) if "head" in each else order)
             except (ValueError, KeyError, TypeError, StoreVersionError) as error:
                 report_unreadable(f"order {each['order']} of the journal file {path.name}", error)

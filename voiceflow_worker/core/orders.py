@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Any, cast
 
 import anyio
@@ -286,7 +287,7 @@ class OrderedStore:
                 lost = [order for name in files for order in await self._lost(name)]
                 if lost:
                     await self._read_erased()
-                left = [each for each in sorted(lost, key=lambda each: each.first.at) if not await self._is_given(each)]
+                left = [each for each in sorted(lost, key=lambda each: each.at) if not await self._is_given(each)]
                 await self._hold_for(left)
                 if files:
                     await self._note_read()
@@ -313,12 +314,14 @@ class OrderedStore:
         orders = [each for each in await self.journal.orders(name) if self._is_ours(each)]
         lost, since = await self._without_mark(orders), set[object]()
         found: dict[str, _Lost] = {}
-        for order in reversed(orders):
+        # The clock may have been set back between them.
+        times = list(accumulate((each.at for each in orders), max))
+        for order, at in zip(reversed(orders), reversed(times), strict=True):
             subjects = _subjects(order)
             # What this very file has taken back later is not given again.
             is_over = not _starts_calls(order) and not since.isdisjoint(subjects)
             if order.token in lost:
-                whole = found.setdefault(order.token, _Lost())
+                whole = found.setdefault(order.token, _Lost(at))
                 (whole.over if is_over else whole.lines).insert(0, order)
             if order.is_known and (_starts_calls(order) or order.action == RATE):
                 since |= subjects
@@ -465,8 +468,12 @@ class OrderedStore:
 
 @dataclass(slots=True)
 class _Lost:
-    """An order that the store has lost: its lines, and those that were taken back later in the same file (`over`)."""
+    """An order that the store has lost: its lines, and those that were taken back later in the same file (`over`).
 
+    It was given `at` this time, or later by a clock that was set back.
+    """
+
+    at: datetime
     lines: list[LocalOrder] = field(default_factory=list[LocalOrder])
     over: list[LocalOrder] = field(default_factory=list[LocalOrder])
 
