@@ -19,6 +19,7 @@ from tests.support.workers import NO_WEBHOOKS, enqueued
 from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Resume
+from voiceflow_worker.actions.suppression import Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
@@ -518,6 +519,25 @@ async def test_orders_count_in_their_order_though_the_clock_was_set_between_them
     store.memory = older
     await ordered(store, tmp_path).give_again()
     assert ("march" in await gates_at(store, "default", ["march"])) is (last == "hold")
+
+
+async def test_a_lost_order_on_a_person_who_was_erased_since_is_found_once(
+    file: File, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await file.begins()
+    async with file.on("one") as store:
+        await SuppressionList(store).add(number(9))
+    file.older = file.path.read_bytes()
+    async with file.on("one") as store:
+        await Unsuppress(operator=Operator(store, CallPolicy()), numbers=(number(9),)).do()
+    async with file.on("two") as store:
+        await forget(store, number(9), settings=file.settings("two"))
+    file.set_back()
+    async with file.on("two"), file.on("one") as store:
+        assert await standing_gate(store, "default", None) is None
+    capsys.readouterr()
+    async with file.on("one"):
+        assert "had lost orders" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("days", [-5, 5, 30])

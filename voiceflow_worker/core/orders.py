@@ -58,7 +58,6 @@ from voiceflow_worker.errors import (
     InvalidInputError,
     JobError,
     JournalFileError,
-    NoStoreError,
     SettingsError,
     StoreClosedError,
     StoreError,
@@ -98,8 +97,6 @@ _NUMBER = re.compile(r"\+[0-9]{7,15}")
 _PAGE = 500
 _NAMED = 3
 """The most lost orders that the reason of a hold names."""
-_REFUSALS = (StoreClosedError, NoStoreError)
-"""Errors of a store that is there no more, of which it is known that they have stored nothing."""
 _fields: Codec[dict[str, Any]] = Codec(dict[str, Any])
 
 _log = structlog.get_logger("voiceflow.orders")
@@ -185,7 +182,7 @@ class OrderedStore:
             done = answers = await self.inner.write(replace(bulk, writes=tuple(writes)), now=now)
         except (StoreError, InvalidInputError) as error:
             answers = getattr(error, "answers", ()) or answers
-            is_unknown = isinstance(error, StoreUnavailableError) and not isinstance(error, _REFUSALS)
+            is_unknown = isinstance(error, StoreUnavailableError) and not isinstance(error, StoreClosedError)
             raise
         finally:
             fates: dict[str, Fate] = {}
@@ -353,8 +350,8 @@ class OrderedStore:
     async def _give_again(self, order: _Lost) -> bool:
         lines = [line for line in order.lines if not self._is_erased(line)]
         puts = [put for line in lines for put in line.puts]
-        if _starts_calls(order.first):
-            return not lines
+        if lines and _starts_calls(order.first):
+            return False
         is_given = True
         for put in puts:
             if put.namespace == GATES:
@@ -424,7 +421,7 @@ class OrderedStore:
                     of_queue.setdefault(name, []).append(order)
         for queue, some in of_queue.items():
             named = [order.in_words() for order in some[:_NAMED]]
-            named += [f"{count_of(len(some) - _NAMED, 'other order')}"] if len(some) > _NAMED else []
+            named += [count_of(len(some) - _NAMED, "other order")] if len(some) > _NAMED else []
             reason = (
                 f"the store was rolled back, and {'; '.join(named)}: not given again, because that would let phones "
                 "ring, or because what it changes is another since. Order again what should hold, and resume the queue"
