@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-SecretSource: TypeAlias = str | Callable[[], Sequence[str]]
-"""A secret as text, or a function that gives its values as they are now."""
+SecretValues: TypeAlias = Callable[[], Sequence[str]]
+"""A function that gives the values of a secret as they are now."""
 SHORTEST = 8
 """The least characters of a value, if two stand."""
 LEAST = 16
@@ -20,14 +20,6 @@ def both_values(text: str) -> tuple[str, ...]:
     """The values in the text of a secret: two, if it has one comma between two of them, the new one first."""
     parts = tuple(part.strip() for part in text.split(","))
     return parts if len(parts) == 2 and min(map(len, parts)) >= SHORTEST else (text.strip(),)
-
-
-def values_of(source: SecretSource) -> Callable[[], Sequence[str]]:
-    """A function that gives the values of a secret as they are now."""
-    if callable(source):
-        return source
-    values = both_values(source)
-    return lambda: values
 
 
 def is_one_of(shown: bytes, values: Iterable[str]) -> bool:

@@ -12,13 +12,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, cast
 
 from dotenv.parser import parse_stream
 from pydantic import (
@@ -31,12 +32,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.policy import (
+    CallPolicy,
+    OutcomeSource,
     PersonLimit,
     RedialWait,
     data_retention_problem,
@@ -64,11 +66,8 @@ from voiceflow_worker.model.text.wording import (
     table_text,
     why_unreadable,
 )
-from voiceflow_worker.secret_text import both_values, why_guessable
+from voiceflow_worker.secret_text import SecretValues, both_values, why_guessable
 from voiceflow_worker.watched_file import WatchedFile
-
-if TYPE_CHECKING:
-    from voiceflow_worker.model.jobs.policy import CallPolicy
 
 Read = TypeVar("Read")
 PREFIX = "VOICEFLOW_"
@@ -78,6 +77,7 @@ SERVICE_FILE = "VOICEFLOW_ENV_FILE"
 ENVIRONMENT = "the environment"
 DEFAULT = "the default"
 """The place of a setting that is not set anywhere."""
+_ELSEWHERE = "which is another file in each directory"
 _LARGEST_FILE = 1_000_000
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
 _FIRST_ADVANCED = "wait_for_store"
@@ -106,14 +106,14 @@ class _Given:
     in_file: bool = False
     is_twice: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.place})"
+
     @property
     def path(self) -> Path:
         """The path of its file. Raises SettingsError."""
         if self.place.startswith("/") and not str(self.value).strip().startswith(("/", "~")):
-            raise SettingsError(
-                f"{self.name} ({self.place}) is {self.value!r}, which is another file in each directory: name its "
-                "whole path"
-            )
+            raise SettingsError(f"{self} is {self.value!r}, {_ELSEWHERE}: name its whole path")
         try:
             return _whole(Path(str(self.value).strip()))
         except ValueError as error:
@@ -127,8 +127,9 @@ class _Given:
             # Docker's --env-file leaves the quotes of a value in the environment.
             return _without_quotes(self.value) if isinstance(self.value, str) else self.value
         may_be_two = self.name.lower().removesuffix("_file").endswith(_CHANGED)
-        named = f"{self.name} ({self.place}) names {self.path}, which"
-        return _read(self.path, named, lambda text: _value_in(text, may_be_two=may_be_two))
+        return read_small(
+            self.path, f"{self} names {self.path}, which", lambda text: _value_in(text, may_be_two=may_be_two)
+        )
 
 
 def _whole(path: Path) -> Path:
@@ -139,7 +140,7 @@ def _whole(path: Path) -> Path:
         raise ValueError(f"{path.parts[0]} is no home directory here; write the whole path") from None
 
 
-def _read(path: Path, named: str, read: Callable[[str], Read]) -> Read:
+def read_small(path: Path, named: str, read: Callable[[str], Read]) -> Read:
     """What `read` finds in the text of a small file: UTF-8, UTF-16 or UTF-32. Raises SettingsError about `named`."""
     try:
         if path.is_dir():
@@ -147,7 +148,7 @@ def _read(path: Path, named: str, read: Callable[[str], Read]) -> Read:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
-            raise ValueError(f"is larger than {_LARGEST_FILE} bytes: name the file that holds the value alone")
+            raise ValueError(f"is larger than {_LARGEST_FILE} bytes: name another file")
         text = content.decode(json.detect_encoding(content)).removeprefix("\ufeff")
         if "\0" in text:
             raise ValueError("has a NUL: save it as plain text")
@@ -210,57 +211,36 @@ class ShownSetting:
     is_advanced: bool
 
 
-class _Place(PydanticBaseSettingsSource):
-    """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_FILE`."""
-
-    def __init__(self, place: str, variables: Mapping[str, str | None]) -> None:
-        self.place = place
-        self._variables = {name.lower(): value for name, value in variables.items() if value and value.strip()}
-        super().__init__(Settings)
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        """The value of a setting, as `_Given`; None without one."""
-        key = (PREFIX + field_name).lower()
-        found = [each for each in (key, key + "_file") if each in self._variables]
-        if not found:
-            return None, field_name, False
-        first = found[0]
-        given = _Given(self._variables[first], first.upper(), self.place, first != key, is_twice=len(found) > 1)
-        return given, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """The settings of this place. Raises SettingsError for a service's that are others in another directory."""
-        fields = Settings.model_fields.items()
-        given = {name: found for name, field in fields if (found := self.get_field_value(field, name)[0]) is not None}
-        if self.place not in {ENVIRONMENT, ENV_FILE}:
-            _check_service(given, self.current_state.get("store"))
-        return given
-
-    def unknown(self) -> list[UnknownVariable]:
-        """The names in this place that are no settings."""
-        prefix, names = PREFIX.lower(), list(Settings.model_fields)
-        known = {prefix + name + suffix for name in names for suffix in ("", "_file")} | {SERVICE_FILE.lower()}
-        unknown: list[UnknownVariable] = []
-        for key in self._variables:
-            if key.startswith(prefix) and key not in known and not _OF_KUBERNETES.fullmatch(key):
-                # Compared without the prefix, which would make all names similar.
-                close = get_close_matches(key.removeprefix(prefix), names, n=1)
-                meant = f"{prefix}{close[0]}".upper() if close else None
-                unknown.append(UnknownVariable(key.upper(), self.place, suggestion=meant))
-        return unknown
+def _given_in(place: str, variables: Mapping[str, str]) -> dict[str, _Given]:
+    """The settings in one place, each under its name, or under its name with `_FILE`."""
+    found: dict[str, _Given] = {}
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        value, path = variables.get(variable), variables.get(f"{variable}_FILE")
+        if value is not None:
+            found[name] = _Given(value, variable, place, is_twice=path is not None)
+        elif path is not None:
+            found[name] = _Given(path, f"{variable}_FILE", place, in_file=True)
+    return found
 
 
 _OF_KUBERNETES = re.compile(
-    PREFIX.lower() + r"(\w+_)?(service_host|service_port(_\w+)?|port(_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)?)"
+    PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 """What Kubernetes tells each pod about a Service that is called voiceflow, which nobody can leave out."""
 
 
-def _places() -> tuple[_Place, ...]:
-    """The places of settings, the most important first. Raises SettingsError."""
+def _places() -> dict[str, dict[str, str]]:
+    """The variables in each place of settings that have a value, the most important place first. Raises SettingsError.
+
+    Their names are in capitals, however they are written.
+    """
     service = service_file()
-    variables = _variables_of(service or Path(ENV_FILE)) if service or Path(ENV_FILE).exists() else {}
-    return _Place(ENVIRONMENT, os.environ), _Place(str(service or ENV_FILE), variables)
+    in_file = _variables_of(service or Path(ENV_FILE)) if service or Path(ENV_FILE).exists() else {}
+    return {
+        place: {name.upper(): value for name, value in variables.items() if value.strip()}
+        for place, variables in ((ENVIRONMENT, os.environ), (str(service or ENV_FILE), in_file))
+    }
 
 
 def service_file() -> Path | None:
@@ -287,7 +267,7 @@ def _variables_of(file: Path) -> dict[str, str]:
                 found[each.key] = each.value
         return found
 
-    return _read(file, f"{SERVICE_FILE} names {file}, which" if file.is_absolute() else ENV_FILE, read)
+    return read_small(file, f"{SERVICE_FILE} names {file}, which" if file.is_absolute() else ENV_FILE, read)
 
 
 def export_further_variables() -> None:
@@ -305,9 +285,8 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 def read_networks(value: object) -> tuple[Network, ...]:
     """The networks in a text such as `10.0.0.0/8, 18.140.80.2`, or in a list of texts. Raises ValueError."""
-    parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     try:
-        return tuple(_plain(ip_network(str(part).strip())) for part in parts if str(part).strip())
+        return tuple(_plain(ip_network(part)) for part in _listed(value))
     except (TypeError, ValueError) as error:
         reason = f"{error}; " if isinstance(error, ValueError) else ""
         raise ValueError(f"{reason}give networks separated by commas, such as 10.0.0.0/8, 18.140.80.2") from None
@@ -372,14 +351,11 @@ def read_certificates(path: Path) -> str:
         raise ValueError(_NOT_PEM)
     found = [each[0] for each in _CERTIFICATE.finditer(text)]
     certificates = "\n".join(found)
-    try:
+    with suppress(ssl.SSLError, TypeError, ValueError):  # TypeError: a letter that is not ASCII
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
-        is_whole = len(found) == begun
-    except (ssl.SSLError, TypeError, ValueError):  # TypeError: a letter that is not ASCII
-        is_whole = False
-    if not is_whole:
-        raise ValueError("a certificate in the file is damaged; copy the file again")
-    return certificates
+        if len(found) == begun:
+            return certificates
+    raise ValueError("a certificate in the file is damaged; copy the file again")
 
 
 def _certificates_in(path: Path) -> Path:
@@ -422,9 +398,10 @@ _SIGN_OUT = re.compile(r"https?://[a-zA-Z0-9.-]+(:\d+)?(/[!-~]*)?|/([!-.0-~][!-~
 SignOut = Annotated[str, _in_form(_SIGN_OUT, "give a path such as /oauth2/sign_out, or an https:// address")]
 
 
-def _names(value: object) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else cast("Sequence[str]", value)
-    return tuple(part.strip() for part in parts if part.strip())
+def _listed(value: object) -> tuple[str, ...]:
+    """The parts of a text with commas between, or of a list of texts."""
+    parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
+    return tuple(text for part in parts if (text := str(part).strip()))
 
 
 def _refused_region(_: object) -> None:
@@ -473,7 +450,7 @@ class Settings(BaseSettings):
     auth_header: HeaderName | None = None
     """The header in which a trusted proxy names the person who uses the console."""
     auth_groups_header: HeaderName | None = None
-    auth_operators: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    auth_operators: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """The names of those who may act, and `group:NAME` for groups."""
     auth_sign_out: SignOut | None = None
     """Where the proxy signs people out."""
@@ -531,14 +508,17 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 (pydantic gives these by name)
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic gives these by name)
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The options, the environment, and `.env` or the file of a service."""
-        return init_settings, *_places()
+        """The options, the environment, and `.env` or the file of a service. Raises SettingsError."""
+        environment, in_file = (_given_in(place, variables) for place, variables in _places().items())
+        if service_file() is not None:
+            _check_service(in_file, (environment | init_settings()).get("store"))
+        return init_settings, *(InitSettingsSource(settings_cls, init_kwargs=each) for each in (environment, in_file))
 
     @model_validator(mode="wrap")
     @classmethod
@@ -557,18 +537,12 @@ class Settings(BaseSettings):
             # `from None`, because pydantic's own error could show a secret.
             raise SettingsError("; ".join(each.message for each in found)).found(*found) from None
         settings._given = given  # noqa: SLF001 (its own class)
-        _check_redials(settings)
-        if problem := reserve_problem(settings.reserve, settings.max_active):
-            raise _wrong(f"{settings.place_of('reserve')}: {problem}", "reserve", "max_active")
-        if problem := data_retention_problem(settings.data_retention, settings.retention):
-            raise _wrong(f"{settings.place_of('data_retention')}: {problem}", "data_retention", "retention")
+        _check_together(settings)
         _check_addresses(settings, given)
         return settings
 
     def policy(self) -> CallPolicy:
         """The call policy of these settings."""
-        from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
-
         return CallPolicy(
             submit_window=self.submit_window,
             clock_skew=self.clock_skew,
@@ -595,26 +569,21 @@ class Settings(BaseSettings):
 
     def missing_for_calls(self) -> tuple[str, ...]:
         """The settings that are missing for requests to 8x8, each as a clause with its remedy."""
-        missing: list[str] = []
-        if self.api_key is None:
-            missing.append(
-                f"the API key is missing: set {PREFIX}API_KEY, or {PREFIX}API_KEY_FILE to a file that holds it"
-            )
-        if self.sub_account is None:
-            missing.append(f"the sub-account is missing: set {PREFIX}SUB_ACCOUNT to its id")
-        return tuple(missing)
+        key = f"the API key is missing: set {PREFIX}API_KEY, or {PREFIX}API_KEY_FILE to a file that holds it"
+        sub_account = f"the sub-account is missing: set {PREFIX}SUB_ACCOUNT to its id"
+        return tuple(why for why, value in ((key, self.api_key), (sub_account, self.sub_account)) if value is None)
 
     def place_of(self, name: str) -> str | None:
         """The place of a setting, such as `VOICEFLOW_RATE (.env)`; None for a default."""
         given = self._given.get(name)
-        return None if given is None else f"{given.name} ({given.place})"
+        return None if given is None else str(given)
 
     def of_service(self, name: str) -> str | None:
         """The place of a setting that comes from the file of a service; None if it comes from elsewhere."""
         given = self._given.get(name)
         return self.place_of(name) if given is not None and given.place == str(service_file()) else None
 
-    def live_secret(self, name: str) -> Callable[[], Sequence[str]] | None:
+    def live_secret(self, name: str) -> SecretValues | None:
         """The values of a secret as they are now; None without one. One that is in a file is read again with it.
 
         Raises SettingsError for one that can be guessed.
@@ -706,8 +675,17 @@ def _wrong(message: str, *names: str) -> SettingsError:
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
-    """The unknown names among the settings in the environment and `.env`."""
-    return tuple(unknown for place in _places() for unknown in place.unknown())
+    """The unknown names among the settings in the environment and `.env`. Raises SettingsError."""
+    names = [name.upper() for name in Settings.model_fields]
+    known = {PREFIX + name + suffix for name in names for suffix in ("", "_FILE")} | {SERVICE_FILE}
+    unknown: list[UnknownVariable] = []
+    for place, variables in _places().items():
+        for name in variables:
+            if name.startswith(PREFIX) and name not in known and not _OF_KUBERNETES.fullmatch(name):
+                # Compared without the prefix, which would make all names similar.
+                close = get_close_matches(name.removeprefix(PREFIX), names, n=1)
+                unknown.append(UnknownVariable(name, place, suggestion=PREFIX + close[0] if close else None))
+    return tuple(unknown)
 
 
 def _shown_value(name: str, value: object) -> str:
@@ -730,16 +708,18 @@ def _shown_value(name: str, value: object) -> str:
             return without_secrets(str(value), options=True) if name in _ADDRESSES else str(value)
 
 
-def _check_redials(settings: Settings) -> None:
-    """Raise SettingsError if an outcome to call again after has no wait."""
-    if lacks := [
-        on
-        for on in settings.redial_on
-        if isinstance(settings.redial_after, Mapping) and on not in settings.redial_after
-    ]:
-        where = " and ".join(filter(None, map(settings.place_of, ("redial_on", "redial_after"))))
-        message = f"{where}: {', '.join(lacks).lower()} has no wait before its redial: give it one"
-        raise _wrong(message, "redial_on", "redial_after")
+def _check_together(settings: Settings) -> None:
+    """Raise SettingsError if settings contradict each other."""
+    waits = settings.redial_after
+    lacks = [on.lower() for on in settings.redial_on if isinstance(waits, Mapping) and on not in waits]
+    for problem, *names in (
+        (lacks and f"{', '.join(lacks)} has no wait before its redial: give it one", "redial_on", "redial_after"),
+        (reserve_problem(settings.reserve, settings.max_active), "reserve", "max_active"),
+        (data_retention_problem(settings.data_retention, settings.retention), "data_retention", "retention"),
+    ):
+        if problem:
+            where = " and ".join(filter(None, map(settings.place_of, names)))
+            raise _wrong(f"{where}: {problem}", *names)
 
 
 _LEADS_AWAY = {
@@ -761,8 +741,10 @@ def _check_addresses(settings: Settings, given: Mapping[str, _Given]) -> None:
         for name in addresses:
             found = given.get(name)
             if found is not None and found.place == ENV_FILE and getattr(settings, name):
-                message = f"{found.name} ({found.place}) does not apply to {shown} from another place ({own.place})"
-                raise _wrong(f"{message}: set both in the same place", name)
+                message = (
+                    f"{found} does not apply to {shown} from another place ({own.place}): set both in the same place"
+                )
+                raise _wrong(message, name)
 
 
 def _check_service(service: Mapping[str, _Given], other: _Given | None) -> None:
@@ -781,14 +763,11 @@ def _check_service(service: Mapping[str, _Given], other: _Given | None) -> None:
     scheme, _, path = (url := str(own.read())).partition(":")
     if scheme.lower() in {"sqlite", "file"} and not path.startswith("////"):
         raise SettingsError(
-            f"{own.name} ({own.place}) is {without_secrets(url)}, which is another file in each directory: name "
-            "its whole path, such as sqlite:////var/lib/voiceflow/calls.db"
+            f"{own} is {without_secrets(url)}, {_ELSEWHERE}: name its whole path, such as "
+            "sqlite:////var/lib/voiceflow/calls.db"
         )
     if other is not None and other.read() != url:
-        raise SettingsError(
-            f"{other.name} ({other.place}) and {own.name} ({own.place}) name two stores: take one of them out, or "
-            "name the store with --store"
-        )
+        raise SettingsError(f"{other} and {own} name two stores: take one of them out, or name the store with --store")
 
 
 _WORDS = {

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, Gatekeeper, RefusalReason, RefusedSenders
 from voiceflow_worker.core.heartbeats import REFUSED
-from voiceflow_worker.errors import SettingsError
 
 SECRET = "Basic c2VjcmV0"
 EIGHT = "18.140.80.2"
@@ -41,24 +39,13 @@ def test_only_the_registered_header_lets_in() -> None:
         ([authorization("wrong"), authorization(SECRET)], RefusalReason.SECRET),
         ([authorization(SECRET), authorization(SECRET)], RefusalReason.SECRET),
     ]:
-        assert Gatekeeper(secret=SECRET).refusal(shown, EIGHT) is refusal
+        assert Gatekeeper(secret=lambda: [SECRET]).refusal(shown, EIGHT) is refusal
 
 
 def test_a_secret_may_have_letters_beyond_ascii() -> None:
-    keeper = Gatekeeper(secret="cl\u00e9")
+    keeper = Gatekeeper(secret=lambda: ["cl\u00e9"])
     assert keeper.refusal([authorization("cl\u00e9")], None) is None
     assert keeper.refusal([authorization("cle")], None) is RefusalReason.SECRET
-
-
-@pytest.mark.parametrize("secret", ["", " ", "\n"])
-def test_an_empty_secret_is_a_mistake(secret: str) -> None:
-    with pytest.raises(SettingsError, match="empty"):
-        Gatekeeper(secret=secret)
-
-
-def test_white_space_around_a_secret_is_not_part_of_it() -> None:
-    """A secret from a file ends in a line feed, and no HTTP header can."""
-    assert Gatekeeper(secret=SECRET + "\n").refusal([authorization(SECRET)], None) is None
 
 
 def test_only_allowed_networks_are_let_in() -> None:
@@ -104,7 +91,7 @@ def test_only_trusted_proxies_may_say_where_a_request_came_from() -> None:
 @given(st.lists(st.tuples(st.sampled_from([b"x-forwarded-for", b"authorization"]), st.binary(max_size=60)), max_size=6))
 def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: list[tuple[bytes, bytes]]) -> None:
     keeper = Gatekeeper(
-        secret="a secret that is no accident",
+        secret=lambda: ["a secret that is no accident"],
         allow=[ip_network(f"{EIGHT}/32")],
         trusted_proxies=[ip_network("10.0.0.0/8")],
     )

@@ -243,7 +243,7 @@ async def test_the_slow_keys_of_cookies_keep_no_event_loop_busy(monkeypatch: pyt
         return secret
 
     monkeypatch.setattr(sessions, "scrypt", noted)
-    own = PageSessions(MemoryStore(), secret="a new one", operator_secret="another new one")
+    own = PageSessions(MemoryStore(), secret=lambda: ["a new one"], operator_secret=lambda: ["another new one"])
     cookie = await own.cookie(own.begin("Mary", PageRole.OPERATOR))
     assert await own.find(cookie) is not None
     assert len(threads) == 2
@@ -253,15 +253,19 @@ async def test_the_slow_keys_of_cookies_keep_no_event_loop_busy(monkeypatch: pyt
 async def test_a_session_ends_with_its_time_and_with_its_secret() -> None:
     clock = ManualClock()
     store = MemoryStore(clock=clock)
-    own = PageSessions(store, secret="a", operator_secret="b")
+
+    def with_secrets(reader: str, operator: str | None) -> PageSessions:
+        return PageSessions(
+            store, secret=lambda: [reader], operator_secret=None if operator is None else lambda: [operator]
+        )
+
+    own = with_secrets("a", "b")
     session = own.begin("Mary", PageRole.OPERATOR)
     cookie = await own.cookie(session)
     assert await own.find(cookie) == session
-    assert await PageSessions(store, secret="a", operator_secret="b").find(cookie) == session, (
-        "all receivers share them"
-    )
+    assert await with_secrets("a", "b").find(cookie) == session, "all receivers share them"
     for others in (("a", "c"), ("a", None), ("b", "a")):
-        assert await PageSessions(store, secret=others[0], operator_secret=others[1]).find(cookie) is None
+        assert await with_secrets(*others).find(cookie) is None
     clock.advance(LASTS - timedelta(seconds=2))
     assert await own.find(cookie) == session
     clock.advance(timedelta(seconds=3))

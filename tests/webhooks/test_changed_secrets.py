@@ -121,13 +121,13 @@ async def test_a_secret_changes_under_a_hundred_requests_a_second_without_one_re
 
 
 async def test_people_stay_signed_in_while_a_secret_of_the_pages_changes(memory: Store) -> None:
-    before = PageSessions(memory, secret=OLD)
+    before = PageSessions(memory, secret=lambda: [OLD])
     session = before.begin("Ana", PageRole.READER)
     cookie = await before.cookie(session)
-    both = PageSessions(memory, secret=f"{NEW},{OLD}")
+    both = PageSessions(memory, secret=lambda: [NEW, OLD])
     assert await both.find(cookie) == session
     assert [both.role_of(each) for each in (OLD, NEW)] == [PageRole.READER] * 2
-    after = PageSessions(memory, secret=NEW)
+    after = PageSessions(memory, secret=lambda: [NEW])
     assert await after.find(await both.cookie(session)) == session, "the newer value signs"
     assert (await after.find(cookie), after.role_of(OLD)) == (None, None)
 
@@ -171,6 +171,17 @@ def test_a_wrong_line_of_the_programs_is_named_without_its_secret(tmp_path: Path
     with pytest.raises(SettingsError, match=said) as raised:
         read_programs(path)
     assert "2222" not in str(raised.value)
+
+
+def test_a_long_file_of_programs_is_read_to_its_end_in_any_unicode_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "programs"
+    text = "# a note\n" * 20_000 + "crm 2222222222222222 read\n"
+    for form in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_text(text, form)
+        assert [each.name for each in read_programs(path)] == ["crm"], form
+    path.write_text(text * 10)
+    with pytest.raises(SettingsError, match=r"VOICEFLOW_API_SECRETS names .* larger than"):
+        read_programs(path)
 
 
 def test_a_file_that_changes_before_it_is_looked_at_first_counts(tmp_path: Path) -> None:

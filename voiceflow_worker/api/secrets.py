@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.text.wording import why_unreadable
 from voiceflow_worker.secret_text import why_guessable
-from voiceflow_worker.settings import text_of
+from voiceflow_worker.settings import read_small, text_of
 from voiceflow_worker.watched_file import WatchedFile
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.@-]{0,59}", re.ASCII)
 _BETWEEN = re.compile(r"[\s,;]+")
-_LARGEST = 100_000
 
 
 class Right(StrEnum):
@@ -84,13 +82,7 @@ def read_programs(path: Path, others: dict[str, str] | None = None) -> tuple[Pro
 
     Raises SettingsError, which names the line, and no secret.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LARGEST).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"VOICEFLOW_API_SECRETS names {path}, which cannot be read: {why_unreadable(error)}"
-        ) from None
+    text = read_small(path, f"VOICEFLOW_API_SECRETS names {path}, which", str)
     found: list[Program] = []
     for number, line in enumerate(text.splitlines(), 1):
         parts = [part for part in _BETWEEN.split(line.strip()) if part]

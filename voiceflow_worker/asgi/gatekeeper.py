@@ -34,7 +34,7 @@ from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.gcra import SlotTime, allot_slot
 from voiceflow_worker.model.text.wording import count_of, write_duration
-from voiceflow_worker.secret_text import SecretSource, is_one_of, values_of
+from voiceflow_worker.secret_text import SecretValues, is_one_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -59,21 +59,14 @@ class RefusalReason(StrEnum):
 class Gatekeeper:
     """Checks that requests come from an allowed network, and that they have the right Authorization header.
 
-    `secret` is the Authorization value (None: not checked), or a function that gives all values that count now.
-    `allow` are the networks from which events may come (empty: all). `trusted_proxies` are the networks whose
-    X-Forwarded-For is believed (empty: none). Raises SettingsError for an empty secret, which would accept an empty
-    header.
+    `secret` gives all Authorization values that count now (None: not checked). `allow` are the networks from which
+    events may come (empty: all). `trusted_proxies` are the networks whose X-Forwarded-For is believed (empty: none).
     """
 
     def __init__(
-        self, *, secret: SecretSource | None, allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
+        self, *, secret: SecretValues | None, allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
     ) -> None:
-        if isinstance(secret, str) and not secret.strip():
-            raise SettingsError(
-                "the webhook secret is empty; give the Authorization value that was registered with the webhook"
-            )
-        # Servers strip white space around header values (RFC 9110 §5.5), so it is stripped here too.
-        self._secret = None if secret is None else values_of(secret)
+        self._secret = secret
         self._allow = tuple(allow)
         self._trusted = tuple(trusted_proxies)
 

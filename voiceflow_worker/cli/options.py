@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -52,19 +53,16 @@ REST_GROUP = Group("More options", sort_key=80, help_formatter=REST)
 """The options that few campaigns need. They are printed by `--help-all`."""
 
 
-def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
+def _read_by(read: Callable[[str], Any]) -> Callable[[Any, Sequence[Token]], Any]:
+    """A converter of cyclopts that reads the text of an option."""
+    return lambda _type, tokens: read(tokens[0].value)
+
+
+def _duration(text: str) -> timedelta:
     try:
-        return read_duration(tokens[0].value)
+        return read_duration(text)
     except ValueError as error:
-        raise ValueError(f"{tokens[0].value!r} is not a duration: {error}") from None
-
-
-def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
-    return read_time(tokens[0].value, asks_zone=False)
-
-
-def _since(_type: Any, tokens: Sequence[Token]) -> timedelta | datetime:
-    return read_since(tokens[0].value)
+        raise ValueError(f"{text!r} is not a duration: {error}") from None
 
 
 def _speed(_type: Any, value: float) -> None:
@@ -83,12 +81,6 @@ def _host(_type: Any, value: str | None) -> None:
         ) from None
 
 
-def _web_address(_type: Any, value: Any) -> None:
-
-    if value is not None:
-        read_notify_url(value)
-
-
 def rate_given(text: str) -> float | None:
     """The rate in the text of an option or argument; None is unlimited. Raises InvalidInputError."""
     try:
@@ -97,18 +89,16 @@ def rate_given(text: str) -> float | None:
         raise InvalidInputError(f"{text!r} is not a rate: {error}") from None
 
 
-def _who(_type: Any, tokens: Sequence[Token]) -> str:
-    return read_name(tokens[0].value)
-
-
 Flag: Final = Parameter(negative=(), show_default=False)
 """The parameter of a switch that has no `--no-…` form."""
-DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
-MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
+DurationOption = Annotated[timedelta | None, Parameter(converter=_read_by(_duration), n_tokens=1, metavar="DURATION")]
+MomentOption = Annotated[
+    datetime | None, Parameter(converter=_read_by(partial(read_time, asks_zone=False)), n_tokens=1, metavar="TIME")
+]
 SinceOption = Annotated[
     timedelta | datetime | None,
     Parameter(
-        converter=_since,
+        converter=_read_by(read_since),
         n_tokens=1,
         metavar="TIME",
         help="Only calls that changed after this time, such as 2026-11-20T09:00:00+08:00, or 2h for two hours ago.",
@@ -121,11 +111,15 @@ LimitOption = Annotated[
     int, Parameter(validator=Number(gte=0), metavar="N", help="List at most this many; 0 lists all.")
 ]
 SpeedOption = Annotated[float, Parameter(validator=_speed)]
-WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
+WebAddressOption = Annotated[str | None, Parameter(converter=_read_by(read_notify_url), n_tokens=1, metavar="URL")]
 AsOption = Annotated[
     str | None,
     Parameter(
-        name="--as", converter=_who, n_tokens=1, metavar="NAME", help="Your name, to be stored with this action."
+        name="--as",
+        converter=_read_by(read_name),
+        n_tokens=1,
+        metavar="NAME",
+        help="Your name, to be stored with this action.",
     ),
 ]
 NoteOption = Annotated[str | None, Parameter(metavar="TEXT", help="The reason, to be stored with this action.")]

@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.identity import keyed_digest
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.wording import LONGEST_NAME
-from voiceflow_worker.secret_text import SecretSource, is_one_of, values_of
+from voiceflow_worker.secret_text import SecretValues, is_one_of
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)
@@ -86,20 +86,18 @@ class PageSessions:
 
     The cookie holds the whole session, signed with a key that is derived from the secret of the role. While a secret
     has two values, both sign people in, and sessions of both go on; the end of a value ends its sessions. Raises
-    SettingsError for an empty secret, and if both roles have the same secret.
+    SettingsError if both roles have the same secret.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        secret: SecretSource | None,
-        operator_secret: SecretSource | None = None,
+        secret: SecretValues | None,
+        operator_secret: SecretValues | None = None,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        readers, operators = ((lambda: ()) if each is None else values_of(each) for each in (secret, operator_secret))
-        if not all(value.strip() for value in (*readers(), *operators())):
-            raise SettingsError("a secret of the console is empty; give the text that people must type to sign in")
+        readers, operators = secret or tuple, operator_secret or tuple
         if set(readers()) & set(operators()):
             raise SettingsError(
                 "readers and operators of the console have the same secret; give operators a different one"
