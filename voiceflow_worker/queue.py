@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader, keyed_digest
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Joinable, Put, Result
+from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Put, Result
 from voiceflow_worker.core.set_rate import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
@@ -254,18 +254,16 @@ class CallQueue:
         async with audited(self.store, entry) as store:
             yield CallQueue(store.store, self.name, policy=self.policy, redial=self._redial)
 
-    async def cancel_many(
-        self, job_ids: Sequence[str], *, reason: str = "cancelled by a person", conditions: tuple[Condition, ...] = ()
-    ) -> list[str]:
+    async def cancel_many(self, job_ids: Sequence[str], *, reason: str = "cancelled by a person") -> list[str]:
         """Cancel those of these jobs that have not been sent; returns their ids. Raises StoreError.
 
-        They have one entry in the audit log together. Raises StaleJobError if one of the `conditions` does not hold.
+        They have one entry in the audit log together.
         """
         cancelled: list[str] = []
         cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
         alone = job_ids[0] if len(job_ids) == 1 else None
         async with self._audited("cancel", note=reason, call=alone, asked=list(job_ids)) as store:
-            changes = Changes(store.store, self.policy, conditions=conditions)
+            changes = Changes(store.store, self.policy)
             for start in range(0, len(job_ids), _TOGETHER):
                 ids = job_ids[start : start + _TOGETHER]
                 answers = await changes.change_each([JobChange(job_id, cancel, None) for job_id in ids])

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider.calls.failures import SECOND_RUN, LateTaskError
 from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import (
+    INTERRUPTED,
     MOVED,
+    STOPPED_BY_AIRFLOW,
     CallsChangedError,
     OnClear,
     TaskOrders,
@@ -22,7 +24,7 @@ from airflow_provider.calls.made_calls import (
     resume_redials,
 )
 from airflow_provider.calls.task_state import batches_of
-from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, telephone_of, types
+from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, telephone_of
 from voiceflow_worker.campaigns.called_before import enqueue_lock, said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
@@ -186,7 +188,7 @@ async def enqueue_campaign(
     record, token = batches_of(queue, identity), new_revision()
     batches = {name for name, _ in await record.all()}
     for name in batches | {batch_id}:
-        await discard_staged(queue, name, identity, is_stopped=True)
+        await discard_staged(queue, name, identity, reason=STOPPED_BY_AIRFLOW)
     if campaign.rows is None or campaign.rows:
         await record.change(batch_id, lambda was: f"{was or ''} {token}".strip())
         # A try with another batch waits for the end of this one: what waits in the others is made again in it.
@@ -195,15 +197,16 @@ async def enqueue_campaign(
     data = {**(campaign.options.data or {}), **identity.data()}
     options = replace(campaign.options, orders=orders, data=data)
     campaign = replace(campaign, options=options, again=again is True)
-    by = types.Actor(on="Airflow", login=identity.in_words)
-    report = await (campaign.start(queue, by=by, token=token) if late is None else campaign.preview(queue))
+    report = await (campaign.start(queue, by=identity.actor, token=token) if late is None else campaign.preview(queue))
     _refuse(report, skip_bad=campaign.skip_bad)
     if late is not None and (new := report.valid + len(orders.elsewhere)):
         raise LateTaskError(late, calls=new)
     enqueued = 0 if report.dry_run else report.enqueued
     taken_back = await cancel_calls(queue, sorted(orders.elsewhere), reason=MOVED)
-    if taken_back + await discard_staged(queue, batch_id, identity, is_stopped=False):
-        report = await campaign.start(queue, by=by, token=token)  # in the batch for whose end this instance waits
+    if taken_back + await discard_staged(queue, batch_id, identity, reason=INTERRUPTED):
+        report = await campaign.start(
+            queue, by=identity.actor, token=token
+        )  # in the batch for whose end this instance waits
         _refuse(report, skip_bad=campaign.skip_bad)
         report = replace(report, duplicates=report.duplicates - enqueued)
         enqueued += report.enqueued

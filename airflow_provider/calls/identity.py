@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from voiceflow_worker.types import Actor
+
 
 class OncePer(StrEnum):
     """What the keys of a task's calls hold for."""
@@ -50,6 +52,11 @@ class TaskIdentity:
         """Return the DAG, its run and the task, for people."""
         place = "" if self.map_index < 0 else f"[{self.map_index}]"
         return f"DAG {self.dag_id}, run {self.run_id}, task {self.task_id}{place}"
+
+    @property
+    def actor(self) -> Actor:
+        """Return who acts on calls, for the audit log."""
+        return Actor(on="Airflow", login=self.in_words)
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> TaskIdentity:

@@ -6,20 +6,22 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider.calls.arguments import has_none
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.task_state import batches_of, taken_by
-from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError
+from voiceflow_worker import CallQueue, Job, JobState, Store, VoiceflowError
 from voiceflow_worker.campaigns.calls.options import CallAgain, states_of
 from voiceflow_worker.core.idempotency import KeyMatch
-from voiceflow_worker.core.imports import StagedImport, stop_imports
-from voiceflow_worker.core.ports.store import Same
-from voiceflow_worker.errors import IllegalMoveError, StaleJobError
-from voiceflow_worker.types import Actor
+from voiceflow_worker.core.imports import stop_imports
+from voiceflow_worker.core.ports.store import BulkWrite, Same, WriteResult
+from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.model.copying import replace
 
 # Stored with cancelled calls, and compared by later tries.
 STOPPED_BY_AIRFLOW = "Airflow stopped its task"
@@ -166,9 +168,7 @@ async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
         ended = (post.outcome.ended_at if post.outcome is not None else None) or post.answered_at
         due = None if ended is None or job.redial is None or job.place else ended + job.redial.wait(job.outcome_status)
         try:
-            return await acting_on(queue, job).redial(
-                job.id, note=RESUMED, post=job.post_count, not_before=due, goes_on=True
-            )
+            return await queue.redial(job.id, note=RESUMED, post=job.post_count, not_before=due, goes_on=True)
         except IllegalMoveError:
             return None
 
@@ -183,70 +183,71 @@ async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
     return going
 
 
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The stop of one try of a task: what has not been sent is cancelled, unless a later try has taken it over.
 
-    It is the stop of a campaign, or of the calls `job_ids`. Without the try (`identity`, `try_id`) nothing is compared.
+    It is the stop of a campaign (`batch_id`), or of `job_ids`. Without an `identity`, tries are not compared.
     """
 
-    def __init__(
-        self,
-        identity: TaskIdentity | None,
-        try_id: str,
-        *,
-        job_ids: Sequence[str] = (),
-        batch_id: str | None = None,
-    ) -> None:
-        self._identity = identity
-        self._try_id = try_id
-        self._job_ids = job_ids
-        self._batch_id = batch_id
+    identity: TaskIdentity | None
+    try_id: str
+    job_ids: Sequence[str] = ()
+    batch_id: str | None = None
 
     async def carry_out(self, opened: AbstractAsyncContextManager[CallQueue]) -> None:
-        """Cancel the calls in the queue that is to be `opened`, and log their number, or why they were not.
-
-        Of a campaign, the first write keeps all calls from being sent, however far the rest comes.
-        """
+        """Cancel the calls in the queue that is to be `opened`, and log their number, or why they were not."""
         try:
             async with opened as queue:
-                ended = await self._cancel(queue)
-        except StaleJobError:
-            log.info("the task was stopped, but a later try has taken over its calls: they go on")
+                log.info("the task was stopped: %s unsent calls were cancelled", await self._cancel(queue))
+        except CallsChangedError as error:
+            log.info("the task was stopped: %s", error)
         except Exception:
             log.exception("the task was stopped, but %s could not be cancelled and may still be sent", self)
-        else:
-            log.info("the task was stopped: %s unsent calls were cancelled", ended)
 
     async def _cancel(self, queue: CallQueue) -> int:
-        identity = self._identity
-        conditions = () if identity is None else (taken_by(identity, self._try_id),)
-        if identity is None or self._batch_id is None:
-            return await cancel_calls(queue, self._job_ids, reason=STOPPED_BY_AIRFLOW, conditions=conditions)
-        imports = await imports_of(queue, identity)
-        by = Actor(on="Airflow", login=identity.in_words)
+        if self.identity is None:
+            return await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW)
+        store, by = _TryStore(queue.store, taken_by(self.identity, self.try_id)), self.identity.actor
+        queue = CallQueue(cast("Store", store), queue.name, policy=queue.policy, by=by)
+        if self.batch_id is None:
+            return await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW)
+        if not (imports := await imports_of(queue, self.identity)):
+            return 0
         ended = await stop_imports(
-            queue.store, queue.name, imports, batch=self._batch_id, by=by, asked=self._try_id,
-            reason=STOPPED_BY_AIRFLOW, conditions=conditions, policy=queue.policy,
-        )  # fmt: skip
-        if ended is None:
-            raise StaleJobError(self._batch_id)
-        batches = {self._batch_id, *(name for name, _ in imports)}
-        return ended + await cancel_unsent(queue, batches, identity, conditions=conditions)
+            queue.store, queue.name, imports, by=by, reason=STOPPED_BY_AIRFLOW, policy=queue.policy
+        )
+        return ended + await cancel_unsent(queue, {name for name, _ in imports}, self.identity)
 
-    @property
-    def cut(self) -> str:
-        """What is logged when Airflow gives no more time."""
-        return (
-            f"the stop of {self} takes longer than Airflow waits for it. It goes on while this process runs. What is "
-            "left of a campaign then is staged: nobody is called for it, unless this task is cleared or tried again"
+    def tell_cut(self) -> None:
+        """Log that Airflow gives no more time."""
+        log.warning(
+            "the stop of %s takes longer than Airflow waits. It goes on while this process runs. What is left of a "
+            "campaign then is staged: nobody is called for it, unless this task is cleared or tried again",
+            self,
         )
 
-    def as_arguments(self) -> dict[str, Any]:
-        """Return the try as arguments of a trigger."""
-        return {"owner": None if self._identity is None else self._identity.as_json(), "try_id": self._try_id}
-
     def __str__(self) -> str:
-        return f"batch {self._batch_id}" if self._batch_id is not None else f"call {', '.join(self._job_ids)}"
+        return f"batch {self.batch_id}" if self.batch_id is not None else f"call {', '.join(self.job_ids)}"
+
+
+class _TryStore:
+    """A store for one try: it writes only while no later try has taken over, else it raises CallsChangedError."""
+
+    def __init__(self, store: Store, taken: Same) -> None:
+        self._store = store
+        self._taken = taken
+
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        """Write under the condition of the try."""
+        writes = tuple(replace(each, conditions=(*each.conditions, self._taken)) for each in bulk.writes)
+        answers = await self._store.write(replace(bulk, writes=writes), now=now)
+        if any(each.condition == self._taken for each in answers):
+            raise CallsChangedError("a later try has taken over its calls, and goes on with them")
+        return answers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 async def imports_of(queue: CallQueue, identity: TaskIdentity) -> list[tuple[str, str]]:
@@ -255,45 +256,31 @@ async def imports_of(queue: CallQueue, identity: TaskIdentity) -> list[tuple[str
     return [(name, token) for name, tokens in batches for token in (tokens or "").split()]
 
 
-async def cancel_calls(
-    queue: CallQueue, job_ids: Sequence[str], *, reason: str, conditions: tuple[Same, ...] = ()
-) -> int:
-    """Cancel those of the calls that have not been sent, and return their number. Raises StaleJobError."""
-    if not job_ids:
-        return 0
-    acting = acting_on(queue, await queue.get(job_ids[0]))
-    return len(await acting.cancel_many(job_ids, reason=reason, conditions=conditions))
+async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> int:
+    """Cancel those of the calls that have not been sent, and return their number."""
+    return len(await queue.cancel_many(job_ids, reason=reason)) if job_ids else 0
 
 
-async def discard_staged(queue: CallQueue, batch_id: str, identity: TaskIdentity, *, is_stopped: bool) -> int:
-    """Cancel the staged calls of this instance, and return their number.
+async def discard_staged(queue: CallQueue, batch_id: str, identity: TaskIdentity, *, reason: str) -> int:
+    """Cancel the calls of this instance that a stop, or a killed try (INTERRUPTED), has left staged; return how many.
 
-    They were stopped, or a killed try has left them. The try after that lets them ring if it lists all of their rows:
-    so this one lists other rows.
+    The try after a killed one lets them ring if it lists all of their rows. So this one lists other rows.
     """
     own, count = {token for _, token in await imports_of(queue, identity)}, 0
-    reason = STOPPED_BY_AIRFLOW if is_stopped else INTERRUPTED
-
-    def is_mine(each: StagedImport) -> bool:
-        return each.gate.start in own and (each.gate.reason == STOPPED_BY_AIRFLOW) == is_stopped
-
-    # The try that was stopped may be discarding them too.
-    while imports := [each for each in await queue.staged(batch_id) if is_mine(each)]:
+    while imports := [  # the try that was stopped may be discarding them too
+        each
+        for each in await queue.staged(batch_id)
+        if each.gate.start in own and (each.gate.reason == STOPPED_BY_AIRFLOW) == (reason == STOPPED_BY_AIRFLOW)
+    ]:
         count += await queue.discard_staged(batch_id, imports=imports, reason=reason)
     return count
 
 
 async def cancel_unsent(
-    queue: CallQueue,
-    batch_ids: Collection[str],
-    identity: TaskIdentity,
-    *,
-    reason: str = STOPPED_BY_AIRFLOW,
-    conditions: tuple[Same, ...] = (),
+    queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity, *, reason: str = STOPPED_BY_AIRFLOW
 ) -> int:
     """Cancel the unsent calls of a task instance in these batches, which stay open for the next try."""
-    found = [job.id for job in await _unsent(queue, batch_ids, identity)]
-    return await cancel_calls(queue, found, reason=reason, conditions=conditions)
+    return await cancel_calls(queue, [job.id for job in await _unsent(queue, batch_ids, identity)], reason=reason)
 
 
 async def _unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> list[Job]:
@@ -316,12 +303,3 @@ async def calls_of_batch(queue: CallQueue, batch_id: str, states: Collection[Job
         for job in found:
             yield job
         after = found[-1].id
-
-
-def acting_on(queue: CallQueue, job: Job) -> CallQueue:
-    """Return the queue for an action of the task instance that made this call: the audit log has its DAG and run."""
-    data = job.data or {}
-    words = {"airflow_dag_id": "DAG", "airflow_run_id": "run", "airflow_task_id": "task"}
-    named = [f"{word} {data[name]}" for name, word in words.items() if data.get(name) is not None]
-    by = Actor(on="Airflow", login=", ".join(named) or None)
-    return CallQueue(queue.store, queue.name, policy=queue.policy, by=by)

@@ -130,12 +130,12 @@ class VoiceCallNotifier(BaseNotifier):
 
         task = TaskIdentity.of(context)
         of_task = f"of the task {_spoken(task.task_id)} of the pipeline {_spoken(task.dag_id)}"
-        said, one, many = self.say, happened(context), happened(context, many=True)
+        said, what = self.say, happened(context)
         return Alert(mark=digest(*task.occasion())[:40], text=name), Wording(
-            one=said or f"This is Airflow. Instance {{names}} {of_task} {one}.",
+            one=said or f"This is Airflow. Instance {{names}} {of_task} has {what}.",
             many=f"{said} {{count}} instances: {{names}}."
             if said
-            else f"This is Airflow. {{count}} instances {of_task} {many}: {{names}}.",
+            else f"This is Airflow. {{count}} instances {of_task} have {what}: {{names}}.",
             between=", ",
         )
 
@@ -189,20 +189,12 @@ def event_of(context: Mapping[str, Any]) -> str:
     return "up_for_retry" if ti is not None and is_tried_again else "failed"
 
 
-def happened(context: Mapping[str, Any], *, many: bool = False) -> str:
-    """Return what happened to the task or run of this context, or to `many` tasks, as the end of a spoken sentence."""
-    has = "have" if many else "has"
-    match event_of(context):
-        case "success":
-            return f"{has} succeeded"
-        case "running":
-            return f"{has} started"
-        case "skipped":
-            return f"{'were' if many else 'was'} skipped"
-        case "up_for_retry":
-            return f"{has} failed, and will be tried again"
-        case _:
-            return f"{has} failed"
+_HAPPENED = {"success": "succeeded", "running": "started", "up_for_retry": "failed, and will be tried again"}
+
+
+def happened(context: Mapping[str, Any]) -> str:
+    """Return what has happened to the task or run of this context, as the end of a spoken sentence after "has"."""
+    return _HAPPENED.get(event_of(context), "failed")
 
 
 def waiting_subject(context: Mapping[str, Any]) -> str | None:
@@ -221,12 +213,12 @@ def announcement(context: Mapping[str, Any]) -> str:
         case "deadline":
             return f"This is Airflow. The pipeline {dag} has missed its deadline."
         case "run":
-            return f"This is Airflow. The pipeline {dag} {happened(context)}."
+            return f"This is Airflow. The pipeline {dag} has {happened(context)}."
         case "question":
             return f"This is Airflow. The pipeline {dag} waits for an answer: {waiting_subject(context)}"
         case _:
             task = _spoken(context["ti"].task_id)
-            return f"This is Airflow. The task {task} of the pipeline {dag} {happened(context)}."
+            return f"This is Airflow. The task {task} of the pipeline {dag} has {happened(context)}."
 
 
 def _spoken(name: object) -> str:

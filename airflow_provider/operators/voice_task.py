@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
+from airflow.sdk import BaseOperator, BaseSensorOperator, conf
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider.calls.arguments import refuse_number
 from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
@@ -23,7 +23,7 @@ from airflow_provider.calls.waiting import TaskCalls, TaskStoppedError, run, run
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import Campaign, InvalidInputError, call_as_json
+from voiceflow_worker import CallQueue, Campaign, InvalidInputError, call_as_json
 from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
 from voiceflow_worker.model.times import read_time, read_zone
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from voiceflow_worker import Job
 
-LATE = timedelta(minutes=10)
-"""How long after the end of a task's wait Airflow ends it, if no trigger runs."""
 STOP_SECONDS = 3.0
 """Seconds that a stop of a running task may take here. Then calls in flight need theirs."""
 
@@ -44,8 +42,6 @@ class VoiceTask(BaseOperator):
     """A task that waits for calls, in its own process or in the triggerer."""
 
     ui_color = "#e8f3ee"
-    late_error: type[AirflowException] = AirflowException
-    """What a task that is deferred raises at the end of its wait."""
 
     def __init__(
         self,
@@ -87,7 +83,8 @@ class VoiceTask(BaseOperator):
             raise AirflowTaskTimeout(f"task {self.task_id} took longer than its execution_timeout")
         if event["status"] == "late":
             calls = WaitedCalls(self._options, event.get("job_ids", ()), event.get("batch_id"))
-            raise self.late_error(f"task {self.task_id}: {waited_too_long(calls)}")
+            error = AirflowSensorTimeout if isinstance(self, BaseSensorOperator) else AirflowException
+            raise error(f"task {self.task_id}: {waited_too_long(calls)}")
 
     def _rest(self) -> timedelta | None:
         """Return how long the task may still wait; None means without end."""
@@ -96,20 +93,20 @@ class VoiceTask(BaseOperator):
     def _defer(self, **waited: Any) -> None:
         """Wait in the triggerer until the wait is over. `waited` are arguments of the trigger."""
         ends: dict[str, Any] = {name: end.isoformat() for name, end in self._ends.items()}
+        if self._stop is not None and self._stop.identity is not None:
+            ends |= {"owner": self._stop.identity.as_json(), "try_id": self._stop.try_id}
         rest = self._rest()
-        if rest == timedelta(0):
-            raise AirflowException("the time of this task is over. Its calls go on; clear the task to wait for them")
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
                 wait_for=self._options.goal.value,
                 sends=self._options.sends,
                 doubt_timeout=self.doubt_timeout.total_seconds(),
-                **({} if self._stop is None else self._stop.as_arguments()),
                 **{**waited, **ends},
             ),
             method_name="execute_complete",
-            timeout=None if rest is None else rest + LATE,  # the trigger ends the wait, and says what of
+            # The trigger ends the wait, and says of which calls; if none runs, Airflow ends it.
+            timeout=None if rest is None else rest + timedelta(minutes=10),
         )
 
 
@@ -175,7 +172,7 @@ class CallingTask(VoiceTask):
         try:
             run_in_thread(lambda: stop.carry_out(self.hook.opened_queue()), seconds=limit)
         except TimeoutError:
-            self.log.warning("%s", stop.cut)
+            stop.tell_cut()
 
     def _latest(self) -> datetime | None:
         """Return the time from which on no phone rings. Raises InvalidInputError."""
@@ -224,7 +221,8 @@ class CallingTask(VoiceTask):
             async with self.hook.opened_queue() as queue:
                 await state.require_known(queue, retention=settings.retention)
                 await take_over(queue, identity, try_of(context))
-                found = await enqueue(queue, identity=identity)
+                acting = CallQueue(queue.store, queue.name, policy=queue.policy, by=identity.actor)
+                found = await enqueue(acting, identity=identity)
                 self._ends["began"] = queue.store.clock.now()
                 if (names := named(found)) is not None:
                     await state.add(queue, names)

@@ -9,12 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-)
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider.calls.arguments import refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
@@ -40,8 +35,6 @@ _WAYS = ("fail", "skip", "return")
 
 class VoiceSensor(VoiceTask, BaseSensorOperator):
     """A sensor that looks at calls. It can poke, reschedule or defer."""
-
-    late_error = AirflowSensorTimeout
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the calls once."""

@@ -172,7 +172,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            log.warning("%s", stop.cut)
+            stop.tell_cut()
             raise
 
     async def _watch(self, queue: CallQueue) -> TriggerEvent:

@@ -8,14 +8,18 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import structlog
 from airflow.models.connection import Connection
-from airflow.sdk import BaseHook
+from airflow.sdk import DAG, BaseHook
 
 from airflow_provider.hooks.voice import VoiceFlowHook, require_lasting
+from airflow_provider.operators.voice import VoiceCallOperator
 from airflow_provider.triggers.voice import shared_queue
 from tests.support.processes import running
 from tests.support.stores import renumber
@@ -214,3 +218,15 @@ def test_a_store_that_the_next_try_may_not_read_is_refused(caplog: pytest.LogCap
     assert "relative to the working directory" not in caplog.text
     require_lasting("sqlite:///calls.db", executor="LocalExecutor", allowed=False)
     assert "relative to the working directory" in caplog.text
+
+
+def test_the_recipes_render_in_runs_without_a_logical_date() -> None:
+    texts = re.findall(r'(?:valid_until|"day").{1,4}"({{[^"]+}})"', PAGE.read_text("utf-8"))
+    assert len(texts) >= 2
+    with DAG("recipes", schedule=None):
+        task = VoiceCallOperator(task_id="call", destination="+6587654321", say="Hello.")
+    here: Any = {
+        "dag_run": SimpleNamespace(run_after=datetime(2026, 11, 28, 9, tzinfo=UTC)),
+        "macros": SimpleNamespace(timedelta=timedelta),
+    }
+    assert {task.render_template(text, here) for text in texts} == {"2026-11-28", "2026-11-28 19:00:00+00:00"}

@@ -160,7 +160,7 @@ def test_a_large_campaign_that_is_stopped_rings_nobody_and_other_calls_of_its_ba
     assert airflow.posts_to("+6587650070") == 1
     assert not [entry for entry in airflow.stage.ledger() if entry["destination"].startswith("+65877")]
     for task_id in ("deferred", "waiting"):
-        said = ("unsent calls were cancelled", "the stop of batch shared takes longer than Airflow waits for it")
+        said = ("unsent calls were cancelled", "the stop of batch shared takes longer than Airflow waits")
         assert any(each in logs(airflow, "stopped", task_id) for each in said)
     airflow.wait(lambda: airflow.run_state("stopped") == "failed", "the run to end")
 

@@ -12,7 +12,6 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.reading import file_of
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
-from tests.support.flows import flow
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
 from voiceflow_worker.actions import ActionRefusedError, Operator
@@ -25,10 +24,8 @@ from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.imports import stop_imports
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import ChangedSinceError, IntakeError, StaleJobError, StoreUnavailableError
+from voiceflow_worker.errors import ChangedSinceError, IntakeError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
@@ -276,36 +273,14 @@ async def test_one_write_stops_the_waiting_calls_of_ended_imports_whatever_they_
     async def cut(*_: object, **__: object) -> int:
         raise StoreUnavailableError("cut")
 
-    async def stopped(try_id: str) -> int | None:
-        return await stop_imports(
-            store,
-            "default",
-            [("people", "stopped")],
-            batch="people",
-            by=Actor(),
-            asked=try_id,
-            reason="stopped",
-            conditions=(Same("tries", "task", try_id),),
-            policy=policy,
-        )
+    async def stopped() -> int:
+        imports = [("people", "stopped")]
+        return await stop_imports(store, "default", imports, by=Actor(), reason="stopped", policy=policy)
 
-    await text_records(store, "tries").put({"task": "2"})
-    assert await stopped("1") is None
     with monkeypatch.context() as patched:
         patched.setattr("voiceflow_worker.core.imports.discard_imports", cut)
         with pytest.raises(StoreUnavailableError):
-            await stopped("2")
+            await stopped()
     assert await ringing(store) == ["+6587655001"]
-    assert await stopped("2") == len(PEOPLE)
+    assert await stopped() == len(PEOPLE)
     assert (await count_states(store, "default"))[JobState.CANCELLED] == len(PEOPLE)
-
-
-@EACH_STORE
-async def test_calls_are_not_cancelled_against_a_condition(store: Store) -> None:
-    queue = CallQueue(store)
-    job = await queue.enqueue(flow())
-    await text_records(store, "tries").put({"task": "2"})
-    with pytest.raises(StaleJobError):
-        await queue.cancel_many([job.id], conditions=(Same("tries", "task", "1"),))
-    assert (await queue.get(job.id)).state is JobState.QUEUED
-    assert await queue.cancel_many([job.id], conditions=(Same("tries", "task", "2"),)) == [job.id]

@@ -9,7 +9,7 @@ import is continued, or by an order that names them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -168,32 +168,18 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
 
 
 async def stop_imports(
-    store: Store,
-    queue: str,
-    imports: Iterable[tuple[str, str]],
-    *,
-    batch: str,
-    by: Actor,
-    asked: str,
-    reason: str,
-    conditions: tuple[Condition, ...],
-    policy: CallPolicy,
-) -> int | None:
-    """End the waiting calls of imports, ended or not, as cancelled; each import is a batch and a token.
+    store: Store, queue: str, imports: Sequence[tuple[str, str]], *, by: Actor, reason: str, policy: CallPolicy
+) -> int:
+    """End the waiting calls of imports, ended or not, as cancelled; each is a batch and a token. Returns their number.
 
-    The first write, under the `conditions`, stages them all: however far the rest comes, none of them is leased any
-    more. Returns the number of calls that ended, or None if a condition does not hold. The audit log has it as a cancel
-    of the `batch`, `by` whom, with what was `asked`. Raises StoreError.
+    The first write stages them all: however far the rest comes, none of them is leased any more. Raises StoreError.
     """
     now = store.clock.now()
     held = partial(Gate.of, queue, state=GateState.HELD, since=now, reason=reason)
     starts = [replace(held(batch_id), start=token) for batch_id, token in imports]
-    entry = AuditEntry.of(by, "cancel", at=now, note=reason, queue=queue, batch=batch, asked=asked)
+    entry = AuditEntry.of(by, "cancel", at=now, note=reason, queue=queue, batch=imports[-1][0], asked=str(imports))
     async with audited(store, entry) as within:
-        write = Write(conditions=conditions, puts=tuple(map(start_put, starts)))
-        (answer,) = await within.store.write(BulkWrite(writes=(write,)), now=now)
-        if answer.result is not Result.DONE:
-            return None
+        await within.store.write(BulkWrite(writes=(Write(puts=tuple(map(start_put, starts))),)), now=now)
         ended = await discard_imports(within.store, queue, starts, reason=reason, policy=policy)
         within.result = f"cancelled: {count_of(ended, 'call')}"
     return ended

@@ -190,4 +190,9 @@ with DAG("stopped", schedule=None, start_date=START, default_args=STOPPED):
     )
 
 with DAG("late", schedule=None, start_date=START, default_args={**STOPPED, "deferrable": True}):
-    VoiceCallOperator(task_id="call", destination="+6587650071", wait_timeout=timedelta(seconds=5))
+    VoiceCallOperator(
+        task_id="call",
+        destination="+6587650071",
+        wait_timeout=timedelta(seconds=5),
+        valid_until="{{ dag_run.run_after + macros.timedelta(hours=10) }}",
+    )

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records, skip_unreadable, text_records
 from voiceflow_worker.core.ports.round_trips import Batcher, confirm, write_each
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Result, Same, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write, WriteResult
 from voiceflow_worker.core.progress import mark_of
 from voiceflow_worker.core.suppression import SuppressedNumbers, why_refused
 from voiceflow_worker.errors import (
@@ -127,14 +127,12 @@ class Changes:
     attempts, and the release of the numbers of calls that are over. A call that comes back into the queue, or would
     come back with the edits of its batch, takes them before what brings it back: that it has them is a condition of the
     write, and they are read when it fails. With an outcome, a POST gets the keys that were pressed in its session
-    before anybody knew whose session it was. A change for which one of the `conditions` does not hold raises
-    StaleJobError.
+    before anybody knew whose session it was.
     """
 
-    def __init__(self, store: Store, policy: CallPolicy, *, conditions: tuple[Condition, ...] = ()) -> None:
+    def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
         self._policy = policy
-        self._conditions = conditions
         self._sessions = Sessions(store)
         self._batcher: Batcher[JobChange, Changed] = Batcher(self._flush)
 
@@ -248,11 +246,7 @@ class Changes:
             joined = partial(with_press, at=now, policy=self._policy, goes_on=not old.state.is_final)
             after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses, joined))
             taken = edits.unchanged(old) if job_id in unedited else writes.edits_taken(after)
-            required = (
-                *self._conditions,
-                *(taken if _may_come_back(old, after) else ()),
-                *_open_batch(old, after),
-            )
+            required = (*(taken if _may_come_back(old, after) else ()), *_open_batch(old, after))
             fresh, write = writes.settled(
                 old, after, at=now, policy=self._policy, store_id=store_id, conditions=required
             )
@@ -260,8 +254,7 @@ class Changes:
         written = await write_each(self._store, BulkWrite(writes=tuple(write for _, write in made)), now=now)
         for (changed, _), answer in zip(made, written, strict=True):
             job_id = changed.new.id
-            is_too_late = not isinstance(answer, StoreError) and answer.condition in self._conditions
-            judged = StaleJobError(job_id) if is_too_late else _judged(changed, answer)
+            judged = _judged(changed, answer)
             if isinstance(judged, Exception):
                 answers.update(dict.fromkeys(todo[job_id], judged))
                 continue
