@@ -369,7 +369,7 @@ async def test_the_file_is_read_again_when_it_changes_and_a_wrong_one_changes_no
             assert refused() == 1
         file.unlink()
         assert await called(client, "no file") == ["+6587654329", BEN]
-        file.write_text(POLICIES)
+        file.write_text(POLICIES, "utf-16")
         assert await called(client, "right") == [ANA, BEN]
         assert refused() == 0
 

@@ -97,7 +97,7 @@ class PageSessions:
         operator_secret: SecretValues | None = None,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        readers, operators = secret or tuple, operator_secret or tuple
+        readers, operators = (each or (lambda: ()) for each in (secret, operator_secret))
         if set(readers()) & set(operators()):
             raise SettingsError(
                 "readers and operators of the console have the same secret; give operators a different one"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,8 +26,9 @@ from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.admission import priority_problem, text_findings
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.model.text.wording import read_duration, why_unreadable, write_duration
+from voiceflow_worker.model.text.wording import read_duration, write_duration
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.watched_file import WatchedFile
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 MOST_NUMBERS = 50
 Policies: TypeAlias = Mapping[str, Mapping[str, object]]
 """The fields of each policy, as `Escalation.of` reads them, by its name."""
-LARGEST_FILE = 1_000_000
 _ANY_TEXT: Final = "An alert."
 _NEEDED: Final = {
     "numbers": "it is missing; give a list of numbers, in the order of the calls, or a policy",
@@ -233,19 +232,13 @@ class Escalation:
 def read_policies(path: Path, *, settings: Settings | None) -> Policies:
     """The policies in a TOML file: each table is one, and has the fields of an escalation. `say` may be left out.
 
-    Raises InvalidInputError, with a finding for each fault.
+    Raises InvalidInputError, with a finding for each fault of a policy.
     """
-    try:
-        content = path.read_bytes()
-        if len(content) > LARGEST_FILE:
-            raise _wrong_file(path, [Finding(file=str(path), message=f"it is larger than {LARGEST_FILE:,} bytes")])
-        document = tomllib.loads(content.decode().removeprefix("\ufeff"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        told = f"it cannot be read: {why_unreadable(error)}"
-        raise _wrong_file(path, [Finding(file=str(path), message=told)]) from None
+    from voiceflow_worker.settings import read_small  # loads pydantic, which takes 0.1 s
+
     findings: list[Finding] = []
     found: dict[str, Mapping[str, object]] = {}
-    for name, fields in document.items():
+    for name, fields in read_toml(read_small(path, str(path), str), place=str(path)).items():
         if not is_object(fields) or storing_problem(name) is not None or not name.strip():
             why = "it is no table; write the fields of a policy below its name in brackets, such as [db]"
             findings.append(Finding(file=str(path), column=name[:60], message=why))
@@ -263,13 +256,9 @@ def read_policies(path: Path, *, settings: Settings | None) -> Policies:
             ]
         found[name] = MappingProxyType(dict(fields))
     if findings:
-        raise _wrong_file(path, findings)
+        said = "; ".join(f"{each.column}: {each.message}" if each.column else each.message for each in findings)
+        raise InvalidInputError(f"{path}: {said}").found(*findings)
     return MappingProxyType(found)
-
-
-def _wrong_file(path: Path, findings: list[Finding]) -> InvalidInputError:
-    said = "; ".join(f"{each.column}: {each.message}" if each.column else each.message for each in findings)
-    return InvalidInputError(f"{path}: {said}").found(*findings)
 
 
 def _with_policy(given: Mapping[str, object], policies: Policies | None) -> Mapping[str, object]:
