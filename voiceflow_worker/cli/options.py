@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
@@ -106,7 +106,6 @@ SinceOption = Annotated[
 ]
 PortOption = Annotated[int, Parameter(validator=Number(gte=0, lte=65535), metavar="PORT")]
 HostOption = Annotated[str, Parameter(validator=_host)]
-MetricsPortOption = Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535), metavar="PORT")]
 LimitOption = Annotated[
     int, Parameter(validator=Number(gte=0), metavar="N", help="List at most this many; 0 lists all.")
 ]
@@ -176,7 +175,7 @@ class WholeStoreOptions:
 
         With `store_alone`, only those that say which queue of which store is meant must be right.
         """
-        where = {"store": self.store, "wait_for_store": self.wait_for_store}
+        where = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "json"}
         return settings_from(store_alone=store_alone, **options, **where)
 
     def opened(self) -> AbstractAsyncContextManager[CallQueue]:
@@ -190,7 +189,3 @@ class QueueOptions(WholeStoreOptions):
     """The options of a command on one queue: its store, its queue, and the form of its output."""
 
     queue: QueueOption = None
-
-    def settings(self, *, store_alone: bool = False, **options: object) -> Settings:
-        """The settings, as for `WholeStoreOptions`, with the queue."""
-        return WholeStoreOptions.settings(self, store_alone=store_alone, **options, queue=self.queue)

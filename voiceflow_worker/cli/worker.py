@@ -19,7 +19,7 @@ from voiceflow_worker.cli.opening import (
     supervised,
     voice_client,
 )
-from voiceflow_worker.cli.options import Flag, HostOption, MetricsPortOption, NotifyOption, QueueOptions
+from voiceflow_worker.cli.options import Flag, HostOption, NotifyOption, PortOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout, with_remedies
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.outside import SystemClock
@@ -44,7 +44,7 @@ async def worker(
     reserve: int | None = None,
     max_per_person: Annotated[str | None, Parameter(metavar="N/SPAN")] = None,
     drain: Annotated[bool, Flag] = False,
-    metrics_port: MetricsPortOption = None,
+    metrics_port: PortOption | None = None,
     metrics_host: HostOption | None = None,
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
