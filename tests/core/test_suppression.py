@@ -306,11 +306,12 @@ class TestOnePhoneOfTwoSpellings:
         self, here: Engine, listed: SuppressionList, voice: ScriptedVoice, written: str, usual: str
     ) -> None:
         for wanted, spelling in ((written, usual), (written, written), (usual, written)):
-            job = await here.enqueue(wanted)
-            await listed.add(spelling)
-            await here.send()
-            assert await here.state(job) == "cancelled"
-            await listed.remove(spelling)
+            for others in ((), map(number, range(1, 3))):  # with more numbers than calls, the calls are looked through
+                job = await here.enqueue(wanted)
+                await listed.add(spelling, *others)
+                assert await here.state(job) == "cancelled", "it does not wait for its turn"
+                await here.send()
+                await listed.remove(spelling)
         assert voice.placed == []
 
     async def test_is_left_alone_in_both_by_one_opt_out(

@@ -250,7 +250,11 @@ class Settler:
 
     async def _after_summary(self, changed: Changed, number: int, outcome: Outcome) -> Job:
         """What follows from a stored summary: an opt-out, a refusal that is counted, a phone that rang after all."""
-        await self._end_waiting_calls(changed.new, number, outcome)
+        post = changed.new.post(number)
+        called = None if post is None else changed.new.number_of(post)
+        if called is not None and outcome.status_of(called) in OPT_OUTS:
+            # Of a repeated summary too: the first time may have been interrupted, or the number is off the list again.
+            await self._suppression.end_waiting(await self._suppression.entries_of([called]))
         if changed.new is not changed.old and outcome.code in SUMMARY_CODES:
             told = AnswerCode(changed.new, outcome.code, outcome.message or "", is_summary=True)
             await self._refusals.note([told])
@@ -292,19 +296,6 @@ class Settler:
             return False
         await self._suppression.add(called, reason=f"opted out: {outcome.status_text}")
         return True
-
-    async def _end_waiting_calls(self, job: Job, number: int, outcome: Outcome) -> None:
-        """After an opt-out, end the waiting calls to the number of this POST .
-
-        A repeated summary does this again, because the first time may have been interrupted. If the number is no longer
-        on the list, no call ends.
-        """
-        post = job.post(number)
-        called = None if post is None else job.number_of(post)
-        if called is None or outcome.status_of(called) not in OPT_OUTS:
-            return
-        if listed := await self._suppression.entries_of([called]):
-            await self._suppression.end_waiting(listed)
 
 
 _COMPARED_DIGITS = 7

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import count_states, find_jobs
-from voiceflow_worker.core.ports.reads import OfNumber
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
+from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.ports.store import BulkWrite, Write
-from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.changes import PAGE, Changes
 from voiceflow_worker.core.suppression import SuppressedNumbers, Suppression, why_refused
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import all_spellings
+from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 
@@ -46,34 +47,43 @@ class SuppressionList(SuppressedNumbers):
         """End the waiting calls to these numbers, in every known queue. The audit log of their batches names them.
 
         A call that waits for a redial ends as `unreached`, another one as `cancelled`; one that is due after an entry
-        ends stays. This reads the calls of these numbers, in queues with waiting
-        calls. Calls that only connect to a number end when they would be sent. Raises StoreError; it is then safe to
-        repeat this.
+        ends stays. Of each queue this reads the calls of these numbers, or the waiting calls if they are fewer. Calls
+        that only connect to a number end when they would be sent. Raises StoreError; it is then safe to repeat this.
         """
-        queues = await QueueNames(self._store).known()
-        counts = [await count_states(self._store, queue) for queue in queues]
-        waiting = [queue for queue, of in zip(queues, counts, strict=True) if any(of[state] for state in _NOT_BEGUN)]
         now, by = self._clock.now(), replace(self._by, key=None, claim=None, order=None)
+        standing = {each: entry for number, entry in listed.items() for each in spellings(number)}
         changes, gone = Changes(self._store, self._policy), dict[tuple[str, str], list[str]]()
 
-        def end(job: Job) -> Job:
-            refused = why_refused(job, listed, at=max(now, job.due_at))
-            if refused is None:
+        def ended(job: Job) -> Job:
+            refused = why_refused(job, standing, at=max(now, job.due_at))
+            if refused is None or job.state not in _NOT_BEGUN:
                 return job
             who = f", put there by {by.called}" if by.login is not None and by.called not in refused[1] else ""
             reason, kind = f"{refused[1]}{who}", ReasonKind.SUPPRESSED
             return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
 
-        async def end_calls(queue: str, number: str) -> None:
-            for found in await find_jobs(self._store, OfNumber(queue=queue, number=number)):
-                with contextlib.suppress(JobError):  # one that has begun since can no longer be ended
-                    ended = await changes.change(found.id, end, base=found) if found.state in _NOT_BEGUN else None
-                    if ended is not None and ended.new is not ended.old and found.batch_id is not None:
-                        gone.setdefault((queue, found.batch_id), []).append(found.destination)
+        async def end(found: Job) -> None:
+            with contextlib.suppress(JobError):  # one that has begun since can no longer be ended
+                changed = await changes.change(found.id, ended, base=found)
+                if changed.new is not changed.old and found.batch_id is not None:
+                    gone.setdefault((found.queue, found.batch_id), []).append(found.destination)
 
-        wanted = [(queue, number) for queue in waiting for number in all_spellings(listed)]
-        await gather(*(partial(end_calls, queue, number) for queue, number in wanted))
+        for queue in await QueueNames(self._store).known():
+            async for page in self._to(standing, queue):
+                await gather(*(partial(end, found) for found in page if ended(found) is not found))
         for (queue, batch), numbers in sorted(gone.items()):
             said = f"{count_of(len(numbers), 'waiting call')} ended"
             about = AuditEntry.of(by, "suppress", at=now, queue=queue, batch=batch, numbers=numbers, result=said)
             await self._store.write(BulkWrite(writes=(Write(puts=about.puts()),)), now=now)
+
+    async def _to(self, numbers: Collection[str], queue: str) -> AsyncIterator[Sequence[Job]]:
+        """Pages of jobs of a queue, with all waiting calls to these numbers."""
+        states = await count_states(self._store, queue)
+        if sum(states[each] for each in _NOT_BEGUN) < len(numbers):
+            async with aclosing(find_pages(self._store, Listing(queue=queue, states=_NOT_BEGUN, limit=PAGE))) as pages:
+                async for page in pages:
+                    yield page
+            return
+        reads = (partial(find_jobs, self._store, OfNumber(queue=queue, number=each)) for each in numbers)
+        for found in await gather(*reads):
+            yield found
