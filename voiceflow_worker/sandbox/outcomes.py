@@ -140,7 +140,8 @@ _SHARES = {
     SessionStatus.FAILED: 5,
     SessionStatus.ERROR: 2,
 }
-_FAILED_CODES = (-2004, TRUNK_FULL, -2002)
+_FAILED_CODES = (-2004, -2001, -2002)
+"""Codes of calls that fail by chance. A full trunk, after which a call is sent again, comes by a script alone."""
 _NEVER_RINGS = frozenset({SessionStatus.UNSUBSCRIBED_CONTACT})
 _ANSWERED = frozenset(
     {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
@@ -201,7 +202,7 @@ class Outcomes:
             status, code = script.outcome, script.error_code
         elif script is not None and script.error_code is not None:
             code = script.error_code
-            status = SessionStatus.FAILED if code in _FAILED_CODES else SessionStatus.ERROR
+            status = SessionStatus.FAILED if code in {*_FAILED_CODES, TRUNK_FULL} else SessionStatus.ERROR
         planned = PlannedCall(
             status=status,
             code=code,
