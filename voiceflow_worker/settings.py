@@ -593,7 +593,7 @@ class Settings(BaseSettings):
             return None
 
         def checked(text: str) -> tuple[str, ...]:
-            values = both_values(text)
+            values = both_values(_secret(SecretStr(text)).get_secret_value())
             if why := next(filter(None, map(why_guessable, values)), None):
                 raise SettingsError(f"{PREFIX}{name.upper()} {why}")
             return values

@@ -48,7 +48,9 @@ class WatchedFile(Generic[Content]):
             content = self._read()
         except Exception as error:  # noqa: BLE001 - what was read last still counts
             self.problem = str(error)
-            _log.error("a changed file cannot be read; its last content counts", error=self.problem)
+            _log.error(
+                "a changed file cannot be read; its last content counts", file=str(self._path), error=self.problem
+            )
             return
         if self.problem is not None or content != self._content:
             _log.info("a file was read again, because it has changed", file=str(self._path))

@@ -184,6 +184,25 @@ def test_a_long_file_of_programs_is_read_to_its_end_in_any_unicode_or_refused(tm
         read_programs(path)
 
 
+def test_a_secret_that_changes_keeps_the_rules_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "secret"
+    path.write_text(OLD)
+    monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET_FILE", str(path))
+    values = load_settings().live_secret("webhook_secret")
+    assert values is not None
+    for wrong in ("", "hunter2", "a-secret-with-é-inside", "a-secret-with-\x07-inside", f"{OLD}\n{NEW}\n{OLD}"):
+        path.write_text(wrong)
+        with pytest.raises(SettingsError):
+            load_settings().live_secret("webhook_secret")
+        with capture_logs() as logs:
+            assert tuple(values()) == (OLD,), wrong
+        assert [(each["file"], each["log_level"]) for each in logs] == [(str(path), "error")], wrong
+        path.write_text(f"{NEW}\n{OLD}")
+        assert tuple(values()) == (NEW, OLD)
+        path.write_text(OLD)
+        assert tuple(values()) == (OLD,)
+
+
 def test_a_file_that_changes_before_it_is_looked_at_first_counts(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(OLD)
