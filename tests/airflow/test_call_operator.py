@@ -204,7 +204,7 @@ def test_a_deferred_task_has_no_secret(on: Stage) -> None:
     assert again.value.trigger.serialize()[1]["until"] == kwargs["until"], (
         "the time of the wait is counted once over all resumes"
     )
-    over = {**event, "until": "2026-01-01T00:00:00+00:00"}
+    over = {**event, "status": "late", "until": "2026-01-01T00:00:00+00:00"}
     with pytest.raises(AirflowException, match="clear the task to wait for"):
         call("+6587660007", deferrable=True).execute_complete(context("deferred"), over)
 

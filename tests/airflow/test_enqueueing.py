@@ -18,6 +18,7 @@ from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import (
     CallFlow,
+    CallQueue,
     InvalidInputError,
     JobState,
     SessionStatus,
@@ -278,7 +279,8 @@ async def test_instances_with_other_indexes_after_a_clear_share_the_call_that_st
 
 async def test_a_call_that_one_of_its_instances_cancelled_is_made_once_by_the_next_tries(scene: Instances) -> None:
     first, _ = await scene.expanded([A, A])
-    await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
+    queue = CallQueue(scene.queue.store, scene.queue.name, by=TASK.actor)
+    await cancel_calls(queue, [first.id], reason=STOPPED_BY_AIRFLOW)
     entry, *_ = await entries_on(scene.queue.store, call=first.id)
     data = first.data or {}
     who = f"DAG {data['airflow_dag_id']}, run {data['airflow_run_id']}, task {data['airflow_task_id']}"

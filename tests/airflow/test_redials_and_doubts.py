@@ -84,10 +84,11 @@ def test_a_store_that_was_rolled_back_to_before_the_post_calls_nobody_again(
     connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'calls.db'}")
     here = context("restored", task_state_store=TaskState())
     make([number], send="worker", wait_for=None).execute(here)
-    older = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    older = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}  # its journals stay
     make([number], wait_for="accepted", deferrable=False).execute(here)
     for path in tmp_path.iterdir():
-        path.unlink()
+        if path.is_file():
+            path.unlink()
     for path, content in older.items():
         path.write_bytes(content)
     with pytest.raises(AirflowFailException, match="restored from an older copy"):

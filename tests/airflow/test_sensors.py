@@ -59,7 +59,7 @@ def test_calls_come_back_as_json_as_counts_and_as_the_report_of_their_batch(on: 
 def test_soft_fail_skips_a_deferrable_sensor_at_its_first_look_and_after_its_trigger(on: Stage) -> None:
     failed = called(on, "+6587665081", "FAILED")
     waiting = called(on, "+6587665082", send="worker", wait_for=None)
-    past = {"status": "look", "until": "2020-01-01T00:00:00+00:00"}
+    past = {"status": "late", "until": "2020-01-01T00:00:00+00:00"}
     for soft, error in ((True, AirflowSkipException), (False, AirflowException)):
         options = {"deferrable": True, "soft_fail": soft}
         with pytest.raises(error):
