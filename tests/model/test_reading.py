@@ -109,6 +109,8 @@ def test_what_is_not_certain_is_refused_with_the_reason() -> None:
         ("9 08-12 73 79", "SE", -1017, r"\+46908127379 \(SE\) or \+468127379 \(SE\)"),
         ("9 (022) 19105", "IE", -1017, r"\+353902219105 \(IE\) or \+3532219105"),
         ("0 312 941 0893", "IT", -1017, r"\+3903129410893 \(IT\) or \+393129410893"),
+        ("0 0151 23456789", None, -1017, "does not say its country"),
+        ("(0) 0151 23456789", "international", -1017, "does not say its country"),
         ("9 0151 23456789", "DE", -1017, r"could only be \+4915123456789 \(DE\), behind a digit for an outside line"),
         ("9 6123 4567", "SG", -1017, r"could only be \+6561234567"),
         # A program has dropped the zero that belongs to the number.
@@ -269,6 +271,11 @@ def test_a_list_of_numbers_not_to_call_takes_every_reading() -> None:
         ("1234 5678", "SG", {"+6512345678"}),
         ("0 0151 23456789", "DE", {"+15123456789", "+4915123456789"}),
         ("9 0151 23456789", "DE", {"+4915123456789"}),
+        ("00612345678", "FR", {"+33612345678"}),
+        ("9-202-555-0123", "US", {"+12025550123"}),
+        ("(9) 07400 123456", "GB", {"+447400123456"}),
+        ("913812345678", "CN", {"+8613812345678"}),
+        ("0 4915123456789", "international", {"+4915123456789"}),
         ("331123456", "IT", {"+39331123456", "+390331123456"}),
     ]:
         found = every_reading(text, country)

@@ -129,7 +129,8 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     parts = [part for part in _BETWEEN.split(written) if _digits(part)]
     found = dict.fromkeys(_valid_readings(" ".join(parts), home))
     for part in parts:
-        own = _valid_readings(part, home) or _possible_readings(part, home)
+        own = _valid_readings(part, home)
+        own = own or [*_valid_readings(_FIRST_DIGIT.sub("", part), home), *_possible_readings(part, home)]
         if not own and found:  # the last digits of another number: 6123 4567/8
             tail = _digits(part)
             own = [f"{number[: -len(tail)]}{tail}" for number in found if len(tail) < len(number) - 1]
@@ -246,6 +247,7 @@ _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff
 _WORD = re.compile(r"\+\d[\d\s.\-]*")
 # 9 (030) 123456: a digit that the telephones of an office dial first stands apart, before a number in full.
 _LONE_DIGIT = re.compile(r"\d(?:[\s.\-/]+|(?=\())")
+_FIRST_DIGIT = re.compile(r"^\(?\d\)?")
 _NO_DIGIT = re.compile(r"\D+")
 _WAIT_FOR_TONE = re.compile(r"^8\s*~\s*(?=10)")
 # A slash or a closing bracket stands behind an area code: at most 5 digits before it, and at least 3 behind it.
@@ -442,7 +444,7 @@ def _readings(shape: _Shape, home: Country | str | None, text: str) -> Iterator[
         return
     digits = shape.digits
     rests = behind_any_exit(digits)
-    if not rests and home is None:
+    if (rests and 1 in shape.gaps) or not (rests or home):  # 0 0151 …: the first 0 may be for an outside line
         raise PhoneNumberError(f"{_shown(text)} does not say its country: {Remedy.NAME_COUNTRY}; or {_WRITE}")
     for start in [len(digits) - len(rest) for rest in rests] or [0]:
         yield from _foreign(shape, start, dialled=None)
