@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from tests.docs.pages import DOCS, ROOT
 from tests.sandbox.calling import Caller, calling
+from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK
 from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.account import SPEECH_PROFILES
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +32,15 @@ async def test_a_webhook_that_makes_no_sense_is_refused(caller: Caller) -> None:
         answer = await caller.client.post(f"{caller.url}{ACME}/webhooks", json=given, headers=KEY)
         assert (answer.status_code, answer.json()["statusCode"]) == (422, "1001")
         assert set(answer.json()) == {"errorId", "statusCode", "statusMessage", "timestamp"}
+
+
+def test_the_account_has_every_voice_of_our_pages_and_one_for_each_language_of_our_own_sentences() -> None:
+    voices = {profile["speechProfileCode"] for profile in SPEECH_PROFILES}
+    texts = [path.read_text(encoding="utf-8") for path in (*DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.*"))]
+    named = {voice for text in texts for voice in re.findall(r"\b[a-z]{2,3}-[A-Z]{2}-[A-Za-z]+(?:Neural|RUS)\b", text)}
+    assert len(named) > 5
+    assert named - voices == set(), "a campaign as it is printed can be tried in the sandbox"
+    assert NOT_CALLED_BACK.keys() <= {voice.partition("-")[0] for voice in voices}
 
 
 async def test_nothing_is_reported_without_a_key() -> None:

@@ -24,7 +24,7 @@ from voiceflow_worker.sandbox.orders import Recordings, same_number
 HOOK_TYPES = ("VSS", "VCA", "VCS", "VRU", "VNU")
 NO_KEY = "Authentication header not found or token invalid"
 
-# The voices that the 8x8 guides use, and some other neural voices.
+# The voices that the 8x8 guides and our pages use, and some other neural voices.
 SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
     {"speechProfileCode": code, "localeCode": locale, "localeDescription": description, "gender": gender}
     for code, locale, description, gender in (
@@ -39,6 +39,12 @@ SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
         ("th-TH-PremwadeeNeural", "th-TH", "Thai (Thailand)", "Female"),
         ("zh-CN-XiaoxiaoNeural", "zh-CN", "Chinese (Mandarin, China)", "Female"),
         ("de-DE-KatjaNeural", "de-DE", "German (Germany)", "Female"),
+        ("es-ES-ElviraNeural", "es-ES", "Spanish (Spain)", "Female"),
+        ("fr-FR-DeniseNeural", "fr-FR", "French (France)", "Female"),
+        ("it-IT-ElsaNeural", "it-IT", "Italian (Italy)", "Female"),
+        ("nl-NL-ColetteNeural", "nl-NL", "Dutch (Netherlands)", "Female"),
+        ("pt-PT-RaquelNeural", "pt-PT", "Portuguese (Portugal)", "Female"),
+        ("ta-SG-VenbaNeural", "ta-SG", "Tamil (Singapore)", "Female"),
     )
 )
 # The sub-account of incoming calls until a sub-account is used or registered.
