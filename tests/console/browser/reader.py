@@ -69,6 +69,16 @@ class Reader:
         button.click()
         self.leave(page)
 
+    def send(self, value: str) -> None:
+        """Press that button of the form of a campaign which is seen, and wait for the page behind it."""
+        found = self.driver.find_elements(By.CSS_SELECTOR, f"button[name=do][value={value}]:not(.unseen)")
+        page = self.driver.find_element(By.TAG_NAME, "html")
+        next(each for each in found if each.is_displayed()).click()
+        self.leave(page)
+
+    def field(self, name: str) -> WebElement:
+        return self.driver.find_element(By.NAME, name)
+
     def leave(self, page: WebElement) -> None:
         """Wait until another page is there."""
         wait = WebDriverWait(self.driver, 60, poll_frequency=0.02)
@@ -79,10 +89,12 @@ class Reader:
         """Choose a step of a form."""
         self.driver.find_element(By.XPATH, f"//label[normalize-space()='{name}']/input[@name='step']").click()
 
-    def sign_in(self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan") -> None:
+    def sign_in(
+        self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan", button: str = "Sign in"
+    ) -> None:
         self.open(f"{address}/ui")
         self.fill(name=name, secret=secret)
-        self.press("Sign in")
+        self.press(button)
         self.console()  # that the first page asked for the sign-in (401) stands there
 
     def console(self) -> list[str]:

@@ -52,12 +52,13 @@ function selectAll() {
   }
 }
 
-// A double click sends a form once: the page that follows shows what was done, and no refusal of the second click.
+// A double click sends a form once: the page that follows shows what was done, and no refusal of the second click. After
+// a button that leaves the page as it is, such as that of a download, another one counts at once.
 function sendOnce() {
-  let sentAt = -Infinity;
+  let sentAt = -Infinity, by = null;
   addEventListener("submit", (event) => {
-    if (event.timeStamp - sentAt < 1000) event.preventDefault();
-    else sentAt = event.timeStamp;
+    if (event.submitter === by && event.timeStamp - sentAt < 1000) event.preventDefault();
+    else [sentAt, by] = [event.timeStamp, event.submitter];
   });
 }
 

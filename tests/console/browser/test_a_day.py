@@ -1,0 +1,229 @@
+"""A day at the desk of a practice, by the pages alone: the sandbox's ledger says who heard what, and how often."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from openpyxl import Workbook
+from openpyxl.styles import Font
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
+
+from tests.acceptance.test_windows_of_the_world import LeapingClock, SandboxOfThen
+from tests.console.browser.reader import Reader
+from tests.console.browser.test_accessibility import ENTER
+from tests.console.signing_in import OPERATORS, READERS
+from tests.ivr.asking import SECRET
+from tests.support.redis_server import free_port
+from tests.support.waiting import wait_until
+from voiceflow_worker import Receiver, SessionStatus, VoiceClient, Worker, WorkerOptions, load_settings, open_store
+from voiceflow_worker.asgi import serving
+from voiceflow_worker.sandbox import Script
+from voiceflow_worker.webhooks import PATH
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
+
+FIVE = datetime(2026, 12, 1, 16, 0, 30, tzinfo=UTC)
+"""Half a minute after 17:00 in Berlin and Paris, on a Tuesday."""
+NINE = datetime(2026, 12, 2, 8, tzinfo=UTC)
+"""09:00 there on the next day."""
+ANNA, LUC, KIM, JO, LEA = "+491701234567", "+33612345678", "+491717654321", "+491717654322", "+491717654323"
+QUESTION = "menu.questions.0"
+KEYS = (("1", "", "kommt"), ("3", "call_me_back", ""), ("9", "do_not_call_again", ""))
+QUESTIONS = (
+    ("text.de", "Guten Tag ", "{{patient}}", ". Kommen Sie am ", "{{tag|date}}", "?"),
+    ("text.fr", "Bonjour ", "{{patient}}", ". Venez-vous le ", "{{tag|date}}", "?"),
+    ("keys.0.say.de", "Danke, ", "{{patient}}", "."),
+    ("keys.0.say.fr", "Merci, ", "{{patient}}", "."),
+    ("keys.1.say.de", "Bis später."),
+    ("keys.1.say.fr", "À plus tard."),
+    ("keys.2.say.de", "Nie mehr, ", "{{patient}}", "."),
+    ("keys.2.say.fr", "Plus jamais."),
+)
+
+
+@dataclass
+class Practice:
+    """A receiver with pages, a sandbox and their store, on a clock that leaps."""
+
+    address: str
+    clock: LeapingClock
+    sandbox: SandboxOfThen
+    drain: Callable[[], Coroutine[Any, Any, object]]
+    portal: BlockingPortal
+
+    def work(self) -> dict[str, list[str]]:
+        """Let a worker send what is due; by the ledger, what each phone that rang for it told."""
+        before = len(self.sandbox.ledger)
+        self.portal.call(self.drain)
+        told: dict[str, list[str]] = {}
+        for each in list(self.sandbox.ledger)[before:]:
+            if each.rang and each.destination:
+                told.setdefault(each.destination, []).append(" ".join(each.heard))
+        return told
+
+
+@asynccontextmanager
+async def practice(portal: BlockingPortal) -> AsyncGenerator[Practice]:
+    clock, port = LeapingClock(FIVE), free_port()
+    api: dict[str, Any] = {"api_key": "any", "sub_account": "demo", "base_url": f"http://127.0.0.1:{port}"}
+    settings = load_settings(webhook_secret=SECRET, ui_secret=READERS, ui_operator_secret=OPERATORS, **api)
+    async with open_store("memory://", clock=clock) as store:
+        receiver = Receiver(settings, store)
+        async with receiver.running(), serving(receiver.app) as address:
+            sandbox = SandboxOfThen(webhook=address.url + PATH, webhook_secret=SECRET, speed=100)
+            sandbox.clock = clock
+            options = WorkerOptions(policy=settings.policy())
+            async with sandbox.running(port=port), VoiceClient.from_settings(settings) as voice:
+
+                async def drain() -> None:
+                    await Worker(store, voice, options=options).drain()
+                    await sandbox.idle()
+
+                yield Practice(address.url, clock, sandbox, drain, portal)
+
+
+@pytest.fixture
+def desk() -> Iterator[Practice]:
+    with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(practice(portal)) as opened:
+        yield opened
+
+
+def workbook(path: Path, *rows: tuple[str, ...], struck: int) -> Path:
+    """A list of appointments, with its title, and one row struck through."""
+    book = Workbook()
+    sheet = book.worksheets[0]
+    for row in (("Termine",), ("Patient", "Handy", "Sprache", "Tag"), *rows):
+        sheet.append(row)
+    for cell in sheet[struck]:
+        cell.font = Font(strike=True)
+    book.save(path)
+    return path
+
+
+def write(reader: Reader, name: str, *parts: str) -> None:
+    """Type a text, with a click for each column in it, as `{{…}}`."""
+    field = reader.field(name)
+    reader.script("arguments[0].scrollIntoView({block: 'center'})", field)
+    field.click()
+    for part in parts:
+        if part.startswith("{{"):
+            reader.driver.find_element(By.CSS_SELECTOR, f"[data-insert='{part}']").click()
+        else:
+            reader.keys(part)
+    assert field.get_attribute("value") == "".join(parts)
+
+
+def upload(reader: Reader, desk: Practice, file: Path, saved: Path | None = None) -> None:
+    reader.open(f"{desk.address}/ui/campaign")
+    reader.field("file").send_keys(str(file))
+    if saved is not None:
+        reader.field("saved").send_keys(str(saved))
+    reader.send("look")
+
+
+def ticks(reader: Reader) -> dict[int, bool]:
+    """The rows, each with whether somebody is called for it."""
+    boxes = reader.driver.find_elements(By.CSS_SELECTOR, "input[name^='call row ']")
+    return {int((each.get_dom_attribute("name") or "").split()[-1]): each.is_selected() for each in boxes}
+
+
+@pytest.mark.parametrize(("width", "language"), [(1280, "en"), (390, "de")])
+def test_who_is_meant_hears_what_was_written_today_and_tomorrow(
+    desk: Practice, reader: Reader, tmp_path: Path, width: int, language: str
+) -> None:
+    today = workbook(
+        tmp_path / "dienstag.xlsx",
+        ("Anna Müller", "0170 1234567", "de", "03.12.2026"),
+        ("Luc Petit", "+33 6 12 34 56 78", "fr", "13.12.2026"),
+        ("Gestrichen", "0170 1234568", "de", "03.12.2026"),
+        ("Kim Weiß", "0171 7654321", "de", "04.12.2026"),
+        ("Jo Kern", "0171 7654322", "de", "05.12.2026"),
+        struck=5,
+    )
+    tomorrow = workbook(
+        tmp_path / "mittwoch.xlsx",
+        ("Anna Müller", "0170 1234567", "de", "09.12.2026"),
+        ("Jo Kern", "0171 7654322", "de", "09.12.2026"),
+        ("Lea Neu", "0171 7654323", "de", "09.12.2026"),
+        ("Luc Petit", "+33 6 12 34 56 78", "fr", "10.12.2026"),
+        struck=3,
+    )
+    pressed = ((KIM, "3", 1), (KIM, "1", 1), (JO, "9", 1), (ANNA, "1", None), (LUC, "1", None), (LEA, "1", None))
+    for number, key, times in pressed:
+        desk.sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.COMPLETED, keys=[key], times=times))
+    reader.shown_as(theme="light", width=width)
+    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Europe/Berlin"})
+    reader.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    reader.sign_in(desk.address)
+    reader.open(f"{desk.address}/ui/language?to={language}")
+
+    upload(reader, desk, today)
+    assert ticks(reader) == {3: True, 4: True, 5: False, 6: True, 7: True}
+    Select(reader.field("taken Sprache")).select_by_value("language")
+    reader.fill(source="+4930123456", country="DE")
+    reader.send("words")
+    write(reader, "say", "Praxis Sonne.")
+    reader.driver.find_element(By.CSS_SELECTOR, ".words details summary").click()
+    reader.fill(**{"menu.languages": "de, fr"})
+    reader.send("look")
+    for name, *parts in QUESTIONS:
+        write(reader, f"{QUESTION}.{name}", *parts)
+    for place, (key, then, answer) in enumerate(KEYS):
+        at = f"{QUESTION}.keys.{place}"
+        reader.fill(**{f"{at}.key": key, f"{at}.answer": answer})
+        Select(reader.field(f"{at}.next")).select_by_value(then)
+    reader.fill(**{"menu.goodbye.de": "Auf Wiederhören.", "menu.goodbye.fr": "Au revoir."})
+    reader.fill(**{"menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural"})
+    reader.send("hours")
+    reader.fill(window="09:00-18:00", valid_for="24h")
+    reader.send("preview")
+    reader.sees("put it into the menu's first question")
+    reader.field("say").clear()
+    reader.send("preview")
+    reader.sees("Guten Tag Anna Müller. Kommen Sie am 3. Dezember 2026?", "Venez-vous le 13 décembre 2026?")
+    reader.driver.find_element(By.CSS_SELECTOR, "button[name=do][value=save]").click()
+    saved = tmp_path / "campaign.toml"
+    wait_until(saved.exists, "the campaign as a file")
+    assert "rows" not in "".join(tomllib.loads(saved.read_text(encoding="utf-8")))
+    reader.send("ready")
+    reader.send("start")
+    assert desk.work() == {
+        ANNA: ["Guten Tag Anna Müller. Kommen Sie am 3. Dezember 2026? Danke, Anna Müller."],
+        LUC: ["Bonjour Luc Petit. Venez-vous le 13 décembre 2026? Merci, Luc Petit."],
+        KIM: ["Guten Tag Kim Weiß. Kommen Sie am 4. Dezember 2026? Bis später."],
+        JO: ["Guten Tag Jo Kern. Kommen Sie am 5. Dezember 2026? Nie mehr, Jo Kern."],
+    }
+    desk.clock.leap(NINE - timedelta(minutes=1))
+    assert desk.work() == {}, "not two hours later, when the practice is closed"
+    desk.clock.leap(NINE)
+    assert desk.work() == {KIM: ["Guten Tag Kim Weiß. Kommen Sie am 4. Dezember 2026? Danke, Kim Weiß."]}
+
+    reader.sign_in(desk.address, button=ENTER[language])
+    reader.open(f"{desk.address}/ui/batches/dienstag?queue=default")
+    rows = [" ".join(row.text.split()) for row in reader.driver.find_elements(By.CSS_SELECTOR, "table.calls tbody tr")]
+    results = {"Anna": "kommt", "Kim": "kommt", "Jo": "do not call again", "Gestrichen": "left out"}
+    if language == "de":
+        results["Gestrichen"] = "ausgelassen"
+    for person, result in results.items():
+        assert f" {result} " in next(row for row in rows if person in row)
+    assert next(row for row in rows if KIM in row).endswith(f"{KIM} 2"), "one row, with both calls"
+    upload(reader, desk, tomorrow, saved)
+    assert ticks(reader) == {3: False, 4: True, 5: True, 6: True}
+    reader.send("preview")
+    reader.send("ready")
+    reader.send("start")
+    assert desk.work() == {
+        LEA: ["Guten Tag Lea Neu. Kommen Sie am 9. Dezember 2026? Danke, Lea Neu."],
+        LUC: ["Bonjour Luc Petit. Venez-vous le 10 décembre 2026? Merci, Luc Petit."],
+    }
+    assert reader.width <= width
+    assert reader.console() == []
