@@ -140,10 +140,6 @@ _LEAST_DIGITS = 7
 _SHOWN_DIGITS = 2
 """The digits that are shown of a masked number: of its end, and of its begin if it is in international form."""
 
-_MAY_HAVE_NUMBER = re.compile(r"\d(?:\D*\d){6}")
-_OTHER_DIGITS = r"²³¹¼-¾⁰⁴-⁹₀-₉⅐-⅟↉①-⒛⓪㉑-㉟㊱-㋋㍘-㍰㍸㍹㎟-㎦㎨㎯㏠-㏾🄀-🄊"
-"""Characters that are read as digits (NFKC), each as one or two."""
-_ANY_DIGIT = re.compile(rf"[\d{_OTHER_DIGITS}]")
 _LONG_MARKS = "ーｰ"
 """Letters by their kind, which people write for a dash."""
 _BYTE = re.compile(r"(?:%|\\+x)([\da-f]{2})", re.IGNORECASE)
@@ -170,22 +166,16 @@ def without_numbers(text: str) -> str:
     and blanks are taken out. Only ids, and valid dates and times with a blank or nothing on both sides, are none. What
     is escaped, as in a URL or in JSON, is read both as it stands and as it is meant.
     """
-    if not _MAY_HAVE_NUMBER.search(text) if text.isascii() else len(_ANY_DIGIT.findall(text)) < _LEAST_DIGITS // 2:
+    if sum(map(str.isdecimal, normalize("NFKC", text))) < _LEAST_DIGITS:
         return text
     kept = {place for found in _KEPT.finditer(text) if _is_kept(found) for place in range(*found.span())}
-    if kept and len(_ANY_DIGIT.findall(_KEPT.sub("", text))) < _LEAST_DIGITS // 2 and not _ESCAPE.search(text):
-        return text  # most lines of logs have times and ids alone
-    hidden = _hidden(((place, place + 1, each) for place, each in enumerate(text)), kept)
-    if has_escapes := _ESCAPE.search(text) is not None:
-        hidden |= _hidden(_unescaped(text), kept)
-    if not hidden:
-        return text
-    pieces, place = list[str](), 0
-    for start, end in sorted(hidden):
-        pieces += [text[place:start], "*"] if start >= place else []
-        place = max(place, end)
-    shown = "".join([*pieces, text[place:]])
-    return without_numbers(shown) if has_escapes else shown  # letters of an escape may have parted what is left
+    hidden = {
+        each for escapes in {(), tuple(_ESCAPE.finditer(text))} for each in _hidden(_unescaped(text, escapes), kept)
+    }
+    shown = list(text)
+    for start, end in sorted(hidden, reverse=True):
+        shown[start:end] = ["*", *[""] * (end - start - 1)]
+    return without_numbers("".join(shown)) if hidden else text  # what is masked may have parted what is left
 
 
 def _is_kept(found: re.Match[str]) -> bool:
@@ -197,10 +187,10 @@ def _is_kept(found: re.Match[str]) -> bool:
     return False
 
 
-def _unescaped(text: str) -> Iterator[tuple[int, int, str]]:
-    """The characters of a text, each with its place, and escapes as what they stand for."""
+def _unescaped(text: str, escapes: Iterable[re.Match[str]]) -> Iterator[tuple[int, int, str]]:
+    """The characters of a text, each with its place, and these escapes as what they stand for."""
     place = 0
-    for found in _ESCAPE.finditer(text):
+    for found in escapes:
         yield from ((at, at + 1, text[at]) for at in range(place, found.start()))
         place = found.end()
         if found[1] is None:
