@@ -29,7 +29,7 @@ from tests.support.plain_jobs import (
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, rang, summarised, with_press
+from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, summarised, with_press
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, NoteKind, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
@@ -595,15 +595,16 @@ class TestFullTrunks:
         assert summary(answer(sending(**changes), CREATED), told).state in {S.FAILED, S.UNREACHED, S.COMPLETED}
 
     def test_an_event_that_comes_later_ends_the_wait(self) -> None:
+        rang = replace(FULL, rang=True)
         waiting = summary(answer(sending(valid_until=NOW + HOUR), CREATED), FULL)
         leased = lifecycle.lease(waiting, worker_id="w", until=NOW + MINUTE)
         for job in (waiting, leased):
-            ended = rang(job, 1, at=NOW, policy=POLICY)
+            ended = summary(job, rang)
             assert (ended.state, ended.attempt) == (S.FAILED, 1)
-            assert rang(ended, 1, at=NOW, policy=POLICY) is ended
+            assert summary(ended, rang) is ended
         sent = begun(waiting)
-        assert rang(sent, 1, at=NOW, policy=POLICY).state is S.SENDING, "too late: it is on its way"
-        assert rang(summary(sending(valid_until=NOW + HOUR), BUSY), 1, at=NOW, policy=POLICY).state is S.UNREACHED
+        assert summary(sent, rang, 1).state is S.SENDING, "too late: it is on its way"
+        assert summary(summary(sending(valid_until=NOW + HOUR), BUSY), rang).state is S.UNREACHED
 
     def test_a_call_that_was_cancelled_or_told_as_accepted_is_not_sent_again(self) -> None:
         accepted = lifecycle.give_up_waiting(answer(sending(valid_until=NOW + HOUR), CREATED), at=NOW, policy=POLICY)

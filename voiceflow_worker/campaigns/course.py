@@ -54,9 +54,7 @@ class CallTimes(NamedTuple):
         source = options.source or ""
         window = None if options.window is None else CountryWindows.of(options.window).to([source])
         zone = options.time_zone or zone_of_number(source).zone
-        return cls(
-            options.priority, options.not_before, until, window, zone if window is None else window.time_zone or zone
-        )
+        return cls(options.priority, options.not_before, until, window, (window and window.time_zone) or zone)
 
     def opens(self, at: datetime) -> datetime | None:
         """The first time from `at` on at which the call may ring; None if there is none."""

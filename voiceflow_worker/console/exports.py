@@ -30,7 +30,6 @@ from voiceflow_worker.console.routes.page import (
     Answer,
     PageRequest,
     no_such_batch,
-    opened,
     problem,
     queue_and_batch,
     sentence,
@@ -86,14 +85,13 @@ class ReportExports:
                 or await RowList(self._store, queue, batch).files()
             ):
                 return await no_such_batch(self._store, queue, batch)
-        name = batches[0][1] if len(batches) == 1 else "batches" if batches else "calls"
-        name = asked.shown(name)
+        name = asked.shown(batches[0][1] if len(batches) == 1 else "batches" if batches else "calls")
         headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(name, kind)}"}
         if scope["method"] == "HEAD":
             return Response(b"", headers=headers)
         try:
             file = await limits.while_connected(
-                receive, lambda: self._written(kind, batches, self._opened(form.one("filter"), asked), asked, held)
+                receive, lambda: self._written(kind, batches, asked.opened(form.one("filter")), asked, held)
             )
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
@@ -114,17 +112,13 @@ class ReportExports:
         if text := form.one("named"):
             return await named_batches(self._store, text, shown=asked.shown)
         if ticked := form.some("of"):
-            return [queue_and_batch(as_stored(self._opened(value, asked))) for _, value in ticked]
+            return [queue_and_batch(as_stored(asked.opened(value))) for _, value in ticked]
         if form.one("filter"):
             return []
         if not form.exactly("batch"):
             raise InvalidInputError("no batch was chosen; tick the batches first")
-        queue, batch = (self._opened(form.exactly(name), asked) for name in ("queue", "batch"))
+        queue, batch = (asked.opened(form.exactly(name)) for name in ("queue", "batch"))
         return [(queue or DEFAULT_QUEUE, as_stored(batch))]
-
-    @staticmethod
-    def _opened(name: str, asked: PageRequest) -> str:
-        return opened(name, asked.link_key) if asked.masks else name
 
     async def _written(
         self, kind: str, batches: Sequence[tuple[str, str]], text: str, asked: PageRequest, held: ExitStack

@@ -59,13 +59,10 @@ class LegState:
     @property
     def shows_ringing(self) -> bool:
         """Whether a phone rang, or may have rung, by this state."""
-        match fold_name(self.status or ""):
-            case "callinitiated":
-                return 180 <= (self.sip_code or 0) < 200
-            case "calldisconnected":
-                return bool(self.seconds) or self.sip_code in _AFTER_RINGING
-            case _:
-                return True
+        status = fold_name(self.status or "")
+        if status == "callinitiated":
+            return 180 <= (self.sip_code or 0) < 200
+        return status != "calldisconnected" or bool(self.seconds) or self.sip_code in _AFTER_RINGING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,12 +116,7 @@ class Suppression:
 
 @checked
 class SuppressedNumbers:
-    """The entries of the suppression list (`SuppressionList`, which ends waiting calls too).
-
-    Numbers may be written as people write them (`read_number`), with a `country`, and are stored in E.164 form. Methods
-    raise StoreUnavailableError. For an argument that is not one certain number they raise PhoneNumberError, and change
-    nothing. Only `add` takes an uncertain one: all its readings go on the list.
-    """
+    """The entries of the suppression list, which is described there (`SuppressionList`, which ends waiting calls)."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

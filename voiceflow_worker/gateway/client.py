@@ -368,9 +368,7 @@ async def time_at_8x8(settings: Settings) -> datetime | None:
 
 
 async def voices_of(settings: Settings) -> frozenset[str] | None:
-    """The voices of the account with these settings; None without a key, or if 8x8 does not tell within `TIMEOUT`."""
-    if settings.missing_for_calls():
-        return None
+    """The voices of the account with these settings; None if 8x8 does not tell within `TIMEOUT`."""
     with anyio.move_on_after(TIMEOUT.total_seconds()), suppress(VoiceflowError):
         async with VoiceClient.from_settings(settings, timeout=TIMEOUT) as voice:
             return frozenset(profile.code for profile in await voice.speech_profiles())

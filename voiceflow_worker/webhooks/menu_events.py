@@ -190,25 +190,10 @@ class MenuEvents:
             if refusal is not None:
                 answer = replace(await menus.not_bridged(plan, refusal), seconds=answer.seconds)
         self._log_trouble(answer, call, event)
-        given = await self._stored(key, answer, call, session_id=event.session_id)
+        if answer.press is not None:  # nobody hears of a call-back that is not stored
+            await self._menu_calls.pressed(call, answer.press, session_id=event.session_id)
+        given = await self._once.keep(key, answer.body)
         self._metrics.answered(answer.result, seconds=answer.seconds)
-        return given
-
-    async def _stored(self, key: str, answer: MenuAnswer, call: MenuCall, *, session_id: str | None) -> bytes:
-        """Store an answer and its key press, durably. Returns the stored answer, which may come from another receiver.
-
-        After a StoreError or a StaleJobError, perhaps only the answer or only the key press is stored. When the same
-        event comes again, the missing one is stored.
-        """
-
-        async def pressed() -> None:
-            if answer.press is not None:
-                await self._menu_calls.pressed(call, answer.press, session_id=session_id)
-
-        if answer.press is not None and answer.press.call_back_at is not None:
-            await pressed()  # nobody hears of a call that is not stored, and whoever answers again says the same
-            return await self._once.keep(key, answer.body)
-        given, _ = await gather(partial(self._once.keep, key, answer.body), pressed)
         return given
 
     async def _menus_of(self, event: CallAction, call: MenuCall) -> Menus:

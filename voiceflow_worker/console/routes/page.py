@@ -180,6 +180,10 @@ class PageRequest:
         path = f"{section}{slash}{opened(name, link_key)}"
         return replace(self, path=path, query=query, masks=True, link_key=link_key)
 
+    def opened(self, name: str) -> str:
+        """The name of something that was linked as this (`linked`)."""
+        return opened(name, self.link_key) if self.masks else name
+
     def shown(self, text: str) -> str:
         """A text as the person sees it."""
         return without_numbers(text) if self.masks else text

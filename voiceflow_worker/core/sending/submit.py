@@ -133,7 +133,8 @@ class Submitter:
         if closed:
             await self._journal.requeue([Requeue.outside_window(job) for job in closed])
             ours = [job for job in ours if job not in closed]
-        return [Dispatch(job, leased_at) for job in await self._verdicts.still_unrung(ours)]
+        look = self._verdicts.settler.look_for_ringing
+        return [Dispatch(job, leased_at) for job in ours if (await look(job)) is job]
 
     async def connected(self, dispatch: Dispatch, *, waits: bool) -> Dispatch | None:
         """The call with its connection; without `waits`, None if there is no kept one.

@@ -22,7 +22,8 @@ from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, 
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StoreVersionError
-from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, rang, session_of, summarised
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, session_of, summarised
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import is_e164
@@ -271,7 +272,8 @@ class Settler:
             if post.outcome is None or not post.outcome.met_a_full_trunk or session is None:
                 continue
             if post.presses or post.bridged or await self._progress.shows_ringing(session):
-                apply = partial(rang, number=post.number, at=self._store.clock.now(), policy=self._policy)
+                rang, now = replace(post.outcome, rang=True), self._store.clock.now()
+                apply = partial(summarised, number=post.number, outcome=rang, at=now, policy=self._policy)
                 job = (await self._changes.change(job.id, apply)).new
         return job
 

@@ -97,7 +97,7 @@ class Verdicts:
     ) -> None:
         self._counts = counts
         self._clock = clock
-        self._settler = settler
+        self.settler = settler
         self._holds = holds
         self._restore = restore_if_lost
         self._on_settled = on_settled
@@ -114,10 +114,6 @@ class Verdicts:
             self._came.set()
         self._pending.append((job, pending))
         self.waiting += 1
-
-    async def still_unrung(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those of these leased jobs that may be sent: none of which events say that a phone rang meanwhile."""
-        return [job for job in jobs if (await self._settler.look_for_ringing(job)) is job]
 
     async def run(self) -> None:
         """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""
@@ -148,7 +144,7 @@ class Verdicts:
         plain = [each for each in batch if each[1].gate is None]
         failed = [each for each in batch if each[1].gate is not None]
         try:
-            settled = await self._settler.verdicts([pending.of(job) for job, pending in plain])
+            settled = await self.settler.verdicts([pending.of(job) for job, pending in plain])
         except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
             _log.warning("verdicts of POSTs could not be stored together; each is stored alone", error=str(error))
             return list(batch)
@@ -186,7 +182,7 @@ class Verdicts:
         while True:
             try:
                 await self._order(pending)
-                (settled,) = await self._settler.verdicts([pending.of(job)])
+                (settled,) = await self.settler.verdicts([pending.of(job)])
                 if isinstance(settled, BaseException):
                     raise settled
             except (IllegalMoveError, JobNotFoundError) as error:
@@ -218,7 +214,7 @@ class Verdicts:
     async def _has_newer_record(self, job: Job) -> bool:
         """Whether the store answers, and has a record of this job that only a newer version can read."""
         try:
-            return job.id not in await self._settler.known([job.id])
+            return job.id not in await self.settler.known([job.id])
         except Exception:  # noqa: BLE001 - the store itself is of another version, or away: reported by the caller
             return False
 

@@ -210,29 +210,11 @@ def _met_full_trunk(job: Job, post: Post, outcome: Outcome, *, at: datetime, pol
     is_valid = (job.valid_until is not None or job.window is not None) and not was_cancelled(job)
     first, longest = policy.longest_backoff / 2, 6 * policy.longest_backoff
     due_at = at + backoff(missed, first=first, longest=longest, seed=job.id)
-    opens = job.opens(at=due_at)
-    is_over = job.state.is_final or missed > policy.missed_windows or opens is None or job.is_expired(at=opens)
+    is_over = job.state.is_final or missed > policy.missed_windows or job.rings_from(at=due_at) is None
     if is_over or not is_valid:
         return by_outcome(job, post, outcome, at=at, policy=policy)
     counted = replace(job, missed_windows=missed)
     return returned(counted, at=at, due_at=due_at, reason=f"8x8 had no free line for it ({TRUNK_FULL})")
-
-
-def rang(job: Job, number: int, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after an event of the session of POST `number` said that a phone rang, or that somebody answered.
-
-    This matters after a summary which says that 8x8 had no free line: the job is not sent again for that.
-    """
-    post = job.post(number)
-    if post is None or post.outcome is None or not post.outcome.met_a_full_trunk:
-        return job
-    outcome = replace(post.outcome, rang=True)
-    known = replace(post, outcome=outcome)
-    after = with_post(job, known)
-    waits = job.state in {S.QUEUED, S.LEASED} and job.redials == post.redial
-    if waits and _newer_that_may_have_rung(job, post) is None:
-        return by_outcome(after, known, outcome, at=at, policy=policy)
-    return after
 
 
 def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
@@ -240,10 +222,11 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
 
     Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. But
     a later summary counts if it brings an opt-out, or if the person has answered and the job has no known end. A
-    summary of a session that missed its window does not count as the first, because another session of the POST may
-    have made the phone ring. A summary of an older POST settles the job only if no newer POST may have rung. If the
-    person has answered, the summary also settles a job that waits to call again. If a redial was requested after the
-    POST, only an answered call or an opt-out settles the job.
+    summary of a session that missed its window, or had no free line, does not count as the first, because another
+    session of the POST may have made the phone ring, or an event tells that this one did (`Outcome.rang`). A summary of
+    an older POST settles the job only if no newer POST may have rung. If the person has answered, the summary also
+    settles a job that waits to call again. If a redial was requested after the POST, only an answered call or an
+    opt-out settles the job.
     """
     post = _recorded(job, number, evidence="summary")
     if post.outcome is not None and (post.outcome.was_placed or not outcome.was_placed):

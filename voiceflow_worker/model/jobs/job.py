@@ -548,6 +548,11 @@ class Job(Struct, frozen=True):
         except InvalidInputError:
             return None
 
+    def rings_from(self, *, at: datetime) -> datetime | None:
+        """The first time from `at` on at which it may ring: its window `opens`, while it is valid; None without one."""
+        opens = self.opens(at=at)
+        return None if opens is None or self.is_expired(at=opens) else opens
+
     def closes(self, *, at: datetime) -> datetime | None:
         """The end of the window that is open at `at`; None without a window, or if it stays open for about a week."""
         zone = None if self.window is None else self.window.zone_for(self.time_zone)

@@ -323,8 +323,7 @@ def redial(
     if job.is_expired(at=due_at):
         passes = "has passed" if job.is_expired(at=at) else "ends before that"
         raise refused(remedy=f"its validity {passes}; enqueue a new call")
-    opens = job.opens(at=due_at)
-    if opens is None or job.is_expired(at=opens):
+    if job.rings_from(at=due_at) is None:
         remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
         raise refused(remedy=remedy)
     after = noted(job, NoteKind.REDIALLED, note, at=at)
@@ -436,17 +435,20 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     elif may_redial:
         wanted = redial_at(job, status, at=at)
     is_broken = outcome.code in BODY_CODES
-    again = job.opens(at=wanted) if wanted is not None and not is_broken else None
-    if again is not None and not job.is_expired(at=again) and not job.state.is_final:
+    again = job.rings_from(at=wanted) if wanted is not None and not is_broken else None
+    if again is not None and not job.state.is_final:
         redialled = replace(job, redials=job.redials + 1, place=place, failures=0, missed_windows=0)
         return requeued(redialled, due_at=again, reason=why)
     if asks or status in REACHED or conclusive & REACHED:
-        return ended(job, S.COMPLETED, at=at, reason=_why_not_back(job, at=at) if asks else None, policy=policy)
+        due_at = at if asked is None else max(at, asked.call_back_at or at)
+        reason = f"the person asked to be called back; not called again: {_why_not(job, due_at)}"
+        is_told = asks and job.rings_from(at=due_at) is None
+        return ended(job, S.COMPLETED, at=at, reason=reason if is_told else None, policy=policy)
     reason = wording
     if status not in _NOT_REACHED and outcome.message:
         reason = f"{reason}: {outcome.message}"
     if wanted is not None:
-        why = "its end as accepted was reported before" if job.state is S.ACCEPTED else _why_not(job, again)
+        why = "its end as accepted was reported before" if job.state is S.ACCEPTED else _why_not(job, wanted)
         why = f"the same call would fail again ({outcome.code})" if is_broken else why
         reason = f"{reason}; not called again: {why}"
     return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
@@ -462,8 +464,8 @@ def called_back(job: Job, *, at: datetime) -> Job | None:
         return None
     if not OPT_OUTS.isdisjoint(job.status_of(each) for each in job.conclusive_posts):
         return None
-    again = job.opens(at=max(at, post.call_back_at or at))
-    if again is None or job.is_expired(at=again):
+    again = job.rings_from(at=max(at, post.call_back_at or at))
+    if again is None:
         return None
     redialled = replace(job, redials=post.redial + 1, place=post.place, failures=0, missed_windows=0)
     return requeued(redialled, due_at=again, reason="called back, as the person has asked")
@@ -472,15 +474,6 @@ def called_back(job: Job, *, at: datetime) -> Job | None:
 def _is_made(job: Job, *, after: Post) -> bool:
     """Whether the redial that followed this POST was begun."""
     return any(each.redial > after.redial for each in job.posts)
-
-
-def _why_not_back(job: Job, *, at: datetime) -> str | None:
-    """The reason why a person who asked for it is not called back, if the time is the reason."""
-    post = job.call_back_post
-    again = None if post is None else job.opens(at=max(at, post.call_back_at or at))
-    if again is not None and not job.is_expired(at=again):
-        return None
-    return f"the person asked to be called back; not called again: {_why_not(job, again)}"
 
 
 def by_press(old: Job, job: Job, number: int, *, at: datetime, policy: CallPolicy, goes_on: bool) -> Job:
@@ -511,19 +504,16 @@ def call_back_time(job: Job, *, at: datetime, after: timedelta, session_id: str 
     asked = job.call_back_post
     if asked is not None and session_id not in {asked.session_id, asked.outcome and asked.outcome.session_id}:
         return None
-    if job.successor is not None or job.is_erased or _is_later(job.unique_key, job):
+    key = job.unique_key or ""
+    is_later = key.startswith(f"{job.queue}.") and key.endswith(later_key(""))
+    if job.successor is not None or job.is_erased or is_later:
         return None
-    again = job.opens(at=at + after)
-    return None if again is None or job.is_expired(at=again) else at + after
+    return None if job.rings_from(at=at + after) is None else at + after
 
 
 def later_key(job_id: str) -> str:
     """The unique key of the call that an earlier version enqueued for a person who asked to be called back."""
     return f"{job_id}-later"
-
-
-def _is_later(key: str | None, job: Job) -> bool:
-    return key is not None and key.startswith(f"{job.queue}.") and key.endswith(later_key(""))
 
 
 def was_cancelled(job: Job) -> bool:
@@ -553,8 +543,9 @@ def redial_at(job: Job, status: SessionStatus | None, *, at: datetime) -> dateti
         return None  # beyond the year 9999. An error here would reject the summary.
 
 
-def _why_not(job: Job, again: datetime | None) -> str:
-    """The reason why the next call, to a further number or as a redial, is not made."""
+def _why_not(job: Job, wanted: datetime) -> str:
+    """The reason why the next call, to a further number or as a redial, is not made at the wanted time or later."""
+    again = job.opens(at=wanted)
     if again is None:
         return f"its calling window ({job.window}) does not open any more"
     return f"the next call would be at {in_words(again)}, but its validity ends at {in_words(job.valid_until or again)}"

@@ -93,11 +93,9 @@ def _language(name: str) -> str | None:
     """The code of a language by its code, which a country may follow, or by its name; None for any other text."""
     from babel.core import get_global
 
-    folded = without_accents(name)
-    code = re.split(r"[-_]", folded)[0]
+    code = re.split(r"[-_]", folded := without_accents(name))[0]
     if not re.fullmatch(r"[a-z]{2,3}", code):
-        known = (names_in(locale).languages.get(folded) for locale in _FIRST)
-        code = next((found.partition("_")[0] for found in known if found is not None), "")
+        code = next(_codes("languages", folded, _FIRST), "").partition("_")[0]
     code = str(get_global("language_aliases").get(code, code))
     return _SAME_LANGUAGE.get(code, code) or None
 
@@ -110,9 +108,11 @@ def without_accents(text: str) -> str:
     return "".join(each for each in parts if not "\u0300" <= each <= "\u036f")
 
 
-def _codes(kind: Literal["territories", "languages"], wanted: str) -> Iterator[str]:
+def _codes(
+    kind: Literal["territories", "languages"], wanted: str, locales: tuple[str, ...] | None = None
+) -> Iterator[str]:
     seen: set[str] = set()
-    for locale in _locales() if wanted else ():
+    for locale in (locales or _locales()) if wanted else ():
         code: str | None = getattr(names_in(locale), kind).get(wanted)
         if code is not None and code not in seen:
             seen.add(code)
