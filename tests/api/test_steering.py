@@ -85,8 +85,7 @@ async def test_what_stops_calls_passes_on_a_server_that_became_forgetful(tmp_pat
                     assert answer.status_code == 200, (path, answer.text)
                     assert "may be lost: the server of the store" in answer.json()["warning"], path
                 redis.ask("CONFIG", "SET", "appendonly", "yes")
-        written = ("aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0")
-        await until(lambda: all(each in str(redis.ask("INFO", "persistence")) for each in written))
+        redis.wait_for_first_aof()
         async with open_store(redis.url) as store:
             status = await CallQueue(store).status()
             assert (status.states[JobState.CANCELLED], [gate.name for gate in status.holds][:1]) == (4, ["default"])

@@ -84,6 +84,7 @@ def test_a_redis_that_became_forgetful_takes_what_stops_calls(
         redis.ask("CONFIG", "SET", setting, wrong)
         passes(voiceflow, redis.url, unsure)
         redis.ask("CONFIG", "SET", setting, right)
+        redis.wait_for_first_aof()
         stopped(voiceflow, redis.url)
     finally:
         redis.kill()
@@ -102,6 +103,7 @@ def test_escalations_end_and_a_run_is_skipped_on_a_redis_that_became_forgetful(
             assert done.code == 0, (command, done)
             assert "warning: this is stored and in force, but may be lost: appendonly is off" in done.err, command
         redis.ask("CONFIG", "SET", "appendonly", "yes")
+        redis.wait_for_first_aof()
         told = voiceflow("status", "--store", redis.url, "--json").document
         assert (told["escalations"], "skipped" in told["schedules"][0]) == ([], True)
     finally:

@@ -144,6 +144,11 @@ class RedisServer:
         """Send one command and read its answer."""
         return ask(self.port, *words)
 
+    def wait_for_first_aof(self) -> None:
+        """Wait until what it confirms is kept, after `appendonly yes` was set while it ran."""
+        done = ("aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0")
+        wait_until(lambda: all(each in str(self.ask("INFO", "persistence")) for each in done), "the first AOF")
+
     def kill(self) -> None:
         """End it as a power cut would, as far as a process can be."""
         self._signal(signal.SIGKILL)
