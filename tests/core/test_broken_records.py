@@ -13,7 +13,16 @@ from structlog.testing import capture_logs
 from tests.support.everyday import combinations
 from tests.support.stores import DURABLE, EVERY, running
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import NO_WEBHOOKS, damaged, enqueued, spoilt, states, worker_for, worker_with_files
+from tests.support.workers import (
+    NO_WEBHOOKS,
+    damaged,
+    enqueued,
+    spoilt,
+    states,
+    store_unread,
+    worker_for,
+    worker_with_files,
+)
 from voiceflow_worker import CallPolicy, Job, JobState, Store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.calls import CancelCall
@@ -125,8 +134,7 @@ async def test_a_call_that_a_person_ended_unread_is_not_taken_for_a_loss_of_the_
         await worker_with_files(live_store, ScriptedVoice(), tmp_path).drain()
     (job,) = await queue.find()
     bad = spoilt(replace(job, state=JobState.SENDING))
-    write = Write(change=Replace(job.revision, bad), tally=tally_change(job, bad))
-    await live_store.write(BulkWrite(writes=(write,)), now=live_store.clock.now())
+    await store_unread(live_store, Write(change=Replace(job.revision, bad), tally=tally_change(job, bad)))
     await queue.cancel(job.id)
     await enqueued(live_store, 1, first=1)
     with anyio.fail_after(20):
@@ -149,8 +157,7 @@ async def test_who_opts_out_in_a_call_that_was_ended_unread_is_not_called_again(
     jobs = await queue.find()
     for job, status in zip(jobs, (SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED), strict=True):
         bad = spoilt(replace(job, state=JobState.SENDING))
-        write = Write(change=Replace(job.revision, bad), tally=tally_change(job, bad))
-        await live_store.write(BulkWrite(writes=(write,)), now=live_store.clock.now())
+        await store_unread(live_store, Write(change=Replace(job.revision, bad), tally=tally_change(job, bad)))
         await queue.cancel(job.id)
         post = job.posts[-1]
         known = None if by_session else post.client_request_id
@@ -187,8 +194,8 @@ async def test_what_a_sweep_reads_of_them_is_bounded_and_so_is_what_it_tells(
     monkeypatch.setattr(record_set, "MOST_REPORTED", unreadable_here() + 150)
     old = await (await enqueued(live_store, 700)).find(limit=None)
     bad = [replace(spoilt(job), valid_until=PAST, revision=new_revision()) for job in old]
-    edits = tuple(Write(change=Edit(was.revision, job)) for was, job in zip(old, bad, strict=True))
-    await live_store.write(BulkWrite(writes=edits), now=live_store.clock.now())
+    edits = [Write(change=Edit(was.revision, job)) for was, job in zip(old, bad, strict=True)]
+    await store_unread(live_store, *edits)
     read, asked = live_store.jobs, list[int | None]()
 
     async def counted(wanted: Read, *, now: datetime) -> Sequence[Job]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -257,23 +259,23 @@ def test_a_row_whose_validity_ends_before_it_may_be_called_is_bad(tmp_path: Path
 @pytest.mark.parametrize(
     "options",
     [
-        CampaignOptions(country="Singapore"),
-        CampaignOptions(source="none"),
-        CampaignOptions(time_zone="SGT"),
-        CampaignOptions(batch_id="x" * 51),
-        CampaignOptions(batch_id=""),
-        CampaignOptions(priority=2**63 - 1),
-        CampaignOptions(valid_for=timedelta.max),
-        CampaignOptions(valid_for=timedelta(hours=1), valid_until=NOW + timedelta(hours=1)),
-        CampaignOptions(valid_until=NOW),
-        CampaignOptions(not_before=datetime(2030, 1, 1)),  # noqa: DTZ001 (without a zone, on purpose)
+        partial(CampaignOptions, country="Singapore"),
+        partial(CampaignOptions, source="none"),
+        partial(CampaignOptions, time_zone="SGT"),
+        partial(CampaignOptions, batch_id="x" * 51),
+        partial(CampaignOptions, batch_id=""),
+        partial(CampaignOptions, priority=2**63 - 1),
+        partial(CampaignOptions, valid_for=timedelta.max),
+        partial(CampaignOptions, valid_for=timedelta(hours=1), valid_until=NOW + timedelta(hours=1)),
+        partial(CampaignOptions, valid_until=NOW),
+        partial(CampaignOptions, not_before=datetime(2030, 1, 1)),  # noqa: DTZ001 (without a zone, on purpose)
     ],
 )
 def test_an_option_that_would_spoil_every_row_is_refused_before_reading(
-    tmp_path: Path, options: CampaignOptions
+    tmp_path: Path, options: Callable[[], CampaignOptions]
 ) -> None:
     with pytest.raises(InvalidInputError):
-        open_campaign(rows(tmp_path, "day", "x"), options, now=NOW)
+        open_campaign(rows(tmp_path, "day", "x"), options(), now=NOW)
 
 
 @pytest.mark.parametrize("column", ["not_before", "valid_until"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
+
+import msgspec
 
 from tests.support.flows import flow, number
 from tests.support.waiting import once_available, until
@@ -14,6 +17,7 @@ from voiceflow_worker.core.ports import Limits, Store, Voice
 from voiceflow_worker.core.ports.controls import limits_put
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.ports.record_set import Codec
 from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write, tally_change
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -65,8 +69,14 @@ async def damaged(store: Store, change: Callable[[Job], Job], *, calls: int = 3)
     job = (await find_jobs(store, Listing(queue="default", limit=None)))[min(1, calls - 1)]
     bad = change(job)
     write = Write(change=Edit(job.revision, bad), tally=tally_change(job, bad))
-    await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
+    await store_unread(store, write)
     return bad
+
+
+async def store_unread(store: Store, *writes: Write) -> None:
+    """Write records as another version may write them: nobody looks whether this one can read them."""
+    with patch.object(Codec, "text", lambda _, value: msgspec.json.encode(value).decode()):
+        await store.write(BulkWrite(writes=writes), now=store.clock.now())
 
 
 def spoilt(job: Job) -> Job:

@@ -63,8 +63,7 @@ from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
-from voiceflow_worker.model.text.arguments import checked, checked_time, checks_itself
-from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
+from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.model.times import (
     DateOrder,
     PersonZone,
@@ -89,7 +88,6 @@ _AT_ONCE = 100
 caches. When each row passed all steps before the next row, reading took a third longer."""
 
 
-@checked
 class CampaignRows:
     """The rows of a campaign, each with its call or its errors. They can be iterated only once.
 
@@ -229,7 +227,6 @@ class CampaignRows:
         if self.input is not None and is_empty:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
-    @checks_itself
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
@@ -787,16 +784,11 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
             _ = zone is not None and read(zone)
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
-    if options.not_before is not None:
-        checked_time("not_before", options.not_before)
     if options.valid_until is not None:
-        checked_time("valid_until", options.valid_until)
         if options.valid_for is not None:
             raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")
         if options.valid_until <= now:
             raise InvalidInputError(f"valid_until is {in_words(options.valid_until)}, which has passed")
-    if options.valid_for is not None and options.valid_for > LONGEST:
-        raise InvalidInputError(f"valid_for is {options.valid_for}; give at most {LONGEST.days} days")
     if problem := priority_problem(options.priority):
         raise InvalidInputError(f"the priority {problem}")
     return options

@@ -44,12 +44,12 @@ from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.flows.rules import second_parties
-from voiceflow_worker.model.jobs.admission import Key, admission_findings, end_of, key_findings, text_findings
+from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import checked, option_problems
+from voiceflow_worker.model.text.arguments import option_problems
 from voiceflow_worker.model.window import CallWindow, read_window_zone
 
 
@@ -102,8 +102,8 @@ class CallRequest:
         object.__setattr__(self, "options", options)
 
 
-_JUDGED_LATER = frozenset({"priority", "not_before", "valid_until", "valid_for"})
-"""What `admission_findings` and `end_of` report."""
+_JUDGED_LATER = frozenset({"priority", "not_before", "valid_until"})
+"""What `admission_findings` reports."""
 
 
 class CheckedCall(NamedTuple):
@@ -136,7 +136,7 @@ class CheckedCall(NamedTuple):
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
         flow, options = request.flow, request.options
         # With an empty key, the call would be made again each time that it is enqueued again.
-        wrong = {**option_problems(CallRequest, {"flow": flow}), **option_problems(CallOptions, options)}
+        wrong = option_problems(CallRequest.__init__, {"flow": flow, **options})
         problems = [
             Finding(message=message, column=name) for name, message in wrong.items() if name not in _JUDGED_LATER
         ]
@@ -147,7 +147,7 @@ class CheckedCall(NamedTuple):
         encoded = EncodedBody.of(flow)
         further = further_numbers(encoded, options.get("further_numbers", ()))
         valid_for = options.get("valid_for")
-        valid_until = options.get("valid_until") if valid_for is None else end_of(valid_for, at=at)
+        valid_until = options.get("valid_until") if valid_for is None else at + valid_for
         key = options.get("unique_key") or flow.client_request_id
         own: dict[str, Any] = {
             **{name: value for name, value in options.items() if name in cls._fields},
@@ -216,7 +216,6 @@ class Admitter:
         self._suppression = SuppressionList(store)
         self._named: set[str | None] = set()
 
-    @checked
     async def admit_all(
         self,
         requests: Sequence[CallRequest | CheckedCall],

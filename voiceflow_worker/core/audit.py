@@ -39,7 +39,6 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.errors import RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import LONGEST_NAME, count_of, in_words, rfc3339
 
@@ -73,7 +72,6 @@ class Interface(StrEnum):
     SCHEDULE = "schedule"
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
     """Who orders something, `on` which interface.

@@ -15,7 +15,6 @@ from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator,
 from voiceflow_worker.backends.health import Health, Schema, UpgradeStep
 from voiceflow_worker.core.heartbeats import FRESH, Heartbeats
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 
 NAMESPACE = "upgrade"
@@ -23,7 +22,6 @@ NAMESPACE = "upgrade"
 _KEPT = timedelta(days=1)
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeStore(OperatorAction):
     """The upgrade of a store of the version before. `health` is that of the store of the operator, which is open."""

@@ -15,7 +15,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Mode, Page, Put, Record, Result, Same, Write
-from voiceflow_worker.errors import StoreError, StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, StoreError, StoreVersionError
 
 PAGE = 1000
 _IN_A_WRITE = 50
@@ -213,7 +213,16 @@ class Codec(Generic[Value]):
         self._decode: Callable[[str | bytes], Value] = msgspec.json.Decoder(kind).decode
 
     def text(self, value: Value) -> str:
-        """The JSON text of a value."""
+        """The JSON text of a value. Raises InvalidInputError, with the field, for one that could not be read again."""
+        try:
+            text = self._written(value)
+            self.value(text)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InvalidInputError(f"this cannot be stored, because it could not be read again: {error}") from error
+        return text
+
+    @staticmethod
+    def _written(value: object) -> str:
         try:
             return _encode(value).decode()
         except UnicodeEncodeError:
@@ -233,7 +242,7 @@ def _plain(value: Any) -> object:
     for kind in (int, float):
         if isinstance(value, kind):
             return kind(value)
-    raise NotImplementedError(f"a {type(value).__name__} cannot be stored")
+    raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
 _encode = msgspec.json.Encoder(enc_hook=_plain).encode

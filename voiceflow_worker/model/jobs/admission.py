@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, TypeAlias
 
-from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.text.arguments import AtMost, checked_time, shown, time_problem
+from voiceflow_worker.model.text.arguments import shown, time_problem
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.model.text.wording import checked_duration, in_words
+from voiceflow_worker.model.text.wording import in_words
 
 PRIORITIES = range(-1_000_000, 1_000_001)
 """The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both keep the order of
@@ -21,7 +20,7 @@ these priorities exactly."""
 LONGEST_KEY = 200
 """The most characters of a text that is part of a key in the store. An index of PostgreSQL holds 2,700 bytes, and a
 character takes up to four."""
-Key: TypeAlias = Annotated[str, AtMost(LONGEST_KEY)]
+Key: TypeAlias = Annotated[str, LONGEST_KEY]
 """A text that is part of a key in the store: a unique key, or the id of a batch."""
 
 
@@ -35,23 +34,12 @@ def priority_problem(priority: object) -> str | None:
     )
 
 
-def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
-    """The end of a validity that begins at `at`. Raises InvalidInputError for a validity that is too long."""
-    try:
-        return checked_time("the end of valid_for", at + checked_duration("valid_for", valid_for))
-    except OverflowError:
-        raise InvalidInputError(
-            f"valid_for is {valid_for}, which is longer than any call needs; give a shorter duration"
-        ) from None
-
-
-def key_findings(key: object) -> list[Finding]:
-    """A finding for a unique key that is blank or not a text. None stands for a call without a key, and is valid."""
-    if key is None or (isinstance(key, str) and key.strip()):
+def key_findings(key: str | None) -> list[Finding]:
+    """A finding for a unique key that is blank. None stands for a call without a key, and is valid."""
+    if key is None or key.strip():
         return []
-    known = f"{key[:40]!r}, which is blank" if isinstance(key, str) else f"{str(key)[:40]}, which is not a text"
-    message = f"unique_key is {known}; give a text with visible characters, or None for a call without a key"
-    return [Finding(message=message, column="unique_key")]
+    remedy = "give a text with visible characters, or None for a call without a key"
+    return [Finding(message=f"unique_key is {key[:40]!r}, which is blank; {remedy}", column="unique_key")]
 
 
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:
