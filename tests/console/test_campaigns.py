@@ -301,6 +301,17 @@ async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_
         assert read["menu"]["questions"][1]["text"] == {"de": "Morgens 1.", "fr": "Le matin 1."}
 
 
+TWO_LANGUAGES = """
+[menu]
+voice_profile = {fr = "fr-FR-DeniseNeural", de = "de-DE-KatjaNeural"}
+[[menu.questions]]
+id = "a"
+text = {de = "Ja 1.", fr = "Oui 1."}
+keys.1 = {answer = "yes"}
+"""
+"""A menu whose texts say alone what its languages are."""
+
+
 async def test_what_is_wrong_with_questions_is_told_and_nothing_typed_is_lost(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", GUESTS)
@@ -313,12 +324,19 @@ async def test_what_is_wrong_with_questions_is_told_and_nothing_typed_is_lost(me
             told = await one.send("preview", **HERE, **(ASKED | typed))
             assert said in told, told
             assert "Guten Tag {{guest}}. Ja 1, anders 2, nie mehr 9." in told
+        await one.send("look", **{"menu.languages": ""})
+        shown = Form(one.shown.text).typed
+        assert shown["menu.languages"] == "de, fr", "of which there are texts"
+        assert "Bonjour {{guest}}." in shown["menu.questions.0.text.fr"]
         odd = dict.fromkeys(["menu.questions.x.text", "menu.questions", "menu.languages.0", "menu.goodbye"], "?")
         await one.send("look", **odd, menu="")
         assert one.shown.status_code == 200
     async with clerk(memory) as other:
         told = await other.send("look", {**GUESTS, "saved": ("may.toml", '[menu]\nquestions = "all"\n')})
         assert "uestions: Input should be a valid list" in told
+        await other.send("look", {**GUESTS, "saved": ("may.toml", TWO_LANGUAGES)})
+        typed = Form(other.shown.text).typed
+        assert (typed["menu.languages"], typed["menu.questions.0.text.de"]) == ("fr, de", "Ja 1.")
 
 
 async def test_a_campaign_is_saved_and_loaded(memory: Store) -> None:

@@ -243,8 +243,9 @@ class CampaignPage:
                 raise InvalidInputError(f"the menu {name_of_menu[:40]!r} is not one of this receiver; it has {known}")
             found["ivr"] = name_of_menu
         if menu is not None:
-            read_menu(menu, voice_profile=found.get("voice_profile", "any"))
-            values |= fields_of_menu(menu)
+            read = read_menu(menu, voice_profile=found.get("voice_profile", "any"))
+            languages = orjson.loads(read.definition or "{}").get("languages", [])
+            values |= fields_of_menu({**menu, "languages": languages})
         values |= found
 
     async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession, folder: Path) -> _Kept | None:
@@ -410,6 +411,8 @@ class CampaignPage:
     ) -> Page:
         findings = _by_cause(report.findings) if report is not None else []
         asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
+        menu_form = shown_questions(asked)
+        asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
         taken: dict[str, str] = {}
         with suppress(InvalidInputError):  # which the page tells already
             taken = {row_name(column): name for name, column in _as_columns(values.get("columns", "")).items()}
@@ -417,7 +420,7 @@ class CampaignPage:
         others = [(name, name) for name in taken.values() if name not in {*dict(TAKEN_FOR), _IGNORED}]
         shown = {
             "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
-            "menu_form": shown_questions(asked),
+            "menu_form": menu_form,
             "menus": list(self._menus),
             "sections": _SECTIONS,
             "queue": self._queue,

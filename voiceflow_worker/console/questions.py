@@ -103,7 +103,10 @@ def _after(places: Mapping[str, object]) -> int:
 
 
 def _languages(fields: Mapping[str, str]) -> list[str]:
-    return [each.strip() for each in fields.get(f"{PREFIX}languages", "").split(",") if each.strip()]
+    """The languages that a form names, or else those of its texts: these would be lost with their fields."""
+    named = [each.strip() for each in fields.get(f"{PREFIX}languages", "").split(",") if each.strip()]
+    texts = [name.rpartition(".") for name, value in fields.items() if value and _FIELD.fullmatch(name)]
+    return named or list(dict.fromkeys(language for text, _, language in texts if _FIELD.fullmatch(text)))
 
 
 def _tree(fields: Mapping[str, str]) -> dict[str, Any]:
