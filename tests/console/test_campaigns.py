@@ -513,6 +513,7 @@ async def test_what_people_wrote_is_the_same_in_every_language(memory: Store) ->
             for whole in ("nothing: N/A, 1,250 SGD.", "{{ calls or 'something' }}, which speaks the other"):
                 assert whole in told, (language, whole)
             assert ("Vorschau von calls.csv" in told) == (language == "de")
+            assert (">Die Nummer auslassen</option>" in told) == (language == "de"), "which the page has written"
     assert shown["en"] == shown["de"] != ""
     async with clerk(memory) as one:
         one.client.headers["Accept-Language"] = "de"

@@ -3,11 +3,13 @@
 # pyright: reportPrivateUsage=false
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,15 +26,18 @@ from tests.console.signing_in import HOST, browser, receiver, signed_in
 from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import LISTED
 from voiceflow_worker.console import campaigns, columns, language
 from voiceflow_worker.console.routes import calls, charts
+from voiceflow_worker.console.routes.batches import funnel
 from voiceflow_worker.console.sessions import PageRole
 from voiceflow_worker.core.call_filter import STATES
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.ivr.menu_data import BUILT_IN
 from voiceflow_worker.model.jobs.call_json import CallResult
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.reporting.breakdown import TimeFigures
 
 pytestmark = pytest.mark.anyio
@@ -41,22 +46,6 @@ SAYS = {"problem", "_form", "FormField"}
 KINDS = {"line", "lines", "choice", "ticks", "tick", "file"}
 RESULTS = ("bad", "left out", "duplicate", "not called", "deleted")
 """What a row is in the list of them, beside the results of calls."""
-PREVIEW = (
-    *(
-        "calls",
-        "called from",
-        "further numbers",
-        "left out",
-        "not now",
-        "starts",
-        "ends",
-        "expire",
-        "talk time",
-        "cost",
-    ),
-    *("no price", "longest text"),
-)
-"""What a preview tells, by its names."""
 GERMAN = CONSOLE / "locale/de/LC_MESSAGES/console.po"
 
 
@@ -99,8 +88,20 @@ def of_labels() -> Iterator[str]:
     yield from (words for words, _ in calls._TIMES.values())
     yield from (name.replace("_", " ") for name in LISTED)
     yield from campaigns._STEPS.values()
-    yield from (*(words for _, words in columns.TAKEN_FOR), "all", *RESULTS, *PREVIEW)
+    yield from (*(words for _, words in columns.TAKEN_FOR), "all", *RESULTS)
+    yield from _of_previews()
     yield from _of_actions()
+
+
+def _of_previews() -> Iterator[str]:
+    """The names under which a preview tells things: the first of pairs with a text."""
+    for name in ("in_words", "_nights"):
+        for node in ast.walk(ast.parse(dedent(inspect.getsource(getattr(Preview, name))))):
+            match node:
+                case ast.Tuple(elts=[ast.Constant(value=str(label)), _]):
+                    yield label
+                case _:
+                    pass
 
 
 def _of_actions() -> Iterator[str]:
@@ -185,6 +186,14 @@ def test_templates_have_no_text_that_cannot_be_translated() -> None:
         named = re.findall(r'(?:aria-label|placeholder|title|data-label)="[^"]*[a-zA-Z]', bare)
         texts = re.findall(r"[^\W\d_]{2,}", re.sub(r"<code>.*?</code>|<[^>]*>|/\w\S*|voiceflow|POST", "", bare))
         assert not [*named, *texts], path
+
+
+def test_a_result_of_our_own_is_in_german_and_the_name_of_an_answer_as_it_was_given() -> None:
+    token = language.LOCALE.set(Locale("de"))
+    live = {"state:completed": 3, "answered": 3, "answer:call_back_not_possible": 1, "answer:call id": 2}
+    named = [bar.name for bar, _ in funnel(Totals(live=live))]
+    language.LOCALE.reset(token)
+    assert named[3:] == ["call id", "Rückruf nicht möglich"]
 
 
 def test_charts_name_days_as_the_locale_writes_them() -> None:

@@ -22,6 +22,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
+from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.wording import duration_in_words
 
 SOURCE = "en"
@@ -67,6 +68,11 @@ def translated(text: str) -> str:
 def translated_count(one: str, several: str, count: int) -> str:
     """The text for a count, in the language of the request."""
     return catalogues()[LOCALE.get().language].ngettext(one, several, count)
+
+
+def answer_in_words(answer: str) -> str:
+    """The name that somebody gave an answer, or the words of a result of our own, which no answer may have."""
+    return translated(answer.replace("_", " ")) if is_result(answer) else answer
 
 
 def number(value: float, digits: int = 0) -> str:

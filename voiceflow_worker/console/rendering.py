@@ -124,6 +124,7 @@ def _compiled(static_version: str) -> Environment:
         "moment": datetime.fromisoformat,
         "ended": _ended,
         "result": _result,
+        "answer": language.answer_in_words,
         "sentence": sentence,
         "tone": tone_of,
         "grouped": _number,

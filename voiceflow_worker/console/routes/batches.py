@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from voiceflow_worker.campaigns.report_files import listed_columns
 from voiceflow_worker.campaigns.row_list import ListedRow, RowList
-from voiceflow_worker.console.language import translated
+from voiceflow_worker.console.language import answer_in_words, translated
 from voiceflow_worker.console.routes.calls import show_found
 from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.escalations import open_escalations
@@ -154,7 +154,7 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     answers, other = totals.answers, totals.other_keys
     steps = [(translated("enqueued"), asked, "idle", ""), (translated("called"), totals.placed, "idle", "")]
     steps.append((translated("answered"), totals.answered, "busy", "&outcome=reached"))
-    steps += [(name, count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
+    steps += [(answer_in_words(name), count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
     if answers or other:
         silent = max(totals.answered - sum(answers.values()) - other, 0)
         steps.append((translated("other keys"), other, "warn", f"&answer={OTHER_KEYS}"))
