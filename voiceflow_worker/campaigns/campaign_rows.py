@@ -63,7 +63,7 @@ from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
-from voiceflow_worker.model.text.wording import count_of, in_words
+from voiceflow_worker.model.text.wording import count_of, did_you_mean, in_words
 from voiceflow_worker.model.times import (
     DateOrder,
     PersonZone,
@@ -552,8 +552,7 @@ class CampaignRows:
         if row_name(column) == REASON and NOT_READ in self.source.columns:
             return f"{self.file} has in its first column, reason, why rows were rejected, and it is not read: rename it"
         present = list(filter(None, self.source.header or self.source.columns))
-        close = get_close_matches(column, present, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ";"
+        hint = did_you_mean(column, present) or ";"
         return f"{self.file or 'the rows'} has no column {column!r}{hint} columns found: {', '.join(present)}"
 
     def _refuse_named(self) -> None:
@@ -591,8 +590,7 @@ class CampaignRows:
         found = {*values.variables, *(row_name(column) for column, _, _ in values.problems)}
         for name in self._named:
             if row_name(name) not in found:
-                close = get_close_matches(name, raw.data, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                hint = did_you_mean(name, raw.data)
                 values.problems.append((name, None, f"is not in this row: give it, or null{hint}"))
         if self._language is not None:
             if "language" in values.variables:

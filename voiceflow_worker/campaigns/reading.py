@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +24,7 @@ from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.policy import RedialWait, read_redial_after
 from voiceflow_worker.model.numbers.reading import read_country
-from voiceflow_worker.model.text.wording import read_duration, table_text
+from voiceflow_worker.model.text.wording import did_you_mean, read_duration, table_text
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
@@ -224,8 +223,7 @@ def unknown(
     for name, each in given.items():
         if name not in known:
             shown = each.name[:_LONGEST_NAMED]
-            close = get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {named(close[0])}?" if close else ""
+            hint = did_you_mean(str(name), known, shown=named)
             yield shown, f"{where}{shown} {reasons.get(name) or f'is not {of}{hint}'}"
 
 

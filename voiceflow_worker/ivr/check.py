@@ -245,16 +245,12 @@ class MenuTexts:
             value = template_of(text)
             if not isinstance(value, str):
                 self._values.setdefault(spoken_by, {}).setdefault(value.text, (place, value))
-        each = (value for values in self._values.values() for _, value in values.values())
-        self.names: frozenset[str] = frozenset(name for value in each for name in value.variables)
+        found = [value for values in self._values.values() for _, value in values.values()]
+        self.names: frozenset[str] = frozenset(name for value in found for name in value.variables)
         """The names of all values in the texts."""
-        self.spoken: frozenset[str] = frozenset(
-            name for values in self._values.values() for _, value in values.values() for name in value.spoken
-        )
+        self.spoken: frozenset[str] = frozenset(name for value in found for name in value.spoken)
         """The names of the values that are spoken, and not only in conditions."""
-        self.clocks: frozenset[str] = frozenset(
-            name for values in self._values.values() for _, value in values.values() for name in value.clocks
-        )
+        self.clocks: frozenset[str] = frozenset(name for value in found for name in value.clocks)
         """The names of the values that are spoken as times of day."""
 
     @property

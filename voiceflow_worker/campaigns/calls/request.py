@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -36,7 +35,7 @@ from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.names_of_the_world import at_odds
-from voiceflow_worker.model.text.wording import in_words, name_among
+from voiceflow_worker.model.text.wording import did_you_mean, in_words, name_among
 from voiceflow_worker.model.times import (
     DoubtfulYear,
     PersonZone,
@@ -690,9 +689,7 @@ class _Work:
             if voice is None:
                 continue
             if self.options.voices is not None and voice not in self.options.voices:
-                folded = {each.casefold(): each for each in self.options.voices}
-                close = get_close_matches(voice.casefold(), folded, n=1)
-                meant = f"; did you mean {folded[close[0]]}?" if close else ""
+                meant = did_you_mean(voice, self.options.voices)
                 message = f"the account has no voice {voice}, so 8x8 would refuse the call{meant}"
                 self._error(f"{message} `voiceflow account profiles` lists them", column="voice_profile", code=-1002)
             elif why := at_odds(voice, language):

@@ -6,8 +6,9 @@ import errno
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import cast
 from zoneinfo import ZoneInfo
@@ -37,6 +38,13 @@ def searched(text: str) -> str:
     """A text as it is compared in a search: without case and accents, so that `muller` finds `Müller`."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(each for each in decomposed if not unicodedata.combining(each))
+
+
+def did_you_mean(wanted: str, names: Iterable[str], *, shown: Callable[[str], str] = str) -> str:
+    """A clause, `; did you mean …?`, with that of these names which is most like the wanted one; empty without one."""
+    by_folded = {each.casefold(): each for each in names}
+    close = get_close_matches(wanted.casefold(), by_folded, n=1)
+    return f"; did you mean {shown(by_folded[close[0]])}?" if close else ""
 
 
 def name_among(names: Collection[str], wanted: str) -> str:

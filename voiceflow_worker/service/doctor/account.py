@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,7 +21,7 @@ from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
-from voiceflow_worker.model.text.wording import duration_in_words, write_duration
+from voiceflow_worker.model.text.wording import did_you_mean, duration_in_words, write_duration
 from voiceflow_worker.model.times import zone_data
 from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext
 from voiceflow_worker.service.doctor.store import menus_waiting, waiting_menus
@@ -160,11 +159,8 @@ async def voice_profile(context: CheckContext) -> Diagnosis | None:
     codes = [profile.code for profile in await (await context.account.usable()).speech_profiles()]
     if wanted in codes:
         return ok(f"{wanted} is a voice of the sub-account")
-    folded = {code.casefold(): code for code in codes}
-    close = get_close_matches(wanted.casefold(), folded, n=1)
-    meant = f"; did you mean {folded[close[0]]}?" if close else ""
     return failure(
-        f"the sub-account has no voice {wanted}, so 8x8 would refuse calls with it (-1002){meant}",
+        f"the sub-account has no voice {wanted}, so 8x8 refuses calls with it (-1002){did_you_mean(wanted, codes)}",
         remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account profiles` lists",
     )
 
