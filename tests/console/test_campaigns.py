@@ -532,6 +532,19 @@ def ticked(page: str) -> dict[str, str]:
     return {name.removeprefix("call row "): "yes" if name in dict(form.ticked) else "" for name in names}
 
 
+@pytest.mark.parametrize("titles", ["", "Dates\n", "Dates\nMay\n"])
+async def test_a_saved_campaign_finds_the_header_of_a_file_with_other_titles(memory: Store, titles: str) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people(f"Dates\n{PEOPLE}"))
+        saved = await one.send("save", **(Form(one.shown.text).typed | WORDS))
+    assert 'header-row = "2"' in saved
+    async with clerk(memory) as other:
+        told = await other.send("look", {**people(f"{titles}{PEOPLE}"), "saved": ("may.toml", saved)})
+        assert other.shown.status_code == 200, told
+        told = await other.send("preview", **Form(other.shown.text).typed)
+    assert "2 to be called" in told, told
+
+
 async def test_rows_are_left_out_by_their_boxes_which_write_the_field(memory: Store) -> None:
     table = "Name,Mobile\n" + "".join(f"N{row},8765 43{row:02}\n" for row in range(2, 30))
     async with clerk(memory) as one:

@@ -213,6 +213,9 @@ class CampaignPage:
                 is_other = "file" in form.files or values["sheet"] != form.one("shown_sheet")
                 if is_other and form.one("upload"):  # what was said of the rows before
                     values |= {"leave_out_rows": "", "header_row": ""}
+                if "saved" in form.files and values["header_row"]:  # which was that of another file
+                    with suppress(CampaignFileError):
+                        await self._found(kept, values)
                 found = await self._found(kept, values)
                 if is_other and not values["leave_out_rows"]:
                     values["leave_out_rows"] = ",".join(str(row.number) for row in found.rows if row.is_struck)
