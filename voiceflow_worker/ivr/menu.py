@@ -117,9 +117,6 @@ class Manner:
         return NOT_CALLED_BACK.get(code, NOT_CALLED_BACK["en"])
 
 
-_DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """One choice of a menu: the `keys`, or the typed input `captured`, and the step or handler that follows.
@@ -407,6 +404,8 @@ only speaks or plays, the same menu asks again afterwards.
 
 Handler: TypeAlias = Callable[[Caller], Step | Awaitable[Step]]
 """A function of the caller, sync (run in a thread) or async, that returns the next step."""
+
+_DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge())
 
 
 def _numbers(name: str, inbound: bool | Collection[str]) -> bool | frozenset[str]:  # noqa: FBT001 - the parameter's own form

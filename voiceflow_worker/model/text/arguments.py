@@ -5,15 +5,15 @@ from __future__ import annotations
 import builtins
 import inspect
 import sys
-from collections import abc, defaultdict
+from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache, partial, wraps
 from itertools import chain, zip_longest
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, Unpack, cast, get_args, get_origin
+from types import NoneType, UnionType, new_class
+from typing import Annotated, Any, Protocol, TypeVar, Union, Unpack, cast, get_args, get_origin
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import LONGEST
@@ -47,8 +47,8 @@ def checked(public: Public) -> Public:
 
     An argument of another type raises InvalidInputError, with its name, before anything is done; so does a time without
     a zone, a number or duration that no store can keep, and a text of more than 50 characters for `Annotated[str, 50]`.
-    The elements of an iterator are not looked at, and of a protocol only that no plain value passes for it. A class
-    that the module imports for type checkers alone may be anything.
+    The elements of an iterator are not looked at, and of a protocol only that no plain value passes for it, nor for
+    a class that its module imports for type checkers alone.
     """
     if not inspect.isclass(public):
         return cast("Public", _checking(cast("Callable[..., Any]", public)))
@@ -129,7 +129,7 @@ def _is_not(value: object, right: str) -> str:
 @cache
 def _checks_of(typed: Any) -> Mapping[str, _Check]:
     """The checks of the annotated names of a function or a class, without those that may be anything."""
-    names = defaultdict[str, Any](lambda: object, vars(builtins) | vars(sys.modules[typed.__module__]))
+    names = _Names(vars(builtins) | vars(sys.modules[typed.__module__]))
     checks: dict[str, _Check] = {}
     for name, hint in typed.__annotations__.items():
         if name == "return":
@@ -140,6 +140,13 @@ def _checks_of(typed: Any) -> Mapping[str, _Check]:
         elif (check := _check_of(known)) is not None:
             checks[name] = check
     return checks
+
+
+class _Names(dict[str, Any]):
+    """The names that annotations use. Of a class that is imported for type checkers alone, nothing is known."""
+
+    def __missing__(self, name: str) -> Any:
+        return new_class(name, (Protocol,), exec_body=lambda body: body.update(__module__=__name__))
 
 
 # --- One kind of hint each ----------------------------------------------------------------------------------------
