@@ -40,12 +40,13 @@ class Import:
         self._by = by
         self._starts: dict[str, Gate] = {}
         self.token: str = token or new_revision()
+        self._is_named = token is not None
 
     @property
     def staging(self) -> Staging:
         """Under which conditions its calls are stored."""
         records = {batch_id: record_of(start) for batch_id, start in self._starts.items()}
-        return Staging(token=self.token, conditions=self._conditions, records=records)
+        return Staging(token=self.token, is_named=self._is_named, conditions=self._conditions, records=records)
 
     async def begin(self, batch_ids: Iterable[str], *, calls: int, puts: tuple[Put, ...] = ()) -> None:
         """Stage the calls of this import in these batches from now on, and store what they need (`puts`).

@@ -282,7 +282,7 @@ class Admitter:
         cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        made, refused = self._jobs(dict(enumerate(calls)), now, start=None if staging is None else staging.token)
+        made, refused = self._jobs(dict(enumerate(calls)), now, staging=staging)
         indexes, jobs = list(made), list(made.values())
         results = [AdmissionResult(is_new=None if staging is None else True)] * len(calls)
         owners: Mapping[int, Owner] = {}
@@ -302,7 +302,7 @@ class Admitter:
         return results
 
     def _jobs(
-        self, calls: Mapping[int, CheckedCall], now: datetime, *, start: str | None = None
+        self, calls: Mapping[int, CheckedCall], now: datetime, *, staging: Staging | None = None
     ) -> tuple[dict[int, Job], Mapping[int, CallFlowError]]:
         """The jobs of these calls, and the errors of the calls that cannot become jobs, by the same keys."""
         jobs: dict[int, Job] = {}
@@ -312,7 +312,7 @@ class Admitter:
             try:
                 jobs[index] = new_job(
                     call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial,
-                    start=start,
+                    staging=staging,
                 )  # fmt: skip
             except CallFlowError as error:
                 errors[index] = error
@@ -474,11 +474,11 @@ def new_job(
     queue: str,
     at: datetime,
     redial: RedialPolicy | None = None,
-    start: str | None = None,
+    staging: Staging | None = None,
 ) -> Job:
     """The job of a checked call; `redial` is for a call without a redial policy of its own.
 
-    If it has a batch, it waits while the record of `start` exists.
+    If it has a batch, it waits while its import is staged.
 
     Raises `CallFlowError` with every finding: a `valid_until` in the past or before `not_before` (-1015), a time
     without a zone, a priority out of range, a text that no store can keep.
@@ -504,15 +504,16 @@ def new_job(
         if opening.problem is not None:
             raise CallFlowError([opening.problem])
         due_at, time_zone = opening.at, opening.time_zone
-    start = None if call.batch_id is None else start
+    if call.batch_id is None:
+        staging = None
     return Job(
         id=job_id,
         queue=queue,
         state=JobState.QUEUED,
         due_at=due_at,
         revision=revision,
-        worker_id=start,
-        start=start,
+        worker_id=None if staging is None else staging.token,
+        start=staging.token if staging is not None and staging.is_named else None,
         priority=call.priority,
         batch_id=call.batch_id,
         destination=call.destination,

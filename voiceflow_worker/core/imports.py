@@ -41,9 +41,13 @@ _ENDED_KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """The import that new calls belong to: its `token`, its `conditions`, and the records that must exist, by batch."""
+    """The import that new calls belong to: its `token`, its `conditions`, and the records that must exist, by batch.
+
+    Of one that was named by its caller, the calls keep the token, so that `stop_imports` finds those that come back.
+    """
 
     token: str
+    is_named: bool = False
     conditions: tuple[Condition, ...] = ()
     records: Mapping[str, Same]
 

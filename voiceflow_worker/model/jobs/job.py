@@ -260,8 +260,8 @@ class Job(Struct, frozen=True):
     the first. `first_due_at` is when the call that comes next was first due, if that is not when the job was, and
     `returned_at` when it first came back into the queue after that. If it `goes_first`, it is leased before the other
     calls of its priority. `redials` counts each time that another call was granted, to a further number too.
-    `start` is the import that stored the job (`ports.controls.STARTS`). `worker_id` is the worker that holds the job,
-    or, of a queued job, its `start`.
+    `worker_id` is the worker that holds the job, or, of a queued job, the import that stored it
+    (`ports.controls.STARTS`), which is its `start` too if that was named by its caller.
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
     the call. `window` is the time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the
