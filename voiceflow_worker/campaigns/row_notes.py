@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup
-from voiceflow_worker.campaigns.files.no_call import IN_NAME, LONGEST_REMARK, Told, sense_of, told_not_to_call
+from voiceflow_worker.campaigns.files.no_call import Told, sense_of, told_beside, told_not_to_call
 from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy
@@ -99,10 +99,7 @@ class RowNotes:
         told_by = self._telling if self._source.kind.is_table else _telling(tuple(raw.data))
         for place, name, is_name in told_by:
             cell = raw.cells[place] if raw.cells else raw.data[name]
-            if is_name:
-                told = Told.REMARK if IN_NAME.search(str(cell).casefold(), 0, LONGEST_REMARK) else None
-            else:
-                told = told_not_to_call(name, cell)
+            told = told_beside(cell) if is_name else told_not_to_call(name, cell)
             if told is not None and row_name(name) not in self._ignored and row_name(name) not in self._numbers:
                 remedy = Remedy.LEAVE_OUT_ROWS if told is Told.REMARK else Remedy.LEAVE_OUT
                 message = f"{told}, such as row {raw.number}, {str(cell)[:40]!r}; {remedy}"
