@@ -120,7 +120,13 @@ def test_a_filter_that_is_none_is_refused() -> None:
             Campaign.of({**SAID, "rows": [], "leave_out": wrong})
 
 
-@pytest.mark.parametrize("pattern", ["Cancel*", "*", "Moved|Cancelled", "Moved;Cancelled", "Cancel%", "<B", "'Moved'"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("Cancel*", "*", "Moved|Cancelled", "Moved;Cancelled", "Cancel%", "<B", "'Moved'", "Cancelle?", "^Cancel"),
+        *("/cancel/i", "\u201cMoved\u201d", "«Moved»", "Moved AND name=Ana"),
+    ],
+)
 def test_a_pattern_is_refused_unless_a_cell_holds_it(tmp_path: Path, pattern: str) -> None:
     path = file_of(tmp_path, f"destination,name,Status\n{ANA},Ana,Cancelled\n{BEN},Ben,\n")
     for sign in ("=", "!="):

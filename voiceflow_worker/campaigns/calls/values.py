@@ -215,7 +215,7 @@ class LeftOut:
     `columns` are those that are renamed: they may be named by either name. It is false if it leaves out no row at all.
     """
 
-    _SIGNS = re.compile(r"""[*|;]|^[<>~]|[^\d\s]%|^(["']).*\1$""")
+    _SIGNS = re.compile(r"""[*|;=^]|\w\?|^[<>~]|^/.+/|[^\d\s]%|^["'\u2018-\u201f«].*["'\u2018-\u201f»]$""")
     """What a pattern, a list or a quotation has, and a value that is compared whole has only if a cell has it too."""
     _MOST_FOUND = 8
 
