@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 from voiceflow_worker.campaigns.files.no_call import Told, sense_of, told_beside, told_not_to_call
 
 MUST_NOT = """
@@ -187,6 +189,13 @@ def test_a_cell_counts_by_what_it_means_in_the_sense_of_its_column() -> None:
     for name, (told, silent) in CELLS.items():
         assert [cell for cell in told if told_not_to_call(name, cell) is not sense_of(name)] == [], name
         assert [cell for cell in silent if told_not_to_call(name, cell) is not None] == [], name
+
+
+def test_a_name_or_cell_of_any_length_is_read_at_once() -> None:
+    began = process_time()
+    assert sense_of("call " * 20_000) is None
+    assert told_not_to_call("DNC", "no " * 100_000) is None
+    assert process_time() - began < 1, "seconds of the processor"
 
 
 REMARKS = (

@@ -71,7 +71,7 @@ _NOT_LISTED = re.compile(r"not? (?:on|in|listed|registered|found|match)")
 
 
 LONGEST_REMARK = 200
-"""The characters of a remark that are looked at."""
+"""The characters of a remark, or of the name of a column, that are looked at."""
 
 
 def told_not_to_call(name: str, cell: object) -> Told | None:
@@ -118,5 +118,5 @@ def sense_of(name: str) -> Told | None:
 
 
 def _in_words(name: str) -> str:
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name[:LONGEST_REMARK]))
     return re.sub(r"[\s_\-'\u2019.?()/:]+", " ", apart).casefold()
