@@ -85,7 +85,7 @@ def memory(pid: int) -> float:
 def processor_seconds(pid: int) -> float:
     """The processor time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return round((int(fields[11]) + int(fields[12])) / TICKS, 1)
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def steps_of_redis(server: RedisServer) -> list[str]:
@@ -160,8 +160,8 @@ def steady(kind: str, *, minutes: float, rate: int, first: bool) -> None:
             told(memory_of=name, second_quarter_mb=statistics.mean(second), last_quarter_mb=statistics.mean(last))
         told(
             processor_seconds={
-                "worker": processor_seconds(worker.pid),
-                "receiver": processor_seconds(scene.serving.pid),
+                "worker": round(processor_seconds(worker.pid), 1),
+                "receiver": round(processor_seconds(scene.serving.pid), 1),
             }
         )
 
