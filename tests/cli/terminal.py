@@ -1,4 +1,4 @@
-"""The program at a terminal of its own: keys go in, and what was drawn is looked at."""
+"""The program at a terminal of its own: what was drawn is looked at, and the window is closed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ class Terminal:
         )
         os.close(inside)
         self._drawn = b""
-        self._seen = 0
         self._closing = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -70,17 +69,13 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        """What was drawn since the last key."""
-        return _ESCAPES.sub("", self._drawn[self._seen :].decode(errors="replace"))
+        """What was drawn."""
+        return _ESCAPES.sub("", self._drawn.decode(errors="replace"))
 
     def shows(self, *texts: str) -> str:
-        """Wait until all of these texts were drawn since the last key; gives what was drawn."""
+        """Wait until all of these texts were drawn; gives what was drawn."""
         wait_until(lambda: all(text in self.shown for text in texts), lambda: f"{texts} in {self.shown}")
         return self.shown
-
-    def press(self, key: str) -> None:
-        self._seen = len(self._drawn)
-        os.write(self._window, key.encode())
 
     def close(self) -> None:
         """Close the window: the kernel sends SIGHUP, and whoever writes to the terminal gets EIO."""

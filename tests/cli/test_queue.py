@@ -102,8 +102,8 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
 
 def test_what_status_shows_is_chosen_once(voiceflow: Program) -> None:
     for given, told in (
-        (("--all", "--watch"), "--all and --watch exclude each other"),
-        (("--batch", "march", "--all"), "--batch and --all exclude each other"),
+        (("--all", "--escalations"), "--all and --escalations exclude each other"),
+        (("--batch", "march", "--all"), "--all and --batch exclude each other"),
         (("--all", "--since", "7d"), "--since belongs to --escalations"),
     ):
         refused = voiceflow("status", *given)

@@ -198,7 +198,7 @@ COMMANDS = [
     ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
     ["schedules", "list"], ["schedules", "run", "x"], ["schedules", "skip", "x"],
     ["schedules", "unskip", "x"],
-    ["rate"], ["rate", "5"], ["status", "--watch"],
+    ["rate"], ["rate", "5"], ["status", "--batch", "march"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],
 ]  # fmt: skip

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
-import anyio
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.escalations import OF_LATE, tell_escalations
-from voiceflow_worker.cli.opening import acting, carried_out, require_batch, signals_to
+from voiceflow_worker.cli.opening import acting, carried_out, require_batch
 from voiceflow_worker.cli.options import (
     AsOption,
     BatchOption,
@@ -40,48 +38,34 @@ if TYPE_CHECKING:
 async def status(
     *,
     all_: Annotated[bool, Flag, Parameter(name="--all")] = False,
-    watch: Annotated[bool, Flag] = False,
     escalations: Annotated[bool, Flag] = False,
     batch: BatchOption = None,
     since: Annotated[
         SinceOption, Parameter(help="With --escalations: also those that ended after this time, such as 7d. [24h]")
     ] = None,
-    as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
-) -> ExitCode:
+) -> None:
     """Show a queue: calls by state, rate, holds, doubts.
 
-    Also where each open escalation stands, and what each schedule did last. With --watch, keys act: h holds the queue
-    or batch after a confirmation, r resumes it, q quits.
+    Also where each open escalation stands, and what each schedule did last.
 
     Args:
         all_: List all queues of the store, with their progress. With --json, one per line.
-        watch: Show the queue or the batch live in the terminal. With --json, or without a terminal, a line each
-            second.
         escalations: List the open and the recent escalations, with each step. With --json, one per line.
         batch: Show the progress of this batch, as `voiceflow batches` does.
 
     Examples:
         voiceflow status
         voiceflow status --batch march
-        voiceflow status --watch --batch march
         voiceflow status --all --json | jq '{queue, done, total}'
         voiceflow status --escalations --since 7d
     """
-    ways = {"--all": all_, "--watch": watch, "--escalations": escalations}
-    asked = [name for name, wanted in ways.items() if wanted]
-    if len(asked) > 1:
-        raise InvalidInputError(f"{' and '.join(asked)} exclude each other: give one of them")
-    if batch is not None and asked not in ([], ["--watch"]):
-        raise InvalidInputError(f"--batch and {asked[0]} exclude each other: give one of them")
-    for option, value, way in (
-        ("--as", as_, "--watch"),
-        ("--since", since, "--escalations"),
-    ):
-        if value is not None and asked != [way]:
-            raise InvalidInputError(f"{option} belongs to {way}: give both, or neither")
-    if watch:
-        return await _watch(common, batch=batch, as_=as_)
+    asked = {"--all": all_, "--escalations": escalations, "--batch": batch is not None}
+    ways = [name for name, wanted in asked.items() if wanted]
+    if len(ways) > 1:
+        raise InvalidInputError(f"{' and '.join(ways)} exclude each other: give one of them")
+    if since is not None and not escalations:
+        raise InvalidInputError("--since belongs to --escalations: give both, or neither")
     if escalations:
         await tell_escalations(common, since=OF_LATE if since is None else since)
     elif all_:
@@ -90,7 +74,6 @@ async def status(
         await _one_batch(common, batch)
     else:
         await _one_queue(common)
-    return ExitCode.DONE
 
 
 async def _one_queue(common: QueueOptions) -> None:
@@ -254,22 +237,6 @@ def _figures(each: BatchProgress) -> tuple[object, ...]:
     left = "" if each.ends_at is None else str(timedelta(seconds=round((each.ends_at - each.at).total_seconds())))
     rate = f"{each.rate_now:g}" if each.rate_now else ""
     return each.total, each.done, share, rate, left, each.doubts or ""
-
-
-async def _watch(common: QueueOptions, *, batch: str | None, as_: str | None) -> ExitCode:
-    from voiceflow_worker.cli.watch import Screen, tell_lines
-
-    output = common.output()
-    settings = common.settings(store_alone=True)
-    async with acting(settings, as_) as operator:
-        calls = operator.queue(settings.queue)
-        await require_batch(calls, batch)
-        with anyio.CancelScope() as scope:
-            async with signals_to(lambda _: scope.cancel()):
-                if output.as_json or not sys.stdout.isatty():
-                    return await tell_lines(output, calls, batch)
-                await Screen(operator, calls.name, batch).run()
-    return ExitCode.DONE
 
 
 async def hold(

@@ -93,14 +93,6 @@ class Desk:
             self.typed.append(Typed(command, 0, 0.0, "", ""))
             yield process
 
-    def looks(self, command: str, *, lines: int) -> None:
-        """Type a command that prints a line every second, read some of them, and press Ctrl-C."""
-        with self.starts(command, ready=".") as process:
-            for _ in range(lines - 1):
-                process.wait_for(".")
-            self.stops(process)
-            self.typed[-1] = Typed(command, 0, 0.0, process.told, "".join(process.stdout))
-
     def stops(self, process: Process) -> None:
         """Press Ctrl-C."""
         code = process.end(signal.SIGTERM, seconds=120)

@@ -17,7 +17,7 @@ from tests.acceptance.campaign.desk import Desk
 from tests.acceptance.campaign.files import MENU, OPERATORS, PRICES, SETTINGS
 from tests.acceptance.campaign.judge import Ended, judge
 from tests.acceptance.campaign.people import BAD, OPENS, ZONES, Hours, People, write_people
-from tests.acceptance.campaign.progress import UNDER_WAY, WITHIN, Progress, watching
+from tests.acceptance.campaign.progress import WITHIN, Progress
 from tests.console.browser.conftest import chromium_in
 from tests.console.browser.reader import Reader
 from tests.support.processes import Process
@@ -101,7 +101,7 @@ class Campaign:
                 for _ in range(2)
             ]
             began = datetime.now(UTC)
-            progress = stack.enter_context(watching(desk, BATCH))
+            progress = Progress(desk, BATCH)
             listed = self._during(reader, hours, progress)
             self.figures["minutes of sending"] = round((datetime.now(UTC) - began).total_seconds() / 60, 1)
             self._after(workers)
@@ -173,12 +173,11 @@ class Campaign:
         desk, plan, pages = self.desk, self.plan, f"{self.desk.receiver}/ui"
         reader.sign_in(desk.receiver, secret=OPERATORS, name=WHO)
         reader.sees("Overview", f"{WHO}, operator")
-        wait_until(lambda: progress.last["doubts"] >= PLACED + NOT_PLACED, "doubts", within=WITHIN, every=0.5)
+        wait_until(lambda: progress.now["doubts"] >= PLACED + NOT_PLACED, "doubts", within=WITHIN, every=0.5)
         progress.wait_for_done(self.people.rows // 20)
         at = hours.moment - plan.hold_before
         wait_until(lambda: datetime.now(UTC) > at, "a time shortly before the moment of the window", within=WITHIN)
-        assert BATCH in desk.types("voiceflow batches").printed
-        desk.looks(f"voiceflow status --watch --batch {BATCH}", lines=3)
+        assert BATCH in desk.types(f"voiceflow status --batch {BATCH}").printed
         reader.open(pages)
         reader.sees("Overview", BATCH)
         desk.picture(reader, "overview")
@@ -259,25 +258,20 @@ class Campaign:
 
     def _stand_still(self, progress: Progress) -> None:
         """Wait until the calls that were under way have ended."""
-        seen = progress.seen
-
-        def stands() -> bool:
-            return progress.seen > seen + 2 and not any(progress.states[state] for state in UNDER_WAY)
-
-        wait_until(stands, lambda: f"calls at rest: {progress.last}", within=WITHIN, every=0.5)
+        wait_until(
+            lambda: not progress.is_under_way, lambda: f"calls at rest: {progress.now}", within=WITHIN, every=0.5
+        )
 
     def _settle(self, progress: Progress) -> None:
         """Wait until nothing is under way, and what waits is due much later."""
 
         def is_settled() -> bool:
-            seen = progress.seen
-            wait_until(lambda: progress.seen > seen + 1, "two more looks at the batch")
-            if any(progress.states[state] for state in UNDER_WAY):
+            if progress.is_under_way:
                 return False
             later = datetime.now(UTC) + timedelta(hours=1)
             return all(datetime.fromisoformat(call["due_at"]) > later for call in self._queued())
 
-        wait_until(is_settled, lambda: f"a campaign at rest: {progress.last}", within=WITHIN, every=1)
+        wait_until(is_settled, lambda: f"a campaign at rest: {progress.now}", within=WITHIN, every=1)
 
     def _queued(self) -> list[dict[str, Any]]:
         listed = self.desk.quietly(f"voiceflow calls list --batch {BATCH} --state queued --limit 0 --json")
