@@ -59,7 +59,7 @@ def test_what_is_due_starts_once_and_is_listed(voiceflow: Program, reminder: Pat
     ended = voiceflow("schedule", reminder, "--once", "--json")
     started = ended.lines[-1]
     assert (ended.code, started["state"]) == (0 if len(ended.lines) == 1 else 1, "started"), "a minute may have passed"
-    assert started["message"] == "1 of 1 row enqueued"
+    assert started["message"] == "1 enqueued, 0 duplicates, 0 bad"
     assert begun - datetime.fromisoformat(started["at"]) <= timedelta(minutes=1)
     local = datetime.fromisoformat(started["local"])
     assert local.utcoffset() == timedelta(hours=5, minutes=30)
@@ -71,7 +71,7 @@ def test_what_is_due_starts_once_and_is_listed(voiceflow: Program, reminder: Pat
     assert [later - each for each, later in pairwise(coming)] == [timedelta(minutes=1)] * 4
     shown = voiceflow("schedule", reminder, "--list")
     assert "Asia/Kolkata" in shown.out
-    assert "started: 1 of 1 row enqueued" in shown.out
+    assert "started: 1 enqueued, 0 duplicates, 0 bad" in shown.out
     assert "schedules" in voiceflow("doctor").out
 
 
@@ -143,7 +143,7 @@ def test_it_runs_until_it_is_told_to_stop(voiceflow: Program, folder: Path, remi
     voiceflow("schedule", reminder, "--once")
     since(folder, datetime.now(UTC) - timedelta(minutes=1))
     with Spawned(["schedule", reminder], folder) as running:
-        running.wait_for("started: 1 of 1 row enqueued")  # while it runs, and not when it has ended
+        running.wait_for("started: 1 enqueued, 0 duplicates, 0 bad")  # while it runs, and not when it has ended
         ended = running.stop(signal.SIGTERM)
     assert ended.code == 0
     assert "stopped" in ended.err

@@ -46,7 +46,7 @@ async def scheduled(store: Store) -> ScheduledRun:
     """A schedule that a process has at hand, with a run of an hour ago."""
     run = ScheduledRun(
         schedule="daily", queue="default", at=store.clock.now() - timedelta(hours=1), cron="0 9 1 1 *",
-        time_zone="UTC", batch_id="", state=RunState.STARTED, message="3 of 3 rows enqueued",
+        time_zone="UTC", batch_id="", state=RunState.STARTED, message="3 enqueued, 0 duplicates, 0 bad",
     )  # fmt: skip
     await run_records(store).within(run.key[0]).put({run.key[1]: run})
     await alive_records(store).put({run.key[0]: ""}, until=store.clock.now() + timedelta(hours=1))
@@ -146,7 +146,7 @@ async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: 
     async with signed_in(receiver(memory), READERS) as client:
         for path in ("/ui", "/ui/schedules"):
             text = (await client.get(path)).text
-            assert "3 of 3 rows enqueued" in text
+            assert "3 enqueued, 0 duplicates, 0 bad" in text
             assert f'datetime="{year + 1}-01-01T09:00:00+00:00"' in text
             assert "Skip the next" not in text
     async with signed_in(receiver(memory)) as client:

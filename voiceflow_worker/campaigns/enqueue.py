@@ -94,6 +94,21 @@ class EnqueueReport:
         """True if no finding is an error."""
         return not any(found.is_error for found in self.findings)
 
+    def in_words(self) -> str:
+        """The rows by what became of them, such as `2 enqueued, 1 duplicate, 0 bad`, or could: `3 rows: 2 good, …`."""
+        ended = ", ".join(f"{count} {state}" for state, count in self.ended.items())
+        good = f"{count_of(self.rows, 'row')}: {self.valid} good"
+        return ", ".join(
+            (
+                good if self.refused or self.dry_run else f"{self.enqueued} enqueued",
+                count_of(self.duplicates, "duplicate") + (f" ({ended})" if ended else ""),
+                f"{self.rejected} bad",
+                *([f"{self.suppressed} suppressed"] if self.suppressed else []),
+                *([f"{self.left_out} left out"] if self.left_out else []),
+                *([f"{self.again} to people who would be called again"] if self.again else []),
+            )
+        )
+
     def as_json(self) -> dict[str, object]:
         """The report as a JSON object, for scripts."""
         shown = {

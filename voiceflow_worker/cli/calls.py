@@ -138,9 +138,8 @@ async def list_calls(
         _tell_table(output, shown)
         if not shown and number is not None and number != destination:
             output.note(f"{destination} was read as {number}; a national number needs its country code in front")
-        if limit and len(shown) == limit:
-            told = count_of(limit, "call")
-            output.note(f"at most {told} listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
+        if shown:
+            output.limited(len(shown), limit, "call", then=f", --after {shown[-1].id} lists the next")
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:

@@ -142,10 +142,7 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
         )
         now = calls.store.clock.now()
         report = await enqueue_file(calls, campaign, options, now=now, skip_bad=True)
-    output.note(
-        f"{CAMPAIGN}: {count_of(report.rows, 'row')}; {report.enqueued} enqueued, "
-        f"{count_of(report.duplicates, 'duplicate')}, {report.rejected} bad"
-    )
+    output.note(f"{CAMPAIGN}: {report.in_words()}")
     return report
 
 

@@ -27,10 +27,9 @@ from voiceflow_worker.cli.field_options import (
 )
 from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
 from voiceflow_worker.cli.options import AsOption, Flag, JsonOption, QueueOptions
-from voiceflow_worker.cli.output import ExitCode, Meter, Output, in_words, meter, tell_findings, typed
+from voiceflow_worker.cli.output import ExitCode, Meter, Output, counted, meter, tell_findings, typed
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.campaign import Campaign
@@ -128,12 +127,12 @@ def _shown_on(shown: Meter) -> OnProgress:
 def _tell(output: Output, report: EnqueueReport, file: Path, campaign: Campaign) -> None:
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
     if not (report.refused or report.dry_run):
-        output.say(f"{file}: batch {report.batch_id}: {_counts(report, good=f'{report.enqueued} enqueued')}")
+        output.say(f"{file}: batch {report.batch_id}: {report.in_words()}")
         if report.duplicates and not report.enqueued and not report.ended:
             output.note("these calls are in the store already; a trial belongs in a store of its own (--store URL)")
     else:
         why = "" if report.refused or report.again else " (--dry-run)"
-        output.say(f"{file}: {_counts(report)}; nothing is enqueued{why}")
+        output.say(f"{file}: {report.in_words()}; nothing is enqueued{why}")
     if report.again:
         output.say("Check the calls of the batch that is named, or enqueue with --again.")
     if report.refused and report.rejected:
@@ -154,18 +153,6 @@ def _tell_found(output: Output, report: EnqueueReport, told: Collection[Finding]
         tell_findings(output, [found for found in report.findings if found not in told])
         if report.preview is not None and report.preview.calls:
             output.table(("preview", ""), report.preview.in_words())
-
-
-def _counts(report: EnqueueReport, *, good: str | None = None) -> str:
-    """The rows of a file in words. `good` says what became of the good ones, if they are not only counted."""
-    total = f"{count_of(report.rows, 'row')}: {report.valid} good" if good is None else good
-    ended = ", ".join(f"{count} {state}" for state, count in report.ended.items())
-    counts = (
-        f"{total}, {count_of(report.duplicates, 'duplicate')}{f' ({ended})' if ended else ''}, {report.rejected} bad"
-    )
-    counts += f", {report.suppressed} suppressed" if report.suppressed else ""
-    counts += f", {report.left_out} left out" if report.left_out else ""
-    return counts + (f", {report.again} to people who would be called again" if report.again else "")
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
@@ -224,10 +211,8 @@ def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
         document = Finding(file=file, message="preview").as_json() | {"severity": None}
         output.document({**document, "preview": preview.as_json()})
     _tell_found(output, report)
-    errors = sum(found.is_error for found in report.findings)
     if not output.as_json:
-        warnings = len(report.findings) - errors
-        output.say(f"{file}: {_counts(report)}; {in_words(errors=errors, warnings=warnings)}")
+        output.say(f"{file}: {report.in_words()}; {counted(report.findings)}")
         if report.preview is not None:
             output.note(
                 "the store was not read: `voiceflow enqueue --dry-run` knows suppressed numbers and earlier calls too"

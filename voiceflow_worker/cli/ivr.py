@@ -17,7 +17,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption, MomentOption
-from voiceflow_worker.cli.output import ExitCode, Output, in_words, tell_findings, typed
+from voiceflow_worker.cli.output import ExitCode, Output, counted, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
@@ -110,7 +110,6 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
     output = Output(as_json=json)
     for each in findings:
         output.document(each.as_json())
-    errors = sum(each.is_error for each in findings)
     if not json:
         tell_findings(output, findings)
     if (ends := _call_back_ends(menu, root)) is not None:
@@ -118,9 +117,8 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         if not json:
             output.say(f"{menu}: {ends}")
     if not json:
-        counts = in_words(errors=errors, warnings=len(findings) - errors)
-        output.say(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counts}")
-    return ExitCode.BAD_INPUT if errors else ExitCode.DONE
+        output.say(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counted(findings)}")
+    return ExitCode.BAD_INPUT if any(each.is_error for each in findings) else ExitCode.DONE
 
 
 def _call_back_ends(name: str, menu: Menu) -> str | None:

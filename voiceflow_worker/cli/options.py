@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.opening import acting, carried_out, opened_queue, settings_from
+from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.web_address import read_notify_url
 from voiceflow_worker.model.text.wording import read_duration, read_name, read_rate
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
+    from voiceflow_worker.actions import OperatorAction
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -189,3 +190,11 @@ class QueueOptions(WholeStoreOptions):
     """The options of a command on one queue: its store, its queue, and the form of its output."""
 
     queue: QueueOption = None
+
+    async def ordered(
+        self, act: Callable[..., OperatorAction], who: str | None, *, stops: bool = False, yes: bool = False
+    ) -> ExitCode:
+        """Carry out the act on the queue that `act` makes, as `acting` and `carried_out` do. Raises StoreError."""
+        settings = self.settings(store_alone=True)
+        async with acting(settings, who, stops=stops) as operator:
+            return await carried_out(act(operator=operator, queue=settings.queue), self.output(), yes=yes)

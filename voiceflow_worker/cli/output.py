@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import IntEnum
@@ -132,6 +132,11 @@ class Output:
     def note(self, text: str) -> None:
         """Print a remark for people, always on stderr."""
         print(self._shown(text), file=sys.stderr)
+
+    def limited(self, shown: int, limit: int, noun: str, *, then: str = "") -> None:
+        """Print a remark if a list ended at its `limit`, and how to get the rest: `then` says more about that."""
+        if limit and shown == limit:
+            self.note(f"at most {count_of(limit, noun)} listed; --limit 0 lists all{then}")
 
     def _shown(self, text: str) -> str:
         return printable(without_numbers(text) if self._masks else text)
@@ -404,6 +409,7 @@ def _in_short(rows: Sequence[int]) -> str | int | None:
     return first if len(rows) <= _FIRST_ROWS else f"{first} and {len(rows) - _FIRST_ROWS} more"
 
 
-def in_words(*, errors: int, warnings: int) -> str:
-    """The two counts in words, such as `3 errors, 1 warning`."""
-    return f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}"
+def counted(findings: Collection[Finding]) -> str:
+    """The counts of findings in words, such as `3 errors, 1 warning`."""
+    errors = sum(each.is_error for each in findings)
+    return f"{count_of(errors, 'error')}, {count_of(len(findings) - errors, 'warning')}"

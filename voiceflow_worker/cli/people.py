@@ -153,8 +153,8 @@ async def list_numbers(
         return
     rows = [(each.number, in_words(each.since), _end_of(each), each.reason, each.job_id) for each in shown]
     output.table(("number", "since", "until", "reason", "by call"), rows)
-    if number is None and limit and len(shown) == limit:
-        output.note(f"only {limit} numbers are listed; --limit 0 lists all")
+    if number is None:
+        output.limited(len(shown), limit, "number")
 
 
 async def _pages(
@@ -320,5 +320,4 @@ async def audit(
             shown += len(page)
     if not shown:
         output.note("the audit log has no such entry" + (" then" if since else "") + (f" as {by}" if by else ""))
-    elif limit and shown == limit:
-        output.note(f"only {limit} entries are shown; --limit 0 shows all")
+    output.limited(shown, limit, "line")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.escalations import OF_LATE, tell_escalations
-from voiceflow_worker.cli.opening import acting, carried_out, require_batch
+from voiceflow_worker.cli.opening import require_batch
 from voiceflow_worker.cli.options import (
     AsOption,
     BatchOption,
@@ -255,12 +256,9 @@ async def hold(
         voiceflow hold --note "the text has a wrong date"
         voiceflow hold --batch march --for 10m
     """
-    settings = common.settings(store_alone=True)
     from voiceflow_worker.actions.queues import Hold
 
-    async with acting(settings, as_, stops=True) as operator:
-        act = Hold(operator=operator, queue=settings.queue, batch=batch, note=note, lasts=for_)
-        await carried_out(act, common.output())
+    await common.ordered(partial(Hold, batch=batch, note=note, lasts=for_), as_, stops=True)
 
 
 async def resume(
@@ -288,15 +286,10 @@ async def resume(
     from voiceflow_worker.actions.imports import ReleaseStaged
     from voiceflow_worker.actions.queues import Resume
 
-    settings = common.settings(store_alone=True)
     if staged and batch is None:
         raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
-    async with acting(settings, as_) as operator:
-        if staged:
-            release = ReleaseStaged(operator=operator, queue=settings.queue, batch=batch, note=note)
-            return await carried_out(release, common.output(), yes=yes)
-        act = Resume(operator=operator, queue=settings.queue, batch=batch, note=note)
-        return await carried_out(act, common.output())
+    act = partial(ReleaseStaged, batch=batch, note=note) if staged else partial(Resume, batch=batch, note=note)
+    return await common.ordered(act, as_, yes=yes)
 
 
 async def rate(
@@ -328,10 +321,7 @@ async def rate(
         raise InvalidInputError("N and --reset exclude each other: give one of them")
     wanted = rate_given(new) if new is not None else None
     if reset or new is not None:
-        settings = common.settings(store_alone=True)
-        async with acting(settings, as_) as operator:
-            act = Rate(operator=operator, queue=settings.queue, rate=wanted, resets=reset, note=note)
-            await carried_out(act, output)
+        await common.ordered(partial(Rate, rate=wanted, resets=reset, note=note), as_)
         return
     async with common.opened() as calls:
         limits = await limits_of(calls.store, calls.name)

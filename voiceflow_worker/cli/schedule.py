@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from voiceflow_worker.backends.store_url import file_of
-from voiceflow_worker.cli.opening import acting, carried_out, opened_queue, signals_to, supervised
+from voiceflow_worker.cli.opening import opened_queue, signals_to, supervised
 from voiceflow_worker.cli.options import AsOption, Flag, NoteOption, QueueOptions, YesOption
 from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout
 from voiceflow_worker.errors import InvalidInputError
@@ -178,10 +179,7 @@ async def run_now(
     """
     from voiceflow_worker.service.schedule_actions import RunNow
 
-    settings, output = common.settings(store_alone=True), common.output()
-    async with acting(settings, as_) as operator:
-        act = RunNow(operator=operator, queue=settings.queue, schedule=name, note=note)
-        return await carried_out(act, output, yes=yes)
+    return await common.ordered(partial(RunNow, schedule=name, note=note), as_, yes=yes)
 
 
 async def skip(
@@ -199,10 +197,7 @@ async def skip(
     """
     from voiceflow_worker.service.schedule_actions import SkipNext
 
-    settings, output = common.settings(store_alone=True), common.output()
-    async with acting(settings, as_, stops=True) as operator:
-        act = SkipNext(operator=operator, queue=settings.queue, schedule=name, note=note)
-        return await carried_out(act, output)
+    return await common.ordered(partial(SkipNext, schedule=name, note=note), as_, stops=True)
 
 
 async def unskip(
@@ -220,7 +215,4 @@ async def unskip(
     """
     from voiceflow_worker.service.schedule_actions import Unskip
 
-    settings, output = common.settings(store_alone=True), common.output()
-    async with acting(settings, as_) as operator:
-        act = Unskip(operator=operator, queue=settings.queue, schedule=name, note=note)
-        return await carried_out(act, output)
+    return await common.ordered(partial(Unskip, schedule=name, note=note), as_)

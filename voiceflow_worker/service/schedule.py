@@ -391,7 +391,7 @@ class Scheduler:
             return _held(run, _said(_refused(report, one.fields.skip_bad), errors))
         left_out = tuple(_stored(str(each)) for each in errors[:_LEFT_OUT_KEPT]) if report.rejected else ()
         nobody = not report.enqueued and not await _calls_of(self._store, run)
-        said = _said(f"nobody is called: {_counts(report)}" if nobody else _counts(report), report.findings)
+        said = _said(f"nobody is called: {report.in_words()}" if nobody else report.in_words(), report.findings)
         return replace(run, state=RunState.STARTED, message=said, left_out=left_out)
 
     async def _give_up(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
@@ -465,14 +465,6 @@ def _stored(said: str) -> str:
 
 
 _COUNTS = ("rows", "enqueued", "duplicates", "suppressed", "left_out", "rejected")
-
-
-def _counts(report: EnqueueReport) -> str:
-    counted = f"{report.enqueued} of {count_of(report.rows, 'row')} enqueued"
-    counted += f", {count_of(report.rejected, 'bad row')} left out" if report.rejected else ""
-    counted += f", {count_of(report.duplicates, 'duplicate')}" if report.duplicates else ""
-    counted += f", {report.left_out} left out" if report.left_out else ""
-    return counted + (f", {report.suppressed} suppressed" if report.suppressed else "")
 
 
 def _refused(report: EnqueueReport, limit: BadRowLimit | None) -> str:
