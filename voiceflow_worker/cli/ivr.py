@@ -114,10 +114,8 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         tell_findings(output, findings)
     if (ends := _call_back_ends(menu, root)) is not None:
         output.document({**Finding(file=menu, message=ends).as_json(), "severity": None})
-        if not json:
-            output.say(f"{menu}: {ends}")
-    if not json:
-        output.say(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counted(findings)}")
+        output.answer(f"{menu}: {ends}")
+    output.answer(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counted(findings)}")
     return ExitCode.BAD_INPUT if any(each.is_error for each in findings) else ExitCode.DONE
 
 

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from voiceflow_worker.cli.opening import (
-    signals_to,
-)
-from voiceflow_worker.cli.output import (
-    ExitCode,
-    Meter,
-    Output,
-    meter,
-)
+from voiceflow_worker.cli.opening import signals_to
+from voiceflow_worker.cli.output import ExitCode, Meter, Output, meter
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.ports.background import BackgroundTasks
