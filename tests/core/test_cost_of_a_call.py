@@ -92,6 +92,28 @@ async def test_a_paced_call_makes_two_trips_beside_its_share_of_a_lease(
     assert trips["lease"] <= leases * calls + 10
 
 
+@pytest.mark.parametrize(("rate", "leases"), [(10, 0.6), (50, 0.3)])
+async def test_a_paced_call_wakes_a_worker_only_for_its_slot_and_what_leads_to_it(
+    clock: ManualClock, rate: float, leases: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call waits for its entry and its slot, its share of a lease for that; what else waits does so by the second."""
+    calls, waits = 200, 0
+    wait = clock.sleep
+
+    async def counted(seconds: float) -> None:
+        nonlocal waits
+        waits += 1
+        await wait(seconds)
+
+    async with open_store("memory://", clock=clock) as store:
+        await enqueued(store, calls)
+        monkeypatch.setattr(clock, "sleep", counted)
+        began = clock.monotonic()
+        await passing(clock, worker_for(store, ScriptedVoice(), rate=rate).drain)
+    seconds = clock.monotonic() - began
+    assert waits <= (2 + leases) * calls + 3 * seconds
+
+
 async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for_more(clock: ManualClock) -> None:
     """Trips beside those of the call would delay it."""
     trips: list[str] = []

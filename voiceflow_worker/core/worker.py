@@ -57,6 +57,8 @@ POLL_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
+ROUNDING = timedelta(milliseconds=1)
+"""A time that is computed anew differs by less than this if nothing has changed."""
 MOST_UNANSWERED = 5
 """The most calls that a worker has in flight while 8x8 has given it no clear answer for `CLEAR_FOR` seconds. They may
 all end in doubt. After a doubt, it is one call at a time."""
@@ -187,11 +189,11 @@ class Worker:
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
         self._pause_until: datetime | None = None
-        self._freed = anyio.Event()
         self._landed = anyio.Event()
         self._clock_logged = False
         self._stopping = False
-        self._pauses: set[anyio.CancelScope] = set()
+        self._pause_scope: anyio.CancelScope | None = None
+        self._is_pause_over: Callable[[], bool] = lambda: False
         self._abort = anyio.Event()
 
     async def run(self) -> None:
@@ -216,7 +218,7 @@ class Worker:
         if self._stopping:
             self._abort.set()
         self._stopping = True
-        self._end_pauses()
+        self._end_pause()
 
     @property
     def in_flight(self) -> int:
@@ -302,8 +304,9 @@ class Worker:
                 self._tasks.mark_healthy(Task.JOURNAL_FILE)
                 self._tasks.mark_healthy(Task.LEASE)  # before a wait, which may be long
                 if until is not None:
-                    with self._pause():
-                        seen = await self._wait(seen, until)
+                    # Until the queue changes, or the last POST in flight has ended. The next lease logs an error.
+                    with self._pause(lambda: not self.in_flight), suppress(StoreError):
+                        seen = await self._store.wait(self.queue, seen=seen, until=until)
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
             except StoreError as error:
@@ -331,26 +334,23 @@ class Worker:
         """
         if self._guard is not None:
             await self._guard.require_writable()
-        now = self._clock.now()
-        busy = self._busy
-        if busy >= self._concurrency:
-            await self._rest()
-            return 0
-        if self._pause_until is not None and now < self._pause_until:
+        if self._busy < self._concurrency and self._pause_until is not None and self._clock.now() < self._pause_until:
             await self._nap(until=self._pause_until)
             return 0
-        most = self._most_in_flight
-        if self._senders.on_their_way >= most:
-            await self._rest()
-            return 0
-        journalling = self._senders.journalling
-        waiting = self._senders.leased - journalling
-        capacity = self._pacer.capacity(waiting, journalling=journalling)
+        capacity, at = self._capacity_now()
         if capacity == 0:
-            await self._rest(until=self._pacer.next_capacity_at(waiting, journalling=journalling))
-            return 0
-        free = min(self._concurrency - busy, most - self._senders.on_their_way)
-        return free if capacity is None else min(free, capacity)
+            await self._rest(until=at)
+        return capacity
+
+    def _capacity_now(self) -> tuple[int, datetime | None]:
+        """The number of jobs that may be leased now; if it is 0, also when the rate allows one, if that is known."""
+        free = min(self._concurrency - self._busy, self._most_in_flight - self._senders.on_their_way)
+        if free <= 0:
+            return 0, None
+        capacity = self._pacer.capacity(self._senders.leased)
+        if capacity == 0:
+            return 0, self._pacer.next_capacity_at(self._senders.leased)
+        return (free if capacity is None else min(free, capacity)), None
 
     @property
     def _most_in_flight(self) -> int:
@@ -368,17 +368,18 @@ class Worker:
         with self._pause():
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
-    async def _rest(self, *, until: datetime | None = None) -> None:
+    async def _rest(self, *, until: datetime | None) -> None:
         """Wait until another call may be leased, no longer than `until`, or until the worker stops."""
-        self._freed = anyio.Event()
-        with self._pause():
+
+        def is_over() -> bool:
+            capacity, at = self._capacity_now()
+            return capacity > 0 or (at is not None and (until is None or at < until - ROUNDING))
+
+        with self._pause(is_over):
             if until is None:
-                await self._freed.wait()
-                return
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._cancel_when, self._freed, group)
+                await anyio.sleep_forever()
+            else:
                 await self._clock.sleep((until - self._clock.now()).total_seconds())
-                group.cancel_scope.cancel()
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
@@ -425,7 +426,7 @@ class Worker:
         passes = error.passes if isinstance(error, StoreError) else isinstance(error, _PASSING)
         if not passes and self._fault is None:
             self._fault = error
-            self._end_pauses()
+            self._end_pause()
 
     @property
     def _busy(self) -> int:
@@ -437,8 +438,8 @@ class Worker:
         return self._senders.on_their_way if self._pacer.is_paced else self.in_flight
 
     def _has_freed(self) -> None:
-        if self._busy < self._concurrency:
-            self._freed.set()
+        if self._pause_scope is not None and self._is_pause_over():
+            self._pause_scope.cancel()
         if not self.in_flight:
             self._landed.set()
 
@@ -470,31 +471,14 @@ class Worker:
         latest = now + LONGEST_SLEEP
         return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
 
-    async def _wait(self, seen: int, until: datetime) -> int:
-        """Wait for a change of the queue, or for the end of the last POST in flight; no longer than `until`."""
-
-        async def change() -> int:
-            with suppress(StoreError):  # the next lease logs the error, and waits
-                return await self._store.wait(self.queue, seen=seen, until=until)
-            return seen
-
-        if not self.in_flight:
-            return await change()
-        async with anyio.create_task_group() as group:
-            self._landed = anyio.Event()
-            group.start_soon(self._cancel_when, self._landed, group)
-            seen = await change()
-            group.cancel_scope.cancel()
-        return seen
-
     async def _finish(self, dispatches: TaskGroup) -> None:
         """Let calls in flight finish within the grace period. When it has passed, or at a second `stop`, end them."""
         with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
             async with anyio.create_task_group() as group:
                 group.start_soon(self._cancel_when, self._abort, group)
                 while self.in_flight:
-                    self._freed = anyio.Event()
-                    await self._freed.wait()
+                    self._landed = anyio.Event()
+                    await self._landed.wait()
                 group.cancel_scope.cancel()
         if self.in_flight:
             _log.warning("the worker stopped while calls were in flight; they may be in doubt", calls=self.in_flight)
@@ -504,21 +488,22 @@ class Worker:
         await event.wait()
         group.cancel_scope.cancel()
 
-    def _end_pauses(self) -> None:
-        for pause in list(self._pauses):
-            pause.cancel()
+    def _end_pause(self) -> None:
+        if self._pause_scope is not None:
+            self._pause_scope.cancel()
 
     @contextmanager
-    def _pause(self) -> Generator[anyio.CancelScope]:
-        """Open a cancel scope for a wait; `stop` cancels the scope."""
+    def _pause(self, is_over: Callable[[], bool] = lambda: False) -> Generator[None]:
+        """Open a cancel scope for a wait of `_dispatch`. `stop` cancels it, and `_has_freed` does if it `is_over`."""
+        self._is_pause_over = is_over
         with anyio.CancelScope() as scope:
-            self._pauses.add(scope)
+            self._pause_scope = scope
             if self._stopping:
                 scope.cancel()
             try:
-                yield scope
+                yield
             finally:
-                self._pauses.discard(scope)
+                self._pause_scope = None
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
         await self._tasks.run_periodically(failed, step, every=every)
@@ -530,7 +515,7 @@ class Worker:
                 _log.error(UNREADABLE, queue=self.queue)
             else:
                 _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
-            self._end_pauses()
+            self._end_pause()
         if doubted := await self._sweeper.sweep():
             _log.warning("calls are in doubt, because a worker stopped while sending them", calls=doubted)
 

@@ -110,22 +110,22 @@ class Pacer:
         """Whether calls wait for send slots."""
         return self._rate is not None
 
-    def capacity(self, waiting: int, *, journalling: int = 0) -> int | None:
+    def capacity(self, leased: int) -> int | None:
         """The number of calls to lease now: those whose slots are near. None means any number.
 
-        `journalling` calls, whose entries are on their way, and `waiting` calls after them get the first of these
-        slots. Those of one `HORIZON` share a lease.
+        The `leased` calls, which have no journal entry yet, get the first of these slots. Those of one `HORIZON` share
+        a lease.
         """
         if self._rate is None:
             return None
         ahead = self._until_next(self._lease_lead)
         near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self._rate)) * self.tries
-        capacity = near - journalling - waiting
+        capacity = near - leased
         return capacity if capacity >= self._per_lease else 0
 
-    def next_capacity_at(self, waiting: int, *, journalling: int = 0) -> datetime | None:
+    def next_capacity_at(self, leased: int) -> datetime | None:
         """The time at which `capacity` allows a call, if nothing else changes; None if it never does."""
-        ahead = journalling + waiting + self._per_lease - 1
+        ahead = leased + self._per_lease - 1
         if self._next_at is None or self._rate is None or ahead > self._lease_lead.total_seconds() * self._rate:
             return None
         at = self._next_at - self._lease_lead + timedelta(seconds=ahead / self._rate)

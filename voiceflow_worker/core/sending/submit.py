@@ -361,8 +361,6 @@ class SenderPool:
         self._idle: list[anyio.Event] = []
         self.leased: int = 0
         """The number of calls that have no journal entry yet."""
-        self.journalling: int = 0
-        """The number of those whose journal entry is on its way."""
         self.on_their_way: int = 0
         """The number of leased calls whose POST has no answer yet."""
 
@@ -426,12 +424,7 @@ class SenderPool:
         else:
             await self._pacer.wait_until_near()
             some = list(islice(self._waiting, self._pacer.entries_to_request()))
-            count = self.journalling = len(some)
-            self._on_freed()
-            try:
-                going = await self._submitter.begin(some)
-            finally:
-                self.journalling = 0
+            count, going = len(some), await self._submitter.begin(some)
         for _ in range(count):
             self._waiting.popleft()
         begun = [each for each in going if each.is_begun]
