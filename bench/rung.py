@@ -28,8 +28,8 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.cli.opening import collect_less
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.worker import WorkerOptions
 from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.transports import open_transport

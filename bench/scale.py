@@ -28,8 +28,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.redis_server import standalone, system_server
 from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.postgres import PostgresStore
+from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import Suppression, entry_puts

@@ -29,9 +29,9 @@ from bench.throughput import environment, store
 from tests.contract.samples import add_jobs
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import open_store
-from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
-from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.base.identity import new_job_ids, new_revision
+from voiceflow_worker.core.base.reading import count_states
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.writes import NUMBER, SESSION
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.evidence import answered

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from voiceflow_worker import Caller, CallFlow, End, Menu, Receiver, Sandbox, Store, load_settings, open_store
 from voiceflow_worker.asgi import serving
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.ivr import AfterBridge
 from voiceflow_worker.sandbox import InboundOrder
 from voiceflow_worker.webhooks import PATH

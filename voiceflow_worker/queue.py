@@ -12,6 +12,8 @@ from typing import Unpack, cast
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
+from voiceflow_worker.core.base.identity import checked_queue, checked_reader, keyed_digest
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
@@ -25,8 +27,6 @@ from voiceflow_worker.core.imports import (
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.ports.identity import checked_queue, checked_reader, keyed_digest
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey
 from voiceflow_worker.core.ports.store import BulkWrite, Joinable, Put, Result
 from voiceflow_worker.core.set_rate import CheckRate, SetRate

@@ -28,8 +28,8 @@ from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, telepho
 from voiceflow_worker.campaigns.called_before import enqueue_lock, said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
+from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
-from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.errors import CampaignFileError, KeyConflictError
 from voiceflow_worker.service.named_call import read_call
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from voiceflow_worker import CallQueue, Job, JobState
-from voiceflow_worker.core.ports.reading import count_states, due_count, due_jobs, get_jobs
+from voiceflow_worker.core.base.reading import count_states, due_count, due_jobs, get_jobs
 from voiceflow_worker.errors import JobNotFoundError
 
 GRACE = timedelta(seconds=10)

@@ -17,8 +17,8 @@ from anyio import to_thread
 
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError
-from voiceflow_worker.core.ports.reading import get_jobs, owners_of
-from voiceflow_worker.core.ports.record_set import RecordSet, text_records
+from voiceflow_worker.core.base.reading import get_jobs, owners_of
+from voiceflow_worker.core.base.record_set import RecordSet, text_records
 from voiceflow_worker.core.ports.store import Same
 
 if TYPE_CHECKING:

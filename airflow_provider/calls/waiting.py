@@ -18,8 +18,8 @@ import anyio
 from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.task_state import TaskState
 from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, JobState, VoiceflowError
-from voiceflow_worker.core.ports.identity import BatchNames
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.base.identity import BatchNames
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.errors import CallLogError, StoreUnavailableError
 
 if TYPE_CHECKING:

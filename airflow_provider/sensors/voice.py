@@ -22,7 +22,7 @@ from airflow_provider.operators.voice_task import OneCallTask, VoiceTask, call_r
 from airflow_provider.triggers.voice import safe_after
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.core.ports.identity import BatchNames
+from voiceflow_worker.core.base.identity import BatchNames
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -30,7 +30,7 @@ from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, Unsupp
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError, JobError, PhoneNumberError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu_data import do_not_call_again

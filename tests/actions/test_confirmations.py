@@ -31,9 +31,9 @@ from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.base.reading import count_states, limits_of, starts_of
 from voiceflow_worker.core.edits import edit_state
 from voiceflow_worker.core.gates import standing_gate
-from voiceflow_worker.core.ports.reading import count_states, limits_of, starts_of
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.service.forget import Forget
 

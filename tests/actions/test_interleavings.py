@@ -22,9 +22,9 @@ from voiceflow_worker import CallPolicy, CallQueue, JobState, Store, Suppression
 from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CallAction
 from voiceflow_worker.actions.edits import EditBatch
+from voiceflow_worker.core.base.reading import gates_of, limits_of, starts_of
 from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.gates import standing_gate
-from voiceflow_worker.core.ports.reading import gates_of, limits_of, starts_of
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.jobs.gate import GateState
 

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions, WaitStatus
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Job, JobState, open_store
-from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.types import Post
 

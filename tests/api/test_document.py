@@ -17,7 +17,7 @@ from tests.api.clients import CALL, program
 from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.api.http_api import OPERATIONS
-from voiceflow_worker.core.ports.record_set import unreadable_here
+from voiceflow_worker.core.base.record_set import unreadable_here
 
 __all__ = ["work_here"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]

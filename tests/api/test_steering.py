@@ -16,7 +16,7 @@ from tests.support.redis_server import standalone
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, JobState, Store, open_store
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.whole_queue import read_queue

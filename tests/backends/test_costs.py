@@ -28,7 +28,7 @@ from voiceflow_worker.backends.redis import faults, manager
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
-from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
+from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import MOST_TOGETHER, Absent, BulkWrite, Result, Store, Write
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace

@@ -22,8 +22,8 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import JobState, open_store
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.rollback import HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.workers import enqueued
 from voiceflow_worker import open_store
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.errors import StoreUnavailableError
 
 

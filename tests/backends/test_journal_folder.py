@@ -17,9 +17,9 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.local_journal import journal_files, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.base.reading import gates_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.rollback import ELSEWHERE, HELD
 from voiceflow_worker.core.writes import POSTED, changed
 from voiceflow_worker.model.jobs.gate import THEN

@@ -34,11 +34,11 @@ from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
+from voiceflow_worker.core.base.reading import gates_of, get_jobs
 from voiceflow_worker.core.edits import BatchEdit, edit_state
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import gates_of, get_jobs
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu_data import do_not_call_again

@@ -21,11 +21,11 @@ from voiceflow_worker import Job, JobState, Store, SuppressionList, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write
+from voiceflow_worker.core.base import record_set
+from voiceflow_worker.core.base.reading import find_jobs, gates_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.ports import record_set
-from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.rollback import forgotten_of
 from voiceflow_worker.core.settling.changes import EARLY, SESSIONS, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED

@@ -22,11 +22,11 @@ from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Actor, entries_on
+from voiceflow_worker.core.base.reading import gates_at, limits_of
 from voiceflow_worker.core.edits import BatchEdit, edit_batch, edit_state
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.orders import NOT_GIVEN_AGAIN, OrderedStore
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.ports.reading import gates_at, limits_of
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.settling.suppressing import SuppressionList

@@ -17,8 +17,8 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.backends import open_store, registry
 from voiceflow_worker.backends.health import Figure, Health
 from voiceflow_worker.backends.sqlite import SqliteStore
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
 from voiceflow_worker.service.metrics import QueueFigures, metrics_text
 from voiceflow_worker.service.whole_queue import read_queue

@@ -19,9 +19,9 @@ from voiceflow_worker.backends.health import Health, UpgradeStep
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.registry import StoreWait, health_of, opened_in_time, policy_for
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.errors import SettingsError, StoreVersionError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict

@@ -20,10 +20,10 @@ from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.imports import stop_imports
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import ChangedSinceError, IntakeError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy

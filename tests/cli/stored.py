@@ -11,7 +11,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallRequest, Job, open_store
-from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.model.reports.status import SessionStatus
 
 Result = TypeVar("Result")

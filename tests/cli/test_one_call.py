@@ -18,8 +18,8 @@ from tests.support.flows import SOURCE, flow
 from tests.support.waiting import wait_until
 from tests.support.workers import set_limits
 from voiceflow_worker import Job
+from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import number_digest

@@ -15,9 +15,9 @@ from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import Escalation, Escalations, JobState, SuppressionList
+from voiceflow_worker.core.base.reading import gates_of
+from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
-from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow

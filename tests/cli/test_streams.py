@@ -14,7 +14,7 @@ import pytest
 from tests.support.flows import flow, number
 from tests.support.processes import running
 from voiceflow_worker import CallQueue, CallRequest, open_store
-from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.console.acting import ACTS
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,8 @@ from voiceflow_worker import CallQueue, Escalation, Escalations, Store, Suppress
 from voiceflow_worker.console import acting
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import GateScope

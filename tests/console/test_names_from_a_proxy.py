@@ -14,7 +14,7 @@ from tests.console.test_pages import enqueued
 from voiceflow_worker import Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.errors import SettingsError
 
 pytestmark = pytest.mark.anyio

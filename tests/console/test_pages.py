@@ -30,8 +30,8 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, Receiver, 
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
+from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.writes import changed

@@ -30,7 +30,7 @@ from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.console import sessions
 from voiceflow_worker.console.sessions import LASTS, PageRole, PageSessions
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.errors import SettingsError
 
 pytestmark = pytest.mark.anyio

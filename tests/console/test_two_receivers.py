@@ -28,8 +28,8 @@ from tests.support.stage import stage
 from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.ports.reading import gates_at, gates_of
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.base.reading import gates_at, gates_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.service import uploads

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import Due, Staged, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.model.copying import replace

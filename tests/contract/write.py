@@ -10,8 +10,8 @@ import anyio
 import pytest
 from msgspec import structs
 
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import gate_from
-from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
 from voiceflow_worker.core.ports.store import (
     CLOSED,

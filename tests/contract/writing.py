@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import gate_put
-from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import (
     BulkWrite,

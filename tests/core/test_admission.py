@@ -24,9 +24,9 @@ from voiceflow_worker import (
     WorkerOptions,
 )
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.base.reading import gates_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.imports import Staging
-from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.admission import PRIORITIES

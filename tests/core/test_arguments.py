@@ -59,7 +59,7 @@ from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.campaigns.enqueue import EnqueueOptions
 from voiceflow_worker.core.admission import CallOptions
 from voiceflow_worker.core.audit import Actor
-from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.ivr import Rehearsal
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY

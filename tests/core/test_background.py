@@ -21,9 +21,9 @@ from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import Worker, open_store
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.base.background import LEASE_LENGTH, BackgroundTasks, LeaderLease, failing_here
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import LEASE_LENGTH, BackgroundTasks, LeaderLease, failing_here
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard

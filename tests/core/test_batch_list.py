@@ -13,9 +13,9 @@ from tests.support.faulty_store import FaultyStore
 from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.core.base.identity import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import gate_put, start_put
-from voiceflow_worker.core.ports.identity import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace

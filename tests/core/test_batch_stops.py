@@ -15,8 +15,8 @@ from tests.support.faulty_store import FaultyStore, nothing
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Job
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.stops import BatchStops, stop_rules
 from voiceflow_worker.errors import InvalidInputError

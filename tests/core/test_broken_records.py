@@ -27,10 +27,10 @@ from voiceflow_worker import CallPolicy, Job, JobState, Store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.calls import CancelCall
 from voiceflow_worker.core import sweep
-from voiceflow_worker.core.ports import record_set
-from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.base import record_set
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.record_set import unreadable_here
 from voiceflow_worker.core.ports.reads import Expired, Read
-from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.ports.store import BulkWrite, Edit, Replace, Write, tally_change
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.settling.suppressing import SuppressionList

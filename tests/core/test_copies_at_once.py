@@ -28,9 +28,9 @@ from voiceflow_worker import CallPolicy, CallQueue, open_store
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.core import store_copy
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY
 from voiceflow_worker.core.store_copy import StoreCopy, copy_of
 from voiceflow_worker.errors import InvalidInputError, StoreClosedError, StoreError

@@ -16,8 +16,8 @@ from tests.support.stores import EVERY, clocked
 from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.workers import worker_for
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.settling.stops import LONGEST_WAIT, MOST_DOUBTS, AnswerCode, DoubtRuns
 from voiceflow_worker.core.worker import MOST_UNANSWERED
 from voiceflow_worker.model.copying import replace

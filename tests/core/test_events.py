@@ -13,9 +13,9 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Store
 from voiceflow_worker.backends.sqlite.store import SqliteStore
-from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports.reads import Read
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.progress import CallProgress, IncomingCalls, incoming_position
 from voiceflow_worker.core.settling.changes import PRESSES_KEPT, Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult

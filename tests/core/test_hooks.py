@@ -18,11 +18,11 @@ from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
+from voiceflow_worker.core.base.background import LEASE_LENGTH
+from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.outcomes.hook import HookBacklog, HookOptions, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import LEASE_LENGTH
-from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 

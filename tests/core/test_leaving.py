@@ -16,9 +16,9 @@ from tests.support.flows import flow, number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, VoiceClient, Worker, open_store
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.sending.journal import Journal, Requeue
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.model.jobs.gate import Gate, GateState

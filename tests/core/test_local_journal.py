@@ -32,11 +32,11 @@ from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import rollback
+from voiceflow_worker.core.base.reading import count_states, gates_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
-from voiceflow_worker.core.ports.reading import count_states, gates_of
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import BulkWrite, History, Put
 from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, HISTORIES, NO_FILES, Histories
 from voiceflow_worker.core.writes import POSTED, changed

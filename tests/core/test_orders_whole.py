@@ -18,8 +18,8 @@ from tests.support.flows import flow, number
 from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store, SuppressionList
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import count_states, find_jobs
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import ById, Due
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.core.settling.changes import Changes

@@ -16,10 +16,10 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
+from voiceflow_worker.core.base.background import LEASE_LENGTH
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.outcomes.outbox import Forgotten, OutcomeStream, forgotten_events
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import LEASE_LENGTH
-from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError

@@ -10,8 +10,8 @@ from functools import partial
 import anyio
 import pytest
 
-from voiceflow_worker.core.ports.identity import checked_queue, job_of, new_job_ids, queue_of
-from voiceflow_worker.core.ports.round_trips import Batcher, RateLimitedLog, gather
+from voiceflow_worker.core.base.identity import checked_queue, job_of, new_job_ids, queue_of
+from voiceflow_worker.core.base.round_trips import Batcher, RateLimitedLog, gather
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, StoreUnavailableError
 
 pytestmark = pytest.mark.anyio

@@ -20,9 +20,9 @@ from tests.support.stores import clocked
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputError, Worker, WorkerOptions, open_store
+from voiceflow_worker.core.base.reading import limits_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Limits, Placement, Store
-from voiceflow_worker.core.ports.reading import limits_of
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.sending.pacer import SLOT_TOLERANCE, Pacer
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.writes import NUMBER

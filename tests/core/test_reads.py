@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from voiceflow_worker.backends.memory.store import MemoryStore
-from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.errors import InvalidInputError
 

@@ -18,9 +18,9 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, LogRequest, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import number_digest

@@ -16,8 +16,8 @@ from tests.support.stores import BACKENDS, running
 from tests.support.voices import Answer, ScriptedVoice, created, refused
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, JobState
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.core.settling.stops import RUNS, AnswerCode, BatchStops, RefusalRuns

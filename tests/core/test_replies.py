@@ -15,8 +15,8 @@ from tests.support.stores import clocked
 from tests.support.voices import ScriptedVoice, created, turned_away
 from tests.support.workers import enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, JobState
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Limits, Placement
-from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError

@@ -20,10 +20,10 @@ from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, load_settings
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core import sweep
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import Edit
 from voiceflow_worker.core.retention import EVERY, Retention
 from voiceflow_worker.core.settling.changes import Changes

@@ -13,10 +13,10 @@ from tests.support.engine import Engine
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, turned_away, unknown
 from voiceflow_worker import Job, JobState, SuppressionList
+from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import SummaryResult

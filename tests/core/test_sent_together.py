@@ -16,8 +16,8 @@ from tests.support.stores import clocked
 from tests.support.voices import GatedVoice, ScriptedVoice, created
 from tests.support.workers import enqueued, set_limits, worker_for
 from voiceflow_worker import CallQueue, JobState
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.ports import Limits, Placement
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import BulkWrite, Slot, Write
 from voiceflow_worker.core.sending.submit import SenderPool, Submitter
 from voiceflow_worker.errors import StoreUnavailableError

@@ -11,6 +11,7 @@ from tests.contract.samples import ManualClock
 from tests.support.manual_time import passing_beside
 from tests.support.voices import ScriptedVoice, not_sent, unknown
 from tests.support.workers import enqueued, worker_for
+from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.heartbeats import (
     CALM,
     FORGOTTEN,
@@ -19,7 +20,6 @@ from voiceflow_worker.core.heartbeats import (
     ServiceHealth,
 )
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio

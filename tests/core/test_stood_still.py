@@ -17,8 +17,8 @@ from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict

@@ -28,12 +28,12 @@ from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.core import store_copy
 from voiceflow_worker.core.audit import Actor, Interface
+from voiceflow_worker.core.base.identity import QueueNames, original_id, queue_put
+from voiceflow_worker.core.base.reading import gates_at
 from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.orders import MARKS
 from voiceflow_worker.core.ports import EventKind, Limits, Store
 from voiceflow_worker.core.ports.controls import limits_put
-from voiceflow_worker.core.ports.identity import QueueNames, original_id, queue_put
-from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.reads import ById, Listing
 from voiceflow_worker.core.ports.store import (
     CLOSED,

@@ -14,9 +14,9 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.audit import Actor, entries_on
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, SuppressedNumberError

@@ -16,11 +16,11 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.base.reading import count_states, gates_at, gates_of
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
 from voiceflow_worker.core.ports.reads import Expired, Read
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.sweep import PAGE, Sweeper
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState

@@ -13,10 +13,10 @@ from tests.contract.suite import NOW, QUEUE, ManualClock, sample_job
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.stores import clocked
 from voiceflow_worker import CallPolicy, JobState
-from voiceflow_worker.core.ports.background import BackgroundTasks
-from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.reading import count_states
+from voiceflow_worker.core.base.record_set import unreadable_here
 from voiceflow_worker.core.ports.reads import Due, Expired
-from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle

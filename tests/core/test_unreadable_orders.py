@@ -18,10 +18,10 @@ from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
+from voiceflow_worker.core.base.reading import gates_of, limits_of
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_member
-from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.reporting.batches import read_batches, read_queue

@@ -12,8 +12,8 @@ import anyio
 from tests.crash.fault_injection import AT_REST, FaultInjection
 from tests.crash.judge import Judgement
 from voiceflow_worker import CallQueue, JobState, VoiceClient, open_store
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import EventKind
-from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.settling.reconcile import Reconciled, Reconciler
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.verdict import VerdictKind

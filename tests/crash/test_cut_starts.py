@@ -15,7 +15,7 @@ from tests.support.processes import Process, voiceflow
 from tests.support.stage import stage
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
-from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.base.reading import count_states
 
 ROWS = 5000
 STEPS = (1, 1000, 2000, 3000, 4000, 4999)

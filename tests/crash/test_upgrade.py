@@ -39,7 +39,7 @@ from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.store import SqliteStore
-from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page
 

@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.core.ports.background import Task
+from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service import metrics
 from voiceflow_worker.settings import PREFIX, Settings

@@ -15,7 +15,7 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import END, Caller, CallPolicy, CallQueue, End, Job, JobState, Menu, Store, open_store
-from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.store import BulkWrite, Page
 from voiceflow_worker.core.writes import restored
 from voiceflow_worker.errors import StoreUnavailableError

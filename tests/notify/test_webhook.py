@@ -17,9 +17,9 @@ from tests.support.manual_time import time_passing
 from tests.support.stores import clocked
 from tests.support.waiting import until
 from voiceflow_worker import open_store
+from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.errors import HookGoneError, RetryLaterError, SettingsError
 from voiceflow_worker.model.jobs.call_json import CallOutcome, call_as_json
 from voiceflow_worker.notify.webhook import OutcomeWebhook, verify_notification

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.support.redis_server import free_port
 from voiceflow_worker import CallQueue, Sandbox, SessionStatus, Store, VoiceClient, Worker, load_settings, open_store
 from voiceflow_worker.asgi import serving
-from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations

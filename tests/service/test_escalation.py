@@ -19,9 +19,9 @@ from tests.support.stores import EVERY, clocked
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.core import audit
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, KeyConflictError, StoreVersionError

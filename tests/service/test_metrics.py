@@ -20,10 +20,10 @@ from tests.support.stores import clocked
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
+from voiceflow_worker.core.base.background import Task
+from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.ports.background import Task
-from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import SendSlot

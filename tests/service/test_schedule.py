@@ -26,10 +26,10 @@ from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.base.reading import starts_of
 from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import STARTS
-from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Wanted, Write
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339

@@ -30,9 +30,9 @@ from tests.support.stores import EVERY
 from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.core.admission import CheckedCall, new_job
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite
 from voiceflow_worker.core.sending.journal import Journal, Requeue

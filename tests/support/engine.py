@@ -12,10 +12,10 @@ import anyio
 from tests.contract.samples import ManualClock
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
+from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Store, Voice
-from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.journal import Journal

@@ -17,7 +17,7 @@ from voiceflow_worker.backends.redis.store import RedisStore
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.health import SqliteHealth
 from voiceflow_worker.backends.sqlite.store import SqliteStore
-from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 

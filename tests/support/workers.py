@@ -13,11 +13,11 @@ from tests.support.flows import flow, number
 from tests.support.waiting import once_available, until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.local_journal import JournalFiles
+from voiceflow_worker.core.base.reading import count_states, find_jobs
+from voiceflow_worker.core.base.record_set import Codec
 from voiceflow_worker.core.ports import Limits, Store, Voice
 from voiceflow_worker.core.ports.controls import limits_put
-from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.record_set import Codec
 from voiceflow_worker.core.ports.store import BulkWrite, Edit, Write, tally_change
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import OutcomeSource

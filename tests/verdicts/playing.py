@@ -11,9 +11,9 @@ from tests.verdicts.conftest import Ground
 from tests.verdicts.scenes import Scene, well_behaved
 from tests.verdicts.table import Hold
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, Worker, WorkerOptions
+from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.ports import Placement, Voice
-from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 

@@ -25,7 +25,7 @@ from tests.verdicts.playing import (
 )
 from tests.verdicts.scenes import SOON, Scene, never_accepts, stalls_after_the_body, well_behaved
 from voiceflow_worker import CallRequest, JobState, Worker
-from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio

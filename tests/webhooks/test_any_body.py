@@ -21,8 +21,8 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import FORMS, Call, Form, whole
 from tests.webhooks.receiving import other, posting, receiver_of, summary
 from voiceflow_worker import open_store
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH
 

@@ -8,8 +8,8 @@ from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import FORMS, Call, Form, whole
 from tests.webhooks.receiving import Sender, posting, receiver_of
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import Job
 
 pytestmark = pytest.mark.anyio

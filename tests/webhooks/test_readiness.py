@@ -19,9 +19,9 @@ from anyio import to_thread
 from tests.support.faulty_store import FaultyStore
 from tests.webhooks.receiving import posting, receiver_of
 from voiceflow_worker import Store, open_store
+from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.ports.background import BackgroundTasks
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks.readiness import Readiness, present
 

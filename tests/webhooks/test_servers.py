@@ -20,8 +20,8 @@ from tests.webhooks.payload_forms import Call, whole
 from tests.webhooks.receiving import SECRET, metric_in, other
 from tests.webhooks.test_payload_forms import named, submitted
 from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH

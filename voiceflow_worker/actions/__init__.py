@@ -19,9 +19,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited
+from voiceflow_worker.core.base.identity import keyed_digest, queue_of
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import keyed_digest, queue_of
-from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Claim
 from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundError, StoreForgetsError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job

@@ -16,7 +16,7 @@ from voiceflow_worker.actions import (
     active_holds,
     changed_since,
 )
-from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import why_refused
 from voiceflow_worker.errors import InvalidInputError

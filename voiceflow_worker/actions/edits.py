@@ -12,8 +12,8 @@ from voiceflow_worker.actions.queues import CountedAction
 from voiceflow_worker.campaigns.campaign import read_edit
 from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.campaigns.fields import CHANGES
+from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch, edit_state
-from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.wording import by_person, count_of, in_words, rate_in_words, rfc3339
 

@@ -21,10 +21,10 @@ from voiceflow_worker.actions import (
     require_name,
 )
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.base.identity import BatchNames
+from voiceflow_worker.core.base.reading import count_states, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate, until_left
 from voiceflow_worker.core.orders import hosts_not_read
-from voiceflow_worker.core.ports.identity import BatchNames
-from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState

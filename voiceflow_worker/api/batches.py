@@ -29,8 +29,8 @@ from voiceflow_worker.api.operations import (
 from voiceflow_worker.api.queues import Gate, HoldRequest
 from voiceflow_worker.campaigns.fields import EDITED, properties_of
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.outcomes.batch_ends import is_open
-from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 routes: Final = Routes()

@@ -12,9 +12,9 @@ from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Body, Fields, Json, Note, PageOf, Routes, TimeTold, Told, Wait
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.core.base.identity import queue_of
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.call_filter import STATES
-from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.call_json import call_as_json

@@ -29,8 +29,8 @@ from urllib.parse import unquote
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.heartbeats import REFUSED
-from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.gcra import SlotTime, allot_slot
 from voiceflow_worker.model.text.wording import count_of, write_duration

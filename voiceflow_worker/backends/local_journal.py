@@ -39,8 +39,9 @@ from anyio import to_thread
 from voiceflow_worker.backends.disk import sync, sync_path
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.backends.store_url import file_of, identity_of
+from voiceflow_worker.core.base.identity import new_worker_id, original_id
+from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.orders import FORGET, journal_of
-from voiceflow_worker.core.ports.identity import new_worker_id, original_id
 from voiceflow_worker.core.ports.outside import (
     ORDERS,
     Fate,
@@ -49,7 +50,6 @@ from voiceflow_worker.core.ports.outside import (
     LocalOrder,
     OrderJournal,
 )
-from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace

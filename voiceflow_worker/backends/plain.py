@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from voiceflow_worker.backends.record import record_of
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.controls import GATES, gate_member
-from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,

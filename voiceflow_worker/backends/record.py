@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import structs
 
+from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports.store import Key, Page
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError, UnreadableRecordError
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -230,7 +230,7 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
 
 async def _require_writable(store: Store) -> None:
     """Make a write that changes nothing. Raises StoreUnavailableError if the write takes too long."""
-    from voiceflow_worker.core.ports.round_trips import confirm  # loads structlog, which `--help` does not need
+    from voiceflow_worker.core.base.round_trips import confirm  # loads structlog, which `--help` does not need
 
     # The store of a server has a time limit of its own, and says what it waits for; a file is written in milliseconds.
     with anyio.move_on_after(_LOOK if store.url.startswith(("sqlite:", "file:")) else None):

@@ -12,8 +12,8 @@ import anyio
 import structlog
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, StoreVersionError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.store")

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.idempotency import Orders
-from voiceflow_worker.core.ports.background import LeaderLease
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IntakeError

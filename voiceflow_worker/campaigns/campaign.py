@@ -19,9 +19,9 @@ from voiceflow_worker.campaigns.options_file import OF_RUNS, ONLY_SCHEDULED, mer
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.campaigns.recurrence import Recurrence
+from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports.controls import Limits
-from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.country_windows import CountryWindows

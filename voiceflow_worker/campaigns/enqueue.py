@@ -36,8 +36,8 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOpt
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
-from voiceflow_worker.core.ports.background import LeaderLease
-from voiceflow_worker.core.ports.reading import starts_of
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.reading import starts_of
 from voiceflow_worker.core.ports.store import Condition
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity

@@ -9,11 +9,11 @@ from contextlib import aclosing
 from voiceflow_worker.campaigns.called_before import LOCK_LENGTH
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import calls_of_start, starts_of
 from voiceflow_worker.core.imports import Staging, ending, intake_lost, record_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.base.reading import owners_of
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
-from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace

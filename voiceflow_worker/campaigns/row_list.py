@@ -27,10 +27,10 @@ from msgspec.structs import replace
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.rows import SpooledRows, reason_of
 from voiceflow_worker.campaigns.intake import ClassifiedRows
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Put, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of

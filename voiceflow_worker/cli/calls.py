@@ -30,8 +30,8 @@ from voiceflow_worker.cli.options import (
     YesOption,
 )
 from voiceflow_worker.cli.output import ExitCode, Output, confirm, first
+from voiceflow_worker.core.base.reading import find_pages, totals_of
 from voiceflow_worker.core.call_filter import CallFilter
-from voiceflow_worker.core.ports.reading import find_pages, totals_of
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -103,7 +103,7 @@ def _once_a_fault() -> Processor:
     """
     import structlog
 
-    from voiceflow_worker.core.ports.round_trips import RateLimitedLog
+    from voiceflow_worker.core.base.round_trips import RateLimitedLog
 
     seldom = RateLimitedLog()
 
@@ -122,7 +122,7 @@ def _once_a_fault() -> Processor:
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
     """A log filter that passes a repeated message only once a second. Without it, strangers could flood the log."""
-    from voiceflow_worker.core.ports.round_trips import RateLimitedLog
+    from voiceflow_worker.core.base.round_trips import RateLimitedLog
 
     seldom = RateLimitedLog(every=1.0)
 
@@ -512,7 +512,7 @@ def voice_client(settings: Settings) -> VoiceClient:
 
 async def require_batch(calls: CallQueue, batch: str | None) -> None:
     """Raise UndoneError if a batch is named that has no calls."""
-    from voiceflow_worker.core.ports.identity import BatchNames
+    from voiceflow_worker.core.base.identity import BatchNames
 
     if (unknown := await BatchNames(calls.store, calls.name).why_unknown(batch)) is not None:
         raise UndoneError(unknown)
@@ -530,7 +530,7 @@ async def acting(
     """
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
-    from voiceflow_worker.core.ports.identity import new_revision
+    from voiceflow_worker.core.base.identity import new_revision
 
     note = Output().note
     place = settings.of_service("store")

@@ -58,7 +58,7 @@ class _Lasting(FileIO):
         except OSError as error:
             written, lost = None, str(error.strerror)
         if written is None:
-            from voiceflow_worker.core.ports.background import LOG_LOST  # it takes time to load
+            from voiceflow_worker.core.base.background import LOG_LOST  # it takes time to load
 
             LOG_LOST[lost] += 1
             return memoryview(content).nbytes

@@ -24,7 +24,7 @@ from voiceflow_worker.cli.options import (
     rate_given,
 )
 from voiceflow_worker.cli.output import ExitCode, Output
-from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rate_in_words

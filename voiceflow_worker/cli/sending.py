@@ -12,10 +12,10 @@ import anyio
 
 from voiceflow_worker.cli.opening import signals_to
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, meter
+from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.ports.background import BackgroundTasks
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState

@@ -21,8 +21,8 @@ from voiceflow_worker.cli.opening import (
 )
 from voiceflow_worker.cli.options import Flag, HostOption, NotifyOption, PortOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout, with_remedies
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.wording import rate_in_words
@@ -178,7 +178,7 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings) -> N
 @asynccontextmanager
 async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[None]:
     """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
-    from voiceflow_worker.core.ports.background import BackgroundTasks
+    from voiceflow_worker.core.base.background import BackgroundTasks
     from voiceflow_worker.finding import Level
     from voiceflow_worker.service.doctor.account import summaries
 

@@ -47,11 +47,11 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
 from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import get_jobs, totals_of
+from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import get_jobs, totals_of
-from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.errors import (
     CampaignFileError,
     ChangedSinceError,

@@ -41,8 +41,8 @@ from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
+from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Remedy

@@ -36,9 +36,9 @@ from voiceflow_worker.console.routes.page import (
     zone_of,
 )
 from voiceflow_worker.console.sessions import PageForm, PageSession, query_form
+from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import QUEUE_NAME

@@ -24,9 +24,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi.limits import at_most
+from voiceflow_worker.core.base.identity import keyed_digest
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import keyed_digest
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.wording import LONGEST_NAME
 from voiceflow_worker.secret_text import SecretValues, is_one_of

@@ -50,10 +50,10 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import FormRefusedError, PageSession, PageSessions, checked_form
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface
+from voiceflow_worker.core.base.identity import keyed_digest, new_revision
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
-from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import InvalidInputError, StoreError, StoreForgetsError
 from voiceflow_worker.gateway.client import time_at_8x8

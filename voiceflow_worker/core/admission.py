@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 from voiceflow_worker.core import tracing
+from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
+from voiceflow_worker.core.base.reading import owners_of
 from voiceflow_worker.core.edits import EDITS, BatchEdits
 from voiceflow_worker.core.imports import Staging, intake_lost
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
-from voiceflow_worker.core.ports.identity import BATCH, new_job_ids, new_revisions
-from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,

@@ -21,9 +21,9 @@ from typing import Any, cast
 
 import structlog
 
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
-from voiceflow_worker.core.ports.round_trips import confirm
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Claim,

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import (
+from voiceflow_worker.core.base.reading import (
     count_staged,
     count_states,
     due_count,
     find_jobs,
     gates_of,
 )
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Due, Listing
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState

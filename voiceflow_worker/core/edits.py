@@ -18,12 +18,12 @@ import structlog
 from msgspec import Struct
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import count_states, find_pages
+from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.gates import SENT_WITHIN, until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import count_states, find_pages
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import replace

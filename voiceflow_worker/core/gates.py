@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 
+from voiceflow_worker.core.base.identity import new_revision, queue_put
+from voiceflow_worker.core.base.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import (
     CANCELLED,
@@ -22,8 +24,6 @@ from voiceflow_worker.core.ports.controls import (
     not_cancelled,
     orders_in,
 )
-from voiceflow_worker.core.ports.identity import new_revision, queue_put
-from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace

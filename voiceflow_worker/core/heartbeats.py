@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 import structlog
 
+from voiceflow_worker.core.base.background import Task, failing_here
+from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.background import Task, failing_here
-from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.model.text.arguments import checked

@@ -15,11 +15,11 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol, Self
 
 from voiceflow_worker.core.admission import Admitter, CheckedCall
+from voiceflow_worker.core.base.identity import keyed_digest, new_revision
+from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.record_set import json_codec
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
-from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.core.ports.record_set import json_codec
-from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Claim, Condition, Put, Result, Same, Write
 from voiceflow_worker.errors import (
     KeyConflict,

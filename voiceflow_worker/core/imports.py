@@ -16,10 +16,10 @@ from datetime import timedelta
 from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import calls_of_start, count_staged, find_pages, starts_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import calls_of_start, count_staged, find_pages, starts_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes

@@ -28,13 +28,13 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.audit import AUDIT, GIVEN_AGAIN, AuditEntry, entries_of
+from voiceflow_worker.core.base.identity import QUEUES, QueueNames, counts_for, new_revision
+from voiceflow_worker.core.base.reading import read_each
+from voiceflow_worker.core.base.record_set import Codec, report_unreadable, text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, LIMITS, gate_from, orders_in
-from voiceflow_worker.core.ports.identity import QUEUES, QueueNames, counts_for, new_revision
 from voiceflow_worker.core.ports.outside import Fate, LocalOrder, OrderJournal
-from voiceflow_worker.core.ports.reading import read_each
-from voiceflow_worker.core.ports.record_set import Codec, report_unreadable, text_records
 from voiceflow_worker.core.ports.store import (
     Absent,
     BulkWrite,

@@ -10,8 +10,8 @@ from hashlib import blake2b
 from typing import TypeVar
 from urllib.parse import quote
 
+from voiceflow_worker.core.base.record_set import RecordSet, json_records, text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records, text_records
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Put, Write
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import (

@@ -13,13 +13,13 @@ from functools import partial
 
 import anyio
 
+from voiceflow_worker.core.base.background import BackgroundTasks, LeaderLease, Task
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.orders import journal_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks, LeaderLease, Task
-from voiceflow_worker.core.ports.identity import QueueNames
 from voiceflow_worker.core.ports.outside import ORDERS, LocalJournal
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import Sweeper

@@ -20,15 +20,15 @@ import anyio
 import structlog
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import gates_at, owners_of, read_each
+from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.orders import give_orders_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
-from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
-from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
-from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Key, Put, Record, Result, Same, Write
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import ChangedSinceError, JobError, StoreError

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 

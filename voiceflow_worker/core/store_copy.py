@@ -23,14 +23,14 @@ from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
+from voiceflow_worker.core.base.identity import QueueNames, copied_id, new_revision
+from voiceflow_worker.core.base.probe import READINESS
+from voiceflow_worker.core.base.reading import gates_at
+from voiceflow_worker.core.base.record_set import json_records, noting_unreadable
 from voiceflow_worker.core.gates import order_gate, write_of_order
 from voiceflow_worker.core.ports import EventKind, Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
-from voiceflow_worker.core.ports.identity import QueueNames, copied_id, new_revision
-from voiceflow_worker.core.ports.probe import READINESS
-from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.reads import ByKey, Due, Listing
-from voiceflow_worker.core.ports.record_set import json_records, noting_unreadable
 from voiceflow_worker.core.ports.store import (
     CLOSED,
     CLOSED_KEY,

@@ -11,11 +11,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from voiceflow_worker.core.base.identity import QueueNames, keyed_digest, new_revision
+from voiceflow_worker.core.base.record_set import json_codec, json_records, report_unreadable
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames, keyed_digest, new_revision
-from voiceflow_worker.core.ports.record_set import json_codec, json_records, report_unreadable
-from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job

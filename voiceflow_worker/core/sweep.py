@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.background import BackgroundTasks, Task
+from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of_batches, starts_of
+from voiceflow_worker.core.base.record_set import noting_unreadable, skip_unreadable
 from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, position_at
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks, Task
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
-from voiceflow_worker.core.ports.record_set import noting_unreadable, skip_unreadable
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Result, Write
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes

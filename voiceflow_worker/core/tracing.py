@@ -26,7 +26,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
-from voiceflow_worker.core.ports.round_trips import RateLimitedLog
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.reports.outcome import Outcome

@@ -15,14 +15,14 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task
+from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_worker_id
+from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, ServiceHealth, WorkCounts
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
-from voiceflow_worker.core.ports.background import SHOWN, BackgroundTasks, Task
-from voiceflow_worker.core.ports.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import LocalJournal
-from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import Retention

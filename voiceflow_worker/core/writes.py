@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 
+from voiceflow_worker.core.base.identity import batch_puts, keyed_digest, new_revision, queue_put
 from voiceflow_worker.core.ports.controls import not_cancelled
-from voiceflow_worker.core.ports.identity import batch_puts, keyed_digest, new_revision, queue_put
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,

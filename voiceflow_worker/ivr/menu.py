@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
-from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.call_back import CALL_ME_BACK, NOT_CALLED_BACK, CallBack
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller, Text, filled, joined, spoken

@@ -15,8 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.base.record_set import RecordSet
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import InvalidInputError

@@ -8,11 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.audit import LATEST, PAGE, AuditEntry, entries_on
-from voiceflow_worker.core.drain import held_count
-from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.imports import StagedImport, staged_imports
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import (
+from voiceflow_worker.core.base.identity import (
     CAMPAIGNS,
     MOST_READ,
     NAMES_AT_ONCE,
@@ -21,8 +17,12 @@ from voiceflow_worker.core.ports.identity import (
     NamedBatch,
     QueueNames,
 )
-from voiceflow_worker.core.ports.reading import count_states, due_count, gates_at, gates_of, starts_of
-from voiceflow_worker.core.ports.round_trips import gather
+from voiceflow_worker.core.base.reading import count_states, due_count, gates_at, gates_of, starts_of
+from voiceflow_worker.core.base.round_trips import gather
+from voiceflow_worker.core.drain import held_count
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.imports import StagedImport, staged_imports
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.jobs.totals import Totals

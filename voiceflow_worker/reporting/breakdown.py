@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from voiceflow_worker.core.base.reading import find_pages
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.call_json import counted_reason
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 from zoneinfo import ZoneInfo
 
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line

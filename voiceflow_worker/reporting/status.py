@@ -9,11 +9,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.audit import AuditEntry, entries_on
-from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
-from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.imports import StagedImport, counted_imports
-from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.ports.reading import (
+from voiceflow_worker.core.base.reading import (
     count_states,
     due_count,
     find_jobs,
@@ -23,8 +19,12 @@ from voiceflow_worker.core.ports.reading import (
     starts_of,
     totals_of,
 )
+from voiceflow_worker.core.base.record_set import noting_unreadable
+from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.imports import StagedImport, counted_imports
+from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
-from voiceflow_worker.core.ports.record_set import noting_unreadable
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind

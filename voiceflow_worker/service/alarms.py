@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.record_set import json_codec
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
 from voiceflow_worker.core.writes import LONG_KEPT
 from voiceflow_worker.errors import InvalidInputError

@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from voiceflow_worker.core.ports.identity import new_revision, queue_of
-from voiceflow_worker.core.ports.record_set import json_codec
+from voiceflow_worker.core.base.identity import new_revision, queue_of
+from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -13,12 +13,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+from voiceflow_worker.core.base.identity import new_revision, queue_of
+from voiceflow_worker.core.base.reading import find_jobs, gates_at
+from voiceflow_worker.core.base.record_set import json_codec, newest_first, report_unreadable
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision, queue_of
-from voiceflow_worker.core.ports.reading import find_jobs, gates_at
 from voiceflow_worker.core.ports.reads import ByKey
-from voiceflow_worker.core.ports.record_set import json_codec, newest_first, report_unreadable
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Condition,

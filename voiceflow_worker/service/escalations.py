@@ -32,11 +32,11 @@ import structlog
 
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, audited
+from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.record_set import report_unreadable
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks
-from voiceflow_worker.core.ports.record_set import report_unreadable
-from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Result
 from voiceflow_worker.core.writes import ESCALATION, escalation_of
 from voiceflow_worker.errors import (

@@ -27,16 +27,16 @@ from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.campaigns.row_list import ROWS, packed, unpacked
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, AuditEntry, Interface, entries_of, login_name
+from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.identity import QueueNames, new_revision
+from voiceflow_worker.core.base.reading import find_pages, get_jobs
+from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.orders import ERASE_AGAIN, journal_of
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks
-from voiceflow_worker.core.ports.identity import QueueNames, new_revision
-from voiceflow_worker.core.ports.reading import find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
-from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,

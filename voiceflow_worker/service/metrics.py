@@ -37,10 +37,10 @@ from starlette.routing import Route
 from voiceflow_worker.backends.health import Figure, clock_ahead
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.backends.running import unanswered
+from voiceflow_worker.core.base.background import LOG_LOST, Task, failing_here, health
+from voiceflow_worker.core.base.record_set import unreadable_here
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
-from voiceflow_worker.core.ports.background import LOG_LOST, Task, failing_here, health
-from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.queue import CallQueue

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from voiceflow_worker.core.audit import Actor, Interface, login_name
+from voiceflow_worker.core.base.reading import gates_at
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.progress import CallProgress, SessionProgress
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning

@@ -24,9 +24,9 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
 from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.core.audit import Actor, Interface, login_name
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.reading import count_states, starts_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import LeaderLease
-from voiceflow_worker.core.ports.reading import count_states, starts_of
 from voiceflow_worker.core.ports.store import Before, BulkWrite, Mode, Put, Result, Write
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding

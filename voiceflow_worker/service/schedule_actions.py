@@ -22,7 +22,7 @@ from voiceflow_worker.actions import (
     changed_since,
     require_name,
 )
-from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line

@@ -9,8 +9,8 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.recurrence import Recurrence
+from voiceflow_worker.core.base.record_set import RecordSet, json_records, newest_first
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records, newest_first
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 from voiceflow_worker.model.times import require_zone

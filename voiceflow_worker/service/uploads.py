@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from anyio.to_thread import run_sync
 
+from voiceflow_worker.core.base.record_set import RecordSet, json_records, text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records, text_records
 
 UPLOADS, PIECES, FOUND = "upload", "upload-piece", "upload-found"
 """Namespaces of uploads, by their ids, and of their pieces and what was found in them, in the group of the upload."""

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import asdict
 
 from voiceflow_worker.backends.local_journal import journal_files
+from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.ports import Store, Voice
-from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.worker import Worker, WorkerOptions
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.core.ports.round_trips import RateLimitedLog
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import StaleJobError, StoreError

@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import partial
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.identity import job_of
+from voiceflow_worker.core.base.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult
 from voiceflow_worker.core.settling.changes import Changes, Sessions

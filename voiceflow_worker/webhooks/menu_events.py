@@ -12,9 +12,9 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry
 
+from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller, Position

@@ -9,11 +9,11 @@ from datetime import timedelta
 import anyio
 import structlog
 
+from voiceflow_worker.core.base.background import BackgroundTasks, Task
+from voiceflow_worker.core.base.clock import SystemClock
+from voiceflow_worker.core.base.probe import Probe
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeats
-from voiceflow_worker.core.ports.background import BackgroundTasks, Task
-from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.probe import Probe
-from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.errors import StoreError
 
 _log = structlog.get_logger("voiceflow.webhooks")

@@ -18,12 +18,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
+from voiceflow_worker.core.base.background import BackgroundTasks, failing_here, health
+from voiceflow_worker.core.base.clock import SystemClock
+from voiceflow_worker.core.base.identity import new_worker_id
+from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here, health
-from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.probe import store_probe
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import retained
 from voiceflow_worker.core.settling.settle import Settler

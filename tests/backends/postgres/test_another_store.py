@@ -15,7 +15,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, worker_for, worker_with_files
 from voiceflow_worker import CallQueue, open_store
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError
 

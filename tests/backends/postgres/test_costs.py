@@ -15,7 +15,7 @@ from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres.codec import plain_bulk
 from voiceflow_worker.backends.postgres.store import AT_ONCE
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -10,9 +10,9 @@ from tests.contract.samples import NOW
 from tests.contract.writing import results_of
 from tests.support.postgres import PostgresServer
 from voiceflow_worker import open_store
+from voiceflow_worker.core.base.background import LEASES
 from voiceflow_worker.core.heartbeats import RECEIVERS, WORKERS
 from voiceflow_worker.core.outcomes.outbox import POSITIONS
-from voiceflow_worker.core.ports.background import LEASES
 from voiceflow_worker.core.ports.controls import LIMITS
 from voiceflow_worker.core.ports.store import Put, Write
 from voiceflow_worker.core.writes import NUMBER, POSTED

@@ -22,8 +22,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import worker_for
 from voiceflow_worker import CallQueue, SuppressionList, enqueue_in, open_store
-from voiceflow_worker.core.ports.identity import BatchNames
-from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.base.identity import BatchNames
+from voiceflow_worker.core.base.reading import totals_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -23,8 +23,8 @@ from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, durability_from, grants
 from voiceflow_worker.backends.postgres.url import parse_url
 from voiceflow_worker.backends.registry import health_of
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import Limits, limits_put
-from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import BulkWrite, Insert, Put, Slot, Write
 from voiceflow_worker.errors import (

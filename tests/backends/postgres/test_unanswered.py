@@ -20,7 +20,7 @@ from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.postgres import connection
 from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS
 from voiceflow_worker.backends.running import unanswered
-from voiceflow_worker.core.ports.round_trips import EVERY
+from voiceflow_worker.core.base.round_trips import EVERY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 _OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'voiceflow-worker'"

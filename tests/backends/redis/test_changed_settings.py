@@ -14,8 +14,8 @@ from tests.support.workers import enqueued, in_state, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.durability import RedisDurability, Survey
+from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import SettingsError, StoreError
 from voiceflow_worker.model.reports.verdict import Verdict

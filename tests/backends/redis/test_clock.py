@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.connection import Access, Connection
 from voiceflow_worker.backends.redis.url import parse_url
-from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.errors import InvalidInputError
 

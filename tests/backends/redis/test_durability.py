@@ -21,8 +21,8 @@ from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.durability import ServerFacts, durability_from
 from voiceflow_worker.backends.store_url import Promise
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.errors import (
     RedisForgetsError,

@@ -16,7 +16,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import JobState, open_store
-from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError

@@ -15,8 +15,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Same, Write
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState

@@ -10,8 +10,8 @@ from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, QUEUE, sample_job
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
+from voiceflow_worker.core.base.reading import count_states, find_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import Due, Expired, Listing, OfNumber, Searched, Waiting
 from voiceflow_worker.core.ports.store import Owner
 from voiceflow_worker.model.jobs.job import Job, JobState

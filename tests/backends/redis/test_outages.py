@@ -16,8 +16,8 @@ from tests.support.scripted_redis import Answer, ScriptedRedis
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.core.base.reading import count_states, get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState

@@ -23,8 +23,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Delete, Same, Write, tally_change
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError

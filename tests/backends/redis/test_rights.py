@@ -21,8 +21,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.backends.redis.rights import commands_of_scripts
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Same, Write
 from voiceflow_worker.errors import RedisForgetsError, StoreError, StoreUnavailableError
 

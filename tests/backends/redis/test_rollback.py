@@ -16,7 +16,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, worker_with_files
 from voiceflow_worker import open_store
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.base.reading import gates_of
 
 pytestmark = pytest.mark.anyio
 AOF = "appendonly*"

@@ -13,8 +13,8 @@ from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports import Event, EventKind
-from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.model.jobs.job import JobState

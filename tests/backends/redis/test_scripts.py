@@ -14,8 +14,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.workers import set_limits
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Record, Slot, Write
 from voiceflow_worker.model.jobs.job import JobState

@@ -14,7 +14,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.local_journal import journal_folder
 from voiceflow_worker.backends.redis.url import Topology, parse_url
 from voiceflow_worker.backends.store_url import Promise
-from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.errors import SettingsError
 
 

@@ -15,7 +15,7 @@ from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.errors import StoreError

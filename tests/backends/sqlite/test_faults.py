@@ -21,8 +21,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import translated
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
+from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -154,7 +154,7 @@ FORKING = """
 import os, sys, anyio
 from voiceflow_worker.backends import open_store
 from tests.contract.suite import add_jobs, sample_job
-from voiceflow_worker.core.ports.reading import count_states, get_jobs
+from voiceflow_worker.core.base.reading import count_states, get_jobs
 from voiceflow_worker.errors import StoreUnavailableError
 
 async def main():

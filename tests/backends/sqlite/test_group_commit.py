@@ -21,8 +21,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
+from voiceflow_worker.core.base.reading import count_states, find_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.core.writes import inserted

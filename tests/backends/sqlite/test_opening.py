@@ -22,7 +22,7 @@ from tests.contract.suite import QUEUE, sample_job
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
-from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import (
     StoreCorruptError,

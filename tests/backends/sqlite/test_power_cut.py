@@ -19,8 +19,8 @@ from tests.contract.suite import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import StoreUnavailableError

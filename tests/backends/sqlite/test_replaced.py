@@ -19,8 +19,8 @@ from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Worker, WorkerOptions
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite.opening import GLANCE_EVERY
+from voiceflow_worker.core.base.reading import count_states, get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.errors import StoreReplacedError
 
 AT_ONCE = WorkerOptions(shutdown_grace=timedelta(seconds=1))

@@ -19,7 +19,7 @@ from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
 from voiceflow_worker.backends.store_url import statements
-from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Due, Expired, Listing, Searched
 from voiceflow_worker.model.jobs.job import JobState
 

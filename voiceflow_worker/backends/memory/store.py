@@ -19,9 +19,9 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.backends.writing import Writing, rolled_back
+from voiceflow_worker.core.base.clock import SystemClock
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
-from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import (
     ById,
     ByKey,

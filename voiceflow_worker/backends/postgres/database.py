@@ -18,7 +18,7 @@ from voiceflow_worker.backends.postgres.faults import ANOTHER_STORE, is_rolled_b
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
 from voiceflow_worker.backends.running import Home, met_running, unanswered
-from voiceflow_worker.core.ports.round_trips import RateLimitedLog
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.postgres")

@@ -21,8 +21,8 @@ from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
 from voiceflow_worker.backends.running import newer_schema, set_by_hand
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,

@@ -16,7 +16,7 @@ from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.faults import translated
 from voiceflow_worker.backends.running import Wakeups
-from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports.store import Clock
 from voiceflow_worker.errors import VoiceflowError
 

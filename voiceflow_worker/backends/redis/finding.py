@@ -10,7 +10,7 @@ from typing import Any
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
 from voiceflow_worker.backends.redis.manager import ConnectionManager
-from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.model.jobs.job import Job, JobState
 

@@ -36,8 +36,8 @@ from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema, set_by_hand
 from voiceflow_worker.backends.store_url import Promise
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
     BulkWrite,

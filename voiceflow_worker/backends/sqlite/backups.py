@@ -30,10 +30,10 @@ from voiceflow_worker.backends.sqlite.opening import (
 )
 from voiceflow_worker.backends.sqlite.reading import current_record
 from voiceflow_worker.backends.sqlite.write import FileWriting
+from voiceflow_worker.core.base.clock import SystemClock
+from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,

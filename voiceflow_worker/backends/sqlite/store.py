@@ -31,8 +31,8 @@ from voiceflow_worker.backends.sqlite.reading import (
 )
 from voiceflow_worker.backends.sqlite.write import event_row, lease, write
 from voiceflow_worker.backends.store_url import path_of
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
 from voiceflow_worker.core.ports.store import (
     CLOSED,

@@ -22,10 +22,10 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     queue_names,
 )
+from voiceflow_worker.core.base.reading import find_jobs, gates_of, totals_of
 from voiceflow_worker.core.call_filter import OTHER_KEYS
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import find_jobs, gates_of, totals_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState

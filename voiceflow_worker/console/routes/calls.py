@@ -29,10 +29,10 @@ from voiceflow_worker.console.routes.page import (
     problem,
     queue_names,
 )
+from voiceflow_worker.core.base.identity import first_ulid, queue_of
+from voiceflow_worker.core.base.reading import find_jobs, find_pages, totals_of
 from voiceflow_worker.core.call_filter import STATES, CallFilter, person_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import first_ulid, queue_of
-from voiceflow_worker.core.ports.reading import find_jobs, find_pages, totals_of
 from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.suppressing import SuppressionList

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 from starlette.types import Scope
 
+from voiceflow_worker.core.base.identity import BatchNames, QueueNames, job_of, queue_of
+from voiceflow_worker.core.base.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import BatchNames, QueueNames, job_of, queue_of
-from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import ByKey, Listing, OfNumber, Read
 from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, usual_key

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from voiceflow_worker.core.base.identity import BatchNames
+from voiceflow_worker.core.base.reading import count_states, read_each, totals_of
+from voiceflow_worker.core.base.record_set import json_codec, text_records
 from voiceflow_worker.core.outcomes.outbox import WAIT_LOOKS_EVERY, last_sequence
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.identity import BatchNames
-from voiceflow_worker.core.ports.reading import count_states, read_each, totals_of
-from voiceflow_worker.core.ports.record_set import json_codec, text_records
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.core.writes import TOMBSTONES
 from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError, StoreUnavailableError

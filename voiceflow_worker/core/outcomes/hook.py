@@ -16,13 +16,13 @@ import anyio.to_thread
 import structlog
 from anyio.abc import TaskGroup
 
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.base.record_set import json_records
+from voiceflow_worker.core.base.round_trips import Retry
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome, batch_outcome, ended_batches
 from voiceflow_worker.core.outcomes.outbox import POLL_EVERY, OutboxReader, outcome_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.background import LeaderLease
-from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.ports.round_trips import Retry
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError, StoreVersionError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import JobState

@@ -12,6 +12,10 @@ from typing import TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
+from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.identity import QueueNames, checked_queue, checked_reader
+from voiceflow_worker.core.base.record_set import RecordSet
+from voiceflow_worker.core.base.round_trips import Retry
 from voiceflow_worker.core.outcomes.hook import (
     BatchHandler,
     Handler,
@@ -25,10 +29,6 @@ from voiceflow_worker.core.outcomes.hook import (
 )
 from voiceflow_worker.core.outcomes.outbox import last_sequence, positions
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.background import BackgroundTasks
-from voiceflow_worker.core.ports.identity import QueueNames, checked_queue, checked_reader
-from voiceflow_worker.core.ports.record_set import RecordSet
-from voiceflow_worker.core.ports.round_trips import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked

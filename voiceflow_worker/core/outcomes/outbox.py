@@ -17,11 +17,11 @@ from typing import Self
 import anyio
 import structlog
 
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.reading import get_jobs, read_each
+from voiceflow_worker.core.base.record_set import RecordSet, json_records
+from voiceflow_worker.core.base.round_trips import Batcher, Retry
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.background import LeaderLease
-from voiceflow_worker.core.ports.reading import get_jobs, read_each
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.round_trips import Batcher, Retry
 from voiceflow_worker.errors import (
     JobNotFoundError,
     OutcomeTimeoutError,

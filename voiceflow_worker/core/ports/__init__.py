@@ -1,4 +1,4 @@
-"""Ports of the engine: what a store, a clock and a gateway must do; and what uses a store.
+"""Ports of the engine: what a store, a clock and a gateway must do.
 
 A store keeps three things in one transaction domain:
 
@@ -18,13 +18,7 @@ tests it.
 | `store` | the port of a store, and its other types |
 | `reads` | the reads of jobs, one type for each |
 | `controls` | gates, starts and limits as records |
-| `outside` | the ports of a gateway, a call log and journal files; the system's clock |
-| `reading` | what is usually read of a store |
-| `record_set` | sets of records with a codec |
-| `round_trips` | round trips to a store: several in one, and retries |
-| `identity` | ids and revisions; rules for names; the names of queues and batches |
-| `background` | background tasks of a process, and the lease of a task that only one process may do |
-| `probe` | whether a store can be written |
+| `outside` | the ports of a gateway, a call log and journal files |
 """
 
 from __future__ import annotations

@@ -1,16 +1,13 @@
-"""What the engine needs besides a store: a clock, a gateway to 8x8, and files that outlive a rollback of the store."""
+"""What the engine needs besides a store: a gateway to 8x8, its call log, and files that outlive a rollback."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import anyio
 from msgspec import Struct
 
 from voiceflow_worker.core.ports.store import Drop, Put, Same
@@ -19,30 +16,6 @@ from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Ve
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
-
-
-_BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux has it
-
-
-_monotonic: Callable[[], float] = time.monotonic if _BOOT_TIME is None else partial(time.clock_gettime, _BOOT_TIME)
-
-
-class SystemClock:
-    """The clock of this machine, as a `Clock`: `now` reads the wall clock, `monotonic` the clock for durations."""
-
-    __slots__ = ()
-
-    def now(self) -> datetime:
-        """The current time in UTC, with its zone."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that never jumps, and that counts the time in which the machine was suspended."""
-        return _monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep for this many seconds. With 0 or less, only let other tasks run."""
-        await anyio.sleep(max(seconds, 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import structlog
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.round_trips import gather, results_before, retry_briefly
 from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, cancelled_from, gate_from
-from voiceflow_worker.core.ports.round_trips import gather, results_before, retry_briefly
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,

@@ -15,9 +15,9 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
 from voiceflow_worker.core import tracing
+from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
-from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.ports.outside import ConnectsAhead
 from voiceflow_worker.core.ports.store import Result
 from voiceflow_worker.core.rollback import RollbackGuard

@@ -14,14 +14,14 @@ import anyio
 from msgspec import Struct
 
 from voiceflow_worker.core import tracing, writes
+from voiceflow_worker.core.base.identity import job_of
+from voiceflow_worker.core.base.reading import find_pages, gates_at, read_each
+from voiceflow_worker.core.base.record_set import RecordSet, json_records, skip_unreadable, text_records
+from voiceflow_worker.core.base.round_trips import Batcher, confirm, write_each
 from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import not_cancelled
-from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records, skip_unreadable, text_records
-from voiceflow_worker.core.ports.round_trips import Batcher, confirm, write_each
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write, WriteResult
 from voiceflow_worker.core.progress import mark_of
 from voiceflow_worker.core.suppression import SuppressedNumbers, why_refused

@@ -19,12 +19,12 @@ from typing import Protocol, TypeVar
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import find_jobs, find_pages
+from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import CallLog, Store
-from voiceflow_worker.core.ports.background import LeaderLease
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
-from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.writes import SESSION_KEPT

@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.audit import Actor
+from voiceflow_worker.core.base.identity import job_of
+from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.base.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns

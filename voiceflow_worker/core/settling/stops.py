@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import Struct
 
+from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import gates_at, totals_of
+from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import gates_at, totals_of
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports.store import Drop
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace

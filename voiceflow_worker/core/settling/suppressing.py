@@ -8,11 +8,11 @@ from contextlib import aclosing
 from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry
+from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages
+from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import QueueNames
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.settling.changes import PAGE, Changes
 from voiceflow_worker.core.suppression import SuppressedNumbers, Suppression, why_refused

@@ -10,10 +10,10 @@ import structlog
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
+from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.core.ports.background import Task
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.errors import (
     IllegalMoveError,

@@ -15,8 +15,8 @@ from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.registry import health_of, open_store
 from voiceflow_worker.backends.sqlite.opening import stores_near
 from voiceflow_worker.backends.store_url import file_of, is_server
+from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.probe import store_probe
 from voiceflow_worker.errors import (
     NoStoreError,
     RequestFailedError,

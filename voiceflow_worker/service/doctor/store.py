@@ -7,10 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from voiceflow_worker.backends.local_journal import journal_files
+from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.outside import LocalJournal
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.rollback import PAGE, forgotten_of
 from voiceflow_worker.core.set_rate import SetRate

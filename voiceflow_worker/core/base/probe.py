@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeAlias
 
+from voiceflow_worker.core.base.identity import new_worker_id
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 

@@ -15,9 +15,9 @@ from enum import StrEnum
 import anyio
 import structlog
 
+from voiceflow_worker.core.base.identity import new_worker_id
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.errors import StoreError, VoiceflowError
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from ulid import ULID, base32
 
+from voiceflow_worker.core.base.reading import count_states
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Mode, Page, Put
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import QUEUE_NAME
