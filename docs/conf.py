@@ -35,9 +35,9 @@ CHAPTERS = {
     "Tasks": [
         "campaign-files", "when-to-call", "ivr", "escalation", "console", "webhooks", "outcomes", "sandbox",
     ],
-    "Operation": ["deploy/README", "operations", "stores", "scale", "security"],
+    "Operation": ["deploy/README", "operations", "runbooks", "metrics", "stores", "scale", "security"],
     "Interfaces": ["cli", "fields", "http", "python", "reference", "airflow"],
-    "Background": ["calls", "architecture"],
+    "Background": ["calls", "architecture", "decisions/README"],
 }  # fmt: skip
 """The pages in the side navigation, by chapter. `cli` is made for the website alone."""
 

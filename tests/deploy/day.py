@@ -259,11 +259,11 @@ class Day:
     def carried_out(self, found: Found, alert: str, *, diagnosis: bool) -> None:
         """Type what the runbook of an alert says: what looks, or the rest of it."""
         rules = (DEPLOY / "alerts.yml").read_text("utf-8")
-        (anchor,) = re.findall(rf"alert: {alert}\n(?:.*\n)*?.*operations\.md#(\S+)", rules)[:1] or [""]
-        page = (DOCS / "operations.md").read_text("utf-8")
-        titled = {part.partition("\n")[0].lower(): part for part in page.split("\n### ")}
+        (anchor,) = re.findall(rf"alert: {alert}\n(?:.*\n)*?.*runbooks\.md#(\S+)", rules)[:1] or [""]
+        page = (DOCS / "runbooks.md").read_text("utf-8")
+        titled = {part.partition("\n")[0].lower(): part for part in page.split("\n## ")}
         parts = {re.sub(r"[^\w -]", "", title).replace(" ", "-"): part for title, part in titled.items()}
-        shell = [each.text for each in blocks(DOCS / "operations.md", language="sh") if each.text in parts[anchor]]
+        shell = [each.text for each in blocks(DOCS / "runbooks.md", language="sh") if each.text in parts[anchor]]
         lines = [line for text in shell for line in text.splitlines()]
         for line in lines:
             command = line.replace("march", self.batch)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tests.docs.pages import DOCS, section
+from tests.docs.pages import DOCS
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.service import metrics
 
@@ -11,7 +11,7 @@ ROW = re.compile(r"^- `(\w+)(?:\{([\w,]+)\})?`: ", re.MULTILINE)
 
 
 def test_the_page_lists_every_metric_with_its_labels_once() -> None:
-    page = section((DOCS / "operations.md").read_text(encoding="utf-8"), "Metrics")
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     documented = [(name, tuple(labels.split(",")) if labels else ()) for name, labels in ROW.findall(page)]
     figures = [metrics.GaugeOf(f"voiceflow_store_{name}", meaning) for name, meaning in FIGURES.items()]
     named = [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]

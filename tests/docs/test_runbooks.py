@@ -17,14 +17,14 @@ import yaml
 
 from tests.cli.eight_by_eight import running
 from tests.cli.stored import enqueued, in_doubt, url_of
-from tests.docs.pages import DOCS, blocks, section
+from tests.docs.pages import DOCS, blocks
 from tests.support.commands import assembled_once
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.sandbox import Sandbox
 
 __all__ = ["assembled_once"]
 
-PAGE = DOCS / "operations.md"
+PAGE = DOCS / "runbooks.md"
 CALL = "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T"
 DOCTOR = "voiceflow doctor"
 OF_THE_MACHINE = ("systemctl", "journalctl", "timedatectl", "df", "du")
@@ -34,8 +34,7 @@ OF_THE_MACHINE = ("systemctl", "journalctl", "timedatectl", "df", "du")
 def sections() -> dict[str, str]:
     """The text below each heading of the runbooks, by its anchor."""
     found: dict[str, str] = {}
-    runbooks = section(PAGE.read_text(encoding="utf-8"), "Runbooks")
-    for part in re.split(r"^### ", runbooks, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         title, _, text = part.partition("\n")
         found[re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")] = text
     return found
@@ -47,7 +46,7 @@ def test_each_alert_links_its_section_and_stands_below_its_heading() -> None:
     assert all(re.search(r"`Voiceflow\w+`|\"", line) for line in first.values()), "an alert, or a sentence in quotes"
     rows = {alert: anchor for anchor, line in first.items() for alert in re.findall(r"`(Voiceflow\w+)`", line)}
     urls = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
-    linked = {alert: url.partition("docs/operations.md#")[2] for alert, url in urls.items()}
+    linked = {alert: url.partition("docs/runbooks.md#")[2] for alert, url in urls.items()}
     assert linked == rows
 
 

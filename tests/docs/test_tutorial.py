@@ -1,4 +1,4 @@
-"""The start in the sandbox is walked through as it is printed: its files written, its commands typed into one shell."""
+"""The start in the sandbox, and then a lost answer, are walked through as printed: files written, commands typed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.docs.pages import DOCS, section
 from tests.support.waiting import wait_until
 
-PAGE = DOCS / "start.md"
+STEPS = ((DOCS / "start.md", "In the sandbox"), (DOCS / "sandbox.md", "Lose an answer"))
 
 _STEP = re.compile(
     r"(?:<!-- (?:file: (?P<file>\S+)|exit code (?P<code>\d+)) -->\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
@@ -85,7 +85,8 @@ def test_the_steps_in_the_sandbox_can_be_followed(tmp_path: Path, shell: Shell) 
     ports = {"8080": free_port(), "8088": free_port()}
     story = ""
     folder = tmp_path
-    for step in _STEP.finditer(section(PAGE.read_text(encoding="utf-8"), "In the sandbox")):
+    steps = "".join(section(page.read_text(encoding="utf-8"), heading) for page, heading in STEPS)
+    for step in _STEP.finditer(steps):
         if step["file"]:
             (folder / step["file"]).write_text(step["text"], encoding="utf-8")
             continue

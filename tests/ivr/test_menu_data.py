@@ -146,9 +146,13 @@ def test_a_file_is_checked_played_and_drawn_by_command(
     assert "none.toml cannot be read: " in capfd.readouterr().err
 
 
-def test_the_menu_on_the_page_is_right() -> None:
-    (file,) = blocks(DOCS / "ivr.md", language="toml")
-    assert read_menu(tomllib.loads(file.text)["menu"]).language == "de"
+def test_the_menus_on_the_page_are_right() -> None:
+    short, whole = (tomllib.loads(file.text)["menu"] for file in blocks(DOCS / "ivr.md", language="toml"))
+    assert [choice.result for choice in read_menu(short, voice_profile="en-US-JennyNeural").choices] == [
+        "confirmed",
+        "another day",
+    ]
+    assert read_menu(whole).language == "de"
 
 
 def changed(path: str, value: object) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def path_of_store(settings: Settings, *, to: str) -> Path:
     raise SettingsError(
         f"there is no file to {to}: this store is on a server. Back up the server as its manual describes: PostgreSQL "
         "with pg_dump or a base backup, Redis by a copy of its AOF or RDB file. Before workers start on an older copy, "
-        "read docs/operations.md (A restore)"
+        "read docs/runbooks.md (A restore)"
     )
 
 

@@ -180,16 +180,13 @@ class Campaign:
         assert BATCH in desk.types(f"voiceflow status --batch {BATCH}").printed
         reader.open(pages)
         reader.sees("Overview", BATCH)
-        desk.picture(reader, "overview")
         page = f"{pages}/batches/{BATCH}?queue=default"
         reader.open(page)
         reader.sees("Progress", "completed")
-        desk.picture(reader, "batch")
 
         reader.link("Hold").click()
         reader.sees("Will be called", "Will not be called")
         reader.fill(note="the depot is closed")
-        desk.picture(reader, "hold")
         reader.press("Hold")
         held_at = datetime.now(UTC)
         reader.sees(f"{BATCH} is on hold. The depot is closed (by {WHO}).")
@@ -223,7 +220,6 @@ class Campaign:
         reader.press("Put the numbers on the list")
         reader.open(f"{self.desk.receiver}/ui/suppression")
         reader.sees("pressed 9")
-        self.desk.picture(reader, "suppression")
         return number
 
     def _decide(self, reader: Reader) -> None:
@@ -232,7 +228,6 @@ class Campaign:
         pages = f"{self.desk.receiver}/ui/doubts"
         reader.open(pages)
         reader.sees(*self._doubtful)
-        self.desk.picture(reader, "doubts")
         self._resolve(reader, placed, "placed", "seen in the portal")
         self.desk.types(f"voiceflow calls list --batch {BATCH} --state in_doubt")
 
