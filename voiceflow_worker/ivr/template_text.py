@@ -7,7 +7,7 @@ anything is compiled, so that the size of a text and of its values bounds what i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -170,6 +170,7 @@ class TemplateText:
             self.spoken: frozenset[str] = _read_conditions(tree)
             """The variables that are spoken, and not only in conditions."""
             self._filtered = _filtered(tree)
+            self._parts = _parts_of(tree)
             self._template = _environment().from_string(tree)
         except ValueError as error:
             raise TemplateSyntaxProblemError(f"cannot be read as a template: {error}", path=path) from None
@@ -205,11 +206,22 @@ class TemplateText:
         if self.is_optional and is_missing(alone):
             return LEFT_OUT
         # A text that is one variable and spaces becomes the value of the variable.
-        text = alone if isinstance(alone, str) and not is_missing(alone) else self._rendered(values, leaves_out_empty)
+        text = alone if isinstance(alone, str) and not is_missing(alone) else self._joined(values)
+        text = text or self._rendered(values, leaves_out_empty)
         if len(text) > LONGEST:
             long = f"becomes a text of {len(text)} characters, and at most {LONGEST} are spoken; shorten the values"
             raise UnfitValueError(TemplateProblem(self.path, self._alone, long))
         return text if self.is_spoken else _typed(text, self._kind)
+
+    def _joined(self, values: Mapping[str, object]) -> str:
+        """The text, if it has names alone and each value is a text that can be spoken; else nothing."""
+        parts: list[str] = []
+        for is_name, part in self._parts:
+            value = values.get(part if part in values else name_among(values, part)) if is_name else part
+            if not isinstance(value, str) or (is_name and (is_missing(value) or len(value) > LONGEST)):
+                return ""
+            parts.append(value)
+        return "".join(parts)
 
     def _rendered(self, values: Mapping[str, object], leaves_out_empty: bool) -> str:  # noqa: FBT001
         found: dict[str, TemplateProblem] = {}
@@ -283,6 +295,19 @@ class TemplateText:
             return values.get("voice_profile")
         named = _ONLY.fullmatch(self._voice)
         return (values.get(name_among(values, named[1])) or values.get("voice_profile")) if named else self._voice
+
+
+def _parts_of(tree: Template) -> Sequence[tuple[bool, str]]:
+    """The parts of a text that has names alone, each with whether it is one; none for other texts."""
+    from jinja2 import nodes
+
+    parts: list[tuple[bool, str]] = []
+    for output in tree.body:
+        for each in output.nodes if isinstance(output, nodes.Output) else [output]:
+            if not isinstance(each, nodes.TemplateData | nodes.Name):
+                return ()  # Jinja renders it
+            parts.append((True, each.name) if isinstance(each, nodes.Name) else (False, each.data))
+    return parts
 
 
 def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:

@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
+from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate, filled
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, number_columns, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
@@ -24,15 +25,15 @@ from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE, at_the_person
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
-from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
-from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.callflow import copy_of
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, read_valid_until
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
-from voiceflow_worker.model.numbers.phone import with_plus
-from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
+from voiceflow_worker.model.numbers.phone import usual_form, with_plus
+from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, in_words, name_among
@@ -218,6 +219,7 @@ def _fills_in_validity(options: CampaignOptions) -> bool:
 
 _WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a column with gaps
 _NO_DATES = frozenset({DESTINATION, "source"})
+_OWN = frozenset({DESTINATION, *RESERVED})
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
 
 
@@ -280,6 +282,7 @@ class RequestMaker:
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts: MenuTexts | None = texts_of(options)
+        self._bodies = Bodies()
         self._windows = None if options.window is None else CountryWindows.of(options.window)
         self.on_holidays: Counter[str] = Counter()
         """The calls by countries without a calendar, although the options have calendars for others."""
@@ -291,10 +294,10 @@ class RequestMaker:
     def read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
         if values is None:
-            found = (
+            told = (
                 Finding(file=self._file, row=raw.number, column=c, code=raw.code, message=m) for c, m in raw.problems
             )
-            return ReadRow(raw, findings=tuple(found))
+            return ReadRow(raw, findings=tuple(told))
         for column, _, _ in values.problems:
             # A cell has one finding, and counts as missing from here on.
             for texts in (values.reserved, values.variables, values.data):
@@ -306,38 +309,28 @@ class RequestMaker:
         destination, further = work.numbers()
         work.person = work.zone_of([destination, *further])
         source = work.source([number for number in (destination, *further) if number is not None])
-        body = work.body(destination, source)
-        schedule = read_schedule(values.reserved, body, self._options, now=self._now, checks=self._checks)
-        window: CallWindow | None = None
-        if self._windows is not None:
-            numbers = (*list(destinations(body))[:1], *further)
-            window = fit_window(schedule, self._windows, numbers=numbers, now=self._now)
-        work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
+        made = work.body(self._bodies, destination, source)
+        body = made.fields
+        schedule, window = self._times(work, made, destination, further)
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
         priority = work.priority()
         spoken = menu.names if menu is not None else frozenset[str]()
-        data = work.data(work.given(destination, source), spoken & {DESTINATION, *RESERVED})
+        data = work.data(destination, source, spoken & _OWN)
         if self._menu is not None and self._options.visit_time_zone is not None:
             data = work.at_the_visit(data or {})
         if menu is not None:
             work.against_menu(menu, {**(data or {}), ZONE: work.person})
         names = spoken if work.template is None else spoken | work.template.variables
         work.refuse_nested(names if raw.cells else spoken)
-        days, years = work.doubtful_dates(body), work.doubtful_years(names)
-        if (days or years) and not any(found.is_error for found in work.findings):
-            later = menu.later({**(data or {}), ZONE: work.person}) if menu is not None else ()
-            heard = [*_heard(body), *(text for _, text in later)]
-            work.doubt_dates(days, heard)
-            work.doubt_years(years, heard)
-        work.doubt_instants(_heard(body))
+        work.doubt_dates(names, made.heard, menu, data)
+        work.doubt_instants(made.heard)
         work.explain_dates()
-        findings = tuple(
-            [replace(found, file=self._file, row=raw.number) for found in work.findings if self._is_new(found)]
-        )
-        if findings and any(found.is_error for found in findings):
+        found = [replace(found, file=self._file, row=raw.number) for found in work.findings if self._is_new(found)]
+        findings = tuple(found)
+        if work.is_bad:
             return ReadRow(raw, findings=findings)
-        encoded = EncodedBody.of(CallFlow(body))
+        encoded = made.encoded()
         try:
             others = further_numbers(encoded, further)
         except CallFlowError as error:
@@ -368,6 +361,19 @@ class RequestMaker:
             first, last = self.calendars.get(calendar, (starts, starts))
             self.calendars[calendar] = (min(first, starts), max(last, starts))
         return ReadRow(raw, call, call.digest, own_key, not own_key, findings)
+
+    def _times(
+        self, work: _Work, made: CallBody, destination: str | None, further: Sequence[str]
+    ) -> tuple[Schedule, CallWindow | None]:
+        """The times of a row, and its window."""
+        schedule = read_schedule(work.values.reserved, made.fields, self._options, now=self._now, checks=self._checks)
+        window: CallWindow | None = None
+        if self._windows is not None:
+            first = [destination] if made.form is not None else destinations(made.fields)[:1]
+            numbers = (*map(usual_form, filter(None, first)), *further)
+            window = fit_window(schedule, self._windows, numbers=numbers, now=self._now)
+        work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
+        return schedule, window
 
     def _is_new(self, found: Finding) -> bool:
         """False if the finding is a warning about the source number, and an earlier row had the same warning."""
@@ -437,44 +443,42 @@ class _Work:
         """The voice that the row names, else that of the options."""
         return self.values.reserved.get("voice_profile", self.options.voice_profile)
 
-    def body(self, destination: str | None, source: str | None) -> dict[str, Any]:
+    def body(self, bodies: Bodies, destination: str | None, source: str | None) -> CallBody:
         """The row's body. Broken rules of the contract are added to the findings."""
         reserved = self.values.reserved
         template = self.template
         has_number = destination is not None or DESTINATION in self.values.reserved or bool(self.values.further)
         reported_paths: set[str | None] = {f"{FIRST_CALL}.destination"} if has_number else set()
+        wins, voice = "source" in reserved, self.voice_profile
         if template is None:
-            body = copy_of(self.values.body)
+            own = copy_of(self.values.body)
             if self.options.country is not None:
-                write_numbers_out(body, country=self.options.country)
+                write_numbers_out(own, country=self.options.country)
             if destination is None and source is None and not self.is_reported("source"):
-                source = self.source(list(destinations(body))[:1])
+                source = self.source(list(destinations(own))[:1])
+            complete(own, destination=destination, source=source, voice_profile=voice, source_wins=wins)
+            body = CallBody.of(own)
         else:
-            filled = template.fill({**self.given(destination or PLACEHOLDER, source), ZONE: self.person})
-            body = filled.body
-            for problem in filled.problems:
+            found = filled(template, {**self.given(destination or PLACEHOLDER, source), ZONE: self.person})
+            for problem in found.problems:
                 reported_paths.add(problem.path)
                 message = self._lacking(problem.message, is_source=problem.column == "source" and problem.is_missing)
                 if message and not self.is_reported(problem.column):
                     self._error(message, column=problem.column, path=problem.path, code=-1009)
+            body = bodies.made(
+                template, found.values, destination=destination, source=source, voice_profile=voice, source_wins=wins
+            )
         reported_paths |= {found.path for found in self.findings if found.path is not None}
-        complete(
-            body,
-            destination=destination,
-            source=source,
-            voice_profile=self.voice_profile,
-            source_wins="source" in reserved,
-        )
-        self.doubt_voices(body, language_in(self.values.variables))
-        for found in find_problems(body):
-            column = _column_of(found.path, template, reserved)
-            if found.path not in reported_paths and not self.is_reported(column):
-                name = (found.path or "").rpartition(".")[2]
-                option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
-                message = found.message if option is None else f"{found.message}, or {option}"
-                is_source = option is not None and found.path == f"{FIRST_CALL}.source"
+        self.doubt_voices(body.voices, language_in(self.values.variables))
+        for each in body.problems:
+            column = _column_of(each.path, template, reserved)
+            if each.path not in reported_paths and not self.is_reported(column):
+                name = (each.path or "").rpartition(".")[2]
+                option = _OPTIONS.get(name) if each.message.startswith("is missing") else None
+                message = each.message if option is None else f"{each.message}, or {option}"
+                is_source = option is not None and each.path == f"{FIRST_CALL}.source"
                 if message := self._lacking(message, is_source=is_source):
-                    self.findings.append(replace(found, column=column, message=message))
+                    self.findings.append(replace(each, column=column, message=message))
         return body
 
     def numbers(self) -> tuple[str | None, list[str]]:
@@ -501,6 +505,8 @@ class _Work:
 
     def _judge_bad_numbers(self, *, passes_over: bool = False) -> None:
         """Make warnings of the errors about numbers, or offer that: the person has another one that can be called."""
+        if not self.findings:
+            return
         columns = {DESTINATION, *map(row_name, number_columns(self.options.number_column))}
         for place, found in enumerate(self.findings):
             if not found.is_error or found.column is None or row_name(found.column) not in columns:
@@ -514,7 +520,7 @@ class _Work:
     def _number(self, name: str, written: str) -> str | None:
         text = self._written(written) or ""
         try:
-            number = read_number(text, self.country)
+            number = number_in(text, self.country)
         except PhoneNumberError as error:
             message = str(error)
             if Remedy.NAME_COUNTRY in message:
@@ -641,14 +647,15 @@ class _Work:
             if name_among(spoken, name) in spoken and not self.is_reported(name):
                 self._error("holds an array or an object, which cannot be spoken; give its parts keys", column=name)
 
-    def doubtful_dates(self, body: Mapping[str, object]) -> Mapping[str | None, str]:
+    def _doubtful_dates(self, heard: Iterable[str]) -> Mapping[str | None, str]:
         """The columns with a date whose day and month nobody can tell apart, and the dates. The call may speak them."""
         if self.options.template is None:
-            day = next(filter(None, map(doubtful_date, _heard(body))), None)
+            day = next(filter(None, map(doubtful_date, heard)), None)
             return {} if day is None else {None: day}
-        texts = ((name, value) for name, value in self.values.variables.items() if name not in _NO_DATES)
         return {
-            name: day for name, value in texts if isinstance(value, str) and (day := doubtful_date(value)) is not None
+            name: day
+            for name, value in self.values.variables.items()
+            if isinstance(value, str) and (day := doubtful_date(value)) is not None and name not in _NO_DATES
         }
 
     def _warn_once(self, what: str, column: str | None, message: str) -> None:
@@ -656,7 +663,7 @@ class _Work:
         if _is_first((what, column), self.warned):
             self.findings.append(Finding(column=column, severity=Severity.WARNING, message=message))
 
-    def doubt_dates(self, days: Mapping[str | None, str], texts: Sequence[str]) -> None:
+    def _doubt_days(self, days: Mapping[str | None, str], texts: Sequence[str]) -> None:
         """Add a warning for each column whose date is in these spoken texts: the voice may read it as another day."""
         for name, day in days.items():
             if any(day in text for text in texts):
@@ -664,13 +671,30 @@ class _Work:
                 message = spoken_date(day, where="this row as it is, and such dates in later ones")
                 self._warn_once("date", name, f"{message}, and {Remedy.NAME_DATE_ORDER}" if asks else message)
 
-    def doubtful_years(self, names: Iterable[str]) -> Mapping[str, DoubtfulYear]:
+    def _doubtful_years(self, names: Iterable[str]) -> Mapping[str, DoubtfulYear]:
         """The columns of these names with a date whose year people hardly mean."""
-        texts = ((name, self.values.variables.get(name_among(self.values.variables, name))) for name in names)
-        found = ((row_name(name), doubtful_year(text)) for name, text in texts if isinstance(text, str))
-        return {name: year for name, year in found if year is not None and name not in _NO_DATES}
+        found: dict[str, DoubtfulYear] = {}
+        for name in names:
+            text = self.values.variables.get(name_among(self.values.variables, name))
+            if isinstance(text, str) and (year := doubtful_year(text)) is not None and row_name(name) not in _NO_DATES:
+                found[row_name(name)] = year
+        return found
 
-    def doubt_years(self, years: Mapping[str, DoubtfulYear], texts: Sequence[str]) -> None:
+    def doubt_dates(
+        self, names: Iterable[str], heard: Sequence[str], menu: MenuTexts | None, data: Mapping[str, object] | None
+    ) -> None:
+        """Add what is to be said of dates in the texts that are `heard`, or later in the menu, for which data is kept.
+
+        `names` are those of the columns that texts use.
+        """
+        days, years = self._doubtful_dates(heard), self._doubtful_years(names)
+        if (days or years) and not self.is_bad:
+            later = menu.later({**(data or {}), ZONE: self.person}) if menu is not None else ()
+            texts = [*heard, *(text for _, text in later)]
+            self._doubt_days(days, texts)
+            self._doubt_years(years, texts)
+
+    def _doubt_years(self, years: Mapping[str, DoubtfulYear], texts: Sequence[str]) -> None:
         """Add an error for each column whose year is in these spoken texts, or a warning if it may be meant.
 
         A voice of Thai may say a year of the Buddhist calendar as it is written.
@@ -683,11 +707,9 @@ class _Work:
             elif heard and not found.may_be_meant:
                 self._error(found.why, column=name)
 
-    def doubt_voices(self, body: Mapping[str, object], language: str | None) -> None:
+    def doubt_voices(self, voices: Iterable[str], language: str | None) -> None:
         """Add an error for each voice that the account has not, and a warning for one of another language."""
-        for voice in dict.fromkeys(heard.voice for heard in heard_in(body)):
-            if voice is None:
-                continue
+        for voice in voices:
             if self.options.voices is not None and voice not in self.options.voices:
                 meant = did_you_mean(voice, self.options.voices)
                 message = f"the account has no voice {voice}, so 8x8 would refuse the call{meant}"
@@ -706,17 +728,27 @@ class _Work:
         """Add an error about the column `language`."""
         self._error(why, column="language")
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether the row has an error."""
+        return bool(self.findings) and any(found.is_error for found in self.findings)
+
     def is_reported(self, column: str | None) -> bool:
         """True if the row has an error about the cell in this column, in any spelling of the name."""
+        if column is None or not self.findings:
+            return False
         names = (found.column for found in self.findings if found.is_error)
-        return column is not None and row_name(column) in {row_name(name) for name in names if name}
+        return row_name(column) in {row_name(name) for name in names if name}
 
-    def data(self, given: Mapping[str, object], reserved: Iterable[str]) -> Mapping[str, object] | None:
-        """The data to store with the job: the row's dictionary `given`, without the columns that the job has itself.
+    def data(
+        self, destination: str | None, source: str | None, reserved: Collection[str]
+    ) -> Mapping[str, object] | None:
+        """The data to store with the job: the row's dictionary, without the columns that the job has itself.
 
         Of these, only the ones in `reserved` are stored, because a menu speaks them. Data that is too large is stored
         without its empty values: programs export columns that no row fills.
         """
+        given = self.given(destination, source) if reserved else {}
         spoken = {name: given[name] for name in reserved if given.get(name) is not None}
         data = {**self.values.data, **spoken, **(self.options.data or {})}
         try:
@@ -759,10 +791,6 @@ class _Work:
 
     def _error(self, message: str, *, column: str | None, path: str | None = None, code: int | None = None) -> None:
         self.findings.append(Finding(message=message, column=column, path=path, code=code))
-
-
-def _heard(body: Mapping[str, object]) -> list[str]:
-    return [heard.text for heard in heard_in(body)]
 
 
 def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:

@@ -6,12 +6,12 @@ The templates run in the sandbox of Jinja.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
@@ -46,12 +46,17 @@ MOST_TEXTS = 200
 """The most texts with names in a template: each takes about a millisecond to compile."""
 
 
-@dataclass(slots=True)
-class Filled:
-    """A template filled in for one row."""
+class Filled(NamedTuple):
+    """A template filled in for one row: the `values` of its texts, in their order, and what is wrong with them."""
 
-    body: dict[str, Any]
-    problems: list[TemplateProblem] = field(default_factory=list[TemplateProblem])
+    template: FlowTemplate
+    values: Sequence[object]
+    problems: Sequence[TemplateProblem] = ()
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The call flow with these values."""
+        return self.template.body_of(self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,12 @@ class _Varying:
     """A part of a template with texts in it. All other parts are the same in every row, and are not copied."""
 
     node: Mapping[str, object] | Sequence[object]
+
+
+class _Open(NamedTuple):
+    """The place of a text with names among all of them."""
+
+    place: int
 
 
 @checked
@@ -77,6 +88,8 @@ class FlowTemplate:
         self.asks: bool = any(action is Action.SAY_AND_CAPTURE for action, _ in read_actions(body))
         """Whether it asks a question, whose keys a menu takes."""
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
+        self.variables: frozenset[str] = frozenset(name for text in self._texts for name in text.variables)
+        """The names of all variables that the template uses."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -142,9 +155,9 @@ class FlowTemplate:
         return self._texts
 
     @property
-    def variables(self) -> frozenset[str]:
-        """The names of all variables that the template uses."""
-        return frozenset(name for text in self._texts for name in text.variables)
+    def speaks(self) -> Sequence[bool]:
+        """Of each of these texts, whether it is spoken."""
+        return [text.is_spoken for text in self._texts]
 
     @property
     def spoken(self) -> frozenset[str]:
@@ -169,16 +182,12 @@ class FlowTemplate:
         An optional parameter is left out if its text is a single variable that is missing or empty. Texts for numbers
         and booleans are converted.
         """
-        problems = [problem for each in self.foreign if (problem := each.among(values)) is not None]
+        return filled(self, values)
 
-        def value_of(text: TemplateText) -> object:
-            try:
-                return text.filled(values)
-            except UnfitValueError as error:
-                problems.extend(error.problems)
-                return text.text
-
-        return Filled(_filled(_Varying(self._tree), value_of), problems)
+    def body_of(self, values: Sequence[object]) -> dict[str, Any]:
+        """The call flow whose texts have become these values."""
+        body: dict[str, Any] = _filled(_Varying(self._tree), values)
+        return body
 
     def constant_problems(self, body: Mapping[str, object]) -> list[Finding]:
         """The problems of the template's constant parts."""
@@ -230,7 +239,7 @@ class FlowTemplate:
                 )
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)
             self._texts.append(text)
-            return text
+            return _Open(len(self._texts) - 1)
         before = len(self._texts)
         if is_list(value):
             items = [self._compiled(item, f"{path}[{index}]", None, {}) for index, item in enumerate(value)]
@@ -247,14 +256,27 @@ class FlowTemplate:
         return made if len(self._texts) == before else _Varying(made)
 
 
-def _filled(value: object, value_of: Callable[[TemplateText], object]) -> Any:
-    if isinstance(value, TemplateText):
-        return value_of(value)
+def filled(template: FlowTemplate, values: Mapping[str, object]) -> Filled:
+    """What `fill` returns, without a check of the arguments: files have millions of rows."""
+    problems = [problem for each in template.foreign if (problem := each.among(values)) is not None]
+    found: list[object] = []
+    for text in template.texts:
+        try:
+            found.append(text.filled(values))
+        except UnfitValueError as error:
+            problems.extend(error.problems)
+            found.append(text.text)
+    return Filled(template, found, problems)
+
+
+def _filled(value: object, values: Sequence[object]) -> Any:
+    if isinstance(value, _Open):
+        return values[value.place]
     if not isinstance(value, _Varying):
         return value
     if not isinstance(value.node, Mapping):
-        return [_filled(item, value_of) for item in value.node]
-    pairs = [(key, _filled(item, value_of)) for key, item in value.node.items()]
+        return [_filled(item, values) for item in value.node]
+    pairs = [(key, _filled(item, values)) for key, item in value.node.items()]
     return {key: item for key, item in pairs if item is not LEFT_OUT}
 
 

@@ -308,6 +308,7 @@ def _respelt() -> Mapping[str, Sequence[tuple[re.Pattern[str], str]]]:
     return rules
 
 
+@lru_cache(maxsize=1024)  # several checks of a call ask for its number
 def spellings(e164: str) -> tuple[str, ...]:
     """Every number in E.164 form that reaches the same telephone, the given number first.
 

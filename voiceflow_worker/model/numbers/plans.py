@@ -98,6 +98,7 @@ class _Plan:
         return None
 
 
+@lru_cache(maxsize=1024)  # several checks of a call ask for its number
 def planned(e164: str) -> PlannedNumber | None:
     """The plan's entry for a number in E.164 form with its +; None if only phonenumbers can decide."""
     plan = _plan_of(e164[1:4]) if _E164.fullmatch(e164) else None

@@ -1,0 +1,72 @@
+"""The way of one row of a CSV into a call: which functions it runs through, and in which forms it is held.
+
+    python -m bench.row_path [--list]
+
+Functions are the distinct ones of all packages that a row enters, at least every second row; forms are the classes of
+which each row makes an instance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from bench.rows import SOURCE, TEXT, VOICE, campaign
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+
+ROWS = 500
+
+
+def counted(path: Path) -> tuple[Counter[CodeType], Counter[type]]:
+    """How often each function is entered, and each class made, while the rows of a file are read."""
+    options = CampaignOptions(template=FlowTemplate.speaking(TEXT), source=SOURCE, voice_profile=VOICE)
+    rows = iter(CampaignRows(path, options, now=datetime.now(UTC)))
+    functions: Counter[CodeType] = Counter()
+    forms: Counter[type] = Counter()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event != "call":
+            return
+        functions[frame.f_code] += 1
+        first = next(iter(frame.f_locals), "")
+        if frame.f_code.co_name in {"__init__", "__new__"} or first == "_cls":  # that of a named tuple has no name
+            made = frame.f_locals[first]
+            forms[made if isinstance(made, type) else type(made)] += 1
+
+    next(rows)
+    sys.setprofile(note)
+    try:
+        for _ in rows:
+            pass
+    finally:
+        sys.setprofile(None)
+    return functions, forms
+
+
+def main() -> None:
+    """Count."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="list them, with how often a row has each")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        functions, forms = counted(campaign(Path(folder), ROWS))
+    ours = [(code, count) for code, count in functions.most_common() if count >= ROWS / 2]
+    made = [(form, count) for form, count in forms.most_common() if count >= ROWS / 2]
+    if wanted.list:
+        for code, count in ours:
+            print(f"{count / ROWS:5.1f}  {code.co_qualname}  {code.co_filename.rpartition('/')[2]}")  # noqa: T201
+        for form, count in made:
+            print(f"{count / ROWS:5.1f}  {form.__module__}.{form.__qualname__}")  # noqa: T201
+    print(f"{len(ours)} functions, {len(made)} forms")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The bodies of rows' calls. What rows have in common is checked and encoded once, and only their texts differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.values import complete
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, heard_in
+from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody
+from voiceflow_worker.model.flows.rules import find_problems
+from voiceflow_worker.model.flows.values import unspeakable
+from voiceflow_worker.model.numbers.phone import usual_form
+
+
+@dataclass(frozen=True, slots=True)
+class CallBody:
+    """The body of a row's call, and what is wrong with it. `heard` and `voices` are in the order of its actions.
+
+    A `form` has a body with marks in the places of the `texts` and of the `destination`.
+    """
+
+    fields: Mapping[str, object]
+    problems: Sequence[Finding]
+    voices: Sequence[str]
+    heard: Sequence[str]
+    form: _Form | None = None
+    texts: Sequence[object] = ()
+    destination: str = ""
+
+    @classmethod
+    def of(cls, body: Mapping[str, object]) -> CallBody:
+        """Any body, checked."""
+        heard = list(heard_in(body))
+        return cls(body, find_problems(body), _voices(each.voice for each in heard), [each.text for each in heard])
+
+    def encoded(self) -> EncodedBody:
+        """The body as it is stored. It must have no errors."""
+        if self.form is None:
+            return EncodedBody.of(CallFlow(self.fields))
+        return self.form.encoded(self.texts, self.destination)
+
+
+_MARK = "\ue000"
+_MARKED = re.compile(f'"{_MARK}(\\d+){_MARK}"')
+_MOST_FORMS = 200
+
+
+class _Form:
+    """A `marked` body, with marks in the places of texts and of the number to call. All such bodies have it in common.
+
+    Their `problems` are those of one of them.
+    """
+
+    def __init__(self, marked: Mapping[str, object], problems: Sequence[Finding], *, marks: int) -> None:
+        heard = list(heard_in(marked))
+        self._marked = marked
+        self._problems = problems
+        self._voices = _voices(each.voice for each in heard)
+        self._heard = [_place(each.text) for each in heard]
+        self._stored: list[str] = []
+        self._canonical: list[str] = []
+        if not any(found.is_error for found in problems):
+            encoded = EncodedBody.of(CallFlow(marked))
+            self._source = encoded.source
+            self._stored = _MARKED.split(encoded.stored)
+            self._canonical = _MARKED.split(encoded.canonical)
+        self.is_sound: bool = len(self._stored) == len(self._canonical) == 2 * marks + 1
+        """Whether each mark is there once, and no such body has an error."""
+
+    def body(self, texts: Sequence[object], destination: str) -> CallBody:
+        """The body with these texts, of which nothing is wrong, and this number."""
+        heard = [each if isinstance(each, str) else str(texts[each]) for each in self._heard]
+        return CallBody(self._marked, self._problems, self._voices, heard, self, texts, destination)
+
+    def encoded(self, texts: Sequence[object], destination: str) -> EncodedBody:
+        """The same, as it is stored."""
+        written = [*texts, destination]
+        stored = _joined(self._stored, written)
+        canonical = stored if self._canonical == self._stored else _joined(self._canonical, written)
+        return EncodedBody(self._source, usual_form(destination), stored, canonical)
+
+
+def _voices(voices: Iterable[str | None]) -> Sequence[str]:
+    return [voice for voice in dict.fromkeys(voices) if voice is not None]
+
+
+def _mark(place: int) -> str:
+    return f"{_MARK}{place}{_MARK}"
+
+
+def _place(text: str) -> str | int:
+    """The place that a text marks, else the text."""
+    return int(text[1:-1]) if text.startswith(_MARK) and text.endswith(_MARK) else text
+
+
+def _joined(pieces: Sequence[str], written: Sequence[object]) -> str:
+    """The pieces of a JSON text, of which every second one is a place, with the texts that belong there."""
+    parts = list(pieces)
+    parts[1::2] = [orjson.dumps(written[int(place)]).decode() for place in pieces[1::2]]
+    return "".join(parts)
+
+
+class Bodies:
+    """Makes the bodies of the rows of a campaign."""
+
+    def __init__(self) -> None:
+        self._forms: dict[tuple[object, ...], _Form] = {}
+
+    def made(
+        self,
+        template: FlowTemplate,
+        values: Sequence[object],
+        *,
+        destination: str | None,
+        source: str | None,
+        voice_profile: str | None,
+        source_wins: bool,
+    ) -> CallBody:
+        """The body of a template that was filled with these values, completed with the numbers and the voice."""
+
+        def completed(texts: Sequence[object], number: str | None) -> dict[str, Any]:
+            body = template.body_of(texts)
+            complete(body, destination=number, source=source, voice_profile=voice_profile, source_wins=source_wins)
+            return body
+
+        is_open = [spoken and _is_plain(value) for spoken, value in zip(template.speaks, values, strict=True)]
+        own = [None if each else (type(value), value) for each, value in zip(is_open, values, strict=True)]
+        key = (template, source, voice_profile, source_wins, *own)
+        form = self._forms.get(key)
+        if form is None and len(self._forms) < _MOST_FORMS:
+            marks = [_mark(n) if each else values[n] for n, each in enumerate(is_open)]
+            problems = find_problems(completed(marks, PLACEHOLDER))
+            form = _Form(completed(marks, _mark(len(values))), problems, marks=sum(is_open) + 1)
+            self._forms[key] = form
+        if form is None or not form.is_sound or destination is None:
+            return CallBody.of(completed(values, destination))
+        return form.body(values, destination)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a text can be spoken, whatever it is, so that nothing is wrong with it."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT_CHARACTERS or value.isspace():
+        return False
+    return "{{" not in value and unspeakable(value) is None
