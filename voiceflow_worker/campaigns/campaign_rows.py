@@ -165,7 +165,10 @@ class CampaignRows:
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
-        self.source.clocks = frozenset(map(row_name, {*_TIMES, *(name for each in texts for name in each.clocks)}))
+        clocks, dates = ({name for each in texts for name in each.read_by(filter_)} for filter_ in ("time", "date"))
+        self.source.clocks = frozenset(map(row_name, {*_TIMES, *clocks}))
+        self.source.moments = self.source.clocks | set(map(row_name, dates))
+        self.source.voice = options.voice_profile or ""
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
         self._notes = RowNotes(
             self.source,

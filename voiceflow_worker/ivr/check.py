@@ -245,13 +245,15 @@ class MenuTexts:
             value = template_of(text)
             if not isinstance(value, str):
                 self._values.setdefault(spoken_by, {}).setdefault(value.text, (place, value))
-        found = [value for values in self._values.values() for _, value in values.values()]
+        found = self._all = [value for values in self._values.values() for _, value in values.values()]
         self.names: frozenset[str] = frozenset(name for value in found for name in value.variables)
         """The names of all values in the texts."""
         self.spoken: frozenset[str] = frozenset(name for value in found for name in value.spoken)
         """The names of the values that are spoken, and not only in conditions."""
-        self.clocks: frozenset[str] = frozenset(name for value in found for name in value.clocks)
-        """The names of the values that are spoken as times of day."""
+
+    def read_by(self, *filters: str) -> frozenset[str]:
+        """The names of the values to which the texts apply these filters."""
+        return frozenset(name for value in self._all for name in value.read_by(*filters))
 
     @property
     def has_languages(self) -> bool:

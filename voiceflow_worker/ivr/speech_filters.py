@@ -45,7 +45,7 @@ _OFFSET = re.compile(
 _ZONE_LIKE = re.compile(r"[+\u2212-] ?\d|\[|\(?[A-Za-z_]+/[A-Za-z]|\(?(?!UHR)[A-Z]{3,5}\b", re.ASCII)
 """The beginning of what stands after a time of day and may be its zone, such as CET or Europe/Berlin."""
 _AMOUNT = re.compile(r"(?:([A-Za-z]{3})\s*)?([+-]?\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII)
-_WHOLE = re.compile(r"\d{1,9}(?:\.0)?", re.ASCII)
+_WHOLE = re.compile(r"\d{1,9}(?:\.0+)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
 _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
 _DAY_PERIOD = re.compile(r"'[^']*'|a+")

@@ -185,10 +185,9 @@ class TemplateText:
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(TemplateText, path=self.path, param=self._param, voice=self._voice), (self.text,)
 
-    @property
-    def clocks(self) -> frozenset[str]:
-        """The variables that are spoken as times of day."""
-        return self._filtered.get("time", frozenset())
+    def read_by(self, *filters: str) -> frozenset[str]:
+        """The variables to which these filters are applied."""
+        return frozenset[str]().union(*(self._filtered.get(each, frozenset()) for each in filters))
 
     @property
     def filtered(self) -> frozenset[str]:

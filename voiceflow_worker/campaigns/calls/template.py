@@ -164,11 +164,10 @@ class FlowTemplate:
         """The names of the variables that the template speaks, and has not only in conditions."""
         return frozenset(name for text in self._texts for name in text.spoken)
 
-    @property
-    def clocks(self) -> frozenset[str]:
-        """The names of the variables that the template speaks as times of day, in all its languages."""
+    def read_by(self, *filters: str) -> frozenset[str]:
+        """The names of the variables to which the template applies these filters, in all its languages."""
         texts = [*self._texts, *(text for each in self.languages.values() for text in each.texts)]
-        return frozenset(name for text in texts for name in text.clocks)
+        return frozenset(name for text in texts for name in text.read_by(*filters))
 
     def column_of(self, path: str | None) -> str | None:
         """The only variable at a path of the body; None if there is none, or more than one."""

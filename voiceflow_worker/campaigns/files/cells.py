@@ -11,7 +11,16 @@ from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.damage import number_in_name
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
-from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, number_columns, row_name
+from voiceflow_worker.campaigns.files.number_formats import Shown
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    RESERVED,
+    FileKind,
+    RawRow,
+    RowSource,
+    number_columns,
+    row_name,
+)
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 
@@ -83,14 +92,21 @@ def table_row(
     *,
     numbers: Collection[str],
     clocks: Collection[str] = (),
+    moments: Collection[str] = (),
 ) -> RawRow:
     """The row with these cells; `numbers` are the columns of telephone numbers, `clocks` those of times of day.
 
+    Of what a cell shows in another way, the value behind it counts in these, in `moments` (columns of dates and times)
+    and in reserved columns.
     Its `problems` say which cells cannot be used, and why.
     """
     cells: list[str] = []
     problems: list[tuple[str | None, str]] = []
-    for name, value in zip(columns, values, strict=True):
+    for name, given in zip(columns, values, strict=True):
+        value = given
+        if isinstance(given, Shown):
+            is_read = name in numbers or name in RESERVED or row_name(name) in moments
+            value = given.value if is_read else given.text
         try:
             if name in numbers:
                 _refuse_quantity(value)

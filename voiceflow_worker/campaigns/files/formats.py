@@ -21,6 +21,7 @@ from voiceflow_worker.campaigns.files.input_file import (
     unreadable,
 )
 from voiceflow_worker.campaigns.files.json_rows import JsonDocument, JsonLines, read_json
+from voiceflow_worker.campaigns.files.number_formats import Shown
 from voiceflow_worker.campaigns.files.rows import (
     FileKind,
     RawRow,
@@ -109,7 +110,8 @@ class ExcelRows(RowSource):
                 if is_hidden:
                     hidden.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
-                row = table_row(number, cells, self.columns, _text, numbers=self._numbers, clocks=self.clocks)
+                named = self._numbers, self.clocks, self.moments
+                row = table_row(number, cells, self.columns, _text, numbers=named[0], clocks=named[1], moments=named[2])
                 if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
                     row = row._replace(problems=((None, STRUCK), *row.problems))
                 yield row
@@ -149,7 +151,7 @@ class ExcelRows(RowSource):
                 refuse_other_content(self._file, reader, WORKBOOK)
                 archive = stack.enter_context(zipfile.ZipFile(reader))
                 self._refuse_bomb(archive.infolist())
-                yield reader, Spreadsheet(archive, size=self._file.size)
+                yield reader, Spreadsheet(archive, size=self._file.size, voice=self.voice)
             except SpreadsheetError as error:
                 raise CampaignFileError(f"{self._file} {error}") from None
             except (CampaignFileError, MemoryError):
@@ -235,6 +237,8 @@ def _text(value: object) -> str:
     match value:
         case BadCell():
             raise ValueError(value.problem)
+        case Shown():
+            return value.text
         case str() if (problem := storing_problem(value)) is not None:
             raise ValueError(problem)
         case bool():

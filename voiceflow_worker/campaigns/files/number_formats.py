@@ -1,52 +1,384 @@
-"""What a cell of a spreadsheet shows by a format of digits, signs and letters: 0331 123456, +6581234567, K-0042."""
+"""What a cell of a spreadsheet shows by its number format: 15%, 13.07, 0331 123456, K-0042, Yes, Thursday, 1/2.
+
+Signs between thousands, currencies, and the units behind a quantity are left out: texts and filters read the amount. A
+cell that shows a day and its month holds that date, however its format writes it.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from functools import lru_cache
+from locale import windows_locale
+from typing import TYPE_CHECKING, NamedTuple
 
-from voiceflow_worker.model.flows.values import EXACT
+from voiceflow_worker.model.flows.values import EXACT, value_text
 
-_PART = re.compile(r'"([^"]*)"|\\(.)|\[\$([^-\]]*)[^\]]*\]|\[[^\]]*\]|_.|\*.|(.)', re.DOTALL)
-_PLACES, _SIGNS = frozenset("0#?@"), frozenset("-+ ()$:!';")
+if TYPE_CHECKING:
+    from babel import Locale
+
+_TOKEN = re.compile(
+    r'"(?P<quoted>[^"]*)"?|\\(?P<escaped>.)|\[\$(?P<currency>[^-\]]*)-?(?P<language>[^\]]*)\]|\[(?P<elapsed>h+|m+|s+)\]|'
+    r"\[(?P<condition>[<>=]+)(?P<limit>-?\d+(?:\.\d*)?)\]|\[(?P<colour>[^\]]*)\]|(?P<skipped>[_*].)|(?P<general>General)|"
+    r"(?P<noon>AM/PM|A/P|上午/下午|午前/午後|오전/오후)|(?P<power>E[+-])|(?P<part>y+|m+|d+|h+|s+|b+|g+|e+)|"
+    r"(?P<next>;)|(?P<plain>.)",
+    re.DOTALL | re.IGNORECASE,
+)
+_PLAIN = {**dict.fromkeys("0#?", "place"), ".": "point", ",": "group", "%": "percent", "@": "value"}
+_FRACTION = re.compile(r"(?:([#0?]+) +)?([#0?]+) ?/ ?([#0?]+|\d+)")
+_PERCENT = re.compile(" ?[%‰]")
+_DAY, _HOUR, _MINUTE, _SECOND = ({part, part * 2} for part in "dhMs")
+_LONGEST_CODE, _SHOWN_DIGITS = 9, 6
+"""A longer number that has no more digits before its zeros may have lost some: Excel keeps 15."""
+_NOON = {"上午/下午": "zh", "午前/午後": "ja", "오전/오후": "ko"}
+_EAST_ASIAN = {**dict.fromkeys((27, 28, 29, 30, 31, 36, 50, 51, 57, 58), "yyyy-mm-dd"), 32: "h:mm", 33: "h:mm:ss"}
+_THAI = {
+    59: "0", 60: "0.00", 61: "#,##0", 62: "#,##0.00", 67: "0%", 68: "0.00%", 69: "# ?/?", 70: "# ??/??",
+    71: "d/m/yyyy", 72: "d-mmm-yy", 73: "d-mmm", 74: "mmm-yy", 75: "h:mm", 76: "h:mm:ss", 77: "d/m/yyyy h:mm",
+    78: "mm:ss", 79: "[h]:mm:ss", 80: "mm:ss.0", 81: "d/m/yyyy",
+}  # fmt: skip
+"""The built-in formats of Excel in Chinese, Japanese, Korean and Thai (ECMA-376)."""
+DAY_OR_CLOCK = frozenset({34, 35, *range(52, 57)})
+"""The built-in formats that show a day in one of these languages, and a time of day in another."""
+
+
+class Shown(NamedTuple):
+    """The text that a cell shows by its format, and the value behind it: the text is not all of it."""
+
+    text: str
+    value: object
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+
+class _Token(NamedTuple):
+    """A part of a format: a literal text, or what stands for a part of the value."""
+
+    kind: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Section:
+    """One section of a format. `language` is that of its names; `is_coloured` if it has a colour, such as red."""
+
+    tokens: list[_Token]
+    condition: tuple[str, Decimal] | None = None
+    language: str | None = None
+    is_coloured: bool = False
+
+    def has(self, *kinds: str) -> bool:
+        """Whether it has a token of one of these kinds."""
+        return any(token.kind in kinds for token in self.tokens)
+
+    @property
+    def parts(self) -> set[str]:
+        """The parts of a date and time that it shows: `mm` is the month, and `MM` are the minutes."""
+        return {token.text for token in self.tokens if token.kind == "part"}
+
+    @property
+    def text(self) -> str:
+        """All of it as it is written, without quotes."""
+        return "".join(token.text for token in self.tokens)
+
+    def meets(self, value: Decimal) -> bool:
+        """Whether its condition, such as >=90, holds for a value."""
+        sign, limit = self.condition or (">=", value)
+        equal, less = "=" in sign and value == limit, "<" in sign and value < limit
+        return equal or less or (">" in sign and value > limit)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it shows a code, and no quantity: it has several zeros, or other signs before its last digit.
+
+        A currency makes a quantity of any number.
+        """
+        if self.has("point", "group", "percent") or any(unicodedata.category(sign) == "Sc" for sign in self.text):
+            return False
+        return bool("".join(token.text for token in self.tokens[: self.last_place]).strip("#? "))
+
+    @property
+    def last_place(self) -> int:
+        """The index of its last digit."""
+        return max(index for index, token in enumerate(self.tokens) if token.kind == "place")
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether a section for numbers below 0 shows that: by a minus, by brackets or by a colour."""
+        return self.is_coloured or not {"-", "\u2212", "("}.isdisjoint(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberFormat:
+    """A number format, by its sections: for numbers above 0, below 0, of 0, and for texts."""
+
+    sections: Sequence[_Section]
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether the cell holds a date, a time or a duration."""
+        return self.sections[0].has("part", "elapsed", "noon")
+
+    @property
+    def is_duration(self) -> bool:
+        """Whether it counts hours, minutes or seconds beyond a day."""
+        return self.sections[0].has("elapsed")
+
+    @property
+    def shows_clock(self) -> bool:
+        """Whether it shows a time of day, or a duration."""
+        return self.sections[0].has("elapsed", "noon") or bool(self.sections[0].parts & (_HOUR | _MINUTE | _SECOND))
+
+    def of_text(self, text: str) -> str:
+        """A text as the format shows it."""
+        section = self.sections[-1]
+        if not section.has("value") or section.text == "@":
+            return text
+        return "".join(text if token.kind == "value" else token.text for token in section.tokens).strip()
+
+    def of_number(self, value: float) -> object:
+        """A number as the format shows it: a code as a text, a quantity as `Shown`, and None for an empty cell.
+
+        The number itself, if it is shown as it is, or in a way that loses digits.
+        """
+        exact = Decimal(repr(value))
+        section, is_own = self._section(exact)
+        if abs(exact) >= EXACT or section.has("power", "value", "general"):
+            return value
+        if not section.has("place"):
+            return section.text.strip() or None
+        is_signed = exact < 0 and (section.is_signed if is_own else True)
+        if "/" in section.text and (fraction := _FRACTION.search(section.text)) is not None:
+            text = _fraction(fraction, abs(exact))
+        elif section.is_code and not (is_own and section.is_signed):
+            digits = str(int(_rounded(abs(exact), 0)) or "")
+            if len(digits) > _LONGEST_CODE and len(digits.rstrip("0")) <= _SHOWN_DIGITS:
+                return value
+            return ("-" if is_signed and digits else "") + _filled(section.tokens, digits)
+        else:
+            text = _quantity(section, abs(exact))
+        if is_signed and not {*"123456789"}.isdisjoint(text):
+            text = f"-{text}"
+        return value if text == value_text(value) else Shown(text, value)
+
+    def of_moment(self, value: date | time | timedelta, voice: str) -> object:
+        """A date, time or duration as the format shows it, or the value itself, if the cell shows all of it.
+
+        Names of days and months are in the format's language, else in that of a `voice` such as de-DE-KatjaNeural.
+        """
+        section = self.sections[0]
+        parts = section.parts
+        if isinstance(value, timedelta):
+            is_plain = section.parts & _MINUTE and section.has("elapsed") and "h" in section.text
+            return value if is_plain else Shown(_written(section, value, voice), value)
+        if parts & _DAY and any(part[0] == "m" for part in parts):
+            if not isinstance(value, datetime):
+                return value
+            if self.shows_clock:
+                return value if parts & _SECOND else value.replace(second=0, microsecond=0)
+            return _day_of(value)
+        clock = value.time() if isinstance(value, datetime) else value
+        signs = "".join(token.text for token in section.tokens if token.kind != "part")
+        is_clock = parts & _HOUR and parts & _MINUTE and all(part[0] in "hMs" for part in parts)
+        if not isinstance(clock, time) or not is_clock or signs.strip(":. "):
+            return Shown(_written(section, value, voice), value)
+        clock = clock if parts & _SECOND else clock.replace(second=0, microsecond=0)
+        if isinstance(value, time):
+            return clock
+        return Shown(clock.isoformat("seconds" if clock.second else "minutes"), value)
+
+    def _section(self, value: Decimal) -> tuple[_Section, bool]:
+        """The section for a number, and whether it is for numbers below 0 alone, so that it shows their sign itself."""
+        sections = [each for each in self.sections[:3] if not each.has("value")] or [self.sections[0]]
+        if any(each.condition for each in sections):
+            found = next((each for each in sections if each.condition is None or each.meets(value)), sections[-1])
+            sign, limit = found.condition or ("", value)
+            return found, value < 0 and "<" in sign and limit <= 0
+        if value < 0 and len(sections) > 1:
+            return sections[1], True
+        return sections[2 if value == 0 and len(sections) > 2 else 0], False
 
 
 @lru_cache(maxsize=1000)
-def _parts(code: str) -> tuple[tuple[str, bool], ...]:
-    """The parts of a format's first section, and whether they are places for digits; none if it shows a quantity.
+def number_format(code: str) -> NumberFormat | None:
+    """The format of a code such as 0.00%; None for one that shows each value as it is."""
+    sections = [_Section([])]
+    for match in _TOKEN.finditer(code):
+        kind, section = match.lastgroup or "colour", sections[-1]
+        match kind:
+            case "next":
+                sections.append(_Section([]))
+            case "language":
+                section.tokens += [_Token("text", match["currency"])] if match["currency"] else []
+                section.language = _language_of(match["language"]) or section.language
+            case "limit":
+                section.condition = match["condition"], Decimal(match["limit"])
+            case "colour":
+                section.is_coloured = match[0].casefold().startswith(("[red", "[color"))
+            case _:
+                section.tokens.append(_token(kind, match))
+    for section in sections:
+        _mark_minutes(section.tokens)
+    is_plain = len(sections) == 1 and sections[0].text.casefold() in {"", "general", "@"}
+    return None if is_plain else NumberFormat(sections)
 
-    What is no quantity has several zeros, or other characters before its last digit, which are no currency.
+
+def _token(kind: str, match: re.Match[str]) -> _Token:
+    text = match[kind]
+    match kind:
+        case "quoted" | "escaped":
+            return _Token("text", text)
+        case "skipped":  # the width of another sign, or a sign that fills the cell
+            return _Token("text", " ")
+        case "plain":
+            return _Token(_PLAIN.get(text, "text"), text)
+        case _:
+            return _Token(kind, text.lower() if kind in {"part", "elapsed"} else text)
+
+
+def built_in(number: int) -> str | None:
+    """The code of a built-in format; None for one that shows each value as it is."""
+    from openpyxl.styles.numbers import BUILTIN_FORMATS
+
+    return _EAST_ASIAN.get(number) or _THAI.get(number) or BUILTIN_FORMATS.get(number)
+
+
+def _mark_minutes(tokens: list[_Token]) -> None:
+    """Write the minutes of a time of day as M: m beside hours and seconds is no month."""
+    units = [index for index, token in enumerate(tokens) if token.kind in {"part", "elapsed"}]
+    for place, index in enumerate(units):
+        if tokens[index].kind == "part" and tokens[index].text in {"m", "mm"}:
+            before = tokens[units[place - 1]].text[0] if place else ""
+            behind = tokens[units[place + 1]].text[0] if place + 1 < len(units) else ""
+            if before == "h" or behind == "s":
+                tokens[index] = _Token("part", tokens[index].text.upper())
+
+
+def _language_of(tag: str) -> str | None:
+    """The language that a format names, such as 407 or de-DE, for names of days and months."""
+    if re.fullmatch("[0-9A-Fa-f]{3,8}", tag):
+        return windows_locale.get(int(tag, 16) & 0xFFFF)
+    return tag if re.fullmatch("[a-z]{2,3}(-[A-Za-z]{2,4})*", tag) else None
+
+
+def _rounded(amount: Decimal, decimals: int) -> Decimal:
+    return amount.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+
+
+def _filled(tokens: Sequence[_Token], digits: str) -> str:
+    """The digits of a code in their places; the first place has all that are left."""
+    text, places = "", sum(token.kind == "place" for token in tokens)
+    for kind, part in reversed(tokens):
+        here = part
+        if kind == "place":
+            places -= 1
+            here, digits = (digits[-1:], digits[:-1]) if places else (digits, "")
+            here = here or part.strip("#?")
+        text = here + text
+    return text.strip()
+
+
+def _quantity(section: _Section, amount: Decimal) -> str:
+    """An amount with the decimals that a section shows, its sign for percent, or the unit of its thousands."""
+    tokens, kinds = section.tokens, [token.kind for token in section.tokens]
+    point = kinds.index("point") if "point" in kinds else len(kinds)
+    ones = max((index for index in range(point) if kinds[index] == "place"), default=0)
+    thousands = kinds[ones:].count("group")
+    decimals = "".join(token.text for token in tokens[point:] if token.kind == "place")
+    zeros = sum(token == ("place", "0") for token in tokens[:point])
+    exact = amount * 100 ** kinds.count("percent") / Decimal(1000) ** thousands
+    before, _, after = f"{_rounded(exact, len(decimals)):f}".partition(".")
+    kept = len(decimals.rstrip("#?"))
+    after = after[:kept] + after[kept:].rstrip("0")
+    behind = "".join(token.text for token in tokens[section.last_place + 1 :] if token.kind != "group")
+    unit = behind if thousands else "".join(_PERCENT.findall(behind)[:1])
+    return f"{before.rjust(zeros, '0')}{'.' if after else ''}{after}{unit}".strip()
+
+
+def _fraction(match: re.Match[str], amount: Decimal) -> str:
+    """An amount as a fraction, such as 1 3/4."""
+    whole, _, below = match.groups()
+    if below.strip("#0?"):
+        bottom = int(below)
+        top = int(_rounded(amount * bottom, 0))
+    else:
+        top, bottom = Fraction(amount).limit_denominator(10 ** len(below) - 1).as_integer_ratio()
+    if whole is None:
+        return f"{top}/{bottom}"
+    ones, top = divmod(top, bottom)
+    return " ".join(filter(None, (str(ones) if ones or not top else "", f"{top}/{bottom}" if top else "")))
+
+
+def _day_of(value: datetime) -> object:
+    """The date that a cell without a time of day shows. What is within a minute of midnight is meant for it.
+
+    Programs that take the clock of another year for that of a zone are some seconds off.
     """
-    parts: list[tuple[str, bool]] = []
-    for quoted, escaped, currency, plain in _PART.findall(code):
-        if plain == ";":
-            break
-        if plain and plain not in _PLACES | _SIGNS:
-            return ()
-        parts.append((quoted or escaped or currency or plain, plain in _PLACES))
-    last = max((place for place, (_, is_place) in enumerate(parts) if is_place), default=0)
-    is_money = any(unicodedata.category(sign) == "Sc" for text, _ in parts for sign in text)
-    return () if is_money or not "".join(text for text, _ in parts[:last]).strip("#? ") else tuple(parts)
+    near = value + timedelta(minutes=1)
+    return near.date() if near.time() <= time(minute=2) else Shown(value.date().isoformat(), value)
 
 
-def shown_by(code: str, value: object) -> object:
-    """The text of a number or of a text as this format shows it; the value itself if it shows no more than that."""
-    digits = value if isinstance(value, str) else _digits(value)
-    parts = _parts(code)
-    if not parts or digits is None or (digits is value and ("@", True) not in parts):
-        return value
-    text, places = "", sum(is_place for _, is_place in parts)
-    for part, is_place in reversed(parts):  # the first place has all digits that are left
-        places -= is_place
-        here, digits = ("", digits) if not is_place else (digits[-1:], digits[:-1]) if places else (digits, "")
-        text = (here or part.strip("#?@") if is_place else part) + text
-    return value if text.strip() == str(value) else text.strip()
+def _written(section: _Section, value: date | time | timedelta, voice: str) -> str:
+    """A moment, part by part, as a section writes it."""
+    elapsed = value if isinstance(value, timedelta) else timedelta()
+    if isinstance(value, datetime | time):
+        elapsed = timedelta(hours=value.hour, minutes=value.minute, seconds=value.second)
+    seconds = int(elapsed.total_seconds())
+    hour, clocks = seconds // 3600 % 24, {"h": 3600, "m": 60, "s": 1}
+    names, text = _locale(section.language or voice), ""
+    for kind, part in section.tokens:
+        if kind == "elapsed":
+            text += f"{seconds // clocks[part[0]]:0{len(part)}}"
+        elif kind == "noon":
+            own = _locale(_NOON[part]).day_periods["format"]["wide"] if part in _NOON else None
+            text += own["pm" if hour >= 12 else "am"] if own else part.split("/")[hour >= 12]
+        elif kind == "part" and part[0] in "hMs":
+            shown = hour if part[0] == "h" else seconds // clocks[part[0].lower()] % 60
+            text += f"{(shown + 11) % 12 + 1 if part[0] == 'h' and section.has('noon') else shown:0{len(part)}}"
+        elif kind == "part":
+            text += _of_day(part, value, names) if isinstance(value, date) else ""
+        else:
+            text += part
+    return " ".join(text.split())
 
 
-def _digits(value: object) -> str | None:
-    """The digits of a whole number, unless some are lost: Excel keeps 15, and a shortened one ends in zeros."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < EXACT or value != int(value):
-        return None
-    digits = str(int(value) or "")
-    return None if len(digits) > 9 and len(digits.rstrip("0")) < 7 else digits
+def _of_day(part: str, value: date, names: Locale) -> str:
+    """A part of a date: its day, month or year, in digits or by name."""
+    width = {3: "abbreviated", 4: "wide", 5: "narrow"}.get(len(part), "wide")
+    match part[0]:
+        case "d" if len(part) > 2:
+            return str(names.days["stand-alone"]["wide" if len(part) > 3 else "abbreviated"][value.weekday()])
+        case "d":
+            return f"{value.day:0{len(part)}}"
+        case "m" if len(part) > 2:
+            return str(names.months["stand-alone"][width][value.month])
+        case "m":
+            return f"{value.month:0{len(part)}}"
+        case "y" if len(part) < 3:
+            return f"{value.year % 100:02}"
+        case "b":
+            return str(value.year + 543) if len(part) > 2 else f"{(value.year + 543) % 100:02}"
+        case "y" | "e":
+            return str(value.year)
+        case _:
+            return ""
+
+
+@lru_cache(maxsize=64)
+def _locale(voice: str) -> Locale:
+    """The names of days and months in a language such as de_DE, or that of a voice; in English, if none is known."""
+    from babel import Locale, UnknownLocaleError
+
+    parts = re.split("[-_]", voice)
+    for name in ("_".join(parts[:2]), parts[0]):
+        with suppress(UnknownLocaleError, ValueError):
+            return Locale.parse(name)
+    return Locale("en")

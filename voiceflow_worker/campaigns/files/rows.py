@@ -290,6 +290,10 @@ class RowSource(ABC):
     """The columns of a CSV file that nothing needs. Their cells may be missing at the end of a row."""
     clocks: frozenset[str] = frozenset()
     """The names in rows of the columns that are read or spoken as times of day, so that midnight is one of them."""
+    moments: frozenset[str] = frozenset()
+    """The names in rows of the columns that are read or spoken as dates or times."""
+    voice: str = ""
+    """The voice in whose language a workbook names days and months, if the formats of its cells name no language."""
     notes: tuple[str, ...] = ()
     """Warnings about the whole file. They are complete when all rows have been read."""
 

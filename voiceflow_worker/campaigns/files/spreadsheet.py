@@ -2,7 +2,7 @@
 
 The parts of the file are read here, and not by openpyxl: it does not tell a formula without a result from an empty
 cell, leaves out rows in a wrong order, and knows hidden rows only when it has the whole sheet in memory. Its rules for
-dates are used.
+dates are used. What a cell shows by its number format is worked out in `number_formats`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 from xml.etree.ElementTree import Element, XMLPullParser, fromstring
 from zipfile import ZipFile
 
 from voiceflow_worker.campaigns.files.damage import error_sentence
-from voiceflow_worker.campaigns.files.number_formats import shown_by
+from voiceflow_worker.campaigns.files.number_formats import DAY_OR_CLOCK, NumberFormat, built_in, number_format
 
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 """The largest numbers of rows and columns in a sheet of Excel. A damaged file may have larger numbers."""
@@ -35,14 +35,6 @@ _MOST_MERGED = 100_000
 
 _AT_ONCE = 65_536
 _STRICT = "http://purl.oclc.org/ooxml/"
-_DATES = frozenset({*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)})
-"""The numbers of built-in formats for dates and times. Those from 27 to 36, and from 50, are East Asian dates."""
-_DURATIONS = frozenset({46})
-_CLOCKS = frozenset({*range(18, 23), 32, 33, *range(45, 48)})
-"""The numbers of built-in formats that show a time of day."""
-_CONSTANT = re.compile(r'"[^"]*"|\\.|\[(?![hmsHMS]+\])[^\]]*\]')
-"""The parts of a format that stand for themselves, and colours, conditions and languages."""
-_CLOCK = re.compile("[hsHS]")
 _CODE = re.compile("_x([0-9A-Fa-f]{4})_")
 _PLACE = re.compile("([A-Z]{1,3})([0-9]{1,10})")
 
@@ -88,11 +80,13 @@ class SheetRow(NamedTuple):
 class Spreadsheet:
     """An .xlsx file of a `size` in bytes. The constructor reads its list of sheets, its formats and its texts.
 
+    Names of days and months are in the language of this `voice`, where formats name no other.
     Raises SpreadsheetError for a file that is not read; for a damaged file, any other error may be raised.
     """
 
-    def __init__(self, archive: ZipFile, *, size: int) -> None:
+    def __init__(self, archive: ZipFile, *, size: int, voice: str = "") -> None:
         self._archive = archive
+        self._voice = voice
         self._budget = _Budget(size)
         office = [each for each in self._links("") if each.kind == "officeDocument"]
         part = office[0].part if office else "xl/workbook.xml"
@@ -114,8 +108,9 @@ class Spreadsheet:
         parts = {link.kind: link.part for link in links.values()}
         self._struck: set[int] = set()
         self._struck_texts: set[int] = set()  # the shared texts of which a part is struck through
-        self._codes: dict[int, str] = {}  # the formats of the styles that show no dates
-        self._dates, self._durations, self._clocks = self._formats(parts.get("styles"))
+        self._formats: dict[int, NumberFormat] = {}  # those of the styles that show a value in a way of their own
+        self._either = set[int]()  # the styles that show a day in one language, and a time of day in another
+        self._read_styles(parts.get("styles"))
         self._texts = list(self._shared(parts.get("sharedStrings")))
         self.merged: list[str] = []
         """The merged ranges of the sheet whose rows were read last, such as C2:C4; complete after the last row."""
@@ -160,7 +155,9 @@ class Spreadsheet:
             if column > _MOST_COLUMNS:
                 raise ValueError(f"a cell has the column {column}, but Excel allows {_MOST_COLUMNS}")
             style = int(cell.get("s", 0))
-            value = shown_by(self._codes.get(style, "0"), self._value(cell, style))
+            value = self._value(cell, style)
+            if isinstance(value, str) and style in self._formats:
+                value = self._formats[style].of_text(value)
             if value is None or (isinstance(value, str) and not value.strip()):
                 continue
             values += [None] * (column - len(values))
@@ -209,34 +206,39 @@ class Spreadsheet:
                 raise ValueError(f"the cell {cell.get('r')} has the unknown type {kind}")
 
     def _dated(self, number: float, style: int) -> Any:
-        """The date, time or duration that a number is in a cell of this style; else the number."""
-        if style not in self._dates:
-            return number
+        """The date, time or duration that a number is in a cell of this style; else what it shows of the number."""
+        shown, is_either = self._formats.get(style), style in self._either
+        if not is_either and (shown is None or not shown.is_moment):
+            return number if shown is None else shown.of_number(number)
         times = _times()
         epoch = times.MAC_EPOCH if self._is_1904 else times.WINDOWS_EPOCH
+        if is_either and 0 < number % 1 < number:
+            return BadCell(
+                f"holds {number} in a format that shows a day in one language of Excel and a time of day in another; "
+                "give the cell a format such as yyyy-mm-dd hh:mm"
+            )
         try:
-            if 0 <= number < 1 and style not in self._clocks | self._durations:
+            if 0 <= number < 1 and shown is not None and not shown.shows_clock:
                 return epoch.date()  # openpyxl takes it for a time of day
-            return self._shown(times.from_excel(number, epoch, timedelta=style in self._durations), style)
+            is_duration = shown is not None and shown.is_duration
+            moment = times.from_excel(number, epoch, timedelta=is_duration)
+            return moment.date() if is_either and number >= 1 else self._shown(moment, style)
         except (OverflowError, ValueError):
             return BadCell(f"has the format of a date, but {number} is no date; correct the cell or its format")
 
     def _shown(self, value: Any, style: int) -> Any:
-        """A date and time as a date, if the cell shows no time of day and that is midnight."""
-        if not isinstance(value, datetime) or style in self._clocks:
-            return value
-        nearest = value + timedelta(milliseconds=500)  # fractions of days have a rounding error
-        return nearest.date() if nearest.time() < time(second=1) else value
+        """What a cell shows of a date or time. Fractions of days have a rounding error."""
+        if isinstance(value, datetime):
+            value = (value + timedelta(milliseconds=500)).replace(microsecond=0)
+        shown = self._formats.get(style)
+        return value if shown is None or not shown.is_moment else shown.of_moment(value, self._voice)
 
-    def _formats(self, part: str | None) -> tuple[set[int], set[int], set[int]]:
-        """The styles of cells that hold dates or times; of them the durations, and those that show a time of day."""
+    def _read_styles(self, part: str | None) -> None:
+        """Read which styles have a format of their own, and which a line through their texts."""
         if part is None or part not in self._archive.namelist():
-            return set(), set(), set()
-        from openpyxl.styles.numbers import is_date_format, is_timedelta_format
-
+            return
         tree = self._tree(part)
         own = {int(each.get("numFmtId", 0)): each.get("formatCode", "") for each in _all(tree, "numFmt")}
-        dates, durations, clocks = set[int](), set[int](), set[int]()
         struck = set[int]()
         for place, font in enumerate(next(_all(tree, "fonts"), ())):
             struck |= {place} if _has_strike(font) else set()
@@ -245,16 +247,11 @@ class Spreadsheet:
             if int(each.get("fontId", 0)) in struck:
                 self._struck.add(style)
             number = int(each.get("numFmtId", 0))
-            code = own.get(number)
-            if is_date_format(code) if code is not None else number in _DATES:
-                dates.add(style)
-            elif code is not None:
-                self._codes[style] = code
-            if is_timedelta_format(code) if code is not None else number in _DURATIONS:
-                durations.add(style)
-            if _CLOCK.search(_CONSTANT.sub("", code)) if code is not None else number in _CLOCKS:
-                clocks.add(style)
-        return dates, durations, clocks
+            code = own[number] if number in own else built_in(number)
+            if code is None and number in DAY_OR_CLOCK:
+                self._either.add(style)
+            if code is not None and (shown := number_format(code)) is not None:
+                self._formats[style] = shown
 
     def _shared(self, part: str | None) -> Iterator[str]:
         if part is not None and part in self._archive.namelist():
