@@ -23,7 +23,7 @@ from voiceflow_worker.core.heartbeats import WORKERS
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import Event, EventKind, Put, Store
 from voiceflow_worker.core.worker import WorkerOptions
-from voiceflow_worker.core.writes import NUMBER, POSTED
+from voiceflow_worker.core.writes import NUMBER, WRITERS
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -111,7 +111,7 @@ async def lives(server: PostgresServer, *, jobs: int) -> None:
                         puts=(
                             Put(NUMBER, job.destination, job.id, NOW + HOUR),
                             Put(WORKERS, "worker", job.id, NOW + HOUR),
-                            Put(POSTED, "worker", job.id, NOW + HOUR),
+                            Put(WRITERS, "worker", job.id, NOW + HOUR),
                         ),
                     )
                     for job in alive

@@ -38,7 +38,7 @@ async def test_the_event_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeyp
 
     file = await JournalFiles(tmp_path).begin("reminders", "worker")
     monkeypatch.setattr(os, "fsync", noted)
-    await file.append([sample_job()])
+    await file.append([sample_job()], first=1)
     file.close()
     assert synced == [THREAD]
 
@@ -75,7 +75,7 @@ async def test_on_a_system_like_macos_a_worker_sends_and_orders_are_kept(
     file = await JournalFiles(tmp_path / "more").begin("reminders", "worker")
     answer = OSError(errno.EIO, "Input/output error")
     with pytest.raises(JournalFileError, match=r"cannot be written \(Input/output error\)"):
-        await file.append([sample_job()])
+        await file.append([sample_job()], first=1)
 
 
 def deleted(folder: Path) -> None:
@@ -106,13 +106,15 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
     monkeypatch.setattr(os, "fsync", noted)
     journals = JournalFiles(folder)
     file = await journals.begin("reminders", "worker")
-    await file.append([sample_job(1)])
+    await file.append([sample_job(1)], first=1)
     file.record_committed([True])
     goes(folder)
-    await file.append([sample_job(2)])
+    await file.append([sample_job(2)], first=2)
     file.record_committed([True])
     found = [
-        job.id for each in await journals.files("reminders") for job in await journals.entries("reminders", each.name)
+        job.id
+        for each in await journals.files("reminders")
+        for _, job in await journals.entries("reminders", each.name)
     ]
     file.close()
     assert sample_job(2).id in found
@@ -124,7 +126,7 @@ async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(
 ) -> None:
     journals = JournalFiles(tmp_path)
     file = await journals.begin("reminders", "worker")
-    await file.append([sample_job(1)])
+    await file.append([sample_job(1)], first=1)
     write = os.write
 
     def full(fd: int, data: bytes) -> int:
@@ -135,10 +137,12 @@ async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         file.record_committed([True])
-    await file.append([sample_job(2)])
+    await file.append([sample_job(2)], first=2)
     file.record_committed([True])
     found = [
-        job.id for each in await journals.files("reminders") for job in await journals.entries("reminders", each.name)
+        job.id
+        for each in await journals.files("reminders")
+        for _, job in await journals.entries("reminders", each.name)
     ]
     file.close()
     assert sorted(found) == [sample_job(1).id, sample_job(2).id]
@@ -149,9 +153,9 @@ async def test_the_newest_committed_entry_of_a_file_is_told(done: tuple[bool, ..
     """By it, a guard finds a store that lost only the last of the calls that were sent together."""
     journals = JournalFiles(tmp_path)
     file = await journals.begin("reminders", "worker")
-    await file.append([sample_job(9)])
+    await file.append([sample_job(9)], first=1)
     file.record_committed([True])
-    await file.append([sample_job(place) for place in range(4)])
+    await file.append([sample_job(place) for place in range(4)], first=2)
     file.record_committed(done)
     [told] = await journals.files("reminders")
     file.close()

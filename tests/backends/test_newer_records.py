@@ -26,7 +26,6 @@ from voiceflow_worker.core.base.reading import find_jobs, gates_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.rollback import forgotten_of
 from voiceflow_worker.core.settling.changes import EARLY, SESSIONS, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreVersionError, SuppressedNumberError
@@ -95,12 +94,13 @@ async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualC
         await here.queue.get(newer.id)
 
 
-async def test_a_store_that_holds_a_newer_job_has_not_forgotten_it(here: Engine) -> None:
+async def test_a_store_that_holds_a_newer_job_has_not_forgotten_it(here: Engine, store: Store, tmp_path: Path) -> None:
     await three(here)
     sent = await here.send()
     newer = (await here.enqueue(NEW)).id
-    posted = [sent[0], replace(sent[0], id=newer)]
-    assert await forgotten_of(here.store, posted, now=here.store.clock.now(), policy=here.policy) == []
+    async with Engine(store, ScriptedVoice(), local_journal=JournalFiles(tmp_path)).at_work() as engine:
+        assert engine.guard is not None
+        assert await engine.guard._restore([sent[0], replace(sent[0], id=newer)]) == (0, 0)
 
 
 async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applied(here: Engine) -> None:
@@ -146,13 +146,13 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     await here.enqueue(ANA)
     (sent,) = await here.send()
     journal = await files.begin("default", "worker-1")
-    await journal.append([sent])
+    await journal.append([sent], first=1)
     journal.record_committed([True])
     journal.close()
     path = tmp_path / "state" / "default" / "worker-1.journal"
     whole = path.read_text()
     later = store.clock.now() + timedelta(days=400)
-    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":1', '"voiceflow_journal":3')):
+    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":2', '"voiceflow_journal":3')):
         assert text != whole
         path.write_text(text)
         assert [file.newest_committed for file in await files.files("default")] in ([None], [])

@@ -37,14 +37,22 @@ from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
-from voiceflow_worker.core.ports.store import BulkWrite, History, Put
-from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, HISTORIES, NO_FILES, Histories
-from voiceflow_worker.core.writes import POSTED, changed
+from voiceflow_worker.core.ports.store import BulkWrite, Delete, History, Put, Write
+from voiceflow_worker.core.rollback import (
+    HELD,
+    HELD_AS_LACKING,
+    HELD_AS_TAKEN_OVER,
+    HISTORIES,
+    NO_FILES,
+    Compared,
+    Histories,
+)
+from voiceflow_worker.core.writes import WRITERS, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
-from voiceflow_worker.model.jobs.job import Job, NoteKind
+from voiceflow_worker.model.jobs.job import NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.rollback import REASON
 from voiceflow_worker.model.text.wording import in_words
@@ -167,7 +175,7 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
         queued = await engine.enqueue(number(0))
         (sent,) = await engine.send()
         assert await commit(any_store, [changed(sent, queued, at=any_store.clock.now())[1]]) == [True]
-        await text_records(any_store, POSTED).remove([engine.guard.worker_id] if engine.guard else [])
+        await text_records(any_store, WRITERS).remove([engine.guard.worker_id] if engine.guard else [])
         later = await engine.enqueue(number(1))
         assert await engine.send() == []
         assert await hold_of(any_store) == HELD
@@ -176,16 +184,19 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
     assert len(voice.placed) == 1
 
 
-async def test_a_workers_record_stands_only_while_its_guard_may_read_it(any_store: Store, tmp_path: Path) -> None:
+async def test_the_number_of_a_worker_stands_only_while_a_file_has_lines(any_store: Store, tmp_path: Path) -> None:
     files = JournalFiles(tmp_path)
     async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work() as engine:
         await engine.enqueue(number(0))
         assert len(await engine.send()) == 1
-        assert len(await text_records(any_store, POSTED).all()) == 1
+        async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work():
+            assert len(await text_records(any_store, WRITERS).all()) == 2
+    assert engine.guard is not None
+    assert await text_records(any_store, WRITERS).all() == [(engine.guard.worker_id, "1")]
     unguarded = Engine(any_store, ScriptedVoice(), policy=POLICY)
     await unguarded.enqueue(number(1))
     assert len(await unguarded.send()) == 1
-    assert await text_records(any_store, POSTED).all() == []
+    assert len(await text_records(any_store, WRITERS).all()) == 1
 
 
 @pytest.mark.parametrize("loss", ["another server", "a forgotten POST", "a restart that was noticed"])
@@ -201,7 +212,7 @@ async def test_a_call_that_was_prepared_before_its_store_was_rolled_back_gets_no
             case "another server":
                 store.memory.server = "second"
             case "a forgotten POST":
-                await text_records(store, POSTED).remove([engine.guard.worker_id])
+                await text_records(store, WRITERS).remove([engine.guard.worker_id])
             case _:
                 engine.guard.restarts += 1
         assert await engine.submitter.begin(dispatches) == []
@@ -232,12 +243,12 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
     [job_id] = await sent_after_a_backup(lab, 1)
     lab.rolled_back()
     looks = itertools.count(1)
-    at_once = rollback.forgotten_of
+    at_once = rollback.compared
 
-    async def slowly(store: Store, *jobs: Any, **how: Any) -> list[tuple[Job, Job | None]]:
-        """The second look, before the order, ends long after it was taken."""
-        seen = await at_once(store, *jobs, **how)
-        if next(looks) == 2:
+    async def slowly(store: Store, *files: Any, **how: Any) -> list[Compared]:
+        """The look before the order ends long after it was taken."""
+        seen = await at_once(store, *files, **how)
+        if next(looks) == 1:
             lab.clock.advance(timedelta(seconds=5))
             if settled:
                 async with lab.worker(store).at_work() as quick:
@@ -247,7 +258,7 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
             lab.clock.advance(timedelta(seconds=5))
         return seen
 
-    monkeypatch.setattr(rollback, "forgotten_of", slowly)
+    monkeypatch.setattr(rollback, "compared", slowly)
     async with lab.store() as store, lab.worker(store).at_work() as slow:
         assert await hold_of(store) == (None if settled else HELD)
         assert await slow.state(await slow.queue.get(job_id)) == ("accepted" if settled else "in_doubt")
@@ -544,7 +555,7 @@ async def test_what_a_worker_or_a_journal_has_seen_counts_when_the_store_lacks_i
 async def test_a_store_that_lacks_the_record_of_a_worker_without_calls_is_held_once(
     tmp_path: Path, clock: ManualClock
 ) -> None:
-    """It was rolled back to before two workers began, which had sent nothing. What the second one sees is settled."""
+    """It was rolled back to before two workers began, which had sent nothing. The second one finds it held."""
     store = MemoryStore(clock=clock)
     older = copy.deepcopy(store.memory)
     first, second = (
@@ -556,6 +567,7 @@ async def test_a_store_that_lacks_the_record_of_a_worker_without_calls_is_held_o
         assert second.guard is not None
         store.memory = older
         assert not await first.guard._poll()
+        assert await second.guard._poll(), "it is held already"
         assert await hold_of(store) == HELD_AS_LACKING
         clock.advance(-timedelta(seconds=30))
         await first.queue.resume()
@@ -626,7 +638,7 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
         (dispatch,) = await engine.prepare()
         begun = await engine.journal_of(dispatch)
         assert begun is not None
-        await file.append([replace(begun, id=f"{job.id}x")])
+        await file.append([replace(begun, id=f"{job.id}x")], first=1)
         file.close()
     async with lab.store() as store, lab.worker(store).at_work():
         assert await hold_of(store) is None
@@ -688,6 +700,39 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert await engine.state(lost) == "queued"
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == 1
+
+
+async def as_before(lab: Lab) -> None:
+    """Make the journal one of the version before: its lines have numbers, of which the store has none."""
+    async with lab.store() as store:
+        numbers = text_records(store, WRITERS)
+        await numbers.remove([name for name, _ in await numbers.all()])
+    for path in (lab.files.folder / "default").glob("*.journal"):
+        head, _, rest = path.read_text().partition("\n")
+        assert f'"voiceflow_journal":2,"writer":"{path.stem}"' in head
+        path.write_text(f'{{"voiceflow_journal":1,"history":""}}\n{rest}')
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_a_file_of_the_version_before_is_compared_by_its_calls_and_then_has_a_number(
+    lab: Lab, *, is_lost: bool
+) -> None:
+    (job_id,) = await sent_after_a_backup(lab, 1)
+    await as_before(lab)
+    lab.back_up("later")
+    if is_lost:
+        lab.rolled_back()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        job = await engine.queue.get(job_id)
+        assert await hold_of(store) == (HELD if is_lost else None)
+        assert job.state is (JobState.IN_DOUBT if is_lost else JobState.ACCEPTED)
+        await engine.queue.resume()
+        await store.write(BulkWrite(writes=(Write(change=Delete(job, None)),)), now=lab.clock.now())
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert await hold_of(store) is None, "its number tells that nothing is lost"
+    lab.rolled_back()
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert await hold_of(store) == HELD
 
 
 async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
@@ -829,7 +874,7 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
             )
         files = JournalFiles(lab.files.folder)
         for file in await files.files("default"):
-            read = {job.id for job in await files.entries("default", file.name)}
+            read = {job.id for _, job in await files.entries("default", file.name)}
             assert read >= {each for each in job_ids if each.encode() in left[calls]}
         (name,) = await files.order_files(since=clock.now())
         for newest in (False, True):

@@ -15,7 +15,7 @@ from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Result, Same, Write, WriteResult
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import number_digest
-from voiceflow_worker.core.writes import NUMBER, PERSON, POSTED, SECOND_PARTY
+from voiceflow_worker.core.writes import NUMBER, PERSON, SECOND_PARTY
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
@@ -52,9 +52,7 @@ class Desk:
         return job
 
     def entry(self, job: Job, at: datetime = NOW, policy: CallPolicy = POLICY) -> tuple[Job, Write]:
-        return writes.journal_entry(
-            job, at=at, lease_until=at + MINUTE, policy=policy, store_id="store", local_journal_worker="w"
-        )
+        return writes.journal_entry(job, at=at, lease_until=at + MINUTE, policy=policy, store_id="store")
 
     def begin(self, job: Job, at: datetime = NOW) -> Job:
         sent, write = self.entry(job, at)
@@ -92,7 +90,7 @@ def call(number: int = 1, *bridged: str, **fields: object) -> Job:
 # --- journal entry ---
 
 
-def test_a_journal_entry_takes_the_numbers_the_attempt_and_the_workers_token() -> None:
+def test_a_journal_entry_takes_the_numbers_and_the_attempt() -> None:
     desk = Desk(call(1, DESK, SHARED))
     job = desk.lease()
     sent, write = desk.entry(job)
@@ -101,7 +99,6 @@ def test_a_journal_entry_takes_the_numbers_the_attempt_and_the_workers_token() -
     assert desk.keys(NUMBER) == {number_digest(job.destination, store_id="store"): post}
     assert desk.keys(SECOND_PARTY) == {number_digest(DESK, store_id="store"): post}
     assert list(desk.keys(PERSON).values()) == [post]
-    assert desk.keys(POSTED) == {"w": sent.revision}
     assert desk.memory.jobs[job.id] == sent
     assert (sent.state, sent.posts[0].client_request_id) == (JobState.SENDING, post)
 

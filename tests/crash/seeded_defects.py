@@ -120,15 +120,15 @@ def _no_guard() -> None:
     async def well(self: RollbackGuard) -> bool:
         return True
 
-    async def known(self: RollbackGuard, told: object) -> bool:
+    async def known(self: RollbackGuard) -> bool:
         return False
 
-    def any_store(self: RollbackGuard, bulk: BulkWrite) -> BulkWrite:
+    def any_store(self: RollbackGuard, bulk: BulkWrite, is_entry: object, *, at: datetime) -> BulkWrite:
         return bulk
 
     _break(RollbackGuard, "verify", well)
-    _break(RollbackGuard, "_check", known)
-    _break(RollbackGuard, "guarded", any_store)
+    _break(RollbackGuard, "_compare", known)
+    _break(RollbackGuard, "numbered", any_store)
 
 
 def _guard_reads_first() -> None:

@@ -122,6 +122,6 @@ class _WatchedFile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    async def append(self, jobs: Sequence[Job]) -> None:
-        await self._file.append(jobs)
+    async def append(self, jobs: Sequence[Job], *, first: int) -> None:
+        await self._file.append(jobs, first=first)
         await self._fuse.hit(Point.AFTER_FILE)

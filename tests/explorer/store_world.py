@@ -310,15 +310,16 @@ class Explorer:
         yield from self._kill(world, place, worker)
         match worker.at:
             case At.LEASED if at < job.due_at:
-                guarded = f"w{place}" if self._scene.rollbacks else None
                 sent, write = self._rules.entry(
                     job,
                     at=at,
                     lease_until=at + TICK,
                     policy=self._policy,
                     store_id="store",
-                    local_journal_worker=guarded,
                 )
+                if self._scene.rollbacks:
+                    put = writes.writer_put(f"w{place}", _next(worker), at=at)
+                    write = replace(write, puts=(*write.puts, put))
                 asking = replace(worker, at=At.ASKING, job=sent, write=write, asked=world.now)
                 text = f"{name} asks for the journal entry of {sent.posts[-1].client_request_id}"
                 yield text, _busy(world, place, asking)
@@ -380,12 +381,12 @@ class Explorer:
         assert write is not None
         known = None
         if self._scene.rollbacks and self._rules.knows:
-            known = Same(writes.POSTED, f"w{place}", worker.known)
+            known = Same(writes.WRITERS, f"w{place}", worker.known)
         after, result = self._written(world, write, known)
         idle = Worker(known=worker.known)
         match result:
             case Result.DONE:
-                mine = replace(worker, at=At.READY, known=job.revision if self._scene.rollbacks else None)
+                mine = replace(worker, at=At.READY, known=str(_next(worker)) if self._scene.rollbacks else None)
                 yield f"{name} has its journal entry", _busy(after, place, mine)
                 if worker.at is At.ASKING and self._may(world, "lost", self._scene.lost_answers):
                     unsure = _busy(after, place, replace(worker, at=At.UNSURE))
@@ -580,6 +581,11 @@ class Explorer:
         return replace(world, used=tuple(sorted((*world.used, what))))
 
 
+def _next(worker: Worker) -> int:
+    """The number of its next line in its local journal."""
+    return int(worker.known or 0) + 1
+
+
 def _busy(world: World, place: int, worker: Worker) -> World:
     return replace(world, workers=(*world.workers[:place], worker, *world.workers[place + 1 :]))
 
@@ -636,7 +642,7 @@ def _key(world: World) -> Hashable:
     def worker_of(worker: Worker) -> Any:
         return (
             worker.at, of(worker.job), write_of(worker.write), worker.asked if worker.at is At.READY else 0,
-            worker.heard, None if worker.known is None else named(worker.known), )  # fmt: skip
+            worker.heard, worker.known, )  # fmt: skip
 
     # Which of two workers it is makes no difference, unless each has written what the store must have.
     alike = sorted(world.workers, key=lambda each: (each.at, each.heard, each.asked, each.job.id if each.job else ""))

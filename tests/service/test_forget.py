@@ -465,7 +465,7 @@ async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path
         (kept,) = [file.newest_committed for file in await own.files("default") if file.newest_committed is not None]
         assert kept.id == other.id
         assert engine.guard is not None
-        assert not await engine.guard.check()
+        assert not await engine.guard._compare()
         await engine.enqueue("+6580000002")
         assert len(await engine.send()) == 1
 

@@ -1,9 +1,9 @@
 """Journal files: one file of JSON lines per worker. An entry is on the disk before its POST is sent.
 
-A worker keeps its file locked. The first line is a header, with the history of the store that the worker follows; a
-line with a later history follows when another server has taken over. Each further line is an entry or the report of a
-commit. An entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is the number
-of an entry that was committed to the store, and `void` has the numbers of entries that were not committed. A crash can
+A worker keeps its file locked. The first line is a header, with the writer whose numbers follow, and the history of the
+store that the worker follows; a line with a later history follows when another server has taken over. Each further line
+is an entry or the report of a commit. An entry has a number (`n`) and the stored form of a job. A report has numbers:
+`kept` is that of an entry that was committed to the store, and `void` has those of entries that were not. A crash can
 cut only the last line. A cut line is ignored: if it is an entry, its POST was not sent.
 
 Orders are in files of their own, in the folder `_orders`: a line has the token of an `order` and what it writes. It is
@@ -62,8 +62,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("voiceflow.journal")
 
 SUFFIX = ".journal"
-FORMAT, ORDERS_FORMAT = 1, 3
+FORMAT, ORDERS_FORMAT = 2, 3
 """The formats of the files of calls, and of those of orders, which versions that know others leave alone."""
+_NUMBERED = 2
+"""The format of calls from which on the store has the numbers of their lines."""
 _WITH_FATES = 3
 """The format of orders from which on a line is there before the store gets the order."""
 _line: Codec[dict[str, Any]] = Codec(dict[str, Any])
@@ -73,6 +75,7 @@ class _Line(msgspec.Struct):
     """What a line may have, of those who have not damaged it."""
 
     voiceflow_journal: int = 0
+    writer: str = ""
     history: str = ""
     n: int | None = None
     kept: int = 0
@@ -91,7 +94,7 @@ _checked: Codec[_Line] = Codec(_Line)
 def _fields_of(line: bytes) -> dict[str, Any]:
     """The fields of a line. Raises ValueError for one that is damaged, or foreign."""
     checked, fields = _checked.value(line), _line.value(line)
-    is_cut = checked.n is not None and None in (checked.head, checked.record, checked.body)
+    is_cut = "n" in fields and None in (checked.n, checked.head, checked.record, checked.body)
     if is_cut or (checked.order is not None and checked.at is None):
         raise ValueError("a part of it is missing")
     return fields
@@ -147,6 +150,7 @@ class _Content:
     orders: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     fates: dict[str, str] = field(default_factory=dict[str, str])
     written_as: int = FORMAT
+    writer: str = ""
     void: set[int] = field(default_factory=set[int])
     kept: int = 0
     history: str = ""
@@ -185,7 +189,7 @@ class JournalFiles(OrderJournal):
     async def files(self, queue: str) -> Sequence[LocalJournalState]:
         return await to_thread.run_sync(partial(self._read_all, queue))
 
-    async def entries(self, queue: str, name: str) -> Sequence[Job]:
+    async def entries(self, queue: str, name: str) -> Sequence[tuple[int, Job]]:
         return await to_thread.run_sync(partial(self._entries, queue, name))
 
     async def keep_orders(self, orders: Sequence[LocalOrder]) -> str:
@@ -252,6 +256,11 @@ class JournalFiles(OrderJournal):
                 found.append(
                     LocalJournalState(
                         name=path.stem,
+                        writer=content.writer or f"{path.stem} of before",
+                        kept=content.kept,
+                        last=max(content.entries.keys() - content.void, default=0),
+                        is_open=_is_in_use(path),
+                        is_numbered=content.written_as >= _NUMBERED,
                         other_store=None if url == self.folder.name else url,
                         newest_committed=_readable(kept, path) if kept is not None else None,
                         history=content.history if self._is_of_store(path) else "",
@@ -259,8 +268,8 @@ class JournalFiles(OrderJournal):
                 )
         return found
 
-    def _entries(self, queue: str, name: str) -> list[Job]:
-        newest: dict[str, Job] = {}
+    def _entries(self, queue: str, name: str) -> list[tuple[int, Job]]:
+        newest: dict[str, tuple[int, Job]] = {}
         for path in [each for each in self._paths(queue) if each.stem == name]:
             with _looking_at(path):
                 with path.open("rb") as lines:
@@ -268,7 +277,8 @@ class JournalFiles(OrderJournal):
                 for number in list(content.entries):
                     entry = content.entries.pop(number)  # a file takes three times its size, not five
                     if number not in content.void and (job := _readable(entry, path)) is not None:
-                        newest[job.id] = job
+                        newest.pop(job.id, None)
+                        newest[job.id] = number, job
         return list(newest.values())
 
     def _prune(self, queue: str, before: datetime) -> None:
@@ -323,7 +333,6 @@ class JournalFile(LocalJournalFile):
         self._path = folder
         self._fd: int | None = None
         self._size = 0
-        self._number = 0
         self._first = 1
         self._is_recorded = True
         self._has_failed = False
@@ -340,7 +349,7 @@ class JournalFile(LocalJournalFile):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             written_as = ORDERS_FORMAT if self._is_of_orders else FORMAT
-            header = {"voiceflow_journal": written_as, "history": self._history}
+            header = {"voiceflow_journal": written_as, "writer": self._name, "history": self._history}
             self._size = os.write(fd, f"{_line.text(header)}\n".encode())
             sync(fd)
             hidden.rename(path)
@@ -350,7 +359,7 @@ class JournalFile(LocalJournalFile):
             hidden.unlink(missing_ok=True)
             raise
         self.close()
-        self._fd, self._path, self._number = fd, path, 0
+        self._fd, self._path = fd, path
 
     def _goes_on(self) -> bool:
         """Go on with a file of this week that has room, and that nobody has locked. This blocks."""
@@ -384,11 +393,11 @@ class JournalFile(LocalJournalFile):
                 await to_thread.run_sync(self.open)
             return True
 
-    async def append(self, jobs: Sequence[Job]) -> None:
+    async def append(self, jobs: Sequence[Job], *, first: int) -> None:
         async with self._writing:
             self._is_recorded, self._has_failed = False, True
             with self._reporting():
-                await to_thread.run_sync(self._append, jobs)
+                await to_thread.run_sync(self._append, jobs, first)
             self._has_failed = False
 
     async def keep_orders(self, lines: Sequence[str], *, week: str) -> Path:
@@ -442,17 +451,16 @@ class JournalFile(LocalJournalFile):
             os.close(self._fd)
             self._fd = None
 
-    def _append(self, jobs: Sequence[Job]) -> None:
+    def _append(self, jobs: Sequence[Job], first: int) -> None:
         """Append entries, to a new file if this one is full or gone. This blocks."""
         if self._size >= self._full or self._is_gone():
             self.open()
-        self._first = self._number + 1
-        lines: list[str] = []
-        for job in jobs:
-            self._number += 1
-            entry = {"n": self._number, "head": head_of(job), "record": record_of(job), "body": job.body}
-            lines.append(_line.text(entry))
-        self._write_durably(lines)
+        self._first = first
+        entries = (
+            {"n": number, "head": head_of(job), "record": record_of(job), "body": job.body}
+            for number, job in enumerate(jobs, first)
+        )
+        self._write_durably([_line.text(entry) for entry in entries])
 
     def _is_gone(self) -> bool:
         """Whether the file was deleted or moved, so that no guard would find its entries. It then counts as full."""
@@ -598,7 +606,8 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
                     f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
                     "installation"
                 )
-            content.history, content.written_as = fields.get("history", ""), fields["voiceflow_journal"]
+            content.history, content.writer = fields.get("history", ""), fields.get("writer", "")
+            content.written_as = fields["voiceflow_journal"]
         elif "history" in fields:
             content.history = fields["history"]
         elif "n" in fields:

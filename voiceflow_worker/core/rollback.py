@@ -1,41 +1,41 @@
 """The guard against a store that was rolled back: what the local journals know, and what the store has forgotten.
 
-Before a POST is sent, its worker writes the job to a file of its own, in addition to the journal entry in the store.
-The guard compares the newest of these jobs with the store every half second. POST numbers only grow. If a store knows
-fewer POSTs of a job than it once stored, it was rolled back to an older state; so it was if it lacks what this worker
-stored when it began. The guard then holds the queue, and puts the lost calls in doubt. It also holds the queue if
-another server has taken over, because it may lack writes (`Histories`). Orders come back by `core.orders`.
+A worker is a *writer*: before a POST is sent, its job is a line with the next number in a file of the worker's own, and
+the journal entry stores that number in the same write. Numbers only grow. So a store with a lower number than it once
+certainly had was rolled back to an older state, and what it lost is in the lines above its number. The guard compares
+them every half second. It then holds the queue, and puts the lost calls in doubt. It also holds the queue if another
+server has taken over, because it may lack writes (`Histories`). Orders come back by `core.orders`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 import anyio
 import structlog
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.reading import gates_at, owners_of, read_each
+from voiceflow_worker.core.base.reading import gates_at, read_each
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.orders import give_orders_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
-from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Key, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Key, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import ChangedSinceError, JobError, StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import is_forgotten, restored, with_lost_posts
 from voiceflow_worker.model.reports.verdict import QueueHold
@@ -44,58 +44,52 @@ from voiceflow_worker.model.text.wording import in_words
 PAGE = 200
 
 
-async def forgotten_of(
-    store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy
-) -> list[tuple[Job, Job | None]]:
-    """The journalled jobs of which the store lacks a POST, each with its stored job, or None if that is missing.
+class Compared(NamedTuple):
+    """A journal file, and the newest number of its writer that the store has: as it is stored, and counted from -1."""
 
-    A missing job counts as pruned, not as forgotten, if its POST began longer ago than the retention.
-    """
-    stored = await read_each(store, [job.id for job in jobs])
-    found: list[tuple[Job, Job | None]] = []
-    for each in jobs:
-        job = stored.jobs.get(each.id)
-        if each.id in stored.unreadable:
-            continue  # a newer version has moved it: it is not lost
-        if now < each.posts[-1].began_at + policy.retention if job is None else is_forgotten(each, job):
-            found.append((each, job))
-    # A process with a shorter retention may have deleted a job early, or a person has ended one whose record could not
-    # be read. The tombstone of the job shows that.
-    known = await known_as_pruned(store, [each for each, job in found if job is None])
-    ended = [job.id for _, job in found if job is not None and job.state.is_final]
-    known |= set(await text_records(store, writes.TOMBSTONES).get(ended))
-    return [(each, job) for each, job in found if each.id not in known]
+    file: LocalJournalState
+    stored: str | None
+    number: int
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the store lacks a line that it certainly had."""
+        return max(self.number, 0) < self.file.kept
 
-async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
-    """Store tombstones of jobs that are about to be deleted.
+    @property
+    def newest(self) -> int:
+        """The number of the newest line that counts. Of a file that is open, what is just being written does not."""
+        return self.file.kept if self.file.is_open else self.file.last
 
-    Jobs with a unique key are left out, because deleting them leaves a tombstone anyway. Jobs that were never sent are
-    left out, because no journal file names them.
-    """
-    tombstones = {job.id: job.batch_id or "" for job in jobs if job.unique_key is None and job.post_count}
-    await text_records(store, writes.TOMBSTONES).put(
-        tombstones, until=now + max(policy.key_retention, policy.retention)
-    )
+    def lost(self, entries: Sequence[tuple[int, Job]]) -> list[Job]:
+        """The jobs of these entries of the file that the store lacks."""
+        return [job for n, job in entries if self.number < n <= self.newest]
 
 
-async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
-    """The ids of the jobs that have a tombstone in the store. Pass only jobs that the store lacks.
+async def compared(store: Store, files: Sequence[LocalJournalState], *, policy: CallPolicy) -> list[Compared]:
+    """Compare journal files with the store: one small record is read for each."""
+    numbers = await text_records(store, writes.WRITERS).get(file.writer for file in files)
+    found: list[Compared] = []
+    for file in files:
+        stored = numbers.get(file.writer)
+        number = -1 if stored is None else int(stored)
+        if stored is None and not file.is_numbered and not await _lacks_newest(store, file, policy):
+            number = file.last
+        found.append(Compared(file, stored, number))
+    return found
 
-    A store that was rolled back to a time before it deleted a job has no tombstone of that job.
-    """
-    known = set(await text_records(store, writes.TOMBSTONES).get(job.id for job in jobs))
-    left = [job for job in jobs if job.id not in known and job.unique_key is not None]
-    for queue in {job.queue for job in left}:
-        keys = {job.unique_key: job.id for job in left if job.queue == queue and job.unique_key is not None}
-        owners = await owners_of(store, queue, keys)
-        known |= {
-            owner.id
-            for key, owner in owners.items()
-            # If the server evicted a job, its key still names it, but is not a tombstone.
-            if owner.id == keys[key] and owner.state in FINAL_STATES
-        }
-    return known
+
+async def _lacks_newest(store: Store, file: LocalJournalState, policy: CallPolicy) -> bool:
+    """Whether the store lacks the newest POST in a file of the version before, of which it has no number."""
+    job = file.newest_committed
+    if job is None:
+        return False
+    found = await read_each(store, [job.id])
+    stored, is_pruned = found.jobs.get(job.id), bool(await text_records(store, writes.TOMBSTONES).get([job.id]))
+    if stored is not None:
+        return is_forgotten(job, stored) and not (stored.state.is_final and is_pruned)
+    is_kept = store.clock.now() < job.posts[-1].began_at + policy.retention
+    return is_kept and not is_pruned and not found.unreadable
 
 
 _log = structlog.get_logger("voiceflow.rollback")
@@ -116,9 +110,6 @@ ELSEWHERE = (
     "lost calls were sent from this host under another URL of the store (journal files {names}): if a copy of this "
     "store is there, and goes on sending, the same calls wait in both: cancel them in one of them before you resume"
 )
-ROLLBACKS = "rollback"
-"""The namespace of the number of holds of each queue because of a rollback: `<number> <token>`. It only grows, but for
-a rollback: by it, a worker sees that another one has held the queue for what it notices later."""
 _MAY_LACK = frozenset({GateKind.MAY_LACK})
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
@@ -200,20 +191,6 @@ class Histories:
         return gate
 
 
-@dataclass(frozen=True, slots=True)
-class _HoldRecords:
-    """The records on which a hold depends: the gate of the queue, the number of its holds, and this worker's record."""
-
-    gate: Record | None
-    rollbacks: Record | None
-    posted: Record | None
-
-    @property
-    def count(self) -> int:
-        """The number of holds of the queue because of a rollback."""
-        return 0 if self.rollbacks is None else int(self.rollbacks.value.partition(" ")[0])
-
-
 class RollbackGuard:
     """Writes the journal file of one worker, and checks that the store still has the calls that it once had."""
 
@@ -238,11 +215,10 @@ class RollbackGuard:
         self._changes = changes
         self._histories = Histories(store, queue)
         self._file: LocalJournalFile | None = None
-        self._appended: Sequence[Job] = ()
-        self._newest: Job | None = None
+        self._number = self._first = 0
+        self._stored = 0
+        """The newest of its numbers that the store certainly had."""
         self._server = ""
-        self._token: str | None = None
-        self._rollbacks = 0
         self._quiet_until = float("-inf")
         self.restarts: int = 0
         """The number of restarts of the store's server that this worker has noticed."""
@@ -255,37 +231,49 @@ class RollbackGuard:
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
         now = self._clock.now()
-        files = await self._journal_files.files(self._queue)
-        for file in files:
+        for file in await self._journal_files.files(self._queue):
             if file.history:
                 self._histories.note(file.history)
         await self._follow_history()
+        # Before the file: a store that lacks this record was rolled back to a time before this worker began.
+        begun = Write(puts=(writes.writer_put(self.worker_id, 0, at=now),))
+        await self._store.write(BulkWrite(writes=(begun,)), now=now)
         self._file = await self._journal_files.begin(self._queue, self.worker_id, history=self._histories.name)
         await self._journal_files.prune(self._queue, before=now - max(self._policy.data_kept, LEAST_KEPT))
-        kept = [file.newest_committed for file in files if file.newest_committed is not None]
-        # A store that lacks this record was rolled back to a time before this worker began.
-        self._token, write = writes.posted(self.worker_id, at=now)
-        await self._store.write(BulkWrite(writes=(write,)), now=now)
-        self._rollbacks = (await self._hold_records()).count
         self._server = self._store.server
-        self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
-        await self._check(kept)
+        await self._compare()
 
     async def end(self) -> None:
-        """Close this worker's file, so that other workers may prune it, and drop its record: nobody else reads it."""
+        """Close this worker's file, so that other workers may prune it. The number of one that sent nothing goes."""
         if self._file is None:
             return
         self._file.close()
-        write = Write(drops=(Drop(writes.POSTED, self.worker_id, None),))
-        with anyio.move_on_after(1, shield=True), contextlib.suppress(StoreError):
-            await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
+        if not self._number:
+            write = Write(drops=(Drop(writes.WRITERS, self.worker_id, None),))
+            with anyio.move_on_after(1, shield=True), contextlib.suppress(StoreError):
+                await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
+
+    def numbered(self, bulk: BulkWrite, is_entry: Sequence[bool], *, at: datetime) -> BulkWrite:
+        """The bulk write with the next numbers of this worker in its journal entries.
+
+        It is written only if the store has all that this worker certainly stored, on the server that was compared.
+        """
+        self._first, numbered = self._number + 1, list[Write]()
+        for write, is_next in zip(bulk.writes, is_entry, strict=True):
+            self._number += is_next
+            put = writes.writer_put(self.worker_id, self._number, at=at)
+            numbered.append(replace(write, puts=(*write.puts, put)) if is_next else write)
+        guard = Guard(self._server, Same(writes.WRITERS, self.worker_id, str(self._stored)))
+        return replace(bulk, writes=tuple(numbered), guard=guard)
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs to this worker's file, durably, before their POSTs are sent. Raises `JournalFileError`."""
+        """Write the jobs of the last `numbered` to this worker's file, durably, before their POSTs are sent.
+
+        Raises `JournalFileError`.
+        """
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
-        self._appended = jobs
-        await self._file.append(jobs)
+        await self._file.append(jobs, first=self._first)
 
     async def require_writable(self) -> None:
         """Raise `JournalFileError` if the last `append` has failed, and the next one would fail too."""
@@ -294,23 +282,14 @@ class RollbackGuard:
 
     def record_committed(self, committed: Sequence[bool]) -> None:
         """Record which jobs of the last `append` were committed to the store. `committed` has one value for each."""
-        if self._file is None:
-            raise RuntimeError("the journal file was not begun")
-        self._file.record_committed(committed)
-        newest = next(
-            (job for job, done in zip(reversed(self._appended), reversed(committed), strict=True) if done), None
-        )
-        if newest is not None:
-            self._newest, self._token = newest, newest.revision
+        if self._file is not None:
+            self._file.record_committed(committed)
+        self._stored = max((n for n, done in enumerate(committed, self._first) if done), default=self._stored)
 
     @property
     def is_verified(self) -> bool:
-        """Whether `guarded` names all that must be checked before the next POSTs. If not, `verify` must be called."""
+        """Whether `numbered` names all that must be checked before the next POSTs. If not, `verify` must be called."""
         return self._verified == self.restarts
-
-    def guarded(self, bulk: BulkWrite) -> BulkWrite:
-        """The bulk write under the condition that the store still has this worker's newest POST, on the same server."""
-        return replace(bulk, guard=Guard(self._server, Same(writes.POSTED, self.worker_id, self._token)))
 
     async def verify(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
@@ -326,7 +305,7 @@ class RollbackGuard:
             restarts = self.restarts
             await self._clock.sleep(max(self._quiet_until - self._clock.monotonic(), 0.0))
             # The worker that sent the newest calls may have been killed, so every file of this host is checked.
-            if await self.check() or await self._check(await self._newest_committed()):
+            if await self._compare():
                 return False
             now = self._clock.now()
             gate = (await gates_at(self._store, self._queue, [None])).get(None)
@@ -335,13 +314,6 @@ class RollbackGuard:
                 return False
             self._verified = restarts
         return True
-
-    async def check(self) -> bool:
-        """Whether the store has lost the newest POST that it once had.
-
-        If so, the lost calls are restored before this returns.
-        """
-        return self._newest is not None and await self._check([self._newest])
 
     async def watch(self) -> None:
         """Check the store periodically, even when this worker sends nothing: another worker may be about to send."""
@@ -355,76 +327,85 @@ class RollbackGuard:
             await self._clock.sleep(wait)
 
     async def restore_if_lost(self, job: Job) -> bool:
-        """Whether the store refused a verdict because it lost the sent `job`.
+        """Whether a verdict that the store refused finds its POST now, because the store had lost the sent `job`.
 
-        If so, the lost calls are restored before this returns.
+        The lost calls are restored before this returns.
         """
-        return await self._check([job])
+        if not await self._poll():
+            return True
+        stored = (await read_each(self._store, [job.id])).jobs.get(job.id)  # others may have restored it
+        return stored is not None and not is_forgotten(job, stored)
 
     async def _poll(self) -> bool:
-        """Whether the store still has this worker's newest POST. Also notes a restart of the store's server."""
-        token = self._token
-        found = await self._store.records({writes.POSTED: [self.worker_id]}, now=self._clock.now())
+        """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
+        least = self._stored
+        found = await self._store.records({writes.WRITERS: [self.worker_id]}, now=self._clock.now())
         server = self._store.server
         if self._server != server:
             await self._follow_history()
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self._server = server
             self.restarts += 1
-        current = next((record.value for record in found[writes.POSTED]), None)
-        if current == token:
-            return True
-        if await self.check():
-            return False
-        if self._token != token:
-            return True
-        if current is None:
-            return await self._restore_record()
-        # It was not known whether the newest journal entries were stored.
-        self._token = current
+        number = next((int(record.value) for record in found[writes.WRITERS]), -1)
+        if number < least:
+            return not await self._compare()
+        # It may not have been known whether the newest journal entries were stored.
+        self._stored = max(self._stored, number)
         return True
 
-    async def _newest_committed(self) -> list[Job]:
-        """For each journal file of this host, its newest call that was certainly committed to the store."""
-        return [
-            file.newest_committed
-            for file in await self._journal_files.files(self._queue)
-            if file.newest_committed is not None
-        ]
-
-    async def _check(self, calls: Sequence[Job]) -> bool:
-        if not await self._forgotten(calls):
-            return False
+    async def _compare(self) -> bool:
+        """Compare all files of this host; if calls are lost, hold the queue and restore them. Whether it was held."""
         async with self._recovering:
-            # Checked again: others may have restored the store. The hold is ordered only if nobody has changed the gate
-            # since the check that found calls missing: what was seen before a person's `resume` is settled.
             while True:
-                records = await self._hold_records()
-                if not await self._forgotten(calls):
-                    break
-                if await self._hold(HELD, records):
-                    await self._add_since_when()
-                    await self._recover()
-                    break
-        return True
-
-    async def _restore_record(self) -> bool:
-        """Store the record of this worker again, which the store has lost; returns False if the queue is held for it.
-
-        It is held unless another worker has held it for a rollback since the last check of this one.
-        """
-        async with self._recovering:
-            while (records := await self._hold_records()).posted is None:
-                if records.count > self._rollbacks:
-                    now = self._clock.now()
-                    self._token, write = writes.posted(self.worker_id, at=now)
-                    await self._store.write(BulkWrite(writes=(write,)), now=now)
-                    self._rollbacks = records.count
-                elif await self._hold(HELD_AS_LACKING, records):
+                found = await self._compared()
+                lost = [each for each in found if each.is_lost or self._is_mine_and_gone(each)]
+                if not lost:
+                    # From now on the files of the version before have numbers too.
+                    await self._settle(each for each in found if not (each.file.is_open or each.file.is_numbered))
+                    return False
+                # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
+                # seen before a person's `resume` is settled.
+                has_calls = any(each.file.kept for each in lost)
+                if not has_calls and await self._is_held_for_it():
+                    await self._settle(found)
+                elif await self._hold(HELD if has_calls else HELD_AS_LACKING, lost[0]):
                     _log.error("the store was rolled back: the queue is held", queue=self._queue)
                     await self._add_since_when()
-                    return False
-            return True
+                    await self._recover(found)
+                    return True
+
+    async def _compared(self) -> list[Compared]:
+        files = list(await self._journal_files.files(self._queue))
+        if self._file is not None:  # also if its files were removed
+            stored = self._stored
+            mine = LocalJournalState(
+                name="", writer=self.worker_id, kept=stored, last=stored, newest_committed=None, is_open=True
+            )
+            files.append(mine)
+        return await compared(self._store, files, policy=self._policy)
+
+    def _is_mine_and_gone(self, each: Compared) -> bool:
+        """Whether the store lacks what this worker stored when it began. Who has another file notices that itself."""
+        return each.stored is None and each.file.writer == self.worker_id
+
+    async def _is_held_for_it(self) -> bool:
+        """Whether the queue is held because of a rollback already. It is not held again for workers without calls."""
+        gate = (await gates_at(self._store, self._queue, [None])).get(None)
+        return gate is not None and gate.is_closed(at=self._clock.now()) and GateKind.MAY_LACK in gate.kinds
+
+    async def _settle(self, found: Iterable[Compared]) -> None:
+        """Store the numbers that the store lacks, after what they stand for was restored."""
+        now, of_writer = self._clock.now(), dict[str, tuple[str | None, int]]()
+        for each in found:
+            number = max(each.newest, of_writer.get(each.file.writer, (None, 0))[1])
+            if max(each.number, 0) < number or self._is_mine_and_gone(each) or not each.file.is_numbered:
+                of_writer[each.file.writer] = each.stored, number
+        settled = [
+            Write(conditions=(Same(writes.WRITERS, writer, was),), puts=(writes.writer_put(writer, number, at=now),))
+            for writer, (was, number) in of_writer.items()
+        ]
+        if settled:
+            await self._store.write(BulkWrite(writes=tuple(settled)), now=now)
 
     async def _follow_history(self) -> None:
         """Hold the queue if another server has taken over, which may lack what was stored.
@@ -448,18 +429,13 @@ class RollbackGuard:
         newest: datetime | None = None
         has_calls = False
         elsewhere: set[str] = set()
-        for file in await self._journal_files.files(self._queue):
-            entries = await self._journal_files.entries(self._queue, file.name)
+        for each in await self._compared():
+            entries = await self._journal_files.entries(self._queue, each.file.name)
             has_calls = has_calls or bool(entries)
-            for end in range(len(entries), 0, -PAGE):
-                page = entries[max(end - PAGE, 0) : end]
-                lost = {each.id for each, _ in await self._forgotten(page)}
-                if lost and file.other_store is not None:
-                    elsewhere.add(file.other_store)
-                known = [each.posts[-1].began_at for each in page if each.id not in lost]
-                if known:
-                    newest = max(known) if newest is None else max(newest, *known)
-                    break
+            if each.is_lost and each.file.other_store is not None and each.lost(entries):
+                elsewhere.add(each.file.other_store)
+            known = [job.posts[-1].began_at for n, job in entries if n <= each.number]
+            newest = max((*known, *([newest] if newest else [])), default=None)
         reasons: list[str] = []
         if newest is not None:
             reasons.append(f"what was stored after {in_words(newest)} may be missing")
@@ -476,76 +452,48 @@ class RollbackGuard:
             with suppress(ChangedSinceError):  # only onto the hold: a person who has resumed meanwhile has settled it
                 await order_gate(self._store, self._closing(reason), check=is_settled)
 
-    async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
-        return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
-
-    async def _hold_records(self) -> _HoldRecords:
-        wanted: dict[str, list[str | Key]] = {
-            GATES: [(self._queue, gate_member(None))],
-            ROLLBACKS: [self._queue],
-            writes.POSTED: [self.worker_id],
-        }
-        found = await self._store.records(wanted, now=self._clock.now())
-        return _HoldRecords(*(next(iter(found[namespace]), None) for namespace in wanted))
-
     def _closing(self, reason: str) -> Gate:
         """The order to hold the queue for this reason, until a person resumes it."""
         since = self._clock.now()
         return Gate.of(self._queue, None, GateState.HELD, since=since, reason=reason, kinds=_MAY_LACK)
 
-    async def _hold(self, reason: str, records: _HoldRecords) -> bool:
-        """Hold the queue, unless its gate or the number of its holds has changed; returns whether it is held.
-
-        The record of this worker is stored again with the hold, so that it is not missing any more.
-        """
+    async def _hold(self, reason: str, lost: Compared) -> bool:
+        """Hold the queue, unless its gate or the number of a lost file has changed; returns whether it is held."""
         # Before the round trip to the store: calls of this worker that were not sent yet must not be sent.
         self._holds.close(QueueHold(reason=reason, until_opened=True))
         ordered = self._closing(reason)
-        _, hold = write_of_order(records.gate, ordered, token=new_revision())
-        token, posted = writes.posted(self.worker_id, at=ordered.since)
-        counted = Put(ROLLBACKS, self._queue, f"{records.count + 1} {token}", None)
-        was = None if records.rollbacks is None else records.rollbacks.value
-        write = Write(
-            conditions=(*hold.conditions, Same(ROLLBACKS, self._queue, was)),
-            puts=(*hold.puts, *posted.puts, counted),
-            wakes=self._queue,
-        )
+        wanted: dict[str, list[str | Key]] = {GATES: [(self._queue, gate_member(None))]}
+        gate = next(iter((await self._store.records(wanted, now=ordered.since))[GATES]), None)
+        _, hold = write_of_order(gate, ordered, token=new_revision())
+        conditions = (*hold.conditions, Same(writes.WRITERS, lost.file.writer, lost.stored))
+        write = Write(conditions=conditions, puts=hold.puts, wakes=self._queue)
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=ordered.since)
-        if answer.result is not Result.DONE:
-            return False
-        self._token, self._rollbacks = token, records.count + 1
-        return True
+        return answer.result is Result.DONE
 
-    async def _recover(self) -> None:
+    async def _recover(self, found: Sequence[Compared]) -> None:
         """Restore the lost calls from the files of this host, in a queue that is held.
 
-        The newest call of each file comes last: by it, a worker notices a loss. Whoever begins after this was cut short
-        finds that call missing, and restores the others too.
+        The numbers follow at the end. So whoever begins after this was cut short finds the calls of a file missing.
         """
-        _log.error("the store was rolled back: the queue is held", queue=self._queue)
         known, unknown = 0, 0
-        newest: list[Job] = []
-        for file in await self._journal_files.files(self._queue):
-            entries = await self._journal_files.entries(self._queue, file.name)
-            newest_id = None if file.newest_committed is None else file.newest_committed.id
-            newest += [job for job in entries if job.id == newest_id]
-            found = await self._restore([job for job in entries if job.id != newest_id])
-            known, unknown = known + found[0], unknown + found[1]
-        found = await self._restore(newest)
-        _log.error(
-            "calls that the store had lost are in doubt now", calls=known + found[0], restored=unknown + found[1]
-        )
+        for each in found:
+            lost = each.lost(await self._journal_files.entries(self._queue, each.file.name))
+            for start in range(0, len(lost), PAGE):
+                of_page = await self._restore(lost[start : start + PAGE])
+                known, unknown = known + of_page[0], unknown + of_page[1]
+        await self._settle(found)
+        _log.error("calls that the store had lost are in doubt now", calls=known, restored=unknown)
 
-    async def _restore(self, calls: Sequence[Job]) -> tuple[int, int]:
+    async def _restore(self, jobs: Sequence[Job]) -> tuple[int, int]:
         """Restore those of these calls that are lost; the numbers of those that the store has, and has not."""
-        known, unknown = 0, 0
-        for start in range(0, len(calls), PAGE):
-            found = await self._forgotten(calls[start : start + PAGE])
-            gone = [each for each, job in found if job is None]
-            await self._insert_lost(gone)
-            await gather(*(partial(self._restore_posts, each) for each, job in found if job is not None))
-            known, unknown = known + len(found) - len(gone), unknown + len(gone)
-        return known, unknown
+        stored = await read_each(self._store, [job.id for job in jobs])
+        oldest = self._clock.now() - self._policy.retention
+        known = [job for job in jobs if job.id in stored.jobs and is_forgotten(job, stored.jobs[job.id])]
+        missing = [job for job in jobs if job.id not in {*stored.jobs, *stored.unreadable}]
+        gone = [job for job in missing if job.posts[-1].began_at > oldest]  # the others would be deleted by now
+        await self._insert_lost(gone)
+        await gather(*(partial(self._restore_posts, each) for each in known))
+        return len(known), len(gone)
 
     async def _restore_posts(self, journalled: Job) -> None:
         now = self._clock.now()

@@ -18,7 +18,6 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Result, Write
-from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs import lifecycle
@@ -191,8 +190,6 @@ class Sweeper:
                 if job.kept_until is not None
             ]
             old = [job for job in found if job.kept_until is None]
-            # Before the deletion: a sweep that dies between the two must not leave calls that look lost.
-            await remember_pruned(self._store, old, now=now, policy=self._policy)
             until = now + self._policy.key_retention
             gone = [writes.deleted(job, keep_key_until=until) for job in old]
             bulk = BulkWrite(writes=(*gone, *(write for _, write in changed)), durable=False)

@@ -56,14 +56,9 @@ from voiceflow_worker.model.reports.status import OPT_OUTS
 TOMBSTONES = "pruned"
 """Namespace of calls that were deleted, or ended without their record, by their ids. The value is the batch of the
 call, or empty."""
-NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION, POSTED = (
-    "number",
-    "second-party-lock",
-    "bridge-lock",
-    "person",
-    "session",
-    "posted",
-)
+NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION = "number", "second-party-lock", "bridge-lock", "person", "session"
+WRITERS = "posted"
+"""Namespace of the numbers of writers, by their names: how far the store has what their local journals have."""
 EDITED = "batch-edited"
 """Namespace of the newest edit of each batch (`core.edits`), in the group of its queue. A call names the one that it
 has taken, and gets no journal entry with another."""
@@ -88,16 +83,13 @@ def journal_entry(
     lease_until: datetime,
     policy: CallPolicy,
     store_id: str,
-    local_journal_worker: str | None = None,
     slot: Slot | None = None,
 ) -> tuple[Job, Write]:
     """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte is sent.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
-    no menu bridges to a number, its escalation has not ended, and it has taken all edits of its batch. The `posted`
-    record of a worker with a rollback guard gets the new revision, which `Guard.known` compares. With `slot`, the entry
-    takes a send slot.
-    Raises `IllegalMoveError`.
+    no menu bridges to a number, its escalation has not ended, and it has taken all edits of its batch. With
+    `slot`, the entry takes a send slot. Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
     post = begun.posts[-1]
@@ -120,9 +112,6 @@ def journal_entry(
         conditions += [AtMost(PERSON, person, most) for person in _persons(job, store_id)]
         puts += _attempt(job, post, policy.max_per_person.span, store_id)
     new, write = changed(job, begun, at=at, conditions=conditions, puts=puts)
-    if local_journal_worker is not None:
-        posted = Put(POSTED, local_journal_worker, new.revision, at + LONG_KEPT)
-        write = replace(write, puts=(*write.puts, posted))
     return new, write if slot is None else replace(write, slot=slot)
 
 
@@ -137,10 +126,9 @@ def escalation_of(job: Job) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def posted(worker_id: str, *, at: datetime) -> tuple[str, Write]:
-    """The first token of a worker's `posted` record, from before its first POST, and its write."""
-    token = new_revision()
-    return token, Write(puts=(Put(POSTED, worker_id, token, at + LONG_KEPT),))
+def writer_put(writer: str, number: int, *, at: datetime) -> Put:
+    """The number of the newest line in its local journal that a writer has stored."""
+    return Put(WRITERS, writer, str(number), at + LONG_KEPT)
 
 
 def settled(
@@ -263,8 +251,10 @@ def inserted(
 
 
 def deleted(job: Job, *, keep_key_until: datetime) -> Write:
-    """The end of a job. Its unique key stays taken until the given time."""
-    return Write(change=Delete(job, keep_key_until), tally=tally_change(job, None))
+    """The end of a job. Its unique key stays taken until the given time; of one without, its batch is kept."""
+    gone = Put(TOMBSTONES, job.id, job.batch_id or "", keep_key_until)
+    puts = (gone,) if job.unique_key is None and job.post_count else ()
+    return Write(change=Delete(job, keep_key_until), puts=puts, tally=tally_change(job, None))
 
 
 ERASED_CALLS = "erased-call"

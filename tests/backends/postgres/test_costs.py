@@ -59,7 +59,7 @@ def leased_jobs() -> list[Job]:
 
 
 def journalled(jobs: Sequence[Job]) -> list[tuple[Job, Write]]:
-    of_worker: Any = {"policy": POLICY, "store_id": "store", "local_journal_worker": "w"}
+    of_worker: Any = {"policy": POLICY, "store_id": "store"}
     return [writes.journal_entry(job, at=NOW, lease_until=SOON, **of_worker) for job in jobs]
 
 

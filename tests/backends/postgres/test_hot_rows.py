@@ -15,7 +15,7 @@ from voiceflow_worker.core.heartbeats import RECEIVERS, WORKERS
 from voiceflow_worker.core.outcomes.outbox import POSITIONS
 from voiceflow_worker.core.ports.controls import LIMITS
 from voiceflow_worker.core.ports.store import Put, Write
-from voiceflow_worker.core.writes import NUMBER, POSTED
+from voiceflow_worker.core.writes import NUMBER, WRITERS
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ async def test_records_that_change_often_are_in_a_small_table_without_an_index_o
     postgres_server: PostgresServer, schema: str
 ) -> None:
     async with open_store(postgres_server.url(schema=schema)) as store:
-        namespaces = (LIMITS, POSITIONS, POSTED, RECEIVERS, LEASES, WORKERS, NUMBER)
+        namespaces = (LIMITS, POSITIONS, WRITERS, RECEIVERS, LEASES, WORKERS, NUMBER)
         for place in range(3):
             ends_at = NOW + timedelta(seconds=place)
             await results_of(store, Write(puts=tuple(Put(each, "g", f"text {place}", ends_at) for each in namespaces)))

@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalJournalState:
-    """One journal file of a worker of this host.
+    """One journal file of this host: that of a writer, which numbers its entries.
 
-    `newest_committed` is the newest entry that was certainly committed to the store, if any. `other_store` is the URL
-    of the store that its worker used, if that is not the one used here. `history` is the history of the store that its
-    worker has followed, as its `begin` had it; empty if that was of another store, or none.
+    `kept` is the number of the newest entry that was certainly committed to the store, `newest_committed` that entry,
+    and `last` the number of the newest one that may have been; 0 for none. A process that writes the file has it open.
+    The version before has not stored the numbers (`is_numbered`). `other_store` is the URL of the store that its worker
+    used, if that is not the one used here. `history` is the history of the store that its worker has followed, as its
+    `begin` had it; empty if that was of another store, or none.
     """
 
     name: str
+    writer: str
+    kept: int
+    last: int
     newest_committed: Job | None
+    is_open: bool = False
+    is_numbered: bool = True
     other_store: str | None = None
     history: str = ""
 
@@ -71,8 +78,8 @@ ORDERS = "_orders"
 class LocalJournalFile(Protocol):
     """The journal file that a worker writes."""
 
-    async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs whose newest POST is about to be sent. They are on disk when this returns.
+    async def append(self, jobs: Sequence[Job], *, first: int) -> None:
+        """Write jobs whose newest POST is about to be sent, numbered from `first`. They are on disk when this returns.
 
         Raises `JournalFileError`.
         """
@@ -109,8 +116,8 @@ class LocalJournal(Protocol):
         """All files of a queue. Raises `SettingsError` if they cannot be read."""
         ...
 
-    async def entries(self, queue: str, name: str) -> Sequence[Job]:
-        """The newest entry of each job in a file, in order.
+    async def entries(self, queue: str, name: str) -> Sequence[tuple[int, Job]]:
+        """The newest entry of each job in a file, with its number, in order.
 
         An entry is the job as it was just before its POST was sent. If an entry was not committed to the store, its
         POST was never sent, and the entry is left out.

@@ -88,8 +88,8 @@ class JournalEntry(NamedTuple):
 class Journal:
     """Begins POSTs of leased jobs, and requeues jobs that will not be sent.
 
-    With a `guard`, each POST is written to the store and to this worker's own file at the same time. The POST is
-    sent when both writes are durable.
+    With a `guard`, each POST is written to the store and to this worker's own file at the same time, with one number.
+    The POST is sent when both writes are durable.
     """
 
     def __init__(
@@ -137,14 +137,12 @@ class Journal:
             return writes.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
         if not job.may_ring(at=now):
             return writes.changed(job, Requeue.outside_window(job).requeued(at=now), at=now)
-        local_journal_worker = None if self._guard is None else self._guard.worker_id
         return writes.journal_entry(
             job,
             at=now,
             lease_until=now + self._lease,
             policy=self._policy,
             store_id=self._store.id,
-            local_journal_worker=local_journal_worker,
             slot=slot,
         )
 
@@ -202,7 +200,7 @@ class Journal:
         if not guard.is_verified:
             # The server was restarted while these calls waited: the guard's checks come first.
             return [_NOT_VERIFIED] * len(entries)
-        bulk = guard.guarded(bulk)
+        bulk = guard.numbered(bulk, [_will_be_sent(new) for new, _ in entries], at=self._store.clock.now())
         answers, written = list[WriteResult | Exception](), False
 
         async def commit() -> None:

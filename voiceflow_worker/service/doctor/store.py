@@ -12,7 +12,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.rollback import PAGE, forgotten_of
+from voiceflow_worker.core.rollback import compared
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import body_problem
@@ -66,23 +66,15 @@ class JournalCheck:
 
 async def check_journals(store: Store, local_journal: LocalJournal, *, queue: str, policy: CallPolicy) -> JournalCheck:
     """Compare all journal files of this host with the store, changing nothing."""
-    now = store.clock.now()
-    files = await local_journal.files(queue)
-    kept: set[str] = set()
+    found = await compared(store, await local_journal.files(queue), policy=policy)
+    lost = any(each.is_lost and each.file.kept for each in found)
     calls: set[str] = set()
     forgotten: dict[str, Job] = {}
-    for file in files:
-        if file.newest_committed is not None:
-            kept |= {job.id for job, _ in await forgotten_of(store, [file.newest_committed], now=now, policy=policy)}
-        entries = await local_journal.entries(queue, file.name)
-        calls |= {job.id for job in entries}
-        for start in range(0, len(entries), PAGE):
-            page = entries[start : start + PAGE]
-            forgotten |= {job.id: job for job, _ in await forgotten_of(store, page, now=now, policy=policy)}
-    # While its worker writes, a file may be ahead of the store, so a call that only the file has proves nothing.
-    return JournalCheck(
-        files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), rolled_back=bool(kept)
-    )
+    for each in found:
+        entries = await local_journal.entries(queue, each.file.name)
+        calls |= {job.id for _, job in entries}
+        forgotten |= {job.id: job for job in each.lost(entries) if lost}
+    return JournalCheck(files=len(found), calls=len(calls), forgotten=tuple(forgotten.values()), rolled_back=lost)
 
 
 async def journals(context: CheckContext) -> Diagnosis | None:
