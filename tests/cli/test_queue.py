@@ -57,7 +57,6 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
     run = ScheduledRun(
         schedule="reminder", queue="default", at=nine, cron="0 9 * * *", time_zone="Asia/Singapore",
         batch_id="reminder-2026-03-02-0900", state=RunState.MISSED, message="people.csv has no column destination",
-        next_at=nine + timedelta(days=1),
     )  # fmt: skip
 
     async def work(engine: Engine) -> None:

@@ -149,7 +149,7 @@ def test_it_runs_until_it_is_told_to_stop(voiceflow: Program, folder: Path, remi
     assert "stopped" in ended.err
 
 
-def test_a_run_is_skipped_by_command_and_none_is_ordered_where_no_process_would_start_it(
+def test_a_run_is_skipped_by_command_and_another_is_ordered_for_the_next_timer(
     voiceflow: Program, reminder: Path
 ) -> None:
     assert voiceflow("schedule", reminder, "--once").code == 0
@@ -162,5 +162,10 @@ def test_a_run_is_skipped_by_command_and_none_is_ordered_where_no_process_would_
     assert skipped.out.partition(", ")[2][:16] not in {
         each["local"].replace("T", " ")[:16] for each in document["next"]
     }
-    refused = voiceflow("schedules", "run", "reminder", "--yes")
-    assert (refused.code, "no `voiceflow schedule` with the file of reminder is running" in refused.err) == (1, True)
+    reminder.write_text(REMINDER.replace("CRON", "0 9 29 2 *"))
+    assert voiceflow("schedule", reminder, "--once").code == 0
+    ordered = voiceflow("schedules", "run", "reminder", "--yes", "--as", "Ana", "--json").document
+    assert (ordered["state"], ordered["ordered_by"]) == ("starting", "ordered by Ana")
+    (started,) = voiceflow("schedule", reminder, "--once", "--json").lines
+    assert (started["state"], started["batch_id"], started["at"]) == ("started", ordered["batch_id"], ordered["at"])
+    assert voiceflow("schedule", reminder, "--once", "--json").lines == []

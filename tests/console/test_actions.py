@@ -30,7 +30,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.service.escalation_state import EscalationState
-from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, alive_records, last_runs, run_records
+from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, read_schedules, run_records
 from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +49,6 @@ async def scheduled(store: Store) -> ScheduledRun:
         time_zone="UTC", batch_id="", state=RunState.STARTED, message="3 enqueued, 0 duplicates, 0 bad",
     )  # fmt: skip
     await run_records(store).within(run.key[0]).put({run.key[1]: run})
-    await alive_records(store).put({run.key[0]: ""}, until=store.clock.now() + timedelta(hours=1))
     return run
 
 
@@ -156,7 +155,7 @@ async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: 
         assert f'datetime="{year + 2}-01-01T09:00:00+00:00"' in (await client.get("/ui/schedules")).text
         again = await client.get(urljoin(f"{HOST}/ui/schedules", way))
         assert (again.status_code, "is skipped already" in again.text) == (409, True)
-    assert (await last_runs(memory))[0].at == run.at
+    assert (await read_schedules(memory))[0].last.at == run.at
 
 
 async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:

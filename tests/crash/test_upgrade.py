@@ -13,9 +13,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
-from json import JSONDecodeError
+from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.service.scheduled_run import RunState, read_schedule, run_records
 
 CALLS = int(os.environ.get("TEST_UPGRADE_CALLS", "2000"))
 CALLS_OF_FIRST = min(400, CALLS)
@@ -255,6 +258,56 @@ async def test_processes_that_meet_the_next_version_send_nothing_more_and_store_
             last.wait(seconds=120)
         assert (scene.serving.is_running, sorted(scene.rang())) == (True, sorted(set(scene.rang())))
         assert len(scene.ledger()) == 200
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.anyio
+async def test_each_run_of_a_schedule_is_one_batch_whichever_version_looks(
+    before: Path, written_before: Callable[[str], str], tmp_path: Path
+) -> None:
+    """What one version has seen, begun and skipped, the other one knows."""
+    env = {"VOICEFLOW_STORE": (url := written_before("sqlite")), "VOICEFLOW_STATE_DIR": str(tmp_path)}
+    file = tmp_path / "minutes.toml"
+    (tmp_path / "people.csv").write_text("destination\n+6591234567\n")
+    file.write_text(
+        'file = "people.csv"\nsay = "Hello"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\n'
+        'cron = "* * * * *"\ntime_zone = "UTC"\nagain = true\n'
+    )
+
+    def settled(*folders: Path) -> list[dict[str, Any]]:
+        """The runs that a look of each version has settled, at once."""
+        words = ("schedule", str(file), "--once", "--json")
+        with ThreadPoolExecutor() as pool:
+            looks = [pool.submit(voiceflow, *words, env=env, folder=each) for each in folders]
+        return [loads(line) for look in looks for line in look.result().stdout]
+
+    assert settled(before) == []
+    async with open_store(url) as store:
+        runs = run_records(store).within("default/minutes")
+        ((key, seen),) = await runs.page()
+        assert seen is not None
+        await runs.put({key: replace(seen, at=seen.at - timedelta(minutes=1))})
+    told = settled(before, ROOT)
+    for one, other in ((before, ROOT), (ROOT, before)):
+        skipped = voiceflow("schedules", "skip", "minutes", "--json", env=env, folder=one)
+        at = datetime.fromisoformat(loads(skipped.stdout[0])["at"])
+        listed = voiceflow("schedules", "list", "--json", env=env, folder=other)
+        assert "skipped" in loads(listed.stdout[0])["skipped"]
+        await anyio.sleep((at - datetime.now(UTC)).total_seconds() + 0.1)
+        told += settled(other)
+        await anyio.sleep((at + timedelta(minutes=1) - datetime.now(UTC)).total_seconds() + 0.1)
+        told += settled(before, ROOT)
+    async with open_store(url) as store:
+        jobs = await find_jobs(store, Listing(queue="default", limit=None))
+        known = await read_schedule(store, "default", "minutes")
+    assert known is not None
+    states = [each.state for each in reversed(known.runs)]
+    assert {each["batch_id"] for each in told} == {each.batch_id for each in jobs}
+    assert len(jobs) == states.count(RunState.STARTED) >= 3
+    assert states.count(RunState.SKIPPED) == 2
+    assert set(states) == {RunState.STARTED, RunState.SKIPPED}
 
 
 LAID_OUT = {

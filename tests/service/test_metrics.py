@@ -209,26 +209,26 @@ async def test_escalations_are_counted_while_they_are_open_and_once_by_their_res
 async def test_each_schedule_tells_what_became_of_its_last_run_and_when_the_next_is_due(store: Store) -> None:
     nine = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
     day = timedelta(days=1)
-    for queue, name, at, state, following in (
-        ("default", "daily", nine, RunState.STARTED, nine + day),
-        ("default", "daily", nine + day, RunState.HELD, nine + 2 * day),
-        ("default", "once", nine, RunState.STARTED, None),
-        ("other", "daily", nine, RunState.MISSED, nine + day),
+    for queue, name, at, state in (
+        ("default", "daily", nine, RunState.STARTED),
+        ("default", "daily", nine + day, RunState.HELD),
+        ("default", "weekly", nine, RunState.STARTED),
+        ("other", "daily", nine, RunState.MISSED),
     ):
         run = ScheduledRun(
             schedule=name,
             queue=queue,
             at=at,
-            cron="0 9 * * *",
+            cron="0 9 * * *" if name == "daily" else "0 9 * * sun",
             time_zone="UTC",
             state=state,
-            next_at=following,
             batch_id=f"{name}-{at:%Y-%m-%d-%H%M}",
         )
         await json_records(store, RUNS, ScheduledRun).within(run.key[0]).put({run.key[1]: run})
     found = await scraped(CallQueue(store))
     assert {name: value for name, value in found.items() if name.startswith("schedule_")} == {
         'schedule_last_run_timestamp_seconds{queue="default",schedule="daily",state="held"}': (nine + day).timestamp(),
-        'schedule_last_run_timestamp_seconds{queue="default",schedule="once",state="started"}': nine.timestamp(),
+        'schedule_last_run_timestamp_seconds{queue="default",schedule="weekly",state="started"}': nine.timestamp(),
         'schedule_next_run_timestamp_seconds{queue="default",schedule="daily"}': (nine + 2 * day).timestamp(),
+        'schedule_next_run_timestamp_seconds{queue="default",schedule="weekly"}': (nine + 7 * day).timestamp(),
     }

@@ -40,9 +40,9 @@ from voiceflow_worker.service.scheduled_run import (
     CLAIMS,
     RUNS,
     RunState,
+    Schedule,
     ScheduledRun,
-    alive_records,
-    last_runs,
+    read_schedules,
     run_records,
 )
 
@@ -237,7 +237,7 @@ async def test_after_a_long_stop_only_the_last_run_within_misfire_starts(host: H
     assert "no `voiceflow schedule`" in host.told[1].message
     assert "a later run is due as well" in host.told[3].message
     assert list(await host.calls()) == ["daily-2026-03-02-1700", "daily-2026-03-02-1740"]
-    assert len(await host.look(NINE + 10 * DAY)) == 11, "the last of those that were missed, and the one that is due"
+    assert len(await host.look(NINE + 10 * DAY)) == 10, "the last of those that were missed, and the one that is due"
 
 
 FIRST_RUNS: dict[str, tuple[str, str, str, str]] = {
@@ -248,6 +248,16 @@ FIRST_RUNS: dict[str, tuple[str, str, str, str]] = {
     "a time that came twice": ("Europe/Paris", "30 2 * * *", "2026-10-25 00:35", "2026-10-26 01:30"),
     "each half hour": ("Europe/Paris", "*/30 * * * *", "2026-10-25 00:35", "2026-10-25 01:00"),
 }
+
+
+async def named(host: Host, name: str = "daily") -> Schedule:
+    """The schedule with this name, as lists show it."""
+    return next(each for each in await read_schedules(host.queue.store) if each.times.schedule == name)
+
+
+def at(known: Schedule, now: datetime) -> Schedule:
+    """A schedule as it is shown at a time."""
+    return replace(known, now=now)
 
 
 @EACH_STORE
@@ -263,15 +273,16 @@ async def test_a_schedule_starts_first_at_its_next_time_and_is_overdue_at_once(
     assert (await one.look(seen), await other.look(seen + timedelta(seconds=3))) == ([], [])
     (status,) = await one.scheduler.statuses(count=1)
     assert status.next_at == (first,), "as the list says"
-    run = next(each for each in await last_runs(one.queue.store) if each.schedule == "new")
-    assert (run.overdue_since(first), run.following(first - MINUTE)) == (None, first)
-    assert run.overdue_since(first + MINUTE) == first, "within a minute it is told that nobody starts it"
-    assert (run.following(first + MINUTE) or first) > first + MINUTE
-    assert "no `voiceflow schedule`" in run.later_in_words(first + MINUTE)
+    known = await named(one, "new")
+    assert (at(known, first).overdue_since, at(known, first - MINUTE).following) == (None, first)
+    late = at(known, first + MINUTE)
+    assert late.overdue_since == first, "within a minute it is told that nobody starts it"
+    assert (late.following or first) > first + MINUTE
+    assert "no `voiceflow schedule`" in late.later_in_words()
     assert await other.look(first + timedelta(seconds=1)) == [RunState.STARTED]
     assert await one.look(first + timedelta(seconds=4)) == []
-    run = next(each for each in await last_runs(one.queue.store) if each.schedule == "new")
-    assert (run.at, run.overdue_since(first + MINUTE)) == (first, None)
+    known = await named(one, "new")
+    assert (known.last.at, at(known, first + MINUTE).overdue_since) == (first, None)
 
 
 async def test_of_a_schedule_that_is_moved_the_next_run_is_known(host: Host, daily: Path) -> None:
@@ -279,8 +290,9 @@ async def test_of_a_schedule_that_is_moved_the_next_run_is_known(host: Host, dai
     written(daily, DAILY.replace("0 9", "0 18"))
     os.utime(daily, times=((NINE + MINUTE).timestamp(),) * 2)
     assert await host.look(NINE + 2 * MINUTE) == []
-    (run,) = await last_runs(host.queue.store)
-    assert (run.following(NINE + HOUR), run.overdue_since(NINE + 9 * HOUR)) == (NINE + 9 * HOUR, None)
+    known = await named(host)
+    assert (at(known, NINE + HOUR).following, at(known, NINE + 9 * HOUR).overdue_since) == (NINE + 9 * HOUR, None)
+    assert known.last.state is RunState.STARTED
 
 
 @pytest.mark.parametrize("late", ["14m59s", "15m"])
@@ -484,8 +496,7 @@ async def test_bad_rows_are_left_out_up_to_a_limit_and_beyond_it_the_run_is_held
         assert f"{bad} of {count_of(good + bad, 'row')} cannot be called" in told.message
         people(daily.parent, numbers or ["+6587654099"])
         assert await host.look(NINE + MINUTE) == [RunState.STARTED], "corrected in time"
-    last = (await last_runs(host.queue.store, "default"))[0]
-    assert last.left_out == host.told[-1].left_out
+    assert (await named(host)).last.left_out == host.told[-1].left_out
 
 
 async def test_the_last_runs_are_found_without_reading_the_runs_before_them() -> None:
@@ -505,17 +516,18 @@ async def test_the_last_runs_are_found_without_reading_the_runs_before_them() ->
             found.extend(record for each in records.values() for record in each)
             return records
 
-    last = await last_runs(Counted(), "default")
+    last = [each.last for each in await read_schedules(Counted(), "default")]
     assert [(each.queue, each.schedule, each.at) for each in last] == [
         ("default", "daily", NINE + 29 * HOUR), ("default", "hourly", NINE + 29 * HOUR)
     ]  # fmt: skip
-    assert len(await last_runs(Counted())) == 6
-    assert len(found) <= 3 + 6
+    assert len(await read_schedules(Counted())) == 6
+    assert len(found) <= 2 * (3 + 6)
 
 
 async def test_a_clock_that_was_ahead_stops_no_later_run(host: Host) -> None:
     assert await host.look(NINE) == [RunState.STARTED]
-    host.clock.jump(-DAY)
+    host.clock.jump(-DAY - MINUTE)
+    assert await host.look() == []
     assert await host.look(NINE - DAY) == [RunState.STARTED]
     assert await host.look(NINE) == [], "not again"
     assert await host.look(NINE + DAY) == [RunState.STARTED]
@@ -566,7 +578,6 @@ async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(
         calls, may_ring, at = 0, False, NINE + (step + 1) * DAY
         if is_ordered:
             await host.look(at + 3 * HOUR)
-            await living(host)
             at = host.clock.now()
             await run_now(host).do()
 
@@ -586,7 +597,7 @@ async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(
         await host.look()
         if calls < step:
             break
-        (last,) = await last_runs(store, "default")
+        last = (await named(host)).last
         assert (last.at, last.is_open) == (at, False)
         assert await host.ringing() == 5 * may_ring, (step, last.state, last.message)
         assert (last.state is RunState.STARTED) == may_ring, (step, last.state, last.message)
@@ -607,7 +618,7 @@ async def test_what_is_begun_is_completed_before_a_stop_and_cut_after_the_grace(
         one.clock.advance(NINE + day * DAY - one.clock.now())
         with anyio.fail_after(10):
             await slow.scheduler.run()
-        (last,) = await last_runs(one.queue.store, "default")
+        last = (await named(one)).last
         assert last.state is (RunState.STARTED if grace else RunState.STARTING)
     assert await other.look(NINE + DAY + MINUTE) == [RunState.STARTED], "the claim was given back"
     assert (await other.calls())["daily-2026-03-03-0900"] == list(PEOPLE)
@@ -651,11 +662,6 @@ def unskip(host: Host) -> Unskip:
     return Unskip(operator=ana(host), queue="default", schedule="daily")
 
 
-async def living(host: Host) -> None:
-    """A process that has the file is running."""
-    await alive_records(host.queue.store).put({"default/daily": ""})
-
-
 @EACH_STORE
 async def test_a_name_that_no_store_can_keep_is_that_of_no_schedule(hosts: tuple[Host, Host]) -> None:
     for name in ("\0", "\ud800", "x" * 5000):
@@ -670,12 +676,12 @@ async def test_a_run_that_a_person_skips_calls_nobody_and_the_next_one_starts(ho
     await skip_next(other).do((await skip_next(other).question()).version)
     with pytest.raises(ActionRefusedError, match="is skipped already"):
         await skip_next(one).question()
-    (last,) = await last_runs(one.queue.store)
-    assert (last.at, last.state, last.next_at) == (NINE, RunState.STARTED, NINE + 2 * DAY)
-    assert "a holiday (by Ana)" in last.later_in_words(one.clock.now())
+    known = await named(one)
+    assert (known.last.at, known.last.state, known.following) == (NINE, RunState.STARTED, NINE + 2 * DAY)
+    assert "a holiday (by Ana)" in known.later_in_words()
     assert [await host.look(NINE + DAY) for host in hosts] == [[], []]
-    (last,) = await last_runs(one.queue.store)
-    assert (last.at, last.state, last.overdue_since(one.clock.now())) == (NINE + DAY, RunState.SKIPPED, None)
+    known = await named(one)
+    assert (known.last.at, known.last.state, known.overdue_since) == (NINE + DAY, RunState.SKIPPED, None)
     assert await one.look(NINE + 2 * DAY) == [RunState.STARTED]
     assert list(await one.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-04-0900"]
     assert [(each.action, each.name) for each in await entries_on(one.queue.store) if each.name == "Ana"] == [
@@ -696,8 +702,8 @@ async def test_a_skip_is_taken_back_before_the_time_of_the_run(hosts: tuple[Host
         assert told.message.endswith("09:00:00 UTC: not skipped any more")
         with pytest.raises(ChangedSinceError):
             await unskip(one).do(asked)
-        (last,) = await last_runs(one.queue.store)
-        assert (last.skipped, last.next_at) == ("", NINE + DAY)
+        known = await named(one)
+        assert (known.skip, known.following) == (None, NINE + DAY)
     assert await one.look(NINE + DAY) == [RunState.STARTED]
     assert list(await one.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-03-0900"]
     await skip_next(one).do()
@@ -721,10 +727,9 @@ async def test_in_whatever_order_people_act_the_right_run_is_named_and_skipped(
         runs = (NINE + day * DAY for day in range(40))
         expected = next(at for at in runs if at > now and at not in skipped)
         waits = {at for at in skipped if at > now}
-        await living(host)
-        (last,) = await last_runs(store)
-        assert last.following(now) == expected, (now, skipped)
-        assert f"the next run is at {in_words(expected)}" in last.later_in_words(now)
+        known = await named(host)
+        assert known.following == expected, (now, skipped)
+        assert f"the next run is at {in_words(expected)}" in known.later_in_words()
         match random.choice(["skip", "unskip", "now", "now", "later"]):
             case "skip" if not waits:
                 assert in_words(expected) in (await skip_next(host).question()).will_not_be_called[0]
@@ -760,8 +765,7 @@ async def test_what_was_ordered_of_a_skip_outlives_a_rollback(
     host = Host(CallQueue(store), clock, (daily,))
     await host.look()
     await host.look(NINE)
-    (last,) = await last_runs(store)
-    other = replace(last, schedule="other")
+    other = replace((await named(host)).last, schedule="other")
     put = Put(RUNS, other.key[0], run_records(store).text(other), other.kept_until(NINE), member=other.key[1])
     await store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=NINE)
     older = deepcopy(store.memory)
@@ -774,7 +778,7 @@ async def test_what_was_ordered_of_a_skip_outlives_a_rollback(
     host.clock.advance(MINUTE)
     await replace(skip_next(host), schedule="other").do()  # since then, on another machine
     await machine.give_again()
-    found = {run.schedule: bool(run.skipped) for run in await last_runs(store)}
+    found = {each.times.schedule: each.skip is not None for each in await read_schedules(store)}
     assert found == {"daily": not is_taken_back, "other": True}
 
 
@@ -784,8 +788,8 @@ async def test_a_run_that_moves_before_a_skipped_one_is_told_before_it_starts(ho
     written(daily, DAILY.replace("0 9", "0 8"))
     os.utime(daily, times=((NINE + MINUTE).timestamp(),) * 2)
     assert await host.look(NINE + 2 * MINUTE) == []
-    (run,) = await last_runs(host.queue.store)
-    assert (bool(run.skipped), run.following(NINE + HOUR)) == (True, NINE + DAY - HOUR)
+    known = await named(host)
+    assert (known.skip is not None, known.following) == (True, NINE + DAY - HOUR)
     assert [await host.look(NINE + DAY - HOUR), await host.look(NINE + DAY)] == [[RunState.STARTED], []]
 
 
@@ -831,7 +835,6 @@ async def test_a_run_that_a_person_orders_starts_once_beside_the_others(hosts: t
     assert await one.look(NINE) == [RunState.STARTED]
     one.clock.advance(HOUR)
     other.clock.advance(NINE + HOUR - other.clock.now())
-    await living(one)
     versions = [(await run_now(host).question()).version for host in hosts]
     refused: list[Exception] = []
 
@@ -853,39 +856,34 @@ async def test_a_run_that_a_person_orders_starts_once_beside_the_others(hosts: t
 
 
 async def test_what_nobody_would_start_is_not_ordered_and_an_order_that_nobody_took_is_missed(host: Host) -> None:
-    with pytest.raises(ActionRefusedError, match="no `voiceflow schedule` with the file of daily is running"):
-        await run_now(host).do()
     with pytest.raises(UnknownSubjectError, match="no schedule 'weekly'"):
         await replace(run_now(host), schedule="weekly").question()
     host.clock.advance(timedelta(seconds=1))
-    await living(host)
     await run_now(host).do()
     with pytest.raises(ActionRefusedError, match="is not over: daily"):
         await run_now(host).do()
     ordered_at = host.clock.now()
+    assert at(await named(host), ordered_at + MINUTE).overdue_since == ordered_at, "nobody has begun it"
     assert await host.look(ordered_at + 15 * MINUTE) == [RunState.MISSED, RunState.STARTED]
-    missed = next(run for run in await run_records(host.queue.store).within("default/daily").values() if run.ordered_by)
+    missed = next(run for run in (await named(host)).runs if run.ordered_by)
     assert "could start it in time" in missed.message
 
 
 async def test_an_order_with_a_bad_file_is_held_and_starts_when_it_is_mended(host: Host, daily: Path) -> None:
     people(daily.parent, ["nobody"])
     assert await host.look(NINE) == [RunState.HELD]
-    await living(host)
     with pytest.raises(ActionRefusedError, match="held"):
         await run_now(host).do()
     people(daily.parent)
     assert await host.look(NINE + DAY) == [RunState.MISSED, RunState.STARTED]
     people(daily.parent, ["nobody"])
     host.clock.advance(HOUR)
-    await living(host)
     await run_now(host).do()
     assert await host.look() == [RunState.HELD]
     people(daily.parent)
     host.clock.advance(MINUTE)
     assert await host.look() == [RunState.STARTED]
-    (last,) = await last_runs(host.queue.store)
-    assert last.ordered_by == "ordered by Ana"
+    assert (await named(host)).last.ordered_by == "ordered by Ana"
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,8 @@ def _going_on(whole: WholeQueue) -> Iterator[str]:
     """A line for each open escalation, and for each schedule."""
     for each in whole.escalations:
         yield f"escalation {each.unique_key}, since {in_words(each.created_at)}: {each.in_words()}"
-    for run in whole.runs:
-        yield f"schedule {'; '.join(filter(None, (run.in_words(), run.later_in_words(whole.at))))}"
+    for one in whole.schedules:
+        yield f"schedule {'; '.join(filter(None, (one.last.in_words(), one.later_in_words())))}"
 
 
 def _rate_of(found: QueueStatus) -> str:

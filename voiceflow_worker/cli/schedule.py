@@ -150,13 +150,13 @@ async def list_schedules(*, common: QueueOptions = QueueOptions()) -> None:
     Examples:
         voiceflow schedules list
     """
-    from voiceflow_worker.service.scheduled_run import last_runs
+    from voiceflow_worker.service.scheduled_run import read_schedules
 
     output = common.output()
     async with common.opened() as calls:
-        found, now = await last_runs(calls.store, calls.name), calls.store.clock.now()
-    for run in found:
-        output.result(run.as_json(), run.in_words(), f"  {run.later_in_words(now)}")
+        found = await read_schedules(calls.store, calls.name)
+    for each in found:
+        output.result(each.as_json(), each.last.in_words(), f"  {each.later_in_words()}")
     if not found:
         output.note(f"no `voiceflow schedule` has seen a schedule of queue {calls.name}")
 
@@ -172,7 +172,7 @@ async def run_now(
 ) -> ExitCode:
     """Run a schedule now, beside its other runs.
 
-    The `voiceflow schedule` that has its file starts it within seconds. Without one, the order is refused.
+    The `voiceflow schedule` that has its file starts it within seconds; with `--once`, when it comes, within misfire.
 
     Examples:
         voiceflow schedules run reminder --as Ana

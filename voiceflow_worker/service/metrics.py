@@ -383,9 +383,10 @@ def _put_figures(registry: CollectorRegistry, found: QueueFigures) -> None:
     STORE_RECEIVERS.on(registry).set(found.receivers)
     STORE_CLOCK_AHEAD.on(registry).set(found.clock_ahead.total_seconds())
     last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)
-    for run in queue.runs:
-        last.labels(run.queue, run.schedule, run.state.value).set(run.at.timestamp())
-        if run.next_at is not None:
-            following.labels(run.queue, run.schedule).set(run.next_at.timestamp())
+    for each in queue.schedules:
+        name = (each.last.queue, each.last.schedule)
+        last.labels(*name, each.last.state.value).set(each.last.at.timestamp())
+        if each.next_at is not None:
+            following.labels(*name).set(each.next_at.timestamp())
     for figure in found.of_store:
         Gauge(f"voiceflow_store_{figure.name}", figure.meaning, registry=registry).set(figure.value)

@@ -1,14 +1,14 @@
 """Campaigns that start by themselves: each run of a schedule is a batch, started once, by any process.
 
-The runs of a schedule are records in the store, and a process settles a run only while it has the claim to it: a
-lease, which is a condition of every call and record that it stores; of the calls, so is the end of the run's misfire,
-by the clock of the store. A run that began and was cut is completed by the
-next process, because the same campaign again adds what is missing, and no call twice.
+What happened is in the store (`service/scheduled_run.py`), and a process settles a run only while it has the claim to
+it: a lease, which is a condition of every call and record that it stores; of the calls, so is the end of the run's
+misfire, by the clock of the store. A run that began and was cut is completed by the next process, because the same
+campaign again adds what is missing, and no call twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -25,9 +25,10 @@ from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
 from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import count_states, starts_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Before, BulkWrite, Mode, Put, Result, Write
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Put, Result, Same, Write
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -36,17 +37,19 @@ from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.scheduled_run import (
     CLAIMS,
-    LOOK,
+    KEPT,
     RUNS,
     RunState,
+    Schedule,
     ScheduledRun,
-    alive_records,
-    last_run,
+    read_schedule,
     run_at,
     run_records,
 )
 from voiceflow_worker.settings import Settings
 
+LOOK = 5.0
+"""The seconds between two looks at a schedule, if no run is due in between."""
 CLAIM = timedelta(seconds=15)
 """How long a claim lasts if it is not renewed. After a killed process, the next one waits until then."""
 _AGAIN = timedelta(seconds=30)
@@ -108,11 +111,6 @@ class _File:
     problem: str | None = None
     again_at: float = 0.0
     """When a run that is held is tried again, on the monotonic clock."""
-
-    @property
-    def recurrence(self) -> Recurrence | None:
-        """When its campaign starts, if that could be read."""
-        return self.fields.recurrence
 
 
 class Scheduler:
@@ -189,15 +187,14 @@ class Scheduler:
                     await self._campaign(one, now)
                 except (InvalidInputError, CampaignFileError) as error:
                     one.problem = str(error)
-            known = await self._runs(one) if one.name else ()
-            skipped = {each.at for each in known if each.state is RunState.SKIPPED}
-            last = await last_run(self._store, self._queue.name, one.name)
-            following = () if one.recurrence is None else one.recurrence.after(now)
-            runs_at = islice((at for at in following if at not in skipped), count)
+            known = await read_schedule(self._store, self._queue.name, one.name) if one.name else None
+            skipped = None if known is None or known.skip is None else known.skip.at
+            following = () if one.fields.recurrence is None else one.fields.recurrence.after(now)
+            runs_at = islice((at for at in following if at != skipped), count)
             found.append(
                 ScheduleStatus(
-                    file=one.path, name=one.name or None, recurrence=one.recurrence, next_at=tuple(runs_at), last=last,
-                    problem=one.problem,
+                    file=one.path, name=one.name or None, recurrence=one.fields.recurrence, next_at=tuple(runs_at),
+                    last=None if known is None else known.last, problem=one.problem,
                 )
             )  # fmt: skip
         return found
@@ -206,13 +203,11 @@ class Scheduler:
         while not self._stopping:
             try:
                 await self._settle(one, [])
-                if one.name:
-                    await alive_records(self._store).put({f"{self._queue.name}/{one.name}": ""})
             except Exception as error:  # noqa: BLE001 (no failure ends the other schedules)
                 known = isinstance(error, VoiceflowError)
                 _log.error("a schedule is tried again", file=str(one.path), error=str(error), exc_info=not known)
             now, pause = self._clock.now(), LOOK
-            run_at = None if one.recurrence is None else next(one.recurrence.after(now), None)
+            run_at = None if one.fields.recurrence is None else next(one.fields.recurrence.after(now), None)
             if run_at is not None:
                 pause = min(pause, (run_at - now).total_seconds())
             await self._pause(pause)
@@ -233,7 +228,7 @@ class Scheduler:
             written_at = datetime.fromtimestamp((await anyio.Path(one.path).stat()).st_mtime, UTC)
             one.problem = self._unusable(one, name := fields.batch or one.path.stem, fields.recurrence)
             if one.problem is None:
-                new = fields.recurrence if one.recurrence not in {None, fields.recurrence} else None
+                new = fields.recurrence if one.fields.recurrence not in {None, fields.recurrence} else None
                 if new is not None and new.days_in_words is not None:
                     _log.info("the days of a schedule", schedule=name, days=new.days_in_words)
                 one.name, one.fields = name, fields
@@ -263,10 +258,26 @@ class Scheduler:
             raise InvalidInputError(f"{one.path} has no file, which names the people to call")
         return replace(campaign, skip_bad=one.fields.skip_bad or False, again=one.fields.again)
 
-    async def _runs(self, one: _File) -> list[ScheduledRun]:
-        """The newest runs of a schedule."""
-        page = await run_records(self._store).within(f"{self._queue.name}/{one.name}").page()
-        return [run for _, run in page if run is not None]
+    async def _seen(self, one: _File, recurrence: Recurrence) -> Schedule:
+        """The schedule, with the times of its file, and since when they count. Raises StoreError.
+
+        Whichever process sees a file first, or sees it changed, notes that: no run before that starts.
+        """
+        while True:
+            known = await read_schedule(self._store, self._queue.name, one.name)
+            now = self._clock.now()
+            times = replace(self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="")
+            runs, stored = (known.runs, known.stored) if known is not None else ((), None)
+            if known is not None:
+                since = min(known.times.at, now)  # a clock that was ahead may have seen it later
+                if (known.times.cron, known.times.time_zone) != (times.cron, times.time_zone):
+                    since = max(since, one.changed_at)
+                times = replace(times, at=since, token=known.times.token)
+                if stored and stored.ends_at and stored.ends_at > now + KEPT / 2 and times == known.times:
+                    return known
+            times = replace(times, token=new_revision())
+            if await self._write(times, Same(RUNS, times.key[0], stored and stored.value, times.key[1])):
+                return Schedule(times=times, runs=runs, now=now, stored=stored)
 
     async def _settle(self, one: _File, results: list[ScheduledRun]) -> bool:
         """Settle what is due of a schedule. Returns whether another process is at work on it. Raises StoreError."""
@@ -274,20 +285,16 @@ class Scheduler:
         await self._read(one)
         if one.problem is not None and one.problem != before:
             _log.error("a schedule cannot be read", file=str(one.path), error=one.problem)
-        if (recurrence := one.recurrence) is None:
+        if (recurrence := one.fields.recurrence) is None:
             return False
-        known = {each.at: each for each in await self._runs(one)}
-        if all(each.state is RunState.SEEN and at > self._clock.now() for at, each in known.items()):
-            known = await self._first_seen(one, recurrence, among=known)
-        await self._announce(one, recurrence, max(known.values(), key=lambda each: each.at))
-        to_start, over = _due(recurrence, known, self._clock.now(), changed_at=one.changed_at)
-        others_work = False
-        for at in sorted({*to_start, *over}):
+        schedule, others_work = await self._seen(one, recurrence), False
+        known = {each.at: each for each in schedule.runs}
+        for at, starts in _due(recurrence, known, self._clock.now(), since=schedule.times.at):
             run = known.setdefault(at, known.get(at) or self._run(one, recurrence, at, known.values()))
             waits = run.state is RunState.HELD and self._clock.monotonic() < one.again_at
-            if self._stopping or (at in to_start and waits):
+            if self._stopping or (starts and waits):
                 continue
-            done = await self._claimed(one, run, self._start if at in to_start else self._give_up)
+            done = await self._claimed(one, run, recurrence, starts=starts)
             if done is None:
                 others_work = True
                 continue
@@ -297,73 +304,39 @@ class Scheduler:
                 self._tell(done)
         return others_work
 
-    async def _first_seen(
-        self, one: _File, recurrence: Recurrence, *, among: Collection[datetime]
-    ) -> dict[datetime, ScheduledRun]:
-        """Note when a schedule was first seen, by whichever process: no run before that starts.
-
-        If it was seen `among` later times alone, by a clock that was ahead, this is the first one.
-        """
-        now = self._clock.now()
-        seen = replace(self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="")
-        (group, member), ends_at = seen.key, seen.kept_until(now)
-        mode = Mode.ALWAYS if among else Mode.KEEP
-        put = Put(RUNS, group, run_records(self._store).text(seen), ends_at, mode, member)
-        await self._store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=now)
-        return {each.at: each for each in await self._runs(one)}
-
-    async def _announce(self, one: _File, recurrence: Recurrence, last: ScheduledRun) -> None:
-        """Store when the next run is due, if the times of a schedule were changed after its last one."""
-        if last.is_open or (last.cron, last.time_zone) == (recurrence.cron, recurrence.zone.key):
-            return
-        now = self._clock.now()  # the last one may be skipped, and still to come
-        following = recurrence.after(max(min(last.at, now), one.changed_at))
-        next_at = next((at for at in following if at != last.at), None)
-        if next_at != last.next_at:
-            group, member = last.key
-            told = replace(last, next_at=next_at)
-            until = told.kept_until(now)
-            await run_records(self._store).within(group).put({member: told}, until=until)
-
     def _run(self, one: _File, recurrence: Recurrence, at: datetime, known: Collection[ScheduledRun]) -> ScheduledRun:
         return run_at(at, recurrence, schedule=one.name, queue=self._queue.name, known=known)
 
     async def _claimed(
-        self,
-        one: _File,
-        run: ScheduledRun,
-        step: Callable[[_File, ScheduledRun, LeaderLease], Awaitable[ScheduledRun | None]],
+        self, one: _File, run: ScheduledRun, recurrence: Recurrence, *, starts: bool
     ) -> ScheduledRun | None:
-        """Take a step under the claim to a run; None if another process has it. Raises StoreError."""
+        """Start a run under the claim to it, or give it up; None if another process has that. Raises StoreError."""
         group, member = run.key
         claim = LeaderLease(self._store, f"{group}/{member}", namespace=CLAIMS, length=CLAIM)
         if not await claim.take():
             return None
         async with claim.kept():
-            known = await run_records(self._store).within(group).get([member])
-            standing = known.get(member) or run
-            return await step(one, standing, claim) if standing.is_open else standing
+            run = (await run_records(self._store).within(group).get([member])).get(member) or run
+            if not run.is_open:
+                return run
+            late = self._clock.now() - run.at
+            if not starts or late >= recurrence.misfire:  # what came before it took long
+                done = await self._given_up(one, run, is_late=late >= recurrence.misfire)
+            else:
+                run = replace(run, state=RunState.STARTING, is_begun=True)
+                if not await self._write(run, claim.condition):
+                    return None
+                done = await self._enqueued(one, run, claim.condition, Before(run.at + recurrence.misfire))
+            if done.state is RunState.HELD:
+                one.again_at = self._clock.monotonic() + min(_AGAIN, recurrence.misfire / 4).total_seconds()
+            return done if await self._write(done, claim.condition) else None
 
-    async def _start(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
-        """Start the campaign of a run; None if the claim was lost. Raises StoreError."""
-        if one.recurrence is not None and self._clock.now() - run.at >= one.recurrence.misfire:
-            return await self._give_up(one, run, claim)  # what came before it took long
-        run = replace(run, state=RunState.STARTING)
-        if not await self._write(run, claim):
-            return None
-        done = await self._enqueued(one, run, claim)
-        if not await self._write(done, claim):
-            return None
-        if done.state is RunState.HELD and one.recurrence is not None:
-            one.again_at = self._clock.monotonic() + min(_AGAIN, one.recurrence.misfire / 4).total_seconds()
-        return done
-
-    async def _enqueued(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun:
-        """Enqueue the calls of a run, all of them before its misfire ends: what became of it. Raises StoreError."""
-        in_time = () if one.recurrence is None else (Before(run.at + one.recurrence.misfire),)
+    async def _enqueued(self, one: _File, run: ScheduledRun, *conditions: Condition) -> ScheduledRun:
+        """Enqueue the calls of a run under conditions: what became of it. Raises StoreError."""
         try:
             campaign = await self._campaign(one, run.at)
-            known = await self._runs(one)
+            schedule = await read_schedule(self._store, run.queue, run.schedule)
+            known = () if schedule is None else schedule.runs
             before = _moved_from(run, known)
             options = replace(
                 campaign.options, batch_id=run.batch_id, schedule_batches={each.batch_id for each in known},
@@ -372,7 +345,7 @@ class Scheduler:
             report = await replace(campaign, options=options).start(
                 self._queue,
                 by=Actor(on=self._on, login=login_name(), name=f"schedule {run.schedule}"),
-                conditions=(claim.condition, *in_time),
+                conditions=conditions,
             )
         except StoreError:
             raise
@@ -394,8 +367,8 @@ class Scheduler:
         said = _said(f"nobody is called: {report.in_words()}" if nobody else report.in_words(), report.findings)
         return replace(run, state=RunState.STARTED, message=said, left_out=left_out)
 
-    async def _give_up(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
-        """Settle a run that is not started any more, by what the store has of it; None if the claim was lost."""
+    async def _given_up(self, one: _File, run: ScheduledRun, *, is_late: bool) -> ScheduledRun:
+        """What became of a run that is not started any more, by what the store has of it. Raises StoreError."""
         store, batch = self._store, run.batch_id
         calls = await _calls_of(store, run)
         if await starts_of(store, run.queue, batch_id=batch):
@@ -411,49 +384,34 @@ class Scheduler:
             state, said = RunState.REPEATED, run.message
         else:
             state, said = RunState.MISSED, run.message or one.problem or _NOBODY
-            if one.recurrence is not None and self._clock.now() - run.at < one.recurrence.misfire:
+            if not is_late:
                 said = f"a later run is due as well{f'; {run.message}' if run.message else ''}"
-        done = replace(run, state=state, message=_stored(said))
-        return done if await self._write(done, claim) else None
+        return replace(run, state=state, message=_stored(said))
 
-    async def _write(self, run: ScheduledRun, claim: LeaderLease) -> bool:
-        """Store a run under the claim to it; False if it was lost. Raises StoreError."""
+    async def _write(self, run: ScheduledRun, condition: Condition) -> bool:
+        """Store a run under a condition; False if that does not hold. Raises StoreError."""
         now, (group, member) = self._clock.now(), run.key
         put = Put(RUNS, group, run_records(self._store).text(run), run.kept_until(now), member=member)
-        (answer,) = await self._store.write(
-            BulkWrite(writes=(Write(conditions=(claim.condition,), puts=(put,)),)), now=now
-        )
+        (answer,) = await self._store.write(BulkWrite(writes=(Write(conditions=(condition,), puts=(put,)),)), now=now)
         return answer.result is Result.DONE
 
 
 def _due(
-    recurrence: Recurrence, known: Mapping[datetime, ScheduledRun], now: datetime, *, changed_at: datetime
-) -> tuple[set[datetime], Collection[datetime]]:
-    """The runs to start, and those that are over; `known` are those that the store knows.
+    recurrence: Recurrence, known: Mapping[datetime, ScheduledRun], now: datetime, *, since: datetime
+) -> list[tuple[datetime, bool]]:
+    """The runs to settle, each with whether it starts, or is over. `known` are those that the store knows.
 
     Of several that are due, the last one is started, and those that were begun, or that a person ordered, are
-    completed. The times of a new definition count from its change on.
+    completed. The times count `since` their definition.
     """
-    since = newest = max(
-        (at for at in known if at <= now), default=None
-    )  # a clock that was ahead may have run it later
-    if newest is not None and (known[newest].cron, known[newest].time_zone) != (recurrence.cron, recurrence.zone.key):
-        since = max(newest, changed_at)
+    since = max([since, *(at for at in known if at <= now)])  # a clock that was ahead may have run it later
     latest = max(recurrence.within(now - recurrence.misfire, now), default=None)
-    to_start = {
-        at
-        for at, each in known.items()
-        if each.is_open and (each.ordered_by or each.state is RunState.STARTING) and now - at < recurrence.misfire
-    }
-    if latest is not None and (known[latest].is_open if latest in known else since is None or latest > since):
-        to_start.add(latest)
-    over = [at for at, each in known.items() if each.is_open and at not in to_start]
-    if since is not None:
-        unknown = [at for at in recurrence.within(since, now) if at not in to_start]
-        if more := len(unknown[:-_MISSED_AT_ONCE]):
-            _log.error("runs were missed, and only the last of them are recorded one by one", more=more)
-        over += unknown[-_MISSED_AT_ONCE:]
-    return to_start, over
+    unknown = [at for at in recurrence.within(since, now) if at not in known]
+    if more := len(unknown[:-_MISSED_AT_ONCE]):
+        _log.error("runs were missed, and only the last of them are recorded one by one", more=more)
+    begun = {at for at, each in known.items() if each.state is RunState.STARTING or (each.is_open and each.ordered_by)}
+    due = {*unknown[-_MISSED_AT_ONCE:], *(at for at, each in known.items() if each.is_open)}
+    return [(at, at == latest or at in begun) for at in sorted(due)]
 
 
 def _held(run: ScheduledRun, why: str) -> ScheduledRun:
@@ -484,10 +442,12 @@ def _moved_from(run: ScheduledRun, known: Collection[ScheduledRun]) -> Scheduled
     last = max(started, key=lambda each: each.at, default=None)
     if last is None or (last.cron, last.time_zone) == (run.cron, run.time_zone):
         return None
-    return last if last.is_last_of_day and last.day == run.day else None
+    day, next_at = last.at.astimezone(last.zone).date(), last.next_at
+    is_last_of_day = next_at is None or next_at.astimezone(last.zone).date() != day
+    return last if is_last_of_day and run.at.astimezone(run.zone).date() == day else None
 
 
-_NOT_STARTED = frozenset({RunState.SEEN, RunState.MISSED, RunState.REPEATED, RunState.SKIPPED})
+_NOT_STARTED = frozenset({RunState.MISSED, RunState.REPEATED, RunState.SKIPPED})
 
 
 def _only_repeats(report: EnqueueReport, batch: str) -> bool:

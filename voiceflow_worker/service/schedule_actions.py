@@ -1,7 +1,7 @@
 """What people do to a schedule: run it now, skip its next run, or take that back. Commands and pages act by these.
 
-An order is a run in the store, as the scheduler's process itself writes it: one that has begun at the time of the
-order, which a process with the file completes like a run whose process died; or one that will not start.
+An order is a run in the store, as the scheduler's process itself writes it: one of the time of the order, which the
+next process with the file starts, if it comes within `misfire`; or one that will not start.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from voiceflow_worker.actions import (
@@ -26,20 +27,17 @@ from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line
-from voiceflow_worker.model.text.wording import by_person, in_words
+from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 from voiceflow_worker.service.scheduled_run import (
     CLAIMS,
     RUNS,
     RunState,
+    Schedule,
     ScheduledRun,
-    is_alive,
-    last_run,
+    read_schedule,
     run_at,
     run_records,
 )
-
-ORDERED = "schedule-ordered"
-"""Namespace of what was ordered after the last run of a schedule, by `<queue>/<schedule>/<action>` and that run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,66 +60,64 @@ class ScheduleAction(OperatorAction):
 
     async def question(self) -> Question:
         """The question before the order. Raises ActionRefusedError."""
-        last = await self._last()
-        asked, state = await self.asked(last, await self.run_after(last)), self._state(last)
-        return replace(asked, version=self.version_of(state), state=state)
+        found = await self._found()
+        state = _state(found)
+        return replace(self.asked(found, self.run_of(found)), version=self.version_of(state), state=state)
 
     async def carry_out(self, state: str | None) -> ActionResult:
-        """Store the order, if the last run is still the one that the question showed."""
-        last, store = await self._last(), self.operator.store
-        if state not in {None, self._state(last)}:
-            raise changed_since(self.label, now=last.in_words())
-        run = await self.run_after(last)
-        write = self.write_of(run, run_records(store).text(run), last.key[1])
+        """Store the order, if the schedule is still as the question showed it."""
+        found, store = await self._found(), self.operator.store
+        if state not in {None, _state(found)}:
+            raise changed_since(self.label, now=found.last.in_words())
+        run = self.run_of(found)
+        write = self.write_of(found, run)
         # Whoever claims the run after this finds the order.
         write = replace(write, conditions=(Absent(CLAIMS, ("/".join(run.key),)), *write.conditions))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             raise changed_since(self.label)
-        return ActionResult(message=self.done(run), documents=(self.told(run, last).as_json(),))
+        document = {**run.as_json(), "next_at": rfc3339(next(found.after(run.at), None))}
+        return ActionResult(message=self.done(run), documents=(document,))
 
-    def write_of(self, run: ScheduledRun, text: str, after: str) -> Write:
-        """What an order of a run `after` another one stores. Of two at once, one is stored."""
-        (group, member), ends_at = run.key, run.kept_until(run.at)
-        mark = Put(ORDERED, f"{group}/{self.name_of_action}", new_revision(), ends_at, member=after)
-        return Write(
-            conditions=(Same(RUNS, group, None, member), Same(ORDERED, mark.group, None, mark.member)),
-            puts=(Put(RUNS, group, text, ends_at, member=member), mark),
-        )
+    def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
+        """What an order of a run stores. Of two at once, one is stored."""
+        put = _put(self.operator, run, found.now)
+        return Write(conditions=(Same(RUNS, put.group, None, put.member),), puts=(put,))
 
     def done(self, run: ScheduledRun) -> str:
         """The result in a sentence."""
         return run.in_words()
 
-    def told(self, run: ScheduledRun, last: ScheduledRun) -> ScheduledRun:
-        """The run as its document tells of it."""
-        return run
-
     @abstractmethod
-    async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
+    def asked(self, found: Schedule, run: ScheduledRun) -> Question:
         """The question about a run that would be stored."""
 
     @abstractmethod
-    async def run_after(self, last: ScheduledRun) -> ScheduledRun:
-        """The run to store, after the last one. Raises ActionRefusedError."""
-
-    def _state(self, last: ScheduledRun) -> str:
-        """What an order goes by, as one text."""
-        following = last.following(self.operator.store.clock.now())
-        return f"{last.at.isoformat()} {last.state} {following and following.isoformat()} {last.skipped}"
+    def run_of(self, found: Schedule) -> ScheduledRun:
+        """The run that is ordered. Raises ActionRefusedError."""
 
     def _by(self, done: str) -> str:
         return as_stored(printable_line(by_person(self.operator.actor.called, self.note, done)))
 
-    async def _last(self) -> ScheduledRun:
+    async def _found(self) -> Schedule:
         require_name(self.queue)
-        last = await last_run(self.operator.store, self.queue, as_stored(self.schedule))
-        if last is None:
+        found = await read_schedule(self.operator.store, self.queue, as_stored(self.schedule))
+        if found is None:
             raise UnknownSubjectError(
                 f"queue {self.queue} has no schedule {self.schedule[:LONGEST_NAMED]!r}: `voiceflow schedules list` "
                 "names those that a `voiceflow schedule` has seen"
             )
-        return last
+        return found
+
+
+def _state(found: Schedule) -> str:
+    """What an order goes by, as one text."""
+    return f"{found.last.at.isoformat()} {found.last.state} {found.following} {found.skip and found.skip.at}"
+
+
+def _put(operator: Operator, run: ScheduledRun, now: datetime) -> Put:
+    group, member = run.key
+    return Put(RUNS, group, run_records(operator.store).text(run), run.kept_until(now), member=member)
 
 
 class SkipNext(ScheduleAction):
@@ -130,28 +126,24 @@ class SkipNext(ScheduleAction):
     name_of_action: ClassVar[str] = "skip-run"
     stops: ClassVar[bool] = True
 
-    async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
+    def asked(self, found: Schedule, run: ScheduledRun) -> Question:
         """The question, with the people of which run are not called."""
         later = "" if run.next_at is None else f" The run after it is at {in_words(run.next_at, run.zone)}."
         return Question(
             title=f"Skip the next run of {self.schedule}?",
-            will_be_called=(f"Whom earlier runs call; the last one: {last.in_words()}.{later}",),
+            will_be_called=(f"Whom earlier runs call; the last one: {found.last.in_words()}.{later}",),
             will_not_be_called=(f"The people of the run at {in_words(run.at, run.zone)}.",),
             button="Skip it",
         )
 
-    async def run_after(self, last: ScheduledRun) -> ScheduledRun:
+    def run_of(self, found: Schedule) -> ScheduledRun:
         """The next run, as skipped."""
-        at = last.following(self.operator.store.clock.now())
-        if last.skipped:
-            raise ActionRefusedError(f"the next run of {self.schedule} is skipped already: {last.skipped}")
-        if at is None:
+        if found.skip is not None:
+            raise ActionRefusedError(f"the next run of {self.schedule} is skipped already: {found.skip.in_words()}")
+        if found.following is None:
             raise ActionRefusedError(f"schedule {self.schedule} has no further run")
-        following = next(last.recurrence.after(at), None)
-        return ScheduledRun(
-            schedule=last.schedule, queue=last.queue, at=at, cron=last.cron, time_zone=last.time_zone, batch_id="",
-            state=RunState.SKIPPED, message=self._by("skipped"), next_at=following,
-        )  # fmt: skip
+        run = replace(found.times, at=found.following, batch_id="", token="")
+        return replace(run, state=RunState.SKIPPED, message=self._by("skipped"))
 
 
 class Unskip(ScheduleAction):
@@ -159,7 +151,7 @@ class Unskip(ScheduleAction):
 
     name_of_action: ClassVar[str] = "unskip-run"
 
-    async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
+    def asked(self, found: Schedule, run: ScheduledRun) -> Question:
         """The question, with who is called again by the schedule."""
         return Question(
             title=f"Let the skipped run of {self.schedule} start?",
@@ -168,18 +160,16 @@ class Unskip(ScheduleAction):
             button="Let it start",
         )
 
-    async def run_after(self, last: ScheduledRun) -> ScheduledRun:
+    def run_of(self, found: Schedule) -> ScheduledRun:
         """The skipped run."""
-        ((_, newest),) = await run_records(self.operator.store).within(last.key[0]).page(limit=1)
-        if not last.skipped or newest is None:
+        if found.skip is None:
             raise ActionRefusedError(f"the next run of {self.schedule} is not skipped")
-        return newest
+        return found.skip
 
-    def write_of(self, run: ScheduledRun, text: str, after: str) -> Write:
-        """The run is forgotten, as long as it stands as it was read, and it may be skipped again."""
+    def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
+        """The run is forgotten."""
         group, member = run.key
-        drops = (Drop(RUNS, group, None, member), Drop(ORDERED, f"{group}/{SkipNext.name_of_action}", None, after))
-        return Write(conditions=(Same(RUNS, group, text, member),), drops=drops)
+        return Write(drops=(Drop(RUNS, group, None, member),))
 
     def done(self, run: ScheduledRun) -> str:
         """The run that is not skipped any more."""
@@ -192,38 +182,37 @@ class RunNow(ScheduleAction):
     name_of_action: ClassVar[str] = "run-now"
     is_irreversible: ClassVar[bool] = True
 
-    async def asked(self, last: ScheduledRun, run: ScheduledRun) -> Question:
+    def asked(self, found: Schedule, run: ScheduledRun) -> Question:
         """The question, with who is called once more."""
-        next_at = self.told(run, last).next_at
-        later = "" if next_at is None else f" The next run still starts, at {in_words(next_at, run.zone)}."
+        zone, next_at = run.zone, found.following
+        later = "" if next_at is None else f" The next run still starts, at {in_words(next_at, zone)}."
         return Question(
             title=f"Run {self.schedule} now?",
             will_be_called=(
                 "All people in its file, as one more batch; without unique_key, also those called before.",
-                f"The last run: {last.in_words()}.",
+                f"The last run: {found.last.in_words()}.",
             ),
-            will_not_be_called=(f"Bad rows and suppressed numbers.{later}",),
+            will_not_be_called=(
+                f"Bad rows and suppressed numbers.{later}",
+                f"Anybody, if no `voiceflow schedule` with its file runs before {in_words(run.until, zone)}.",
+            ),
             button="Run it now",
         )
 
-    async def run_after(self, last: ScheduledRun) -> ScheduledRun:
-        """A run of now, which a process with the file has to start."""
-        store, now = self.operator.store, self.operator.store.clock.now()
-        if last.is_open:
+    def run_of(self, found: Schedule) -> ScheduledRun:
+        """A run of now, for the next process with the file to start."""
+        last, now = found.last, found.now
+        if last.is_open and last.until > now:
             raise ActionRefusedError(f"a run of {self.schedule} is not over: {last.in_words()}")
-        if not await is_alive(store, last):
-            raise ActionRefusedError(
-                f"no `voiceflow schedule` with the file of {self.schedule} is running, so nobody would start it: start "
-                "one, then order the run again"
-            )
-        if last.next_at is not None and last.next_at <= now:
-            raise ActionRefusedError(f"a run of {self.schedule} is due now: {in_words(last.next_at, last.zone)}")
-        known = [run for _, run in await run_records(store).within(last.key[0]).page() if run is not None]
-        run = run_at(now, last.recurrence, schedule=last.schedule, queue=last.queue, known=known)
-        # A run that is skipped now comes next once more when somebody takes the skip back.
-        skipped = next((each.at for each in known if each.state is RunState.SKIPPED and each.at > now), None)
-        return replace(run, ordered_by=self._by("ordered"), next_at=skipped or last.following(now))
+        due = next(found.after(max(found.times.at, last.at, now - found.times.recurrence.misfire)), now)
+        if due < now:
+            raise ActionRefusedError(f"a run of {self.schedule} is due now: {in_words(due, found.times.zone)}")
+        run = run_at(now, found.times.recurrence, schedule=last.schedule, queue=last.queue, known=found.runs)
+        return replace(run, ordered_by=self._by("ordered"))
 
-    def told(self, run: ScheduledRun, last: ScheduledRun) -> ScheduledRun:
-        """The run, with the next one that starts."""
-        return replace(run, next_at=last.following(run.at), skipped=last.skipped)
+    def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
+        """The run, and the times with another token: of two orders that saw the same, one is stored."""
+        times, stored = replace(found.times, token=new_revision()), found.stored
+        group, member = times.key
+        same = Same(RUNS, group, None if stored is None else stored.value, member)
+        return Write(conditions=(same,), puts=tuple(_put(self.operator, each, found.now) for each in (run, times)))

@@ -1,43 +1,44 @@
-"""The runs of schedules, as they are stored and told."""
+"""Schedules as the store has them: since when their times count, what became of their runs, and what comes next.
+
+The records of a schedule are a group. One of them has its times, which those who read its file keep by compare-and-swap
+(`RunState.SEEN`); the others are what happened, and what a person has ordered. The next run is always computed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.recurrence import Recurrence
+from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.core.base.record_set import RecordSet, json_records, newest_first
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.core.ports.store import Page, Record
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 from voiceflow_worker.model.times import require_zone
 
 RUNS = "schedule-run"
-"""Namespace of runs, by `<queue>/<schedule>` and time, the newest first."""
+"""Namespace of schedules, by `<queue>/<schedule>` and the times of their runs, the newest first."""
 CLAIMS = "schedule-claim"
 """Namespace of the claims to runs, by `<queue>/<schedule>/<time>`."""
-ALIVE = "schedule-alive"
-"""Namespace of the schedules that a process has at hand now, by `<queue>/<schedule>`."""
 KEPT = timedelta(days=10)
-"""How long a run is kept after the next one. It is longer than rows are compared with other batches."""
-LOOK = 5.0
-"""The seconds between two looks at a schedule, if no run is due in between."""
-_LAST_MEMBER = "~"
+"""How long a record is kept after the next run. It is longer than rows are compared with other batches."""
 _STARTING = timedelta(seconds=30)
 """A run that nobody has begun for so long after its time is overdue."""
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = newest_first(datetime(1970, 1, 1, tzinfo=UTC))
+"""The member of the times of a schedule, the last of its group."""
+_LAST_MEMBER = "~"
 
 
 class RunState(StrEnum):
     """What became of a run."""
 
     SEEN = "seen"
-    """No run: at this time, the schedule was seen for the first time. Its runs begin after that."""
+    """No run: the times of the schedule, as somebody saw them first. Its runs begin after that."""
     STARTING = "starting"
-    """A process began it. If the process dies, another one completes it."""
+    """A person has ordered it, or a process began it. If the process dies, another one completes it."""
     HELD = "held"
     """It could not be started; it is tried again until it is too late to start it."""
     STARTED = "started"
@@ -58,13 +59,12 @@ _UNDONE = frozenset({RunState.HELD, RunState.MISSED, RunState.CUT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledRun:
-    """One run of a schedule, and what became of it.
+    """One run of a schedule, and what became of it; or, as `SEEN`, the times of a schedule, which count since `at`.
 
-    `at` is its time, in the zone `time_zone`. The next one is due at `next_at`. `counts` are those of the rows of its
-    file, and `left_out` says what was wrong with the first of the rows that were left out.
-    `repeats` is the batch of the same day whose people it would call again. `ordered_by` says who ordered it, beside
-    those of the schedule. Of the last run that was not skipped, `skipped` is the next one, in words, if that was
-    skipped; `next_at` is then the one after it.
+    `at` is its time, in the zone `time_zone`. `counts` are those of the rows of its file, and `left_out` says what was
+    wrong with the first of the rows that were left out. `repeats` is the batch of the same day whose people it would
+    call again. `ordered_by` says who ordered it, beside those of the schedule; until a process `is_begun` with it, it
+    waits. `misfire` is in seconds. The `token` of the times is another one after each order to run.
     """
 
     schedule: str
@@ -79,33 +79,34 @@ class ScheduledRun:
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     left_out: tuple[str, ...] = ()
     repeats: str | None = None
-    next_at: datetime | None = None
     ordered_by: str = ""
-    skipped: str = ""
-
-    def kept_until(self, now: datetime) -> datetime:
-        """When its record ends."""
-        return max(now, self.next_at or now) + KEPT
+    is_begun: bool = False
+    misfire: float = MISFIRE.total_seconds()
+    token: str = ""
 
     @property
     def recurrence(self) -> Recurrence:
-        """When the schedule ran, as of this run."""
-        return Recurrence(cron=self.cron, zone=self.zone)
+        """When the schedule runs, as of this run."""
+        return Recurrence(self.cron, self.zone, timedelta(seconds=self.misfire))
+
+    @property
+    def next_at(self) -> datetime | None:
+        """The run after this one, at the times that the schedule had."""
+        return next(self.recurrence.after(self.at), None)
 
     @property
     def key(self) -> tuple[str, str]:
         """The group of its record, which is that of its schedule, and its member in it: the newest run comes first."""
-        return f"{self.queue}/{self.schedule}", newest_first(_FIRST if self.state is RunState.SEEN else self.at)
+        return f"{self.queue}/{self.schedule}", _TIMES if self.state is RunState.SEEN else newest_first(self.at)
 
-    def overdue_since(self, now: datetime) -> datetime | None:
-        """When the next run was due, if nobody has begun it; None if it was not."""
-        return self.next_at if self.next_at is not None and self.next_at + _STARTING < now else None
+    def kept_until(self, now: datetime) -> datetime:
+        """When its record ends."""
+        return max(now, next(self.recurrence.after(max(now, self.at)), now)) + KEPT
 
-    def following(self, now: datetime) -> datetime | None:
-        """The next run after a time."""
-        if self.next_at is not None and self.next_at > now:
-            return self.next_at
-        return next(self.recurrence.after(now), None)
+    @property
+    def until(self) -> datetime:
+        """When it is too late to begin it."""
+        return self.at + timedelta(seconds=self.misfire)
 
     @property
     def is_open(self) -> bool:
@@ -122,21 +123,6 @@ class ScheduledRun:
         """The zone of its times."""
         return require_zone(self.time_zone)
 
-    @property
-    def day(self) -> date:
-        """The local day."""
-        return self._local.date()
-
-    @property
-    def is_last_of_day(self) -> bool:
-        """Whether the next one, at the times that it had, is on another local day."""
-        following = next(self.recurrence.after(self.at), None)
-        return following is None or following.astimezone(self.zone).date() != self.day
-
-    @property
-    def _local(self) -> datetime:
-        return self.at.astimezone(self.zone)
-
     def in_words(self) -> str:
         """The run in one line."""
         said = f": {self.message}" if self.message else ""
@@ -148,25 +134,96 @@ class ScheduledRun:
         return {
             "schedule": self.schedule,
             "at": rfc3339(self.at),
-            "local": self._local.isoformat(timespec="minutes"),
+            "local": self.at.astimezone(self.zone).isoformat(timespec="minutes"),
             "time_zone": self.time_zone,
             "state": self.state.value,
             "batch_id": self.batch_id,
             "message": self.message,
             **({"counts": dict(self.counts)} if self.counts else {}),
             **({"left_out": list(self.left_out)} if self.left_out else {}),
-            **{name: said for name in ("ordered_by", "skipped") if (said := getattr(self, name))},
+            **({"ordered_by": self.ordered_by} if self.ordered_by else {}),
             "next_at": rfc3339(self.next_at),
         }
 
-    def later_in_words(self, now: datetime) -> str:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A schedule as it is in the store `now`: its times, and its newest runs, the newest first.
+
+    `stored` is the record of its times; None if a version before this has let it end, and they are those of a run.
+    """
+
+    times: ScheduledRun
+    runs: Sequence[ScheduledRun]
+    now: datetime
+    stored: Record | None
+
+    @classmethod
+    def of(cls, records: Iterable[Record], *, store: Store) -> Schedule | None:
+        """The schedule whose records these are; None without one that can be read."""
+        now, found = store.clock.now(), {each.member: each for each in records}
+        read = run_records(store).read({member: each.value for member, each in sorted(found.items())})
+        runs = [each for each in read.values() if each is not None]
+        if not runs:
+            return None
+        known = next((each for each in runs if not _is_to_come(each, now)), runs[-1])
+        times = next((each for each in runs if each.state is RunState.SEEN), replace(known, state=RunState.SEEN))
+        runs = [each for each in runs if each.state is not RunState.SEEN]
+        return cls(times=times, runs=runs, now=now, stored=found.get(_TIMES))
+
+    @property
+    def last(self) -> ScheduledRun:
+        """What happened last: a run that is not skipped in advance; its times, if there was none."""
+        return next((each for each in self.runs if not _is_to_come(each, self.now)), self.times)
+
+    @property
+    def skip(self) -> ScheduledRun | None:
+        """The run to come that is skipped."""
+        return next((each for each in self.runs if _is_to_come(each, self.now)), None)
+
+    def after(self, at: datetime) -> Iterator[datetime]:
+        """The runs after a time of which nothing is known: neither begun, by a clock that is ahead, nor skipped."""
+        known = {each.at for each in self.runs}
+        return (each for each in self.times.recurrence.after(at) if each not in known)
+
+    @property
+    def next_at(self) -> datetime | None:
+        """The run after the last one, which may be overdue."""
+        return next(self.after(max(self.times.at, self.last.at)), None)
+
+    @property
+    def following(self) -> datetime | None:
+        """The run that comes."""
+        return next(self.after(self.now), None)
+
+    @property
+    def overdue_since(self) -> datetime | None:
+        """When a run was due, or ordered, that nobody has begun."""
+        waits = self.last.state is RunState.STARTING and self.last.ordered_by and not self.last.is_begun
+        due = self.last.at if waits else self.next_at
+        return due if due is not None and due + _STARTING < self.now else None
+
+    def later_in_words(self) -> str:
         """What is next, in words: a run that is overdue, and the one that comes."""
-        late, following = self.overdue_since(now), self.following(now)
+        late, following, zone = self.overdue_since, self.following, self.times.zone
         said = [] if late is None else [
-            f"its run of {in_words(late, self.zone)} is overdue: no `voiceflow schedule` with its file runs"
+            f"its run of {in_words(late, zone)} is overdue: no `voiceflow schedule` with its file runs"
         ]  # fmt: skip
-        said += [f"skipped: {self.skipped}"] if self.skipped else []
-        return "; ".join(said if following is None else [*said, f"the next run is at {in_words(following, self.zone)}"])
+        said += [f"skipped: {self.skip.in_words()}"] if self.skip else []
+        return "; ".join(said if following is None else [*said, f"the next run is at {in_words(following, zone)}"])
+
+    def as_json(self) -> dict[str, object]:
+        """Its last run as JSON, with what comes."""
+        return {
+            **self.last.as_json(),
+            **({"skipped": self.skip.in_words()} if self.skip else {}),
+            "next_at": rfc3339(self.following),
+            "overdue_since": rfc3339(self.overdue_since),
+        }
+
+
+def _is_to_come(run: ScheduledRun, now: datetime) -> bool:
+    return run.state is RunState.SKIPPED and run.at > now
 
 
 def run_at(
@@ -178,50 +235,34 @@ def run_at(
     batch = next(name for name in (batch, *(f"{batch}-{place}" for place in range(2, 99))) if name not in taken)
     return ScheduledRun(
         schedule=schedule, queue=queue, at=at, cron=recurrence.cron, time_zone=recurrence.zone.key, batch_id=batch,
-        state=RunState.STARTING, next_at=next(recurrence.after(at), None),
+        state=RunState.STARTING, misfire=recurrence.misfire.total_seconds(),
     )  # fmt: skip
 
 
-async def last_run(store: Store, queue: str, schedule: str) -> ScheduledRun | None:
-    """The last run of a schedule that was not skipped; None if the schedule is not known. Raises StoreError."""
-    page = await run_records(store).within(f"{queue}/{schedule}").page(limit=2)
-    return _last_of([run for _, run in page if run is not None], now=store.clock.now())
+async def read_schedule(store: Store, queue: str, name: str) -> Schedule | None:
+    """A schedule with its newest runs; None if it is not known. Raises StoreError."""
+    group, now = f"{queue}/{name}", store.clock.now()
+    found = [(await store.records({RUNS: each}, now=now))[RUNS] for each in (Page(group=group), [(group, _TIMES)])]
+    return Schedule.of([*found[0], *found[1]], store=store)
 
 
-def _last_of(newest: list[ScheduledRun], *, now: datetime) -> ScheduledRun | None:
-    """The last run, of the two newest ones. One that was skipped counts from its time on."""
-    if len(newest) == 2 and newest[0].state is RunState.SKIPPED and newest[0].at > now:
-        return replace(newest[1], skipped=newest[0].in_words(), next_at=newest[0].next_at)
-    return newest[0] if newest else None
-
-
-def alive_records(store: Store) -> RecordSet[str]:
-    """The schedules that a process has at hand now, each with an empty text."""
-    return json_records(store, ALIVE, str, keep_for=timedelta(seconds=3 * LOOK), durable=False)
-
-
-async def is_alive(store: Store, run: ScheduledRun) -> bool:
-    """Whether a process is running that has the schedule of this run. Raises StoreError."""
-    group, _ = run.key
-    return group in await alive_records(store).get([group])
-
-
-async def last_runs(store: Store, queue: str | None = None) -> list[ScheduledRun]:
-    """The last run of each schedule of a queue, or of all queues: a trip for each. Raises StoreError."""
-    last: list[ScheduledRun] = []
-    after, records = ("" if queue is None else f"{queue}/", ""), run_records(store)
-    while page := (await store.records({RUNS: Page(after=after, limit=1)}, now=store.clock.now()))[RUNS]:
+async def read_schedules(store: Store, queue: str | None = None) -> list[Schedule]:
+    """Each schedule of a queue, or of all queues, with its last run: a trip for each. Raises StoreError."""
+    groups: dict[str, list[Record]] = {}
+    after, now = ("" if queue is None else f"{queue}/", ""), store.clock.now()
+    while page := (await store.records({RUNS: Page(after=after, limit=2)}, now=now))[RUNS]:
         group = page[0].group
         if queue is not None and not group.startswith(f"{queue}/"):
             break
-        for newest in records.read({group: page[0].value}).values():
-            is_skipped = newest is not None and newest.state is RunState.SKIPPED
-            run = await last_run(store, newest.queue, newest.schedule) if newest and is_skipped else newest
-            last += [] if run is None else [run]
+        groups[group] = [each for each in page if each.group == group]
         after = (group, _LAST_MEMBER)
-    return sorted(last, key=lambda run: (run.queue, run.schedule))
+    for each in (await store.records({RUNS: [(group, _TIMES) for group in groups]}, now=now))[RUNS]:
+        groups[each.group].append(each)
+    found = [Schedule.of(each, store=store) for each in groups.values()]
+    known = (each for each in found if each is not None)
+    return sorted(known, key=lambda each: (each.times.queue, each.times.schedule))
 
 
 def run_records(store: Store) -> RecordSet[ScheduledRun]:
-    """The runs of a store; those of a schedule are within its group, the newest first."""
+    """The records of schedules; those of one are within its group, the newest run first."""
     return json_records(store, RUNS, ScheduledRun)

@@ -40,7 +40,7 @@ from voiceflow_worker.reporting.batches import (
 )
 from voiceflow_worker.reporting.breakdown import read_breakdown
 from voiceflow_worker.reporting.status import waits_in_words
-from voiceflow_worker.service.scheduled_run import last_runs
+from voiceflow_worker.service.scheduled_run import read_schedules
 
 MOST_BATCHES = 10
 """The largest number of batches on this page. Batches in progress come first."""
@@ -54,16 +54,15 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     queues = [await read_queue(store, name) for name in names]
     # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
-    heartbeats, now, schedules = Heartbeats(store), store.clock.now(), await last_runs(store)
+    heartbeats, schedules = Heartbeats(store), await read_schedules(store)
     rates = await heartbeats.rates()
     shown = {
         "queues": queues,
         "batches": await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES),
         "escalations": await open_escalations(store, names),
         "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
-        "runs": [run for run in schedules if run.is_undone or run.overdue_since(now) is not None],
+        "undone": [each for each in schedules if each.last.is_undone or each.overdue_since is not None],
         "schedules": schedules,
-        "now": now,
         "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),
@@ -75,7 +74,7 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
 
 async def show_schedules(store: Store, asked: PageRequest) -> Answer:
     """The schedules of all queues: the last run of each, what became of it, and the next one."""
-    shown = {"schedules": await last_runs(store, asked.queue), "now": store.clock.now()}
+    shown = {"schedules": await read_schedules(store, asked.queue)}
     return Page(template="schedules.html", shown=shown, is_live=True)
 
 

@@ -24,7 +24,7 @@ from voiceflow_worker.model.text.wording import in_words as at_time
 from voiceflow_worker.reporting.status import read_status, unreadable_calls
 from voiceflow_worker.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.service.doctor.context import CheckContext
-from voiceflow_worker.service.scheduled_run import RunState, last_runs
+from voiceflow_worker.service.scheduled_run import RunState, read_schedules
 
 
 async def opens(context: CheckContext) -> Diagnosis:
@@ -201,13 +201,13 @@ async def records(context: CheckContext) -> Diagnosis:
 async def schedules(context: CheckContext) -> Diagnosis | None:
     """Check that the last run of each schedule was started, and that no run is overdue."""
     store, queue = context.store, context.settings.queue
-    last, now = await last_runs(store, queue), store.clock.now()
-    late = [(each, at) for each in last if (at := each.overdue_since(now)) is not None]
-    undone = [each for each in last if each.is_undone or each.state is RunState.REPEATED]
-    if not last:
+    found = await read_schedules(store, queue)
+    late = [(each.last.schedule, at) for each in found if (at := each.overdue_since) is not None]
+    undone = [each.last for each in found if each.last.is_undone or each.last.state is RunState.REPEATED]
+    if not found:
         return None
     if late:
-        due = ", ".join(f"{each.schedule} at {at_time(at)}" for each, at in late)
+        due = ", ".join(f"{name} at {at_time(at)}" for name, at in late)
         return failure(
             f"no `voiceflow schedule` has started these runs, or reported why it could not: {due}",
             remedy="run `voiceflow schedule` with these files. If a schedule is no longer used, this failure "
@@ -220,7 +220,7 @@ async def schedules(context: CheckContext) -> Diagnosis | None:
             remedy="correct the cause. To call the people of a missed run now, enqueue their file with --campaign "
             "and the --batch of the run",
         )
-    return ok(f"the last runs of {count_of(len(last), 'schedule')} were started")
+    return ok(f"the last runs of {count_of(len(found), 'schedule')} were started")
 
 
 async def limits(context: CheckContext) -> Diagnosis:
