@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 from datetime import time
 from pathlib import Path
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, calls_of, file_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.ivr.speech_filters import money
+from voiceflow_worker.ivr.speech_filters import _MINUS, money, time_
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
 
@@ -67,11 +70,69 @@ def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
         ("{{x|money('JPY')}}", "1000000", "1000000 Japanese yen"),
         ("{{x|money('JPY')}}", "1250.0", "1250 Japanese yen"),
         ("{{x|money('KWD')}}", "1.250", "1.250 Kuwaiti dinars"),
+        ("{{x|money('USD')}}", "-12.50", "minus 12.50 US dollars"),
+        ("{{x|money}}", "SGD \u22125", "minus 5 Singapore dollars"),
+        ("{{x|money}}", "-SGD 5", "minus 5 Singapore dollars"),
+        ("{{x|money('USD')}}", "-0.00", "0 US dollars"),
+        ("{{x|money('HUF')}}", "1250.50", "1250.50 Hungarian forints"),
+        ("{{x|money('IDR')}}", "1250.5", "1250.50 Indonesian rupiahs"),
+        ("{{x|money('VND')}}", "50000.00", "50000 Vietnamese dong"),
+        ("{{x|money('IQD')}}", "1.5", "1.500 Iraqi dinars"),
         ("{{x|ordinal}}", "11", "11th"),
         ("{{x|ordinal}}", "22.0", "22nd"),
         ("{{x|upper}} {{x|spell}}", "ab", "AB A, B"),
     ]:
         assert speak(text, value) == spoken
+
+
+@pytest.mark.parametrize(
+    ("voice", "value", "spoken"),
+    [
+        ("th-TH", "นี้น้ำ", "นี้, น้ำ"),
+        ("hi-IN", "हिन्दी क्षमा", "हि, न्दी, क्ष, मा"),
+        ("ta-IN", "தமிழ்", "த, மி, ழ்"),
+        ("tr-TR", "ıi", "ı, i"),  # noqa: RUF001
+        ("de-DE", "aß", "A, ß"),
+    ],
+)
+def test_letters_are_spelled_with_their_signs(voice: str, value: str, spoken: str) -> None:
+    assert speak("{{x|spell}}", value, f"{voice}-AnyNeural") == spoken
+
+
+def test_the_months_of_sinhala_are_those_of_the_sun() -> None:
+    for form in ("long", "full", "medium"):
+        assert "අප්රේල්" in str(speak(f"{{{{x|date('{form}')}}}}", "2030-04-01", "si-LK-SameeraNeural"))
+
+
+def test_a_minus_is_a_word_or_refused() -> None:
+    assert speak("{{x|money('EUR')}}", "-1", "de-DE-KatjaNeural") == "minus 1 Euro"
+    assert speak("{{x|money('CNY')}}", "-12.50", "zh-CN-XiaoxiaoNeural") == "负12.50人民币"
+    column, message = problem("{{x|money('INR', language='gu')}}", "-1")
+    assert (column, "is below 0, and what Gujarati voices say for a minus is not known" in message) == ("x", True)
+    assert speak("{{x|abs|money('INR', language='gu')}}", "-1") == "1 ભારતીય રૂપિયા"
+
+
+@pytest.mark.slow  # a program for each text
+def test_a_synthesiser_says_the_minus_the_hour_and_the_cents() -> None:
+    def phonemes(text: str, voice: str) -> str:
+        found = subprocess.run(["espeak-ng", "-q", "-x", "-v", voice, "--", text], check=True, capture_output=True)
+        return re.sub(r"\([a-z]+\)|[^A-Za-z0-9@]", "", found.stdout.decode())
+
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("espeak-ng is not installed")
+    listed = subprocess.run(["espeak-ng", "--voices"], check=True, capture_output=True).stdout.decode()
+    voices = {each.split()[1] for each in listed.splitlines()} | {"zh", "en", "fr"}
+    judged = [language for language in _MINUS if language in voices]
+    assert len(judged) >= 40
+    for language in judged:
+        voice, locale = {"zh": "cmn", "en": "en-us", "fr": "fr-fr"}.get(language, language), Locale.parse(language)
+        above, below = (phonemes(money(f"{sign}1250.50", locale, "SGD"), voice) for sign in ("", "-"))
+        assert above != below, language
+        assert phonemes(_MINUS[language], voice)[:-2] in below, language
+        # Sounds at the ends of words change with the next word.
+        hours, at = [phonemes(hour, voice)[:7] for hour in ("14", "2")], phonemes(time_("14:05", locale), voice)
+        assert any(hour in at for hour in hours), language
+        assert any(phonemes(cents, voice)[:4] in above for cents in ("50", "5")), language
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,10 @@ _OFFSET = re.compile(
 )
 _ZONE_LIKE = re.compile(r"[+\u2212-] ?\d|\[|\(?[A-Za-z_]+/[A-Za-z]|\(?(?!UHR)[A-Z]{3,5}\b", re.ASCII)
 """The beginning of what stands after a time of day and may be its zone, such as CET or Europe/Berlin."""
-_AMOUNT = re.compile(r"(?:([A-Za-z]{3})\s*)?([+-]?\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII)
-_WHOLE = re.compile(r"\d{1,9}(?:\.0+)?", re.ASCII)
+_AMOUNT = re.compile(
+    r"([-\u2212]?)(?:([A-Za-z]{3})\s*)?([+\-\u2212]?)(\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII
+)
+_WHOLE = re.compile(r"\d{1,9}(?:\.00?)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
 _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
 _DAY_PERIOD = re.compile(r"'[^']*'|a+")
@@ -79,6 +81,30 @@ _ORDINALS: Mapping[str, str | Mapping[str, str]] = {
     "yue": "第{}",
     "zh": "第{}",
 }
+
+
+_DECIMALS_OF = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF", 3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}  # fmt: skip
+_DECIMALS = {code: decimals for decimals, codes in _DECIMALS_OF.items() for code in codes.split()}
+"""The decimals of currencies that have not 2, by ISO 4217. Those of the CLDR change with what is in use."""
+_MINUS_OF = {
+    "minus": "bs cs da de en eo ff fil fo hr id lb lt mt nb nn no pl ro sk sl sq sv uz", "минус": "bg kk ky mk ru sr",
+    "мінус": "be uk", "menos": "es gl pt", "miinus": "et fi", "min": "af nl", "ناقص": "ar", "mənfi": "az",
+    "menys": "ca", "minws": "cy", "μείον": "el", "منفی": "fa", "moins": "fr", "míneas": "ga", "מינוס": "he", "ऋण": "hi",
+    "mínusz": "hu", "մինուս": "hy", "mínus": "is", "meno": "it", "マイナス": "ja", "მინუს": "ka", "ដក": "km",
+    "마이너스": "ko", "ລົບ": "lo", "mīnus": "lv", "negatif": "ms", "အနုတ်": "my", "ऋणात्मक": "ne", "kasoro": "sw",
+    "கழித்தல்": "ta", "ลบ": "th", "eksi": "tr", "âm": "vi", "負": "yue", "负": "zh",
+}  # fmt: skip
+_MINUS = {language: minus for minus, languages in _MINUS_OF.items() for language in languages.split()}
+"""The word for a minus, by language: half of the voices say nothing for its sign."""
+_WITHOUT_SPACES = frozenset({"ja", "km", "lo", "my", "th", "yue", "zh"})
+_SINHALA_MONTHS = (
+    *("ජනවාරි", "පෙබරවාරි", "මාර්තු", "අප්\u200dරේල්", "මැයි", "ජූනි", "ජූලි", "අගෝස්තු", "සැප්තැම්බර්"),
+    *("ඔක්තෝබර්", "නොවැම්බර්", "දෙසැම්බර්"),
+)
+"""The months of Sinhala. Since version 48, the CLDR has those of the moon in their place."""
 
 
 class SpecimenText(str):
@@ -207,9 +233,17 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
     if form not in _FORMS:
         raise ValueError(f"{form!r} is not a date format; give one of {', '.join(_FORMS)}")
     try:
-        return format_date(date.fromisoformat(match[1] if match else ""), form, locale=locale)
+        day = date.fromisoformat(match[1] if match else "")
+        return _in_sinhala(format_date(day, form, locale=locale), day, locale)
     except ValueError:
         raise ValueError(f"{text[:40]!r} is not a date; write it as 2030-01-31") from None
+
+
+def _in_sinhala(spoken: str, day: date, locale: Locale) -> str:
+    """A spoken date with the month of Sinhala, if the locale is of it."""
+    names = {each[day.month] for each in locale.months["format"].values()} if locale.language == "si" else ()
+    named = next((each for each in sorted(names, key=len, reverse=True) if each in spoken), "")
+    return spoken.replace(named, _SINHALA_MONTHS[day.month - 1]) if named else spoken
 
 
 def time_(text: str, locale: Locale) -> str:
@@ -234,27 +268,40 @@ def time_(text: str, locale: Locale) -> str:
 
 
 def money(text: str, locale: Locale, currency: str | None = None) -> str:
-    """An amount with the name of its currency: 12.50 Singapore dollars. Whole amounts have no decimals."""
-    from babel.numbers import format_currency, get_currency_precision, is_currency
+    """An amount with the name of its currency: 12.50 Singapore dollars. Whole amounts have no decimals.
+
+    A minus is a word.
+    """
+    from babel.numbers import format_currency, is_currency
 
     match = _AMOUNT.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is not an amount; write it as 1250.50, or as SGD 1250.50")
-    code = (match[1] or match[3] or currency or "").upper()
+    before, first, sign, number, last = match.groups()
+    code = (first or last or currency or "").upper()
     if not code:
-        raise ValueError(f"{text[:40]!r} has no currency; write SGD {match[2]}, or name the currency: money('SGD')")
+        raise ValueError(f"{text[:40]!r} has no currency; write SGD {number}, or name the currency: money('SGD')")
     if not is_currency(code):
         raise ValueError(f"{code[:10]!r} is not a currency; write three letters, such as SGD")
-    decimals = len(match[2].partition(".")[2].removesuffix("0" if match[2].endswith(".0") else ""))
-    if decimals > (most := get_currency_precision(code)):
+    written = number.partition(".")[2]
+    decimals = 0 if written in {"0", "00"} else len(written)
+    if decimals > (most := _DECIMALS.get(code, 2)):
         # In many countries, a dot stands between thousands: 1.250.
         right = f"write the amount without a separator, such as 1250{'.' + '5'.ljust(most, '0') if most else ''}"
         raise ValueError(f"{text[:40]!r} has {count_of(decimals, 'decimal')}, but {code} has {most}; {right}")
-    amount = Decimal(match[2])
+    amount = Decimal(number)
     if is_whole := amount == amount.to_integral_value():
         amount = Decimal(int(amount))  # 1.00 has the plural of numbers with decimals: "1.00 dollars"
-    whole: dict[str, Any] = {"format": "0", "currency_digits": False} if is_whole else {}
-    return format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **whole)
+    shown: dict[str, Any] = {"format": "0" if is_whole else f"0.{'0' * most}", "currency_digits": False}
+    spoken = format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **shown)
+    if amount == 0 or {before, sign} <= {"", "+"}:
+        return spoken
+    if (minus := _MINUS.get(locale.language)) is None:
+        raise ValueError(
+            f"{text[:40]!r} is below 0, and what {locale.english_name} voices say for a minus is not known: write the "
+            "word in the text, and the amount without its sign, as with |abs"
+        )
+    return f"{minus}{'' if locale.language in _WITHOUT_SPACES else ' '}{spoken}"
 
 
 def ordinal(text: str, locale: Locale) -> str:
@@ -279,18 +326,32 @@ def digits(text: str, _locale: Locale) -> str:
     return ", ".join(str(int(digit)) for digit in found)
 
 
-def spell(text: str, _locale: Locale) -> str:
-    """Letters and digits one by one: A, B, 1."""
+def spell(text: str, locale: Locale) -> str:
+    """Letters and digits one by one: A, B, 1. A letter is written with its signs: नि, and นี้ as one."""
     _refuse_float(text)
     letters: list[str] = []
     for character in unicodedata.normalize("NFC", text):
-        if unicodedata.combining(character) and letters:
+        is_sign = unicodedata.category(character)[0] == "M" or character in _VOWEL_SIGNS
+        if letters and (is_sign or (character.isalnum() and letters[-1][-1] in _JOINING)):
             letters[-1] += character
         elif character.isalnum():
-            letters.append(character.upper())
+            letters.append(_capital(character, locale.language))
     if not letters:
         raise ValueError(f"{text[:40]!r} has no letters or digits")
     return ", ".join(letters)
+
+
+_VOWEL_SIGNS = frozenset("\u0e33\u0eb3")
+"""Signs of Thai and Lao that Unicode counts as letters."""
+_JOINING = frozenset("\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d")
+"""The signs of Indic scripts that join two consonants to one character."""
+
+
+def _capital(letter: str, language: str) -> str:
+    """The capital of a letter; the letter itself where that would be another, as of ß and the Turkish i."""
+    capital = letter.upper()
+    is_same = capital.lower() == letter and not (letter == "i" and language in _DOTTED)
+    return capital if is_same else letter
 
 
 def upper(text: str, language: str) -> str:
