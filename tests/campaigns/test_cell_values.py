@@ -389,3 +389,26 @@ def test_only_days_that_may_be_months_are_doubtful(day: int, month: int, year: i
     text = f"Come {day:02}{mark}{month}{mark}{year}, at 9."
     assert (doubtful_date(text) is not None) == (day <= 12 and day != month)
     assert doubtful_date(f"{year}-{month:02}-{day:02} 09:00") is None
+
+
+def test_a_script_that_the_voice_does_not_read_is_told_once(tmp_path: Path) -> None:
+    def notes(voice: str, *names: str) -> list[str]:
+        lines = "".join(f"+658765{place:04},{name}\n" for place, name in enumerate(names))
+        options = replace(saying("Hello {{name}}."), voice_profile=voice)
+        campaign = CampaignRows(file_of(tmp_path, f"destination,name\n{lines}"), options, now=NOW)
+        list(campaign)
+        return [found.message for found in campaign.closing_findings()]
+
+    (told_once,) = notes("en-US-JennyNeural", "Ana", "王伟", "李", "José")
+    assert told_once == (
+        "has Chinese letters in 2 rows, such as '王伟', which the voice en-US-JennyNeural does not read: write them in "
+        "letters of its language, or give these rows another voice in a column voice_profile"
+    )
+    assert len(notes("de-DE-KatjaNeural", "Анна", "Ana", "محمد")) == 2
+    for voice, name in [
+        ("zh-CN-XiaoxiaoNeural", "王伟"), ("ja-JP-NanamiNeural", "たなか 太郎"), ("ko-KR-SunHiNeural", "김철수"),
+        ("ru-RU-SvetlanaNeural", "Анна"), ("hi-IN-SwaraNeural", "आना"), ("ar-EG-SalmaNeural", "محمد"),
+        ("en-US-JennyNeural", "Zoë Šimková 5 µm"), ("en-US-JennyMultilingualNeural", "王伟"),
+        ("wuu-CN-YunzheNeural", "王伟"),
+    ]:  # fmt: skip
+        assert notes(voice, name) == [], voice

@@ -328,7 +328,7 @@ class CampaignRows:
         if read.is_left_out or any(column is None for column, _ in raw.problems):
             return read._replace(findings=self._as_in_file(raw, read.findings))
         if read.call is not None:
-            self._notes.add_call(raw, read.call.data or {})
+            self._notes.add_call(raw, read.call)
             for what, message in () if self.has_numbers_only else self._notes.about_numbers(read.call, raw.number):
                 self._notes.add(what, raw, self.number_column, message)
         if self._ordered is not None:

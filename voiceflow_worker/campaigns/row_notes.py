@@ -13,6 +13,7 @@ from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, r
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
+from voiceflow_worker.ivr.scripts import unread
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, name_columns
 
@@ -80,12 +81,19 @@ class RowNotes:
                 message = f"is a reserved name: {MEANINGS[column]}. If it is not meant for that, {Remedy.IGNORE_COLUMN}"
                 self.add(f"reserved {column}", read.raw, column, f"{message}. Wrong in {{rows}}")
 
-    def add_call(self, raw: RawRow, data: Mapping[str, object]) -> None:
-        """Add a row with a call that speaks a word for nothing, or of which a cell says not to call."""
-        for name, cell in data.items():
+    def add_call(self, raw: RawRow, call: CheckedCall) -> None:
+        """Add a row with a call that speaks a word for nothing or an unread script, or whose cells say not to call."""
+        for name, cell in (call.data or {}).items():
             value = "False" if cell is False else cell
             if name not in self._spoken or not isinstance(value, str) or not value:
                 continue
+            if (other := unread(value, call.body)) is not None:
+                message = (
+                    f"has {other[0]} letters in {{rows}}, such as {value[:40]!r}, which the voice {other[1]} does not "
+                    "read: write them in letters of its language, or give these rows another voice in a column "
+                    "voice_profile"
+                )
+                self.add(f"script {name} {other}", raw, name, message)
             if not stands_for_nothing(value):
                 if not self._spoken[name] and isinstance(meaning_of(value), str):
                     self._spoken[name] = True
