@@ -29,7 +29,7 @@ from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
 from voiceflow_worker.core.base.identity import QueueNames, batch_puts
-from voiceflow_worker.core.ports.store import MOST_TOGETHER, Absent, BulkWrite, Result, Store, Write
+from voiceflow_worker.core.ports.store import MOST_TOGETHER, AtMost, BulkWrite, Result, Store, Write
 from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.reporting.batches import read_batches, read_newest, read_queues
@@ -152,7 +152,7 @@ async def wait_in_line(store: Store, first: int, last: int) -> None:
 def locking(name: str) -> Write:
     """A write with as many conditions and records as a journal entry."""
     groups = [f"{name} {place}" for place in range(5)]
-    return Write(conditions=tuple(Absent("n", (each, f"+{each}")) for each in groups), puts=tuple(map(put, groups)))
+    return Write(conditions=tuple(AtMost("n", (each, f"+{each}"), 0) for each in groups), puts=tuple(map(put, groups)))
 
 
 class EverydayCosts(CostContract):

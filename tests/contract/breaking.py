@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports.reads import ById
-from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Result, Store, Write, tally_change
+from voiceflow_worker.core.ports.store import AtMost, Delete, Drop, Owner, Result, Store, Write, tally_change
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -52,7 +52,7 @@ SPOILT: dict[str, Callable[[Job, Write], Write]] = {
         write, events=(*write.events, replace(told(job), revision=HALF))
     ),
     "the name of a counter": lambda _, write: replace(write, tally={**write.tally, HALF: 1}),
-    "the key of a condition": lambda _, write: replace(write, conditions=(Absent("n", (HALF,)),)),
+    "the key of a condition": lambda _, write: replace(write, conditions=(AtMost("n", (HALF,), 0),)),
     "the body of a call": lambda job, _: new(replace(job, id=f"{job.id}x", body=HALF)),
 }
 

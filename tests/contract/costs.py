@@ -12,15 +12,13 @@ from functools import partial
 
 import pytest
 
-from voiceflow_worker.core.ports.controls import Limits, limits_put
+from voiceflow_worker.core.ports.controls import Limits, gates_open, limits_put
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.core.ports.store import (
-    Absent,
     AtMost,
     Before,
     BulkWrite,
     Delete,
-    OpenGate,
     Page,
     Same,
     Slot,
@@ -131,10 +129,10 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
     """Everything that a store is asked, about a few of its things."""
     fresh = sample_job(100 * round_ + 50, batch_id=f"mine {round_}", unique_key=f"fresh {round_}", due_at=LATER)
     conditions = (
-        Absent("n", (f"none {round_}", f"few {round_}"), except_owner="v"),
-        AtMost("n", f"few {round_}", 3),
+        AtMost("n", (f"none {round_}", f"few {round_}"), 0, "v"),
+        AtMost("n", (f"few {round_}",), 3),
         Same("n", f"same {round_}", "v"),
-        OpenGate(QUEUE, f"mine {round_}"),
+        *gates_open(QUEUE, f"mine {round_}"),
         Before(datetime(9999, 1, 1, tzinfo=UTC)),
     )
     puts = (put(f"same {round_}", "w"), put("group", member=f"new {round_}"))

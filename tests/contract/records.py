@@ -163,7 +163,7 @@ class RecordsContract(Ground):
         for wanted in (Page(group), [group]):
             found = await store.records({"n": wanted}, now=NOW)
             assert [record.member for record in found["n"]] == members
-        assert await results_of(store, Write(conditions=(AtMost("n", group, len(members)),))) == [DONE]
+        assert await results_of(store, Write(conditions=(AtMost("n", (group,), len(members)),))) == [DONE]
 
     async def test_thousands_of_records_are_written_and_read_at_once(self, store: Store) -> None:
         keys = [f"+65{number:08d}" for number in range(3000)]

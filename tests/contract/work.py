@@ -10,7 +10,7 @@ import pytest
 
 from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Result, Slot, Store, Write
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Result, Slot, Store, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -343,7 +343,7 @@ class SlotContract(Ground):
         await results_of(store, Write(puts=(put("held"),)))
         slot = Slot(QUEUE, NOW, NOW + SECOND)
         write = replace(to(job, next_of(job)), slot=slot)
-        refused = replace(write, conditions=(Absent("n", ("held",)),))
+        refused = replace(write, conditions=(AtMost("n", ("held",), 0),))
         stale = replace(to(next_of(job), next_of(job)), slot=slot)
         results = [(each.result, each.slot) for each in await answers(store, refused, stale, write, write)]
         assert results == [

@@ -11,13 +11,12 @@ import pytest
 from msgspec import structs
 
 from voiceflow_worker.core.base.reading import totals_of
-from voiceflow_worker.core.ports.controls import gate_from
+from voiceflow_worker.core.ports.controls import gate_from, gates_open
 from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
 from voiceflow_worker.core.ports.store import (
     CLOSED,
     CLOSED_KEY,
     MOST_TOGETHER,
-    Absent,
     AtMost,
     Before,
     Condition,
@@ -29,7 +28,6 @@ from voiceflow_worker.core.ports.store import (
     Handover,
     Insert,
     Mode,
-    OpenGate,
     Owner,
     Record,
     Result,
@@ -102,9 +100,9 @@ class WriteContract(Ground):
             new(job, puts=(put("lock", "one"),)),
             new(again),
             to(job, sent),
-            Write(conditions=(Absent("n", ("lock",)),), puts=(put("other"),)),
+            Write(conditions=(AtMost("n", ("lock",), 0),), puts=(put("other"),)),
             Write(drops=(Drop("n", "lock", "one"),)),
-            Write(conditions=(Absent("n", ("lock",)),), puts=(put("late"),)),
+            Write(conditions=(AtMost("n", ("lock",), 0),), puts=(put("late"),)),
         )
         assert await results_of(store, *writes) == [DONE, EXISTS, DONE, NOT_FREE, DONE, DONE]
         assert await held(store) == {"late": "v"}
@@ -180,7 +178,7 @@ class WriteContract(Ground):
             "puts": (put("more"),),
             "drops": (Drop("n", "kept", None),),
             "events": (told(job),),
-            "conditions": (Absent("n", ("free", "taken")),),
+            "conditions": (AtMost("n", ("free", "taken"), 0),),
             "wakes": QUEUE,
         }
         gone = next_of(job, revision="unknown")
@@ -199,7 +197,7 @@ class WriteContract(Ground):
         assert await store.wait(QUEUE, seen=0, until=store.clock.now()) == seen
 
     async def test_a_condition_is_checked_before_the_writes_own_records_are_written(self, store: Store) -> None:
-        write = Write(conditions=(Absent("n", ("a",)), AtMost("n", "a", 0)), puts=(put("a"), put("a", member="1")))
+        write = Write(conditions=(AtMost("n", ("a", "b"), 0),), puts=(put("a"), put("a", member="1")))
         assert await results_of(store, write) == [DONE]
         assert await held(store) == {"a": "v", "a 1": "v"}
 
@@ -280,7 +278,7 @@ class WriteContract(Ground):
         job = (await stored(store, sample_job()))[0]
         writes = (
             new(sample_job(2, batch_id="b"), puts=(put("a"),), events=(told(job),)),
-            to(job, next_of(job, state=JobState.CANCELLED), conditions=(Absent("n", ("a",)),)),
+            to(job, next_of(job, state=JobState.CANCELLED), conditions=(AtMost("n", ("a",), 0),)),
             Write(puts=(put("b"),)),
         )
         assert await results_of(store, *writes, together=True) == [Result.ROLLED_BACK, NOT_FREE, Result.ROLLED_BACK]
@@ -313,10 +311,10 @@ class WriteContract(Ground):
     async def test_a_failed_condition_tells_its_key_its_value_and_its_end(self, store: Store) -> None:
         hold = gated(GateState.HELD, batch="b", until=NOW + DAY)
         await results_of(store, hold, Write(puts=(put("a", "q.j.1 more", NOW + MINUTE), put("b", "x"))))
-        taken = Absent("n", ("c", "a"))
+        taken = AtMost("n", ("c", "a"), 0)
         wrong = Same("n", "b", "y")
         gone = Same("n", "a", "q.j.1 more", "y")
-        shut = OpenGate(QUEUE, "b")
+        shut = gates_open(QUEUE, "b")[1]
         found = await answers(store, *(Write(conditions=(condition,)) for condition in (taken, wrong, gone, shut)))
         assert [each.result for each in found] == [NOT_FREE] * 4
         assert [each.condition for each in found] == [taken, wrong, gone, shut]
@@ -330,7 +328,7 @@ class WriteContract(Ground):
 
     async def test_the_first_failed_condition_is_told(self, store: Store) -> None:
         await results_of(store, Write(puts=(put("a"), put("b"))))
-        conditions = (Absent("n", ("c",)), Absent("n", ("b",)), Absent("n", ("a",)))
+        conditions = (AtMost("n", ("c",), 0), AtMost("n", ("b",), 0), AtMost("n", ("a",), 0))
         (answer,) = await answers(store, Write(conditions=conditions))
         assert answer.condition == conditions[1]
 
@@ -338,13 +336,13 @@ class WriteContract(Ground):
         ends = (NOW + 3 * MINUTE, NOW + MINUTE, None, NOW + 2 * MINUTE)
         await results_of(store, Write(puts=tuple(put("p", "v", end, member=f"{n}") for n, end in enumerate(ends))))
         for most, end in ((3, NOW + MINUTE), (2, NOW + 2 * MINUTE), (1, NOW + 3 * MINUTE), (0, None)):
-            write = Write(conditions=(AtMost("n", "p", most),))
+            write = Write(conditions=(AtMost("n", ("p",), most),))
             (answer,) = await answers(store, write)
             assert answer.record is not None
             assert answer.record.ends_at == end
             if end is not None:
                 assert await results_of(store, write, now=end) == [DONE]
-        assert await results_of(store, Write(conditions=(AtMost("n", "p", 4),))) == [DONE]
+        assert await results_of(store, Write(conditions=(AtMost("n", ("p",), 4),))) == [DONE]
 
     async def test_conditions_pass_over_the_records_of_their_owner_and_of_the_past(self, store: Store) -> None:
         records = (put("a", "q.j.1"), put("b", "q.j"), put("c", "q.jj.1"), put("d", "q.k.1", NOW + MINUTE, member="x"))
@@ -354,15 +352,15 @@ class WriteContract(Ground):
             ("d", "q.j", NOW, NOT_FREE), ("d", "q.k", NOW, DONE), ("d", None, NOW + MINUTE, DONE),
             ("a", None, NOW, NOT_FREE),
         ):  # fmt: skip
-            writes = (Write(conditions=(Absent("n", (key,), owner),)), Write(conditions=(AtMost("n", key, 0, owner),)))
-            assert await results_of(store, *writes, now=now) == [wanted, wanted], (key, owner)
+            write = Write(conditions=(AtMost("n", (key,), 0, owner),))
+            assert await results_of(store, write, now=now) == [wanted], (key, owner)
 
     async def test_conditions_concern_whole_groups_and_no_others(self, store: Store) -> None:
         members = (put("a", member="x"), put("a", member="y"), put("a"), put("ab", member="x"), put("b y"), put("%"))
         await results_of(store, Write(puts=members))
         for group, most in (("a", 3), ("ab", 1), ("b", 0), ("_", 0), ("", 0), ("%", 1)):
-            limits = [AtMost("n", group, most), *([AtMost("n", group, most - 1)] if most else [])]
-            conditions: tuple[Condition, ...] = (*limits, Absent("n", ("none", group)))
+            limits = [AtMost("n", (group,), most), *([AtMost("n", (group,), most - 1)] if most else [])]
+            conditions: tuple[Condition, ...] = (*limits, AtMost("n", ("none", group), 0))
             for together in (False, True):
                 found = [
                     (await results_of(store, Write(conditions=(condition,)), together=together))[0]
@@ -377,14 +375,14 @@ class WriteContract(Ground):
     async def test_together_conditions_see_the_groups_that_earlier_writes_changed(self, store: Store) -> None:
         await results_of(store, Write(puts=(put("a", member="x"),)))
         changed = Write(puts=(put("a", member="y"), put("b", member="x")), drops=(Drop("n", "a", None, "x"),))
-        kept = Write(conditions=(AtMost("n", "a", 1), AtMost("n", "b", 1), Absent("n", ("c",))))
-        for condition in (AtMost("n", "a", 0), Absent("n", ("c", "b"))):
+        kept = Write(conditions=(AtMost("n", ("a",), 1), AtMost("n", ("b",), 1), AtMost("n", ("c",), 0)))
+        for condition in (AtMost("n", ("a",), 0), AtMost("n", ("c", "b"), 0)):
             found = await results_of(store, changed, kept, Write(conditions=(condition,)), together=True)
             assert found == [Result.ROLLED_BACK, Result.ROLLED_BACK, NOT_FREE]
         assert await held(store) == {"a x": "v"}
 
     async def test_a_closed_gate_refuses_and_an_open_one_does_not(self, store: Store) -> None:
-        whole, batch = Write(conditions=(OpenGate(QUEUE),)), Write(conditions=(OpenGate(QUEUE, "b"),))
+        whole, batch = (Write(conditions=gates_open(QUEUE, each)) for each in (None, "b"))
         assert await results_of(store, whole, batch) == [DONE, DONE]
         await results_of(store, gated(GateState.HELD, until=NOW + MINUTE))
         assert await results_of(store, whole, batch) == [NOT_FREE, NOT_FREE]
@@ -475,8 +473,8 @@ class WriteContract(Ground):
         ended = next_of(other_job, state=JobState.COMPLETED)
         await results_of(store, to(other_job, ended))
         writes = (
-            new(sample_job(3, batch_id="b", unique_key="z"), conditions=(Absent("n", ("lock",)),)),
-            to(job, sent, puts=(put("lock", "q.j.1"),), events=(told(sent),), conditions=(Absent("n", ("lock",)),)),
+            new(sample_job(3, batch_id="b", unique_key="z"), conditions=(AtMost("n", ("lock",), 0),)),
+            to(job, sent, puts=(put("lock", "q.j.1"),), events=(told(sent),), conditions=(AtMost("n", ("lock",), 0),)),
             Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)),
             Write(conditions=(Same("n", "cas", None),), puts=(put("cas", "token 1"),)),
         )
@@ -530,12 +528,13 @@ class WriteContract(Ground):
     ) -> None:
         """A bridge and a journal entry; two attempts for one place: whichever is second is refused."""
         for number in range(20):
-            journal = Write(conditions=(AtMost("n", f"beside {number}", 0),), puts=(put(f"number {number}"),))
+            journal = Write(conditions=(AtMost("n", (f"beside {number}",), 0),), puts=(put(f"number {number}"),))
             bridge = Write(
-                conditions=(Absent("n", (f"number {number}",)),), puts=(put(f"beside {number}", member="x"),)
+                conditions=(AtMost("n", (f"number {number}",), 0),), puts=(put(f"beside {number}", member="x"),)
             )
             places = [
-                Write(conditions=(AtMost("n", f"p {number}", 0),), puts=(put(f"p {number}", member=n),)) for n in "ab"
+                Write(conditions=(AtMost("n", (f"p {number}",), 0),), puts=(put(f"p {number}", member=n),))
+                for n in "ab"
             ]
             results: list[Result] = []
 
@@ -555,7 +554,7 @@ class WriteContract(Ground):
         async def work(handle: Store, mine: list[Job]) -> None:
             for job in mine:
                 has_returned = is_closed.is_set()
-                sent = to(job, next_of(job, state=JobState.SENDING), conditions=(OpenGate(QUEUE),))
+                sent = to(job, next_of(job, state=JobState.SENDING), conditions=gates_open(QUEUE))
                 result = await results_of(handle, sent)
                 after.extend(result if has_returned else ())
 
@@ -689,7 +688,7 @@ class WriteContract(Ground):
                     for _ in range(steps % 10):
                         await anyio.lowlevel.checkpoint()
                     scope.cancel()
-            write = Write(conditions=(Absent("n", ("never",)),), puts=(put(job.id, f"v{steps}"),))
+            write = Write(conditions=(AtMost("n", ("never",), 0),), puts=(put(job.id, f"v{steps}"),))
             assert await results_of(store, write) == [DONE]
             assert list((await store.records({"n": [job.id]}, now=NOW))["n"]) == [Record(job.id, f"v{steps}", None)]
 

@@ -41,7 +41,7 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, VoiceClient, Wo
 from voiceflow_worker import queue as queue_module
 from voiceflow_worker.core import suppression as suppression_module
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.ports.store import OpenGate
+from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.model.copying import replace
@@ -259,7 +259,7 @@ def _without_gates() -> None:
     def unconditional(job: Job, **given: Any) -> Any:
         new, write = entry(job, **given)
         return new, replace(
-            write, conditions=tuple(condition for condition in write.conditions if not isinstance(condition, OpenGate))
+            write, conditions=tuple(each for each in write.conditions if getattr(each, "namespace", None) != GATES)
         )
 
     writes.journal_entry = unconditional

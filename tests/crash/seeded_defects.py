@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.contract.samples import delete
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult, is_owned_by
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Result, Write, WriteResult, is_owned_by
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -32,7 +32,7 @@ def _without(namespaces: Collection[str]) -> None:
         kept = [
             condition
             for condition in write.conditions
-            if not (isinstance(condition, Absent) and condition.namespace in namespaces)
+            if not (isinstance(condition, AtMost) and condition.namespace in namespaces)
         ]
         return new, replace(write, conditions=tuple(kept))
 
@@ -166,11 +166,11 @@ def _guard_reads_first() -> None:
     _break(Journal, "_write", read_first)
 
 
-def _locks_of(write: Write) -> list[Absent]:
+def _locks_of(write: Write) -> list[AtMost]:
     return [
         condition
         for condition in write.conditions
-        if isinstance(condition, Absent) and condition.namespace in {writes.NUMBER, writes.SECOND_PARTY}
+        if isinstance(condition, AtMost) and condition.namespace in {writes.NUMBER, writes.SECOND_PARTY}
     ]
 
 

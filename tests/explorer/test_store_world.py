@@ -16,7 +16,8 @@ from tests.support.everyday import spread
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.edits import BatchEdits
-from voiceflow_worker.core.ports.store import AtMost, Condition, Drop, OpenGate, Put, Replace, Write
+from voiceflow_worker.core.ports.controls import GATES
+from voiceflow_worker.core.ports.store import AtMost, Condition, Drop, Put, Replace, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.model.copying import replace
@@ -123,7 +124,7 @@ def without(namespace: str) -> Callable[[Any], Any]:
 
 def settled_and_conditional(*args: Any, **kwargs: Any) -> tuple[Job, Write]:
     job, write = writes.settled(*args, **kwargs)
-    return job, replace(write, conditions=(AtMost(writes.NUMBER, number_digest(job.number, store_id="store"), 0),))
+    return job, replace(write, conditions=(AtMost(writes.NUMBER, (number_digest(job.number, store_id="store"),), 0),))
 
 
 def lock_too_short(put: Put) -> Put:
@@ -190,7 +191,7 @@ MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
     "a verdict gives every lock of the number back": (TWO_CALLS, Rules(settled=settled_and_released_early), CROWDED),
     "a verdict gives no lock back": (ANSWERS, Rules(settled=with_drops(SETTLED, without(writes.NUMBER))), KEPT),
     "a closed gate does not refuse the entry": (
-        HOLD, Rules(entry=without_condition(ENTRY, lambda each: isinstance(each, OpenGate))), "leaves after the hold",
+        HOLD, Rules(entry=without_condition(ENTRY, in_namespace(GATES))), "leaves after the hold",
     ),
     "a call leaves long after its entry": (HOLD, Rules(leaves_in_time=False), LEAVES),
     "a hold does not wait for the calls that are on their way": (HOLD, Rules(order_waits=False), LEAVES),

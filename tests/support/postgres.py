@@ -26,7 +26,7 @@ import pytest
 
 from tests.support.redis_server import free_port
 from tests.support.waiting import wait_until
-from voiceflow_worker.backends.postgres.survey import SCHEMA
+from voiceflow_worker.backends.postgres.url import SCHEMA
 
 if TYPE_CHECKING:
     import psycopg

@@ -11,7 +11,7 @@ import pytest
 
 from voiceflow_worker import Store, open_store
 from voiceflow_worker.backends.postgres.store import PostgresStore
-from voiceflow_worker.backends.postgres.survey import SCHEMA as POSTGRES_SCHEMA
+from voiceflow_worker.backends.postgres.url import SCHEMA as POSTGRES_SCHEMA
 from voiceflow_worker.backends.redis.durability import SCHEMA as REDIS_SCHEMA
 from voiceflow_worker.backends.redis.store import RedisStore
 from voiceflow_worker.backends.sqlite.group_commit import Transaction

@@ -18,8 +18,8 @@ import pytest
 from tests.support.processes import ROOT, Process
 from tests.support.stage import Stage
 
-BEFORE = "dcdcc2e5"
-"""The last commit of the version before: the first schema numbers."""
+BEFORE = "50fabd99"
+"""The last commit of the version before."""
 _DEVELOPERS = ROOT / ".venv/bin/python"
 """The tests in Airflow have a virtual environment of their own, without what builds a wheel."""
 

@@ -14,9 +14,7 @@ from typing import Any
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.store import (
-    Absent,
     AtMost,
     Before,
     Change,
@@ -26,7 +24,6 @@ from voiceflow_worker.core.ports.store import (
     Edit,
     Handover,
     Insert,
-    OpenGate,
     Put,
     Replace,
     Same,
@@ -53,7 +50,7 @@ def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = Non
     slot = write.slot
     return _present(
         queue=queue_of(write.events[0].job_id) if write.events else queue,
-        conditions=[_plain_condition(condition, write, leaves, clock_at) for condition in write.conditions],
+        conditions=[plain_condition(condition, (write,), leaves, clock_at) for condition in write.conditions],
         puts=list(map(leaves.put, write.puts)),
         drops=list(map(leaves.drop, write.drops)),
         events=list(map(leaves.event, write.events)),
@@ -64,34 +61,22 @@ def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = Non
     )
 
 
-def plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
-    """A `Same` condition, with the values that its own writes put there: the last of them may be of an earlier try."""
-    key = (condition.namespace, condition.group, condition.member)
-    own = [put.value for write in writes for put in write.puts if (put.namespace, put.group, put.member) == key]
-    return _present(
-        kind="same",
-        namespace=condition.namespace,
-        groups=(condition.group,),
-        member=condition.member,
-        value=condition.value,
-        own=own,
-    )
+def plain_condition(
+    condition: Condition, writes: Sequence[Write], leaves: Leaves, clock_at: datetime | None = None
+) -> Sequence[object]:
+    """A condition as an array: its kind, its namespace, its groups, and what else it has.
 
-
-def _plain_condition(condition: Condition, write: Write, leaves: Leaves, clock_at: datetime | None) -> dict[str, Any]:
+    A `Same` has the values that its own writes put there: the last of them may be of an earlier try.
+    """
     match condition:
-        case Absent(namespace, groups, owner):
-            return _present(kind="absent", namespace=namespace, groups=groups, owner=owner)
-        case AtMost(namespace, group, most, owner):
-            return _present(kind="most", namespace=namespace, groups=(group,), most=most, owner=owner)
-        case Same():
-            return plain_same(condition, (write,))
-        case OpenGate(queue, batch):
-            members = [gate_member(each) for each in ((None,) if batch is None else (None, batch))]
-            return {"kind": "gate", "namespace": GATES, "groups": (queue,), "members": members}
+        case AtMost(namespace, groups, most, owner):
+            return "most", namespace, groups, owner, most
+        case Same(namespace, group, value, member, owner):
+            key = (namespace, group, member)
+            own = [put.value for write in writes for put in write.puts if (put.namespace, put.group, put.member) == key]
+            return "same", namespace, (group,), owner, member, value, own
         case Before(until):
-            times = {"until": leaves.time(until), "at": None if clock_at is None else leaves.time(clock_at)}
-            return _present(kind="before", namespace="", groups=("",), **times)
+            return "before", "", ("",), None, leaves.time(until), leaves.time(clock_at)
 
 
 def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:

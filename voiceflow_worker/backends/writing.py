@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_member, is_closed, limits_from
+from voiceflow_worker.core.ports.controls import LIMITS, limits_from
 from voiceflow_worker.core.ports.store import (
     CLOSED,
     CLOSED_KEY,
-    Absent,
     AtMost,
     Before,
     BulkWrite,
@@ -23,7 +22,6 @@ from voiceflow_worker.core.ports.store import (
     Delete,
     Handover,
     Insert,
-    OpenGate,
     Owner,
     Put,
     Record,
@@ -125,9 +123,9 @@ class Writing(ABC, Generic[At]):
         return owner.job_id == over.owner and self.revision(owner.job_id) == revision
 
     def _refused_condition(self, write: Write, at: At) -> WriteResult | None:
-        all_absent = bool(write.conditions) and self.are_all_absent(write.conditions, at)
+        all_empty = bool(write.conditions) and self.are_all_empty(write.conditions, at)
         for condition in write.conditions:
-            if all_absent and isinstance(condition, Absent):
+            if all_empty and isinstance(condition, AtMost):
                 continue
             failed = self._failed_by(condition, write.puts, at)
             if failed is not None:
@@ -137,23 +135,18 @@ class Writing(ABC, Generic[At]):
     def _failed_by(self, condition: Condition, puts: Sequence[Put], at: At) -> tuple[Record | None] | None:
         """The record by which a condition fails; None if it holds."""
         match condition:
-            case Absent(namespace, groups, owner):
-                found = (each for group in groups for each in self.group(namespace, group, at))
-                return next(((each,) for each in found if not is_owned_by(each.value, owner)), None)
-            case AtMost(namespace, group, most, owner):
-                counted = [each for each in self.group(namespace, group, at) if not is_owned_by(each.value, owner)]
-                counted.sort(key=lambda each: each.ends_at or _NEVER)
-                return (counted[len(counted) - most - 1],) if len(counted) > most else None
-            case Same(namespace, group, value, member):
+            case AtMost(namespace, groups, most, owner):
+                for group in groups:
+                    counted = [each for each in self.group(namespace, group, at) if not is_owned_by(each.value, owner)]
+                    if len(counted) > most:
+                        return (sorted(counted, key=lambda each: each.ends_at or _NEVER)[len(counted) - most - 1],)
+                return None
+            case Same(namespace, group, value, member, owner):
                 held = self.record(namespace, group, at, member)
                 has = None if held is None else held.value
                 key = (namespace, group, member)
                 ours = {put.value for put in puts if (put.namespace, put.group, put.member) == key}
-                return None if has == value or has in ours else (held,)
-            case OpenGate(queue, batch):
-                scopes = [None] if batch is None else [None, batch]
-                gates = (self.record(GATES, queue, at, gate_member(scope)) for scope in scopes)
-                return next(((gate,) for gate in gates if is_closed(gate)), None)
+                return None if has == value or has in ours or is_owned_by(has or "", owner) else (held,)
             case Before(until):
                 return (None,) if self.clock_now() >= until else None
 
@@ -181,8 +174,8 @@ class Writing(ABC, Generic[At]):
     def group(self, namespace: str, group: str, at: At) -> Sequence[Record]:
         """The current records of a group, in the order of their members."""
 
-    def are_all_absent(self, conditions: Sequence[Condition], at: At) -> bool:  # noqa: ARG002 - for stores that know
-        """Whether the store knows at once that all conditions of the kind `Absent` hold, as nearly always."""
+    def are_all_empty(self, conditions: Sequence[Condition], at: At) -> bool:  # noqa: ARG002 - for stores that know
+        """Whether the store knows at once that all groups of the conditions `AtMost` are empty, as nearly always."""
         return False
 
     @abstractmethod

@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
-    Absent,
+    AtMost,
     BulkWrite,
     Condition,
     Owner,
@@ -535,7 +535,7 @@ def new_job(
 
 def _owner_of_erased(job: Job, answer: WriteResult) -> Owner | None:
     """The owner of the job's key, if that call was erased. Its body is not known, so it counts as this one."""
-    if not isinstance(answer.condition, Absent) or answer.condition.namespace != ERASED_KEY:
+    if not isinstance(answer.condition, AtMost) or answer.condition.namespace != ERASED_KEY:
         return None
     job_id, _, state = ("" if answer.record is None else answer.record.value).partition(" ")
     return Owner(job_id, job.body_digest, state)

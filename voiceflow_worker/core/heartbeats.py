@@ -26,7 +26,7 @@ WORKERS = "worker"
 RECEIVERS = "receiver"
 REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
-GENERATION = 1
+GENERATION = 2
 """Counts the schemas of stores: it is raised with the schema number of any of them."""
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 

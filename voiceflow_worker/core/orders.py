@@ -36,7 +36,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, LIMITS, gate_from, orders_in
 from voiceflow_worker.core.ports.outside import Fate, LocalOrder, OrderJournal
 from voiceflow_worker.core.ports.store import (
-    Absent,
+    AtMost,
     BulkWrite,
     Drop,
     Mode,
@@ -379,9 +379,9 @@ class OrderedStore:
         same = tuple(each for line in lines for each in line.same if each.namespace not in _FREE)
         drops = tuple(drop for line in lines for drop in line.drops)
         while True:
-            write = Write(conditions=(Absent(MARKS, (first.token,)), *same), puts=(*rest, _mark(first)), drops=drops)
+            write = Write(conditions=(AtMost(MARKS, (first.token,), 0), *same), puts=(*rest, _mark(first)), drops=drops)
             (answer,) = await self.inner.write(BulkWrite(writes=(write,)), now=self.inner.clock.now())
-            if answer.result is Result.DONE or isinstance(answer.condition, Absent):
+            if answer.result is Result.DONE or isinstance(answer.condition, AtMost):
                 return True
             stands = answer.record
             if not (stands is not None and _is_of(answer, ESCALATION) and _has_ended(stands, puts)):

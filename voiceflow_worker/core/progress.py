@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from voiceflow_worker.core.base.record_set import RecordSet, json_records, text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Put, Write
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Put, Write
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import (
     ActionStatus,
@@ -116,7 +116,7 @@ class IncomingCalls:
         call = IncomingCall(session_id=event.session_id, at=now, source=event.source, destination=event.destination)
         session, until = quote(event.session_id, safe=""), now + STATES_KEPT
         write = Write(
-            conditions=(Absent(SEEN, (session,)),),
+            conditions=(AtMost(SEEN, (session,), 0),),
             puts=(
                 Put(SEEN, session, "", until),
                 Put(INCOMING, f"{incoming_position(now)}/{session}", self._calls.text(call), until),

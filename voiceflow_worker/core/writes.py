@@ -22,9 +22,8 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 
 from voiceflow_worker.core.base.identity import batch_puts, keyed_digest, new_revision, queue_put
-from voiceflow_worker.core.ports.controls import not_cancelled
+from voiceflow_worker.core.ports.controls import gates_open, not_cancelled
 from voiceflow_worker.core.ports.store import (
-    Absent,
     AtMost,
     Condition,
     Delete,
@@ -35,7 +34,6 @@ from voiceflow_worker.core.ports.store import (
     Handover,
     Insert,
     Mode,
-    OpenGate,
     Put,
     Record,
     Replace,
@@ -96,20 +94,20 @@ def journal_entry(
     second = second_numbers(job, policy)
     numbers = locked_groups((job.number, *second), store_id=store_id)
     conditions: list[Condition] = [
-        Absent(SUPPRESSED, listed_groups(job.parties, store_id=store_id)),
-        OpenGate(job.queue, job.batch_id),
+        AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),
+        *gates_open(job.queue, job.batch_id),
         *_not_cancelled(job),
         *edits_taken(job),
-        Absent(NUMBER, numbers, job.id),
-        Absent(SECOND_PARTY, numbers, job.id),
-        Absent(BRIDGE, numbers, job.id),
+        AtMost(NUMBER, numbers, 0, job.id),
+        AtMost(SECOND_PARTY, numbers, 0, job.id),
+        AtMost(BRIDGE, numbers, 0, job.id),
     ]
     if (escalation := escalation_of(job)) is not None:
-        conditions.append(Absent(ENDED_ESCALATION, (escalation,)))
+        conditions.append(AtMost(ENDED_ESCALATION, (escalation,), 0))
     puts = _locks(job, post, second, policy, store_id)
     if policy.max_per_person is not None:
         most = policy.max_per_person.attempts - 1
-        conditions += [AtMost(PERSON, person, most) for person in _persons(job, store_id)]
+        conditions.append(AtMost(PERSON, tuple(_persons(job, store_id)), most))
         puts += _attempt(job, post, policy.max_per_person.span, store_id)
     new, write = changed(job, begun, at=at, conditions=conditions, puts=puts)
     return new, write if slot is None else replace(write, slot=slot)
@@ -221,9 +219,9 @@ def enqueued(
     """
     ended = {record.group for record in passing}
     listed = tuple(each for each in listed_groups(job.parties, store_id=store_id) if each not in ended)
-    required: list[Condition] = [*conditions, *_not_cancelled(job), Absent(SUPPRESSED, listed)]
+    required: list[Condition] = [*conditions, *_not_cancelled(job), AtMost(SUPPRESSED, listed, 0)]
     if job.unique_key is not None:
-        required.append(Absent(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),)))
+        required.append(AtMost(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),), 0))
     required += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     stored = [*puts]
     if not is_named:
@@ -378,10 +376,10 @@ def _bridge_conditions(
     except_owner: str | None,
     store_id: str,
 ) -> tuple[list[Condition], list[Put]]:
-    conditions: list[Condition] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]
+    conditions: list[Condition] = [AtMost(SUPPRESSED, listed_groups(numbers, store_id=store_id), 0)]
     locked = locked_groups(wanted, store_id=store_id)
     if locked:
-        conditions.append(Absent(NUMBER, locked, except_owner))
+        conditions.append(AtMost(NUMBER, locked, 0, except_owner))
     return conditions, [Put(BRIDGE, group, owner, ends, Mode.EXTEND, member=owner) for group in locked]
 
 

@@ -427,7 +427,7 @@ class Trail:
         drops = [Drop(name, each.group, None, each.member) for name, records in found.items() for each in records]
         counted = Counter((drop.namespace, drop.group) for drop in drops)
         groups = [(name, str(group)) for name, groups in wanted.items() for group in groups]
-        return tuple(drops), tuple(AtMost(name, group, counted[name, group]) for name, group in groups)
+        return tuple(drops), tuple(AtMost(name, (group,), counted[name, group]) for name, group in groups)
 
     async def _erase_opt_out(self) -> bool:
         """Put an entry on the suppression list under its digest; returns whether there is one."""

@@ -24,7 +24,7 @@ from voiceflow_worker.actions import (
     require_name,
 )
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Put, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
@@ -72,7 +72,7 @@ class ScheduleAction(OperatorAction):
         run = self.run_of(found)
         write = self.write_of(found, run)
         # Whoever claims the run after this finds the order.
-        write = replace(write, conditions=(Absent(CLAIMS, ("/".join(run.key),)), *write.conditions))
+        write = replace(write, conditions=(AtMost(CLAIMS, ("/".join(run.key),), 0), *write.conditions))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             raise changed_since(self.label)

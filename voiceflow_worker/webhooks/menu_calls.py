@@ -12,7 +12,7 @@ from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import ByKey
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Result, Write, WriteResult
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of, listed_groups
@@ -80,7 +80,7 @@ class Bridges:
             return None
         group = answer.record.group
         number = next(each for each in numbers if group in self._groups(each))
-        if isinstance(answer.condition, Absent) and answer.condition.namespace == SUPPRESSED:
+        if isinstance(answer.condition, AtMost) and answer.condition.namespace == SUPPRESSED:
             return entry_of(answer.record).in_words_of(number)
         owner = job_of(answer.record.value)
         holder = answer.record.value if owner is None else owner[0]

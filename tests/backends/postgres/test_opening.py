@@ -20,8 +20,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
-from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, durability_from, grants
-from voiceflow_worker.backends.postgres.url import parse_url
+from voiceflow_worker.backends.postgres.survey import Facts, durability_from, grants
+from voiceflow_worker.backends.postgres.url import SCHEMA, parse_url
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import Limits, limits_put
@@ -101,6 +101,34 @@ async def test_a_making_that_is_cut_at_any_moment_leaves_all_or_nothing(
     assert found <= {0, whole}
     async with opened(postgres_server.url(schema=schema)):
         assert postgres_server.ask(TABLES, schema) == [(whole,)]
+
+
+async def test_a_store_of_the_version_before_gets_the_functions_of_this_one_by_a_role_that_may_make_them(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    url, worker = postgres_server.url(schema=schema), role("works")
+    async with opened(url) as store:
+        await stored(store, sample_job(1))
+    ours = f"SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = '{schema}'::regnamespace"
+    for (function,) in postgres_server.ask(ours):
+        before = function.partition("(")[0].partition(".")[2].removesuffix(f"_{SCHEMA}")
+        postgres_server.ask(f"ALTER FUNCTION {function} RENAME TO {before}")
+    postgres_server.ask(f"UPDATE {schema}.voiceflow_schema SET number = {SCHEMA - 1}")
+    postgres_server.ask(grants(schema, worker))
+    error = await refused(postgres_server.url(user=worker, schema=schema))
+    assert "may not make them. Run `voiceflow doctor` of this version once" in str(error)
+    async with anyio.create_task_group() as group:
+        for _ in range(3):  # processes that open it at once
+            group.start_soon(refused_by_none, url)
+    async with opened(postgres_server.url(user=worker, schema=schema)) as store:
+        await stored(store, sample_job(2))
+    left = {each.partition("(")[0] for (each,) in postgres_server.ask(ours)}
+    assert {f"{schema}.write", f"{schema}.write_{SCHEMA}"} <= left, "the version before goes on with its own"
+
+
+async def refused_by_none(url: str) -> None:
+    async with opened(url):
+        pass
 
 
 async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_statement_that_corrects_it(

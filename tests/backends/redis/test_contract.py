@@ -104,15 +104,15 @@ MUTATIONS = {
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
     "a record has no owner": (
-        "    if not owner then\n", "    if true then\n",
+        "    if not value or owner == cjson.null then\n", "    if true then\n",
         "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
     "an owner is any beginning of an id": (
-        "string.sub(value, 1, #owner + 1) == owner .. '.'", "string.sub(value, 1, #owner) == owner",
+        " and (after == '' or after == '.' or after == ' ')", "",
         "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
     "a limit limits nothing": (
-        "local over = #found - condition.most", "local over = 0",
+        "if #found > most then", "if false then",
         "test_two_writes_that_contradict_each_other_are_never_both_written",
     ),
     "a limit tells the record that ends last": (
@@ -131,7 +131,9 @@ MUTATIONS = {
         "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
     ),
     "a gate is never closed": (
-        "~= 'open '", "== 'none '", "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
+        "        holds = holds or value == put\n    end\n",
+        "        holds = holds or value == put\n    end\n    holds = holds or namespace == 'gate'\n",
+        "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "a tombstone owns nothing": (
         "local tombstone = tombstone_of(of, key, now)", "local tombstone = nil",
@@ -150,7 +152,7 @@ MUTATIONS = {
         "test_for_another_server_nothing_is_written",
     ),
     "what the store had is not compared": (
-        "return is_same and not checks.same(guard.known)", "return is_same",
+        "return is_same and not failure(guard.known)", "return is_same",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
     "a not verified bulk write forgets what was written": (

@@ -25,7 +25,7 @@ from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Delete, Same, Write, tally_change
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Delete, Same, Write, tally_change
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.copying import replace
@@ -36,7 +36,7 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 pytestmark = pytest.mark.anyio
 
 MANY, AT_ONCE = 40, 16
-GUARDED = (Absent("n", ("never",)),)
+GUARDED = (AtMost("n", ("never",), 0),)
 
 
 def fill(server: RedisServer) -> None:
@@ -75,7 +75,7 @@ async def test_the_answers_to_earlier_parts_are_kept(
         jobs = await stored(local_journal, *sample_jobs(MANY))
         await results_of(local_journal, Write(puts=tuple(put(f"old {job.id}") for job in jobs)))
         writes = [replace(write, conditions=GUARDED) for write in endings(jobs)]
-        await results_of(store, Write(conditions=(Absent("n", ("new",)),)))  # the server knows the script
+        await results_of(store, Write(conditions=(AtMost("n", ("new",), 0),)))  # the server knows the script
         cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
         with monkeypatch.context() as patched:
             before_part(store, part, (lambda: fill(own_server)) if ends == "full" else cut, patched)
@@ -108,7 +108,7 @@ async def test_a_full_server_answers_what_it_has_and_takes_what_became_of_calls(
             assert await results_of(store, *bulk, together=True) == [DONE] * len(bulk)
         assert await results_of(store, evidence[1]) == [DONE]
         entry = to(jobs[4], sent[4], conditions=GUARDED)
-        refused = Write(conditions=(Absent("n", ("swap",)),), puts=(put("b"),))
+        refused = Write(conditions=(AtMost("n", ("swap",), 0),), puts=(put("b"),))
         for other in (entry, Write(puts=(put("a"),)), new(sample_jobs(9)[8])):
             with pytest.raises(StoreReadOnlyError, match="maxmemory") as failed:
                 await results_of(store, evidence[1], other, evidence[2], refused)
@@ -136,7 +136,7 @@ async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
             return lifecycle.cancel(job, at=NOW, reason="by a person", policy=CallPolicy())
 
         cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
-        await results_of(store, Write(conditions=(Absent("n", ("new",)),)))
+        await results_of(store, Write(conditions=(AtMost("n", ("new",), 0),)))
         before_part(store, 2, cut, monkeypatch)
         answers = await changes.change_each([JobChange(job.id, cancelled, job) for job in jobs])
         assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from voiceflow_worker.backends.plain import Leaves, plain_same, plain_write
+from voiceflow_worker.backends.plain import Leaves, plain_condition, plain_write
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.record import (
     TOMBSTONE,
@@ -72,7 +72,7 @@ def plain_bulk(
         "writes": [plain_write(write, _LEAVES, clock_at=clock_at) for write in writes],
     }
     if bulk.guard is not None:
-        plain["guard"] = {"server": bulk.guard.server, "known": plain_same(bulk.guard.known, bulk.writes)}
+        plain["guard"] = {"server": bulk.guard.server, "known": plain_condition(bulk.guard.known, bulk.writes, _LEAVES)}
     try:
         return msgspec.json.encode(plain).decode()
     except UnicodeEncodeError as error:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
-
-from anyio import sleep
-from psycopg.errors import LockNotAvailable
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from voiceflow_worker.backends.health import (
     Durability,
@@ -18,15 +14,14 @@ from voiceflow_worker.backends.health import (
     HealthCheck,
     Making,
     Schema,
-    UpgradeStep,
     durability_diagnosis,
     failover_diagnosis,
     server_clock_diagnosis,
 )
 from voiceflow_worker.backends.postgres.database import Database
-from voiceflow_worker.backends.postgres.survey import NUMBER, SCHEMA, quoted
+from voiceflow_worker.backends.postgres.survey import NUMBER, quoted
+from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.text.wording import duration_in_words
 
@@ -46,46 +41,8 @@ FIGURES: Mapping[str, str] = {
 _RAISE = "UPDATE voiceflow.voiceflow_schema SET number = %s WHERE number = %s"
 
 
-_CLOSES = "SELECT to_regprocedure('voiceflow.require_open(jsonb)') IS NOT NULL"
-_SOON = """
-SELECT set_config('lock_timeout', '200ms', true);
-SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker upgrades'));
-"""
-"""Soon or not at all, and one at a time: PostgreSQL refuses two that replace one function."""
-_PAUSE = 1.0
-_TEXT_ID = """
-ALTER TABLE voiceflow.voiceflow_schema ALTER store_id DROP DEFAULT, ALTER store_id TYPE text,
-    ALTER store_id SET DEFAULT gen_random_uuid()::text;
-"""
-
-
-async def _can_be_closed(store: Store) -> bool:
-    ((closes,),) = await cast("PostgresStore", store).database.rows(_CLOSES)
-    return bool(closes)
-
-
-async def _take_functions(store: Store) -> None:
-    from voiceflow_worker.backends.postgres.opening import MAKE_WITHIN, functions
-
-    # Who waits for the lock on a table keeps those waiting who come later, as long as a caller's transaction is open.
-    until = time.monotonic() + MAKE_WITHIN
-    while True:
-        try:
-            return await cast("PostgresStore", store).database.run(
-                f"{_SOON}{functions()}\n{_TEXT_ID}", within=MAKE_WITHIN
-            )
-        except StoreError as error:
-            if not isinstance(error.__cause__, LockNotAvailable) or time.monotonic() > until:
-                raise
-        await sleep(_PAUSE)
-
-
 class PostgresHealth(Health):
     """The checks and figures of a server. They need an open store."""
-
-    upgrade_steps: ClassVar[Sequence[UpgradeStep]] = (
-        UpgradeStep("functions with which it can be copied", _can_be_closed, _take_functions),
-    )
 
     def __init__(self, url: str, store: Store | None) -> None:
         self._url = url

@@ -16,8 +16,8 @@ from psycopg.errors import DuplicateObject, DuplicateSchema, DuplicateTable, Uni
 from voiceflow_worker.backends.health import Making
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
-from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
-from voiceflow_worker.backends.postgres.url import PostgresURL, parse_url
+from voiceflow_worker.backends.postgres.survey import Facts, Survey, grants, quoted
+from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL, parse_url
 from voiceflow_worker.backends.running import ServerClock, kept
 from voiceflow_worker.backends.store_url import Promise, sql_file
 from voiceflow_worker.core.ports.store import Clock
@@ -59,7 +59,7 @@ def schema_parts() -> Sequence[str]:
 
 
 def functions() -> str:
-    """The SQL that puts the functions of this version in place of those of the version before."""
+    """The SQL that makes the functions alone."""
     made = re.findall(r"^CREATE (FUNCTION .*?^\$\$;)$", "".join(schema_parts()), re.DOTALL | re.MULTILINE)
     return "\n".join(f"CREATE OR REPLACE {each}" for each in made)
 
@@ -109,7 +109,7 @@ async def open_postgres(
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
     parsed = replace(parsed, allows_degraded=allow_degraded)
-    database = Database(parsed, Survey(parsed))
+    database = Database(parsed, Survey(parsed, functions=functions))
     async with database.opened():
         await _make(database, makes=makes)
         async with AsyncExitStack() as meanwhile:

@@ -16,8 +16,8 @@ from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, p
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read_records
-from voiceflow_worker.backends.postgres.survey import SCHEMA
 from voiceflow_worker.backends.postgres.transaction import joined
+from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
 from voiceflow_worker.backends.running import newer_schema, set_by_hand

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import structlog
 from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.backends.postgres.faults import STANDBY
-from voiceflow_worker.backends.postgres.url import PostgresURL
+from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports.store import History
@@ -18,8 +19,6 @@ from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnava
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-SCHEMA = 6
-"""The version of the tables and functions of a store."""
 OLDEST = 13
 _ISOLATION = "read committed"
 _AS_NEEDED = (
@@ -31,6 +30,8 @@ NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIM
 _STORE = """
 SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
 """
+_LACKS = "SELECT to_regprocedure('voiceflow.write(jsonb)') IS NULL"
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes {schema}'));"
 _COUNTED = {"additions": "number", "changes": "number", "events": "sequence"}
 _IS_BEHIND = """
 SELECT '{table}' WHERE CASE
@@ -178,11 +179,13 @@ def _durability(facts: Facts, url: PostgresURL) -> Durability:
 class Survey:
     """The checks of each new connection, which after a failover may lead to another server.
 
-    Without `finds_store`, a schema without a store passes.
+    Without `finds_store`, a schema without a store passes. `functions` gives the SQL that puts the functions of this
+    version into a store that the version before has made, beside those that it goes on to use.
     """
 
-    def __init__(self, url: PostgresURL) -> None:
+    def __init__(self, url: PostgresURL, *, functions: Callable[[], str] = str) -> None:
         self.finds_store = False
+        self._functions = functions
         self._url = url
         self._facts: Facts | None = None
         self._durability: Durability | None = None
@@ -247,6 +250,8 @@ class Survey:
                 f"Let the owner of the schema run: {self._url.named(remedies)}",
                 passes=False,
             )
+        if number == SCHEMA - 1 and await connection.rows(self._url.named(_LACKS)) == [(True,)]:
+            await self._add_functions(connection, facts)
         ((store_id, made_in, server, current),) = await connection.rows(self._url.named(_STORE))
         if self.store_id and not self._is_same(store_id, current):
             raise StoreUnavailableError(
@@ -255,6 +260,17 @@ class Survey:
                 "on purpose, restart this process"
             )
         self.store_id, self.server, self._made_in, self._history = store_id, server, made_in, current
+
+    async def _add_functions(self, connection: Connection, facts: Facts) -> None:
+        if not facts.may_make:
+            raise StoreUnavailableError(
+                f"the store in the schema {self._url.schema} of {self._url.shown} lacks the functions of this version, "
+                f"and the role {facts.role} may not make them. Run `voiceflow doctor` of this version once with a role "
+                "that may create in the schema; the version before goes on with its own",
+                passes=False,
+            )
+        await connection.run(_ONE_AT_A_TIME.format(schema=self._url.schema) + self._url.named(self._functions()))
+        _log.info("the store has the functions of this version too", store=self._url.shown, schema=SCHEMA)
 
     def _is_same(self, store_id: str, history: str) -> bool:
         """Whether this is the store that was opened: not another one, and no copy in another database system."""

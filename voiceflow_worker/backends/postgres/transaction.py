@@ -13,6 +13,7 @@ from anyio import CancelScope
 
 from voiceflow_worker.backends.postgres.callers import CallersConnection, callers_connection, refused, why_refused
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, record_from_fields
+from voiceflow_worker.backends.postgres.url import named
 from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.admission import CallOptions
 from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, check_bulk_write
@@ -149,7 +150,7 @@ class _Queries:
     def __init__(self, callers: CallersConnection, schema: str, location: str | None) -> None:
         self._callers = callers
         self._schema = schema
-        self._function = '"' + schema.replace('"', '""') + '".asked'
+        self._function = named("voiceflow.asked(", schema.replace('"', '""'))
         self._location = location
 
     async def now_and_store(self) -> tuple[datetime, str]:
@@ -164,7 +165,7 @@ class _Queries:
     async def _ask(self, question: Mapping[str, object]) -> Mapping[str, Any]:
         text = b64encode(orjson.dumps({**question, "location": self._location})).decode()
         try:
-            reply = await self._callers.run(f"SELECT {self._function}('{text}')")
+            reply = await self._callers.run(f"SELECT {self._function}'{text}')")
         except Exception as error:
             raise why_refused(error, self._schema) or error from error
         answer: Mapping[str, Any] = orjson.loads(b64decode(reply or ""))

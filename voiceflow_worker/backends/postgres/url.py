@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +25,9 @@ from voiceflow_worker.backends.store_url import (
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
+SCHEMA = 7
+"""The version of the tables and functions of a store."""
+_NAMED = re.compile(r"\bvoiceflow\.(\w+)(\(?)")
 FORM = "postgresql://[user[:password]@]host[:5432][,host2…]/database[?schema=voiceflow]"
 _OWN = ("schema", "durability", "failover")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
@@ -60,8 +64,14 @@ class PostgresURL:
     allows_degraded: bool = False
 
     def named(self, sql: str) -> str:
-        """This SQL, with the name of the schema instead of `voiceflow`."""
-        return sql.replace("voiceflow.", f'"{self.schema}".')
+        """This SQL, with the name of the schema instead of `voiceflow`, and this version's names of functions."""
+        return named(sql, self.schema)
+
+
+@lru_cache(maxsize=256)
+def named(sql: str, schema: str) -> str:
+    """This SQL for the store in a schema. Each version has functions of its own: their names end with its number."""
+    return _NAMED.sub(lambda found: f'"{schema}".{found[1]}{f"_{SCHEMA}(" if found[2] else ""}', sql)
 
 
 def parse_url(url: str) -> PostgresURL:

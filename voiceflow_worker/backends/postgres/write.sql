@@ -8,8 +8,8 @@
 --   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
 --   urgency, valid_until and body too;
 --   tombstone and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
---   conditions: conditions with a kind ('absent', 'most', 'same', 'gate' or 'before'), a namespace and groups; 'before' has a
---   time (until), and the time of a clock that replaces the server's (at) or null;
+--   conditions: arrays of 'most', 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or the
+--   member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
 
 
@@ -67,11 +67,11 @@ BEGIN
         SELECT dropped ->> 'namespace', dropped ->> 'group', false
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'drops') AS dropped
         UNION ALL
-        SELECT condition ->> 'namespace', group_name, condition ->> 'kind' <> 'most'
+        SELECT condition ->> 1, group_name, true
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'conditions') AS condition,
-             jsonb_array_elements_text(condition -> 'groups') AS group_name
+             jsonb_array_elements_text(condition -> 2) AS group_name
         UNION ALL
-        SELECT bulk #>> '{guard,known,namespace}', bulk #>> '{guard,known,groups,0}', true
+        SELECT bulk #>> '{guard,known,1}', bulk #>> '{guard,known,2,0}', true
         WHERE bulk -> 'guard' <> 'null'
         UNION ALL
         SELECT 'events of', write ->> 'queue', true FROM jsonb_array_elements(writes) AS write
@@ -114,10 +114,10 @@ LANGUAGE sql IMMUTABLE AS $$
     SELECT NOT starts_with(value, 'open ');
 $$;
 
--- Whether a record with this value belongs to an owner: `q.01K` and `q.01K.2` belong to `q.01K`.
+-- Whether a record with this value belongs to an owner: `q.01K`, `q.01K.2` and `q.01K x` belong to `q.01K`.
 CREATE FUNCTION voiceflow.is_owned_by(value text, owner text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT coalesce(value = owner OR starts_with(value, owner || '.'), false);
+    SELECT coalesce(value = owner OR starts_with(value, owner || '.') OR starts_with(value, owner || ' '), false);
 $$;
 
 -- The value of a record; NULL if it does not stand.
@@ -145,48 +145,31 @@ BEGIN
                 ELSE jsonb_build_array(found.group_name, found.value, found.ends_at, found.member)
             END)
             FROM jsonb_array_elements(write -> 'conditions') WITH ORDINALITY AS condition (condition, ordinal),
-                jsonb_array_elements_text(condition -> 'groups') WITH ORDINALITY AS named (named, rank),
+                jsonb_array_elements_text(condition -> 2) WITH ORDINALITY AS named (named, rank),
                 LATERAL (
-                    (
-                        SELECT * FROM voiceflow.records
-                        WHERE condition ->> 'kind' = 'absent' AND namespace = condition ->> 'namespace' AND group_name = named
-                            AND voiceflow.is_current(ends_at, at) AND NOT voiceflow.is_owned_by(value, condition ->> 'owner')
-                        ORDER BY member LIMIT 1
-                    )
-                    UNION ALL
                     (
                         -- When this one has ended, as many as are allowed are left.
                         SELECT * FROM voiceflow.records
-                        WHERE condition ->> 'kind' = 'most' AND namespace = condition ->> 'namespace' AND group_name = named
-                            AND voiceflow.is_current(ends_at, at) AND NOT voiceflow.is_owned_by(value, condition ->> 'owner')
-                        ORDER BY ends_at DESC NULLS FIRST OFFSET (condition ->> 'most')::integer LIMIT 1
+                        WHERE condition ->> 0 = 'most' AND namespace = condition ->> 1 AND group_name = named
+                            AND voiceflow.is_current(ends_at, at) AND NOT voiceflow.is_owned_by(value, condition ->> 3)
+                        ORDER BY ends_at DESC NULLS FIRST
+                        OFFSET CASE condition ->> 0 WHEN 'most' THEN (condition ->> 4)::integer END LIMIT 1
                     )
                     UNION ALL
                     (
                         SELECT held.* FROM (SELECT) AS one LEFT JOIN voiceflow.records AS held
-                            ON namespace = condition ->> 'namespace' AND group_name = named
-                                AND member = condition ->> 'member' AND voiceflow.is_current(ends_at, at)
-                        WHERE condition ->> 'kind' = 'same' AND value IS DISTINCT FROM condition ->> 'value'
-                            AND NOT coalesce(condition -> 'own' ? value, false)
+                            ON namespace = condition ->> 1 AND group_name = named
+                                AND member = condition ->> 4 AND voiceflow.is_current(ends_at, at)
+                        WHERE condition ->> 0 = 'same' AND value IS DISTINCT FROM condition ->> 5
+                            AND NOT voiceflow.is_owned_by(value, condition ->> 3)
+                            AND NOT coalesce(condition -> 6 ? value, false)
                         LIMIT 1
                     )
                     UNION ALL
                     (
-                        -- Each by its key: in the order of members, all gates of the queue would be read.
-                        SELECT gate.* FROM jsonb_array_elements_text(condition -> 'members') AS wanted, LATERAL (
-                            SELECT * FROM voiceflow.records
-                            WHERE namespace = condition ->> 'namespace' AND group_name = named AND member = wanted
-                                AND voiceflow.is_current(ends_at, at) AND voiceflow.is_closed(value)
-                            LIMIT 1
-                        ) AS gate
-                        WHERE condition ->> 'kind' = 'gate'
-                        ORDER BY gate.member LIMIT 1
-                    )
-                    UNION ALL
-                    (
                         SELECT held.* FROM (SELECT) AS one LEFT JOIN voiceflow.records AS held ON false
-                        WHERE condition ->> 'kind' = 'before' AND (condition ->> 'until')::timestamptz
-                            <= coalesce((condition ->> 'at')::timestamptz, clock_timestamp())
+                        WHERE CASE condition ->> 0 WHEN 'before' THEN (condition ->> 4)::timestamptz
+                            <= coalesce((condition ->> 5)::timestamptz, clock_timestamp()) END
                     )
                 ) AS found
             ORDER BY ordinal, rank LIMIT 1
@@ -219,8 +202,8 @@ BEGIN
     RETURN ARRAY(
         SELECT DISTINCT ordinal
         FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
-            jsonb_array_elements(write -> 'conditions') AS condition, jsonb_array_elements_text(condition -> 'groups') AS named
-        WHERE (changed ->> (condition ->> 'namespace' || ' ' || named))::bigint < ordinal
+            jsonb_array_elements(write -> 'conditions') AS condition, jsonb_array_elements_text(condition -> 2) AS named
+        WHERE (changed ->> (condition ->> 1 || ' ' || named))::bigint < ordinal
     );
 END;
 $$;
@@ -240,10 +223,8 @@ BEGIN
         -- Its own new value is where it was to replace another one.
         RETURN EXISTS (
             SELECT FROM jsonb_array_elements(write -> 'conditions') AS condition
-            WHERE condition ->> 'kind' = 'same' AND condition -> 'own' ->> -1 IS DISTINCT FROM condition ->> 'value'
-                AND condition -> 'own' ->> -1 = voiceflow.value_of(
-                    condition ->> 'namespace', condition #>> '{groups,0}', condition ->> 'member', at
-                )
+            WHERE condition ->> 0 = 'same' AND condition -> 6 ->> -1 IS DISTINCT FROM condition ->> 5
+                AND condition -> 6 ->> -1 = voiceflow.value_of(condition ->> 1, condition #>> '{2,0}', condition ->> 4, at)
         );
     END CASE;
 END;

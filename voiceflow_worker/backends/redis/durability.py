@@ -31,7 +31,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.copying import replace
 
-SCHEMA = 12
+SCHEMA = 13
 """The version of the layout of a store's keys."""
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import anyio
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.plain import plain_same, plain_write
+from voiceflow_worker.backends.plain import plain_condition, plain_write
 from voiceflow_worker.backends.record import from_micros, readable, to_micros
 from voiceflow_worker.backends.redis.codec import (
     LEAVES,
@@ -170,7 +170,8 @@ class RedisStore:
                 "writes": [plain_write(write, LEAVES, clock_at=set_by_hand(self.clock)) for write in some],
             }
             if bulk.guard is not None:
-                asked["guard"] = {"server": bulk.guard.server, "known": plain_same(bulk.guard.known, writes)}
+                known = plain_condition(bulk.guard.known, writes, LEAVES)
+                asked["guard"] = {"server": bulk.guard.server, "known": known}
             run = self.manager.run_durably if bulk.durable else self.manager.run
             try:
                 found = await run("write", asked)

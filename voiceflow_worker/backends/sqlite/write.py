@@ -27,7 +27,7 @@ from voiceflow_worker.backends.writing import Writing, rolled_back
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
-    Absent,
+    AtMost,
     BulkWrite,
     Condition,
     Delete,
@@ -97,8 +97,8 @@ class FileWriting(Writing[int]):
     def group(self, namespace: str, group: str, at: int) -> Sequence[Record]:
         return standing_of(self._db, namespace, group, at)
 
-    def are_all_absent(self, conditions: Sequence[Condition], at: int) -> bool:
-        groups = [(each.namespace, group) for each in conditions if isinstance(each, Absent) for group in each.groups]
+    def are_all_empty(self, conditions: Sequence[Condition], at: int) -> bool:
+        groups = [(each.namespace, group) for each in conditions if isinstance(each, AtMost) for group in each.groups]
         return not self._db.rows(SQL["any_of_groups"], (orjson.dumps(groups).decode(), at))
 
     def revision(self, job_id: str) -> str | None:

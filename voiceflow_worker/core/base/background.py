@@ -18,7 +18,7 @@ import structlog
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.store import Absent, BulkWrite, Condition, Drop, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.errors import StoreError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.background")
@@ -231,7 +231,7 @@ class LeaderLease:
             return True
         if self._taken_at is not None:  # what was found under a lease that was lost does not hold under the next one
             self._token, self._taken_at = new_worker_id(), None
-        return await self._put(Absent(self._namespace, (self._name,), except_owner=self._token))
+        return await self._put(AtMost(self._namespace, (self._name,), 0, self._token))
 
     async def renew(self) -> bool:
         """Renew the lease; False if it was lost, whoever has it now. Raises StoreError."""

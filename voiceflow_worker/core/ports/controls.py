@@ -1,6 +1,6 @@
 """Gates, starts and limits: the records by which calls are held back.
 
-`lease`, `take` and the condition `OpenGate` read them in the store itself. To do so, a store needs to know three things
+`lease` and send slots read them in the store itself. To do so, a store needs to know three things
 of their texts, each in one function: whether a gate is closed (`is_closed`), that an import is open, and the four
 numbers of a queue's limits (`limits_from`). What cannot be read lets no call leave.
 """
@@ -127,6 +127,12 @@ def gate_from(record: Record) -> Gate:
 def is_closed(record: Record | None) -> bool:
     """Whether the gate with this record is closed; None is a gate without a record."""
     return record is not None and not record.value.startswith(f"{GateState.OPEN.value} ")
+
+
+def gates_open(queue: str, batch: str | None = None) -> tuple[Same, ...]:
+    """The conditions that neither the gate of a queue nor that of a batch is closed."""
+    scopes = (None,) if batch is None else (None, batch)
+    return tuple(Same(GATES, queue, None, gate_member(scope), GateState.OPEN.value) for scope in scopes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,32 +127,24 @@ class Drop(Struct, frozen=True):
 
 
 def is_owned_by(value: str, owner: str | None) -> bool:
-    """Whether a record with this value belongs to an owner: `q.01K` and `q.01K.2` belong to `q.01K`."""
-    return owner is not None and (value == owner or value.startswith(f"{owner}."))
-
-
-class Absent(Struct, frozen=True):
-    """No record of any of these groups exists, except records of `except_owner` (see `is_owned_by`)."""
-
-    namespace: str
-    groups: tuple[str, ...]
-    except_owner: str | None = None
+    """Whether a record with this value belongs to an owner: `q.01K`, `q.01K.2` and `q.01K x` belong to `q.01K`."""
+    return owner is not None and (value == owner or value.startswith((f"{owner}.", f"{owner} ")))
 
 
 class AtMost(Struct, frozen=True):
-    """At most `most` records of a group exist, records of `except_owner` not counted.
+    """In each of these groups at most `most` records exist, records of `except_owner` not counted.
 
-    A refusal has the record with whose end the condition will hold, if nothing else changes.
+    A refusal has the record with whose end the condition will hold in its group, if nothing else changes.
     """
 
     namespace: str
-    group: str
-    most: int
+    groups: tuple[str, ...]
+    most: int = 0
     except_owner: str | None = None
 
 
 class Same(Struct, frozen=True):
-    """The record has this value; None means that there is no record.
+    """The record has this value, or belongs to `except_owner`; None means that there is no record.
 
     This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
     condition also holds if the record has the value that this write (for a guard: a write of this bulk write) puts
@@ -163,6 +155,7 @@ class Same(Struct, frozen=True):
     group: str
     value: str | None
     member: str = ""
+    except_owner: str | None = None
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -176,13 +169,6 @@ class Claim(Struct, frozen=True, kw_only=True):
     since: datetime | None = None
 
 
-class OpenGate(Struct, frozen=True):
-    """Neither the gate of the queue nor that of the batch is closed. A refusal has the record of the closed gate."""
-
-    queue: str
-    batch: str | None = None
-
-
 class Before(Struct, frozen=True):
     """The store's own clock has not reached this time when the write is checked, whatever the `now` of the write is.
 
@@ -192,7 +178,7 @@ class Before(Struct, frozen=True):
     until: datetime
 
 
-Condition = Absent | AtMost | Same | OpenGate | Before
+Condition = AtMost | Same | Before
 
 
 # --- Send slots --------------------------------------------------------------------------------------------------
@@ -532,8 +518,8 @@ class Store(Protocol):
 
         After an error, the same bulk write may be written again.
 
-        It reads what the conditions of its writes name: whole groups, but of gates only the two of `OpenGate`. For a
-        send slot, it reads the limits and the pace of its queue.
+        It reads what the conditions of its writes name: whole groups for `AtMost`, one record for `Same`. For a send
+        slot, it reads the limits and the pace of its queue.
         """
         ...
 

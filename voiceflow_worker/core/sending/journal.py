@@ -14,12 +14,10 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.round_trips import gather, results_before, retry_briefly
 from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import CANCELLED, cancelled_from, gate_from
+from voiceflow_worker.core.ports.controls import CANCELLED, GATES, cancelled_from, gate_from
 from voiceflow_worker.core.ports.store import (
-    Absent,
     AtMost,
     BulkWrite,
-    OpenGate,
     Record,
     Result,
     Same,
@@ -274,21 +272,21 @@ def classify_rejections(
     for job, answer in refused:
         record = answer.record
         match answer.condition:
-            case Absent(namespace) if namespace == SUPPRESSED and record is not None:
+            case AtMost(namespace) if namespace == SUPPRESSED and record is not None:
                 ended.append(Cancellation(job, _suppressed_words(job, record), ReasonKind.SUPPRESSED))
-            case Absent(namespace) if namespace == writes.ENDED_ESCALATION:
+            case AtMost(namespace) if namespace == writes.ENDED_ESCALATION:
                 ended.append(Cancellation(job, "its escalation has ended"))
             case Same(namespace) if namespace == CANCELLED and record is not None:
                 ended.append(Cancellation(job, cancelled_from(record).reason or "its batch was cancelled"))
             case Same(namespace) if namespace == writes.EDITED:
                 back.append(Requeue(job, "it takes an edit of its batch", wait=STORE_CHECK_WAIT))
-            case OpenGate() if record is not None:
+            case Same(namespace) if namespace == GATES and record is not None:
                 back.append(Requeue(job, f"held before it was sent: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == writes.PERSON and record is not None:
                 until = record.ends_at or at + NUMBER_BUSY
                 wait = max(until - at, timedelta())
                 back.append(Requeue(job, _capped_words(policy), ReasonKind.MAX_PER_PERSON, wait))
-            case Absent() | AtMost() if record is not None:
+            case AtMost() if record is not None:
                 busy = record.group
                 wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{busy}{seed}"))
                 waiting[busy] = min(waiting.get(busy, timedelta()) + wait, LONGEST_WAIT)

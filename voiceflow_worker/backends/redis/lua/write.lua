@@ -7,8 +7,8 @@
 --   (a queue), slot (queue, after and until in epoch seconds), and the tombstone of a deleted job ({its end, text}).
 --   An insert may have `over`: the owner that gives its unique key up, and its old revision and next version, or neither for a
 --   tombstone.
---   A condition has a kind ('absent', 'most', 'same', 'gate' or 'before'), a namespace and groups, and owner, most, member, value
---   and own (what its own writes put there), members, or until and at (the time of a clock that replaces the server's).
+--   A condition is an array: 'most' or 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or
+--   the member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's.
 --   A put is {namespace, group, member, value, end, mode}. A drop is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
 -- {'not free', index of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
@@ -72,67 +72,53 @@ local function optional(text)
 end
 
 local function is_owned_by(value, owner)
-    if not owner then
+    if not value or owner == cjson.null then
         return false
     end
-    return value == owner or string.sub(value, 1, #owner + 1) == owner .. '.'
+    local after = string.sub(value, #owner + 1, #owner + 1)
+    return string.sub(value, 1, #owner) == owner and (after == '' or after == '.' or after == ' ')
 end
 
 -- The conditions, by kind. Each returns nil, or the group, the member, the value and the end by which it fails.
 local checks = {}
 
-function checks.absent(condition)
-    for _, group in ipairs(condition.groups) do
-        for _, record in ipairs(current_group(condition.namespace, group)) do
-            if not is_owned_by(record[2], condition.owner) then
-                return group, unpack(record)
+function checks.most(namespace, groups, owner, most)
+    for _, group in ipairs(groups) do
+        local found = {}
+        for _, record in ipairs(current_group(namespace, group)) do
+            if not is_owned_by(record[2], owner) then
+                found[#found + 1] = record
             end
         end
-    end
-end
-
-function checks.most(condition)
-    local found = {}
-    for _, record in ipairs(current_group(condition.namespace, condition.groups[1])) do
-        if not is_owned_by(record[2], condition.owner) then
-            found[#found + 1] = record
+        if #found > most then
+            table.sort(found, function(one, other)
+                return (tonumber(one[3]) or math.huge) < (tonumber(other[3]) or math.huge)
+            end)
+            return group, unpack(found[#found - most])
         end
     end
-    local over = #found - condition.most
-    if over > 0 then
-        table.sort(found, function(one, other)
-            return (tonumber(one[3]) or math.huge) < (tonumber(other[3]) or math.huge)
-        end)
-        return condition.groups[1], unpack(found[over])
-    end
 end
 
-function checks.same(condition)
-    local group = condition.groups[1]
-    local value, ends = current_record(condition.namespace, group, condition.member)
-    local holds = value == condition.value
-    for _, own in ipairs(condition.own) do
-        holds = holds or value == own
+function checks.same(namespace, groups, owner, member, wanted, own)
+    local value, ends = current_record(namespace, groups[1], member)
+    local holds = (value or cjson.null) == wanted or is_owned_by(value, owner)
+    for _, put in ipairs(own) do
+        holds = holds or value == put
     end
     if not holds then
-        return group, condition.member, value or false, ends or ''
+        return groups[1], member, value or false, ends or ''
     end
 end
 
-function checks.gate(condition)
-    for _, member in ipairs(condition.members) do
-        local value, ends = current_record('gate', condition.groups[1], member)
-        if is_closed(value) then
-            return condition.groups[1], member, value, ends
-        end
-    end
-end
-
-function checks.before(condition)
+function checks.before(_, _, _, until_, at)
     local time = redis.call('TIME')
-    if (tonumber(condition.at) or time[1] * 1000000 + time[2]) >= tonumber(condition['until']) then
+    if (tonumber(at) or time[1] * 1000000 + time[2]) >= tonumber(until_) then
         return '', '', false, ''
     end
+end
+
+local function failure(condition)
+    return checks[condition[1]](unpack(condition, 2))
 end
 
 local function key_of(write)
@@ -156,8 +142,9 @@ local function was_written(write)
         return not revision_of(write)
     end
     for _, condition in ipairs(write.conditions) do
-        local own = condition.own and condition.own[#condition.own]
-        if own and own ~= condition.value and own == current_record(condition.namespace, condition.groups[1], condition.member) then
+        local kind, namespace, groups, _, member, value, own = unpack(condition)
+        local newest = kind == 'same' and own[#own]
+        if newest and newest ~= value and newest == current_record(namespace, groups[1], member) then
             return true
         end
     end
@@ -205,7 +192,7 @@ local function refused(write)
         return {'stale'}
     end
     for index, condition in ipairs(write.conditions) do
-        local group, member, value, ends = checks[condition.kind](condition)
+        local group, member, value, ends = failure(condition)
         if group then
             return {'not free', index - 1, group, member, value, ends}
         end
@@ -453,7 +440,7 @@ end
 -- Whether the store was not rolled back: it is the same process, and has the record that it certainly had.
 local function is_verified(guard)
     local is_same = guard.server == '' or guard.server == string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-    return is_same and not checks.same(guard.known)
+    return is_same and not failure(guard.known)
 end
 
 -- Whether the answer to one write refuses the others of its bulk write too: not if the owner of its key has the same body.
