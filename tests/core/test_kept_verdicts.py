@@ -13,7 +13,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
 from tests.support.stores import clocked
-from tests.support.voices import ScriptedVoice, created, turned_away, unknown
+from tests.support.voices import ScriptedVoice, created, refused, turned_away, unknown
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import (
@@ -88,6 +88,32 @@ async def test_a_verdict_that_waits_for_the_store_keeps_no_call_from_being_sent(
 
     store.before = fails
     await passing(clock, work)
+
+
+async def test_under_a_rate_a_session_shares_the_commit_of_the_next_entry_and_a_refusal_waits_for_nothing(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    """Nobody waits for the session; a refusal may hold the queue. The last answer has no next entry to wait for."""
+    stored: list[tuple[float, str]] = []
+    answered: list[float] = []
+
+    async def note(call: StoreCall) -> None:
+        stored.extend((clock.monotonic(), job.state.value) for job in call.stores)
+
+    def answers(placement: Placement) -> Verdict:
+        answered.append(clock.monotonic())
+        return refused(-1001) if len(answered) == 3 else placed(placement)
+
+    queue = await enqueued(store, 5)
+    store.before = note
+    await passing(clock, worker_for(store, ScriptedVoice(answer=answers), rate=10).drain)
+    at = {state: [time for time, each in stored if each == state] for state in ("sending", "accepted", "failed")}
+    assert await states(queue) == {"accepted": 4, "failed": 1}
+    assert at["failed"] == [answered[2]]
+    assert set(at["accepted"][:-1]) <= set(at["sending"])
+    assert at["accepted"][-1] == answered[-1]
+    came = [*answered[:2], *answered[3:]]
+    assert max(time - answer for time, answer in zip(at["accepted"], came, strict=True)) <= 0.1
 
 
 @pytest.mark.parametrize(("error", "answer"), combinations(ANYTHING, [placed, held]))

@@ -93,7 +93,7 @@ async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
     await store.write(
         BulkWrite(writes=(Write(slot=Slot("default", now, now)),)), now=now
     )  # so the calls wait for theirs
-    senders = SenderPool(engine.submitter, engine.pacer, on_freed=lambda: None)
+    senders = SenderPool(engine.submitter, engine.pacer, on_freed=lambda: None, on_turn=lambda: None)
     dispatches = await engine.prepare()
     senders.add_leased(len(dispatches))
     async with anyio.create_task_group() as group:

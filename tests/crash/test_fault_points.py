@@ -91,6 +91,21 @@ def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_
     assert len(judgement.open_doubts) <= 1, "the other call in flight; the one that was answered has its summary"
 
 
+@pytest.mark.parametrize("point", [Point.BEFORE_SWAP, pytest.param(Point.AFTER_ANSWER, marks=slow)])
+def test_killed_while_a_session_waits_for_the_commit_of_the_next_entry_the_call_is_a_doubt_and_rings_once(
+    lab: FaultInjection, point: Point
+) -> None:
+    lab.enqueue(CALLS)
+    lab.summaries(after=AFTER_THE_SWEEP)
+    lab.killed(Trigger(point=point, nth=2), rate=20)
+    left = lab.states()["sending"]
+    assert left, "the call that was answered, and perhaps the next one"
+    lab.finish()
+    judgement = lab.accept()
+    assert judgement.unanswered + len(judgement.open_doubts) == left
+    assert judgement.rang == CALLS - len(judgement.open_doubts)
+
+
 @pytest.mark.parametrize("place", [pytest.param(Point.AFTER_LEASE, marks=slow), Point.AFTER_JOURNAL])
 @pytest.mark.parametrize("point", IN_THE_SWEEP)
 def test_killed_while_it_sweeps_up_after_another_the_next_one_does_it(

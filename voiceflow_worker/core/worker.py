@@ -59,6 +59,8 @@ LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
 ROUNDING = timedelta(milliseconds=1)
 """A time that is computed anew differs by less than this if nothing has changed."""
+SHARED_WITHIN = timedelta(milliseconds=50)
+"""For so long, a lease waits for journal entries whose commit it can share."""
 MOST_UNANSWERED = 5
 """The most calls that a worker has in flight while 8x8 has given it no clear answer for `CLEAR_FOR` seconds. They may
 all end in doubt. After a doubt, it is one call at a time."""
@@ -156,6 +158,7 @@ class Worker:
             store.clock,
             Settler(store, policy, changes=changes),
             holds=holds,
+            near=lambda: self._senders.asks_soon,
             restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
             on_settled=self._has_freed,
             on_fault=self._note_fault,
@@ -173,7 +176,7 @@ class Worker:
             on_fault=self._note_fault,
             guard=self._guard,
         )
-        self._senders = SenderPool(self._submitter, self._pacer, on_freed=self._has_freed)
+        self._senders = SenderPool(self._submitter, self._pacer, on_freed=self._has_freed, on_turn=self._share_commit)
         self._heartbeat = Heartbeat(
             store,
             queue=self.queue,
@@ -194,6 +197,7 @@ class Worker:
         self._stopping = False
         self._pause_scope: anyio.CancelScope | None = None
         self._is_pause_over: Callable[[], bool] = lambda: False
+        self._rests = False
         self._abort = anyio.Event()
 
     async def run(self) -> None:
@@ -369,7 +373,10 @@ class Worker:
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
     async def _rest(self, *, until: datetime | None) -> None:
-        """Wait until another call may be leased, no longer than `until`, or until the worker stops."""
+        """Wait until another call may be leased, no longer than `until`, or until the worker stops.
+
+        If journal entries are asked for soon after `until`, the lease shares their commit (`_share_commit`).
+        """
 
         def is_over() -> bool:
             capacity, at = self._capacity_now()
@@ -379,7 +386,15 @@ class Worker:
             if until is None:
                 await anyio.sleep_forever()
             else:
-                await self._clock.sleep((until - self._clock.now()).total_seconds())
+                self._rests = True
+                wait = until - self._clock.now() + (SHARED_WITHIN if self._senders.asks_soon else timedelta())
+                await self._clock.sleep(wait.total_seconds())
+
+    def _share_commit(self) -> None:
+        """Journal entries are asked for: verdicts, and a lease, share their commit."""
+        self._verdicts.store()
+        if self._rests and self._is_pause_over():
+            self._end_pause()
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
@@ -438,7 +453,7 @@ class Worker:
         return self._senders.on_their_way if self._pacer.is_paced else self.in_flight
 
     def _has_freed(self) -> None:
-        if self._pause_scope is not None and self._is_pause_over():
+        if self._pause_scope is not None and not self._rests and self._is_pause_over():
             self._pause_scope.cancel()
         if not self.in_flight:
             self._landed.set()
@@ -503,7 +518,7 @@ class Worker:
             try:
                 yield
             finally:
-                self._pause_scope = None
+                self._pause_scope, self._rests = None, False
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
         await self._tasks.run_periodically(failed, step, every=every)

@@ -136,6 +136,11 @@ class Pacer:
         """Whether the next slot is so far ahead that calls must not wait for it in this worker."""
         return self._until_next(self._lease_lead) < _NOTHING
 
+    @property
+    def asks_soon(self) -> bool:
+        """Whether it is time within a `HORIZON` to ask for the next journal entry."""
+        return self._rate is not None and self._until_next(self._lead_time) > -HORIZON
+
     async def wait_until_near(self) -> None:
         """Wait until it is time to ask for the next journal entry."""
         wait = -self._until_next(self._lead_time)

@@ -347,13 +347,17 @@ def _not_sent(cause: NotSentCause, message: str) -> Verdict:
 class SenderPool:
     """The tasks that send a worker's calls: one writes journal entries, in order; a POST has one of its own.
 
-    `on_freed` is called when the worker can take another call.
+    `on_freed` is called when the worker can take another call, and `on_turn` when journal entries are asked for, whose
+    commit other writes can share, or none is asked for soon.
     """
 
-    def __init__(self, submitter: Submitter, pacer: Pacer, *, on_freed: Callable[[], None]) -> None:
+    def __init__(
+        self, submitter: Submitter, pacer: Pacer, *, on_freed: Callable[[], None], on_turn: Callable[[], None]
+    ) -> None:
         self._submitter = submitter
         self._pacer = pacer
         self._on_freed = on_freed
+        self._on_turn = on_turn
         self._waiting: deque[Dispatch] = deque()
         self._came = anyio.Event()
         self._journalled = anyio.Event()
@@ -363,6 +367,11 @@ class SenderPool:
         """The number of calls that have no journal entry yet."""
         self.on_their_way: int = 0
         """The number of leased calls whose POST has no answer yet."""
+
+    @property
+    def asks_soon(self) -> bool:
+        """Whether journal entries are asked for within a tenth of a second, under a rate."""
+        return bool(self._waiting) and self._pacer.asks_soon
 
     def add_leased(self, count: int) -> None:
         """Count calls that were leased."""
@@ -423,6 +432,7 @@ class SenderPool:
             await self._submitter.requeue(list(self._waiting), _NO_CAPACITY)
         else:
             await self._pacer.wait_until_near()
+            self._on_turn()
             some = list(islice(self._waiting, self._pacer.entries_to_request()))
             count, going = len(some), await self._submitter.begin(some)
         for _ in range(count):
@@ -432,6 +442,8 @@ class SenderPool:
         self.leased -= count - len(going) + len(begun)
         self.on_their_way -= count - len(going)
         self._on_freed()
+        if len(begun) < count or not self.asks_soon:
+            self._on_turn()
         for dispatch in begun:
             self._ready.append(dispatch)
             if self._idle:

@@ -24,7 +24,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
-from voiceflow_worker.model.reports.verdict import QueueHold, Verdict
+from voiceflow_worker.model.reports.verdict import QueueHold, Verdict, VerdictKind
 from voiceflow_worker.model.text.wording import duration_in_words
 
 _log = structlog.get_logger("voiceflow.verdicts")
@@ -79,6 +79,9 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
 class Verdicts:
     """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
 
+    Nobody waits for the session of a call that 8x8 has created: it shares the commit of the next journal entries, if
+    these are `near`, and `store` is then called. If the worker is killed before, the call is in doubt.
+
     `on_settled` is called when verdicts are stored, and `on_fault` with the error because of which one was not.
     `counts` counts them. `restore_if_lost` restores what a store that was rolled back has lost of a job, and returns
     whether it had lost it.
@@ -90,6 +93,7 @@ class Verdicts:
         settler: Settler,
         *,
         holds: Holds,
+        near: Callable[[], bool] = lambda: False,
         restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
@@ -99,6 +103,7 @@ class Verdicts:
         self._clock = clock
         self.settler = settler
         self._holds = holds
+        self._near = near
         self._restore = restore_if_lost
         self._on_settled = on_settled
         self._on_fault = on_fault
@@ -110,10 +115,15 @@ class Verdicts:
     def add(self, job: Job, pending: PendingVerdict) -> None:
         """Keep a verdict until it is stored."""
         self._counts.count_verdict(pending.verdict)
-        if not self._pending:
-            self._came.set()
         self._pending.append((job, pending))
         self.waiting += 1
+        if pending.gate is not None or pending.verdict.kind is not VerdictKind.CREATED or not self._near():
+            self.store()
+
+    def store(self) -> None:
+        """Store now what has waited."""
+        if self._pending:
+            self._came.set()
 
     async def run(self) -> None:
         """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""
