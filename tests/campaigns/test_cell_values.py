@@ -265,7 +265,7 @@ def test_the_data_of_a_single_call_is_spoken_alike() -> None:
         filled("Room {{room}}.", {"room": 1e15})
 
 
-YES: tuple[object, ...] = (True, "TRUE", "yes", "Ja", " oui ", "Sí", "1", 1, 2, "2.5", "да", "Evet", "はい", "x")
+YES: tuple[object, ...] = (True, "TRUE", "yes", "Ja", " oui ", "Sí", "1", 1, "1.0", "да", "Evet", "はい", "x")
 NO: tuple[object, ...] = (False, "FALSE", "No", "nein", "NON", "não", "0", 0, "0.0", "нет", "HAYIR", "いいえ", "", None)
 PAID = (
     "{% if paid %}Thanks.{% else %}Please pay.{% endif %}",
@@ -286,6 +286,21 @@ def test_a_cell_in_a_condition_is_a_yes_or_a_no_in_every_format(tmp_path: Path) 
             assert spoken(rows) == [heard], value
 
 
+BY_SPREADSHEETS = """
+pl PRAWDA FAŁSZ, cs PRAVDA NEPRAVDA, fi TOSI EPÄTOSI, da SAND FALSK, sv SANT FALSKT, nb SANN USANN, hu IGAZ HAMIS,
+ru ИСТИНА ЛОЖЬ, uk ІСТИНА ХИБНІСТЬ, uk ІСТИНА БРЕХНЯ, el ΑΛΗΘΗΣ ΨΕΥΔΗΣ, el ΣΩΣΤΌ ΛΆΘΟΣ, ro ADEVĂRAT FALS, zh 真 假,
+th จริง เท็จ, ko 참 거짓, tr DOĞRU YANLIŞ, nl WAAR ONWAAR, hr TOČNO NETOČNO, et TÕENE VÄÄR, lv PATIESS APLAMS,
+lt TEISINGAI NETEISINGAI, bg ВЯРНО НЕВЯРНО, sr ТАЧНО НЕТАЧНО, de WAHR FALSCH, fr VRAI FAUX, es VERDADERO FALSO,
+pt VERDADEIRO FALSO, ca VERITAT FALS, is RÉTT RANGT, ar صح خطأ, hi सही गलत, id BENAR SALAH, vi ĐÚNG SAI, af WAAR VALS
+"""
+"""Yes and no as Excel and LibreOffice write them in their languages."""
+
+
+def test_a_yes_and_a_no_are_known_as_spreadsheets_write_them() -> None:
+    for _, yes, no in map(str.split, BY_SPREADSHEETS.split(",")):
+        assert (filled(PAID[0], {"paid": yes}), filled(PAID[0], {"paid": no})) == ("Thanks.", "Please pay."), yes
+
+
 @pytest.mark.parametrize("text", PAID)
 def test_a_condition_reads_a_cell_wherever_it_stands_in_it(text: str) -> None:
     for heard, values in (("Thanks.", YES), ("Please pay.", NO)):
@@ -294,7 +309,7 @@ def test_a_condition_reads_a_cell_wherever_it_stands_in_it(text: str) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_cell_that_is_neither_yes_nor_no_is_refused_unless_the_text_speaks_it(tmp_path: Path, reader: Reader) -> None:
-    for value in ("perhaps", "tak", "2030-01-31"):
+    for value in ("perhaps", "tak", "2030-01-31", "2", "9", "-1", "2.5"):
         row = {"destination": ANA, "name": "Ana", "paid": value}
         ((_, column, _, message),) = told(reader(tmp_path, row, saying(PAID[0])))
         assert column == "paid"

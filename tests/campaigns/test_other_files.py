@@ -81,6 +81,22 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "feather": (b"ARROW1\0\0...", "is a Feather or Arrow file", "to_parquet"),
     "older feather": (b"FEA1\0\0...", "is a Feather or Arrow file", "to_parquet"),
     "arrow stream": (b"\xff\xff\xff\xff\xf0\0\0\0", "is a Feather or Arrow file", "to_parquet"),
+    "sav": (b"$FL2@(#) SPSS", "is a file of SPSS (.sav)", "read_spss"),
+    "dta": (b"<stata_dta><header>", "is a file of Stata (.dta)", "read_stata"),
+    "older dta": (b"\x72\2\1\0\2\0\1\0", "is a file of Stata (.dta)", "read_stata"),
+    "sas7bdat": (bytes(12) + b"\xc2\xea\x81\x60", "is a file of SAS (.sas7bdat)", "read_sas"),
+    "dbf": (b"\x03\x7e\x0b\x1c\1\0\0\0\x61\0\x21\0" + bytes(20), "is a table of dBase (.dbf)", "LibreOffice or Excel"),
+    "access": (b"\0\1\0\0Standard ACE DB", "is a database of Access", "export its table"),
+    "vcf": (b"BEGIN:VCARD\r\nVERSION:3.0\r\nFN:Ana\r\n", "is a file of contacts (vCard, .vcf)", "contacts as CSV"),
+    "ics": (b"\xef\xbb\xbfBEGIN:VCALENDAR\r\n", "is a calendar (.ics)", "as CSV"),
+    "yaml": (b'- destination: "+6587654321"\n  name: Ana\n', "is YAML", "(.jsonl)"),
+    "yaml with a list": (b'# People\npeople:\n  - destination: "+6587654321"\n', "is YAML", "(.jsonl)"),
+    "fods": (
+        b'<?xml version="1.0"?>\n<office:document x>',
+        "is a flat OpenDocument spreadsheet (.fods)",
+        "LibreOffice",
+    ),
+    "url": (b"[InternetShortcut]\nURL=x", "is a link, not the file behind it", "download the file"),
     "orc": (b"ORC\n\x03", "is an ORC file", "to_parquet"),
     "avro": (b"Obj\x01\x04", "is an Avro file", "to_parquet"),
     "of macOS": (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "has no rows: macOS keeps it beside", "give that file"),
@@ -103,6 +119,11 @@ def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path) -> N
         said = refused(file_of(tmp_path, content, name))
         assert said.startswith(f"{tmp_path / name} {clause}")
         assert remedy in said
+
+
+def test_a_workbook_of_gnumeric_is_told_although_it_is_packed(tmp_path: Path) -> None:
+    content = gzip.compress(b'<?xml version="1.0"?>\n<gnm:Workbook x>')
+    assert "is a workbook of Gnumeric (.gnumeric); in Gnumeric" in refused(file_of(tmp_path, content, "p.gnumeric"))
 
 
 @pytest.mark.parametrize("kind", ["protected", "ods", "pdf", "utf-16", "zip", "feather", "of macOS"])

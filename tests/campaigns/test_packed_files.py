@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -19,8 +20,10 @@ import pytest
 from tests.campaigns.reading import NOW, calls_of, file_of, text_of, told
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
+from tests.campaigns.test_number_cells import KEY
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files import formats, input_file
 from voiceflow_worker.campaigns.files.formats import kind_of
@@ -78,6 +81,64 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     )
     (tmp_path / "folder.parquet").mkdir()
     assert "cannot be read: Is a directory; name a file in it" in refused(tmp_path / "folder.parquet")
+
+
+def test_a_table_that_is_a_folder_is_refused_by_name(tmp_path: Path) -> None:
+    for name, log in (("delta", "_delta_log/0.json"), ("ice", "metadata/v1.metadata.json"), ("hudi", ".hoodie/x")):
+        (tmp_path / name / log).parent.mkdir(parents=True)
+        (tmp_path / name / log).touch()
+        part = tmp_path / name / "day=1"
+        part.mkdir()
+        table = parquet(part, {"destination": ["+6587654321"], "name": ["Ana"]})
+        assert "is a" in refused(tmp_path / name)
+        assert "also have people who were deleted from it" in refused(tmp_path / name)
+        assert "also have people who were deleted from it" in refused(table)
+        assert "also have people who were deleted from it" in refused(parquet(tmp_path / name, {"destination": [1]}))
+        beside = file_of(tmp_path / name, TABLE)
+        assert len(read(beside)) == 2, "a list of another kind is beside it"
+    (tmp_path / "parts" / "country=SG").mkdir(parents=True)
+    assert "is a folder with the parts of one table" in refused(tmp_path / "parts")
+
+
+def test_the_types_of_parquet_are_those_that_its_schema_has(tmp_path: Path) -> None:
+    """What other writers than Arrow say in the schema of Parquet, and Arrow does not read."""
+    arrow: Any = pa
+    columns = {
+        "destination": ["+6587654321"], "name": ["Ana"], "price": arrow.array([1250.55], arrow.float32()),
+        "half": arrow.array([1.1], arrow.float16()), "key": arrow.array([KEY.bytes], arrow.uuid()),
+        "blob": arrow.array([b"\xff\0"]), "left": arrow.array([b"\0" * 12], arrow.binary(12)),
+    }  # fmt: skip
+    path = parquet(tmp_path, columns)
+    assert list(map(text_of, calls_of(read(path, OPTIONS)))) == ["Hello Ana."]
+    said = replace(OPTIONS, template=FlowTemplate.speaking("{{price}} {{half}} {{key}}"))
+    assert list(map(text_of, calls_of(read(path, said)))) == [f"1250.55 1.1 {KEY}"]
+    for name in ("blob", "left"):
+        found = told(read(path, replace(OPTIONS, template=FlowTemplate.speaking(f"{{{{{name}}}}}"))))
+        assert [(column, message) for _, column, _, message in found] == [(name, "holds binary data; write it as text")]
+
+
+@pytest.mark.slow
+def test_what_duckdb_and_polars_write_is_spoken_as_they_show_it(tmp_path: Path) -> None:
+    duckdb, polars = (pytest.importorskip(name, reason=f"{name} is not installed") for name in ("duckdb", "polars"))
+    select = (
+        "select '+6587654321' as destination, 'Ana' as name, timetz '10:30:00+08' as tz, time '10:30' as t, "
+        "1250.55::float as price, uuid '550e8400-e29b-41d4-a716-446655440000' as u, interval 3 days as iv, "
+        "'\"Ana\"'::json as j, 'ab'::blob as b, 5::hugeint as h"
+    )
+    duckdb.sql(f"copy ({select}) to '{tmp_path / 'duck.parquet'}' (format parquet)")
+    for say, heard in [("Hello {{name}}.", "Hello Ana."), ("{{t|time}} {{price}} {{u}} {{j}} {{h}}", None)]:
+        rows = read(tmp_path / "duck.parquet", replace(OPTIONS, template=FlowTemplate.speaking(say)))
+        assert list(map(text_of, calls_of(rows))) == [heard or f"10:30 1250.55 {KEY} Ana 5"]
+    ((_, column, _, message),) = told(
+        read(tmp_path / "duck.parquet", replace(OPTIONS, template=FlowTemplate.speaking("{{tz}}")))
+    )
+    assert (column, message[:28]) == ("tz", "is 02:30:00 in UTC without a")
+    frame = polars.DataFrame({"destination": ["+6587654321"], "n": polars.Series([1250.55], dtype=polars.Float32)})
+    frame.write_parquet(tmp_path / "polars.parquet")
+    rows = read(tmp_path / "polars.parquet", replace(OPTIONS, template=FlowTemplate.speaking("{{n}}")))
+    assert list(map(text_of, calls_of(rows))) == ["1250.55"]
+    frame.with_columns(polars.Series("n", [5], dtype=polars.Int128)).write_parquet(tmp_path / "wide.parquet")
+    assert "has a column of a type that is not read here" in refused(tmp_path / "wide.parquet")
 
 
 @pytest.mark.parametrize(("name", "content"), [("visits.csv.gz", TABLE), ("visits.jsonl.gz", LINES)])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, calls_of, file_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.ivr.speech_filters import _MINUS, money, time_
+from voiceflow_worker.ivr.speech_filters import MINUS, money, time_
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
 
@@ -122,13 +122,13 @@ def test_a_synthesiser_says_the_minus_the_hour_and_the_cents() -> None:
         pytest.skip("espeak-ng is not installed")
     listed = subprocess.run(["espeak-ng", "--voices"], check=True, capture_output=True).stdout.decode()
     voices = {each.split()[1] for each in listed.splitlines()} | {"zh", "en", "fr"}
-    judged = [language for language in _MINUS if language in voices]
+    judged = [language for language in MINUS if language in voices]
     assert len(judged) >= 40
     for language in judged:
         voice, locale = {"zh": "cmn", "en": "en-us", "fr": "fr-fr"}.get(language, language), Locale.parse(language)
         above, below = (phonemes(money(f"{sign}1250.50", locale, "SGD"), voice) for sign in ("", "-"))
         assert above != below, language
-        assert phonemes(_MINUS[language], voice)[:-2] in below, language
+        assert phonemes(MINUS[language], voice)[:-2] in below, language
         # Sounds at the ends of words change with the next word.
         hours, at = [phonemes(hour, voice)[:7] for hour in ("14", "2")], phonemes(time_("14:05", locale), voice)
         assert any(hour in at for hour in hours), language

@@ -12,15 +12,19 @@ DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
 """The numbers that are certain."""
 _YES_WORDS = (
     "yes y true t on x ✓ ✔ ja j wahr oui vrai sí si s verdadero sim verdadeiro vero waar ano igen jo kyllä da да так "
-    "ναι evet doğru ya iya benar có ใช่ 是 はい 예 네 نعم हाँ"  # noqa: RUF001 - in other scripts
+    "ναι evet doğru ya iya benar có ใช่ 是 はい 예 네 نعم हाँ prawda pravda tosi sand sant sann igaz истина істина "  # noqa: RUF001 - in other scripts
+    "αληθησ αληθές σωστό σωστο adevărat adevarat veritat rétt 真 จริง 참 točno tačno тачно tõene patiess teisinga "
+    "teisingai вярно đúng صح सही"
 )
 _NO_WORDS = (
     "no n false f off nein falsch non faux falso não nao nee onwaar nie ne nem nei nej ei не нет ні όχι hayir hayır "  # noqa: RUF001
-    "yanlış tidak bukan không ไม่ 否 不 いいえ 아니요 아니오 لا नहीं"  # noqa: RUF001
+    "yanlış yanliş tidak bukan không ไม่ 否 不 いいえ 아니요 아니오 لا नहीं fałsz nepravda epätosi falsk falskt usann "  # noqa: RUF001
+    "hamis ложь хибність брехня ψευδησ ψευδές λάθος λαθος fals vals rangt 假 偽 เท็จ 거짓 netočno netačno нетачно väär "
+    "aplams klaidinga neteisingai невярно salah sai خطأ गलत"
 )
-_YES, _NO = frozenset(_YES_WORDS.split()), frozenset(_NO_WORDS.split())
-"""What people and programs write for yes and no, in the languages that columns have. Words that are both, such as tak
-(a Polish yes, an Indonesian no), are neither."""
+_YES, _NO = (frozenset(map(str.casefold, words.split())) for words in (_YES_WORDS, _NO_WORDS))
+"""What people and spreadsheets write for yes and no, in the languages that columns have. Words that are both, such as
+tak (a Polish yes, an Indonesian no), are neither."""
 _NOTHING_WORDS = (
     "n/a #n/a n.a. none null nil (blank) (null) (none) (empty) (leer) false no_data not_available not_applicable "
     "unknown not_provided k.a. k._a. kein keine keiner keine_angabe leer unbekannt n.v. n._v. s/o sans_objet aucun "

@@ -97,7 +97,7 @@ _MINUS_OF = {
     "마이너스": "ko", "ລົບ": "lo", "mīnus": "lv", "negatif": "ms", "အနုတ်": "my", "ऋणात्मक": "ne", "kasoro": "sw",
     "கழித்தல்": "ta", "ลบ": "th", "eksi": "tr", "âm": "vi", "負": "yue", "负": "zh",
 }  # fmt: skip
-_MINUS = {language: minus for minus, languages in _MINUS_OF.items() for language in languages.split()}
+MINUS = {language: minus for minus, languages in _MINUS_OF.items() for language in languages.split()}
 """The word for a minus, by language: half of the voices say nothing for its sign."""
 _WITHOUT_SPACES = frozenset({"ja", "km", "lo", "my", "th", "yue", "zh"})
 _SINHALA_MONTHS = (
@@ -296,7 +296,7 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
     spoken = format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **shown)
     if amount == 0 or {before, sign} <= {"", "+"}:
         return spoken
-    if (minus := _MINUS.get(locale.language)) is None:
+    if (minus := MINUS.get(locale.language)) is None:
         raise ValueError(
             f"{text[:40]!r} is below 0, and what {locale.english_name} voices say for a minus is not known: write the "
             "word in the text, and the amount without its sign, as with |abs"

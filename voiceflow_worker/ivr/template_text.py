@@ -426,10 +426,12 @@ def _as_meant(value: object, kind: str) -> object:
         return meant
     if isinstance(value, Nothing) and isinstance(meant, str):
         return value
-    if not isinstance(meant, str) or kind == "given":
+    is_code = isinstance(meant, float) and meant not in {0, 1}
+    if kind == "given" or not (isinstance(meant, str) or is_code):
         return isinstance(meant, str) or bool(meant)
     said = f"{text[:40]!r} is neither yes nor no, which a condition asks for: write one of them"
-    raise FilterError(_MEANT, text, f"{said}, or compare the value, as in {{% if column == 'value' %}}")
+    compared = text[:40] if is_code else "'value'"
+    raise FilterError(_MEANT, text, f"{said}, or compare the value, as in {{% if column == {compared} %}}")
 
 
 def _parsed(text: str) -> Template:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -11,7 +12,7 @@ from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.damage import number_in_name
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
-from voiceflow_worker.campaigns.files.number_formats import Shown
+from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     RESERVED,
@@ -23,10 +24,13 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
+from voiceflow_worker.model.text.printable import storing_problem
 
 _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
+_FULL_SIZE = 8
+"""The bytes of a number that has all digits of Python's."""
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
 """The number of digits in a shortened number such as 6.58765E+09, and the fewest digits of a number shown like this."""
 
@@ -51,6 +55,8 @@ def cell_text(value: object) -> str:
     match value:
         case None:
             return ""
+        case BadCell():
+            raise ValueError(value.problem)
         case str():
             return value
         case bool() | int():
@@ -64,14 +70,24 @@ def cell_text(value: object) -> str:
         case date() | time() | timedelta():
             return _moment(value)
         case bytes():
-            try:
-                return value.decode()
-            except UnicodeDecodeError:
-                raise ValueError("holds binary data; write it as text") from None
+            return _decoded(value)
         case _ if is_object(value) or is_list(value):
             return json.dumps(value, ensure_ascii=False, default=str)
         case _:
             return str(value)
+
+
+def _decoded(value: bytes) -> str:
+    text = value.decode(errors="replace")
+    if "\ufffd" in text or storing_problem(text) is not None:
+        raise ValueError("holds binary data; write it as text")
+    return text
+
+
+def shortest(value: float, kind: str) -> float:
+    """A number that was stored with fewer digits (`kind` e or f of `struct`) as it was written: 1250.55."""
+    written = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+    return next((each for each in written if struct.unpack(kind, struct.pack(kind, each))[0] == value), value)
 
 
 def numbers_among(columns: Iterable[str], number_column: str | None) -> frozenset[str]:
@@ -227,7 +243,8 @@ def _plain(value: Any) -> object:
     if value is None or isinstance(value, str | int):
         return value
     if type(value).__module__ == "numpy":
-        return _plain(value.tolist())
+        found = value.tolist()
+        return _plain(float(str(value)) if isinstance(found, float) and value.itemsize < _FULL_SIZE else found)
     if is_object(value):
         return {str(name): _plain(item) for name, item in value.items()}
     if is_list(value):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, time, timedelta
 from io import BufferedReader
 from itertools import islice
 from typing import Any
 
-from voiceflow_worker.campaigns.files.cells import cell_text, message_line, missing_library, numbers_among, table_row
+from voiceflow_worker.campaigns.files.cells import (
+    cell_text,
+    message_line,
+    missing_library,
+    numbers_among,
+    shortest,
+    table_row,
+)
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import (
     PARQUET,
@@ -21,7 +29,7 @@ from voiceflow_worker.campaigns.files.input_file import (
     unreadable,
 )
 from voiceflow_worker.campaigns.files.json_rows import JsonDocument, JsonLines, read_json
-from voiceflow_worker.campaigns.files.number_formats import Shown
+from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
 from voiceflow_worker.campaigns.files.rows import (
     FileKind,
     RawRow,
@@ -30,7 +38,7 @@ from voiceflow_worker.campaigns.files.rows import (
     read_columns,
     row_name,
 )
-from voiceflow_worker.campaigns.files.spreadsheet import BadCell, Sheet, Spreadsheet, SpreadsheetError, in_ranges
+from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.values import EXACT
@@ -235,8 +243,6 @@ def _hidden(sheet: str, rows: Sequence[int]) -> str:
 
 def _text(value: object) -> str:
     match value:
-        case BadCell():
-            raise ValueError(value.problem)
         case Shown():
             return value.text
         case str() if (problem := storing_problem(value)) is not None:
@@ -283,6 +289,7 @@ class ParquetRows(RowSource):
         self._on_bytes = on_bytes
         with self._table() as table:
             fields = list(table.schema_arrow)
+            self._odd: Mapping[str, str] = _odd_columns(table)
         self.header: tuple[str, ...] = tuple(str(field.name) for field in fields)
         self.nested: frozenset[str] = frozenset(
             row_name(field.name) for field in fields if hasattr(field.type, "num_fields") and field.type.num_fields
@@ -300,7 +307,7 @@ class ParquetRows(RowSource):
                         f"{self._file}: rows {number + 1} to {number + batch.num_rows} have more than {_MOST_BYTES} "
                         "bytes, too much for a list of calls; drop the columns that no call needs"
                     )
-                for values in zip(*map(_values, batch.columns), strict=True):
+                for values in zip(*map(self._values, self.header, self.columns, batch.columns), strict=True):
                     number += 1
                     row = table_row(number, values, self.columns, numbers=self._numbers, clocks=self.clocks)
                     if nameless := tuple(nameless_values(self.columns, row.cells)):
@@ -309,6 +316,16 @@ class ParquetRows(RowSource):
                         yield row
                 if self._on_bytes is not None:
                     self._on_bytes(self._file.size * number // max(table.metadata.num_rows, 1))
+
+    def _values(self, name: str, column: str, values: Any) -> list[Any]:
+        """The values of a column; nothing of one that nobody needs and whose type has no text."""
+        kind = self._odd.get(name)
+        if kind in {_BINARY, _CLOCK} and column in self.spare:
+            return [None] * len(values)
+        found = _values(values)
+        if kind == _CLOCK:
+            return [None if each is None else BadCell(f"is {each} in UTC without a day: {_LOCAL}") for each in found]
+        return [None if each is None else _plain_json(each) for each in found] if kind == _JSON else found
 
     def _refuse_bomb(self, metadata: Any) -> None:
         most = _LEAST_ROWS + _ROWS_PER_BYTE * self._file.size
@@ -347,11 +364,50 @@ class ParquetRows(RowSource):
                 raise
             except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
                 raise unreadable(self._file, error) from error
+            except NotImplementedError as error:
+                raise CampaignFileError(
+                    f"{self._file} has a column of a type that is not read here: {message_line(error)}; leave it out, "
+                    "or make it a text or a number of at most 64 bits, and export it again"
+                ) from error
             # For a damaged file, any part of the library may raise any error.
             except Exception as error:
                 raise CampaignFileError(
                     f"{self._file} is not a Parquet file, or it is damaged: {message_line(error)}; export it again"
                 ) from error
+
+
+_BINARY, _CLOCK, _JSON = "binary", "clock", "json"
+_LOCAL = "nobody knows which local time that is; write the time with its day, or the local time alone"
+_WITHOUT_ZONES = ("parquet-cpp-arrow", "fastparquet")
+"""The writers of Parquet that mark every time of day as one in UTC, also local ones."""
+
+
+def _odd_columns(table: Any) -> dict[str, str]:
+    """The columns, by their names, whose values are no texts, times in UTC without a day, or JSON."""
+    import pyarrow as pa
+
+    odd: dict[str, str] = {}
+    for field in table.schema_arrow:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+            odd[str(field.name)] = _BINARY
+    writer = str(table.metadata.created_by or "")
+    for column in (table.schema.column(place) for place in range(len(table.schema))):
+        logical = str(column.logical_type)
+        if logical == "JSON":
+            odd[column.path] = _JSON
+        elif logical.startswith("Time(isAdjustedToUTC=true") and not writer.startswith(_WITHOUT_ZONES):
+            odd[column.path] = _CLOCK
+    return odd
+
+
+def _plain_json(value: Any) -> object:
+    """A value of a column of JSON: a text has quotes there."""
+    try:
+        found: object = json.loads(value)
+    except ValueError:
+        return value
+    return found
 
 
 def _size(column: Any) -> int:
@@ -382,6 +438,9 @@ def _values(column: Any) -> list[Any]:
     elif pa.types.is_duration(column.type):
         column = column.cast(pa.duration("us"), safe=False)
     values: list[Any] = column.to_pylist()
+    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+        kind = "e" if pa.types.is_float16(column.type) else "f"
+        return [None if each is None else shortest(each, kind) for each in values]
     return values
 
 

@@ -74,6 +74,27 @@ _WEB_PAGE = Content(
     "is a web page (HTML) or XML, whatever its ending says", f"open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
 )
 
+_AS_STATISTICS = (
+    "save it there as CSV UTF-8, or write it with R or pandas (read_spss, read_stata, read_sas, and to_csv)"
+)
+_STATA = Content("is a file of Stata (.dta)", _AS_STATISTICS)
+_DBASE = Content("is a table of dBase (.dbf)", f"open it in LibreOffice or Excel, and {_AS_WORKBOOK}, or CSV UTF-8")
+_CARDS = Content(
+    "is a file of contacts (vCard, .vcf), not a table",
+    "export the contacts as CSV instead, as Google Contacts and Outlook do",
+)
+_CALENDAR = Content(
+    "is a calendar (.ics), whose entries have no numbers to call", "export the appointments with their people as CSV"
+)
+_AS_YAML = Content("is YAML", "write it as JSON, one object on each line (.jsonl), or as CSV UTF-8")
+_MARKED_UP = {
+    b"gnm:Workbook": Content("is a workbook of Gnumeric (.gnumeric)", f"in Gnumeric, {_AS_WORKBOOK}, or CSV UTF-8"),
+    b"office:document": Content(
+        "is a flat OpenDocument spreadsheet (.fods)", f"in LibreOffice, {_AS_WORKBOOK}, or the type CSV in UTF-8"
+    ),
+    b"Excel.Sheet": Content("is an Excel workbook of 2003 (XML)", f"in Excel, {_AS_WORKBOOK}"),
+}
+
 _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"\xff\xfe\0\0", _UTF_32),
     (b"\0\0\xfe\xff", _UTF_32),
@@ -94,11 +115,24 @@ _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"SQLite format 3", Content("is an SQLite database", "export its table as CSV UTF-8")),
     *((each, _ARROW) for each in (b"ARROW1", b"FEA1", b"\xff\xff\xff\xff")),
     (b"ORC", Content("is an ORC file", _AS_PARQUET)),
+    *((each, Content("is a file of SPSS (.sav)", _AS_STATISTICS)) for each in (b"$FL2", b"$FL3")),
+    (b"<stata_dta>", _STATA),
+    (b"\0" * 12 + b"\xc2\xea\x81\x60", Content("is a file of SAS (.sas7bdat)", _AS_STATISTICS)),
+    (b"HEADER RECORD*******LIB", Content("is a file of SAS (.xpt)", _AS_STATISTICS)),
+    *((each, Content("is a file of R (.RData)", _AS_STATISTICS)) for each in (b"RDX2\n", b"RDX3\n", b"RDA2\n")),
+    (b"\0\1\0\0Standard ", Content("is a database of Access", "in Access, export its table as Excel or text")),
+    (b"\x89HDF", Content("is an HDF5 file", _AS_PARQUET)),
+    (b"[InternetShortcut]", Content("is a link, not the file behind it", "open it, and download the file")),
     (b"Obj\x01", Content("is an Avro file", _AS_PARQUET)),
     (b"\0\x05\x16\x07", Content("has no rows: macOS keeps it beside another file", "give that file")),
 )
+_TABLE_LOGS = {"_delta_log": "Delta", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
+"""What is beside the files of a table and says which of them, and of their rows, are still there."""
 _BESIDE = re.compile(r"(?:~\$|\._|\.~lock\.)(?P<name>[^#]+)#?")
 """The names of the small files that Excel, macOS and LibreOffice keep beside the file of this name."""
+_FIRST_OF_DBASE = frozenset(b"\x03\x30\x31\x83\x8b\xf5")
+_STATA_VERSIONS = frozenset(range(0x69, 0x77))
+_YAML = re.compile(rb"(?:\s*#.*\n)*(?:%YAML|---\s*\n|(?:[\w ]+:\s*\n)?\s*- [\w \"']{1,40}:(?:\s|$))")
 _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style")
 
 
@@ -115,12 +149,30 @@ def content_of(beginning: bytes, whole: IO[bytes] | None) -> Content | None:
         return _old_office(whole)
     if beginning.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _archived(whole)
-    if beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:9].lower().startswith(_MARKUP):
-        return _WEB_PAGE
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:9].lower().startswith(_MARKUP):
+        markup = text[:2000]
+        return next((content for mark, content in _MARKED_UP.items() if mark in markup), _WEB_PAGE)
+    if _is_dbase(beginning):
+        return _DBASE
+    if beginning[:1] and beginning[0] in _STATA_VERSIONS and beginning[1:4] in {b"\1\1\0", b"\2\1\0"}:
+        return _STATA
+    if text.startswith((b"BEGIN:VCARD", b"BEGIN:VCALENDAR")):
+        return _CARDS if text.startswith(b"BEGIN:VCARD") else _CALENDAR
+    if _YAML.match(text):
+        return _AS_YAML
     # UTF-16 without a byte order mark: every other byte of plain English is a NUL.
     if beginning[:200].count(0) > len(beginning[:200]) // 4:
         return _BINARY
     return None
+
+
+def _is_dbase(beginning: bytes) -> bool:
+    """Whether a file is a table of dBase: its first byte is a version, and the next three a date."""
+    if len(beginning) < 32 or beginning[0] not in _FIRST_OF_DBASE:
+        return False
+    _, month, day = beginning[1:4]
+    return 1 <= month <= 12 and 1 <= day <= 31 and beginning[12:14] == b"\0\0"
 
 
 def text_named(beginning: bytes) -> Content:
@@ -237,12 +289,39 @@ class InputFile:
                 f"{found['name']} itself"
             )
         if self.path is not None:
+            if problem := _of_folder(self.path):
+                raise CampaignFileError(f"{self} {problem}")
             with self.path.open("rb") as file:
                 yield file
         elif self._held is not None:
             with os.fdopen(os.dup(self._held.fileno()), "rb") as file:
                 file.seek(0)
                 yield file
+
+
+def _of_folder(path: Path) -> str | None:
+    """Why a folder, or a file of a table that is a folder, is no list, as a clause with the remedy."""
+    is_folder = path.is_dir()
+    if not is_folder and path.suffix.lower() != ".parquet":
+        return None
+    folder = path if is_folder else path.parent
+    while "=" in folder.name:
+        folder = folder.parent
+    for log, table in _TABLE_LOGS.items():
+        if next(folder.glob(log), None) is not None:
+            return (
+                f"{'is' if is_folder else 'is a file of'} a {table} table, whose files also have people who were "
+                "deleted from it; write the table as it is now to one file, such as people.parquet, with the program "
+                "that keeps it"
+            )
+    if is_folder and path.suffix.lower() == ".numbers":
+        return str(_NUMBERS)
+    if is_folder and any("=" in each.name for each in path.iterdir() if each.is_dir()):
+        return (
+            "is a folder with the parts of one table, and values in the names of its folders; write it to one file "
+            "(pandas: read_parquet(folder).to_parquet('people.parquet'))"
+        )
+    return None
 
 
 @contextmanager

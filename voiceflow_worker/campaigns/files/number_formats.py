@@ -48,6 +48,16 @@ DAY_OR_CLOCK = frozenset({34, 35, *range(52, 57)})
 """The built-in formats that show a day in one of these languages, and a time of day in another."""
 
 
+class BadCell(NamedTuple):
+    """A cell whose content cannot be used, and the reason, as a clause."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        """What a file of rejects has in its place: an error, so that nobody takes it for a value."""
+        return "#N/A"
+
+
 class Shown(NamedTuple):
     """The text that a cell shows by its format, and the value behind it: the text is not all of it."""
 

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, XMLPullParser, fromstring
 from zipfile import ZipFile
 
 from voiceflow_worker.campaigns.files.damage import error_sentence
-from voiceflow_worker.campaigns.files.number_formats import DAY_OR_CLOCK, NumberFormat, built_in, number_format
+from voiceflow_worker.campaigns.files.number_formats import DAY_OR_CLOCK, BadCell, NumberFormat, built_in, number_format
 
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 """The largest numbers of rows and columns in a sheet of Excel. A damaged file may have larger numbers."""
@@ -41,16 +41,6 @@ _PLACE = re.compile("([A-Z]{1,3})([0-9]{1,10})")
 
 class SpreadsheetError(Exception):
     """Raised for a file that is not read. The message is a clause, to stand after the name of the file."""
-
-
-class BadCell(NamedTuple):
-    """A cell whose content cannot be used, and the reason, as a clause."""
-
-    problem: str
-
-    def __str__(self) -> str:
-        """What a file of rejects has in its place: an error, so that nobody takes it for a value."""
-        return "#N/A"
 
 
 NO_RESULT = BadCell("has a formula whose result is not stored; open the file in Excel and save it once")
