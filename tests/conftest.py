@@ -33,7 +33,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone
 from tests.support.stores import EVERY, new_name
 from voiceflow_worker import Store, open_store
-from voiceflow_worker.backends.sqlite.group_commit import BlockingThread
+from voiceflow_worker.backends.running import BlockingThread
 
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
 settings.register_profile("everyday", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import partial
@@ -122,6 +123,11 @@ class _WatchedFile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    async def append(self, jobs: Sequence[Job], *, first: int) -> None:
-        await self._file.append(jobs, first=first)
-        await self._fuse.hit(Point.AFTER_FILE)
+    def append(self, jobs: Sequence[Job], *, first: int) -> Awaitable[None]:
+        begun = self._file.append(jobs, first=first)
+
+        async def appended() -> None:
+            await begun
+            await self._fuse.hit(Point.AFTER_FILE)
+
+        return asyncio.ensure_future(appended())  # while the store commits

@@ -13,7 +13,7 @@ import sniffio
 from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import Worker
-from voiceflow_worker.backends.sqlite.group_commit import BlockingThread, Then, Work
+from voiceflow_worker.backends.running import BlockingThread, Then, Work
 
 STEP = timedelta(milliseconds=100)
 

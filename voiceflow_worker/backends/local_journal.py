@@ -20,7 +20,7 @@ import os
 import pwd
 import re
 import shlex
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,16 +28,16 @@ from errno import EDQUOT, ENOSPC
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 from weakref import WeakSet
 
-import anyio
 import msgspec
 import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.disk import sync, sync_path
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
+from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.core.base.identity import new_worker_id, original_id
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _log = structlog.get_logger("voiceflow.journal")
+
+T = TypeVar("T")
 
 SUFFIX = ".journal"
 FORMAT, ORDERS_FORMAT = 2, 3
@@ -336,7 +338,8 @@ class JournalFile(LocalJournalFile):
         self._first = 1
         self._is_recorded = True
         self._has_failed = False
-        self._writing = anyio.Lock()
+        self._thread: BlockingThread | None = None
+        self._begun: Begun[Any] | None = None
 
     def open(self) -> None:
         """Begin a new file, which gets its name only when it is locked. This blocks."""
@@ -358,7 +361,7 @@ class JournalFile(LocalJournalFile):
             os.close(fd)
             hidden.unlink(missing_ok=True)
             raise
-        self.close()
+        self._leave_file()
         self._fd, self._path = fd, path
 
     def _goes_on(self) -> bool:
@@ -383,49 +386,68 @@ class JournalFile(LocalJournalFile):
 
     async def leave(self, job_ids: Sequence[bytes]) -> bool:
         """Go on in a new file if this one has an entry of these jobs. False if that must wait for the next entries."""
-        async with self._writing:
-            if self._fd is None or not await to_thread.run_sync(partial(_has_any, self._path, job_ids)):
-                return True
-            if not self._is_recorded:
-                self._size = self._full
-                return False
-            with self._reporting():
-                await to_thread.run_sync(self.open)
-            return True
+        with self._reporting():
+            return await self._begin(partial(self._leave, job_ids))
 
-    async def append(self, jobs: Sequence[Job], *, first: int) -> None:
-        async with self._writing:
-            self._is_recorded, self._has_failed = False, True
-            with self._reporting():
-                await to_thread.run_sync(self._append, jobs, first)
-            self._has_failed = False
+    def _leave(self, job_ids: Sequence[bytes]) -> bool:
+        if self._fd is None or not _has_any(self._path, job_ids):
+            return True
+        if not self._is_recorded:
+            self._size = self._full
+            return False
+        self.open()
+        return True
+
+    def append(self, jobs: Sequence[Job], *, first: int) -> Awaitable[None]:
+        is_idle = self._begun is None or self._begun.has_ended
+        self._is_recorded, self._has_failed, self._first = False, True, first
+        lines = _entry_lines(jobs, first)
+        with self._reporting():
+            if is_idle and self._has_room:
+                self._write(lines)
+                return self._appended(self._begin(partial(sync, self._descriptor)))
+        return self._appended(self._begin(partial(self._append, lines)))
+
+    async def _appended(self, begun: Begun[None]) -> None:
+        with self._reporting():
+            await begun
+        self._has_failed = False
+
+    @property
+    def _has_room(self) -> bool:
+        return self._fd is not None and self._size < self._full and not self._is_gone()
 
     async def keep_orders(self, lines: Sequence[str], *, week: str) -> Path:
         """Write the lines of orders; they are on disk when this returns their file. Raises JournalFileError."""
-        async with self._writing:
-            if week != self._week:
-                self.close()
-                self._week = week
-            with self._reporting():
-                await to_thread.run_sync(self._keep_orders, lines)
-            return self._path
+        with self._reporting():
+            return await self._begin(partial(self._keep_orders, lines, week))
 
-    def _keep_orders(self, lines: Sequence[str]) -> None:
+    def _keep_orders(self, lines: Sequence[str], week: str) -> Path:
+        if week != self._week:
+            self._leave_file()
+            self._week = week
         if self._fd is None and self._folder.is_dir():
             self._goes_on()
-        if self._fd is None or self._size >= self._full or self._is_gone():
-            self.open()
-        self._write_durably(lines)
+        self._append(lines)
+        return self._path
 
     async def recover(self) -> None:
-        if not self._has_failed:
-            return
-        async with self._writing:
-            if self._has_failed:  # of what has failed, nothing will be recorded
-                with self._reporting():
-                    await to_thread.run_sync(self.open)
-                    await to_thread.run_sync(self._write_durably, [_line.text(_ROOM)])
-                self._has_failed = False
+        if self._has_failed:  # of what has failed, nothing will be recorded
+            with self._reporting():
+                await self._begin(self._recover)
+
+    def _recover(self) -> None:
+        if self._has_failed:
+            self.open()
+            self._write_durably([_line.text(_ROOM)])
+            self._has_failed = False
+
+    def _begin(self, work: Callable[[], T]) -> Begun[T]:
+        """Begin work in the thread of this file, which does one after the other."""
+        if self._thread is None:
+            self._thread = BlockingThread(LoopCalls.of_running_loop(), name="voiceflow-journal-file")
+        self._begun = begun = self._thread.begin(work)
+        return begun
 
     async def follow(self, history: str) -> None:
         if history == self._history:
@@ -447,20 +469,21 @@ class JournalFile(LocalJournalFile):
             _log.warning("a journal file could not be written", error=str(error))
 
     def close(self) -> None:
+        self._leave_file()
+        if self._thread is not None:
+            self._thread.end()
+            self._thread = None
+
+    def _leave_file(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
-    def _append(self, jobs: Sequence[Job], first: int) -> None:
-        """Append entries, to a new file if this one is full or gone. This blocks."""
-        if self._size >= self._full or self._is_gone():
+    def _append(self, lines: Sequence[str]) -> None:
+        """Append lines durably, to a new file if there is none, or this one is full or gone. This blocks."""
+        if not self._has_room:
             self.open()
-        self._first = first
-        entries = (
-            {"n": number, "head": head_of(job), "record": record_of(job), "body": job.body}
-            for number, job in enumerate(jobs, first)
-        )
-        self._write_durably([_line.text(entry) for entry in entries])
+        self._write_durably(lines)
 
     def _is_gone(self) -> bool:
         """Whether the file was deleted or moved, so that no guard would find its entries. It then counts as full."""
@@ -506,6 +529,14 @@ class JournalFile(LocalJournalFile):
                 f"the journal file of {whose} in {self._folder} cannot be written ({error.strerror or error}){so}: "
                 f"{remedy}, or {Remedy.SET_STATE_DIR} to a folder on another disk"
             ) from error
+
+
+def _entry_lines(jobs: Sequence[Job], first: int) -> list[str]:
+    """The lines of entries that are numbered from `first`."""
+    return [
+        _line.text({"n": number, "head": head_of(job), "record": record_of(job), "body": job.body})
+        for number, job in enumerate(jobs, first)
+    ]
 
 
 def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import anyio
 import structlog
@@ -17,6 +23,8 @@ from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, StoreVersionError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.store")
+
+T = TypeVar("T")
 
 
 class Home:
@@ -53,6 +61,104 @@ def _running_loop() -> object:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+Work = Callable[[], object]
+Then = Callable[[Exception | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCalls:
+    """Two functions that call a function on an event loop: one for callers on the loop, one for other threads."""
+
+    soon: Callable[[Callable[[], object]], object]
+    """Calls a function after the tasks that are ready now; for callers on the event loop."""
+    from_thread: Callable[[Callable[[], object]], object]
+    """Calls a function from another thread. Raises RuntimeError after the event loop has ended."""
+
+    @classmethod
+    def of_running_loop(cls) -> LoopCalls:
+        """The two functions for the running event loop. Unlike anyio's `from_thread`, they return at once."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            import trio
+
+            token = trio.lowlevel.current_trio_token()
+            return cls(soon=token.run_sync_soon, from_thread=token.run_sync_soon)
+        return cls(soon=loop.call_soon, from_thread=loop.call_soon_threadsafe)
+
+
+class BlockingThread:
+    """A thread that runs one task after another, and calls a function on the event loop after each.
+
+    The thread is a daemon, so a program that does not close its store can still end.
+    """
+
+    def __init__(self, calls: LoopCalls, *, name: str) -> None:
+        self._calls = calls
+        self._tasks: SimpleQueue[tuple[Work, Then] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def do(self, work: Work, then: Then) -> None:
+        """Call `work` in the thread. Afterwards call `then` on the event loop with the error of `work`, or None."""
+        self._tasks.put((work, then))
+
+    def end(self) -> None:
+        """End the thread after its remaining tasks."""
+        self._tasks.put(None)
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            work, then = task
+            error: Exception | None = None
+            try:
+                work()
+            except Exception as raised:  # noqa: BLE001 - passed to the waiting callers
+                error = raised
+            with suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
+                self._calls.from_thread(partial(then, error))
+
+    def begin(self, work: Callable[[], T]) -> Begun[T]:
+        """Begin to call `work` in the thread; await what this returns for its result.
+
+        It begins after the tasks that are ready now, and those that they make ready: beside them, each system call of
+        either thread would wait for Python's lock (GIL).
+        """
+        begun = Begun[T]()
+        hand_over = partial(self.do, partial(begun.carry_out, work), begun.end)
+        self._calls.soon(partial(self._calls.soon, hand_over))
+        return begun
+
+
+class Begun(Generic[T]):
+    """Work that was begun in a thread. Who awaits its result waits for its end, even if it is cancelled."""
+
+    def __init__(self) -> None:
+        self.has_ended: bool = False
+        self._ended = anyio.Event()
+        self._results: list[T] = []
+        self._error: Exception | None = None
+
+    def carry_out(self, work: Callable[[], T]) -> None:
+        """Work; in the thread."""
+        self._results.append(work())
+
+    def end(self, error: Exception | None) -> None:
+        """Tell who waits that the work has ended, with this error; on the event loop."""
+        self._error, self.has_ended = error, True
+        self._ended.set()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._result().__await__()
+
+    async def _result(self) -> T:
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
 
 
 AGAIN_AFTER = 1.0

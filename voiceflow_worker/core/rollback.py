@@ -10,7 +10,7 @@ server has taken over, because it may lack writes (`Histories`). Orders come bac
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -266,14 +266,11 @@ class RollbackGuard:
         guard = Guard(self._server, Same(writes.WRITERS, self.worker_id, str(self._stored)))
         return replace(bulk, writes=tuple(numbered), guard=guard)
 
-    async def append(self, jobs: Sequence[Job]) -> None:
-        """Write the jobs of the last `numbered` to this worker's file, durably, before their POSTs are sent.
-
-        Raises `JournalFileError`.
-        """
+    def append(self, jobs: Sequence[Job]) -> Awaitable[None]:
+        """Begin to write the jobs of the last `numbered` to this worker's file, as `LocalJournalFile.append` does."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
-        await self._file.append(jobs, first=self._first)
+        return self._file.append(jobs, first=self._first)
 
     async def require_writable(self) -> None:
         """Raise `JournalFileError` if the last `append` has failed, and the next one would fail too."""

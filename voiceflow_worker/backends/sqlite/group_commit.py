@@ -7,18 +7,14 @@ lock (GIL) at each of them. Beside a busy event loop, a batch of 32 moves then t
 
 from __future__ import annotations
 
-import asyncio
 import random
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from itertools import islice
-from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
@@ -26,7 +22,7 @@ import apsw
 import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from voiceflow_worker.backends.running import Home
+from voiceflow_worker.backends.running import BlockingThread, Home, LoopCalls
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     SQL,
@@ -353,62 +349,3 @@ class GroupCommit:
         if self._db.in_transaction:
             with suppress(apsw.Error):
                 self._db.run("ROLLBACK")
-
-
-Work = Callable[[], object]
-Then = Callable[[Exception | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class LoopCalls:
-    """Two functions that call a function on an event loop: one for callers on the loop, one for other threads."""
-
-    soon: Callable[[Callable[[], None]], object]
-    """Calls a function after the tasks that are ready now; for callers on the event loop."""
-    from_thread: Callable[[Callable[[], None]], object]
-    """Calls a function from another thread. Raises RuntimeError after the event loop has ended."""
-
-    @classmethod
-    def of_running_loop(cls) -> LoopCalls:
-        """The two functions for the running event loop. Unlike anyio's `from_thread`, they return at once."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            import trio
-
-            token = trio.lowlevel.current_trio_token()
-            return cls(soon=token.run_sync_soon, from_thread=token.run_sync_soon)
-        return cls(soon=loop.call_soon, from_thread=loop.call_soon_threadsafe)
-
-
-class BlockingThread:
-    """A thread that runs one task after another, and calls a function on the event loop after each.
-
-    The thread is a daemon, so a program that does not close its store can still end. SQLite then repairs the file when
-    it is next opened.
-    """
-
-    def __init__(self, calls: LoopCalls, *, name: str) -> None:
-        self._calls = calls
-        self._tasks: SimpleQueue[tuple[Work, Then] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def do(self, work: Work, then: Then) -> None:
-        """Call `work` in the thread. Afterwards call `then` on the event loop with the error of `work`, or None."""
-        self._tasks.put((work, then))
-
-    def end(self) -> None:
-        """End the thread after its remaining tasks."""
-        self._tasks.put(None)
-
-    def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            work, then = task
-            error: Exception | None = None
-            try:
-                work()
-            except Exception as raised:  # noqa: BLE001 - passed to the waiting callers
-                error = raised
-            with suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
-                self._calls.from_thread(partial(then, error))

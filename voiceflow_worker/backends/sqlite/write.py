@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import astuple
 from datetime import datetime
 from typing import overload
 from uuid import uuid4
@@ -113,7 +112,7 @@ class FileWriting(Writing[int]):
         return Pace(*rows[0]) if rows else Pace()
 
     def set_pace(self, queue: str, pace: Pace) -> None:
-        self._db.run(SQL["set_pace"], (queue, *astuple(pace)))
+        self._db.run(SQL["set_pace"], (queue, pace.rate, pace.burst, pace.tat, pace.last, pace.unreached))
 
     def store(self, write: Write, at: int) -> None:
         self._change(write)

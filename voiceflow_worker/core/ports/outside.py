@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -78,10 +78,10 @@ ORDERS = "_orders"
 class LocalJournalFile(Protocol):
     """The journal file that a worker writes."""
 
-    async def append(self, jobs: Sequence[Job], *, first: int) -> None:
-        """Write jobs whose newest POST is about to be sent, numbered from `first`. They are on disk when this returns.
+    def append(self, jobs: Sequence[Job], *, first: int) -> Awaitable[None]:
+        """Begin to write jobs whose newest POST is about to be sent, numbered from `first`.
 
-        Raises `JournalFileError`.
+        They are on disk when what this returns was awaited, which raises `JournalFileError`.
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.base.round_trips import gather, results_before, retry_briefly
+from voiceflow_worker.core.base.round_trips import results_before, retry_briefly
 from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, cancelled_from, gate_from
@@ -199,22 +199,14 @@ class Journal:
             # The server was restarted while these calls waited: the guard's checks come first.
             return [_NOT_VERIFIED] * len(entries)
         bulk = guard.numbered(bulk, [_will_be_sent(new) for new, _ in entries], at=self._store.clock.now())
-        answers, written = list[WriteResult | Exception](), False
-
-        async def commit() -> None:
-            answers.extend(await self._answers(bulk))
-
-        async def write() -> None:
-            nonlocal written
-            await guard.append(sending)
-            written = True
-
+        written = guard.append(sending)  # at the same time as the commit
         try:
-            await gather(commit, write)  # the write begins first, and takes longer
+            answers = await self._answers(bulk)
         except Exception:
-            if written and not answers:
-                guard.record_committed([False] * len(sending))
+            await written
+            guard.record_committed([False] * len(sending))
             raise
+        await written
         results = [
             self._result(*entry, answer, 0)
             for entry, answer in zip(entries, answers, strict=True)

@@ -188,8 +188,10 @@ class Submitter:
             replace(waiting[job.id], job=job, asked_at=at, slot=slot, unsent=unsent) for job, at, slot, unsent in begun
         ]
         early = [waiting[job.id] for job, why in refused if why.result is Result.NO_SLOT]
+        back = [each for each in refused if each[1].result is not Result.NO_SLOT]
         try:
-            await self._settle_rejections([each for each in refused if each[1].result is not Result.NO_SLOT])
+            if back:
+                await self._settle_rejections(back)
         except Exception as error:  # noqa: BLE001 - the others are journalled, and sent all the same
             self._not_requeued([job for job, _ in refused], error)
         return sending + early
