@@ -53,6 +53,7 @@ from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secre
 from voiceflow_worker.model.text.web_address import (
     HostRule,
     Proxy,
+    is_this_machine,
     read_base_url,
     read_hosts,
     read_notify_url,
@@ -555,6 +556,11 @@ class Settings(BaseSettings):
             shared_numbers=frozenset(self.shared_numbers),
             max_per_person=self.max_per_person,
         )
+
+    @property
+    def calls_a_sandbox(self) -> bool:
+        """Whether calls go to this machine instead of 8x8: a sandbox, which reaches any address of this network."""
+        return self.base_url is not None and is_this_machine(self.base_url)
 
     def state_folder(self) -> Path:
         """The folder for the files of this machine: `state_dir`, else the user's state folder (XDG)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import Action, heard_in, speech_seconds
+from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
@@ -145,18 +145,37 @@ class Speech:
     text: str = ""
     voice_profile: str | None = None
     seconds: float = 0.0
+    """How long the texts take; the files come on top."""
+    files: tuple[tuple[str, int], ...] = ()
+    """The address of each audio file that is played, and how often."""
 
 
 def speech_of(body: str) -> Speech:
-    """The speech of a stored body. Audio files are left out."""
-    heard = [
-        each for each in heard_in(orjson.loads(body)) if each.action is not Action.PLAY_FILE and each.name not in _ASKED
-    ]
+    """The speech of a stored body."""
+    everything = [each for each in heard_in(orjson.loads(body)) if each.name not in _ASKED]
+    heard = [each for each in everything if each.action is not Action.PLAY_FILE]
     return Speech(
         text=" ".join(each.text for each in heard),
         voice_profile=next((each.voice for each in heard if each.voice is not None), None),
-        seconds=sum(speech_seconds(each.text) * each.times for each in heard),
+        seconds=sum(each.seconds for each in heard),
+        files=tuple((each.text, each.times) for each in everything if each.action is Action.PLAY_FILE),
     )
+
+
+MOST_FILES = 1000
+"""How many addresses of audio files a preview looks at."""
+
+
+@dataclass(slots=True)
+class PlayedFile:
+    """An audio file of the calls, and the first row that plays it.
+
+    `plays` counts how often calls at a price play it, and `until` is when the last of them may ring; None: at any time.
+    """
+
+    row: int
+    until: datetime | None
+    plays: Counter[Price | None] = field(default_factory=Counter["Price | None"])
 
 
 FIRST_TEXTS = 3
@@ -240,6 +259,21 @@ class Preview:
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     unpriced: Counter[str] = field(default_factory=Counter[str])
     prices: str | None = None
+    files: Mapping[str, PlayedFile] = field(default_factory=dict[str, PlayedFile])
+    """The audio files that calls play, by address: at most `MOST_FILES`."""
+    recordings: Mapping[str, float] | None = None
+    """The seconds of each of these files; None if they were not fetched."""
+
+    def with_recordings(self, seconds: Mapping[str, float]) -> Preview:
+        """The preview with the length of each of its files in the talk time and the cost."""
+        cost, more = dict(self.cost), 0.0
+        for address, played in self.files.items():
+            length = seconds.get(address, 0.0) if self.assumed_seconds is None else 0.0
+            more += length * played.plays.total()
+            for price, count in played.plays.items():
+                if price is not None:
+                    cost[price.currency] += price.of(0, seconds=length * count)
+        return replace(self, seconds=self.seconds + more, cost=cost, recordings=seconds)
 
     @property
     def calls(self) -> int:
@@ -260,6 +294,14 @@ class Preview:
         if unknown:
             whose = "call whose local hour is" if unknown == 1 else "calls whose local hours are"
             yield "unknown hour", f"{unknown:,} {whose} not known: the numbers do not tell their time zones"
+
+    def _by_length(self) -> str:
+        """What the talk time was reckoned by."""
+        if not self.files:
+            return "by the length of the texts"
+        if self.recordings is None:
+            return f"by the length of the texts, without {count_of(len(self.files), 'recording')}"
+        return "by the length of texts and recordings"
 
     @property
     def ends_at(self) -> datetime | None:
@@ -302,7 +344,7 @@ class Preview:
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
         if self.calls:
             each = self.seconds / self.calls
-            why = "assumed" if self.assumed_seconds is not None else "by the length of the texts"
+            why = "assumed" if self.assumed_seconds is not None else self._by_length()
             length = duration_in_words(timedelta(seconds=self.seconds))
             rows.append(("talk time", f"{length}, {each:.0f} s a call ({why})"))
         if self.prices is not None:
@@ -347,6 +389,7 @@ class Preview:
             "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
             "unpriced": dict(self.unpriced.most_common()),
             "prices": self.prices,
+            "recordings": None if self.recordings is None else dict(self.recordings),
         }
 
 
@@ -364,6 +407,7 @@ class PreviewMaker:
     _plan: CallPlan = field(default_factory=CallPlan)
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _zones: set[str | None] = field(default_factory=set[str | None])
+    _files: dict[str, PlayedFile] = field(default_factory=dict[str, PlayedFile])
 
     def add(self, rows: Iterable[ReadRow]) -> None:
         """Add rows. Rows without a call are ignored."""
@@ -392,14 +436,26 @@ class PreviewMaker:
             shown.longest = sample
         seconds = speech.seconds if self.options.seconds is None else self.options.seconds
         shown.seconds += seconds
-        if self.options.prices is not None:
-            price = self.options.prices.price_of(call.destination)
+        prices = self.options.prices
+        price = prices.price_of(call.destination) if prices is not None else None
+        for address, times in speech.files:
+            self._play(address, times, price, row.raw.number, call.valid_until)
+        if prices is not None:
             if price is None:
                 shown.unpriced[country] += 1
             else:
                 bill = self._bills.setdefault(price, [0, 0.0])
                 bill[0] += 1
                 bill[1] += seconds
+
+    def _play(self, address: str, times: int, price: Price | None, row: int, until: datetime | None) -> None:
+        played = self._files.get(address)
+        if played is None:
+            if len(self._files) == MOST_FILES:
+                return
+            played = self._files[address] = PlayedFile(row, until)
+        played.plays[price] += times
+        played.until = None if until is None or played.until is None else max(until, played.until)
 
     def preview(self, *, start: datetime, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
         """The preview of the calls that were added, if they are sent from `start` on."""
@@ -416,7 +472,7 @@ class PreviewMaker:
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
-        shown.cost = totals
+        shown.cost, shown.files = totals, self._files
         return shown
 
     def _rate(self) -> float | None:

@@ -34,6 +34,8 @@ from voiceflow_worker.finding import Finding
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
+    from voiceflow_worker.campaigns.preview import Preview
+    from voiceflow_worker.settings import Settings
 
 
 async def enqueue(
@@ -172,6 +174,7 @@ async def check(
         FileArgument, Parameter(name="FILE", required=True, help=f"A call flow template, or {FILE_KINDS}.")
     ],
     rows: RowOptions | None = None,
+    recordings: Annotated[bool, Flag, Parameter(name="--files", group=PREVIEW)] = False,
     json: JsonOption = False,
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
@@ -179,8 +182,13 @@ async def check(
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
     texts, duration and cost. Without --template, --say or --ivr, only numbers and reserved columns are checked.
 
+    Args:
+        recordings: Fetch each recording that calls play once, from public hosts (in the sandbox, from any), and
+            listen to it as a phone would: what cannot be heard is an error.
+
     Examples:
         voiceflow check people.csv --template reminder.json
+        voiceflow check people.csv --template spoken-by-us.json --files
         voiceflow check reminder.json body.json
         voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
     """
@@ -197,10 +205,20 @@ async def check(
                 report = await check_file(
                     source, campaign.options, now=now, assumptions=assumed, progress=_shown_on(shown)
                 )
+            if recordings and (preview := report.preview) is not None:
+                preview, found = await _heard(preview, settings, file=str(source))
+                report = replace(report, preview=preview, findings=(*report.findings, *found))
         report = replace(report, findings=tuple(typed(report.findings)))
         valid = valid and report.is_valid
         _tell_checked(output, report, file=str(source))
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
+
+
+async def _heard(preview: Preview, settings: Settings, *, file: str) -> tuple[Preview, Sequence[Finding]]:
+    from voiceflow_worker.campaigns.recordings import hear
+    from voiceflow_worker.gateway.network import Network
+
+    return await hear(preview, network=Network.of(settings), file=file, private=settings.calls_a_sandbox)
 
 
 def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:

@@ -33,6 +33,7 @@ from voiceflow_worker.campaigns.files.rows import column_names, columns_text, ro
 from voiceflow_worker.campaigns.files.spreadsheet import in_ranges
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.reading import Group, Of, columns_by_name, row, row_ranges
+from voiceflow_worker.campaigns.recordings import hear
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import TAKEN_FOR, FoundColumns, FoundRow, look
 from voiceflow_worker.console.language import translated
@@ -44,9 +45,16 @@ from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
-from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError, VoiceflowError
+from voiceflow_worker.errors import (
+    CampaignFileError,
+    ChangedSinceError,
+    InvalidInputError,
+    MissingExtraError,
+    VoiceflowError,
+)
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -146,6 +154,10 @@ class _Account:
             "voices": [(v.code, ", ".join(filter(None, [v.language or v.locale, v.gender]))) for v in voices],
             "numbers": [(f"+{n.msisdn.lstrip('+')}", ", ".join(filter(None, [n.country, n.status]))) for n in numbers],
         }
+
+
+MOST_HEARD = 20
+"""How many recordings a preview fetches."""
 
 
 class CampaignPage:
@@ -310,6 +322,19 @@ class CampaignPage:
             },
         )
 
+    async def _heard(self, report: EnqueueReport) -> EnqueueReport:
+        """The report with its recordings fetched and heard, if they are few and this receiver can decode them."""
+        preview = report.preview
+        if preview is None or len(preview.files) > MOST_HEARD:
+            return report
+        network, sandbox = Network.of(self._settings), self._settings.calls_a_sandbox
+        try:
+            heard, found = await hear(preview, network=network, file=None, private=sandbox)
+        except MissingExtraError as error:
+            _log.info("recordings are not checked", reason=str(error))
+            return report
+        return replace(report, preview=heard, findings=(*report.findings, *found))
+
     async def _previewed(
         self, values: dict[str, str], session: PageSession, kept: _Kept, found: FoundColumns, do: str
     ) -> Answer | ActionDone:
@@ -336,7 +361,7 @@ class CampaignPage:
             if done is not None:
                 said, report = f"nothing was enqueued: {_why_refused(done)}", done
         if report is None:
-            report = await self._process.run_on(campaign.preview, name, policy=policy)
+            report = await self._heard(await self._process.run_on(campaign.preview, name, policy=policy))
         if do == "try":
             told = await self._tried(values["number"], campaign, kept, queue_name=name, by=_actor(session))
         elif do == "start" and changed:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from voiceflow_worker.ivr.meanings import DECIMAL, WHOLE, Nothing, meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.speech_filters import (
@@ -603,12 +604,17 @@ def _environment() -> ImmutableSandboxedEnvironment:
     filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
     filters |= {name: guarded(name, _certain(made.filters[name])) for name in ("float", "int")}
     filters |= {name: guarded(name, _default(made.filters[name])) for name in ("d", "default")}
-    filters["abs"] = guarded("abs", _absolute)
+    filters |= {"abs": guarded("abs", _absolute), "path_part": guarded("path_part", _path_part)}
     made.filters.clear()
     filters[_MEANT] = _as_meant
     made.filters.update(filters | speech_filters())
     made.tests = {name: made.tests[name] for name in _TESTS}
     return made
+
+
+def _path_part(value: object) -> object:
+    """A value as one part of the path of an address, whatever letters it has: `/voices/{{name|path_part}}.mp3`."""
+    return value if isinstance(value, SpecimenText) else quote(written(value), safe="")
 
 
 def _absolute(value: object) -> float:

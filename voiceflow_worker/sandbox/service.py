@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import math
 import re
+import struct
 import time
+import wave
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -77,6 +81,7 @@ class ControlRoutes:
             Route("/_sandbox/inbound", _listing(lambda: self.switchboard.entries), methods=["GET"]),
             _orders("log", RowOrder, self.rows.add),
             _orders("exports", ExportOrder, self.exports.add),
+            Route("/_sandbox/recordings/{name}.wav", _tone, methods=["GET"]),
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
             Route("/openapi.json", _describe, methods=["GET"]),
         ]
@@ -98,6 +103,21 @@ class ControlRoutes:
     async def _reset(self, _request: Request) -> Response:
         self.reset()
         return JSONResponse({"reset": True})
+
+
+TONE_SECONDS = 3
+
+
+async def _tone(_request: Request) -> Response:
+    """A recording under any name, for calls that play a file: a tone of 440 Hz, at 8 kHz."""
+    written = io.BytesIO()
+    with wave.open(written, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        samples = (int(8000 * math.sin(math.tau * 440 * at / 8000)) for at in range(8000 * TONE_SECONDS))
+        sound.writeframes(b"".join(struct.pack("<h", each) for each in samples))
+    return Response(written.getvalue(), media_type="audio/wav")
 
 
 def _listing(entries: Callable[[], Iterable[JsonEntry]]) -> Callable[[Request], Awaitable[Response]]:

@@ -87,6 +87,10 @@ class FlowTemplate:
         """The names in the texts that another program would fill in."""
         self.asks: bool = any(action is Action.SAY_AND_CAPTURE for action, _ in read_actions(body))
         """Whether it asks a question, whose keys a menu takes."""
+        self.files: tuple[str, ...] = tuple(
+            each.text for each in heard_in(body) if each.action is Action.PLAY_FILE and not is_template(each.text)
+        )
+        """The addresses of audio files that are the same in every row."""
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
         self.variables: frozenset[str] = frozenset(name for text in self._texts for name in text.variables)
         """The names of all variables that the template uses."""

@@ -70,6 +70,12 @@ class Heard(NamedTuple):
     text: str
     voice: str | None
     times: int
+    speed: float = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it is heard, all times together, estimated from a text's length; 0 for a file."""
+        return 0.0 if self.action is Action.PLAY_FILE else speech_seconds(self.text) * self.times / self.speed
 
 
 def heard_in(body: object) -> Iterator[Heard]:
@@ -77,11 +83,12 @@ def heard_in(body: object) -> Iterator[Heard]:
     for action, params in read_actions(body):
         if action is None:
             continue
-        voice, times = params.get("voiceProfile"), params.get("repetition")
+        voice, times, speed = params.get("voiceProfile"), params.get("repetition"), params.get("speed")
         for name in _HEARD.get(action, ()):
             if isinstance(text := params.get(name), str) and text:
                 often = times if isinstance(times, int) and times > 0 else 1
-                yield Heard(action, name, text, voice if isinstance(voice, str) else None, often)
+                pace = float(speed) if isinstance(speed, int | float) and speed > 0 else 1.0
+                yield Heard(action, name, text, voice if isinstance(voice, str) else None, often, pace)
 
 
 CHARACTERS_A_SECOND = 15.0

@@ -27,7 +27,7 @@ from voiceflow_worker.model.flows.actions import (
 )
 from voiceflow_worker.model.flows.values import (
     describe,
-    file_warning,
+    file_warnings,
     is_list,
     is_object,
     is_whole,
@@ -227,8 +227,9 @@ def _value(param: Param, value: object, path: str, *, is_destination: bool) -> I
                 path,
                 "holds {{…}}, which would be read aloud: fill in the template, or remove the brackets from the value",
             )
-        if param.kind is ParamKind.URL and (warning := file_warning(value)):
-            yield _warning(path, warning)
+        if param.kind is ParamKind.URL:
+            for warning in file_warnings(value):
+                yield _warning(path, warning)
 
 
 def _number(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypeGuard, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, ParamKind
 from voiceflow_worker.model.text.printable import unstorable_in
+from voiceflow_worker.model.text.web_address import why_not_from_outside
 
 # Tab, line feed and carriage return are whitespace to a speech engine; the other control characters are noise, and
 # lone surrogates cannot be sent at all (RFC 8259 §8.2).
@@ -157,7 +159,7 @@ def _kind_problem(param: Param, value: object) -> str | None:
         case ParamKind.SPEECH | ParamKind.NAME | ParamKind.PHONE:
             return _string_problem(value)
         case ParamKind.URL:
-            return _url_problem(value)
+            return url_problem(value)
         case ParamKind.BOOLEAN:
             return None if isinstance(value, bool) else f"should be true or false, not {describe(value)}"
         case ParamKind.INTEGER:
@@ -185,12 +187,13 @@ def _range_problem(param: Param, value: float) -> str | None:
     return None if _LEAST_INT <= value <= _MOST_INT else "should be a finite number of at most 64 bits"
 
 
-def _url_problem(value: object) -> str | None:
+def url_problem(value: object) -> str | None:
+    """What is wrong with an http or https address, as the rest of a sentence about it; None if nothing."""
     if not isinstance(value, str) or not value.strip():
         return _string_problem(value)
     try:
         parts = urlsplit(value)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port
     except ValueError:
         return "should be an http or https address, but cannot be read as an address"
     if parts.scheme.lower() not in ("http", "https") or not host:
@@ -198,13 +201,41 @@ def _url_problem(value: object) -> str | None:
     return "should be an address without spaces" if any(map(str.isspace, value)) else None
 
 
-def file_warning(url: str) -> str | None:
-    """The reason why 8x8 may be unable to play this file, judged by its extension; None if there is none."""
-    name = urlsplit(url).path.rsplit("/", 1)[-1]
+def file_warnings(url: str) -> Iterator[str]:
+    """The reasons, known without a fetch, why 8x8 may be unable to play the file at this address."""
+    parts = urlsplit(url)
+    name = parts.path.rsplit("/", 1)[-1]
     _, dot, extension = name.rpartition(".")
-    if not dot or name.lower().endswith(_AUDIO):
+    if dot and not name.lower().endswith(_AUDIO):
+        yield f"ends in .{extension[:20]}, and 8x8 plays wav and mp3 only; check the file's type"
+    if parts.port == 0:
+        yield "has the port 0, which no server has; correct the address"
+    if parts.username is not None or parts.password is not None:
+        yield "holds a user name or a password, which 8x8 may not use, and which every log shows; use a signed link"
+    if (why := why_not_from_outside(f"https://{parts.netloc.rpartition('@')[2]}")) is not None:
+        yield f"cannot be reached by 8x8: {why}; put the file on a public server"
+
+
+def link_ends(url: str) -> datetime | None:
+    """When a signed link stops working, by what its query says; None if it says nothing that is known.
+
+    S3 and Google Cloud (`X-Amz-Date` and `X-Amz-Expires`, the same with Goog), their older links, CloudFront and others
+    (`Expires`, seconds since 1970), and Azure (`se`).
+    """
+    query = {name.casefold(): value for name, value in parse_qsl(urlsplit(url).query)}
+    try:
+        for vendor in ("amz", "goog"):
+            if (began := query.get(f"x-{vendor}-date")) and (lasts := query.get(f"x-{vendor}-expires")):
+                at = datetime.strptime(began, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                return at + timedelta(seconds=int(lasts))
+        if "sig" in query and (ends := query.get("se")):
+            at = datetime.fromisoformat(ends)
+            return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        if "signature" in query and (ends := query.get("expires")):
+            return datetime.fromtimestamp(int(ends), UTC)
+    except (ValueError, OverflowError, OSError):
         return None
-    return f"ends in .{extension[:20]}, and 8x8 plays wav and mp3 only; check the file's type"
+    return None
 
 
 def json_problem(value: object, *, depth: int = 0) -> str | None:

@@ -20,7 +20,7 @@ from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.reading import read_sources
-from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.model.text.web_address import why_not_from_outside
 from voiceflow_worker.model.text.wording import did_you_mean, duration_in_words, write_duration
 from voiceflow_worker.model.times import zone_data
 from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext
@@ -383,9 +383,8 @@ async def _menus_used(context: CheckContext) -> str | None:
 
 def _out_of_reach(settings: Settings, webhook: Webhook) -> Diagnosis | None:
     """A failure if 8x8 cannot reach the address of this webhook, else None. A local sandbox reaches any address."""
-    asked = settings.base_url
     why = why_not_from_outside(webhook.url)
-    if why is None or (asked is not None and is_this_machine(asked)):
+    if why is None or settings.calls_a_sandbox:
         return None
     return failure(
         f"8x8 sends {webhook.type} events to {webhook.url}, which it cannot reach: {why}",
