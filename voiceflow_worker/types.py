@@ -10,8 +10,7 @@ from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
-from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
-from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
+from voiceflow_worker.core.outcomes.hooks import HookCounts, HookOptions, ParkedOutcome
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.settle import SummaryResult

@@ -33,8 +33,8 @@ from voiceflow_worker.core.base.reading import find_pages, get_jobs
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.orders import ERASE_AGAIN, journal_of
-from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
-from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
+from voiceflow_worker.core.outcomes.hooks import PARKED as PARKED_OUTCOMES
+from voiceflow_worker.core.outcomes.hooks import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (

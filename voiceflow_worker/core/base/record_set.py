@@ -77,11 +77,11 @@ class RecordSet(Generic[Value]):
 
     async def put(self, values: Mapping[str, Value], *, until: datetime | None = None) -> None:
         """Store values, and overwrite older ones; `until` replaces the usual time to live."""
-        await self._put(values, Mode.ALWAYS, until)
+        await self._put(self.puts(values, until=until))
 
     async def add(self, values: Mapping[str, Value]) -> dict[str, Value | None]:
         """Store the values whose keys are absent; returns the value of each key afterwards."""
-        await self._put(values, Mode.KEEP, None)
+        await self._put(self.puts(values, Mode.KEEP))
         return await self.get(values)
 
     async def change(self, key: str, change: Callable[[Value | None], Value]) -> Value:
@@ -99,13 +99,18 @@ class RecordSet(Generic[Value]):
             if answer.result is Result.DONE:
                 return value
 
-    async def _put(self, values: Mapping[str, Value], mode: Mode, until: datetime | None) -> None:
-        now = self._store.clock.now()
-        ends_at = until or (None if self._keep_for is None else now + self._keep_for)
+    def puts(
+        self, values: Mapping[str, Value], mode: Mode = Mode.ALWAYS, *, until: datetime | None = None
+    ) -> list[Put]:
+        """What stores values, for a write with other parts."""
+        ends_at = until or (None if self._keep_for is None else self._store.clock.now() + self._keep_for)
         puts: list[Put] = []
         for key, value in values.items():
             group, member = self._place(key)
             puts.append(Put(self._namespace, group, self.text(value), ends_at, mode, member))
+        return puts
+
+    async def _put(self, puts: Sequence[Put]) -> None:
         await self._write([Write(puts=tuple(some)) for some in _slices(puts)])
 
     async def _write(self, writes: Sequence[Write]) -> None:
@@ -155,11 +160,12 @@ class RecordSet(Generic[Value]):
 
     async def remove(self, keys: Iterable[str]) -> None:
         """Delete records."""
-        drops: list[Drop] = []
-        for key in dict.fromkeys(keys):
-            group, member = self._place(key)
-            drops.append(Drop(self._namespace, group, None, member))
-        await self._write([Write(drops=tuple(some)) for some in _slices(drops)])
+        await self._write([Write(drops=tuple(some)) for some in _slices(self.drops(keys))])
+
+    def drops(self, keys: Iterable[str]) -> list[Drop]:
+        """What deletes records, for a write with other parts."""
+        places = map(self._place, dict.fromkeys(keys))
+        return [Drop(self._namespace, group, None, member) for group, member in places]
 
     def _value(self, key: str, text: str) -> Value | None:
         try:

@@ -1,42 +1,43 @@
 """The ends of batches: a batch has ended when none of its calls waits, is in progress, or is in doubt.
 
-A batch that gets calls again, by a redial or by further rows, ends again. The ends of a batch are numbered, and an end
-is delivered under the same id each time. Nothing watches batches: whoever reads the outcomes of calls checks the batch
-of each, because a batch ends with the outcome of one of its calls.
+The end of a batch is an event in the outbox of its queue, behind those of its calls. A batch that gets calls again, by
+a redial or by further rows, ends again, and so does one whose figures change; its ends are numbered.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from msgspec.structs import replace
 
 from voiceflow_worker.core.base.identity import BatchNames
-from voiceflow_worker.core.base.reading import count_states, read_each, totals_of
+from voiceflow_worker.core.base.reading import get_jobs, totals_of
 from voiceflow_worker.core.base.record_set import json_codec, text_records
-from voiceflow_worker.core.outcomes.outbox import WAIT_LOOKS_EVERY, last_sequence
+from voiceflow_worker.core.outcomes.outbox import Consumer, wait_until_found
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.core.writes import TOMBSTONES
-from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError, StoreUnavailableError
-from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
+from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import rfc3339
 
 BATCH_ENDS = "batch-end"
 """Namespace of the last end of each batch, by queue and batch."""
 KEPT = timedelta(days=400)
-LOOKS_AT_MOST_EVERY = 2.0
+LONGEST_PAUSE = 2.0
 
 _log = structlog.get_logger("voiceflow.outcomes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEnd:
-    """The `number`-th end of a batch, noticed `at` a time. Events up to `sequence` belong to it or to earlier ends."""
+    """The `number`-th end of a batch, noticed `at` a time, and the newest `sequence` of its calls' ends."""
 
     number: int
     sequence: int
@@ -56,7 +57,8 @@ class BatchOutcome:
     @property
     def id(self) -> str:
         """The idempotency key: `<queue>_<digest of the batch's name>_batch_<number>`, the same in every delivery."""
-        return f"{self.queue.replace('.', '_')}_{_digest(self.batch_id)}_batch_{self.number}"
+        digest = hashlib.blake2b(self.batch_id.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
+        return f"{self.queue.replace('.', '_')}_{digest}_batch_{self.number}"
 
     @property
     def type(self) -> str:
@@ -86,54 +88,88 @@ class BatchOutcome:
         }
 
 
-async def ended_batches(store: Store, queue: str, events: Sequence[Event]) -> list[Event]:
-    """The ends of batches with which these events of calls ended, each as an event of the batch. Raises StoreError.
+class BatchEnds:
+    """Reads the ends of the batches of a queue, and stores those that nobody has stored yet, as events.
 
-    The event has the name of the batch in place of a job's id, the number of the end as its `post`, and a sequence of
-    its own below 0. Events that are read again give the same ends.
+    A batch has ended if a call of it has ended since its last end (`_touched`, with the newest event of that), and none
+    is open. However many processes read, an end is stored once: the record of the last end is read before a page, so
+    its event is on that page or was read before; and the next end is stored only if the record is unchanged.
     """
-    last: dict[str, int] = {}
-    ended = [event for event in events if event.kind is EventKind.ENDED]
-    found = await read_each(store, list(dict.fromkeys(event.job_id for event in ended)))
-    batches = {job.id: job.batch_id for job in found.jobs.values()}
-    gone = {event.job_id for event in ended} - batches.keys() - found.unreadable.keys()
-    batches |= await text_records(store, TOMBSTONES).get(sorted(gone))
-    for event in ended:
-        if batch_id := batches.get(event.job_id):
-            last[batch_id] = max(last.get(batch_id, 0), event.sequence)
-    ends: list[Event] = []
-    for batch_id, sequence in last.items():
-        end = await _end_after(store, queue, batch_id, sequence)
-        if end is not None:
-            ends.append(_as_event(queue, batch_id, end))
-    return ends
 
+    def __init__(self, store: Store, queue: str, consumer: Consumer) -> None:
+        self._store = store
+        self._queue = queue
+        self._consumer = consumer
+        self._touched: dict[str, int] = {}
+        self.position: int = 0
+        """How far the events of calls need not be read again."""
 
-async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> BatchEnd | None:
-    """The end to which the event of a call with this sequence belongs; None while a call of the batch is open."""
-    while True:
-        records = (await store.records({BATCH_ENDS: [(queue, batch_id)]}, now=store.clock.now()))[BATCH_ENDS]
-        current = records[0] if records else None
-        before = None if current is None else _read(current)
-        if before is not None and before.sequence >= sequence:
-            return before
-        if await is_open(store, queue, batch_id):
-            return None
-        sequence = await last_sequence(store, queue)
-        if await is_open(store, queue, batch_id):
-            return None
-        if await last_sequence(store, queue) != sequence:
-            continue  # an event between the two may be of this end, or of the next one
-        end = BatchEnd(number=1 if before is None else before.number + 1, sequence=sequence, at=store.clock.now())
-        text = json_codec(BatchEnd).text(end)
+    async def page(self) -> list[Event]:
+        """The next ends of batches, with their names as ids. Raises StoreError; then nothing counts as read."""
+        begin, ends = self._consumer.position, list[Event]()
+        try:
+            for _ in range(2):  # what the first page touches is settled after the second
+                ends += await self._read()
+                if not self._touched or self._consumer.is_behind:
+                    break
+        except BaseException:
+            self._consumer.position = begin
+            raise
+        return ends
+
+    async def _read(self) -> list[Event]:
+        begin, before = self._consumer.position, frozenset(self._touched)
+        keys = {BATCH_ENDS: [(self._queue, batch) for batch in before]}
+        found = (await self._store.records(keys, now=self._store.clock.now()))[BATCH_ENDS] if before else ()
+        last = {record.member: record for record in found}
+        page = await self._consumer.page()
+        batch_of, ends = await self._batches(page), list[Event]()
+        for event in page:
+            if event.kind is EventKind.BATCH_ENDED:
+                ends.append(replace(event, job_id=event.job_id.partition(".")[2]))
+                self._touched.pop(ends[-1].job_id, None)
+            elif event.kind is EventKind.ENDED and (batch := batch_of.get(event.job_id)):
+                self._touched[batch] = event.sequence
+        if not self._consumer.is_behind:
+            known = sorted(before & self._touched.keys())
+            for batch, totals in zip(known, await self._store.totals(self._queue, batches=known), strict=True):
+                if not has_open_calls(totals):
+                    await self._end(batch, last.get(batch))
+                del self._touched[batch]
+            self.position = begin if self._touched else self._consumer.position
+        return ends
+
+    async def _batches(self, page: Sequence[Event]) -> dict[str, str]:
+        """The batches of the calls that ended in a page, of deleted ones too, by the ids of the calls.
+
+        Raises StoreVersionError for a call of a newer version, so that a consumer of that version goes on here.
+        """
+        ended = dict.fromkeys(event.job_id for event in page if event.kind is EventKind.ENDED)
+        found = await get_jobs(self._store, ended)
+        deleted = await text_records(self._store, TOMBSTONES).get(ended.keys() - found.keys())
+        return {job.id: job.batch_id or "" for job in found.values()} | {
+            each: name or "" for each, name in deleted.items()
+        }
+
+    async def _end(self, batch: str, record: Record | None) -> None:
+        number, at = 1, self._store.clock.now()
+        with suppress(ValueError):  # of a newer version: the count begins anew
+            before = None if record is None else json_codec(BatchEnd).value(record.value)
+            if before is not None:  # the version before has noticed this end, and stored no event of it
+                number = before.number + (before.sequence < self._touched[batch])
+        event = Event(
+            job_id=f"{self._queue}.{batch}", kind=EventKind.BATCH_ENDED, at=at, state=JobState.COMPLETED,
+            revision=f"{number}", post=number,
+        )  # fmt: skip
+        text = json_codec(BatchEnd).text(BatchEnd(number=number, sequence=self._touched[batch], at=at))
         write = Write(
-            conditions=(Same(BATCH_ENDS, queue, None if current is None else current.value, batch_id),),
-            puts=(Put(BATCH_ENDS, queue, text, end.at + KEPT, member=batch_id),),
+            conditions=(Same(BATCH_ENDS, self._queue, None if record is None else record.value, batch),),
+            puts=(Put(BATCH_ENDS, self._queue, text, at + KEPT, member=batch),),
+            events=(event,),
         )
-        (answer,) = await store.write(BulkWrite(writes=(write,)), now=end.at)
+        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=at)
         if answer.result is Result.DONE:
-            _log.info("a batch has ended", queue=queue, batch=batch_id, number=end.number)
-            return end
+            _log.info("a batch has ended", queue=self._queue, batch=batch, number=number)
 
 
 async def batch_outcome(store: Store, queue: str, event: Event) -> BatchOutcome:
@@ -142,53 +178,25 @@ async def batch_outcome(store: Store, queue: str, event: Event) -> BatchOutcome:
     return BatchOutcome(queue=queue, batch_id=event.job_id, number=event.post, at=event.at, totals=totals)
 
 
+def has_open_calls(totals: Totals) -> bool:
+    """Whether a call of a batch with these totals waits, is in progress, or is in doubt."""
+    return any(count for state, count in totals.states.items() if not state.is_final)
+
+
 async def is_open(store: Store, queue: str, batch_id: str) -> bool:
     """Whether a call of the batch waits, is in progress, or is in doubt. Raises StoreError."""
-    states = await count_states(store, queue, batch_id=batch_id)
-    return any(count for state, count in states.items() if state not in FINAL_STATES)
+    return has_open_calls(await totals_of(store, queue, batch_id))
 
 
 async def wait_for_batch(store: Store, queue: str, batch_id: str, *, timeout: timedelta | None) -> None:  # noqa: ASYNC109 - raises an error of its own
     """Wait until a batch has ended. Raises as `CallQueue.wait_for_batch` does."""
-    clock = store.clock
-    began = clock.monotonic()
-    while True:
-        pause = min(max(WAIT_LOOKS_EVERY, (clock.monotonic() - began) / 20), LOOKS_AT_MOST_EVERY)
-        try:
-            if (unknown := await BatchNames(store, queue).why_unknown(batch_id)) is not None:
-                raise InvalidInputError(unknown)
-            if not await is_open(store, queue, batch_id):
-                return
-        except StoreUnavailableError as error:
-            _log.debug("the store is unavailable; still waiting for a batch", batch=batch_id, error=str(error))
-        if timeout is not None:
-            left = began + timeout.total_seconds() - clock.monotonic()
-            if left <= 0:
-                raise BatchTimeoutError(batch_id, waited=timeout)
-            pause = min(pause, left)
-        await clock.sleep(max(pause, 0.001))
 
+    async def look() -> bool | None:
+        if (unknown := await BatchNames(store, queue).why_unknown(batch_id)) is not None:
+            raise InvalidInputError(unknown)
+        return None if await is_open(store, queue, batch_id) else True
 
-def _read(record: Record) -> BatchEnd | None:
-    try:
-        end: BatchEnd = json_codec(BatchEnd).value(record.value)
-    except ValueError:
-        return None  # of a newer version: the next end begins the count anew
-    return end
+    def late(waited: timedelta) -> Exception:
+        return BatchTimeoutError(batch_id, waited=waited)
 
-
-def _as_event(queue: str, batch_id: str, end: BatchEnd) -> Event:
-    number = int(_digest(f"{queue} {batch_id} {end.number}"), 16)
-    return Event(
-        job_id=batch_id,
-        kind=EventKind.BATCH_ENDED,
-        at=end.at,
-        state=JobState.COMPLETED,
-        revision=str(end.number),
-        post=end.number,
-        sequence=-1 - number,
-    )
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
+    await wait_until_found(store, look, timeout=timeout, late=late, longest_pause=LONGEST_PAUSE)

@@ -1,44 +1,91 @@
-"""Hooks of a program: its own functions, called with each outcome at least once."""
+"""Hooks of a program: its own functions, called with each outcome, or with each end of a batch, at least once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 import anyio
+import anyio.to_thread
+import structlog
 from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.base.background import BackgroundTasks
 from voiceflow_worker.core.base.identity import QueueNames, checked_queue, checked_reader
-from voiceflow_worker.core.base.record_set import RecordSet
+from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.base.round_trips import Retry
-from voiceflow_worker.core.outcomes.hook import (
-    BatchHandler,
-    Handler,
-    Hook,
-    HookBacklog,
-    HookCounts,
-    HookDelivery,
-    HookOptions,
-    PendingOutcome,
-    reader_name,
-)
-from voiceflow_worker.core.outcomes.outbox import last_sequence, positions
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.core.outcomes.batch_ends import BatchEnds, BatchOutcome, batch_outcome
+from voiceflow_worker.core.outcomes.outbox import POLL_EVERY, Consumer, outcome_of, position_at, positions
+from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError, StoreVersionError
+from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.wording import in_words
 
-SINCE = "hook-since"
+SINCE, WAITING, PARKED = "hook-since", "hook-waiting", "hook-parked"
+KEPT_PARKED = timedelta(days=90)
+STAND_BY = timedelta(seconds=2)
+LOOK_FOR_UNPARKED = timedelta(minutes=1)
 LOOK_FOR_QUEUES = timedelta(seconds=5)
-POLL_EVERY = timedelta(milliseconds=100)
+LOOK_FOR_PROGRESS = timedelta(milliseconds=100)
 
+_log = structlog.get_logger("voiceflow.hooks")
+
+Handler: TypeAlias = Callable[[CallOutcome], Awaitable[object] | object]
+"""A function that takes one outcome. Its result is ignored. If it is not async, it runs in a thread."""
+BatchHandler: TypeAlias = Callable[[BatchOutcome], Awaitable[object] | object]
+"""A function that takes the end of a batch, as a `Handler` takes the outcome of a call."""
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 AnyBatchHandler = TypeVar("AnyBatchHandler", bound=BatchHandler)
+
+
+@checked
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookOptions:
+    """Limits and retries of a hook.
+
+    `limit` is the time that the handler may take for one outcome. `concurrency` is the number of calls that it handles
+    at the same time; the outcomes of one call come one after the other. A failed delivery is tried again after
+    `first_wait`, and then after waits that double up to `longest_wait`. The outcome is parked when `give_up_after` has
+    passed since the first failure. While `most_waiting` outcomes wait for delivery, no new ones are read.
+    """
+
+    limit: timedelta = timedelta(seconds=30)
+    concurrency: int = 8
+    first_wait: timedelta = timedelta(seconds=1)
+    longest_wait: timedelta = timedelta(minutes=15)
+    give_up_after: timedelta = timedelta(days=3)
+    most_waiting: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.limit <= timedelta() or self.concurrency < 1 or self.most_waiting < 1:
+            raise InvalidInputError("a hook needs a limit above 0, and concurrency and most_waiting of at least 1")
+
+
+@dataclass(slots=True, kw_only=True)
+class HookCounts:
+    """Counts of one hook in this process.
+
+    `delivered` counts the deliveries that succeeded, `failures` those that failed. `parked` counts outcomes that were
+    given up, and `gaps` how often events were deleted before the hook had read them. `waiting` is the number of
+    outcomes that wait for delivery now. `is_stopped` means that the handler has raised `HookGoneError`.
+    """
+
+    delivered: int = 0
+    failures: int = 0
+    parked: int = 0
+    gaps: int = 0
+    waiting: int = 0
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +98,280 @@ class ParkedOutcome:
     at: datetime
     failures: int
     error: str
+
+
+@dataclass(slots=True, kw_only=True)
+class PendingOutcome:
+    """An outcome that a hook has not received yet: a record from when it is read until it is delivered or parked.
+
+    `failures` is the number of failed tries, and `error` the last failure. `due_at` is the time of the next try, or
+    None to try now.
+    """
+
+    event: Event
+    failures: int = 0
+    first_failed_at: datetime | None = None
+    due_at: datetime | None = None
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of its record. The oldest comes first."""
+        return f"{self.event.sequence:020d}"
+
+
+def waiting(store: Store, hook: str, queue: str) -> RecordSet[PendingOutcome]:
+    """The outcomes of a queue that wait for delivery to a hook, by their keys."""
+    return json_records(store, WAITING, PendingOutcome).within(f"{hook}/{queue}")
+
+
+def parked(store: Store, hook: str, queue: str) -> RecordSet[PendingOutcome]:
+    """The outcomes of a queue that were given up for a hook, by their keys."""
+    return json_records(store, PARKED, PendingOutcome, keep_for=KEPT_PARKED).within(f"{hook}/{queue}")
+
+
+class Hook:
+    """A handler with its name and options. `only` are the states whose outcomes it receives; None means all.
+
+    A hook `of_batches` receives the ends of batches instead of the outcomes of calls.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handler: Handler | BatchHandler,
+        *,
+        of_batches: bool = False,
+        only: Iterable[JobState] | None = None,
+        attempts: bool = True,
+        options: HookOptions | None = None,
+    ) -> None:
+        self.name = name
+        self.options: HookOptions = options or HookOptions()
+        self.counts: HookCounts = HookCounts()
+        self.of_batches = of_batches
+        self._handler = cast("Callable[[CallOutcome | BatchOutcome], Awaitable[object] | object]", handler)
+        of_calls = {EventKind.ENDED, EventKind.ATTEMPTED} if attempts else {EventKind.ENDED}
+        self._kinds = {EventKind.BATCH_ENDED} if of_batches else of_calls
+        self._only = None if only is None else frozenset(only)
+        self._threads = threading.Semaphore(self.options.concurrency)
+
+    def wants(self, event: Event) -> bool:
+        """Whether this hook receives the outcome of an event."""
+        return event.kind in self._kinds and (self._only is None or event.state in self._only)
+
+    async def deliver(self, outcome: CallOutcome | BatchOutcome) -> None:
+        """Call the handler within its time limit. Raises its `HookGoneError`, and `RetryLaterError` if it failed."""
+        limit = self.options.limit.total_seconds()
+        with anyio.move_on_after(limit):
+            try:
+                return await self._call(outcome)
+            except (HookGoneError, RetryLaterError):
+                raise
+            except Exception as error:
+                raise RetryLaterError(f"{type(error).__name__}: {error}") from error
+        raise RetryLaterError(f"the handler took longer than {limit:g} s")
+
+    async def _call(self, outcome: CallOutcome | BatchOutcome) -> None:
+        handler = self._handler
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004 - an object with an async __call__
+            result = handler(outcome)
+        else:
+            # With its own limiter, so that other threads, such as those of the store, do not wait for a handler.
+            result = await anyio.to_thread.run_sync(
+                self._call_in_thread, outcome, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        if inspect.isawaitable(result):
+            await result
+
+    def _call_in_thread(self, outcome: CallOutcome | BatchOutcome) -> Awaitable[object] | object:
+        # A thread cannot be ended. One that hangs is left behind after its time limit, but is still counted. So retries
+        # cannot add more and more of them.
+        if not self._threads.acquire(blocking=False):
+            raise RetryLaterError(f"all {self.options.concurrency} threads of this hook are busy: it does not return")
+        try:
+            return self._handler(outcome)
+        finally:
+            self._threads.release()
+
+
+class HookDelivery:
+    """Delivers the outcomes of one queue to one hook, while this process is its consumer.
+
+    Outcomes that are read are stored with the position behind them, and dropped when they were delivered. So after a
+    crash, only those are delivered again that were being delivered.
+    """
+
+    def __init__(self, store: Store, hook: Hook, queue: str, *, since: datetime) -> None:
+        self.hook = hook
+        self._store = store
+        self._queue = queue
+        self._clock = store.clock
+        self._name = _consumer_name(hook.name, queue)
+        self._consumer = Consumer(store, queue, name=self._name, since=since)
+        self._waiting, self._parked = waiting(store, hook.name, queue), parked(store, hook.name, queue)
+        self._retry = Retry(store.clock, what=f"hook {hook.name}")
+        self._log = _log.bind(hook=hook.name, queue=queue)
+        self._entries: dict[int, PendingOutcome] = {}  # those that wait, in order
+        self._calls: set[str] = set()  # whose outcomes are being delivered
+        self._is_stopping = False
+        self._nap = anyio.CancelScope()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_stopping or self.hook.counts.is_stopped
+
+    async def run(self) -> None:
+        """Deliver outcomes or wait for the lease, until `stop` is called or the handler raises HookGoneError."""
+        try:
+            while not self._is_over:
+                if await self._retry(self._consumer.hold):
+                    await self._work()
+                else:
+                    await self._sleep(STAND_BY)
+        finally:
+            await self._consumer.release()
+
+    def stop(self) -> None:
+        """Begin no new delivery; `run` returns when the deliveries in progress have ended."""
+        self._is_stopping = True
+        self._nap.cancel()
+
+    async def _work(self) -> None:
+        """Deliver until the end, or until the lease is lost."""
+        consumer, moves, looked_at = self._consumer, self._consumer.moves, float("-inf")
+        consumer.rewind()
+        ends = BatchEnds(self._store, self._queue, consumer) if self.hook.of_batches else None
+        try:
+            async with anyio.create_task_group() as group:
+                while not self._is_over and await self._retry(consumer.hold) and moves == consumer.moves:
+                    if self._clock.monotonic() - looked_at >= LOOK_FOR_UNPARKED.total_seconds():
+                        await self._take_up_stored()
+                        looked_at = self._clock.monotonic()
+                    has_room = len(self._entries) < self.hook.options.most_waiting
+                    if has_room:
+                        await self._take_up_new(ends)
+                    self._begin(group)
+                    if not (has_room and consumer.is_behind):
+                        await self._sleep(POLL_EVERY)
+                if not self._is_over:
+                    self._log.warning("another process has the lease of a hook; this one delivers nothing meanwhile")
+                    group.cancel_scope.cancel()
+        finally:
+            self.hook.counts.waiting -= len(self._entries)
+            self._entries.clear()
+            self._calls.clear()
+
+    async def _take_up_stored(self) -> None:
+        """Take up what was left, and what a person requeued (`OutcomeHooks.retry_parked`)."""
+        known = frozenset(self._entries)  # before the records are read: they may still have what is delivered meanwhile
+        found = await self._retry(self._waiting.values)
+        self._add(entry for entry in found if entry.event.sequence not in known)
+
+    async def _take_up_new(self, ends: BatchEnds | None) -> None:
+        consumer, gaps = self._consumer, self._consumer.gaps
+        page = await self._retry(consumer.page if ends is None else ends.page)
+        self.hook.counts.gaps += consumer.gaps - gaps
+        new = [PendingOutcome(event=event) for event in page if self.hook.wants(event)]
+        position = consumer.position if ends is None else ends.position
+        puts = self._waiting.puts({entry.key: entry for entry in new})
+        if await self._retry(partial(consumer.save, position, puts=puts)):
+            self._add(new)
+        else:
+            consumer.rewind()
+
+    def _add(self, new: Iterable[PendingOutcome]) -> None:
+        before = len(self._entries)
+        self._entries = dict(sorted(({entry.event.sequence: entry for entry in new} | self._entries).items()))
+        self.hook.counts.waiting += len(self._entries) - before
+
+    def _begin(self, group: TaskGroup) -> None:
+        """Begin to deliver what is due and is the first of its call."""
+        now, first = self._clock.now(), dict[str, PendingOutcome]()
+        for entry in self._entries.values():
+            first.setdefault(entry.event.job_id, entry)
+        for call, entry in first.items():
+            if self._is_over or len(self._calls) >= self.hook.options.concurrency:
+                return
+            if call not in self._calls and (entry.due_at is None or entry.due_at <= now):
+                self._calls.add(call)
+                group.start_soon(self._serve, entry, group)
+
+    async def _serve(self, entry: PendingOutcome, group: TaskGroup) -> None:
+        if await self._deliver(entry):
+            await self._retry(partial(self._waiting.remove, [entry.key]))
+            del self._entries[entry.event.sequence]
+            self.hook.counts.waiting -= 1
+        self._calls.remove(entry.event.job_id)
+        self._begin(group)
+
+    async def _deliver(self, entry: PendingOutcome) -> bool:
+        """Deliver one outcome. Returns False when it must be delivered again."""
+        counts = self.hook.counts
+        try:
+            outcome = await self._retry(partial(self._outcome, entry.event))
+            if outcome is None:
+                entry.error = "the call was deleted before this outcome could be delivered"
+                return await self._park(entry)
+            await self.hook.deliver(outcome)
+        except (StoreVersionError, RetryLaterError) as error:
+            return await self._failed(entry, error)
+        except HookGoneError as error:
+            if not counts.is_stopped:  # a concurrent delivery may have stopped the hook
+                counts.is_stopped = True
+                self._log.error(
+                    "a hook has stopped itself; it receives no outcomes until it is run again", why=str(error)
+                )
+            return False
+        counts.delivered += 1
+        return True
+
+    async def _outcome(self, event: Event) -> CallOutcome | BatchOutcome | None:
+        if event.kind is EventKind.BATCH_ENDED:
+            return await batch_outcome(self._store, self._queue, event)
+        job = (await get_jobs(self._store, [event.job_id])).get(event.job_id)
+        return None if job is None else outcome_of(event, job)
+
+    async def _failed(self, entry: PendingOutcome, failure: StoreVersionError | RetryLaterError) -> bool:
+        """Put off an outcome whose delivery failed, or give it up. Returns True when it is given up."""
+        options, now = self.hook.options, self._clock.now()
+        self.hook.counts.failures += 1
+        entry.failures += 1
+        entry.error = str(failure)[:500]
+        entry.first_failed_at = entry.first_failed_at or now
+        seed = f"{self._name}/{entry.event.sequence}"
+        wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
+        wanted = failure.after if isinstance(failure, RetryLaterError) else None
+        entry.due_at = now + max(wait, wanted or wait)
+        # The wait that the handler asked for is left out: with a wait of days, the outcome would be given up at once.
+        if now + wait - entry.first_failed_at >= options.give_up_after:
+            return await self._park(entry)
+        await self._retry(partial(self._waiting.put, {entry.key: entry}))
+        self._log.warning(
+            "a hook failed; the outcome will be delivered again",
+            job=entry.event.job_id,
+            failures=entry.failures,
+            next_try=in_words(entry.due_at),
+            error=entry.error,
+        )
+        return False
+
+    async def _park(self, entry: PendingOutcome) -> bool:
+        await self._retry(partial(self._parked.put, {entry.key: entry}))
+        self.hook.counts.parked += 1
+        self._log.error(
+            "an outcome could not be delivered to a hook; it is parked for 90 days: `retry_parked` delivers it again",
+            job=entry.event.job_id,
+            failures=entry.failures,
+            error=entry.error,
+        )
+        return True
+
+    async def _sleep(self, duration: timedelta) -> None:
+        """Sleep for this time, or until `stop`."""
+        if not self._is_stopping:
+            with anyio.CancelScope() as self._nap:
+                await self._clock.sleep(duration.total_seconds())
 
 
 @checked
@@ -157,16 +478,15 @@ class OutcomeHooks:
         Outcomes that wait for another try after a failure do not count, nor do hooks that have stopped. Waits while the
         store is unavailable.
         """
-        names = [self._queue] if self._queue is not None else await self._known_queues()
-        for name in names:
-            end = await self._retry(partial(last_sequence, self._store, name))
+        for queue in [self._queue] if self._queue is not None else await self._known_queues():
             for hook in self._hooks.values():
-                while not (hook.counts.is_stopped or await self._has_passed(hook, name, end)):
-                    await self._store.clock.sleep(POLL_EVERY.total_seconds())
+                for _ in range(1 + hook.of_batches):  # the ends of batches come behind the events of their calls
+                    end = await self._retry(partial(position_at, self._store, queue, None))
+                    while not (hook.counts.is_stopped or await self._has_passed(hook, queue, end)):
+                        await self._store.clock.sleep(LOOK_FOR_PROGRESS.total_seconds())
 
     async def parked(self, name: str, *, queue: str = "default") -> list[ParkedOutcome]:
         """The outcomes that were given up for a hook, kept for ninety days. Raises StoreError."""
-        found = await HookBacklog(self._store, hook=name, queue=queue).parked()
         return [
             ParkedOutcome(
                 job_id=entry.event.job_id,
@@ -176,15 +496,14 @@ class OutcomeHooks:
                 failures=entry.failures,
                 error=entry.error,
             )
-            for entry in found
+            for entry in await parked(self._store, name, queue).values()
         ]
 
     async def retry_parked(self, name: str, *, queue: str = "default") -> int:
         """Deliver parked outcomes again, beginning within a minute; returns their number. Raises StoreError."""
-        book = HookBacklog(self._store, hook=name, queue=queue)
-        found = await book.parked()
-        if found:
-            await book.unpark(found)
+        found = await parked(self._store, name, queue).values()
+        await waiting(self._store, name, queue).put({entry.key: PendingOutcome(event=entry.event) for entry in found})
+        await parked(self._store, name, queue).remove(entry.key for entry in found)
         return len(found)
 
     def _open(self, queue: str, since: Mapping[str, datetime], deliveries: TaskGroup) -> None:
@@ -200,10 +519,9 @@ class OutcomeHooks:
     async def _open_each(self, deliveries: TaskGroup) -> None:
         """Begin the delivery for every queue as it becomes known. A new queue is read from its first call on."""
         since = await self._retry(self._registered)
-        opened = self._opened
         while not self._stopped.is_set():
-            for queue in sorted(set(await self._known_queues()) - opened):
-                opened.add(queue)
+            for queue in sorted(set(await self._known_queues()) - self._opened):
+                self._opened.add(queue)
                 self._open(queue, since, deliveries)
             if self._stopped.is_set():
                 break
@@ -223,11 +541,15 @@ class OutcomeHooks:
 
     async def _has_passed(self, hook: Hook, queue: str, sequence: int) -> bool:
         """Whether the hook has read this far, and has tried each outcome that does not wait behind another."""
-        name = reader_name(hook.name, queue)
+        name = _consumer_name(hook.name, queue)
         position = (await self._retry(partial(positions(self._store).get, [name]))).get(name)
         if position is None or position < sequence:
             return False
         first: dict[str, PendingOutcome] = {}
-        for entry in await self._retry(HookBacklog(self._store, hook=hook.name, queue=queue).waiting):
+        for entry in await self._retry(waiting(self._store, hook.name, queue).values):
             first.setdefault(entry.event.job_id, entry)
         return all(entry.failures or entry.event.sequence > sequence for entry in first.values())
+
+
+def _consumer_name(hook: str, queue: str) -> str:
+    return f"hook/{hook}/{queue}"

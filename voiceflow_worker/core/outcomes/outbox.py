@@ -1,4 +1,4 @@
-"""Outcomes as events: their reader, the stream of a queue, and the wait for one call's outcome.
+"""Outcomes as events: who reads them and how far, the stream of a queue, and the wait for one call's outcome.
 
 Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not. The
 sweep also records which events were deleted, so that a reader that comes too late reports the gap.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from math import inf
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import anyio
 import structlog
@@ -22,6 +24,7 @@ from voiceflow_worker.core.base.reading import get_jobs, read_each
 from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.base.round_trips import Batcher, Retry
 from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.errors import (
     JobNotFoundError,
     OutcomeTimeoutError,
@@ -54,11 +57,11 @@ class Forgotten:
         return self if known is None or known.sequence < self.sequence else known
 
 
-class OutboxReader:
-    """Reads the outcomes of one queue, from a position on: the sequence of the last event that was read.
+class Consumer:
+    """Reads the events of one queue, from a position on: the sequence of the last event that was read.
 
-    A reader with a name keeps its position in the store. Only the process that holds the lease of this name may read. A
-    reader without a stored position begins with the first event at `since` or later. Methods raise StoreError.
+    A consumer with a name keeps its position in the store, and reads only while it holds the lease of this name. One
+    without a stored position begins with the first event at `since` or later. Methods raise StoreError.
     """
 
     def __init__(self, store: Store, queue: str, *, name: str | None, since: datetime) -> None:
@@ -66,47 +69,73 @@ class OutboxReader:
         self._queue = queue
         self._name = name
         self._since = since
-        self._positions = positions(store)
+        self._lease = None if name is None else LeaderLease(store, name)
+        self._is_current = False
         self._saved: int | None = None
         self._looked_for_forgotten: float | None = None
         self.position: int = 0
         self.is_behind: bool = True
         """Whether the last page was full, so that there may be more to read."""
+        self.moves: int = 0
+        """How many times the position was set to the stored one: by the first `hold`, and after another process."""
         self.gaps: int = 0
-        """How many times events were deleted before this reader had read them."""
+        """How many times events were deleted before this consumer had read them."""
 
-    async def open(self) -> None:
-        """Go to the stored position; a new reader stores its first position."""
-        saved = await self._load()
-        if saved is None:
-            saved = await position_at(self._store, self._queue, self._since)
-            forgotten = await self._forgotten()
-            if forgotten is not None and forgotten.before <= self._since:
-                saved = max(saved, forgotten.sequence)
-            await self.save(saved)
-        self.position = self._saved = saved
+    async def hold(self) -> bool:
+        """Take or keep the lease, and go to the position that another process has stored; False while it reads."""
+        if self._lease is not None and not self._lease.is_fresh:
+            self._is_current = self._is_current and not self._lease.is_over
+            if not await self._lease.take():
+                return False
+        if not self._is_current:
+            stored = None if self._name is None else (await positions(self._store).get([self._name])).get(self._name)
+            if stored is None:
+                stored = await self._first_position()
+            if stored != self._saved:
+                self.position = self._saved = stored
+                self.moves += 1
+            self._is_current = True
+        return True
 
-    async def is_overtaken(self) -> bool:
-        """Whether another process has changed the position that this reader stored; True before `open`."""
-        return self._saved is None or await self._load() != self._saved
+    async def release(self) -> None:
+        """End the lease, so that another process can read at once."""
+        if self._lease is not None:
+            await self._lease.release()
 
-    async def page(self, *, limit: int = 100) -> list[Event]:
-        """The next events with outcomes. An empty page is not the end: events without an outcome are left out."""
+    def rewind(self) -> None:
+        """Go back to the stored position."""
+        self.position = self._saved or 0
+
+    async def page(self, *, limit: int = 100) -> Sequence[Event]:
+        """The next events."""
         await self._look_for_gap()
         events = await self._store.events(self._queue, after=self.position, limit=limit)
         self.is_behind = len(events) == limit
         if events:
             self.position = events[-1].sequence
-        return [event for event in events if event.kind in _KINDS]
+        return events
 
-    async def save(self, position: int) -> None:
-        """Store a new position."""
-        if self._name is not None and position != self._saved:
-            await self._positions.put({self._name: position})
-        self._saved = position
+    async def save(self, position: int, *, puts: Sequence[Put] = ()) -> bool:
+        """Store how far all is done, with these records; False if the lease was lost, and nothing was stored."""
+        position = max(position, before := self._saved or 0)
+        if self._lease is not None and self._name is not None and (puts or position > before):
+            put = Put(POSITIONS, self._name, str(position), None)
+            write = Write(conditions=(self._lease.condition,), puts=(put, *puts))
+            (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
+            if answer.result is not Result.DONE:
+                await self._lease.release()
+                return False
+            self._saved = position
+        return True
 
-    async def _load(self) -> int | None:
-        return None if self._name is None else (await self._positions.get([self._name])).get(self._name)
+    async def _first_position(self) -> int:
+        first = await position_at(self._store, self._queue, self._since)
+        forgotten = await self._forgotten()
+        if forgotten is not None and forgotten.before <= self._since:
+            first = max(first, forgotten.sequence)
+        if self._name is not None:
+            await positions(self._store).put({self._name: first})
+        return first
 
     async def _forgotten(self) -> Forgotten | None:
         return (await forgotten_events(self._store).get([self._queue])).get(self._queue)
@@ -130,7 +159,7 @@ class OutboxReader:
 
 
 def positions(store: Store) -> RecordSet[int]:
-    """The records of readers' positions, by the readers' names. They are kept forever."""
+    """The records of consumers' positions, by the consumers' names. They are kept forever."""
     return RecordSet(store, POSITIONS, write=str, read=lambda _, text: int(text), unreadable=_refused_position)
 
 
@@ -146,42 +175,23 @@ def outcome_of(event: Event, job: Job) -> CallOutcome:
     )
 
 
-async def last_sequence(store: Store, queue: str) -> int:
-    """The sequence of the newest event of a queue; 0 if there is none."""
+async def position_at(store: Store, queue: str, since: datetime | None) -> int:
+    """The position just before the first event at this time or later; 0 if no event is earlier. None: behind the last.
 
-    async def is_last(sequence: int) -> bool:
-        return not await store.events(queue, after=sequence, limit=1)
-
-    return await _least(is_last)
-
-
-async def position_at(store: Store, queue: str, since: datetime) -> int:
-    """The position just before the first event at this time or later; 0 if no event is earlier."""
+    It asks about 40 times at most. The sequences of events grow roughly with their times, so this finds a position
+    among millions of events without reading them all.
+    """
 
     async def is_in_front(sequence: int) -> bool:
         found = await store.events(queue, after=sequence, limit=1)
-        return not found or found[0].at >= since
+        return not found or (since is not None and found[0].at >= since)
 
-    return await _least(is_in_front)
-
-
-async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
-    """The smallest number, 0 or more, for which `holds` is true. `holds` is called about 40 times at most.
-
-    If `holds` is true for a number, it must be true for all larger ones. The sequences of events grow roughly with
-    their times, so this search finds a position among millions of events without reading them all.
-    """
-    if await holds(0):
-        return 0
-    low, high = 0, 1
-    while not await holds(high):
-        low, high = high, high * 2
+    low, high = -1, 0
+    while not await is_in_front(high):
+        low, high = high, 2 * high or 1
     while high - low > 1:
         middle = (low + high) // 2
-        if await holds(middle):
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if await is_in_front(middle) else (middle, high)
     return high
 
 
@@ -206,34 +216,40 @@ class OutcomeStream:
 
     def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:
         self._store = store
-        self._attempts = attempts
+        self._kinds = _KINDS.keys() if attempts else {EventKind.ENDED}
         name = None if consumer is None else f"stream/{consumer}/{queue}"
-        self._lease = None if name is None else LeaderLease(store, name)
-        self._reader = OutboxReader(store, queue, name=name, since=since)
+        self._consumer = Consumer(store, queue, name=name, since=since)
         self._retry = Retry(store.clock, what=f"the outcomes of {queue}")
         self._page: deque[Event] = deque()
-        self._given: int | None = None
-        self._is_current = False
+        self._done = 0
+        self._moves = 0
         self._is_closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> CallOutcome:
+        consumer, sleep = self._consumer, self._store.clock.sleep
         while not self._is_closed:
-            await self._retry(self._hold_position)
-            if self._given is not None:
-                await self._retry(partial(self._reader.save, self._given))
-                self._given = None
+            if not await self._retry(consumer.hold):
+                await sleep(STAND_BY.total_seconds())
                 continue
-            if not self._page:
-                await self._retry(self._read)
-            if not self._page:
-                await self._store.clock.sleep(POLL_EVERY.total_seconds())
+            if self._moves != consumer.moves:
+                self._page.clear()
+                self._done, self._moves = consumer.position, consumer.moves
+            if not await self._retry(partial(consumer.save, self._done)):
                 continue
-            outcome = await self._retry(self._next)
-            if outcome is not None:
-                return outcome
+            if self._page:
+                outcome = await self._retry(self._next)
+                if outcome is not None:
+                    return outcome
+                continue
+            page = await self._retry(consumer.page)
+            self._page.extend(event for event in page if event.kind in self._kinds)
+            if not self._page:
+                self._done = consumer.position
+            if not page:
+                await sleep(POLL_EVERY.total_seconds())
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
@@ -247,29 +263,7 @@ class OutcomeStream:
     async def aclose(self) -> None:
         """End the stream. The last outcome that the stream returned does not count as processed."""
         self._is_closed = True
-        if self._lease is not None:
-            await self._lease.release()
-
-    async def _hold_position(self) -> None:
-        """Wait for the lease of the consumer's name. If another process has read further, go to its position."""
-        lease = self._lease
-        while lease is not None and not lease.is_fresh:
-            self._is_current = self._is_current and not lease.is_over
-            if not await lease.take():
-                await self._store.clock.sleep(STAND_BY.total_seconds())
-        if self._is_current:
-            return
-        if await self._reader.is_overtaken():
-            self._given = None
-            self._page.clear()
-            await self._reader.open()
-        self._is_current = True
-
-    async def _read(self) -> None:
-        events = await self._reader.page()
-        self._page.extend(event for event in events if self._attempts or event.kind is not EventKind.ATTEMPTED)
-        if not self._page:
-            await self._reader.save(self._reader.position)
+        await self._consumer.release()
 
     async def _next(self) -> CallOutcome | None:
         """The next outcome of the page; None if its call is no longer in the store.
@@ -280,23 +274,53 @@ class OutcomeStream:
         event = self._page[0]
         job = (await get_jobs(self._store, [event.job_id])).get(event.job_id)
         self._page.popleft()
-        self._given = event.sequence
+        self._done = event.sequence
         if job is None:
             _log.warning("an outcome is left out: its call has been deleted", job=event.job_id)
             return None
         return outcome_of(event, job)
 
 
-WAIT_LOOKS_EVERY = 0.2
+LOOKS_EVERY = 0.2
 LOOKING_SHARE = 0.2
 """The largest share of the time that reads may take. A long read for many waiters is followed by a long pause."""
 LOOK_LIMIT = 2.0
 """Seconds after which a read without an answer is given up, as if the store were unavailable. A time-out can be late by
 this much."""
 
+Found = TypeVar("Found")
+
+
+async def wait_until_found(
+    store: Store,
+    look: Callable[[], Awaitable[Found | None]],
+    *,
+    timeout: timedelta | None,  # noqa: ASYNC109 - a promise of its own error
+    late: Callable[[timedelta], Exception],
+    longest_pause: float = LOOKS_EVERY,
+) -> Found:
+    """Look until something is found, and return it, also while the store is unavailable.
+
+    Raises the error of `late` when `timeout` has passed. Pauses grow up to the longest one. All waiters look at the
+    same moments, so that they can share round trips.
+    """
+    clock, began = store.clock, store.clock.monotonic()
+    while True:
+        asked, found = clock.monotonic(), None
+        with suppress(StoreUnavailableError):
+            found = await look()
+        if found is not None:
+            return found
+        now = clock.monotonic()
+        left = inf if timeout is None else began + timeout.total_seconds() - now
+        if timeout is not None and left <= 0:
+            raise late(timeout)
+        pause = max(LOOKS_EVERY, min((now - began) / 20, longest_pause), (now - asked) * (1 / LOOKING_SHARE - 1))
+        await clock.sleep(max(min(pause - now % pause, left), 0.001))
+
 
 class OutcomeWatch:
-    """Waits for calls of one store to end. All waiters poll at the same moments, and share the round trips."""
+    """Waits for calls of one store to end. All waiters share the round trips."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -304,27 +328,18 @@ class OutcomeWatch:
 
     async def wait(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - a promise of its own error
         """Wait until the job has ended, and return it. Raises `OutcomeTimeoutError` and `JobNotFoundError`."""
-        clock = self._store.clock
-        began, state = clock.monotonic(), None
-        while True:
-            asked = clock.monotonic()
-            try:
-                job = await self._reads.submit(job_id)
-            except StoreUnavailableError as error:
-                _log.debug("the store is unavailable; still waiting for an outcome", job=job_id, error=str(error))
-            else:
-                if job.state.is_final:
-                    return job
-                state = job.state.value
-            now = clock.monotonic()
-            pause = max(WAIT_LOOKS_EVERY, (now - asked) * (1 / LOOKING_SHARE - 1))
-            pause -= now % pause
-            if timeout is not None:
-                left = began + timeout.total_seconds() - now
-                if left <= 0:
-                    raise OutcomeTimeoutError(job_id, state=state, waited=timeout)
-                pause = min(pause, left)
-            await clock.sleep(max(pause, 0.001))
+        state: str | None = None
+
+        async def look() -> Job | None:
+            nonlocal state
+            job = await self._reads.submit(job_id)
+            state = job.state.value
+            return job if job.state.is_final else None
+
+        def late(waited: timedelta) -> Exception:
+            return OutcomeTimeoutError(job_id, state=state, waited=waited)
+
+        return await wait_until_found(self._store, look, timeout=timeout, late=late)
 
     async def _read(self, job_ids: Sequence[str]) -> list[Job | BaseException]:
         with anyio.move_on_after(LOOK_LIMIT):

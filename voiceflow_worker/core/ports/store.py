@@ -209,7 +209,7 @@ class EventKind(StrEnum):
     DOUBTED = "doubted"
     INCIDENT = "incident"
     BATCH_ENDED = "batch ended"
-    """A batch has ended. Such an event is made from those of calls (`core.outcomes.batch_ends`); no store has it."""
+    """A batch has ended (`core.outcomes.batch_ends`): its id is `<queue>.<batch>`, and `post` the number of the end."""
     OTHER = "other"
     """A kind that only a newer version knows; readers of this version skip it."""
 
