@@ -26,13 +26,12 @@ CHUNK = 1000
 class HiddenRows:
     """Rendered rows. Airflow stores and shows what `serialize` returns: their number and the first phone number.
 
-    `number_column` names the column of the numbers, or the columns, as a list or with commas between.
+    `column` is that of the numbers.
     """
 
-    def __init__(self, rows: Any, *, number_column: str | Sequence[str] | None = None) -> None:
+    def __init__(self, rows: Any, *, column: str = DESTINATION) -> None:
         self.rows = rows
-        named = number_column.split(",") if isinstance(number_column, str) else number_column
-        self._column = (named or [DESTINATION])[0].strip()
+        self._column = column
 
     def __len__(self) -> int:
         return len(self.rows)

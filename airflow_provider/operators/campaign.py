@@ -21,7 +21,7 @@ from airflow_provider.calls.waiting import TaskCalls, run
 from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import WaitingTask
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
-from voiceflow_worker.campaigns.files.rows import number_columns, row_name
+from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles, row_name
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class VoiceCampaignOperator(WaitingTask):
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 (Airflow declares it so)
 
-    number_column: str | Sequence[str] | None
+    columns: Any
 
     @taking(Of.CAMPAIGN, without=("again", "rejects", "prices", "rate", "assume_seconds"))
     def __init__(
@@ -104,7 +104,7 @@ class VoiceCampaignOperator(WaitingTask):
     def rows(self, rows: Any) -> None:
         # The first value is that of the DAG file, which may have templates. Airflow sets the rendered value after it.
         is_rendered = "_rows" in self.__dict__ and hasattr(rows, "__len__") and not isinstance(rows, HiddenRows)
-        self._rows = HiddenRows(rows, number_column=self.number_column) if is_rendered else rows
+        self._rows = HiddenRows(rows, column=self._numbers()[0]) if is_rendered else rows
 
     def _started(self, context: Context) -> tuple[TaskCalls, Mapping[str, Any]]:
         calls, batch_id = self._calls(context, ()), self._batch_id(context)
@@ -119,14 +119,19 @@ class VoiceCampaignOperator(WaitingTask):
     def _rendered(self, context: Context) -> Iterator[tuple[str, object]]:
         yield from super()._rendered(context)
         if getattr(context.get("dag"), "render_template_as_native_obj", False):
-            given = self.number_column
-            named = number_columns(given) if given is None or isinstance(given, str) else given
-            read = {row_name(name) for name in (*named, "source")}
+            read = {row_name(name) for name in (*self._numbers(), "source")}
             rows = cast("object", self.rows)
             for place, row in enumerate(cast("Iterable[object]", rows) if isinstance(rows, Iterable) else ()):
                 for column, value in cast("Mapping[object, object]", row).items() if isinstance(row, Mapping) else ():
                     if row_name(str(column)) in read:
                         yield f"rows[{place}].{column}", value
+
+    def _numbers(self) -> Sequence[str]:
+        """The columns of the numbers to call. Columns that cannot be read are told when the campaign is."""
+        try:
+            return ColumnRoles.of(self.columns or {}).named_numbers
+        except InvalidInputError:
+            return NO_ROLES.named_numbers
 
     def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:  # noqa: ARG002
         batch_id = self._batch_id(context)

@@ -88,8 +88,8 @@ def test_a_field_that_jinja_renders_to_a_number_is_refused(kind: Any, name: str,
         ("Destination", {}),
         ("source", {}),
         ("SOURCE", {}),
-        ("Handy", {"number_column": "mobile, handy"}),
-        ("handy", {"number_column": ["mobile", "Handy"]}),
+        ("Handy", {"columns": {"destination": ["mobile", "handy"]}}),
+        ("handy", {"columns": "destination=mobile,destination=Handy"}),
     ],
 )
 def test_a_number_in_a_row_of_a_native_dag_is_refused(column: str, options: dict[str, Any]) -> None:

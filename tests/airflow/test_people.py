@@ -239,6 +239,8 @@ def test_airflow_shows_no_rows_of_people_but_their_number_and_the_first(store: s
     listed.render_template_fields({**here, "people": people})
     assert "Ben" not in str(listed.rows)
     several = [{"mobile": "+6587663003", "phone": "+6587663004"}]
-    task = VoiceCampaignOperator(**STORED_ONLY, say="Hello.", rows=several, number_column="mobile, phone")
+    task = VoiceCampaignOperator(
+        **STORED_ONLY, say="Hello.", rows=several, columns={"destination": ["mobile", "phone"]}
+    )
     task.render_template_fields(here)
     assert str(task.rows) == "1 rows, the first to +6587663003 (not shown)"

@@ -129,7 +129,7 @@ def test_the_next_number_of_a_person_is_called_once_by_a_task_that_was_resumed_o
     given: dict[str, Any] = {
         "task_id": "t",
         "rows": [{"mobile": mobile, "home": phone}],
-        "number_column": "mobile,home",
+        "columns": {"destination": ["mobile", "home"]},
         "say": "Hello.",
         "poll_interval": 0.2,
     }

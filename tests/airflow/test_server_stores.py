@@ -81,7 +81,8 @@ def test_people_of_postgresql_are_read_as_cells_of_a_file_are(tmp_path: Path, co
         hooks.PostgresHook(postgres_conn_id="people").run([f"CREATE TABLE visits ({columns})", row])
         report = VoiceCampaignOperator(
             task_id="t", send="worker", wait_for=None, deferrable=False, conn_id="people", country="SG",
-            sql="SELECT * FROM visits WHERE visit >= %(day)s", parameters={"day": "2099-01-01"}, number_column="phone",
+            sql="SELECT * FROM visits WHERE visit >= %(day)s", parameters={"day": "2099-01-01"},
+            columns={"destination": "phone"},
             say="{{ name }}, {{ visit|date }}, {{ owed }}, {{ rooms }}.",
         ).execute(context("visits"))  # fmt: skip
     finally:

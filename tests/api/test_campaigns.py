@@ -34,7 +34,7 @@ ROWS = [
 ]
 CAMPAIGN: Mapping[str, object] = {"rows": ROWS, "say": "Hello {{name}}."}
 PEOPLE = b"Mobile,name\n8765 4301,Ana\n8765 4302,Ben\n"
-TABLE = {"say": "Hello {{name}}.", "country": "SG", "number_column": "Mobile"}
+TABLE = {"say": "Hello {{name}}.", "country": "SG", "columns": {"destination": "Mobile"}}
 ASK = Menu("ask", prompt="Press 1, {{name}}.", voice_profile="en-US-JennyNeural")
 ASK.on("1", goto="Thank you.")
 
@@ -211,7 +211,7 @@ async def test_a_file_is_uploaded_and_its_name_tells_the_format(memory: Store, n
         ({**TABLE, "rows": []}, {}, 422, "exclude each other"),
         ({**TABLE, "say": None, "template": {"callflow": []}}, {}, 422, '"pointer":"/template'),
         ({**TABLE, "priority": 1.5}, {}, 422, "priority"),
-        ({**TABLE, "number_column": "Phone"}, {}, 422, "file.csv"),
+        ({**TABLE, "columns": {"destination": "Phone"}}, {}, 422, "file.csv"),
         (TABLE, {"more": (None, "{}")}, 422, "the form has 2 parts beside the files"),
         (TABLE, {"file": (None, "Mobile\n1\n")}, 422, "with a filename"),
         (TABLE, {"file": ("people.csv", b"\0" * 20_000_001)}, 413, "longer than 20000000 bytes"),

@@ -55,7 +55,7 @@ FIELD_CASES: Mapping[str, Case] = {
         f"destination,name,Source\n{ONE},Ana,Facebook\n", HELLO, told="ignore the column",
     ),
     "a column that is ignored": Case(
-        f"destination,name,Source\n{ONE},Ana,Facebook\n", {**HELLO, "ignore_column": "source"}, ["Hello Ana."],
+        f"destination,name,Source\n{ONE},Ana,Facebook\n", {**HELLO, "columns": "ignore=source"}, ["Hello Ana."],
     ),
     "another batch than the given one": Case(
         f"destination,name,Batch ID\n{ONE},Ana,EW0150\n", {**HELLO, "batch": "recall"}, ["Hello Ana."],

@@ -130,14 +130,34 @@ WRONG: dict[str, object] = {
     "batch": "a" * 51,
     "sheet": True,
     "voice_profile": ["a", "b"],
-    "number_column": {"a": 1},
-    "country_column": {"a": 1},
-    "language_column": ["a"],
+    "columns": {"a": 1},
     "say": ["Hello", "you"],
     "menu": "  ",
     "rows": "people",
     "data": "name",
 }
+
+
+def test_columns_are_said_in_one_field_as_a_table_a_text_or_a_list() -> None:
+    said = {"destination": ["Mobile", "Phone"], "country": "Land", "name": "Last, first", "ignore": ["A", "B"]}
+    for given in (
+        said,
+        'destination=Mobile,destination=Phone,country=Land,name="Last, first",ignore=A,ignore=B',
+        ["destination=Mobile", "destination=Phone", "country=Land", "name=Last, first", "ignore=A", 'ignore="B"'],
+    ):
+        assert Campaign.of({"rows": [], "batch": "b", "columns": given}).options.columns == said, given
+    for name in ("number_column", "country_column", "language_column", "ignore_column"):
+        with pytest.raises(InvalidInputError, match=f"{name} is an option of the command alone; write columns"):
+            Campaign.of({"rows": [], "batch": "b", name: "Mobile"})
+
+
+def test_a_role_that_is_given_goes_before_that_of_the_file_of_options(tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text('[columns]\ndestination = "Mobile"\ncountry = "Land"\n', encoding="utf-8")
+    given = {"rows": [], "batch": "b", "campaign": file, "columns": "destination=Phone"}
+    assert Campaign.of(given).options.columns == {"destination": "Phone", "country": "Land"}
+    with pytest.raises(InvalidInputError, match="country and the column of the countries exclude each other"):
+        Campaign.of({**given, "columns": "country=Land", "country": "SG"})
 
 
 @pytest.mark.parametrize(
@@ -147,7 +167,7 @@ WRONG: dict[str, object] = {
         ('redial_on = ["busy"]\n[redial-after]\nbusy = "5m"\n', {"redial_on": "busy", "redial_after": "busy=5m"}),
         ('days = ["mon", "tue"]\nholidays = ["SG", "MY"]\n', {"days": "mon,tue", "holidays": "SG,MY"}),
         ('say = ["Hello", "you"]\n', None),
-        ('[number_column]\na = "b"\n', None),
+        ('[columns]\na = "b"\nignore = ["c", "d"]\n', {"columns": "a=b,ignore=c,ignore=d"}),
         ('[voice_profile]\na = "b"\n', None),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(
     options = replace(
         OPTIONS,
         template=FlowTemplate.speaking("Come on {{visit|date}}."),
-        number_column="mobile no",
+        columns={"destination": "mobile no"},
         date_order=DateOrder.DMY,
     )
     rows = list(read(file_of(tmp_path, text, "visits.csv" if ";" in text else "visits.jsonl"), options))
@@ -109,7 +109,7 @@ def test_the_column_of_the_numbers_may_have_another_name(tmp_path: Path, name: s
         "visits.csv": "name;Note, long;Mobile No.\nAna;x;+6587654321\n",
         "visits.jsonl": '{"name": "Ana", "Mobile No.": "+6587654321"}\n',
     }
-    options = replace(OPTIONS, number_column="mobile no")
+    options = replace(OPTIONS, columns={"destination": "mobile no"})
     (row,) = read(file_of(tmp_path, content[name], name), options)
     assert (row.number, told([row])) == ("+6587654321", [])
     assert row.call is not None
@@ -124,7 +124,7 @@ def test_a_column_of_numbers_that_is_missing_or_not_the_only_one_is_told(tmp_pat
         ("name,Mobile,mobile", "has two columns of the same name: Mobile; rename or remove one"),
     ):
         with pytest.raises(CampaignFileError, match=sentence):
-            read(file_of(tmp_path, f"{header}\n+6587654321,Ana\n"), replace(OPTIONS, number_column="Mobile"))
+            read(file_of(tmp_path, f"{header}\n+6587654321,Ana\n"), replace(OPTIONS, columns={"destination": "Mobile"}))
 
 
 def test_a_cell_has_the_same_characters_with_quotes_and_without(tmp_path: Path) -> None:

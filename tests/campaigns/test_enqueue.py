@@ -417,7 +417,7 @@ async def test_rows_of_a_program_become_the_calls_of_the_same_rows_in_a_file(que
 
 @pytest.mark.parametrize("number", [8765432.1, Decimal("8765432.10"), date(2026, 3, 9)])
 async def test_a_value_that_is_no_phone_number_calls_nobody_by_its_digits(queue: CallQueue, number: object) -> None:
-    options = replace(OPTIONS, batch_id="visits", country="SG", number_column="Mobile")
+    options = replace(OPTIONS, batch_id="visits", country="SG", columns={"destination": "Mobile"})
     report = await enqueue_rows(queue, [{"Mobile": number, "name": "Ana"}], options)
     assert (numbers(report), [(found.row, found.is_error) for found in report.findings]) == ((0, 0, 1), [(1, True)])
 

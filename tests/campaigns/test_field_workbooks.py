@@ -282,7 +282,7 @@ def test_a_wrong_cell_in_a_number_column_of_another_name_has_one_error(tmp_path:
         sheet.append(cells)
     path = tmp_path / "visits.xlsx"
     book.save(path)
-    (found,) = told(read(path, replace(OPTIONS, number_column="Mobile")))
+    (found,) = told(read(path, replace(OPTIONS, columns={"destination": "Mobile"})))
     assert found[1] == "Mobile"
 
 

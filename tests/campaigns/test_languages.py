@@ -58,7 +58,7 @@ ENGLISH, BAHASA = ("Hello Ana, press 1.", VOICES["en"]), ("Halo Ana, tekan 1.", 
 @pytest.mark.anyio
 async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str) -> None:
     menu = asking()
-    named = replace(options(menu), language_column="sprache" if column == "Sprache" else None)
+    named = replace(options(menu), columns={"language": "sprache"} if column == "Sprache" else {})
     rows = read(people(tmp_path, "Indonesian", "", "ID", "en-GB", column=column), named)
     assert told(rows) == []
     assert asked(rows) == [BAHASA, ENGLISH, BAHASA, ENGLISH]
@@ -72,24 +72,26 @@ async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str
 
 
 def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> None:
-    def warned(menu: Menu, column: str, **more: str) -> list[bool]:
-        opened = open_campaign(people(tmp_path, "id", column=column), replace(options(menu), **more), now=NOW)  # type: ignore[arg-type]
+    def warned(menu: Menu, column: str, **columns: str) -> list[bool]:
+        named = replace(options(menu), columns=columns)
+        opened = open_campaign(people(tmp_path, "id", column=column), named, now=NOW)
         return [Remedy.NAME_LANGUAGES in found.message for found in opened.findings]
 
     one_language = asking("Hello.", voice="en-GB-RyanNeural", last="Bye.")
     assert warned(asking(), "Sprache") == [True]
-    assert warned(asking(), "language") == warned(asking(), "Sprache", language_column="Sprache") == []
+    assert warned(asking(), "language") == warned(asking(), "Sprache", language="Sprache") == []
     assert warned(one_language, "Sprache") == []
-    wrong = read(people(tmp_path, "fr", column="Sprache"), replace(options(asking()), language_column="sprache"))
+    wrong = read(people(tmp_path, "fr", column="Sprache"), replace(options(asking()), columns={"language": "sprache"}))
     assert [(row, column) for row, column, _, _ in told(wrong)] == [(2, "Sprache")]
     both = file_of(tmp_path, "destination,name,language,Sprache\n+6587654321,Ana,en,id\n")
     with pytest.raises(CampaignFileError, match="a column language beside 'Sprache'; rename one"):
-        read(both, replace(options(asking()), language_column="Sprache"))
+        read(both, replace(options(asking()), columns={"language": "Sprache"}))
 
 
 def test_a_text_without_questions_has_one_voice_whatever_column_is_chosen_for_the_language(tmp_path: Path) -> None:
     def warned(column: str, chosen: str | None) -> list[str | None]:
-        opened = open_campaign(people(tmp_path, "fr", column=column), replace(OPTIONS, language_column=chosen), now=NOW)
+        options = replace(OPTIONS, columns={} if chosen is None else {"language": chosen})
+        opened = open_campaign(people(tmp_path, "fr", column=column), options, now=NOW)
         return [found.column for found in opened.findings if "in one voice" in found.message]
 
     assert warned("Sprache", "sprache") == ["sprache"]

@@ -19,6 +19,7 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files import rows as rows_of_files
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 
@@ -227,15 +228,13 @@ def test_a_remark_beside_a_name_is_a_warning_with_its_rows(tmp_path: Path) -> No
     lines = f"destination,Guest Name,Notes\n{ANA},Ana (DO NOT CALL),\n{BEN},Ben - deceased,\n"
     options = Campaign.of({**SAID, "say": "Hello.", "rows": []}).options
     for given in (lines, lines.replace("destination", "phone")):
-        options = replace(options, number_column="destination" if given is lines else "phone")
+        options = replace(options, columns={"destination": "destination" if given is lines else "phone"})
         opened = open_campaign(file_of(tmp_path, given), options, now=NOW)
         list(opened)
         assert [(f.row, f.column, f.message) for f in opened.closing_findings()] == [
             (2, "Guest Name", f"{told}; {Remedy.LEAVE_OUT_ROWS}")
         ]
-    opened = open_campaign(
-        file_of(tmp_path, lines), replace(options, number_column=None, leave_out_rows=((2, 3),)), now=NOW
-    )
+    opened = open_campaign(file_of(tmp_path, lines), replace(options, columns={}, leave_out_rows=((2, 3),)), now=NOW)
     list(opened)
     assert opened.closing_findings() == ()
 
@@ -249,7 +248,7 @@ def test_a_column_whose_name_says_so_is_a_warning_with_its_rows_before_the_start
     assert warned(ROWS, leave_out="DNC=TRUE") == []
     for cell in ("no", False, 0, "", None, "-", "N/A", "(blank)"):
         assert warned([{**each, "DNC": cell} for each in ROWS]) == []
-    assert warned(ROWS, ignore_column="DNC") == []
+    assert warned(ROWS, columns={"ignore": "DNC"}) == []
     for each, cells in (
         ("TPS", ["No", "Clear"]),
         ("May we call?", ["Yes", "", None]),
@@ -299,7 +298,7 @@ def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(
     asked = {**SAID, "file": path, "header_row": 3, "leave_out_rows": "5-6"}
     rows = list(open_campaign(path, Campaign.of(asked).options, now=NOW))
     assert [(row.is_left_out, row.call is not None) for row in rows] == [(False, True), (True, False), (True, False)]
-    source = open_source(InputFile(path), header_row=6, number_column="Cleo")
+    source = open_source(InputFile(path), header_row=6, roles=ColumnRoles(numbers=("Cleo",)))
     assert [number for number, _ in source.above] == [4, 5], "of many rows, the last before the header"
     for wrong in ("0", "3-x", 99):
         with pytest.raises((InvalidInputError, CampaignFileError), match="row"):
@@ -362,14 +361,13 @@ def test_a_choice_says_which_column_is_what(tmp_path: Path, reader: Reader) -> N
         ("ort=Nachname", "has a column 'Ort' beside 'Nachname', which is to be ort; ignore the column"),
         ("name", "'name' is no column with its value; write it as destination=Telefon"),
         ("name=Nachname,name=Ort", "names a column twice"),
-        ("destination=Ort", "two columns for destination"),
         ("nummer=Telefon", "'Telefon' has numbers to call, and cannot be nummer too"),
     ],
 )
 def test_a_wrong_choice_of_columns_is_refused(tmp_path: Path, columns: str, said: str) -> None:
     path = file_of(tmp_path, f"Telefon,Nachname,Ort\n{ANA},Tan,Ulm\n")
     with pytest.raises((InvalidInputError, CampaignFileError), match=said):
-        read(path, Campaign.of({**SAID, "file": path, "number_column": "Telefon", "columns": columns}).options)
+        read(path, Campaign.of({**SAID, "file": path, "columns": f"destination=Telefon,{columns}"}).options)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -377,7 +375,7 @@ def test_options_about_one_column_agree(tmp_path: Path, reader: Reader) -> None:
     """A column that was renamed is known by both names; one that is ignored is nowhere, whatever takes its name."""
     given = {"destination": ANA, "name": "Ana", "Nachname": "Tan", "Sperre": "ja"}
     asked: dict[str, object] = {**SAID, "rows": []}
-    asked |= {"columns": {"name": "Nachname", "marked": "Sperre"}, "ignore_column": "name"}
+    asked |= {"columns": {"name": "Nachname", "marked": "Sperre", "ignore": "name"}}
     (called,) = reader(tmp_path, given, Campaign.of(asked).options)
     assert called.call is not None, called.findings
     assert called.call.data == {"name": "Tan", "marked": "ja"}
@@ -386,14 +384,15 @@ def test_options_about_one_column_agree(tmp_path: Path, reader: Reader) -> None:
         (row,) = reader(tmp_path, given, Campaign.of({**asked, "leave_out": f"{column}=ja"}).options)
         assert row.is_left_out, (column, row.findings)
     for more, said in (
-        ({"ignore_column": "name, Sperre", "leave_out": "Sperre=ja"}, "'Sperre' cannot be ignored"),
+        ({"ignored": ["name", "Sperre"], "leave_out": "Sperre=ja"}, "'Sperre' cannot be ignored"),
         (
-            {"ignore_column": "Sperre"},
+            {"ignored": ["Sperre"]},
             "which is to be name; ignore the column|is to be name, which the row has too; ignore the column",
         ),
-        ({"ignore_column": "name, Nachname"}, "'Nachname' cannot be ignored"),
+        ({"ignored": ["name", "Nachname"]}, "'Nachname' cannot be ignored"),
     ):
-        fields: dict[str, object] = {**asked, **more, "columns": {"name": "Nachname"}}
+        ignored = more.pop("ignored")
+        fields: dict[str, object] = {**asked, **more, "columns": {"name": "Nachname", "ignore": ignored}}
         with pytest.raises(CampaignFileError, match=said):
             raise CampaignFileError(told(reader(tmp_path, given, Campaign.of(fields).options))[0][3])
 

@@ -69,7 +69,7 @@ def test_a_file_of_people_who_write_german_or_french_is_read(tmp_path: Path) -> 
         "01 2345678,Dan,Österreich,英语\n"
         "8765 4321,Eve,Singapur,INDONESISCH\n"
     )
-    named = replace(options(asking()), country_column="Land", language_column="Sprache")
+    named = replace(options(asking()), columns={"country": "Land", "language": "Sprache"})
     rows = read(file_of(tmp_path, content), named)
     assert told(rows) == []
     assert [row.number for row in rows] == ["+4930123456", "+33142685300", "+33142685300", "+4312345678", "+6587654321"]
@@ -81,7 +81,9 @@ def test_a_file_of_people_who_write_german_or_french_is_read(tmp_path: Path) -> 
 @pytest.mark.parametrize("source", ["+6531234567", "SG=+6531234567,DE=+4930123456"])
 def test_a_cell_that_is_wrong_is_one_finding(tmp_path: Path, source: str, windowed: bool) -> None:
     window = CallWindow.parse("09:00-20:00") if windowed else None
-    named = replace(OPTIONS, country_column="Land", source=source, window=window, number_column="destination,phone")
+    named = replace(
+        OPTIONS, columns={"country": "Land", "destination": ["destination", "phone"]}, source=source, window=window
+    )
     content = (
         "destination,name,Land,phone\n"
         "030 123456,Ana,Mars,\n"

@@ -187,7 +187,7 @@ def test_a_list_within_an_object_is_told_where_it_is(tmp_path: Path) -> None:
         ("value", {"@odata.context": "x", "value": PEOPLE}), ("d.results", {"d": {"results": PEOPLE}}),
     ):  # fmt: skip
         text = json.dumps(value)
-        for options in (OPTIONS, replace(OPTIONS, template=None), replace(OPTIONS, number_column="phone")):
+        for options in (OPTIONS, replace(OPTIONS, template=None), replace(OPTIONS, columns={"destination": "phone"})):
             for given in (file_of(tmp_path, text, "a.json"), file_of(tmp_path, f"{text}\n", "a.jsonl"), [value]):
                 (message,) = messages(given, options)
                 assert f"a list of 2 objects in {path}, and is no row" in message
@@ -201,15 +201,15 @@ def test_a_list_within_an_object_is_told_where_it_is(tmp_path: Path) -> None:
 def test_whole_lines_in_quotes_are_told(tmp_path: Path) -> None:
     for lines in ('"name,phone"\n"Ana,+6587654321"\n', '"phone;name"\n"+6587654321;""Ana"""\n'):
         path = file_of(tmp_path, lines)
-        for column in (None, "phone"):
+        for columns in ({}, {"destination": "phone"}):
             with pytest.raises(CampaignFileError, match="line 1: the whole line stands in quotes"):
-                read(path, replace(OPTIONS, number_column=column))
+                read(path, replace(OPTIONS, columns=columns))
         with pytest.raises(CampaignFileError, match="the whole line stands in quotes"):
             read_number_file(path)
     path = file_of(tmp_path, 'destination,name\n"+6587654321,Ana"\n+6587654322,Ben\n')
     assert [(row, "the whole line stands in quotes" in said) for row, _, _, said in told(read(path))] == [(2, True)]
     (row,) = read(file_of(tmp_path, '"Phone, mobile"\n+6587654321\n'), replace(
-        OPTIONS, template=FlowTemplate.speaking("Hello."), number_column='"Phone, mobile"'
+        OPTIONS, template=FlowTemplate.speaking("Hello."), columns={"destination": "Phone, mobile"}
     ))  # fmt: skip
     assert row.number == "+6587654321"
 

@@ -335,7 +335,7 @@ async def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
 
 async def test_a_column_that_is_missing_is_told_beside_the_columns_as_the_file_has_them(tmp_path: Path) -> None:
     path = file_of(tmp_path, "Mobile,First Name\n+6587654321,Ana\n")
-    options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{nmae}}."), number_column="mobile")
+    options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{nmae}}."), columns={"destination": "mobile"})
     (found,) = (await check_file(path, options, now=NOW)).findings
     assert (found.column, "columns found: Mobile, First Name" in found.message) == ("nmae", True)
 

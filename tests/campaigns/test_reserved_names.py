@@ -69,7 +69,7 @@ def test_a_name_that_is_reserved_by_chance_is_told_and_can_be_ignored(
         if column != "Batch ID" or isinstance(given, Path):
             assert f"{column}: is a reserved name, and read as {meaning}; if it is not meant" in warnings[0]
             assert Remedy.IGNORE_COLUMN in warnings[0]
-        (call,), errors, warnings = read_all(given, replace(options, ignore_column=column.lower()))
+        (call,), errors, warnings = read_all(given, replace(options, columns={"ignore": column.lower()}))
         assert (errors, warnings) == ([], [])
         assert (call.batch_id, call.source, call.valid_until, call.not_before) == ("a", "+6531234567", None, None)
         assert call.data == {"name": "Ana"}
@@ -83,7 +83,7 @@ def test_wrong_cells_of_a_reserved_column_are_told_in_one_line(tmp_path: Path, c
         assert (calls, len(errors)) == ([], 2)
         (line,) = [each for each in warnings if "is a reserved name" in each]
         assert (line.startswith(f"{column}: "), Remedy.IGNORE_COLUMN in line) == (True, True)
-        calls, errors, warnings = read_all(given, replace(WITH_BATCH, ignore_column="SOURCE"))
+        calls, errors, warnings = read_all(given, replace(WITH_BATCH, columns={"ignore": "SOURCE"}))
         assert ([call.source for call in calls], errors, warnings) == (["+6531234567"] * 2, [], [])
 
 
@@ -103,7 +103,9 @@ def test_the_batch_that_was_given_goes_before_a_column_and_is_told(tmp_path: Pat
 
 def test_a_column_to_ignore_is_nowhere_even_if_its_cells_are_wrong(tmp_path: Path) -> None:
     path = file_of(tmp_path, f"destination,name,Note,Priority,valid_until\n{ANA},Ana,#REF!,High,yesterday\n")
-    (call,), errors, warnings = read_all(path, replace(OPTIONS, ignore_column="note,priority,Valid Until"))
+    (call,), errors, warnings = read_all(
+        path, replace(OPTIONS, columns={"ignore": ["note", "priority", "Valid Until"]})
+    )
     assert (call.data, errors, warnings) == ({"name": "Ana"}, [], [])
     for ignored, said in (
         ("Nota", "no column 'Nota'"),
@@ -111,13 +113,23 @@ def test_a_column_to_ignore_is_nowhere_even_if_its_cells_are_wrong(tmp_path: Pat
         ("name", "name is needed"),
     ):
         with pytest.raises(CampaignFileError, match=said):
-            read_all(path, replace(OPTIONS, ignore_column=ignored))
-    _, _, warnings = read_all([{"destination": ANA, "name": "A"}], replace(WITH_BATCH, ignore_column="Nota"))
+            read_all(path, replace(OPTIONS, columns={"ignore": ignored}))
+    _, _, warnings = read_all([{"destination": ANA, "name": "A"}], replace(WITH_BATCH, columns={"ignore": "Nota"}))
     assert warnings == ["Nota: no row has this column; check its name"]
 
 
+def test_equal_headers_can_be_ignored_and_not_read(tmp_path: Path) -> None:
+    lines = [["destination", "Note", "name", "Note"], [ANA, "a", "Ana", "b"]]
+    table = file_of(tmp_path, "\n".join(map(",".join, lines)))
+    for given in (table, workbook(tmp_path, lines)):
+        with pytest.raises(CampaignFileError, match="two columns of the same name: Note"):
+            read_all(given, OPTIONS)
+        (call,), errors, _ = read_all(given, replace(OPTIONS, columns={"ignore": "Note"}))
+        assert (call.data, errors) == ({"name": "Ana"}, [])
+
+
 def test_a_number_within_an_object_is_read_by_its_path(tmp_path: Path) -> None:
-    options = replace(WITH_BATCH, number_column="contact.phone,contact.Work Phone")
+    options = replace(WITH_BATCH, columns={"destination": ["contact.phone", "contact.Work Phone"]})
     rows: list[Row] = [
         {"name": "Ana", "contact": {"phone": ANA, "work_phone": BEN}},
         {"name": "Ben", "Contact": {"Phone": "", "Work Phone": "+6587654323"}},

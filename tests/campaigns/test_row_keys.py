@@ -47,7 +47,8 @@ KEPT: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
         "Mobile,name\n+6587654321,Ana\n", {**SAY, "columns": {"destination": "Mobile"}}, "row-aed31bfa",
     ),
     "two columns of numbers": (
-        "Mobile,Home,name\n+6587654321,+6561234567,Ana\n", {**SAY, "number_column": "Mobile,Home"}, "row-7af5ef44",
+        "Mobile,Home,name\n+6587654321,+6561234567,Ana\n", {**SAY, "columns": {"destination": ["Mobile", "Home"]}},
+        "row-7af5ef44",
     ),
     "a column of countries": (
         "destination,Land,name\n0151 23456789,Deutschland,Ana\n", {**SAY, "columns": {"country": "Land"}},
@@ -57,7 +58,7 @@ KEPT: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
         "destination,Nachname\n+6587654321,Ana\n", {**SAY, "columns": {"name": "Nachname"}}, "row-aed31bfa",
     ),
     "an ignored column": (
-        "destination,name,Source\n+6587654321,Ana,Facebook\n", {**SAY, "ignore_column": "Source"}, "row-aed31bfa",
+        "destination,name,Source\n+6587654321,Ana,Facebook\n", {**SAY, "columns": {"ignore": "Source"}}, "row-aed31bfa",
     ),
     "dates": (
         "destination,name,visit\n+6587654321,Ana,31/1/2030\n",

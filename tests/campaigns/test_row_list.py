@@ -45,7 +45,10 @@ PEOPLE = (
 )
 CALLED = ("+491701111111", "+491702222222", "+491704444444", "+491705555555")
 BY_MOBILE = replace(
-    OPTIONS, template=SAY.speaking("Guten Tag, {{nachname}}."), country="DE", number_column="Mobil,Festnetz"
+    OPTIONS,
+    template=SAY.speaking("Guten Tag, {{nachname}}."),
+    country="DE",
+    columns={"destination": ["Mobil", "Festnetz"]},
 )
 
 
@@ -196,14 +199,14 @@ async def test_rows_are_listed_with_the_batch_that_they_name(store: Store, tmp_p
 
 @pytest.mark.parametrize(
     ("more", "columns"),
-    [({"batch_id": "visits"}, "Batch ID"), ({"ignore_column": "Batch ID"}, "Batch ID"),
+    [({"batch_id": "visits"}, "Batch ID"), ({"columns": {"ignore": "Batch ID"}}, "Batch ID"),
      ({"columns": {"batch_id": "Gruppe"}, "batch_id": "visits"}, "Gruppe")],
 )  # fmt: skip
 async def test_a_row_without_a_call_is_listed_with_the_batch_of_the_others(
     store: Store, tmp_path: Path, more: Mapping[str, Any], columns: str
 ) -> None:
     rows = [(*person, "nord") for person in PEOPLE[1:3]]
-    options = replace(BY_MOBILE, **more)
+    options = replace(BY_MOBILE, **{**more, "columns": {**BY_MOBILE.columns, **more.get("columns", {})}})
     await enqueue_file(CallQueue(store), file_of(tmp_path, table(rows, (*HEADER, columns))), options, skip_bad=True)
     assert [each[:2] for each in await listed(store)] == [("2", "waiting"), ("3", "bad")]
     assert await listed(store, "nord") == []

@@ -68,7 +68,7 @@ def test_the_country_of_national_numbers_may_be_that_of_the_row(tmp_path: Path, 
     rows = [{"destination": number, "name": "Ana", "Land": land} for number, land in people]
     table = "destination,name,Land\n" + "".join(f"{number},Ana,{land}\n" for number, land in people)
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
-    options = replace(OPTIONS, country_column="land")
+    options = replace(OPTIONS, columns={"country": "land"})
     found = read(file_of(tmp_path, table if name.endswith("csv") else lines, name), options)
     assert [row.number for row in found[:4]] == ["+6587654321", "+60123456789", "+628123456789", "+447911123456"]
     assert [(row, column) for row, column, _, _ in told(found[4:])] == [
@@ -81,9 +81,9 @@ def test_the_country_of_national_numbers_may_be_that_of_the_row(tmp_path: Path, 
     assert "'8765 4321' is no number of MY" in told(found)[2][3]
 
 
-@pytest.mark.parametrize("column", ["country_column", "language_column"])
-def test_a_column_that_is_named_must_be_there(tmp_path: Path, column: str) -> None:
-    options = replace(OPTIONS, **{column: "Land"})  # type: ignore[arg-type]
+@pytest.mark.parametrize("role", ["country", "language"])
+def test_a_column_that_is_named_must_be_there(tmp_path: Path, role: str) -> None:
+    options = replace(OPTIONS, columns={role: "Land"})
     with pytest.raises(CampaignFileError, match="has no column 'Land'; columns found: destination, name"):
         read(one(tmp_path, "destination,name", "+6587654321,Ana"), options)
     lines = '{"destination": "+6587654321", "name": "Ana"}\n{"destination": "+6587654322", "name": "A", "land": null}\n'

@@ -16,6 +16,7 @@ from voiceflow_worker import CallQueue, Campaign, InvalidInputError, open_store
 from voiceflow_worker.campaigns.calls.options import BadNumbers
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.files.rows import column_names
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
@@ -58,7 +59,7 @@ EACH_FORM = pytest.mark.parametrize("write", [as_csv, as_jsonl, as_workbook, as_
 
 
 def read(write: Write, folder: Path, *rows: Row, columns: str = TO_BOTH, **more: Any) -> list[ReadRow]:
-    options = replace(OPTIONS, country="SG", batch_id="b", number_column=columns, **more)
+    options = replace(OPTIONS, country="SG", batch_id="b", columns={"destination": column_names(columns)}, **more)
     return list(CampaignRows(write(folder, rows), options, now=NOW))
 
 
@@ -127,8 +128,12 @@ def test_an_empty_name_beside_a_comma_is_refused(tmp_path: Path, columns: str) -
 def test_a_name_with_a_comma_stands_in_quotes_or_in_a_list(write: Write, tmp_path: Path) -> None:
     people = write(tmp_path, [{"name": "Ana", "Mobile, own": "87654321", 'Home, "old"': "61234567"}])
     where = {"file" if isinstance(people, Path) else "rows": people, "batch": "march"}
-    for columns in ('"Mobile, own","Home, ""old"""', ["Mobile, own", 'Home, "old"']):
-        options = Campaign.of({**FIELDS, **where, "number_column": columns}).options
+    for columns in (
+        'destination="Mobile, own","destination=Home, ""old"""',
+        ['destination="Mobile, own"', 'destination=Home, "old"'],
+        {"destination": ["Mobile, own", 'Home, "old"']},
+    ):
+        options = Campaign.of({**FIELDS, **where, "columns": columns}).options
         assert [numbers(row) for row in CampaignRows(people, options, now=NOW)] == [(MOBILE, HOME)]
 
 
@@ -143,7 +148,11 @@ def test_a_column_with_a_meaning_of_its_own_has_no_further_numbers(tmp_path: Pat
 def test_a_column_that_no_row_of_json_has_is_told(write: Write, tmp_path: Path) -> None:
     people = write(tmp_path, [{"name": "Ana", "Mobile": "87654321"}, {"name": "Ben", "Mobile": "87654322"}])
     for columns, told in [("Mobile,Fax", ["Fax"]), ("Mobile,name", []), (TO_BOTH, ["Home Phone"])]:
-        rows = CampaignRows(people, replace(OPTIONS, country="SG", batch_id="b", number_column=columns), now=NOW)
+        rows = CampaignRows(
+            people,
+            replace(OPTIONS, country="SG", batch_id="b", columns={"destination": column_names(columns)}),
+            now=NOW,
+        )
         assert [row.is_bad for row in rows] == [columns == "Mobile,name"] * 2
         assert [found.column for found in rows.closing_findings() if "no row" in found.message] == told
 
@@ -159,9 +168,10 @@ def test_numbers_of_countries_with_other_callers_or_hours_are_told(tmp_path: Pat
 
 def test_the_columns_may_be_a_list(tmp_path: Path) -> None:
     people = as_csv(tmp_path, [{"Mobile": "87654321", "Home Phone": "61234567"}])
-    (tmp_path / "visits.toml").write_text('number-column = ["Mobile", "Home Phone"]', encoding="utf-8")
-    for given in ({"number_column": ["Mobile", "Home Phone"]}, {"campaign": tmp_path / "visits.toml"}):
-        assert Campaign.of({**FIELDS, **given, "file": people}).options.number_column == TO_BOTH
+    columns = {"destination": ["Mobile", "Home Phone"]}
+    (tmp_path / "visits.toml").write_text('[columns]\ndestination = ["Mobile", "Home Phone"]\n', encoding="utf-8")
+    for given in ({"columns": columns}, {"campaign": tmp_path / "visits.toml"}):
+        assert Campaign.of({**FIELDS, **given, "file": people}).options.columns == columns
 
 
 @EACH_FORM
@@ -191,9 +201,9 @@ async def test_a_file_that_was_started_and_gets_another_column_of_numbers_calls_
         queue = CallQueue(store)
         people = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}])
         fields = {**FIELDS, "file": people, "batch": "march"}
-        assert (await Campaign.of({**fields, "number_column": "Mobile"}).start(queue)).enqueued == 1
+        assert (await Campaign.of({**fields, "columns": {"destination": "Mobile"}}).start(queue)).enqueued == 1
         for columns in ("Mobile,Home", "Home,Mobile"):
-            report = await Campaign.of({**fields, "number_column": columns}).start(queue)
+            report = await Campaign.of({**fields, "columns": {"destination": columns.split(",")}}).start(queue)
             assert (report.enqueued, report.again) == (0, 1)
             assert not [found for found in report.findings if found.column == "unique_key"]
 
@@ -204,12 +214,14 @@ async def test_people_who_were_called_at_any_of_their_numbers_were_called_before
         queue = CallQueue(store)
         fields = {**FIELDS, "batch": "march"}
         both = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}])
-        started = await Campaign.of({**fields, "file": both, "number_column": "Mobile,Home"}).start(queue)
+        started = await Campaign.of({**fields, "file": both, "columns": {"destination": ["Mobile", "Home"]}}).start(
+            queue
+        )
         assert started.enqueued == 1
         home = as_csv(tmp_path, [{"Mobile": "61234567"}])
-        again = Campaign.of({**fields, "file": home, "number_column": "Mobile", "say": "Hello again."})
+        again = Campaign.of({**fields, "file": home, "columns": {"destination": "Mobile"}, "say": "Hello again."})
         assert (await again.start(queue)).enqueued == 0
-        elsewhere = {**fields, "file": home, "number_column": "Mobile", "batch": "april"}
+        elsewhere = {**fields, "file": home, "columns": {"destination": "Mobile"}, "batch": "april"}
         assert (await Campaign.of(elsewhere).start(queue)).enqueued == 0
         assert (await Campaign.of({**elsewhere, "say": "Something else."}).start(queue)).enqueued == 1
 
@@ -220,7 +232,7 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
         queue = CallQueue(store)
         await SuppressionList(store).add(HOME, reason="asked for it")
         people = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}, {"Mobile": "87654322", "Home": ""}])
-        campaign = Campaign.of({**FIELDS, "file": people, "number_column": "Mobile,Home"})
+        campaign = Campaign.of({**FIELDS, "file": people, "columns": {"destination": ["Mobile", "Home"]}})
         report = await campaign.preview(queue)
         assert report.preview is not None
         assert (report.preview.calls, report.preview.suppressed) == (1, 1)
@@ -279,6 +291,6 @@ def test_people_within_a_stray_quote_are_not_passed_over(tmp_path: Path) -> None
     (path := tmp_path / "people.csv").write_text(
         f'name,Mobile,Home Phone\nAna,{MOBILE},"x\nBen,{HOME},{WORK}\nCleo,{WORK},y"\n', encoding="utf-8"
     )
-    options = replace(OPTIONS, country="SG", number_column=TO_BOTH, bad_numbers=BadNumbers.SKIP)
+    options = replace(OPTIONS, country="SG", columns={"destination": TO_BOTH.split(",")}, bad_numbers=BadNumbers.SKIP)
     (row,) = CampaignRows(path, options, now=NOW)
     assert row.is_bad, row.findings

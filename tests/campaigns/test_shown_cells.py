@@ -124,7 +124,7 @@ def test_a_header_in_decomposed_unicode_is_the_same_column(tmp_path: Path, reade
             row = {"destination": ANA, header: "Ana"}
             assert spoken(reader(tmp_path, row, saying(f"Hello {{{{{text}}}}}."))) == ["Hello Ana."]
     numbers = unicodedata.normalize("NFD", "téléphone")
-    options = replace(saying("Hello."), number_column="téléphone")
+    options = replace(saying("Hello."), columns={"destination": "téléphone"})
     (call,) = calls_of(reader(tmp_path, {numbers: ANA}, options))
     assert call.destination == ANA
 

@@ -61,7 +61,7 @@ async def test_rows_that_are_not_called_are_among_the_rejects_with_their_reason(
     rows = [{"Mobile": number, "name": "Ana"} for number in ("+6587654321", "+6587654322", "12")]
     table = "name,Mobile\n" + "".join(f"Ana,{row['Mobile']}\n" for row in rows)
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
-    options, rejects = replace(OPTIONS, number_column="mobile"), tmp_path / "rejects"
+    options, rejects = replace(OPTIONS, columns={"destination": "mobile"}), tmp_path / "rejects"
     for content, name in ((table, "visits.csv"), (lines, "visits.jsonl")):
         batch = replace(options, batch_id=name)
         path = file_of(tmp_path, content, name)

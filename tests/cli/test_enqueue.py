@@ -226,6 +226,20 @@ def test_a_warning_about_all_rows_is_printed_once(voiceflow: Program) -> None:
     assert (ended.out + ended.err).count("no row has this column") == 1
 
 
+def test_the_options_for_columns_fill_the_field_columns(voiceflow: Program) -> None:
+    table = "Mobile;Phone;Land;Note\n0170 1234567;030 123456;DE;x\n"
+    path = written(voiceflow.folder, "people.csv", table)
+    named = ("--country-column", "Land", "--ignore-column", "Note")
+    for numbers in (["--number-column", "Mobile,Phone"], ["--columns", "destination=Mobile,destination=Phone"]):
+        ended = voiceflow("enqueue", path, "--say", "Hello.", *SAY[2:], *numbers, *named)
+        assert ended.code == 0, ended.err
+    (call,) = calls(voiceflow)
+    assert call["destination"] == "+491701234567"
+    ended = voiceflow("check", path, *named, "--number-column", "Mobile", "--columns", "destination=Phone")
+    assert (ended.code, "two columns for destination" in ended.err) == (2, True)
+    assert "--number-column: 'Mobile,' has a comma" in voiceflow("check", path, "--number-column", "Mobile,").err
+
+
 def test_equal_findings_share_a_line_that_names_the_option(voiceflow: Program) -> None:
     lines = "".join(
         json.dumps(

@@ -49,7 +49,7 @@ one = Menu("one", prompt="Press 1 for {{name}}.", voice_profile="en-SG-LunaNeura
 one.on("1", goto="{{name}}")
 """
 WORDS = {"say": "Hello {{name}}, see you on {{day|date}}."}
-READ = {"country": "SG", "number_column": "Mobile", "date_order": "dmy"}
+READ = {"country": "SG", "columns": "destination=Mobile", "date_order": "dmy"}
 SOURCE = {"source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
 LATER = {"time_zone": "Asia/Singapore", "not_before": "2099-12-31 09:00"}
 
@@ -142,7 +142,7 @@ def begun(
 def people_of(fields: Mapping[str, Any]) -> str:
     """The people of a case, whose language stands in the column that it names, and one whom it leaves out."""
     gone = "Dan;k.A.;;;;;;\n" if "leave_out" in fields else ""
-    return PEOPLE.replace("language", fields.get("language_column", "language")) + gone
+    return PEOPLE.replace("language", "Sprache" if "language=Sprache" in fields["columns"] else "language") + gone
 
 
 def of(job: Job) -> dict[str, Any]:
@@ -183,13 +183,13 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
     "fields": (
         {"SOURCE": "+6531111111", "VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy", "REDIAL_MAX": "3"},
         {
-            **WORDS, **READ, **SOURCE, **LATER, "number_column": "Mobile,Home", "valid_for": "2h",
+            **WORDS, **READ, **SOURCE, **LATER, "valid_for": "2h",
             "batch": "march", "priority": "7", "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY",
             "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
             "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200", "format": "csv",
-            "leave_out": "Name=Dan", "ignore_column": "Land", "header_row": "1", "leave_out_rows": "40-50",
-            "columns": "name=Name",
+            "leave_out": "Name=Dan", "header_row": "1", "leave_out_rows": "40-50",
+            "columns": "destination=Mobile,destination=Home,name=Name,ignore=Land",
         },
         {
             "sources": ["+6531234567", "+442071838750", "+6531234567"],
@@ -263,8 +263,8 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
     "columns": (
         {},
         {
-            **SOURCE, "ivr": "menus_of_campaign:ask", "number_column": "Mobile", "country_column": "Land",
-            "language_column": "Sprache", "date_order": "dmy", "bad_numbers": "skip",
+            **SOURCE, "ivr": "menus_of_campaign:ask", "columns": "destination=Mobile,country=Land,language=Sprache",
+            "date_order": "dmy", "bad_numbers": "skip",
         },
         {"voices": ["en-SG-LunaNeural", "en-SG-LunaNeural", "ms-MY-OsmanNeural"]},
     ),

@@ -52,7 +52,9 @@ class Clerk:
         """Press a button, with what was typed so far, and what is typed now. Returns what the page then says."""
         self.typed |= typed
         sent = {name: (file, content.encode()) for name, (file, content) in (files or {}).items()}
-        data = {**dict(Form(self.shown.text).hidden), **self.typed, "do": do}
+        form = Form(self.shown.text)
+        shown = {name: value for name, value in form.typed.items() if name == "columns"}  # which it has filled in
+        data = {**shown, **dict(form.hidden), **self.typed, "do": do}
         answer = await self.client.post("/ui/campaign", data=data, files=sent or None)
         if answer.headers["content-type"].startswith("text/html"):
             self.shown = answer
@@ -81,7 +83,7 @@ async def test_the_columns_of_a_file_are_told_before_anything_is_typed(memory: S
             "8765 4321 · 8765 4322", "{{day|date}}",
         ):  # fmt: skip
             assert words in told, told
-        assert '<input type="text" name="number_column" value="Mobile"' in one.shown.text
+        assert '<input type="text" name="columns" value="destination=Mobile"' in one.shown.text
         assert '<option value="dmy" selected>' in one.shown.text, "31/12 can be read in one way"
         told = await one.send("preview", **WORDS)
         assert "Hello Ana <3." in told
@@ -98,10 +100,10 @@ async def test_the_column_of_countries_is_found_where_its_cells_are_certain(
     async with clerk(memory) as one:
         told = await one.send("look", people(table))
         assert ("Country the country of the number" in told) == is_certain
-        assert ('name="country_column" value="Country"' in one.shown.text) == is_certain
+        assert ('name="columns" value="destination=Phone,country=Country"' in one.shown.text) == is_certain
 
 
-@pytest.mark.parametrize(("header", "numbers"), [('"Phone, mobile"', '"Phone, mobile"'), ('"Who, where"', None)])
+@pytest.mark.parametrize(("header", "numbers"), [('"Phone, mobile"', "Phone, mobile"), ('"Who, where"', None)])
 async def test_a_column_may_have_a_comma_in_its_name(
     memory: Store, tmp_path: Path, header: str, numbers: str | None
 ) -> None:
@@ -265,7 +267,7 @@ ASKED = {
     "menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural",
 }  # fmt: skip
 GUESTS = people("Guest,Mobile,Sprache\nAna,8765 4321,de\nBob,8765 4322,fr\n")
-HERE = {"source": "+6531234567", "country": "SG", "language_column": "Sprache"}
+HERE = {"source": "+6531234567", "country": "SG", "taken Sprache": "language"}
 
 
 async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_campaign(memory: Store) -> None:
@@ -456,13 +458,13 @@ async def test_another_file_does_not_need_the_columns_that_were_chosen_in_the_on
         await one.send("look", people("Wer,Mobile,Privat\nAna,87654321,x\n"))
         chosen = {"taken Wer": "name", "taken Privat": "-"}
         await one.send("look", people("Kunde,Mobile\nBob,87654322\n", "june.csv"), **words, **chosen)
-        for name in (*chosen, "columns", "ignore_column"):
+        for name in (*chosen, "columns", "shown_columns"):
             one.typed.pop(name, None)
         assert "Hello Bob." in await one.send("preview", **{"taken Kunde": "name"})
 
 
 async def test_a_saved_choice_that_the_page_does_not_offer_stays(memory: Store) -> None:
-    saved = saved_options({"columns": "visitor=Guest", "number_column": "Mobile", "say": "Hello {{visitor}}."})
+    saved = saved_options({"columns": "visitor=Guest,destination=Mobile", "say": "Hello {{visitor}}."})
     async with clerk(memory) as one:
         await one.send("look", {**people(), "saved": ("may.toml", saved)})
         shown = Form(one.shown.text)
@@ -498,7 +500,7 @@ async def test_what_people_wrote_is_the_same_in_every_language(memory: Store) ->
     table = (
         'Name,Mobile,calls,Note,Price\nnothing,8765 4321,cancelled,N/A,"1,250 SGD"\nBob,?,answered,bad,"2,500 SGD"\n'
     )
-    saved = saved_options({"columns": "calls=Note", "ignore_column": "calls"})
+    saved = saved_options({"columns": "calls=Note,ignore=calls"})
     words = {**WORDS, "say": "{{name}}: {{calls}}, {{price}}.", "batch": "cancelled"}
     shown: dict[str, str] = {}
     for language in ("en", "de"):
@@ -518,7 +520,7 @@ async def test_what_people_wrote_is_the_same_in_every_language(memory: Store) ->
     async with clerk(memory) as one:
         one.client.headers["Accept-Language"] = "de"
         await one.send("look", people(table, "calls.csv"))
-        await one.send("preview", **words, columns="calls=Note", ignore_column="calls", skip_bad="yes")
+        await one.send("preview", **words, columns="destination=Mobile,calls=Note,ignore=calls", skip_bad="yes")
         await one.send("start")
         batch = (await one.client.get("/ui/batches/cancelled")).text
     for cell in (">calls</th>", ">nothing</td>", ">1,250 SGD</td>", ">N/A</td>", ">ungültig</td>"):
@@ -619,7 +621,7 @@ async def test_what_is_said_of_the_rows_of_one_file_is_not_said_of_those_of_anot
     ("wrong", "step"),
     [
         ({"country": "Nowhere"}, "people"),
-        ({"number_column": "none"}, "people"),
+        ({"columns": "destination=none"}, "people"),
         ({"say": ""}, "words"),
         ({"menu.questions.0.text": "Yes?"}, "words"),
         ({"valid_for": "soon"}, "hours"),

@@ -39,7 +39,7 @@ WORDS = {
     "say": "Hello {{name}}.",
     "voice_profile": "en-US-JennyNeural",
     "source": "+6531234567",
-    "number_column": "Mobile",
+    "columns": "destination=Mobile",
 }
 LATER = {"not_before": "tomorrow 09:00", "time_zone": "Asia/Singapore"}
 """What is started meanwhile need not ring."""

@@ -278,7 +278,7 @@ async def test_who_presses_the_key_is_called_by_no_later_campaign(store: Store) 
 
 async def test_all_numbers_of_the_person_are_suppressed_and_no_store_means_no_entry(store: Store) -> None:
     rows = [{**ROWS[0], "home": "+6565551234"}]
-    jobs = await sent(store, rows=rows, number_column="destination,home")
+    jobs = await sent(store, rows=rows, columns={"destination": ["destination", "home"]})
     heard = await Line.of(jobs[ANA]).press(Receiver.of(store), "9")
     assert heard.text == "Keine Anrufe ab 1. Dezember 2030."
     assert set(await SuppressionList(store).find(ANA, "+6565551234")) == {ANA, "+6565551234"}

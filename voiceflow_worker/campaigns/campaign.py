@@ -110,6 +110,9 @@ class Campaign:
         )
         if campaign.rows is not None and options.batch_id is None:
             reading.problem("batch", "it is missing: name the batch, because rows have no file name to take it from")
+        if options.roles.country is not None and reading.has("country"):
+            both = f"{reading.shown('country')} and the column of the countries"
+            reading.problem("country", f"{both} exclude each other: give one of them")
         reading.refuse(*EXCLUDING)
         return campaign
 

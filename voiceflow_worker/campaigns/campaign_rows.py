@@ -47,9 +47,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     RowSource,
     canonical_name,
-    column_names,
     is_own_word,
-    number_columns,
     row_name,
 )
 from voiceflow_worker.campaigns.row_notes import RowNotes
@@ -115,13 +113,13 @@ class CampaignRows:
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
         self.source: RowSource = (
-            GivenRows(cast("Iterable[Mapping[str, object]]", given), number_column=options.number_column)
+            GivenRows(cast("Iterable[Mapping[str, object]]", given), roles=options.roles)
             if self.input is None
             else open_source(
                 self.input,
                 kind=options.file_kind,
                 sheet=options.sheet,
-                number_column=options.number_column,
+                roles=options.roles,
                 header_row=options.header_row,
                 on_bytes=on_bytes,
             )
@@ -135,23 +133,24 @@ class CampaignRows:
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, checks=checks)
         self._is_table = self.source.kind.is_table
-        named = number_columns(options.number_column)
-        self._number_column: str | None = None if options.number_column is None else named[0]
+        roles = options.roles
+        named = roles.named_numbers
+        self._number_column: str | None = named[0] if roles.numbers else None
         self._numbers, *self._further = map(row_name, named)
         if self._further and not (self._is_table or options.template is not None):
             raise InvalidInputError(
-                f"a request body calls one number, so columns of several numbers ({options.number_column}) need a text "
+                f"a request body calls one number, so columns of several numbers ({', '.join(named)}) need a text "
                 f"to speak: {Remedy.GIVE_TEXT}"
             )
         self._parts = [] if self._is_table else [each for each in named if "." in each]
         """The columns of numbers that may be parts of objects, such as contact.phone."""
-        self._ignored = {row_name(each): each for each in column_names(options.ignore_column)}
+        self._ignored = {row_name(each): each for each in roles.ignored}
         further = {row_name(each): each for each in named[1:]}
         self._unseen: dict[str, str] = {} if self._is_table else {**further, **self._ignored}
-        self._names = {**_own_names(self.source.header), **options.columns}
+        self._names = {**_own_names(self.source.header), **roles.names}
         self._renamed: Mapping[str, str] = self._rename_columns()
-        self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.columns)
-        chosen = (options.country_column, options.language_column, *self._left_out.columns)
+        self._left_out = LeftOut(options.leave_out, options.leave_out_rows, roles.names)
+        chosen = (roles.country, roles.language, *self._left_out.columns)
         self._named = [each for each in dict.fromkeys(chosen) if each is not None]
         read = [NOT_READ if row_name(each) in self._ignored else each for each in self.source.columns]
         self._csv = CsvValues(read, self._number_column if self._is_table else None)
@@ -500,7 +499,7 @@ class CampaignRows:
             may_be_reject=self.input is not None,
         )
         kept = {row_name(name) for name in raw.data} - self._ignored.keys()
-        for name, column in self._options.columns.items():
+        for name, column in self._options.roles.names.items():
             if name in kept - self._renamed.keys() and row_name(column) in kept:
                 values.problems.append(
                     (column, None, f"is to be {name}, which the row has too; {Remedy.IGNORE_COLUMN}")
@@ -524,18 +523,18 @@ class CampaignRows:
 
     def _rename_columns(self) -> Mapping[str, str]:
         """Give columns the names that options have for them: these, by those in rows. Raises CampaignFileError."""
-        options, place = self._options, str(self.file or "the rows")
-        renamed = {row_name(column): name for name, column in options.columns.items()}
+        options, roles, place = self._options, self._options.roles.names, str(self.file or "the rows")
+        renamed = {row_name(column): name for name, column in roles.items()}
         if both := next((each for each in (self._numbers, *self._further) if each in renamed), None):
-            column = options.columns[renamed[both]]
+            column = roles[renamed[both]]
             raise CampaignFileError(f"{place}: {column!r} has numbers to call, and cannot be {renamed[both]} too")
         if renamed and not self._is_table and options.template is None:
             raise CampaignFileError(f"{place}: request bodies have no columns; leave out columns, or give a text")
         if not self._is_table:
-            self._unseen |= {row_name(column): column for column in options.columns.values()}
+            self._unseen |= {row_name(column): column for column in roles.values()}
             return renamed
         own = _own_names(self.source.columns)
-        for name, column in options.columns.items():
+        for name, column in roles.items():
             if row_name(column) not in own:
                 raise CampaignFileError(self._lacks(column))
             if name in own.keys() - renamed.keys() - self._ignored.keys():
@@ -543,9 +542,7 @@ class CampaignRows:
                     f"{place} has a column {own[name]!r} beside {column!r}, which is to be {name}; "
                     f"{Remedy.IGNORE_COLUMN}"
                 )
-        ignored = {
-            name: f"{name} of the file" for name in options.columns if name in self._ignored.keys() - renamed.keys()
-        }
+        ignored = {name: f"{name} of the file" for name in roles if name in self._ignored.keys() - renamed.keys()}
         self._ignored |= {row_name(name): self._ignored.pop(each) for each, name in ignored.items()}
         renamed |= ignored
         self.source.columns = tuple(renamed.get(row_name(each), each) for each in self.source.columns)
@@ -561,8 +558,8 @@ class CampaignRows:
     def _refuse_named(self) -> None:
         """Raise CampaignFileError if a column that options name is not there."""
         place = str(self.file or "the rows")
-        ignored = self._ignored.keys() - self._options.columns.keys()
-        read = (*self._named, *self._options.columns.values())
+        ignored = self._ignored.keys() - self._options.roles.names.keys()
+        read = (*self._named, *self._options.roles.names.values())
         if both := next((each for each in read if row_name(each) in ignored), None):
             raise CampaignFileError(
                 f"{place}: the column {both!r} cannot be ignored, because another field, such as leave_out, reads it; "
@@ -585,7 +582,7 @@ class CampaignRows:
     @property
     def _language(self) -> str | None:
         """The column of the languages, if it has another name than `language`."""
-        named = self._options.language_column
+        named = self._options.roles.language
         return None if named is None or row_name(named) == "language" else named
 
     def _take_named(self, raw: RawRow, values: RowValues) -> None:
@@ -623,7 +620,7 @@ class CampaignRows:
 
     def _no_language(self, variables: frozenset[str]) -> Iterator[Finding]:
         """A warning if nothing says which language of the menu a person speaks, or if no menu heeds what does."""
-        texts, named = self._maker.menu_texts, self._options.language_column
+        texts, named = self._maker.menu_texts, self._options.roles.language
         if texts is None and named is not None and "voice_profile" not in variables:
             message = (
                 "is named as the language of each row, but a text without questions is the same for everybody, in one "
@@ -644,7 +641,7 @@ class CampaignRows:
         texts, unused = self._maker.menu_texts, list[str]()
         for name in names:
             written = self._names.get(row_name(name), name)
-            if {row_name(name), name} & {*self._ignored, *self._renamed, *self._options.columns}:
+            if {row_name(name), name} & {*self._ignored, *self._renamed, *self._options.roles.names}:
                 continue
             if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
                 remedy = f"if it is not meant for that, {Remedy.IGNORE_COLUMN}"

@@ -246,17 +246,12 @@ FIELDS: tuple[Field, ...] = (
         help="The people to call: objects from columns to values, as in a file.",
     ),
     Field(
-        name="number_column", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=WORDS, metavar="NAME",
-        sets="number_column", label="Column of the numbers", hint="Or several of a person: mobile,phone.",
-        offers="columns", default="destination",
-        help="The column of the number to call, or those of several numbers of a person: mobile,phone.",
-    ),
-    Field(
-        name="columns", read=_plain(values.columns_by_name), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
-        metavar="NAME=COLUMN", is_rare=True, sets="columns", label="Which column is what",
+        name="columns", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
+        metavar="NAME=COLUMN", sets="columns", label="Which column is what",
         hint="Such as destination=Telefon,name=Nachname.",
-        help="Which column is what, such as destination=Telefon,country=Land,name=Nachname: {{name}} then speaks the "
-        "column Nachname. Reserved columns too: valid_until=Termin.",
+        help="Which column is what: destination=Mobile, and again for a person's further numbers, destination=Phone; "
+        "country=Land and language=Sprache, if rows differ; ignore=Note for one that is not read; name=Nachname, so "
+        "that {{name}} speaks the column Nachname, and reserved columns alike: valid_until=Termin.",
     ),
     Field(
         name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
@@ -269,18 +264,6 @@ FIELDS: tuple[Field, ...] = (
         sets="country", label="Country of national numbers",
         hint="Such as SG, or international. Empty: numbers have +.",
         help="The country of national numbers, such as SG; or international: digits begin with their country code.",
-    ),
-    Field(
-        name="country_column", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME",
-        sets="country_column", label="Or the column of the countries", hint="If rows differ: its name.",
-        offers="columns",
-        help="The column with the country of each row's number, such as SG or Singapore, if they differ.",
-    ),
-    Field(
-        name="ignore_column", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=WORDS, metavar="NAME",
-        is_rare=True, sets="ignore_column", label="Columns to ignore", hint="Such as Source or Batch ID.",
-        help="Read the rows as if they had no such column: one with a reserved name that is not meant for calls, such "
-        "as Source, or several: Source,Batch ID.",
     ),
     Field(
         name="header_row", read=_plain(values.row), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N",
@@ -374,11 +357,6 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="language", read=_as_given, of=_CALL, group=Group.TEXT, schema=TEXT,
         help="The language of the call, for a menu that has several.",
-    ),
-    Field(
-        name="language_column", read=_texts(str), of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="NAME",
-        sets="language_column", label="Column of the languages", hint="For a menu. Empty: language.", offers="columns",
-        help="The column with the language of each row, for a menu that has several.", default="language",
     ),
     Field(
         name="voice_profile", read=_texts(str), of=_ALL, group=Group.TEXT, schema=TEXT, metavar="NAME",
@@ -555,7 +533,6 @@ FIELDS: tuple[Field, ...] = (
 
 EXCLUDING: Final = (
     ("template", "say"), ("ivr", "menu"), ("valid_for", "valid_until"), ("file", "rows"), ("rejects", "rows"),
-    ("country", "country_column"),
 )  # fmt: skip
 """The pairs of fields of which only one may be given."""
 

@@ -15,6 +15,7 @@ from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse, text_of, unknown
 from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.errors import InvalidInputError
@@ -38,6 +39,10 @@ _REASONS: Final = {
     **dict.fromkeys(
         _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
     ),
+    **{
+        f"{name}_column": f'is an option of the command alone; write columns = {{ {role} = "…" }}'
+        for name, role in (("number", "destination"), *((each, each) for each in ("country", "language", "ignore")))
+    },
     _ROWS: "names rows of one file, and the next file has other people in them: leave rows out by what they "
     'say, as in leave-out = "Do Not Call=TRUE"',
 }
@@ -61,7 +66,21 @@ def merged(given: Mapping[str, Given], file: Path) -> dict[str, Given]:
         for name, found in options_in(file).items()
         if name not in OF_RUNS and not any(name in each and each & typed for each in (frozenset({name}), *_REPLACING))
     }
-    return {**given, **further}
+    found = {**given, **further}
+    if "columns" in typed:
+        found["columns"] = _with_columns(given["columns"], options_in(file).get("columns"))
+    return found
+
+
+def _with_columns(typed: Given, kept: Given | None) -> Given:
+    """Which column is what, of which the roles that are typed go before those that are kept in a file."""
+    tables: list[Mapping[str, object]] = []
+    for each in (kept, typed):
+        try:
+            tables.append({} if each is None else values.columns(each.value))
+        except (ValueError, InvalidInputError) as error:
+            raise InvalidInputError(f"{'' if each is None else each.name}: {error}") from None
+    return replace(typed, value={**tables[0], **tables[1]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +129,8 @@ def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = Non
     Those of one run, the file of the people, and the numbers of its rows are left out.
     """
     kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES, _ROWS}}
-    lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in kept.items()]
+    tables = {"columns": ColumnRoles.of(kept["columns"]).as_table()} if "columns" in kept else {}
+    lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in {**kept, **tables}.items()]
     if menu is not None:
         lines += ["", "[menu]", *_lines(menu, but="questions")]
         for question in menu["questions"]:
@@ -155,13 +175,17 @@ def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str
         del fields["menu"]
     for key, each in fields.items():
         is_list = _KNOWN[key].schema in (BY_NAME, WORDS)
-        own = {"number_column": values.columns, "leave_out": values.leave_out}.get(key)
+        own = {"columns": _columns_text, "leave_out": values.leave_out}.get(key)
         read = own or (values.words if is_list else text_of)
         try:
             texts[key] = read(each.value)
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(f"{each.name}: {error}") from None
     return texts, cast("Mapping[str, object]", menu) if isinstance(menu, Mapping) else None
+
+
+def _columns_text(value: object) -> str:
+    return ColumnRoles.of(values.columns(value)).as_text()
 
 
 def options_in(path: Path) -> dict[str, Given]:

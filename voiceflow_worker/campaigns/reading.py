@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
 from voiceflow_worker.campaigns.calls.values import TO_THE_END, filters_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import columns_text, pairs_in, row_name
+from voiceflow_worker.campaigns.files.rows import ColumnRoles, columns_text
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -259,13 +259,6 @@ def words(value: object) -> str:
     return text_of(value)
 
 
-def columns(value: object) -> str:
-    """The names of columns as one text; they may be a list."""
-    if isinstance(value, list | tuple):
-        return columns_text(map(text_of, cast("Iterable[object]", value)))
-    return text_of(value)
-
-
 def leave_out(value: object) -> str:
     """The columns and values that leave rows out, as one text; they may be a list, or a table of columns."""
     text = _pairs(value)
@@ -282,17 +275,16 @@ def _pairs(value: object) -> str:
             raise ValueError(f"{wrong[0][:40]!r} may be a column, or a column and a sign: write the pair as a text")
         cells = ((name, each) for name, one in given for each in (one if is_list(one) else (one,)))
         value = [f"{name}={str(each) if isinstance(each, bool) else text_of(each)}" for name, each in cells]
-    return columns(value)
+    if isinstance(value, list | tuple):
+        return columns_text(map(text_of, cast("Iterable[object]", value)))
+    return text_of(value)
 
 
-def columns_by_name(value: object) -> Mapping[str, str]:
-    """Which column is what: columns by the names by which they are read. Raises ValueError."""
-    text = _pairs(value)
-    pairs = pairs_in(text, example="destination=Telefon,name=Nachname")
-    found = {row_name(name): column for name, column in pairs}
-    if len(found) < len(pairs) or len({row_name(column) for column in found.values()}) < len(pairs):
-        raise ValueError(f"{text[:60]!r} names a column twice; give one for each")
-    return found
+def columns(value: object) -> Mapping[str, str | Sequence[str]]:
+    """Which column is what: a mapping, or pairs as they are typed."""
+    if not isinstance(value, Mapping | list | tuple):
+        value = text_of(value)
+    return ColumnRoles.of(value).as_table()
 
 
 def row(value: object) -> int:

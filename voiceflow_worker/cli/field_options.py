@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar, cast
 
 from anyio.to_thread import run_sync
 from cyclopts import Group, Parameter
 
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
+from voiceflow_worker.campaigns.files.rows import column_names
 from voiceflow_worker.campaigns.reading import Group as FieldGroup
-from voiceflow_worker.campaigns.reading import Of, option
+from voiceflow_worker.campaigns.reading import Of, columns, option
 from voiceflow_worker.cli.options import REST_GROUP
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.flows.values import is_list
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.campaign import Campaign
@@ -62,6 +64,48 @@ def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
     return with_options
 
 
+class _ColumnOption(NamedTuple):
+    """An option that names columns of one role. Only of some roles there may be several."""
+
+    role: str
+    group: FieldGroup
+    help: str
+    is_list: bool = False
+
+
+_OF_COLUMNS: Final = {
+    "number_column": _ColumnOption(
+        "destination", FieldGroup.WHO,
+        "The column of the number to call, or those of several numbers of a person: mobile,phone. [destination]",
+        is_list=True,
+    ),
+    "country_column": _ColumnOption(
+        "country", FieldGroup.WHO,
+        "The column with the country of each row's number, such as SG or Singapore, if they differ.",
+    ),
+    "language_column": _ColumnOption(
+        "language", FieldGroup.TEXT,
+        "The column with the language of each row, for a menu that has several. [language]",
+    ),
+    "ignore_column": _ColumnOption(
+        "ignore", FieldGroup.WHO,
+        "Read the rows as if they had no such column: one with a reserved name that is not meant for calls, such as "
+        "Source, or several: Source,Batch ID.",
+        is_list=True,
+    ),
+}  # fmt: skip
+"""The options that fill the field `columns`."""
+
+
+def _with_column_options(options: type[C]) -> type[C]:
+    """Give a class of options those that fill the field `columns`."""
+    for name, each in _OF_COLUMNS.items():
+        told = Parameter(metavar="NAME", group=_PANELS[each.group], help=each.help)
+        options.__annotations__[name] = Annotated[str | None, told]
+        setattr(options, name, None)
+    return options
+
+
 _OF_ROWS: Final = tuple(
     name
     for name, each in fields_of(Of.CAMPAIGN).items()
@@ -72,6 +116,7 @@ _OF_ROWS: Final = tuple(
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 @with_fields(*_OF_ROWS)
+@_with_column_options
 class RowOptions:
     """The defaults for the rows of a file, and the assumptions of a preview. A column of a row overrides an option."""
 
@@ -84,13 +129,31 @@ class RunOptions:
 
 
 def fields_in(*options: object | None) -> dict[str, Any]:
-    """The fields in options of commands, by name."""
-    return {
+    """The fields in options of commands, by name. Raises InvalidInputError for columns that are named twice."""
+    found = {
         each.name: getattr(given, each.name)
         for given in options
         if given is not None
         for each in fields(cast("Any", given))
     }
+    named = {name: column for name in _OF_COLUMNS if (column := found.pop(name, None)) is not None}
+    if not named:
+        return found
+    table: dict[str, Any] = {} if found["columns"] is None else dict(columns(found["columns"]))
+    for name, column in named.items():
+        role, _, _, is_list = _OF_COLUMNS[name]
+        try:
+            own = list(column_names(column)) if is_list else column
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{option(name)}: {error}") from None
+        if role in table and _listed(table[role]) != _listed(own):
+            raise InvalidInputError(f"--columns and {option(name)} name two columns for {role}: leave one of them out")
+        table[role] = own
+    return {**found, "columns": table}
+
+
+def _listed(columns: object) -> Sequence[object]:
+    return columns if is_list(columns) else (columns,)
 
 
 def campaign_of(*options: object | None, settings: Settings, **more: object) -> Campaign:

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
 from voiceflow_worker.campaigns.called_before import TRIAL
-from voiceflow_worker.campaigns.calls.options import NAMED_BY_OPTIONS, CampaignOptions
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.calls.values import range_text
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -29,13 +29,13 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import column_names, columns_text, row_name
+from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, row_name
 from voiceflow_worker.campaigns.files.spreadsheet import in_ranges
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.reading import Group, Of, columns_by_name, row, row_ranges
+from voiceflow_worker.campaigns.reading import Group, Of, row, row_ranges
 from voiceflow_worker.campaigns.recordings import hear
 from voiceflow_worker.console.acting import ActionDone, page_of
-from voiceflow_worker.console.columns import TAKEN_FOR, FoundColumns, FoundRow, look
+from voiceflow_worker.console.columns import FURTHER, TAKEN_FOR, FoundColumns, FoundRow, look
 from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
@@ -81,9 +81,7 @@ _log = structlog.get_logger("voiceflow.console")
 
 _OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
 """The fields of a campaign that the page has. Its template draws some itself: the words, and the files."""
-_DRAWN = frozenset(
-    {"columns", "file", "header_row", "ignore_column", "ivr", "leave_out_rows", "menu", "prices", "say", "sheet"}
-)
+_DRAWN = frozenset({"columns", "file", "header_row", "ivr", "leave_out_rows", "menu", "prices", "say", "sheet"})
 _STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Check", "ready": "Start"}
 """The steps of the form, in their order."""
 _STEP_OF = {Group.WHO: "people", Group.TEXT: "words"}
@@ -301,12 +299,13 @@ class CampaignPage:
             found = await self._process.run(look, kept.file, values["sheet"] or None, header_row)
             values["header_row"] = str(header_row or "")
             await columns.put({key: found})
-        taken = _as_columns(values["columns"])
+        roles = _roles(values["columns"])
         values["header_row"] = values["header_row"] or str(found.header_row or "")
-        if "destination" not in taken:
-            values["number_column"] = values["number_column"] or found.numbers or ""
-        if not values["country"] and "country" not in taken:
-            values["country_column"] = values["country_column"] or found.countries or ""
+        if not roles.numbers and found.numbers is not None and row_name(found.numbers) != DESTINATION:
+            roles = replace(roles, numbers=(found.numbers,))
+        if not values["country"] and roles.country is None:
+            roles = replace(roles, country=found.countries)
+        values["columns"] = roles.as_text()
         if found.date_orders is not None and len(found.date_orders) == 1:
             values["date_order"] = values["date_order"] or found.date_orders[0].value
         return found
@@ -443,8 +442,7 @@ class CampaignPage:
         asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
         taken: dict[str, str] = {}
         with suppress(InvalidInputError):  # which the page tells already
-            taken = {row_name(column): name for name, column in _as_columns(values.get("columns", "")).items()}
-            taken |= {row_name(each): _IGNORED for each in column_names(values.get("ignore_column") or None)}
+            taken = _taken_in(_roles(values.get("columns", "")))
         others = [(name, name) for name in taken.values() if name not in {*dict(TAKEN_FOR), _IGNORED}]
         shown = {
             "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
@@ -487,28 +485,47 @@ def _take_choices(form: PageForm, values: dict[str, str]) -> None:
     chosen = {unquote(name.removeprefix(_TAKEN)): taken for name, taken in form.under(_TAKEN).items()}
     if not chosen:
         return
-    named, said = set(map(row_name, chosen)), _as_columns(values["columns"])
-    others = {name: column for name, column in said.items() if row_name(column) not in named}
+    if (shown := form.under("shown_columns")) and values["columns"] not in shown.values():
+        return  # a person has typed it, since it was shown
+    kept, named = _roles(values["columns"]), set(map(row_name, chosen))
+    before = _taken_in(kept)
+    table: dict[str, list[str]] = {
+        name: [each for each in _listed(columns) if row_name(each) not in named]
+        for name, columns in kept.as_table().items()
+    }
+    several: dict[str, list[str]] = {FURTHER: [], _IGNORED: []}
     for column, name in chosen.items():
-        if name in {"", _IGNORED}:
-            continue
-        if name in others:
-            raise InvalidInputError(
-                f"{others[name]} and {column} are both taken for {translated(dict(TAKEN_FOR).get(name, name))}"
-            )
-        others[name] = column
-    values["columns"] = columns_text(f"{name}={column}" for name, column in others.items())
-    values["ignore_column"] = columns_text(column for column, name in chosen.items() if name == _IGNORED)
-    for name, field in NAMED_BY_OPTIONS.items():
-        if name in others:
-            values[field] = ""
+        if name in several:
+            several[name].append(column)
+        elif name:
+            table.setdefault(name, []).append(column)
+    for name, columns in table.items():
+        new = [each for each in columns if before.get(row_name(each)) != name]
+        if len(new) > 1:
+            words = translated(dict(TAKEN_FOR).get(name, name))
+            raise InvalidInputError(f"{new[0]} and {new[1]} are both taken for {words}")
+        table[name] = new or columns  # what is chosen now goes before what was chosen or found
+    table[DESTINATION] = [*table.get(DESTINATION, []), *several[FURTHER]]
+    values["columns"] = ColumnRoles.of({**table, "ignore": several[_IGNORED]}).as_text()
+
+
+def _listed(columns: str | Sequence[str]) -> Sequence[str]:
+    return [columns] if isinstance(columns, str) else columns
+
+
+def _taken_in(roles: ColumnRoles) -> dict[str, str]:
+    """What the columns are taken for, by their names in rows."""
+    taken = {DESTINATION: roles.numbers[:1], FURTHER: roles.numbers[1:], _IGNORED: roles.ignored}
+    one = {"country": roles.country, "language": roles.language, **roles.names}
+    found = {row_name(column): name for name, columns in taken.items() for column in columns}
+    return found | {row_name(column): name for name, column in one.items() if column is not None}
 
 
 def _keep_choices(values: dict[str, str], present: Collection[str]) -> None:
     """Keep what a person has chosen for these columns alone."""
-    said, ignored = _as_columns(values["columns"]).items(), column_names(values["ignore_column"] or None)
-    values["columns"] = columns_text(f"{name}={column}" for name, column in said if row_name(column) in present)
-    values["ignore_column"] = columns_text(column for column in ignored if row_name(column) in present)
+    table = _roles(values["columns"]).as_table()
+    kept = {name: [each for each in _listed(columns) if row_name(each) in present] for name, columns in table.items()}
+    values["columns"] = ColumnRoles.of(kept).as_text()
 
 
 def _take_ticks(form: PageForm, values: dict[str, str]) -> None:
@@ -552,10 +569,10 @@ def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
     return list(zip(found.values(), (in_ranges(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
 
 
-def _as_columns(text: str) -> Mapping[str, str]:
+def _roles(text: str) -> ColumnRoles:
     try:
-        return columns_by_name(text) if text else {}
-    except ValueError as error:
+        return ColumnRoles.of(text) if text else NO_ROLES
+    except InvalidInputError as error:
         raise InvalidInputError(f"{_LABELS['columns']}: {error}") from None
 
 

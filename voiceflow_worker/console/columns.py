@@ -14,11 +14,11 @@ from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     NOT_READ,
     RESERVED,
+    ColumnRoles,
     FileKind,
     RawRow,
     RowSource,
     canonical_name,
-    columns_text,
     near_destination,
     row_name,
 )
@@ -122,7 +122,7 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
     )
     return FoundColumns(
         columns=columns,
-        numbers=None if numbers is None else columns_text([numbers]),
+        numbers=numbers,
         countries=countries,
         date_orders=None if orders is None else tuple(orders),
         header_row=source.header_row if source.header_row not in {None, 1} else None,
@@ -169,8 +169,8 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
                 return _opened(file, sheet, row)
         if not error.columns:
             raise
-        named = columns_text([likely or error.columns[0]])
-        return open_source(file, sheet=sheet, header_row=header_row, number_column=named), likely
+        roles = ColumnRoles(numbers=(likely or error.columns[0],))
+        return open_source(file, sheet=sheet, header_row=header_row, roles=roles), likely
     return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
 
 
@@ -211,8 +211,11 @@ def _orders(values: Sequence[str]) -> set[DateOrder] | None:
     return None if is_iso else fitting
 
 
+FURTHER = "further numbers"
+"""What the columns of a person's numbers are taken for, but for that of the first."""
 TAKEN_FOR = (
     ("destination", "the number to call"),
+    (FURTHER, "a further number of the person"),
     ("name", "the name of the person"),
     ("country", "the country of the number"),
     ("language", "the language"),

@@ -136,7 +136,7 @@ def read_call(
     further = {f"{_FURTHER}{place}": number for place, number in enumerate(reading.value("further_numbers") or ())}
     if further:
         row |= further
-        read = replace(read, number_column=",".join([DESTINATION, *further]))
+        read = replace(read, columns={DESTINATION: [DESTINATION, *further]})
     options = replace(read, batch_id=read.batch_id or _NO_BATCH)
     (found,) = CampaignRows([row], options, now=now)
     if found.call is None:

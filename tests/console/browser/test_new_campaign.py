@@ -234,7 +234,8 @@ def test_a_workbook_is_put_right_and_called(on: Stage, reader: Reader, width: in
     assert [reader.field(f"call row {row}").is_selected() for row in range(3, 8)] == [True, True, False, True, True]
     reader.field("call row 7").click()
     Select(reader.field("taken Sprache")).select_by_value("language")
-    reader.fill(number_column="Telefon mobil,Telefon privat", source="+4930123456")
+    Select(reader.field("taken Telefon%20privat")).select_by_value("further numbers")
+    reader.fill(source="+4930123456")
     send("words")
     reader.driver.find_element(By.CSS_SELECTOR, ".words details summary").click()
     reader.fill(**{"menu.languages": "de, fr"})

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
-from voiceflow_worker.campaigns.files.rows import FileKind, columns_text
+from voiceflow_worker.campaigns.files.rows import ColumnRoles, FileKind
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
     from voiceflow_worker.ivr.menu import Menu
-
-
-NAMED_BY_OPTIONS = {"destination": "number_column", "country": "country_column", "language": "language_column"}
-"""The fields that name a column too, by what they name it."""
 
 
 class BadNumbers(StrEnum):
@@ -65,15 +61,14 @@ class CampaignOptions:
     that starts this one: its rows are not compared with their calls, and may name no batch of their own. With
     `same_people_batch`, the numbers of that batch count as called in this one. By the rules of `stops` the batch is
     held. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
-    `number_column` is the column of the numbers to call, if its name is not `destination`, or the columns of several
-    numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those that cannot be read.
+    `columns` says which column is what, such as `{"destination": ["Mobile", "Phone"], "country": "Land", "language":
+    "Sprache", "name": "Nachname", "ignore": ["Note"]}`: the columns of a person's numbers, in their order; those of the
+    country and the language of each row; a column that is read, and spoken of in texts, by another name; and columns
+    as if the rows had none of them. `bad_numbers` says what becomes of numbers of a person that cannot be read.
     Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
-    the rows from the first to the last of each pair in `leave_out_rows`. The rows count as if they had no columns
-    `ignore_column`. `columns` says which column is what, such as `{"destination": "Telefon", "name": "Nachname"}`: the
-    column is then read, and spoken of in texts, by the name before it. `header_row` is the row of a table's header.
-    `country_column` and `language_column` are the columns of the country and the language of each row. `date_order` is
-    the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31. `voices` are those
-    of the account; if they are known, a call with another voice is refused.
+    the rows from the first to the last of each pair in `leave_out_rows`. `header_row` is the row of a table's header.
+    `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
+    `voices` are those of the account; if they are known, a call with another voice is refused.
     """
 
     template: FlowTemplate | None = None
@@ -97,28 +92,18 @@ class CampaignOptions:
     stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None
-    number_column: str | None = None
     bad_numbers: BadNumbers = BadNumbers.REFUSE
-    country_column: str | None = None
-    language_column: str | None = None
     date_order: DateOrder | None = None
     leave_out: str | None = None
-    ignore_column: str | None = None
     leave_out_rows: Sequence[tuple[int, int]] = ()
     header_row: int | None = None
-    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None
+    roles: ColumnRoles = field(init=False, repr=False, compare=False)
+    """What `columns` says."""
 
     def __post_init__(self) -> None:
-        others = dict(self.columns)
-        for name, option in NAMED_BY_OPTIONS.items():
-            if (column := others.pop(name, None)) is None:
-                continue
-            column = columns_text([column]) if option == "number_column" else column  # which may name several
-            if getattr(self, option) not in {None, column}:
-                raise InvalidInputError(f"columns and {option} name two columns for {name}: leave one of them out")
-            object.__setattr__(self, option, column)
-        object.__setattr__(self, "columns", others)
+        object.__setattr__(self, "roles", ColumnRoles.of(self.columns))
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
             object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))
 

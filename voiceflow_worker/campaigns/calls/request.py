@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate, filled
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
-from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, number_columns, row_name
+from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
@@ -487,7 +487,7 @@ class _Work:
         If the first cell is empty, the next number that there is takes its place.
         """
         first, further = self.values.reserved.get(DESTINATION), self.values.further
-        passes_over = self.options.bad_numbers is BadNumbers.SKIP and bool(self.options.number_column)
+        passes_over = self.options.bad_numbers is BadNumbers.SKIP and bool(self.options.roles.numbers)
         if first is None and not passes_over and any(found.column == DESTINATION for found in self.findings):
             if any(self._number(name, text) is not None for name, text in further):
                 self._judge_bad_numbers()
@@ -507,7 +507,7 @@ class _Work:
         """Make warnings of the errors about numbers, or offer that: the person has another one that can be called."""
         if not self.findings:
             return
-        columns = {DESTINATION, *map(row_name, number_columns(self.options.number_column))}
+        columns = {DESTINATION, *map(row_name, self.options.roles.numbers)}
         for place, found in enumerate(self.findings):
             if not found.is_error or found.column is None or row_name(found.column) not in columns:
                 continue
@@ -524,7 +524,7 @@ class _Work:
         except PhoneNumberError as error:
             message = str(error)
             if Remedy.NAME_COUNTRY in message:
-                if self.is_reported(self.options.country_column):
+                if self.is_reported(self.options.roles.country):
                     return None  # the cell of the country is the one that is wrong
                 message = self._without_country(message)
             self._error(message, column=name, code=error.code)
@@ -538,7 +538,7 @@ class _Work:
         """What to do about a number that does not say its country: a column may say it."""
         if self.options.template is None:
             return message
-        if (column := self.options.country_column) is None:
+        if (column := self.options.roles.country) is None:
             return message.replace(Remedy.NAME_COUNTRY, Remedy.NAME_COUNTRIES)
         first = message.partition(":")[0]
         return f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone"
@@ -555,7 +555,7 @@ class _Work:
 
     def own_country(self) -> str | None:
         """The country of this row's national numbers: that in its column, or that of the options."""
-        column = self.options.country_column
+        column = self.options.roles.country
         text = None if column is None else self.values.variables.get(row_name(column))
         if column is None or is_missing(text):
             return self.options.country

@@ -15,11 +15,12 @@ from voiceflow_worker.campaigns.files.json_rows import NO_CALL
 from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
+    NO_ROLES,
     RESERVED,
+    ColumnRoles,
     FileKind,
     RawRow,
     RowSource,
-    number_columns,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
@@ -90,14 +91,14 @@ def shortest(value: float, kind: str) -> float:
     return next((each for each in written if struct.unpack(kind, struct.pack(kind, each))[0] == value), value)
 
 
-def numbers_among(columns: Iterable[str], number_column: str | None) -> frozenset[str]:
+def numbers_among(columns: Iterable[str], roles: ColumnRoles) -> frozenset[str]:
     """Those of the columns, by their canonical names, that hold telephone numbers."""
-    wanted = _numbers(number_column)
+    wanted = _numbers(roles)
     return frozenset(name for name in columns if row_name(name) in wanted)
 
 
-def _numbers(number_column: str | None) -> frozenset[str]:
-    return _NUMBERS | {row_name(name) for name in number_columns(number_column)}
+def _numbers(roles: ColumnRoles) -> frozenset[str]:
+    return _NUMBERS | set(map(row_name, roles.named_numbers))
 
 
 def table_row(
@@ -208,9 +209,9 @@ class GivenRows(RowSource):
 
     kind = FileKind.JSON_LINES
 
-    def __init__(self, rows: Iterable[Mapping[str, object]], *, number_column: str | None = None) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, object]], *, roles: ColumnRoles = NO_ROLES) -> None:
         self._rows = rows
-        self._numbers = _numbers(number_column)
+        self._numbers = _numbers(roles)
 
     def __iter__(self) -> Iterator[RawRow]:
         for number, row in enumerate(cast("Iterable[object]", self._rows), 1):

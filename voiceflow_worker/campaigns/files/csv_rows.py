@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
+    NO_ROLES,
     NOT_READ,
+    ColumnRoles,
     FileKind,
     RawRow,
     RowSource,
     canonical_name,
     is_number_column,
     nameless_values,
-    number_columns,
     read_columns,
     row_name,
 )
@@ -48,9 +49,9 @@ _QUOTED_LINE = (
 class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
-    `number_column` is the name of the column of the numbers to call, if it is not `destination`, and `header_row` the
-    line of the header, if it is not the first that is not empty. For a file that has no calls, `judge` returns the
-    reason why the columns cannot be used, as a clause, or raises CampaignFileError.
+    Its columns have these `roles`. `header_row` is the line of the header, if it is not the first that is not empty.
+    For a file that has no calls, `judge` returns the reason why the columns cannot be used, as a clause, or raises
+    CampaignFileError.
     """
 
     kind = FileKind.CSV
@@ -60,13 +61,13 @@ class CsvRows(RowSource):
         file: InputFile,
         *,
         on_bytes: Callable[[int], None] | None = None,
-        number_column: str | None = None,
+        roles: ColumnRoles = NO_ROLES,
         header_row: int | None = None,
         judge: Callable[[Sequence[str]], str | None] | None = None,
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
-        numbers = row_name(number_columns(number_column)[0])
+        numbers = row_name(roles.named_numbers[0])
         self.header: tuple[str, ...] = self._read_header(numbers, header_row or 1)
         if header_row is not None and self.header_row != header_row:
             raise CampaignFileError(f"{file}: line {header_row} is empty, and is to be the header; name another line")
@@ -74,7 +75,7 @@ class CsvRows(RowSource):
             raise CampaignFileError(f"{file}, line {self.header_row}: {_QUOTED_LINE}")
         try:
             if judge is None:
-                self.columns = read_columns(self.header, number_column, place=file)
+                self.columns = read_columns(self.header, roles, place=file)
                 return
             self.columns: tuple[str, ...] = tuple(map(canonical_name, self.header))
             if problem := judge(self.columns):

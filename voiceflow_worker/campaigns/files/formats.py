@@ -31,6 +31,8 @@ from voiceflow_worker.campaigns.files.input_file import (
 from voiceflow_worker.campaigns.files.json_rows import JsonDocument, JsonLines, read_json
 from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
 from voiceflow_worker.campaigns.files.rows import (
+    NO_ROLES,
+    ColumnRoles,
     FileKind,
     RawRow,
     RowSource,
@@ -72,7 +74,7 @@ class ExcelRows(RowSource):
         file: InputFile,
         *,
         sheet: str | None = None,
-        number_column: str | None = None,
+        roles: ColumnRoles = NO_ROLES,
         header_row: int | None = None,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
@@ -103,8 +105,8 @@ class ExcelRows(RowSource):
             if len(first.values) > 1
             else f"; row {first.number} has only one cell, like a title: {Remedy.NAME_HEADER}"
         )
-        self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=self._place, hint=title)
-        self._numbers = numbers_among(self.columns, number_column)
+        self.columns: tuple[str, ...] = read_columns(self.header, roles, place=self._place, hint=title)
+        self._numbers = numbers_among(self.columns, roles)
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
@@ -283,7 +285,7 @@ class ParquetRows(RowSource):
     header_row: int | None = None
 
     def __init__(
-        self, file: InputFile, *, number_column: str | None = None, on_bytes: Callable[[int], None] | None = None
+        self, file: InputFile, *, roles: ColumnRoles = NO_ROLES, on_bytes: Callable[[int], None] | None = None
     ) -> None:
         self._file = file
         self._on_bytes = on_bytes
@@ -294,8 +296,8 @@ class ParquetRows(RowSource):
         self.nested: frozenset[str] = frozenset(
             row_name(field.name) for field in fields if hasattr(field.type, "num_fields") and field.type.num_fields
         )
-        self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=file)
-        self._numbers = numbers_among(self.columns, number_column)
+        self.columns: tuple[str, ...] = read_columns(self.header, roles, place=file)
+        self._numbers = numbers_among(self.columns, roles)
 
     def __iter__(self) -> Iterator[RawRow]:
         number = 0
@@ -464,14 +466,14 @@ def open_source(
     *,
     kind: FileKind | None = None,
     sheet: str | None = None,
-    number_column: str | None = None,
+    roles: ColumnRoles = NO_ROLES,
     header_row: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
     """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook.
 
-    `number_column` is the name of the column of the numbers to call in a table, if it is not `destination`, and
-    `header_row` the line or row of its header. Raises CampaignFileError if the file cannot be read.
+    The columns of a table have these `roles`, and `header_row` is the line or row of its header. Raises
+    CampaignFileError if the file cannot be read.
     """
     kind = kind or kind_of(file)
     if sheet is not None and kind is not FileKind.EXCEL:
@@ -480,15 +482,15 @@ def open_source(
         raise CampaignFileError(f"{file} has no row of a header: only CSV files and workbooks have one")
     match kind:
         case FileKind.CSV:
-            return CsvRows(file, number_column=number_column, header_row=header_row, on_bytes=on_bytes)
+            return CsvRows(file, roles=roles, header_row=header_row, on_bytes=on_bytes)
         case FileKind.JSON_LINES:
             return JsonLines(file, on_bytes=on_bytes)
         case FileKind.JSON:
             return JsonDocument(file, on_bytes=on_bytes)
         case FileKind.EXCEL:
-            return ExcelRows(file, sheet=sheet, number_column=number_column, header_row=header_row, on_bytes=on_bytes)
+            return ExcelRows(file, sheet=sheet, roles=roles, header_row=header_row, on_bytes=on_bytes)
         case FileKind.PARQUET:
-            return ParquetRows(file, number_column=number_column, on_bytes=on_bytes)
+            return ParquetRows(file, roles=roles, on_bytes=on_bytes)
 
 
 def kind_of(file: InputFile) -> FileKind:

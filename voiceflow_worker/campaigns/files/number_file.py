@@ -18,9 +18,9 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     canonical_name,
+    column_names,
     is_number_column,
     near_destination,
-    number_columns,
     refuse_numbers_in,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
@@ -151,7 +151,7 @@ def read_number_file(
         with InputFile(path).opened():
             what = "a list of numbers is read from a CSV or a text; save the sheet as CSV UTF-8"
             raise CampaignFileError(f"{path}: {what}")
-    columns = [name for each in columns for name in number_columns(each)]
+    columns = [name for each in columns for name in column_names(each)]
     if country is not None and country_column is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:

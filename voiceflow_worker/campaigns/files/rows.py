@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self, cast
 
 import orjson
 
@@ -24,6 +25,7 @@ from voiceflow_worker.campaigns.files.damage import error_in, number_in_name
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.text.wording import count_of, folded
 
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
@@ -119,20 +121,93 @@ def _parts(text: str) -> list[str]:
     return next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
 
 
-def number_columns(number_column: str | None) -> tuple[str, ...]:
-    """The names of the columns of a person's numbers, in their order. Raises InvalidInputError."""
-    names = column_names(number_column or DESTINATION)
-    if wrong := next((name for name in names[1:] if canonical_name(name) in RESERVED), None):
-        raise InvalidInputError(
-            f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
-        )
-    return names
-
-
 def columns_text(names: Iterable[str]) -> str:
-    """These names of columns as `number_columns` reads them."""
+    """These names of columns as `column_names` reads them."""
     quoted = ('"' + each.replace('"', '""') + '"' if {",", '"'} & {*each} else each for each in names)
     return ",".join(quoted)
+
+
+_COUNTRY, _LANGUAGE, _IGNORE = "country", "language", "ignore"
+_QUOTED_VALUE = re.compile(r"""(?<![^,\s])([^",=]*)=\s*"((?:[^"]|"")*)"(?=\s*(?:,|$))""")
+"""A pair whose value alone stands in quotes: `name="Last, first"`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnRoles:
+    """Which column is what, by the names of columns as the user writes them.
+
+    `numbers` are the columns of a person's numbers to call, in their order; none if it is `destination`. The rows count
+    as if they had no columns that are `ignored`. The columns of `names` are read, and spoken of in texts, by the names
+    before them.
+    """
+
+    numbers: tuple[str, ...] = ()
+    country: str | None = None
+    language: str | None = None
+    ignored: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, columns: object) -> Self:
+        """The roles in a mapping from them to a column or a list of columns, or in a text such as `name=Nachname`.
+
+        Raises InvalidInputError.
+        """
+        found: dict[str, list[str]] = {}
+        for name, column in _pairs_of(columns):
+            found.setdefault(row_name(name), []).append(column)
+        numbers, ignored = found.pop(DESTINATION, []), found.pop(_IGNORE, [])
+        read = [column for each in found.values() for column in each]
+        is_twice = any(len({*map(row_name, each)}) < len(each) for each in (numbers, read))
+        if is_twice or any(len(each) > 1 for each in found.values()):
+            raise InvalidInputError(f"{str(columns)[:60]!r} names a column twice; give one for each")
+        if wrong := next((name for name in numbers[1:] if canonical_name(name) in RESERVED), None):
+            raise InvalidInputError(
+                f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
+            )
+        names = {name: column for name, (column,) in found.items()}
+        country, language = names.pop(_COUNTRY, None), names.pop(_LANGUAGE, None)
+        return cls(numbers=(*numbers,), country=country, language=language, ignored=(*ignored,), names=names)
+
+    @property
+    def named_numbers(self) -> tuple[str, ...]:
+        """The columns of a person's numbers, in their order."""
+        return self.numbers or (DESTINATION,)
+
+    def as_table(self) -> dict[str, str | list[str]]:
+        """The roles as `of` reads them."""
+        one = {_COUNTRY: self.country, _LANGUAGE: self.language, **self.names}
+        numbers = self.numbers[0] if len(self.numbers) == 1 else [*self.numbers]
+        table: dict[str, str | list[str]] = {DESTINATION: numbers}
+        table |= {name: column for name, column in one.items() if column is not None} | {_IGNORE: [*self.ignored]}
+        return {name: column for name, column in table.items() if column}
+
+    def as_text(self) -> str:
+        """The roles as people type them: `destination=Mobile,name=Nachname`."""
+        return columns_text(f"{name}={column}" for name, column in _pairs_of(self.as_table()))
+
+
+NO_ROLES = ColumnRoles()
+
+
+def _pairs_of(columns: object) -> Iterator[tuple[str, str]]:
+    """The pairs of a role and a column, in a mapping, a text or a list of texts. Raises InvalidInputError."""
+    if isinstance(columns, Mapping):
+        for name, given in cast("Mapping[object, object]", columns).items():
+            for column in given if is_list(given) else (given,):
+                if not isinstance(column, str) or not column.strip():
+                    raise InvalidInputError(f"{str(column)[:40]!r} is no column, which {name} would be; write its name")
+                yield str(name), column.strip()
+        return
+    for text in columns if is_list(columns) else (columns,):
+        quoted = _QUOTED_VALUE.sub(_quoted_pair, str(text))
+        is_one = is_list(columns) and quoted == text
+        yield from pairs_in(columns_text([quoted]) if is_one else quoted, example="destination=Telefon,name=Nachname")
+
+
+def _quoted_pair(pair: re.Match[str]) -> str:
+    value = pair[2].replace('""', '"')
+    return columns_text([f"{pair[1]}={value}"])
 
 
 def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str, str], ...]:
@@ -149,15 +224,14 @@ def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str
     return tuple(found)
 
 
-def read_columns(
-    header: Sequence[str], number_column: str | None = None, *, place: object, hint: str = ""
-) -> tuple[str, ...]:
-    """The canonical names of the columns of a table of calls. `number_column` names those of the numbers to call.
+def read_columns(header: Sequence[str], roles: ColumnRoles, *, place: object, hint: str = "") -> tuple[str, ...]:
+    """The canonical names of the columns of a table of calls, in which columns have these roles.
 
     Raises CampaignFileError for a header that cannot be used. It names the `place` of the header, and ends with `hint`.
     """
-    own, *further = number_columns(number_column)
-    wanted = row_name(own) if number_column is not None else None
+    own, *further = roles.named_numbers
+    wanted = row_name(own) if roles.numbers else None
+    ignored = set(map(row_name, roles.ignored))
     names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
     if header and header[0].strip() == REASON != wanted:
         names = (NOT_READ, *names[1:])
@@ -174,7 +248,8 @@ def read_columns(
     if wrong := next(filter(None, map(error_in, present)), None):
         raise CampaignFileError(f"{place}: the header {wrong}")
     refuse_numbers_in(present, place=place)
-    twice = [name for name, count in Counter(map(folded, present)).items() if count > 1]
+    seen = Counter(folded(name) for name in present if row_name(name) not in ignored)
+    twice = [name for name, count in seen.items() if count > 1]
     if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
         raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one{hint}")
     if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
