@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -19,16 +20,19 @@ from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, SuppressionList, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
+from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base import record_set
 from voiceflow_worker.core.base.reading import find_jobs, gates_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.settling.changes import EARLY, SESSIONS, Sessions
+from voiceflow_worker.core.store_copy import StoreCopy
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.errors import StoreVersionError, SuppressedNumberError
+from voiceflow_worker.errors import StoreClosedError, StoreVersionError, SuppressedNumberError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -101,6 +105,15 @@ async def test_a_store_that_holds_a_newer_job_has_not_forgotten_it(here: Engine,
     async with Engine(store, ScriptedVoice(), local_journal=JournalFiles(tmp_path)).at_work() as engine:
         assert engine.guard is not None
         assert await engine.guard._restore([sent[0], replace(sent[0], id=newer)]) == (0, 0)
+
+
+async def test_a_store_with_a_newer_job_is_not_copied_without_it(here: Engine) -> None:
+    await three(here)
+    made = MemoryStore()
+    with pytest.raises(StoreVersionError, match=r"not all of .* can be read: .*mood"):
+        await StoreCopy(here.store, "made").run(lambda: nullcontext(made), Actor(name="Ann"), within=timedelta(0))
+    with pytest.raises(StoreClosedError):
+        await Engine(made, ScriptedVoice()).enqueue(ANA)
 
 
 async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applied(here: Engine) -> None:

@@ -97,7 +97,7 @@ class Turns:
         return turned
 
 
-WRITES = ("write", "add_events", "adopt")
+WRITES = ("write", "adopt")
 STEPS = (*WRITES, "records", "jobs", "count")
 
 
@@ -154,7 +154,7 @@ class Field:
 
     async def abandon(self, through: Callable[[Opened], Opened], to: str) -> None:
         async with through(self.stores["old"])() as old:
-            await StoreCopy(old, to).abandon(through(self.stores[to]), ME)
+            await StoreCopy(old, to).abandon(ME)
 
     async def end(self) -> None:
         """A person finishes what was cut short, or gives it up, and all are called."""
@@ -297,7 +297,7 @@ MANY = 3000
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
-async def test_a_process_that_was_stopped_while_it_compared_opens_nothing_after_it_was_given_up(
+async def test_a_process_that_was_stopped_while_it_wrote_opens_nothing_after_it_was_given_up(
     kind: str, fresh_url: Callable[[str], str]
 ) -> None:
     old, first, second = (fresh_url(kind) for _ in range(3))
@@ -305,12 +305,12 @@ async def test_a_process_that_was_stopped_while_it_compared_opens_nothing_after_
         for first_place in range(0, MANY, 1000):
             await enqueued(store, 1000, first=first_place)
 
-    async def is_filled() -> bool:
+    async def is_filling() -> bool:
         async with backend_for(first)(first, clock=None) as store:
-            return sum((await count_states(store, "default")).values()) == MANY
+            return sum((await count_states(store, "default")).values()) > 0
 
     with running("store", "copy", old, first, "--yes") as stopped:
-        await until(is_filled)
+        await until(is_filling)
         stopped.signal(signal.SIGSTOP)
         for order in ((first, "--abandon"), (second, "--yes")):
             ended = await to_thread.run_sync(partial(voiceflow, "store", "copy", old, *order))

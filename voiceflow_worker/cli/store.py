@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from voiceflow_worker.backends.registry import PAUSE, StoreWait, backend_for, he
 from voiceflow_worker.backends.store_url import file_of, identity_of
 from voiceflow_worker.cli.opening import acting, carried_out, opened_store, require_store, settings_from, store_wait
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, JsonOption, WholeStoreOptions, YesOption
-from voiceflow_worker.cli.output import ExitCode, Meter, Output, confirm, meter
+from voiceflow_worker.cli.output import ExitCode, Output, confirm, meter
 from voiceflow_worker.errors import (
     InvalidInputError,
     SettingsError,
@@ -214,29 +214,13 @@ async def upgrade(
         return await carried_out(act, output, yes=yes, tells=True)
 
 
-_NAMED = {
-    "calls": "calls",
-    "events": "events of calls",
-    "keys of deleted calls": "keys of deleted calls",
-    "suppressed": "opt-outs",
-    "gate": "holds",
-    "limit": "rates and limits",
-    "audit": "entries of the audit log",
-    "named-start": "idempotency keys",
-    "escalation": "open escalations",
-    "menu": "menus",
-    "row": "packs of rows of files",
-}
-_OTHER = "other records"
-"""What is counted, for people: the records of some namespaces have a name."""
-
-
 async def copy(
     from_: Annotated[str, Parameter(name="FROM", help="The URL of the store that there is.")],
     to: Annotated[str, Parameter(name="TO", help="The URL of a new, empty store, of any kind.")],
     /,
     *,
     wait: DurationOption = None,
+    skip_unread: Annotated[bool, Flag] = False,
     abandon: Annotated[bool, Flag] = False,
     yes: YesOption = False,
     as_: AsOption = None,
@@ -244,12 +228,14 @@ async def copy(
 ) -> None:
     """Copy a store to another one, as from a file to PostgreSQL.
 
-    Shows what is there, and asks. Then it holds every queue, waits for the calls that are being sent, closes the old
-    store for good, copies and compares. Webhooks that come to the old store are answered 503, and 8x8 sends them
-    again. Every queue of the new store stays held until `voiceflow resume`. Order it again if it was cut short.
+    Shows what is there, and asks. Then it holds every queue, waits for the calls that are being sent and for consumers
+    and hooks, closes the old store for good, copies and compares. Webhooks that come to the old store are answered
+    503, and 8x8 sends them again. Every queue of the new store stays held until `voiceflow resume`. Order it again if
+    it was cut short.
 
     Args:
-        wait: The longest wait for calls that are leased or being sent. [1m]
+        wait: The longest wait for calls that are leased or being sent, and for consumers and hooks. [1m]
+        skip_unread: Copy although consumers or hooks have not read all outcomes: they do not get these.
         abandon: Give up a copy that is not whole: the old store is opened again, and what is in TO stays closed.
 
     Examples:
@@ -259,6 +245,8 @@ async def copy(
     """
     from voiceflow_worker.core import store_copy
     from voiceflow_worker.core.audit import Actor, Interface, login_name
+    from voiceflow_worker.core.base.identity import QueueNames
+    from voiceflow_worker.core.base.reading import count_states
 
     output = Output(as_json=json)
     source_settings, target_url = settings_from(store_alone=True, store=from_), settings_from(store=to).store
@@ -277,31 +265,30 @@ async def copy(
 
     async with opened_store(source_settings) as source:
         await _require_upgraded(source_settings.store, source)
-        copying = store_copy.StoreCopy(source, named)
+        copying = store_copy.StoreCopy(source, named, skips_unread=skip_unread)
         if abandon:
-            await copying.abandon(target, by)
+            await copying.abandon(by)
             output.result(
                 {"from": source.url, "to": named, "abandoned": True},
                 f"{source.url} is open again, and its queues are held until `voiceflow resume`",
             )
             return
-        with meter("reading") as show:
-            copying.progress = _summed(show, 0)
-            counts = await copying.counts(source)
-        _tell_counts(output, counts)
+        queues = await QueueNames(source).known()
+        calls = sum([sum((await count_states(source, queue)).values()) for queue in queues])
         output.note(
-            f"{source.url} is held and closed, and all of this is copied to {copying.to}: stop what enqueues first. "
-            "Then start workers, receivers and all else on the new store, and resume its queues there"
+            f"{source.url} is held and closed, and its {count_of(calls, 'call')} of {count_of(len(queues), 'queue')} "
+            f"and all else are copied to {named}: stop what enqueues first. Then start workers, receivers and all else "
+            "on the new store, and resume its queues there"
         )
         confirm("Copy the store?", yes=yes)
         with meter("copying") as show:
-            copying.progress = _summed(show, 2 * sum(counts.values()))
+            copying.progress = lambda done, what: show(done, max(calls, done), f"{done} copied, now {what}")
             copied = await copying.run(target, by, within=timedelta(minutes=1) if wait is None else wait)
-    document = {"from": source.url, "to": copying.to, "copied": dict(counts if copied is None else copied)}
+    document = {"from": source.url, "to": named, "copied": copied or {store_copy.CALLS: calls}}
     done = "was copied before: nothing was changed" if copied is None else "is copied, and both were compared"
     output.result(
         document,
-        f"{source.url} {done}. It stays closed. Every queue of {copying.to} is held: start workers and receivers on "
+        f"{source.url} {done}. It stays closed. Every queue of {named} is held: start workers and receivers on "
         "it, then `voiceflow resume`",
     )
 
@@ -317,24 +304,3 @@ async def _require_upgraded(url: str, store: Store) -> None:
         raise StoreVersionError(
             f"the store {store.url} has the schema of the version before: first run `voiceflow store upgrade` on it"
         )
-
-
-def _summed(show: Meter, total: int) -> Callable[[int, str], None]:
-    """Shows the sum of what was read."""
-    done = 0
-
-    def progress(more: int, what: str) -> None:
-        nonlocal done
-        done += more
-        show(done, max(total, done), f"{done} read, now {what}")
-
-    return progress
-
-
-def _tell_counts(output: Output, counts: Mapping[str, int]) -> None:
-    told: dict[str, int] = {}
-    for name, count in sorted(counts.items()):
-        about = _NAMED.get(name, _OTHER)
-        told[about] = told.get(about, 0) + count
-    if not output.as_json:
-        output.table(("what", "how many"), sorted(told.items(), key=lambda each: each[0] == _OTHER))

@@ -165,7 +165,7 @@ class Histories:
         while True:
             found = await self._store.records(wanted, now=self._store.clock.now())
             record, gate_record = next(iter(found[HISTORIES]), None), next(iter(found[GATES]), None)
-            known = [history.made_in] if record is None else record.value.split()[1:]
+            known = list(dict.fromkeys([history.made_in, *(record.value.split()[1:] if record else ())]))
             new = [name for name in dict.fromkeys((*self._seen, history.name)) if name not in known]
             gate = None
             if record is not None and not new:

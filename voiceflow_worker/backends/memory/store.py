@@ -422,11 +422,6 @@ class MemoryStore:
         await checkpoint()
         yield [each for (of, _), each in self.memory.tombstones.items() if of == queue and now < each[1]]
 
-    async def add_events(self, events: Sequence[Event]) -> None:
-        await checkpoint()
-        for event in events:
-            self.memory.events.setdefault(event.sequence, event)
-
     async def adopt(self, store_id: str, *, sequence: int) -> None:
         await checkpoint()
         self.memory.id, self.memory.sequence = store_id, max(self.memory.sequence, sequence)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
-from msgspec import structs
 
 from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk
@@ -21,7 +20,6 @@ from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
 from voiceflow_worker.backends.running import newer_schema, set_by_hand
-from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
@@ -59,11 +57,6 @@ _SETTLE = "BEGIN; LOCK TABLE voiceflow.jobs, voiceflow.events, voiceflow.records
 """Waits for what is being written or deleted, also in the transactions of callers."""
 _NAMESPACES = "SELECT DISTINCT namespace FROM voiceflow.records WHERE namespace <> %s ORDER BY 1"
 _LAST_SEQUENCE = "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('voiceflow.events', 'sequence')), 0)"
-_ADD_EVENTS = """
-INSERT INTO voiceflow.events (sequence, queue, job_id, kind, at, state, revision, post) OVERRIDING SYSTEM VALUE
-SELECT sequence, queue, job_id, kind, at, state, revision, post
-FROM jsonb_populate_recordset(NULL::voiceflow.events, %s::jsonb) ON CONFLICT DO NOTHING
-"""
 _ADOPT = "UPDATE voiceflow.voiceflow_schema SET store_id = %s WHERE store_id = %s"
 _SKIP_SEQUENCES = """
 SELECT setval(sequence, greatest(last, coalesce(pg_sequence_last_value(sequence), 1)))
@@ -225,10 +218,6 @@ class PostgresStore:
 
     def tombstones(self, queue: str, *, now: datetime) -> AsyncGenerator[Sequence[tuple[Job, datetime]]]:
         return tombstones_in_records(self, queue, now=now)
-
-    async def add_events(self, events: Sequence[Event]) -> None:
-        rows = [{**structs.asdict(event), "queue": queue_of(event.job_id)} for event in events]
-        await self.database.rows(_ADD_EVENTS, orjson.dumps(rows).decode())
 
     async def adopt(self, store_id: str, *, sequence: int) -> None:
         await self.database.rows(_ADOPT, store_id, self.id)

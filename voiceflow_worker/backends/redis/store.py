@@ -21,13 +21,11 @@ from voiceflow_worker.backends.redis.codec import (
     answer_from,
     buried,
     event_of,
-    event_text,
     job_of_row,
     micros,
     optional,
     records_from,
 )
-from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.durability import SCHEMA, RedisDurability, Survey
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
@@ -36,7 +34,6 @@ from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema, set_by_hand
 from voiceflow_worker.backends.store_url import Promise
-from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
@@ -271,21 +268,6 @@ class RedisStore:
             yield [(buried(queue, text), from_micros(end)) for text, end in ends if end > at]
             if cursor == "0":
                 return
-
-    async def add_events(self, events: Sequence[Event]) -> None:
-        if not events:
-            return
-        commands: list[Sequence[Any]] = []
-        for event in events:
-            of = f"{self.manager.root}:queue:{queue_of(event.job_id)}"
-            commands.append((b"ZADD", f"{of}:events", event.sequence, f"{event.sequence}|{event_text(event)}"))
-            commands.append((b"ZADD", f"{of}:events:at", to_micros(event.at), event.sequence))
-
-        async def asked(connection: Connection) -> None:
-            for answer in connection.create_requests(commands):
-                await answer
-
-        await self.manager.ask(asked)
 
     async def adopt(self, store_id: str, *, sequence: int) -> None:
         keys = (f"{self.manager.root}:{name}" for name in ("id", "sequence"))

@@ -38,10 +38,6 @@ DELETE FROM records WHERE namespace = 'backup';
 -- The namespaces of records, but one.
 SELECT json_group_array(DISTINCT namespace) FROM records WHERE namespace <> :but;
 
--- name: copy_event
--- An event that has its sequence already.
-INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
-
 -- name: set_id
 -- The store takes the name of a copy, in place of its own.
 UPDATE store SET id = ? WHERE id = ?;

@@ -29,7 +29,7 @@ from voiceflow_worker.backends.sqlite.reading import (
     read_records,
     until,
 )
-from voiceflow_worker.backends.sqlite.write import event_row, lease, write
+from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Event
@@ -157,9 +157,6 @@ class SqliteStore:
     def tombstones(self, queue: str, *, now: datetime) -> AsyncGenerator[Sequence[tuple[Job, datetime]]]:
         return tombstones_in_records(self, queue, now=now)
 
-    async def add_events(self, events: Sequence[Event]) -> None:
-        await self.writer.carry_out(partial(_add_events, events), durably=False)
-
     async def adopt(self, store_id: str, *, sequence: int) -> None:
         await self.writer.carry_out(partial(_adopt, self.id, store_id, sequence))
         self.id = store_id
@@ -173,12 +170,6 @@ def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Tra
         pruned += len(transaction.db.rows(statement, (*bindings, max(limit - pruned, 0))))
         yield
     return pruned
-
-
-def _add_events(events: Sequence[Event], transaction: Transaction) -> Generator[None]:
-    for event in events:
-        transaction.db.run(SQL["copy_event"], (event.sequence, *event_row(event)))
-        yield
 
 
 def _adopt(old_id: str, store_id: str, sequence: int, transaction: Transaction) -> Generator[None]:

@@ -630,13 +630,6 @@ class Copyable(Protocol):
         """
         ...
 
-    async def add_events(self, events: Sequence[Event]) -> None:
-        """Store events with their sequences. What is there already, stays. Not durable before the next durable write.
-
-        A closed store takes them too.
-        """
-        ...
-
     async def adopt(self, store_id: str, *, sequence: int) -> None:
         """Take this id, unless it has another by now than when it was opened. Then open the store anew.
 
