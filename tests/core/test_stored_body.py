@@ -47,15 +47,23 @@ async def test_numbers_leave_as_the_caller_spelled_them(store: Store, plus: str)
     assert job.destination == "+6587654321"
 
 
-async def test_a_batch_of_ours_is_not_sent(store: Store) -> None:
-    job, sent = await posted(store, body("+6587654321", "+6531234567"), batch_id="september")
-    assert job.batch_id == "september"
-    assert set(sent) == {"callflow", "clientRequestId", "validUntil"}
-
-
-async def test_the_batch_of_the_body_is_sent_even_when_the_queue_knows_another(store: Store) -> None:
-    job, sent = await posted(store, body("+6587654321", "+6531234567", clientBatchId="theirs"), batch_id="ours")
-    assert (job.batch_id, sent["clientBatchId"]) == ("ours", "theirs")
+@pytest.mark.parametrize(
+    ("own", "named", "sent"),
+    [
+        (None, "september", "september"),
+        ("theirs", None, "theirs"),
+        ("theirs", "ours", "ours"),
+        (None, 'a "quoted" \\ name', 'a "quoted" \\ name'),
+        (None, "août", None),
+        (None, None, None),
+    ],
+)
+async def test_the_batch_of_the_call_is_sent(
+    store: Store, own: str | None, named: str | None, sent: str | None
+) -> None:
+    given = body("+6587654321", "+6531234567", **({} if own is None else {"clientBatchId": own}))
+    job, posted_body = await posted(store, given, batch_id=named)
+    assert (job.batch_id, posted_body.get("clientBatchId")) == (named or own, sent)
 
 
 def test_the_same_call_spelled_in_two_ways_has_one_digest() -> None:

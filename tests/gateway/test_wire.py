@@ -47,6 +47,8 @@ def test_a_time_without_a_zone_is_refused() -> None:
 def test_the_result_is_json_with_the_same_content(stored: dict[str, str]) -> None:
     text = orjson.dumps(stored).decode()
     body = splice(text, client_request_id="q.1.1", valid_until=UNTIL)
+    batched = splice(text, client_request_id="q.1.1", valid_until=UNTIL, client_batch_id="b")
+    assert orjson.loads(batched) == orjson.loads(body) | {"clientBatchId": "b"}
     assert body.startswith(text[:-1].encode())
     added = {"clientRequestId": "q.1.1", "validUntil": "2026-11-20T08:00:00.999Z"}
     assert orjson.loads(body) == stored | added

@@ -94,13 +94,24 @@ class Wire:
         return without_secret(text, self._key, shown="[API key]")
 
 
+_BATCH = '"clientBatchId"'
+
+
 def body_of(placement: Placement) -> bytes:
-    """The body of a placement's POST: the stored text, with `clientRequestId` and `validUntil` added."""
-    return splice(placement.body, client_request_id=placement.client_request_id, valid_until=placement.valid_until)
+    """The body of a placement's POST: the stored text, with its ids and its `validUntil` added."""
+    return splice(
+        placement.body,
+        client_request_id=placement.client_request_id,
+        valid_until=placement.valid_until,
+        client_batch_id=placement.client_batch_id,
+    )
 
 
-def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes:
-    """Add `clientRequestId` and `validUntil` to the text of a JSON object that lacks them. Nothing else changes.
+def splice(body: str, *, client_request_id: str, valid_until: datetime, client_batch_id: str | None = None) -> bytes:
+    """Add `clientRequestId`, `validUntil` and `clientBatchId` to the text of a JSON object that lacks them.
+
+    Nothing else changes. A batch whose name has other than printable ASCII is not named: whether 8x8 takes it is not
+    documented.
 
     Raises ValueError if the text does not begin and end like an object, or if `valid_until` has no zone.
     """
@@ -110,6 +121,9 @@ def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes
     comma = "" if inner.rstrip() == "{" else ","
     request_id = orjson.dumps(client_request_id).decode()
     added = f'"clientRequestId":{request_id},"validUntil":"{write_valid_until(valid_until)}"'
+    # A body that was stored by the version before has its own.
+    if client_batch_id and client_batch_id.isascii() and client_batch_id.isprintable() and _BATCH not in body:
+        added += f",{_BATCH}:{orjson.dumps(client_batch_id).decode()}"
     return f"{inner}{comma}{added}}}".encode()
 
 

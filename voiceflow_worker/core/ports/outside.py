@@ -179,6 +179,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     body: str
     client_request_id: str
     valid_until: datetime
+    client_batch_id: str | None = None
 
 
 class Voice(Protocol):

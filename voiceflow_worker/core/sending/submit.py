@@ -267,7 +267,12 @@ class Submitter:
             return self._not_sent(NotSentCause.BROKEN_BODY, why)
         now = clock.now()
         body = body_to(job.body, job.number) if job.place else job.body
-        placement = Placement(body=body, client_request_id=post.client_request_id, valid_until=post.valid_until)
+        placement = Placement(
+            body=body,
+            client_request_id=post.client_request_id,
+            valid_until=post.valid_until,
+            client_batch_id=job.batch_id,
+        )
         sent_at = clock.monotonic()
         # A gateway that does not report its progress counts as having sent the call.
         progress.may_have_been_sent = True

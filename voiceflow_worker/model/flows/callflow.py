@@ -420,16 +420,15 @@ def meaning_of(value: object, *, key: str | None = None) -> Hashable:
     return value if value is None or isinstance(value, int | float) else repr(value)
 
 
-_PER_POST = frozenset({"validUntil", "clientRequestId"})
+_PER_POST = frozenset({"validUntil", "clientRequestId", "clientBatchId"})
 
 
 class EncodedBody(NamedTuple):
     """A valid body as texts, with its two numbers. `destination` is in the usual form of its numbering plan.
 
     `stored` is the body that is stored and sent: compact JSON, every value as the user spelled it. `canonical` is the
-    text by which two calls are compared. It is never sent: its phone numbers begin with a +, and the `clientBatchId`,
-    which does not change the call, is left out. Neither has a `validUntil` or a `clientRequestId`: these differ from
-    POST to POST, and are added when a POST is sent.
+    text by which two calls are compared. It is never sent: its phone numbers begin with a +. Neither has a
+    `validUntil`, a `clientRequestId` or a `clientBatchId`: these are the job's, and are added when a POST is sent.
     """
 
     source: str
@@ -441,7 +440,7 @@ class EncodedBody(NamedTuple):
     def of(cls, flow: CallFlow) -> Self:
         """Encode a valid flow that calls a number."""
         body = {key: value for key, value in flow.fields.items() if key not in _PER_POST}
-        canonical = {key: value for key, value in body.items() if key != "clientBatchId"}
+        canonical = dict(body)
         calls: list[Mapping[str, object]] = []
         if is_list(entries := body.get("callflow")):
             canonical["callflow"] = [_with_plain_numbers(entry, calls) for entry in entries]
