@@ -410,7 +410,7 @@ async def test_a_list_that_is_too_long_for_one_act_is_refused_and_not_done_in_pa
     memory: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await enqueued(memory, 5, batch_id="march")
-    monkeypatch.setattr(acting._OfMany, "most", 4)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(acting._OfCalls, "most", 4)  # pyright: ignore[reportPrivateUsage]
     async with signed_in(receiver(memory)) as client:
         refused = await client.get("/ui/act/cancel-call?filter=batch%3Dmarch")
         assert (refused.status_code, "ore than 4 calls are too many" in refused.text) == (409, True)

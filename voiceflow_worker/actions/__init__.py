@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited
 from voiceflow_worker.core.base.identity import keyed_digest, queue_of
@@ -107,7 +107,8 @@ class Question:
 
     `will_be_called` and `will_not_be_called` say which phones will ring and which will not, and `facts` what else
     happens. `button` is the answer yes. `version` stands for all that the person was shown, for `OperatorAction.do`
-    (`OperatorAction.version_of`), and `state` for what the action would overwrite.
+    (`OperatorAction.version_of`), and `state` for what the action would overwrite. `subject` names what the action is
+    about, beside others (`actions.many`).
     """
 
     title: str
@@ -117,13 +118,15 @@ class Question:
     facts: tuple[str, ...] = ()
     version: str = ""
     state: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionResult:
     """The result of an action: a sentence, remarks, and one JSON document for each thing that was changed.
 
-    `lines` say more than the sentence. `not_done` means that something was left as it was, and the sentence says why.
+    `lines` say more than the sentence. `not_done` means that something was left as it was, and the sentence says why;
+    `refused` says it of some of several.
     """
 
     message: str
@@ -131,6 +134,21 @@ class ActionResult:
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     not_done: bool = False
+    refused: tuple[str, ...] = ()
+
+
+class Several(NamedTuple):
+    """How several acts of one kind are told: the title of their question, their result, and what they are about.
+
+    A command `asks` before several, and not before one. What a question is about is in each of its lines, or is told
+    before those that are not about all (`in_each`).
+    """
+
+    title: str
+    done: str
+    nouns: tuple[str, str] = ("call", "calls")
+    asks: bool = False
+    in_each: bool = True
 
 
 _ANSWERED = frozenset(
@@ -164,6 +182,8 @@ class OperatorAction(ABC):
     stops: ClassVar[bool] = False
     """Whether the action stops calls. It passes on any server that takes the write, even if that may lose it: the calls
     go on meanwhile."""
+
+    several: ClassVar[Several] = Several("{}?", "done")
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from voiceflow_worker.actions import (
     Operator,
     OperatorAction,
     Question,
+    Several,
     active_holds,
     changed_since,
 )
@@ -60,6 +61,7 @@ class CancelCall(CallAction):
 
     name_of_action: ClassVar[str] = "cancel"
     stops: ClassVar[bool] = True
+    several: ClassVar[Several] = Several("Cancel {}?", "cancelled")
 
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)
@@ -72,6 +74,7 @@ class CancelCall(CallAction):
             button="Cancel the call",
             version=self.version_of(state_of(job)),
             state=state_of(job),
+            subject=_named(job),
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
@@ -88,6 +91,7 @@ class Redial(CallAction):
     """
 
     name_of_action: ClassVar[str] = "redial"
+    several: ClassVar[Several] = Several("Call the people of {} again?", "will be called again", asks=True)
 
     force: bool = False
     post: int | None = None
@@ -105,6 +109,7 @@ class Redial(CallAction):
             button="Call again",
             version=self.version_of(state_of(job), obstacles),
             state=state_of(job),
+            subject=_named(job),
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
@@ -131,11 +136,17 @@ class Resolve(CallAction):
     """
 
     name_of_action: ClassVar[str] = "resolve"
+    several: ClassVar[Several] = Several("Resolve {} in doubt?", "resolved as {0.verdict}", asks=True)
 
     placed: bool = True
     post: int | None = None
     recorded_at: datetime | None = None
     """The time by the clock of 8x8, if it is known. "Not placed" is refused while 8x8 may still place the call."""
+
+    @property
+    def verdict(self) -> str:
+        """What the person has decided."""
+        return "placed" if self.placed else "not placed"
 
     async def question(self) -> Question:
         """The question, for both decisions. Raises JobError for a call that is not in doubt."""
@@ -152,8 +163,10 @@ class Resolve(CallAction):
             ),
             will_not_be_called=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
             button="Resolve",
+            facts=() if post is None else (f"{job.id} {job.number}: POST {post.number}, {in_words(post.began_at)}",),
             version=self.version_of(None if post is None else post.number),
             state="" if post is None else str(post.number),
+            subject=_named(job),
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
@@ -164,7 +177,11 @@ class Resolve(CallAction):
         number = int(state) if state else self.post or newest
         note = by_person(self.operator.name, self.note, "resolved")
         job = await calls.resolve(job.id, placed=self.placed, note=note, recorded_at=self.recorded_at, post=number)
-        return _about_post(one_line(job), job, number)
+        return _about_post(f"the call to {job.number} is resolved as {self.verdict}", job, number)
+
+
+def _named(job: Job) -> str:
+    return f"{job.destination} {job.name}".strip()
 
 
 def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:

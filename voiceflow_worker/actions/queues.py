@@ -15,6 +15,7 @@ from voiceflow_worker.actions import (
     Operator,
     OperatorAction,
     Question,
+    Several,
     UnknownSubjectError,
     active_holds,
     changed_since,
@@ -28,7 +29,7 @@ from voiceflow_worker.core.orders import hosts_not_read
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.wording import by_person, count_of, rate_in_words
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, by_person, count_of, rate_in_words
 from voiceflow_worker.reporting.story import closed_in_words, gate_as_json, gate_in_words
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 COUNT_HOLDS = timedelta(minutes=15)
 """The time for which a count of calls is valid. After that, the calls must be counted again."""
+
+_BATCHES = ("batch", "batches")
 
 States = Mapping[JobState, int]
 
@@ -57,6 +60,12 @@ class QueueAction(OperatorAction):
     def calls(self) -> CallQueue:
         """The queue."""
         return self.operator.queue(self.queue)
+
+    @property
+    def subject(self) -> str:
+        """The queue or the batch beside others: queues may have batches of one name."""
+        of = "" if self.queue == DEFAULT_QUEUE else f" ({self.queue})"
+        return f"queue {self.queue}" if self.batch is None else f"{self.batch}{of}"
 
     @property
     def label(self) -> str:
@@ -137,6 +146,7 @@ class Hold(QueueAction):
     """The hold of a queue or a batch: no more calls are sent. Without `lasts`, until somebody resumes."""
 
     name_of_action: ClassVar[str] = "hold"
+    several: ClassVar[Several] = Several("Hold {}?", "on hold", _BATCHES, in_each=False)
     stops: ClassVar[bool] = True
 
     lasts: timedelta | None = None
@@ -152,6 +162,7 @@ class Hold(QueueAction):
             button="Hold",
             version=self.version_of(state),  # it stops calls: their number is no reason to refuse it
             state=state,
+            subject=self.subject,
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
@@ -187,6 +198,7 @@ class Resume(QueueAction):
     """The end of the hold of a queue or a batch."""
 
     name_of_action: ClassVar[str] = "resume"
+    several: ClassVar[Several] = Several("Resume {}?", "resumed", _BATCHES, in_each=False)
 
     async def question(self) -> Question:
         now, state, states = self.operator.store.clock.now(), await self.gate_state(), await self.counted()
@@ -215,6 +227,7 @@ class Resume(QueueAction):
                 most=() if self.batch is None else (waiting(states),),
             ),
             state=state,
+            subject=self.subject,
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
@@ -366,6 +379,7 @@ class CancelBatch(BatchAction):
     """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
 
     name_of_action: ClassVar[str] = "cancel"
+    several: ClassVar[Several] = Several("Cancel {}?", "cancelled", _BATCHES, in_each=False)
     stops: ClassVar[bool] = True
 
     async def question(self) -> Question:
@@ -380,6 +394,7 @@ class CancelBatch(BatchAction):
             button="Cancel the batch for good",
             version=self.version_of(state, await self.ordered(), most=(waiting(states),)),
             state=state,
+            subject=self.subject,
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:

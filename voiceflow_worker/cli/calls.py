@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import (
     acting,
-    ask_once,
     carried_out,
     opened_queue,
     require_batch,
@@ -29,20 +29,20 @@ from voiceflow_worker.cli.options import (
     SinceOption,
     YesOption,
 )
-from voiceflow_worker.cli.output import ExitCode, Output, confirm, first
+from voiceflow_worker.cli.output import ExitCode, Output, first
 from voiceflow_worker.core.base.reading import find_pages, totals_of
 from voiceflow_worker.core.call_filter import CallFilter
-from voiceflow_worker.errors import InvalidInputError, JobError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import printable_line
-from voiceflow_worker.model.text.wording import count_of, in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.actions.calls import Resolve
+    from voiceflow_worker.actions import OperatorAction
+    from voiceflow_worker.actions.many import Many
     from voiceflow_worker.service.one_call import CallStep, OneCall, Tell
     from voiceflow_worker.settings import Settings
 
@@ -198,21 +198,19 @@ async def cancel(
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
     from voiceflow_worker.actions.calls import CancelCall
+    from voiceflow_worker.actions.many import Many
 
     if staged and batch is None:
         raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
     from voiceflow_worker.actions.imports import DiscardStaged
     from voiceflow_worker.actions.queues import CancelBatch
 
-    output, settings = common.output(), common.settings(store_alone=True)
-    async with acting(settings, as_, stops=True) as operator:
+    def act(**of: Any) -> OperatorAction | Many:
         if batch is not None:
-            act = (DiscardStaged if staged else CancelBatch)(
-                operator=operator, queue=settings.queue, batch=batch, note=note
-            )
-            return await carried_out(act, output, yes=yes)
-        acts = [CancelCall(operator=operator, call=each, note=note) for each in ids]
-        return max([await carried_out(act, output) for act in acts])
+            return (DiscardStaged if staged else CancelBatch)(batch=batch, note=note, **of)
+        return Many([CancelCall(operator=of["operator"], call=each, note=note) for each in dict.fromkeys(ids)])
+
+    return await common.ordered(act, as_, stops=True, yes=yes)
 
 
 async def resolve(
@@ -247,6 +245,7 @@ async def resolve(
     if sum((bool(ids), batch is not None, all_)) != 1 or (post is not None and len(ids) != 1):
         raise InvalidInputError("name the calls to resolve: give their ids, --batch, or --all; --post is for one id")
     from voiceflow_worker.actions.calls import Resolve
+    from voiceflow_worker.actions.many import Many
     from voiceflow_worker.gateway.client import time_at_8x8
 
     settings, output = common.settings(store_alone=placed), common.output()
@@ -259,32 +258,9 @@ async def resolve(
             return ExitCode.UNDONE
         acts = [
             Resolve(operator=operator, call=each, note=note, placed=placed, recorded_at=recorded_at, post=post)
-            for each in found
+            for each in dict.fromkeys(found)
         ]
-        if len(acts) == 1:
-            return await carried_out(acts[0], output)
-        shown = await _preview(acts, output, yes=yes)
-        return max([await carried_out(act, output, expected_version=shown.get(act.call)) for act in acts])
-
-
-async def _preview(acts: Sequence[Resolve], output: Output, *, yes: bool) -> dict[str, str]:
-    """List the calls of a decision, and ask; returns the version of each question. Raises UndoneError for a no."""
-    from voiceflow_worker.actions.calls import decidable_from
-
-    shown: dict[str, str] = {}
-    for act in acts:
-        with suppress(JobError):  # the decision itself says why it cannot be made
-            _, job = await act.operator.call(act.call)
-            if (open_post := job.open_post) is not None:
-                if not yes:
-                    shown[act.call] = (await act.question()).version
-                early = decidable_from(job, act.operator.policy)
-                may_ring = early is not None and act.operator.store.clock.now() <= early and not act.placed
-                until = f"; not before {in_words(early)}" if early is not None and may_ring else ""
-                output.note(f"{job.id} {job.number}: POST {open_post.number}, {in_words(open_post.began_at)}{until}")
-    decided = "ends as accepted, and is not called again" if acts[0].placed else "goes back to the queue, and rings"
-    confirm(f"Each of these {count_of(len(acts), 'call')} in doubt {decided}. Resolve them like this?", yes=yes)
-    return shown
+        return await carried_out(Many(acts), output, yes=yes, tells=True)
 
 
 async def redial(
@@ -326,27 +302,16 @@ async def redial(
     if post is not None and len(ids) != 1:
         raise InvalidInputError("--post is for a single call: give exactly one id with it")
     from voiceflow_worker.actions.calls import Redial
+    from voiceflow_worker.actions.many import Many
     from voiceflow_worker.actions.queues import RedialBatch
 
-    output, settings = common.output(), common.settings(store_alone=True)
-    async with acting(settings, as_) as operator:
+    def act(**of: Any) -> OperatorAction | Many:
         if batch is not None and outcomes is not None:
-            order = RedialBatch(
-                operator=operator,
-                queue=settings.queue,
-                batch=batch,
-                note=note,
-                outcomes=outcomes,
-                times=1 if times is None else times,
-            )
-            return await carried_out(order, output, yes=yes)
-        acts = [Redial(operator=operator, call=each, note=note, force=force, post=post) for each in dict.fromkeys(ids)]
-        versions: list[str | None] = [None] * len(acts)
-        if len(acts) > 1 and not yes:
-            versions = await ask_once(acts, output, what="Redial {}?")
-        return max(
-            [await carried_out(act, output, expected_version=each) for act, each in zip(acts, versions, strict=True)]
-        )
+            return RedialBatch(batch=batch, note=note, outcomes=outcomes, times=1 if times is None else times, **of)
+        redial = partial(Redial, operator=of["operator"], note=note, force=force, post=post)
+        return Many([redial(call=each) for each in dict.fromkeys(ids)])
+
+    return await common.ordered(act, as_, yes=yes)
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import AsOption, NoteOption, QueueOptions, SinceOption
 from voiceflow_worker.cli.output import ExitCode
 from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:
+    from voiceflow_worker.actions.many import Many
     from voiceflow_worker.service.escalation_actions import EscalationAction
 
 OF_LATE = timedelta(days=1)
@@ -69,7 +70,7 @@ async def acknowledge(*ids: EscalationIds, as_: AsOption = None, common: QueueOp
     """
     from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation
 
-    return await _ended(AcknowledgeEscalation, ids, as_=as_, common=common)
+    return await common.ordered(partial(_each, AcknowledgeEscalation, ids), as_, stops=True)
 
 
 async def stop(
@@ -84,26 +85,10 @@ async def stop(
     """
     from voiceflow_worker.service.escalation_actions import StopEscalation
 
-    return await _ended(StopEscalation, ids, note=note, as_=as_, common=common)
+    return await common.ordered(partial(_each, StopEscalation, ids, note=note), as_, stops=True)
 
 
-async def _ended(
-    kind: type[EscalationAction],
-    ids: tuple[str, ...],
-    *,
-    note: str | None = None,
-    as_: str | None,
-    common: QueueOptions,
-) -> ExitCode:
-    from voiceflow_worker.actions import UnknownSubjectError
+def _each(kind: type[EscalationAction], ids: tuple[str, ...], **of: Any) -> Many:
+    from voiceflow_worker.actions.many import Many
 
-    settings, output, code = common.settings(store_alone=True), common.output(), ExitCode.DONE
-    async with acting(settings, as_, stops=True) as operator:
-        for each in dict.fromkeys(ids):
-            act = kind(operator=operator, queue=settings.queue, escalation=each, note=note)
-            try:
-                code = max(code, await carried_out(act, output))
-            except UnknownSubjectError as error:
-                output.note(str(error))
-                code = ExitCode.UNDONE
-    return code
+    return Many([kind(escalation=each, **of) for each in dict.fromkeys(ids)])

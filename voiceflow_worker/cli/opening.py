@@ -37,12 +37,12 @@ from voiceflow_worker.model.text.printable import (
     printable_line,
     without_secrets_in,
 )
-from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
     from voiceflow_worker.actions import Operator, OperatorAction, Question
+    from voiceflow_worker.actions.many import Many
     from voiceflow_worker.core.ports import Store
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.queue import CallQueue
@@ -547,27 +547,6 @@ async def acting(
             )
 
 
-async def ask_once(acts: Sequence[OperatorAction], output: Output, *, what: str) -> list[str | None]:
-    """Ask one question before several acts on calls, if more than one of them can be done; `what` names their number.
-
-    Returns the version that was shown for each action. Raises UndoneError for a no, and InvalidInputError without a
-    terminal.
-    """
-    questions: list[Question] = []
-    versions: list[str | None] = []
-    for act in acts:
-        versions.append(None)
-        with suppress(JobError):  # the action itself says why it cannot be done
-            questions.append(await act.question())
-            versions[-1] = questions[-1].version
-    if len(questions) > 1:
-        for question in questions:
-            _tell_question(question, output)
-        confirm(what.format(count_of(len(questions), "call")), yes=False)
-        return versions
-    return [None] * len(acts)
-
-
 def _tell_question(question: Question, output: Output) -> None:
     for line in question.will_be_called:
         output.note(f"will be called: {line}")
@@ -578,7 +557,7 @@ def _tell_question(question: Question, output: Output) -> None:
 
 
 async def carried_out(
-    act: OperatorAction, output: Output, *, yes: bool = False, tells: bool = False, expected_version: str | None = None
+    act: OperatorAction | Many, output: Output, *, yes: bool = False, tells: bool = False
 ) -> ExitCode:
     """Ask, if the action cannot be taken back and `yes` is False; then carry it out, and print its result.
 
@@ -586,22 +565,23 @@ async def carried_out(
 
     If a call does not allow the action, the reason is printed, and the exit code is 1.
     """
-    if act.is_irreversible and (tells or not yes):
-        question = await act.question()
-        _tell_question(question, output)
-        confirm(question.title, yes=yes)
-        expected_version = None if yes else question.version
+    expected_version: str | None = None
     try:
+        if act.is_irreversible and (tells or not yes):
+            question = await act.question()
+            _tell_question(question, output)
+            confirm(question.title, yes=yes)
+            expected_version = None if yes else question.version
         done = await act.do(expected_version)
     except (JobError, ChangedSinceError) as error:
         output.note(with_remedies(str(error)))
         return ExitCode.UNDONE
-    for note in done.notes:
+    for note in (*done.notes, *map(with_remedies, done.refused)):
         output.note(note)
     for document in done.documents:
         output.document(document)
     if done.not_done and not done.lines:
-        output.note(done.message)
+        output.note(with_remedies(done.message))
     else:
         output.answer(*(done.lines or (done.message,)))
-    return ExitCode.UNDONE if done.not_done else ExitCode.DONE
+    return ExitCode.UNDONE if done.not_done or done.refused else ExitCode.DONE

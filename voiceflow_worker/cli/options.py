@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
     from voiceflow_worker.actions import OperatorAction
+    from voiceflow_worker.actions.many import Many
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -192,7 +193,7 @@ class QueueOptions(WholeStoreOptions):
     queue: QueueOption = None
 
     async def ordered(
-        self, act: Callable[..., OperatorAction], who: str | None, *, stops: bool = False, yes: bool = False
+        self, act: Callable[..., OperatorAction | Many], who: str | None, *, stops: bool = False, yes: bool = False
     ) -> ExitCode:
         """Carry out the act on the queue that `act` makes, as `acting` and `carried_out` do. Raises StoreError."""
         settings = self.settings(store_alone=True)

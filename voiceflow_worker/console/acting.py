@@ -29,6 +29,7 @@ from voiceflow_worker.actions import (
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
+from voiceflow_worker.actions.many import Many
 from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.fields import EDITED
@@ -37,7 +38,6 @@ from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.batches import MOST_AT_ONCE, named_batches
 from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
 from voiceflow_worker.console.routes.page import (
-    DEFAULT_QUEUE,
     Answer,
     Page,
     PageRequest,
@@ -50,7 +50,6 @@ from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import get_jobs, totals_of
 from voiceflow_worker.core.base.record_set import text_records
-from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     CampaignFileError,
@@ -85,9 +84,12 @@ _LONGEST_TOLD = 32
 _REFUSALS = (InvalidInputError, JobError, ActionRefusedError, ChangedSinceError)
 _PLACED, _NOT_PLACED = "placed", "not-placed"
 _WITH_IT = "Its other waiting calls are held with them."
+_WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
 """The outcomes that can be redialled, as `--outcome` names them, with their labels."""
+
+_Pairs = list[tuple[str, str]]
 
 _log = structlog.get_logger("voiceflow.console")
 
@@ -231,54 +233,80 @@ class PageAction:
     hidden: tuple[str, ...] = ("queue", "batch", "call")
     back_page: str = ""
 
-    def made(self, form: PageForm, operator: Operator) -> Any:
+    too_long: ClassVar[str] = "this list took too long to count; filter more, or choose fewer"
+    """The message if the question takes too long."""
+    undone: ClassVar[str] = ""
+    """The message of an action that ends after `REDIALLING_LIMIT`; empty for one that does not."""
+
+    def made(self, form: PageForm, operator: Operator, **more: object) -> Any:
         """The action, with what the form says in the fields of the action."""
         names = {each.name for each in fields(self.kind)}  # type: ignore[arg-type]
-        return self.kind(**{"operator": operator} | {name: read(form) for name, read in _READ.items() if name in names})
+        read = {name: read(form) for name, read in _READ.items() if name in names}
+        return self.kind(**{"operator": operator, **read, **more})
+
+    async def subject(self, form: PageForm, operator: Operator) -> tuple[_Pairs, tuple[str, ...]]:  # noqa: ARG002
+        """What the action is about, in hidden fields, and sentences about that."""
+        return form.some(*self.hidden), ()
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:  # noqa: ARG002 - for those that read calls
         """The fields that a person fills in. What was typed stays, even if it is wrong."""
         return tuple(each._replace(value=form.one(each.name) or each.value) for each in self.shown)
 
+    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:  # noqa: ARG002
+        """The question what to do, and its fields; None if the form says so already."""
+        return None
+
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the action. This changes nothing."""
-        subject = tuple(form.some(*self.hidden))
-        act: OperatorAction = self.made(PageForm(subject), operator)
-        question = await act.question()
+        """The question before the action; before it, the question what to do. This changes nothing."""
+        if (step := await self.first_step(form, operator)) is not None:
+            batch = tuple(form.some("queue", "batch"))
+            return Confirmation(question=step[0], fields=step[1], subject=batch, back=page_of(form), is_step=True)
+        async with _within(COUNTING_LIMIT, self.too_long):
+            subject, told = await self.subject(form, operator)
+            act: OperatorAction | Many = self.made(PageForm(subject), operator)
+            question = await act.question()
+        typed = PageForm([*form.but(*(name for name, _ in subject)), *subject])
         return Confirmation(
-            question=question,
-            fields=await self.fields(form, operator),
+            question=replace(question, will_not_be_called=(*told, *question.will_not_be_called)),
+            fields=await self.fields(typed, operator),
             subject=(*subject, ("seen", question.version)),
-            back=page_of(form, otherwise=self.back_page),
+            back=self.back_of(form),
             is_irreversible=act.is_irreversible,
         )
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
         """Carry out the action in the name of the operator."""
-        return self.done(await self.made(form, operator).do(form.one("seen")), form)
+        async with _within(REDIALLING_LIMIT if self.undone else timedelta.max, self.undone):
+            return self.done(await self.made(form, operator).do(form.one("seen")), form)
 
     def done(self, result: ActionResult, form: PageForm) -> ActionDone:
-        """The result in a sentence. Raises ActionRefusedError if something was left undone."""
+        """The result in a sentence. Raises ActionRefusedError if it was left undone."""
         if result.not_done:
             raise ActionRefusedError("; ".join(dict.fromkeys([result.message, *result.lines])))
-        return ActionDone("; ".join([*result.notes, result.message]), page_of(form, otherwise=self.back_page))
+        return ActionDone("; ".join([*result.notes, result.message, *result.refused]), self.back_of(form))
+
+    def back_of(self, form: PageForm) -> str:
+        """The page under /ui from which people come."""
+        return page_of(form, otherwise=self.back_page)
 
 
-class _OfMany(PageAction):
-    """An action on one or several calls or batches, with one note. `many` is the title for several, `said` the result.
+@dataclass(frozen=True, slots=True)
+class _OfCalls(PageAction):
+    """An action on calls, with one note: those that were ticked, or those of a list that are in one of `states`.
 
-    Each is a value of the form's field `each_in`.
+    Each is a value of the form's field `each_in`. `none` says that a list has none.
     """
 
-    many: ClassVar[str] = "Cancel {}?"
-    said: ClassVar[str] = "cancelled"
-    noun: ClassVar[tuple[str, str]] = ("call", "calls")
+    back_page: str = "calls"
+    none: str = "no call of this list waits"
+    states: frozenset[JobState] = _WAITING
+
     each_in: ClassVar[str] = "call"
     most: ClassVar[int] = MOST_CALLS
 
-    async def chosen(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
-        """What was ticked, or what fits the filter of a list; and sentences about it."""
-        raise NotImplementedError
+    def chosen(self, form: PageForm) -> list[str]:
+        """What was ticked."""
+        return form.all("call")
 
     def one(self, act: Any, value: str) -> Any:
         """The action on one of them."""
@@ -288,93 +316,10 @@ class _OfMany(PageAction):
         """The page under /ui of one of them."""
         return call_page(value)
 
-    async def each(self, form: PageForm, operator: Operator) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """An action for each that was chosen, and sentences about them."""
-        values, told = await self.chosen(form, operator)
-        if not values:
-            raise InvalidInputError(f"no {self.noun[0]} was chosen; tick the {self.noun[1]} first")
-        if len(values) > self.most:
-            raise InvalidInputError(
-                f"more than {self.most} {self.noun[1]} are too many for one act; choose fewer, or filter more"
-            )
-        act = self.made(form, operator)
-        return {value: self.one(act, value) for value in values}, told
-
-    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question about all of them, without those that do not allow it. Raises JobError if none does."""
-        asked, refused, errors = dict[str, Question](), list[str](), list[Exception]()
-
-        async def ask(value: str, act: OperatorAction) -> None:
-            try:
-                asked[value] = await act.question()
-            except (ActionRefusedError, JobError) as error:
-                errors.append(error)
-                refused.append(f"Left out: {error}.")
-
-        async with _within(COUNTING_LIMIT, "this list took too long to count; filter more, or choose fewer"):
-            acts, told = await self.each(PageForm(form.some(self.each_in, "filter", "named")), operator)
-            await gather(*(partial(ask, value, act) for value, act in acts.items()))
-            if not asked:
-                raise errors[0]
-            asked = {value: asked[value] for value in acts if value in asked}
-            question = await self.question_of(asked, operator) if len(asked) > 1 else next(iter(asked.values()))
-        pairs = [
-            pair for value, each in asked.items() for pair in ((self.each_in, value), (f"seen {value}", each.version))
-        ]
-        subject = (*pairs, *form.some("filter"))
-        return Confirmation(
-            question=replace(question, will_not_be_called=(*told, *question.will_not_be_called, *refused)),
-            fields=await self.fields(PageForm([*form.but(self.each_in), *subject]), operator),
-            subject=subject,
-            back=page_of(form, otherwise=self.back_of(form)),
-            is_irreversible=next(iter(acts.values())).is_irreversible,
-        )
-
-    async def question_of(self, asked: Mapping[str, Question], operator: Operator) -> Question:
-        """One question of several."""
-        raise NotImplementedError
-
-    def back_of(self, form: PageForm) -> str:
-        """The list of which these are."""
-        text = urlencode(parse_qsl(form.one("filter"), errors="replace"), errors="replace")
-        return f"calls?{text}" if text else self.back_page
-
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
-        """Act on each. The result names those that do not allow it, or are no longer as they were shown."""
-        acts, _ = await self.each(form, operator)
-        done, notes, refused = dict[str, str](), list[str](), list[str]()
-
-        async def do(value: str, act: OperatorAction) -> None:
-            try:
-                result = await act.do(form.one(f"seen {value}"))
-            except (ActionRefusedError, ChangedSinceError, JobError) as error:
-                refused.append(str(error))
-                return
-            if result.not_done:
-                refused.append(result.message)
-                return
-            done[value] = result.message
-            notes.extend(f"{act.label}: {note}" for note in result.notes)
-
-        await gather(*(partial(do, value, act) for value, act in acts.items()))
-        if not done:
-            raise InvalidInputError("; ".join(refused))
-        is_one = len(done) == 1 and self.name != "resolve"
-        said = next(iter(done.values())) if is_one else f"{len(done)} {self.noun[len(done) > 1]} {self.said}"
-        back = self.page_of_one(*done) if len(done) == 1 else self.back_of(form)
-        return ActionDone("; ".join([said, *notes, *refused]), back)
-
-
-class _OfCalls(_OfMany):
-    """An action on calls: those that were ticked, or those of a list that are in one of `states`."""
-
-    states: ClassVar[frozenset[JobState]] = frozenset({JobState.QUEUED, JobState.LEASED})
-    none: ClassVar[str] = "no call of this list waits"
-
-    async def chosen(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
-        if (calls := form.all("call")) or not (text := form.one("filter")):
-            return calls, ()
-        wanted, queues = await read_filtered(operator.store, text, states=self.states)
+    async def found(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
+        """What a list has, and sentences about it. Raises InvalidInputError for nothing."""
+        calls: list[str] = []
+        wanted, queues = await read_filtered(operator.store, form.one("filter"), states=self.states)
         async with aclosing(filtered_pages(operator.store, wanted, queues)) as pages:
             async for page in pages:
                 calls += [job.id for job in page]
@@ -384,56 +329,74 @@ class _OfCalls(_OfMany):
             raise InvalidInputError(self.none)
         return calls, ()
 
-    async def question_of(self, asked: Mapping[str, Question], operator: Operator) -> Question:
-        jobs = await get_jobs(operator.store, list(asked))
-        numbers = ", ".join(f"{job.destination} {job.name}".strip() for job in map(jobs.get, asked) if job is not None)
-        lines = [f"You decide about {numbers}.", *(line for each in asked.values() for line in each.will_be_called)]
-        others = [line for each in asked.values() for line in each.will_not_be_called]
-        return Question(
-            title=self.many.format(count_of(len(asked), "call")),
-            will_be_called=tuple(dict.fromkeys(lines)),
-            will_not_be_called=tuple(dict.fromkeys(others)),
-            button=next(iter(asked.values())).button.replace("the call", "the calls"),
-        )
+    async def subject(self, form: PageForm, operator: Operator) -> tuple[_Pairs, tuple[str, ...]]:
+        chosen, told = self.chosen(form), tuple[str, ...]()
+        if not chosen and form.some("filter", "named"):
+            chosen, told = await self.found(form, operator)
+        return [*((self.each_in, value) for value in chosen), *form.some("filter")], told
+
+    def made(self, form: PageForm, operator: Operator, **more: object) -> Many:
+        chosen, (noun, nouns) = self.chosen(form), self.kind.several.nouns
+        if not chosen:
+            raise InvalidInputError(f"no {noun} was chosen; tick the {nouns} first")
+        if len(chosen) > self.most:
+            raise InvalidInputError(
+                f"more than {self.most} {nouns} are too many for one act; choose fewer, or filter more"
+            )
+        act = PageAction.made(self, form, operator, **more)
+        return Many([self.one(act, value) for value in chosen])
+
+    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
+        """The fields. Whoever was reached is called again only where that is ticked."""
+        shown = await PageAction.fields(self, form, operator)
+        if self.kind is not Redial:
+            return shown
+        states = {job.state for job in (await get_jobs(operator.store, self.chosen(form))).values()}
+        return (*shown, *((_FORCE,) if states & _CALLED else ()))
+
+    def back_of(self, form: PageForm) -> str:
+        if len(chosen := self.chosen(form)) == 1:
+            return self.page_of_one(chosen[0])
+        text = urlencode(parse_qsl(form.one("filter"), errors="replace"), errors="replace")
+        return f"calls?{text}" if text else self.back_page
 
 
-class _OfBatches(_OfMany):
-    """An action on a queue or a batch; or on batches that were ticked, or of which the calls of a list are."""
+@dataclass(frozen=True, slots=True)
+class _OfBatches(_OfCalls):
+    """An action on a queue or a batch; or on batches that were ticked, or that a list has, or the calls of a list."""
 
-    noun = ("batch", "batches")
-    each_in = "of"
-    most = MOST_AT_ONCE
-    none: ClassVar[str] = "no batch of this list has calls that have not ended"
+    back_page: str = "batches"
+    none: str = "no batch of this list has calls that have not ended"
+    fits: Callable[[BatchProgress], bool] = lambda batch: batch.done < batch.total
+    """Whether a batch of a list is meant."""
 
-    def fits(self, batch: BatchProgress) -> bool:
-        """Whether a batch of a list is meant."""
-        return batch.done < batch.total
+    each_in: ClassVar[str] = "of"
+    most: ClassVar[int] = MOST_AT_ONCE
+
+    def chosen(self, form: PageForm) -> list[str]:
+        ticked = list(dict.fromkeys(value for _, value in form.some("of")))  # with the spaces of their names
+        return ticked or ([f"{queue}/{form.exactly('batch')}"] if (queue := form.one("queue")) else [])
 
     def one(self, act: Any, value: str) -> Any:
         queue, batch = queue_and_batch(value)
         return replace(act, queue=queue, batch=batch or None)
 
     def page_of_one(self, value: str) -> str:
-        return batch_page(*queue_and_batch(value))
+        queue, batch = queue_and_batch(value)
+        return batch_page(queue, batch) if batch else ""
 
-    def back_of(self, form: PageForm) -> str:
-        return _OfMany.back_of(self, form) or "batches"
-
-    async def chosen(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
+    async def found(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
         if text := form.one("named"):
             if not (fitting := await named_batches(operator.store, text, fits=self.fits)):
                 raise InvalidInputError(self.none)
             return ["/".join(each) for each in fitting], ()
-        batches = list(dict.fromkeys(value for _, value in form.some("of")))  # with the spaces of their names
-        if batches or not (text := form.one("filter")):
-            return batches, ()
-        wanted, queues = await read_filtered(operator.store, text, states=_OfCalls.states)
         found = Counter[tuple[str, str | None]]()
+        wanted, queues = await read_filtered(operator.store, form.one("filter"), states=_WAITING)
         async with aclosing(filtered_pages(operator.store, wanted, queues)) as pages:
             async for page in pages:
                 found.update((job.queue, job.batch_id) for job in page)
         told = [
-            f"Of {'queue ' + queue if batch is None else 'batch ' + _batch_named(f'{queue}/{batch}')}, "
+            f"Of {'' if batch is None else 'batch '}{Hold(operator=operator, queue=queue, batch=batch).subject}, "
             f"{count_of(count, 'waiting call')} fit the "
             f"filter. {'No batch has them: only a hold of the queue stops them.' if batch is None else _WITH_IT}"
             for (queue, batch), count in found.items()
@@ -442,121 +405,29 @@ class _OfBatches(_OfMany):
             raise InvalidInputError("; ".join(told) or "no call of this list waits")
         return named, tuple(told)
 
-    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        is_many = form.some("of", "filter", "named") or not form.one("queue")
-        return await (_OfMany if is_many else PageAction).confirmation(self, form, operator)
 
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
-        return await (_OfMany if form.one("of") else PageAction).act(self, form, operator, process)
-
-    async def question_of(self, asked: Mapping[str, Question], operator: Operator) -> Question:  # noqa: ARG002
-        def lines(of: Callable[[Question], tuple[str, ...]]) -> tuple[str, ...]:
-            said: dict[str, list[str]] = {}
-            for value, each in asked.items():
-                for line in of(each):
-                    said.setdefault(line, []).append(_batch_named(value))
-            return tuple(
-                line if len(named) == len(asked) else f"{', '.join(named)}: {line}" for line, named in said.items()
-            )
-
-        named = ", ".join(map(_batch_named, asked))
-        return Question(
-            title=self.many.format(f"{len(asked)} batches"),
-            will_be_called=(f"You decide about {named}.", *lines(lambda each: each.will_be_called)),
-            will_not_be_called=lines(lambda each: each.will_not_be_called),
-            button=next(iter(asked.values())).button.replace("the batch", "the batches"),
-        )
-
-
-def _batch_named(value: str) -> str:
-    """A batch with its queue, if that is another one than the default, as in lists: queues may have alike batches."""
-    queue, batch = queue_and_batch(value)
-    return batch if queue == DEFAULT_QUEUE else f"{batch} ({queue})"
-
-
-class _HoldBatches(_OfBatches):
-    many = "Hold {}?"
-    said = "on hold"
-
-
-class _ResumeBatches(_OfBatches):
-    many = "Resume {}?"
-    said = "resumed"
-    none = "no batch of this list is on hold"
-
-    def fits(self, batch: BatchProgress) -> bool:
-        gate = batch.hold
-        return gate is not None and (gate.scope, gate.state, gate.start) == (GateScope.BATCH, GateState.HELD, None)
-
-
-class _Redial(_OfCalls):
-    """The redial of calls. Whoever was reached is called again only where that is ticked."""
-
-    many = "Call the people of {} again?"
-    said = "will be called again"
-    states = frozenset({JobState.UNREACHED})
-    none = "no call of this list ended without reaching its person"
-
-    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
-        states = {job.state for job in (await get_jobs(operator.store, form.all("call"))).values()}
-        return (*await PageAction.fields(self, form, operator), *((_FORCE,) if states & _CALLED else ()))
+def _is_held(batch: BatchProgress) -> bool:
+    gate = batch.hold
+    return gate is not None and (gate.scope, gate.state, gate.start) == (GateScope.BATCH, GateState.HELD, None)
 
 
 class _Resolve(_OfCalls):
     """The resolution of doubts. A call stays in doubt if its POST is no longer the one that was decided about."""
 
-    many = "Resolve {} in doubt?"
-    said = "resolved"
-
-    async def each(self, form: PageForm, operator: Operator) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The resolutions, with the time at which 8x8 said what time it is."""
-        acts, told = await _OfCalls.each(self, form, operator)
-        is_negative = form.one("verdict") == _NOT_PLACED and operator.time_at_8x8 is not None
-        recorded_at = await operator.time_at_8x8() if is_negative and operator.time_at_8x8 else None
-        return {call: replace(act, recorded_at=recorded_at) for call, act in acts.items()}, told
-
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
-        """Resolve the calls. A call that cannot be resolved yet stays in doubt."""
-        if form.one("verdict") not in {_PLACED, _NOT_PLACED}:
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
+        """Resolve the calls, with the time at which 8x8 said what time it is."""
+        if (verdict := form.one("verdict")) not in {_PLACED, _NOT_PLACED}:
             raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
-        done = await _OfCalls.act(self, form, operator, process)
-        verdict = form.one("verdict").replace("-", " ")
-        return replace(done, message=done.message.replace(" resolved", f" resolved as {verdict}", 1))
+        asks = operator.time_at_8x8 if verdict == _NOT_PLACED else None
+        acts = self.made(form, operator, recorded_at=await asks() if asks else None)
+        return self.done(await acts.do(form.one("seen")), form)
 
 
-class _OfBatch(PageAction):
-    """An action on calls of a batch. A person first says what to do, and then sees how many calls it is about.
-
-    `undone` is the message of an action that took too long, and `instead` the command for a batch that is too large.
-    """
-
-    undone: ClassVar[str] = ""
-    instead: ClassVar[str] = ""
-
-    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
-        """The question what to do, and its fields; None if the form says so already."""
-        raise NotImplementedError
-
-    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the action, with a count of the calls; before it, the question what to do."""
-        if (step := await self.first_step(form, operator)) is not None:
-            subject = tuple(form.some("queue", "batch"))
-            return Confirmation(question=step[0], fields=step[1], subject=subject, back=page_of(form), is_step=True)
-        too_long = f"the batch has too many calls to be counted here; use `voiceflow {self.instead}` instead"
-        async with _within(COUNTING_LIMIT, too_long):
-            return await PageAction.confirmation(self, form, operator)
-
-    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
-        """Change the counted calls, and no other calls."""
-        async with _within(REDIALLING_LIMIT, self.undone):
-            return await PageAction.act(self, form, operator, process)
-
-
-class _RedialBatch(_OfBatch):
+class _RedialBatch(PageAction):
     """The redial of a batch by outcome."""
 
     undone = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
-    instead = "calls redial --batch"
+    too_long = "the batch has too many calls to be counted here; use `voiceflow calls redial --batch` instead"
 
     async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
         if form.all("outcome"):
@@ -585,11 +456,11 @@ class _RedialBatch(_OfBatch):
         return question, (FormField("outcome", "Calls that ended with", "ticks", options=options), times)
 
 
-class _EditBatch(_OfBatch):
+class _EditBatch(PageAction):
     """The edit of a batch."""
 
     undone = "not all calls were edited in time: edit the batch again, which changes what is left"
-    instead = "batches edit"
+    too_long = "the batch has too many calls to be counted here; use `voiceflow batches edit` instead"
 
     async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
         if any(form.one(name) for name in EDITED):
@@ -685,17 +556,18 @@ _IN_FILE = (
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
 _OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN)
+_ALL_REACHED = "no call of this list ended without reaching its person"
 _OUTCOME = ("queue", "batch", "outcome", "times")
 _ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
 ACTS = (
-    _HoldBatches("hold", Hold, (_NOTE, _HELD_FOR)),
-    _ResumeBatches("resume", Resume, _NOTED),
+    _OfBatches("hold", Hold, (_NOTE, _HELD_FOR)),
+    _OfBatches("resume", Resume, _NOTED, none="no batch of this list is on hold", fits=_is_held),
     _EditBatch("edit-batch", EditBatch, _NOTED, hidden=("queue", "batch", *EDITED)),
     PageAction("release-staged", ReleaseStaged, _NOTED),
     PageAction("discard-staged", DiscardStaged, _NOTED),
     _OfBatches("cancel-batch", CancelBatch, _NOTED),
-    _OfCalls("cancel-call", CancelCall, _NOTED, back_page="calls"),
-    _Redial("redial", Redial, _NOTED, back_page="calls"),
+    _OfCalls("cancel-call", CancelCall, _NOTED),
+    _OfCalls("redial", Redial, _NOTED, none=_ALL_REACHED, states=frozenset({JobState.UNREACHED})),
     _RedialBatch("redial-batch", RedialBatch, _NOTED, hidden=_OUTCOME),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),

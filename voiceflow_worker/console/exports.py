@@ -25,7 +25,6 @@ from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.routes.batches import named_batches
 from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
 from voiceflow_worker.console.routes.page import (
-    DEFAULT_QUEUE,
     LONGEST_NAME,
     Answer,
     PageRequest,
@@ -41,7 +40,7 @@ from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import as_stored
-from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
 from voiceflow_worker.service.other_process import OtherProcess
 
 SECTION = "export"

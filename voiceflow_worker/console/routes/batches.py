@@ -14,7 +14,6 @@ from voiceflow_worker.console.routes.calls import show_found
 from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.escalations import open_escalations
 from voiceflow_worker.console.routes.page import (
-    DEFAULT_QUEUE,
     LONGEST_NAME,
     Answer,
     Page,
@@ -30,7 +29,7 @@ from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
 from voiceflow_worker.reporting.batches import (
     BatchProgress,
     read_batch,

@@ -17,7 +17,6 @@ from voiceflow_worker.actions.calls import decidable_from
 from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.charts import texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
-    DEFAULT_QUEUE,
     LONGEST_NAME,
     OF_IDS,
     Answer,
@@ -42,6 +41,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE
 from voiceflow_worker.model.times import read_time
 from voiceflow_worker.reporting.batches import read_queues
 from voiceflow_worker.reporting.status import waits_in_words

@@ -22,10 +22,9 @@ from voiceflow_worker.model.jobs.job import Job, usual_key
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import as_stored, without_numbers
-from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
 from voiceflow_worker.model.times import zone_named, zone_of_number
 
-DEFAULT_QUEUE = "default"
 MOST_FOUND = 100
 LONGEST_NAME = 256
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import printable_line
 
+DEFAULT_QUEUE = "default"
 QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 """The pattern of a queue name. A name has at most 16 characters, so that a job id with a POST number fits into the 50
 characters of a `clientRequestId`."""
