@@ -45,7 +45,7 @@ appointment = Menu(
     prompt="Hello {{name}}. Your appointment is {{time}}. To confirm it press 1, to move it press 2, to cancel it "
     "press 3.",
     voice_profile="en-US-BenjaminRUS",
-    again="Sorry, that is not a valid choice.",
+    retry_text="Sorry, that is not a valid choice.",
     fallback=End("We will call you again about it. Goodbye."),
 )
 move = Menu(

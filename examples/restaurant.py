@@ -47,7 +47,7 @@ main = Menu(
     "main",
     prompt="Welcome. To book a table press 1, for our opening hours press 2, to speak to us press 3, to end press 9.",
     voice_profile="en-US-BenjaminRUS",
-    again="Sorry, that is not a valid choice.",
+    retry_text="Sorry, that is not a valid choice.",
     fallback=End("Goodbye."),
     inbound=True,
 )

@@ -45,7 +45,7 @@ callback = Menu(
     prompt="Hello {{name}}. We return your call about {{subject}}. To be connected press 1, to be called later "
     "press 2.",
     voice_profile="en-US-BenjaminRUS",
-    again="Sorry, that is not a valid choice.",
+    retry_text="Sorry, that is not a valid choice.",
     fallback=End("Please call us when it suits you. Goodbye."),
 )
 callback.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))

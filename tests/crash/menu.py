@@ -14,7 +14,7 @@ main = Menu(
     "main",
     prompt="For our hours press 1, for a table 2, to speak to us 3, for the old desk 4, to end 5.",
     voice_profile="en-IE-EmilyNeural",
-    again="Sorry.",
+    retry_text="Sorry.",
     retries=1,
     fallback=End("Goodbye."),
 )

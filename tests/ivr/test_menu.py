@@ -124,7 +124,7 @@ class TestKeys:
 
 class TestTries:
     async def test_a_wrong_key_and_silence_are_asked_again_until_the_fallback(self) -> None:
-        main = menu(again="Sorry.", retries=2, fallback=End("Goodbye."))
+        main = menu(retry_text="Sorry.", retries=2, fallback=End("Goodbye."))
         main.on("1", goto=END)
         call = Rehearsal(main)
         await call.begin()
@@ -265,7 +265,7 @@ class TestManner:
 
 class TestTexts:
     async def test_declared_texts_are_templates_of_the_data(self) -> None:
-        main = menu(prompt="Hello {{name}}.", again="Dear {{name}}.", fallback="Bye {{name}}.", retries=1)
+        main = menu(prompt="Hello {{name}}.", retry_text="Dear {{name}}.", fallback="Bye {{name}}.", retries=1)
         main.on("1", goto="It is {{day}}.")
         call = Rehearsal(main, data={"name": "Ana", "day": 3, "note": None})
         assert (await call.begin()).text == "Hello Ana."

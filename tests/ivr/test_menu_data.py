@@ -52,7 +52,7 @@ source = "+6531234567"
 [menu]
 languages = ["de", "fr"]
 voice_profile = { de = "de-DE-KatjaNeural", fr = "fr-FR-DeniseNeural" }
-again = { de = "Diese Taste gibt es nicht.", fr = "Cette touche n'existe pas." }
+retry_text = { de = "Diese Taste gibt es nicht.", fr = "Cette touche n'existe pas." }
 goodbye = { de = "Auf Wiederhören.", fr = "Au revoir." }
 call_back_after = "3h"
 
@@ -90,7 +90,7 @@ ASKED = {
 def in_code() -> Menu:
     """The same menu, in code."""
     visit, move = (Menu(each["id"], prompt=each["text"]) for each in DATA["questions"])
-    visit.voice_profile, visit.again, visit.language = DATA["voice_profile"], DATA["again"], "de"
+    visit.voice_profile, visit.retry_text, visit.language = DATA["voice_profile"], DATA["retry_text"], "de"
     visit.fallback, visit.retries = End(DATA["goodbye"]), 2
     visit.on("1", result="confirmed", goto=End({"de": "Danke, {{name}}.", "fr": "Merci, {{name}}."}))
     visit.on("2", goto=move.saying({"de": "Gern.", "fr": "Volontiers."}))
@@ -180,6 +180,7 @@ GERMAN = {"de": "Hallo."}
         ("questions.0.keys", {1: {}, "1": {}}, "question 1, keys: has a key twice: keep one of them"),
         ("questions.0.keys", {}, "question 1, keys: has no key: give a table of keys"),
         ("questions.0.keys.1.next", "day", "question visit, key 1, next: 'day' is none of visit, move, call_me_back"),
+        ("again", "Pardon?", "again: is unknown; correct its name, or remove it"),
         ("questions.0.keys.1.goto", "move", "question 1, key 1, goto: is unknown; correct its name, or remove it"),
         ("questions.0.keys.1.answer", "/", "question visit, key 1, answer: '/' must have 1 to 50 letters"),
         ("questions.0.keys.1.say", GERMAN, "question visit, key 1, say: there is no text for fr; add it, or take it"),
@@ -264,6 +265,16 @@ async def test_what_the_store_keeps_is_the_menu_in_the_order_of_its_languages(st
     kept = (await written_menus(store).get([menu.name]))[menu.name]
     assert kept is not None
     assert (kept.name, kept.title, kept.language) == (menu.name, "ask", "fr")
+
+
+async def test_a_menu_has_the_name_that_the_version_before_gives_it_and_each_reads_it_from_the_store(
+    store: Store,
+) -> None:
+    await start(store, DATA)
+    ((name, kept),) = await written_menus(store).all()
+    assert kept is not None
+    assert (name, kept.retry_text) == ("visit-41360253ce2", DATA["retry_text"])
+    assert '"again":{"de":"Diese Taste gibt es nicht."' in kept.definition
 
 
 async def test_who_presses_the_key_is_called_by_no_later_campaign(store: Store) -> None:

@@ -18,7 +18,7 @@ from voiceflow_worker.ivr.menu_data import BUILT_IN, MOST_QUESTIONS
 PREFIX = "menu."
 _IN_LANGUAGE = r"(\.[^.]+)?"
 _FIELD = re.compile(
-    rf"menu\.(languages|retries|call_back_after|(again|goodbye|call_back_not_possible|voice_profile){_IN_LANGUAGE}"
+    rf"menu\.(languages|retries|call_back_after|(retry_text|goodbye|call_back_not_possible|voice_profile){_IN_LANGUAGE}"
     rf"|questions\.\d\d?\."
     rf"(id|text{_IN_LANGUAGE}|keys\.\d\d?\.(key|answer|next|say{_IN_LANGUAGE})))"
 )

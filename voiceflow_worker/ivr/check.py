@@ -174,7 +174,7 @@ LONG_PROMPT = 600
 """The longest good prompt in characters, about 40 s of speech: after a longer one nobody remembers the first key."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
-_SPOKEN_SETTINGS = ("again", "success_message", "failure_message", "voice_profile", "call_back_not_possible")
+_SPOKEN_SETTINGS = ("retry_text", "success_message", "failure_message", "voice_profile", "call_back_not_possible")
 _UNHASHED = {*_SPOKEN_SETTINGS, "fallback", "after_bridge"}
 """Settings that are compared by identity, because they may be mappings, which have no hash."""
 _NOT_LATER = {*_SPOKEN_SETTINGS, "play"}
@@ -402,7 +402,7 @@ class _Walk:
             for step in edge.steps if edge.is_exact else ():
                 checked = self._data is not None and not edge.is_handled
                 yield from _step(step, manner, caller, f" {edge.keys}", is_checked=checked)
-        for name in ("again", "call_back_not_possible"):
+        for name in ("retry_text", "call_back_not_possible"):
             if (text := getattr(manner, name)) is not None:
                 yield from _languages(text, manner, f" {name}")
                 yield from _text(text, manner, caller, f" {name}", is_checked=self._data is not None)
@@ -506,7 +506,7 @@ class _Walk:
     def _caller(self, menu: Menu, manner: Manner) -> Caller:
         data = self._data
         if data is None:
-            texts = [menu.prompt, menu.play, manner.again, manner.voice_profile]
+            texts = [menu.prompt, menu.play, manner.retry_text, manner.voice_profile]
             texts += [manner.success_message, manner.failure_message]
             data = {name: each for text in texts if text is not None for name, each in _specimens(text).items()}
         return replace(_SAMPLE, menu=menu.name, language=manner.language, data=data)

@@ -79,7 +79,7 @@ class Manner:
 
     voice_profile: Text | None = None
     language: str | None = None
-    again: Text | None = None
+    retry_text: Text | None = None
     retries: int | None = None
     fallback: Step | Handler | None = None
     overall_timeout: timedelta | None = None
@@ -138,8 +138,8 @@ class Menu(Manner):
     """A question, and the step that follows each answer.
 
     `prompt` is spoken: a template of the job's data (`{{name}}`), one for each language, or a function of the caller.
-    `play` is the address of a recording that is played before the prompt. After a wrong key, or none, `again` and the
-    prompt are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a text to end with,
+    `play` is the address of a recording that is played before the prompt. After a wrong key, or none, `retry_text` and
+    the prompt are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a text to end with,
     `END`, or a handler. The fallback also comes when a handler fails.
 
     `opening`, a step or a handler, begins a call to one of the account's numbers; without an opening, the call begins

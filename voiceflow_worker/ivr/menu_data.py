@@ -7,6 +7,7 @@ under that name: whoever edits the data later makes another menu, and calls that
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, cast
@@ -39,6 +40,10 @@ LONGEST = 50_000
 _DIGEST = 11
 _LONGEST_ID = 32 - _DIGEST - 1
 _KEYS = frozenset("0123456789*#")
+_STORED_AS: Final = {"retry_text": "again"}
+"""The fields with another name in the store. The version before reads it, and the digest of a menu stays what it was:
+so the same file is the same campaign, whichever version starts it.
+"""
 
 
 async def do_not_call_again(caller: Caller) -> None:
@@ -106,7 +111,7 @@ class MenuData(_Data):
     """A menu as data. Its call begins with the first of the `questions`.
 
     A text is one, or a table with one for each of the `languages`, of which the first is that of calls that name none;
-    by default they are those of the texts. `again` is spoken after a wrong key, and `goodbye` after the last of
+    by default they are those of the texts. `retry_text` is spoken after a wrong key, and `goodbye` after the last of
     `retries` more tries. `call_back_after` is when `call_me_back` calls again, and `call_back_not_possible` is spoken
     in place of what the key says, if there is no time left for it.
     """
@@ -114,7 +119,7 @@ class MenuData(_Data):
     questions: Annotated[list[_Question], Field(min_length=1, max_length=MOST_QUESTIONS)]
     languages: list[str] = Field(default_factory=list[str])
     voice_profile: _Words | None = None
-    again: _Words | None = None
+    retry_text: _Words | None = None
     goodbye: _Words | None = None
     call_back_not_possible: _Words | None = None
     retries: Annotated[int, Field(ge=0, le=20)] = 2
@@ -122,7 +127,7 @@ class MenuData(_Data):
 
     def texts(self) -> Iterator[tuple[str, str | dict[str, str] | None]]:
         """Each text with its place."""
-        for name in ("voice_profile", "again", "goodbye", "call_back_not_possible"):
+        for name in ("voice_profile", "retry_text", "goodbye", "call_back_not_possible"):
             yield name, getattr(self, name)
         for question in self.questions:
             yield f"question {question.id}, text", question.text
@@ -180,7 +185,7 @@ class MenuData(_Data):
         """The menu of the first question, which has the settings of all and leads to the others."""
         menus = {each.id: Menu(each.id, prompt=each.text) for each in self.questions}
         first = menus[self.questions[0].id]
-        first.voice_profile, first.again, first.retries = self.voice_profile, self.again, self.retries
+        first.voice_profile, first.retry_text, first.retries = self.voice_profile, self.retry_text, self.retries
         first.call_back_not_possible = self.call_back_not_possible
         first.language = next(iter(self.spoken()), None)
         first.fallback = None if self.goodbye is None else End(self.goodbye)
@@ -222,12 +227,16 @@ def read_menu(given: object, *, voice_profile: str | None = None) -> Menu:
         raise InvalidInputError("; ".join(map(str, errors)))
     for language in data.languages:
         MenuTexts(menu, language)
-    text = canonical_json(data.model_dump(exclude_defaults=True))
+    text = canonical_json(_renamed(data.model_dump(exclude_defaults=True), _STORED_AS))
     if len(text) > LONGEST:
         raise InvalidInputError(f"the menu has {len(text)} characters, but at most {LONGEST} are allowed; shorten it")
     menu.definition = text
     menu.name = f"{menu.name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
     return menu
+
+
+def _renamed(given: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
+    return {names.get(name, name): value for name, value in given.items()}
 
 
 def _place(where: tuple[int | str, ...]) -> str:
@@ -253,7 +262,8 @@ def written_menus(store: Store) -> RecordSet[Menu]:
     """The menus of data that calls of this store begin with, by their names."""
 
     def read(name: str, text: str) -> Menu:
-        menu = MenuData.model_validate_json(text).menu()
+        given = _renamed(json.loads(text), {name: field for field, name in _STORED_AS.items()})
+        menu = MenuData.model_validate(given).menu()
         menu.name, menu.definition = name, text
         return menu
 

@@ -370,7 +370,7 @@ class Menus:
                 return self._asked(plan, path[:-1] or path)
             case Again():
                 manner = self._manner(path)
-                reason = step.text if step.text is not None else manner.again
+                reason = step.text if step.text is not None else manner.retry_text
                 before = "" if reason is None else say(reason, caller, manner.voice)
                 return self._asked(plan, path, before=before, tries=plan.tries + 1)
             case str():

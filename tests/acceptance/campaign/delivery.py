@@ -6,7 +6,7 @@ delivery = Menu(
     prompt="Hello {{name}}. Your parcel {{parcel}} comes tomorrow. If you are at home press 1, for another day press "
     "2, not to be called again press 9.",
     voice_profile="en-US-JennyNeural",
-    again="Sorry, that is not a valid choice.",
+    retry_text="Sorry, that is not a valid choice.",
     fallback=End("Goodbye."),
 )
 delivery.on("1", result="confirmed", goto=End("Thank you, {{name}}. See you tomorrow."))
