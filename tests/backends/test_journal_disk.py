@@ -78,6 +78,16 @@ async def test_on_a_system_like_macos_a_worker_sends_and_orders_are_kept(
         await file.append([sample_job()], first=1)
 
 
+async def test_a_look_while_an_append_is_under_way_begins_no_further_file(tmp_path: Path) -> None:
+    """A worker leases, and looks whether it can write, while its entries are being written."""
+    file = await JournalFiles(tmp_path).begin("reminders", "worker")
+    written = file.append([sample_job()], first=1)
+    await file.recover()
+    await written
+    file.close()
+    assert len(await JournalFiles(tmp_path).files("reminders")) == 1
+
+
 def deleted(folder: Path) -> None:
     shutil.rmtree(folder)
 

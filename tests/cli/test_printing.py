@@ -24,6 +24,7 @@ from voiceflow_worker.core import tracing
 from voiceflow_worker.model.jobs.job import JobState, Post
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\u202eevil\u2066\u2069\u2028"
 """A window title, a cleared screen, a colour in its 8-bit form, overwriting, and a line turned around."""
@@ -134,16 +135,17 @@ def test_the_steps_of_calls_are_lines_like_others_and_below_the_level_none(
         log_to_stderr(form=form, level=level, secrets=["of-calls"])
         with calls_logged():
             structlog.get_logger().warning("before")
-            tracing.post_begun(job)
-            structlog.get_logger().info("like it", job=job.id, post=post.client_request_id, batch=job.batch_id)
+            tracing.post_ended(None, job, Verdict(kind=VerdictKind.CREATED, message=""))
+            fields = {"job": job.id, "post": post.client_request_id, "batch": job.batch_id, "verdict": "created"}
+            structlog.get_logger().info("like it", **fields)
     err = capsys.readouterr().err
     before, sent, like, last = err.splitlines()
     assert "of-calls" not in err
     assert "before" in before
     assert "before" in last
     if form == "console":
-        assert sent[27:] == like[27:].replace("like it", "a call is sent")
-        assert sent.endswith(" batch='in two words'")
+        assert sent[27:] == like[27:].replace("like it", "8x8 answered")
+        assert " batch='in two words' " in sent
     else:
         assert {**json.loads(like), "event": "", "timestamp": ""} == {**json.loads(sent), "event": "", "timestamp": ""}
 

@@ -400,18 +400,27 @@ class JournalFile(LocalJournalFile):
 
     def append(self, jobs: Sequence[Job], *, first: int) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
-        self._is_recorded, self._has_failed, self._first = False, True, first
+        self._is_recorded, self._first = False, first
         lines = _entry_lines(jobs, first)
-        with self._reporting():
+        with self._noting_failure():
             if is_idle and self._has_room:
                 self._write(lines)
                 return self._appended(self._begin(partial(sync, self._descriptor)))
         return self._appended(self._begin(partial(self._append, lines)))
 
     async def _appended(self, begun: Begun[None]) -> None:
-        with self._reporting():
+        with self._noting_failure():
             await begun
-        self._has_failed = False
+
+    @contextmanager
+    def _noting_failure(self) -> Generator[None]:
+        """Note for `recover` that an append has failed, or that nobody has seen its end. Raises JournalFileError."""
+        try:
+            with self._reporting():
+                yield
+        except BaseException:
+            self._has_failed = True
+            raise
 
     @property
     def _has_room(self) -> bool:

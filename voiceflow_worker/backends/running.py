@@ -133,7 +133,7 @@ class BlockingThread:
 
 
 class Begun(Generic[T]):
-    """Work that was begun in a thread. Who awaits its result waits for its end, even if it is cancelled."""
+    """Work that was begun in a thread. It goes on if those who await its result are cancelled."""
 
     def __init__(self) -> None:
         self.has_ended: bool = False
@@ -154,8 +154,7 @@ class Begun(Generic[T]):
         return self._result().__await__()
 
     async def _result(self) -> T:
-        with anyio.CancelScope(shield=True):
-            await self._ended.wait()
+        await self._ended.wait()
         if self._error is not None:
             raise self._error
         return self._results[0]

@@ -32,7 +32,7 @@ from voiceflow_worker.core.base.identity import QUEUES, QueueNames, counts_for, 
 from voiceflow_worker.core.base.reading import read_each
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable, text_records
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, LIMITS, gate_from, orders_in
 from voiceflow_worker.core.ports.outside import Fate, LocalOrder, OrderJournal
 from voiceflow_worker.core.ports.store import (
@@ -111,6 +111,7 @@ class OrderedStore:
 
     def __init__(self, store: Store, open_journal: Callable[[], OrderJournal]) -> None:
         self.inner: Store = store
+        self.clock: Clock = store.clock
         self._open_journal = open_journal
         self._journal: OrderJournal | None = None
         self._read_for: tuple[str, str] | None = self._server
@@ -156,6 +157,8 @@ class OrderedStore:
     def _orders_of(self, bulk: BulkWrite, now: datetime) -> Mapping[int, Sequence[LocalOrder]]:
         """The orders in a bulk write, by the places of their writes. One that starts calls is one of all its parts."""
         orders: dict[int, Sequence[LocalOrder]] = {}
+        if not bulk.order and not any(map(_may_order, bulk.writes)):
+            return orders
         start: Sequence[LocalOrder] = ()
         for place, write in enumerate(bulk.writes):
             found = self._orders_in(write.found or write, bulk.order, now)
@@ -511,6 +514,16 @@ class _Lost:
 def _starts_calls(order: LocalOrder) -> bool:
     """Whether an order makes phones ring, or lets them ring: the end of an opt-out or of a set rate, too."""
     return order.action in _STARTS or any(drop.namespace in {SUPPRESSED, SET_RATE} for drop in order.drops)
+
+
+_ORDERED = _OPT_OUTS | {ENDED_ESCALATION, SET_RATE}
+
+
+def _may_order(write: Write) -> bool:
+    """Whether a write without an action may have an order in it: as most writes have none, this is quick."""
+    written = write.found or write
+    records: list[Put | Drop] = [*written.puts, *written.drops]
+    return any(each.namespace in _ORDERED for each in records)
 
 
 def _subjects(order: LocalOrder) -> set[object]:

@@ -131,8 +131,6 @@ def enqueueing(jobs: list[Job]) -> Generator[dict[int, str]]:
 
 def post_begun(job: Job) -> Span | None:
     """The newest POST of a job is handed to the gateway. Pass the result to `post_ended`."""
-    if _Lines.tell is not None:
-        _Lines.tell("a call is sent", _ids(job, job.posts[-1]))
     if job.trace is not None and (tracer := _tracer()) is not None:
         with _guarded():
             attributes = {**_of(job), "http.request.method": "POST", "voiceflow.post": job.post_count}

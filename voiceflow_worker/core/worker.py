@@ -197,7 +197,6 @@ class Worker:
         self._stopping = False
         self._pause_scope: anyio.CancelScope | None = None
         self._is_pause_over: Callable[[], bool] = lambda: False
-        self._rests = False
         self._abort = anyio.Event()
 
     async def run(self) -> None:
@@ -375,25 +374,27 @@ class Worker:
     async def _rest(self, *, until: datetime | None) -> None:
         """Wait until another call may be leased, no longer than `until`, or until the worker stops.
 
-        If journal entries are asked for soon after `until`, the lease shares their commit (`_share_commit`).
+        If journal entries of leased calls are asked for about then, the lease shares their commit (`_share_commit`).
         """
 
         def is_over() -> bool:
             capacity, at = self._capacity_now()
-            return capacity > 0 or (at is not None and (until is None or at < until - ROUNDING))
+            if until is None:
+                return capacity > 0 or (at is not None and not self._senders.asks_soon)
+            return capacity > 0 or (at is not None and at < until - ROUNDING)
 
         with self._pause(is_over):
             if until is None:
                 await anyio.sleep_forever()
             else:
-                self._rests = True
-                wait = until - self._clock.now() + (SHARED_WITHIN if self._senders.asks_soon else timedelta())
+                is_shared = self._senders.leased and self._pacer.is_quick
+                wait = until - self._clock.now() + (SHARED_WITHIN if is_shared else timedelta())
                 await self._clock.sleep(wait.total_seconds())
 
     def _share_commit(self) -> None:
         """Journal entries are asked for: verdicts, and a lease, share their commit."""
         self._verdicts.store()
-        if self._rests and self._is_pause_over():
+        if self._pause_scope is not None and self._is_pause_over():
             self._end_pause()
 
     async def _lease(self, limit: int) -> Sequence[Job]:
@@ -453,8 +454,8 @@ class Worker:
         return self._senders.on_their_way if self._pacer.is_paced else self.in_flight
 
     def _has_freed(self) -> None:
-        if self._pause_scope is not None and not self._rests and self._is_pause_over():
-            self._pause_scope.cancel()
+        if self._pause_scope is not None and not self._senders.asks_soon and self._is_pause_over():
+            self._end_pause()
         if not self.in_flight:
             self._landed.set()
 
@@ -518,7 +519,7 @@ class Worker:
             try:
                 yield
             finally:
-                self._pause_scope, self._rests = None, False
+                self._pause_scope = None
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
         await self._tasks.run_periodically(failed, step, every=every)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar, cast
 
@@ -45,7 +46,7 @@ _LOG_AFTER = 1.0
 _log = structlog.get_logger("voiceflow.sqlite")
 
 
-Counters = Counter[tuple[str, str | None, str]]
+Counters = defaultdict[tuple[str, str | None, str], int]
 """Amounts by queue, batch and field."""
 
 
@@ -64,21 +65,21 @@ class Transaction:
 
     db: Connection
     changed: set[str] = field(default_factory=set[str])
-    live: Counters = field(default_factory=Counters)
-    pruned: Counters = field(default_factory=Counters)
+    live: Counters = field(default_factory=partial(defaultdict, int))
+    pruned: Counters = field(default_factory=partial(defaultdict, int))
 
     def end(self) -> None:
         """Write what is written at the end. The counters of a batch are deleted with its last job."""
         self.db.run_each(SQL["note_change"], [(queue,) for queue in sorted(self.changed)])
-        live, pruned = Counters(self.live), self.pruned
+        live, pruned = dict(self.live), self.pruned
         for (queue, batch, name), amount in self.live.items():
             if batch is not None:
-                live[queue, None, name] += amount
+                live[queue, None, name] = live.get((queue, None, name), 0) + amount
         changes = [
-            (queue, totals_name(batch), name, live[place], pruned[place])
-            for place in {**live, **pruned}
-            for queue, batch, name in [place]
-            if live[place] or pruned[place]
+            (queue, totals_name(batch), name, added, gone)
+            for queue, batch, name in {**live, **pruned}
+            for added, gone in [(live.get((queue, batch, name), 0), pruned.get((queue, batch, name), 0))]
+            if added or gone
         ]
         self.db.run_each(SQL["count"], changes)
         # The names of states are few. Those of other fields are not, so no empty counter of theirs is kept.
@@ -154,7 +155,6 @@ class GroupCommit:
         """
         self.require_usable()  # before any await, because a forked child has no event loop
         await checkpoint_if_cancelled()
-        self.require_usable()
         ticket = _Ticket(operation, time.monotonic(), durably)
         self._pending.append(ticket)
         if self._resting.is_set():

@@ -28,11 +28,8 @@ class PeakLatency:
         self._clock = clock
         self._seconds = expected.total_seconds()
         self._at = 0.0
-
-    @property
-    def time(self) -> timedelta:
+        self.time: timedelta = expected
         """The time that the next one is expected to take at most."""
-        return timedelta(seconds=self._seconds)
 
     def record(self, began: float) -> None:
         """Record one that began at `began`, on the monotonic clock, and has ended now."""
@@ -40,6 +37,7 @@ class PeakLatency:
         took = max(now - began, 0.0)
         kept = max(self._seconds - took, 0.0) * 0.5 ** (max(now - self._at, 0.0) / HALF_LIFE)
         self._seconds, self._at = took + kept, now
+        self.time = timedelta(seconds=self._seconds)
 
 
 MIN_LEAD = timedelta(milliseconds=50)
@@ -137,9 +135,14 @@ class Pacer:
         return self._until_next(self._lease_lead) < _NOTHING
 
     @property
+    def is_quick(self) -> bool:
+        """Whether journal entries are asked for so late, because the store is quick, that others may wait for them."""
+        return self._rate is not None and self._lead_time <= HORIZON
+
+    @property
     def asks_soon(self) -> bool:
-        """Whether it is time within a `HORIZON` to ask for the next journal entry."""
-        return self._rate is not None and self._until_next(self._lead_time) > -HORIZON
+        """Whether it is time within a `HORIZON` to ask a quick store for the next journal entry."""
+        return self.is_quick and self._until_next(self._lead_time) > -HORIZON
 
     async def wait_until_near(self) -> None:
         """Wait until it is time to ask for the next journal entry."""

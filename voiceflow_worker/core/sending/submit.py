@@ -367,7 +367,7 @@ class SenderPool:
         self._on_turn = on_turn
         self._waiting: deque[Dispatch] = deque()
         self._came = anyio.Event()
-        self._journalled = anyio.Event()
+        self._journalled: anyio.Event | None = None
         self._ready: deque[Dispatch] = deque()
         self._idle: list[anyio.Event] = []
         self.leased: int = 0
@@ -403,13 +403,15 @@ class SenderPool:
 
     def _tell_journalled(self) -> None:
         """Wake whoever waits until calls have their journal entries."""
-        self._journalled.set()
-        self._journalled = anyio.Event()
+        if self._journalled is not None:
+            self._journalled.set()
+            self._journalled = None
 
     async def wait_until_journalled(self) -> None:
         """Wait until the calls that are ready have their journal entries."""
         while self._waiting:
-            await self._journalled.wait()
+            journalled = self._journalled = self._journalled or anyio.Event()
+            await journalled.wait()
 
     async def run(self, group: TaskGroup) -> None:
         """Write the journal entries of calls when their send slots are near, and send the calls in tasks of this group.
@@ -427,6 +429,7 @@ class SenderPool:
                         left, self._waiting = self._waiting, deque()
                         await self._submitter.requeue(left, "an unexpected error kept the call from being sent")
                         self.drop_leased(len(left))
+                        self._on_turn()
                         self._tell_journalled()
                 self._came = anyio.Event()
         finally:

@@ -148,7 +148,13 @@ class Changes:
 
     async def change_each(self, changes: Sequence[JobChange]) -> Sequence[Changed | BaseException]:
         """Make changes in one bulk write, each as `change` does; returns the result or the error of each, in order."""
-        return await self._batcher.submit_all(changes)
+        answers: Sequence[Changed | BaseException] = []
+        with anyio.CancelScope(shield=True):
+            try:
+                answers = await self._flush(changes)
+            except Exception as error:  # noqa: BLE001 - each of them has it
+                answers = [error] * len(changes)
+        return answers
 
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
         """Apply one function to many jobs in one bulk write; returns the number of jobs that it changed.
