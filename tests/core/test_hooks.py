@@ -76,7 +76,9 @@ async def running(hooks: OutcomeHooks, clock: ManualClock, *, store: FaultyStore
         hooks.stop()
 
 
-async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often(store: Store, clock: ManualClock) -> None:
+async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often_and_after_a_restart(
+    store: Store, clock: ManualClock
+) -> None:
     """A summary five times, and before its POST's own answer: one outcome, one call of the hook."""
     calls, heard = Calls(store), Heard()
     async with running(hooks_for(store, heard), clock):
@@ -88,19 +90,11 @@ async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often(store: 
         for job in [*others, *others, *others]:
             await calls.end(job)
         await until(lambda: len(heard.told) >= 6)
+    others += [await calls.ended() for _ in range(3)]
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 9)
     assert sorted(heard.jobs) == sorted([early.id, *(job.id for job in others)])
-    assert len(set(heard.ids)) == 6
-
-
-async def test_a_restart_tells_nothing_twice(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    async with running(hooks_for(store, heard), clock):
-        first = [await calls.ended() for _ in range(3)]
-        await until(lambda: len(heard.told) == 3)
-    while_away = [await calls.ended() for _ in range(3)]
-    async with running(hooks_for(store, heard), clock):
-        await until(lambda: len(heard.told) >= 6)
-    assert sorted(heard.jobs) == sorted(job.id for job in first + while_away)
+    assert len(set(heard.ids)) == 9
 
 
 async def test_a_hook_is_told_only_what_it_wants(store: Store, clock: ManualClock) -> None:
@@ -280,34 +274,32 @@ async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Sto
     assert sorted(heard.jobs) == sorted(job.id for job in jobs)
 
 
-async def test_a_stop_lets_handlers_finish(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
+async def test_of_two_processes_one_tells_and_the_other_follows_it_when_its_handlers_have_finished(
+    store: Store, clock: ManualClock
+) -> None:
+    calls, second = Calls(store), Heard()
     begun, go_on = anyio.Event(), anyio.Event()
     told: list[str] = []
-    hooks = OutcomeHooks(store, grace=GRACE)
+    ours, theirs = OutcomeHooks(store, grace=GRACE), hooks_for(store, second)
 
-    @hooks.on_outcome(name="slow")
+    @ours.on_outcome(name="billing")
     async def handle(outcome: CallOutcome) -> None:
         begun.set()
         await go_on.wait()
         told.append(outcome.job.id)
 
-    async with anyio.create_task_group() as group, time_passing(clock):
-        group.start_soon(hooks.run)
-        await hooks.caught_up()
+    async with running(ours, clock), anyio.create_task_group() as group:
+        group.start_soon(theirs.run)
         job = await calls.ended()
         await begun.wait()
-        hooks.stop()
-        await calls.ended()
-        await anyio.sleep(0.05)  # time for a second handler to begin, which must not; no event says that none did
+        ours.stop()
+        late = await calls.ended()
+        await anyio.sleep(0.05)  # time for another handler to begin, which must not; no event says that none did
+        assert second.told == []
         go_on.set()
-    assert told == [job.id]
-    heard = Heard()
-    again = OutcomeHooks(store, grace=GRACE)
-    again.on_outcome(name="slow")(heard)
-    async with running(again, clock):
-        await until(lambda: len(heard.told) == 1)
-    assert heard.jobs != [job.id], "what was told before the stop is not told again"
+        await until(lambda: len(second.told) == 1)
+        theirs.stop()
+    assert (told, second.jobs) == ([job.id], [late.id])
 
 
 async def test_a_stop_waits_for_nobody_for_ever(store: Store, clock: ManualClock) -> None:
@@ -327,23 +319,6 @@ async def test_a_stop_waits_for_nobody_for_ever(store: Store, clock: ManualClock
             await calls.ended()
             await begun.wait()
             hooks.stop()
-
-
-async def test_of_two_processes_one_tells_and_the_other_follows_it(store: Store, clock: ManualClock) -> None:
-    calls, first, second = Calls(store), Heard(), Heard()
-    ours, theirs = hooks_for(store, first), hooks_for(store, second)
-    async with running(ours, clock), anyio.create_task_group() as group:
-        group.start_soon(theirs.run)
-        for _ in range(10):
-            await calls.ended()
-        await until(lambda: len(first.told) == 10)
-        assert second.told == []
-        ours.stop()
-        late = await calls.ended()
-        await until(lambda: len(second.told) == 1)
-        theirs.stop()
-    assert second.jobs == [late.id]
-    assert len(first.told) == 10
 
 
 def drops(call: StoreCall) -> bool:

@@ -165,24 +165,17 @@ async def test_a_call_that_was_cancelled_ends_without_an_attempt(store: Store) -
 
 
 async def test_a_stream_begins_when_it_is_asked_for_or_at_a_time(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
-    since = clock.now()
-    early = await calls.ended()
-    clock.advance(SECOND)
-    now, then = calls.queue.outcomes(), calls.queue.outcomes(since=since)
-    late = await calls.ended()
-    assert [told.job.id for told in await taken(now, 1)] == [late.id]
-    assert [told.job.id for told in await taken(then, 2)] == [early.id, late.id]
-
-
-async def test_a_place_among_many_events_is_found(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
-    jobs = []
+    calls, jobs, times = Calls(store), [], []
     for _ in range(30):
-        jobs.append(await calls.ended())
+        times.append(clock.now())
+        jobs.append((await calls.ended()).id)
         clock.advance(SECOND)
-    begin = clock.now() - 7 * SECOND
-    assert [told.job.id for told in await taken(calls.queue.outcomes(since=begin), 7)] == [job.id for job in jobs[-7:]]
+    now = calls.queue.outcomes()
+    jobs.append((await calls.ended()).id)
+    assert [told.job.id for told in await taken(now, 1)] == jobs[-1:]
+    for place in (0, 23):
+        then = calls.queue.outcomes(since=times[place])
+        assert [told.job.id for told in await taken(then, len(jobs) - place)] == jobs[place:]
 
 
 async def test_a_consumer_goes_on_behind_what_it_has_done(store: Store, clock: ManualClock) -> None:

@@ -10,15 +10,12 @@ import httpx
 import pytest
 from anyio.abc import SocketStream
 
-from tests.contract.samples import ManualClock
 from tests.support.calls import Calls
 from tests.support.endpoint import Endpoint, Received, answering
-from tests.support.manual_time import time_passing
 from tests.support.stores import clocked
 from tests.support.waiting import until
 from voiceflow_worker import open_store
 from voiceflow_worker.core.base.identity import QueueNames
-from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import HookGoneError, RetryLaterError, SettingsError
 from voiceflow_worker.model.jobs.call_json import CallOutcome, call_as_json
@@ -213,30 +210,3 @@ async def test_a_transport_of_ones_own_is_used(outcome: CallOutcome) -> None:
     ) as webhook:
         await webhook(outcome)
     assert [request.url.host for request in seen] == ["crm.example.com"]
-
-
-async def test_through_an_outage_each_outcome_is_taken_once(store: Store, clock: ManualClock) -> None:
-    """Twenty calls, an endpoint that is down, redirects, is busy, hangs up: each outcome is taken once, in the end."""
-    calls, taken = Calls(store), list[str]()
-
-    async def take(received: Received, stream: SocketStream) -> None:
-        taken.append(received.id)
-        await answering(200)(received, stream)
-
-    async def hang_up(_received: Received, stream: SocketStream) -> None:
-        await stream.aclose()
-
-    async with Endpoint().running() as endpoint, webhook_to(endpoint) as webhook:
-        endpoint.answers = [answering(500), hang_up, answering(302), answering(429, "Retry-After: 90")] * 5
-        endpoint.usual = take
-        hooks = OutcomeHooks(store, grace=timedelta(seconds=20))
-        hooks.on_outcome(name="notify")(webhook)
-        async with anyio.create_task_group() as group, time_passing(clock):
-            group.start_soon(hooks.run)
-            jobs = [await calls.placed() for _ in range(20)]
-            for job in [*jobs, *jobs, *jobs]:
-                await calls.end(job)
-            await until(lambda: len(taken) >= 20)
-            hooks.stop()
-    assert sorted(taken) == sorted(f"{job.id.replace('.', '_')}_1_completed" for job in jobs)
-    assert len(endpoint.received) == 40

@@ -281,7 +281,7 @@ class Sweeper:
                     cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
                     queued = await self._page(Waiting(queue=self._queue, batch=gate.name))
                     cancelled += await self._move(one, queued, cancel)
-                elif not any(count for state, count in totals.states.items() if not state.is_final):
+                elif not totals.has_open_calls:
                     over.add(gate_member(gate.name))
         drops = [Drop(GATES, each.group, each.value, each.member) for each in records if each.member in over]
         if drops:

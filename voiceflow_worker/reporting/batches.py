@@ -181,7 +181,7 @@ async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Seq
 
     def rank(each: tuple[NamedBatch, str, Totals]) -> tuple[object, ...]:
         named, queue, totals = each
-        is_over = all(not count for state, count in totals.states.items() if not state.is_final)
+        is_over = not totals.has_open_calls
         return is_over, is_over and not named.is_campaign, named.name not in rates[queue], named.sort_key, queue
 
     return await _progress(store, sorted(with_calls, key=rank)[:limit], with_next=False)

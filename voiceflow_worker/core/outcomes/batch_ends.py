@@ -133,7 +133,7 @@ class BatchEnds:
         if not self._consumer.is_behind:
             known = sorted(before & self._touched.keys())
             for batch, totals in zip(known, await self._store.totals(self._queue, batches=known), strict=True):
-                if not has_open_calls(totals):
+                if not totals.has_open_calls:
                     await self._end(batch, last.get(batch))
                 del self._touched[batch]
             self.position = begin if self._touched else self._consumer.position
@@ -178,14 +178,9 @@ async def batch_outcome(store: Store, queue: str, event: Event) -> BatchOutcome:
     return BatchOutcome(queue=queue, batch_id=event.job_id, number=event.post, at=event.at, totals=totals)
 
 
-def has_open_calls(totals: Totals) -> bool:
-    """Whether a call of a batch with these totals waits, is in progress, or is in doubt."""
-    return any(count for state, count in totals.states.items() if not state.is_final)
-
-
 async def is_open(store: Store, queue: str, batch_id: str) -> bool:
-    """Whether a call of the batch waits, is in progress, or is in doubt. Raises StoreError."""
-    return has_open_calls(await totals_of(store, queue, batch_id))
+    """Whether the batch has not ended, or has calls again. Raises StoreError."""
+    return (await totals_of(store, queue, batch_id)).has_open_calls
 
 
 async def wait_for_batch(store: Store, queue: str, batch_id: str, *, timeout: timedelta | None) -> None:  # noqa: ASYNC109 - raises an error of its own

@@ -457,11 +457,7 @@ class OutcomeHooks:
         """Deliver outcomes until `stop` is called; wait while the store is unavailable."""
         self._runs = True
         async with anyio.create_task_group() as deliveries:
-            if self._queue is not None:
-                self._open(self._queue, dict.fromkeys(self._hooks, self._since), deliveries)
-            else:
-                await self._background.run("hooks did not look for new queues", partial(self._open_each, deliveries))
-            await self._stopped.wait()
+            await self._background.run("hooks did not look for new queues", partial(self._open_each, deliveries))
             # Even if a handler never ends, or the store is unavailable.
             deliveries.cancel_scope.deadline = anyio.current_time() + self._grace.total_seconds()
 
@@ -478,7 +474,7 @@ class OutcomeHooks:
         Outcomes that wait for another try after a failure do not count, nor do hooks that have stopped. Waits while the
         store is unavailable.
         """
-        for queue in [self._queue] if self._queue is not None else await self._known_queues():
+        for queue in await self._queues():
             for hook in self._hooks.values():
                 for _ in range(1 + hook.of_batches):  # the ends of batches come behind the events of their calls
                     end = await self._retry(partial(position_at, self._store, queue, None))
@@ -489,14 +485,10 @@ class OutcomeHooks:
         """The outcomes that were given up for a hook, kept for ninety days. Raises StoreError."""
         return [
             ParkedOutcome(
-                job_id=entry.event.job_id,
-                state=entry.event.state,
-                post=entry.event.post,
-                at=entry.event.at,
-                failures=entry.failures,
-                error=entry.error,
+                job_id=of.job_id, state=of.state, post=of.post, at=of.at, failures=entry.failures, error=entry.error
             )
             for entry in await parked(self._store, name, queue).values()
+            for of in [entry.event]
         ]
 
     async def retry_parked(self, name: str, *, queue: str = "default") -> int:
@@ -517,10 +509,10 @@ class OutcomeHooks:
             )
 
     async def _open_each(self, deliveries: TaskGroup) -> None:
-        """Begin the delivery for every queue as it becomes known. A new queue is read from its first call on."""
+        """Begin the delivery for each queue as it becomes known, until `stop`. A new queue is read from its start."""
         since = await self._retry(self._registered)
         while not self._stopped.is_set():
-            for queue in sorted(set(await self._known_queues()) - self._opened):
+            for queue in sorted(set(await self._queues()) - self._opened):
                 self._opened.add(queue)
                 self._open(queue, since, deliveries)
             if self._stopped.is_set():
@@ -529,15 +521,17 @@ class OutcomeHooks:
                 await self._store.clock.sleep(LOOK_FOR_QUEUES.total_seconds())
 
     async def _registered(self) -> Mapping[str, datetime]:
-        """For each hook, the time from which it receives the outcomes of all queues."""
+        """For each hook, the time from which it receives outcomes: those of all queues, since it first ran."""
+        now = dict.fromkeys(self._hooks, self._since)
+        if self._queue is not None:
+            return now
         since = RecordSet(
             self._store, SINCE, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text)
         )
-        current = await since.add(dict.fromkeys(self._hooks, self._since))
-        return {name: at or self._since for name, at in current.items()}
+        return now | {name: at for name, at in (await since.add(now)).items() if at is not None}
 
-    async def _known_queues(self) -> list[str]:
-        return await self._retry(QueueNames(self._store).known)
+    async def _queues(self) -> list[str]:
+        return await self._retry(QueueNames(self._store).known) if self._queue is None else [self._queue]
 
     async def _has_passed(self, hook: Hook, queue: str, sequence: int) -> bool:
         """Whether the hook has read this far, and has tried each outcome that does not wait behind another."""

@@ -101,6 +101,11 @@ class Totals:
         return {state: self.pruned.get(STATE + state, 0) for state in JobState}
 
     @property
+    def has_open_calls(self) -> bool:
+        """Whether a job waits, is in progress, or is in doubt. A batch of which none does has ended."""
+        return any(count for state, count in self.states.items() if not state.is_final)
+
+    @property
     def outcomes(self) -> dict[str, int]:
         """The number of jobs by the outcome of their newest session, the most frequent first."""
         return self._frequent(OUTCOME)
