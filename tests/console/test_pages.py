@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
 from zoneinfo import ZoneInfo
@@ -26,7 +27,18 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, Receiver, load_settings, open_store
+from voiceflow_worker import (
+    CallPolicy,
+    CallQueue,
+    CallRequest,
+    CampaignOptions,
+    FlowTemplate,
+    Job,
+    Receiver,
+    enqueue_file,
+    load_settings,
+    open_store,
+)
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
@@ -604,6 +616,18 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
     after = (await page(shown_by(store), "/ui/batches/march")).text
     assert "completed 3 100.0 %" in after
     assert "include 1 deleted call." in after
+
+
+async def test_the_rows_of_a_batch_begin_with_the_person_and_the_result(memory: Store, tmp_path: Path) -> None:
+    people = tmp_path / "mai.csv"
+    people.write_text(f"Nr,destination,Ort,Name,Vorname,Arzt\n7,{number(1)},Ulm,Ana,Mia,Dr Lee\n")
+    said = FlowTemplate.speaking("Hallo {{Name}}.")
+    options = CampaignOptions(template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural")
+    await enqueue_file(CallQueue(memory), people, options)
+    html = (await page(shown_by(memory), "/ui/batches/mai")).html
+    headings = re.findall(r"<th>(.*?)</th>", html.partition("Rows of the file")[2])
+    assert headings[:6] == ["Name", "Vorname", "result", "answer", "why", "Nr"]
+    assert set(headings) >= {"destination", "Ort", "Arzt", "called at"}
 
 
 async def test_the_page_of_a_batch_says_why_people_were_not_reached_and_shows_no_dead_figures(store: Store) -> None:

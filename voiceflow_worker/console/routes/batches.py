@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from urllib.parse import parse_qsl, quote, urlencode
 
-from voiceflow_worker.campaigns.report_files import listed_columns
+from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
 from voiceflow_worker.campaigns.row_list import ListedRow, RowList
 from voiceflow_worker.console.language import answer_in_words, translated
 from voiceflow_worker.console.routes.calls import show_found
@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, folded
 from voiceflow_worker.reporting.batches import (
     BatchProgress,
     read_batch,
@@ -164,6 +164,20 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     ]
 
 
+_NAMES = ("name", "nachname", "vorname", "nombre", "apellido", "nom", "prenom", "prénom", "cognome", "nome", "client")
+"""Words in the header of a column that says who a person is."""
+_ANSWER = ("result", "answer", "why")
+"""The columns that say what became of a row."""
+
+
+def answers_first(columns: Sequence[ReportColumn]) -> list[ReportColumn]:
+    """The columns of the rows as a page shows them: who it is, and what became of the row; then all others."""
+    own = [each for each in columns if each.is_own]
+    people = [each for each in own if set(folded(each.name).split("_")) & set(_NAMES)] or own[:1]
+    first = [*people[:2], *(each for name in _ANSWER for each in columns if not each.is_own and each.name == name)]
+    return [*first, *(each for each in columns if each not in first)]
+
+
 async def show_batch(store: Store, asked: PageRequest) -> Answer:
     """The page of one batch. Its queue is `?queue=`."""
     queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
@@ -182,7 +196,7 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         parts = rows.read(first=first, limit=ROWS_A_PAGE, zone=asked.time_zone)
         listed = [row async for part in parts for row in part]
     first_calls = await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS))
-    columns = listed_columns(dict.fromkeys(name for file in files for name in file.columns))
+    columns = answers_first(listed_columns(dict.fromkeys(name for file in files for name in file.columns)))
     ended = sum(totals.outcomes.values())
     is_counted = 0 < progress.total <= MOST_BROKEN_DOWN and not asked.is_poll
     shown = {
