@@ -164,7 +164,9 @@ def test_a_run_is_skipped_by_command_and_another_is_ordered_for_the_next_timer(
     }
     reminder.write_text(REMINDER.replace("CRON", "0 9 29 2 *"))
     assert voiceflow("schedule", reminder, "--once").code == 0
-    ordered = voiceflow("schedules", "run", "reminder", "--yes", "--as", "Ana", "--json").document
+    done = voiceflow("schedules", "run", "reminder", "--yes", "--as", "Ana", "--json")
+    assert "the next `voiceflow schedule` with its file starts it" in done.err
+    ordered = done.document
     assert (ordered["state"], ordered["ordered_by"]) == ("starting", "ordered by Ana")
     (started,) = voiceflow("schedule", reminder, "--once", "--json").lines
     assert (started["state"], started["batch_id"], started["at"]) == ("started", ordered["batch_id"], ordered["at"])

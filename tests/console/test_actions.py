@@ -280,6 +280,7 @@ async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
         asked = Page((await client.get(f"/ui/act/resolve?{chosen}")).text).text
         assert "Resolve 2 calls in doubt?" in asked
         assert f"You decide about {doubts[0].destination}, {doubts[1].destination}." in asked
+        assert all(f"{job.id} {job.destination}: POST 1, " in asked for job in doubts[:2]), "the facts"
         for typed, why in (
             ({"note": "seen"}, "hoose what happened"), ({"verdict": "placed"}, "how you know"),
             ({"verdict": "perhaps", "note": "x"}, "hoose what happened"),

@@ -80,7 +80,6 @@ class ScheduleStatus:
     def as_json(self) -> dict[str, object]:
         """The schedule as JSON, for scripts."""
         known = self.recurrence
-        local = None if known is None else known.local
         return {
             "schedule": self.name,
             "file": str(self.file),
@@ -88,14 +87,14 @@ class ScheduleStatus:
             "time_zone": known and known.zone.key,
             "misfire_seconds": known and known.misfire.total_seconds(),
             "days": known and known.days_in_words,
-            "next": [
-                {"at": rfc3339(at), "local": local(at).isoformat(timespec="minutes")}
-                for at in self.next_at
-                if local is not None
-            ],
+            "next": [{"at": rfc3339(at), "local": _local(at, known)} for at in self.next_at],
             "last": self.last and self.last.as_json(),
             "problem": self.problem,
         }
+
+
+def _local(at: datetime, known: Recurrence | None) -> str:
+    return (at if known is None else known.local(at)).isoformat(timespec="minutes")
 
 
 @dataclass(slots=True)
@@ -290,7 +289,7 @@ class Scheduler:
         schedule, others_work = await self._seen(one, recurrence), False
         known = {each.at: each for each in schedule.runs}
         for at, starts in _due(recurrence, known, self._clock.now(), since=schedule.times.at):
-            run = known.setdefault(at, known.get(at) or self._run(one, recurrence, at, known.values()))
+            run = known.get(at) or self._run(one, recurrence, at, known.values())
             waits = run.state is RunState.HELD and self._clock.monotonic() < one.again_at
             if self._stopping or (starts and waits):
                 continue

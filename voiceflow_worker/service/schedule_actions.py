@@ -77,7 +77,7 @@ class ScheduleAction(OperatorAction):
         if answer.result is not Result.DONE:
             raise changed_since(self.label)
         document = {**run.as_json(), "next_at": rfc3339(next(found.after(run.at), None))}
-        return ActionResult(message=self.done(run), documents=(document,))
+        return ActionResult(message=self.done(run), documents=(document,), notes=self.notes(run))
 
     def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
         """What an order of a run stores. Of two at once, one is stored."""
@@ -87,6 +87,10 @@ class ScheduleAction(OperatorAction):
     def done(self, run: ScheduledRun) -> str:
         """The result in a sentence."""
         return run.in_words()
+
+    def notes(self, run: ScheduledRun) -> tuple[str, ...]:
+        """Remarks about an order that is stored."""
+        return ()
 
     @abstractmethod
     def asked(self, found: Schedule, run: ScheduledRun) -> Question:
@@ -209,6 +213,11 @@ class RunNow(ScheduleAction):
             raise ActionRefusedError(f"a run of {self.schedule} is due now: {in_words(due, found.times.zone)}")
         run = run_at(now, found.times.recurrence, schedule=last.schedule, queue=last.queue, known=found.runs)
         return replace(run, ordered_by=self._by("ordered"))
+
+    def notes(self, run: ScheduledRun) -> tuple[str, ...]:
+        """Who starts it, and until when."""
+        until = in_words(run.until, run.zone)
+        return (f"the next `voiceflow schedule` with its file starts it; if none looks before {until}, it is missed",)
 
     def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
         """The run, and the times with another token: of two orders that saw the same, one is stored."""
