@@ -28,7 +28,7 @@ from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.queues import COUNT_HOLDS, CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError, JobError, PhoneNumberError

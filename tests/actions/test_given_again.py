@@ -29,7 +29,7 @@ from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, entries_on
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation

@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import check_file
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.times import DateOrder

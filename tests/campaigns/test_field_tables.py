@@ -13,7 +13,7 @@ from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.damage import misread
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.text.wording import folded
 
@@ -103,7 +103,7 @@ def test_what_stands_above_the_header_is_told(tmp_path: Path) -> None:
 
 
 def test_a_title_above_a_list_of_numbers_is_told_too(tmp_path: Path) -> None:
-    with pytest.raises(CampaignFileError, match="line 2 looks like the header: remove the lines above it"):
+    with pytest.raises(CampaignFileError, match="line 2 looks like the header: name the row of the header"):
         read_number_file(file_of(tmp_path, "Do not call\nName,Phone\nAna,+6587654321\n"))
 
 

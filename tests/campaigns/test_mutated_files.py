@@ -17,7 +17,7 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 

@@ -13,7 +13,8 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.test_languages import asking, options
 from voiceflow_worker import CallWindow
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import in_language
 from voiceflow_worker.model.numbers.reading import read_country
@@ -73,7 +74,7 @@ def test_a_file_of_people_who_write_german_or_french_is_read(tmp_path: Path) -> 
     rows = read(file_of(tmp_path, content), named)
     assert told(rows) == []
     assert [row.number for row in rows] == ["+4930123456", "+33142685300", "+33142685300", "+4312345678", "+6587654321"]
-    found = read_number_file(file_of(tmp_path, content), country_column="Land")
+    found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(country="Land"))
     assert set(found.numbers) == {row.number for row in rows}
 
 

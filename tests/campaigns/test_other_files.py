@@ -22,7 +22,8 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import standard_input
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 
 TABLE = "destination,name\n+6587654321,Ana\n"
@@ -236,7 +237,7 @@ def test_the_footer_of_an_export_is_told_for_what_it_is(tmp_path: Path) -> None:
         for path in files:
             ((_, column, _, message),) = told(read(path))
             assert (column, "looks like the footer" in message) == (None, True), (path, footer, message)
-        listed = read_number_file(files[0], columns=["destination"])
+        listed = read_number_file(files[0], roles=ColumnRoles(numbers=("destination",)))
         assert (dict(listed.numbers), ["footer" in each.message for each in listed.findings]) == (
             {"+6587654321": 2}, [True],
         )  # fmt: skip

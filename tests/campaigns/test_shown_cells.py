@@ -19,7 +19,7 @@ from tests.campaigns.test_cell_values import READERS, Reader, from_csv, from_wor
 from tests.campaigns.workbooks import workbook
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.damage import shown
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.campaigns.report_files import harmless
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Severity

@@ -11,12 +11,14 @@ import pytest
 
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import NOW, OPTIONS, file_of
+from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
 from voiceflow_worker.campaigns.files.formats import kind_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.intake import RowEnqueuer
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -144,19 +146,19 @@ class TestFilesOfNumbers:
 
     def test_the_country_of_each_number_may_be_that_of_its_row(self, tmp_path: Path) -> None:
         rows = "8765 4321,SG\n012-345 6789,Malaysia\n+44 7911 123456,Mars\n8765 4322,\n8765 4323,Mars\n"
-        found = read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), country_column="land")
+        found = read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), roles=ColumnRoles(country="land"))
         assert list(found.numbers) == ["+6587654321", "+60123456789", "+447911123456"]
         assert [(each.row, Remedy.NAME_COUNTRIES in each.message) for each in found.findings] == [(5, True), (6, False)]
         with pytest.raises(CampaignFileError, match="has no column 'Staat'; columns found: Phone, Land"):
-            read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), country_column="Staat")
+            read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), roles=ColumnRoles(country="Staat"))
         with pytest.raises(InvalidInputError, match="exclude each other"):
-            read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), country="SG", country_column="land")
+            read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), country="SG", roles=ColumnRoles(country="land"))
 
     def test_a_column_may_be_named(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "Phone,Old Phone\n+6587654321,+6587654322\n")
-        assert list(read_number_file(path, columns=["old phone"]).numbers) == ["+6587654322"]
+        assert list(read_number_file(path, roles=ColumnRoles(numbers=("old phone",))).numbers) == ["+6587654322"]
         with pytest.raises(CampaignFileError, match="has no column 'fax'; columns found: Phone, Old Phone"):
-            read_number_file(path, columns=["fax"])
+            read_number_file(path, roles=ColumnRoles(numbers=("fax",)))
 
     def test_a_file_with_several_columns_of_numbers_says_which(self, tmp_path: Path) -> None:
         for content, shown in [
@@ -175,9 +177,12 @@ class TestFilesOfNumbers:
             with pytest.raises(CampaignFileError, match=sentence) as raised:
                 read_number_file(path)
             assert Remedy.NAME_COLUMNS in str(raised.value)
-            named = read_number_file(path, columns=shown.split(", "))
+            named = read_number_file(path, roles=ColumnRoles(numbers=(*shown.split(", "),)))
             assert (len(named.numbers), named.findings) == (content.count("+65"), [])
-            assert list(read_number_file(path, columns=[shown.partition(", ")[0]]).numbers)[:1] in (["+6587654321"], [])
+            assert list(read_number_file(path, roles=ColumnRoles(numbers=(shown.partition(", ")[0],))).numbers)[:1] in (
+                ["+6587654321"],
+                [],
+            )
 
     def test_the_area_code_may_have_a_column_of_its_own(self, tmp_path: Path) -> None:
         for content, country, numbers in [
@@ -201,8 +206,44 @@ class TestFilesOfNumbers:
 
     def test_several_columns_are_named_as_in_a_campaign(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "home,work\n+6587654321,+6587654322\n,+6587654323\n")
-        for columns in (["home,work"], ["home", "work"]):
-            assert len(read_number_file(path, columns=columns).numbers) == 3
+        assert len(read_number_file(path, roles=ColumnRoles(numbers=("home", "work"))).numbers) == 3
+
+    def test_a_list_has_any_format_of_campaigns_and_rows_that_are_left_out(self, tmp_path: Path) -> None:
+        header = ("Phone", "Name", "Status", "Phone 2")
+        people = [
+            (6587654321, "Ana", "Left", "+6587654325"), ("+6587654322", "#N/A", "left", None),
+            ("+6587654323", "Cy", "Active", None),
+        ]  # fmt: skip
+        lines = [header, *people]
+        texts = [["" if each is None else str(each) for each in line] for line in lines]
+        columns = {name: [None if row[place] is None else str(row[place]) for row in people]
+                   for place, name in enumerate(header)}  # fmt: skip
+        forms = [
+            file_of(tmp_path, "\n".join(map(",".join, texts))),
+            workbook(tmp_path, lines),
+            parquet(tmp_path, columns),
+            file_of(tmp_path, "\n".join(json.dumps(dict(zip(header, row, strict=True))) for row in people), "a.jsonl"),
+        ]
+        roles = ColumnRoles(numbers=("phone", "Phone 2"))
+        for path in forms:
+            found = read_number_file(path, roles=roles, country="international", leave_out="Status=active")
+            assert [each.message for each in found.findings] == [], path
+            assert list(found.numbers) == ["+6587654321", "+6587654325", "+6587654322"], path
+            assert (found.left_out, found.as_json()["left_out"]) == (1, 1)
+            with pytest.raises(CampaignFileError, match=r"several columns look like .*\(Phone, Phone 2\)"):
+                read_number_file(path)
+            for wrong in ("Status=Act*", "Rank=1"):
+                if path.suffix != ".jsonl" or wrong != "Rank=1":
+                    with pytest.raises(CampaignFileError, match=r"compared whole|no column 'Rank'"):
+                        read_number_file(path, roles=roles, country="international", leave_out=wrong)
+
+    def test_a_bad_cell_of_a_workbook_is_told_and_a_title_above_its_header_is_passed_over(self, tmp_path: Path) -> None:
+        path = workbook(tmp_path, [["List"], ["Phone", "Note"], [6.58765e9, "x"], ["+6587654322", "y"]], Other=[["a"]])
+        with pytest.raises(CampaignFileError, match="several sheets"):
+            read_number_file(path)
+        found = read_number_file(path, sheet="people", header_row=2, country="international")
+        assert [(each.row, "ends in zeros" in each.message) for each in found.findings] == [(3, True)]
+        assert "+6587654322" in found.numbers
 
     def test_what_protects_nobody_is_counted(self, tmp_path: Path) -> None:
         found = read_number_file(
@@ -213,7 +254,15 @@ class TestFilesOfNumbers:
 
     def test_a_row_needs_a_number_in_one_of_the_columns(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "name,tel 1,tel 2\nAna,,+6587654321\nBen,,\nCy,+6587654322,none\n")
-        found = read_number_file(path, columns=["Tel 1", "TEL-2"])
+        found = read_number_file(
+            path,
+            roles=ColumnRoles(
+                numbers=(
+                    "Tel 1",
+                    "TEL-2",
+                )
+            ),
+        )
         assert (found.rows, [each.row for each in found.findings]) == (3, [3, 4])
         assert list(found.numbers) == ["+6587654321", "+6587654322"]
 

@@ -18,7 +18,8 @@ from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files.input_file import standard_input
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 
 pytestmark = pytest.mark.anyio
@@ -168,7 +169,7 @@ def test_a_skipped_line_of_a_list_still_gives_its_numbers(tmp_path: Path) -> Non
 
 def test_the_country_of_a_line_that_was_taken_in_is_its_own(tmp_path: Path) -> None:
     content = 'phone,land,note\n8765 4321,SG,"x\n012-345 6789,Malaysia,y\n8765 4322,SG,z"\n8765 4323,SG,\n'
-    found = read_number_file(file_of(tmp_path, content), country_column="land")
+    found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(country="land"))
     assert sorted(found.numbers) == ["+60123456789", "+6587654321", "+6587654322", "+6587654323"]
     assert found.findings == []
 
@@ -186,7 +187,7 @@ def test_stray_quotes_at_random_places_lose_nobody(tmp_path: Path) -> None:
         rows = read(file_of(tmp_path, content))
         if not any(row.is_bad for row in rows):
             assert [row.number for row in rows] == [row["destination"] for row in people], content
-        found = read_number_file(file_of(tmp_path, content), columns=["destination"])
+        found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(numbers=("destination",)))
         assert {row["destination"] for row in people} <= found.numbers.keys(), content
 
 

@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns import enqueue
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files import formats
 from voiceflow_worker.campaigns.files.input_file import standard_input
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_tens")]

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from tests.campaigns.workbooks import workbook
 from tests.cli.running import Program
 from tests.cli.stored import enqueued
 from tests.cli.test_enqueue import written
@@ -50,6 +51,16 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert voiceflow("suppress", "import", path, *named, "--json").document["known"] == 1
     assert "no column 'Land'" in voiceflow("suppress", "import", path, "--country-column", "Land").err
     assert on_the_list(voiceflow) == ["+6587654321"]
+
+
+def test_a_workbook_is_imported_without_the_rows_that_are_left_out(voiceflow: Program) -> None:
+    lines = [["List"], ["Phone", "Status"], ["8765 4321", "Left"], ["8765 4322", "Active"]]
+    path = str(workbook(voiceflow.folder, lines))
+    options = ("--country", "SG", "--sheet", "People", "--header-row", "2", "--leave-out", "Status=Active")
+    ended = voiceflow("suppress", "import", path, *options, "--json")
+    assert (ended.code, ended.document["added"], ended.document["left_out"]) == (0, 1, 1), ended.err
+    assert voiceflow("suppress", "remove", "--file", path, *options).code == 0
+    assert on_the_list(voiceflow) == []
 
 
 def test_an_import_says_how_many_entries_protect_nobody(voiceflow: Program) -> None:

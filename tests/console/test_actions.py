@@ -342,7 +342,7 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
         refused = await sent("import-numbers", bad, country="SG")
         assert ("line 3" in refused, "/tmp" in refused, await listed.scan()) == (True, False, [])
         assert "does not say its country" in await sent("import-numbers", bad)
-        assert "no column &#39;Land&#39;" in await sent("import-numbers", bad, country_column="Land")
+        assert "no column &#39;Land&#39;" in await sent("import-numbers", bad, columns="country=Land")
         assert "Choose a file" in (await confirmed(client, "/ui/act/import-numbers")).text
         shown = await sent("import-numbers", country="DE", show="yes")
         for told in (

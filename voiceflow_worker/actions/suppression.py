@@ -24,7 +24,7 @@ from voiceflow_worker.model.numbers.reading import every_reading, read_number
 from voiceflow_worker.model.text.wording import by_person, count_of, in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.files.number_file import NumberFile
+    from voiceflow_worker.campaigns.number_file import NumberFile
 
 
 _GOES_ON = "Calls that were already sent. They are not stopped."

@@ -64,13 +64,12 @@ class PriceTable:
         Raises CampaignFileError, which names every bad line.
         """
         table = cls(str(path))
-        rows = CsvRows(path if isinstance(path, InputFile) else InputFile(path), judge=_header_problem)
-        names = [folded(name) for name in rows.columns]
+        rows = CsvRows(path if isinstance(path, InputFile) else InputFile(path), names=_read_header, above=_NO_TITLES)
         findings: list[Finding] = []
         for raw in rows:
             problem = next((message for _, message in raw.problems), None)
             if problem is None:
-                cells = zip(names, raw.cells, strict=True)
+                cells = zip(rows.columns, raw.cells, strict=True)
                 problem = table._add({name: cell.strip() for name, cell in cells if cell.strip()})
             if problem is not None:
                 findings.append(Finding(file=str(path), row=raw.number, message=problem))
@@ -126,12 +125,17 @@ def _amount(text: str) -> Decimal:
     return amount
 
 
-def _header_problem(names: Sequence[str]) -> str | None:
-    present = set(map(folded, names))
-    lacking = [" or ".join(each) for each in (_PLACES, _PRICES) if not present & set(each)]
-    if "currency" not in present:
+_NO_TITLES = "remove the lines above it, such as titles"
+
+
+def _read_header(header: Sequence[str], *, place: object) -> tuple[str, ...]:
+    names = tuple(map(folded, header))
+    lacking = [" or ".join(each) for each in (_PLACES, _PRICES) if not {*names} & {*each}]
+    if "currency" not in names:
         lacking.append("currency")
-    return f"is not a price table: it has no column {', no column '.join(lacking)}" if lacking else None
+    if lacking:
+        raise CampaignFileError(f"{place} is not a price table: it has no column {', no column '.join(lacking)}")
+    return names
 
 
 _ASKED = {"successMessage", "failureMessage"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.files.number_file import NumberFile
+    from voiceflow_worker.campaigns.number_file import NumberFile
     from voiceflow_worker.core.settling.suppressing import SuppressionList
     from voiceflow_worker.core.suppression import Suppression
 
@@ -42,22 +43,57 @@ Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone num
 CountryOption = Annotated[
     str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG, or international.")
 ]
-ColumnOption = Annotated[
-    list[str] | None,
-    Parameter(
-        negative=(),
-        metavar="NAME",
-        help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
-    ),
-]
-CountryColumnOption = Annotated[
-    str | None,
-    Parameter(metavar="NAME", help="The column with the country of each number, such as SG or Singapore."),
-]
 UntilOption = Annotated[
     MomentOption, Parameter(help="Suppress until this time, such as 2026-11-20T09:00:00+08:00. [for good]")
 ]
 ForOption = Annotated[DurationOption, Parameter(name="--for", help="Suppress for this long, such as 30d. [for good]")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NumberFileOptions:
+    """How a file of numbers is read."""
+
+    column: Annotated[
+        list[str] | None,
+        Parameter(
+            negative=(),
+            metavar="NAME",
+            help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
+        ),
+    ] = None
+    country_column: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="The column with the country of each number, such as SG or Singapore."),
+    ] = None
+    leave_out: Annotated[
+        str | None,
+        Parameter(
+            metavar="COLUMN=VALUE",
+            help="Leave out rows where a column has this value, such as Status=Active, or, with Status!=Left, another.",
+        ),
+    ] = None
+    sheet: Annotated[
+        str | None, Parameter(metavar="NAME", help="The sheet of a workbook. [the only one that has rows]")
+    ] = None
+    header_row: Annotated[
+        int | None,
+        Parameter(
+            metavar="N",
+            help="The line or row with the names of the columns, if titles stand above it. [the first that is not "
+            "empty]",
+        ),
+    ] = None
+
+    async def read(self, file: Path, country: str | None) -> NumberFile:
+        """The numbers of a file. Raises CampaignFileError, InvalidInputError."""
+        from voiceflow_worker.campaigns.files.rows import ColumnRoles, column_names
+        from voiceflow_worker.campaigns.number_file import read_number_file
+
+        numbers = tuple(name for each in self.column or () for name in column_names(each))
+        roles = ColumnRoles(numbers=numbers, country=self.country_column)
+        read = partial(read_number_file, roles=roles, country=country, leave_out=self.leave_out, sheet=self.sheet)
+        return await run_sync(partial(read, file, header_row=self.header_row))
 
 
 async def add(
@@ -88,10 +124,9 @@ async def add(
 async def remove(
     *numbers: Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")],
     file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
-    column: ColumnOption = None,
     note: NoteOption = None,
     country: CountryOption = None,
-    country_column: CountryColumnOption = None,
+    reading: NumberFileOptions = NumberFileOptions(),
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
@@ -112,11 +147,11 @@ async def remove(
 
     if bool(numbers) == (file is not None):
         raise InvalidInputError("give either numbers or --file FILE")
-    if file is None and (column or country_column):
-        raise InvalidInputError("--column and --country-column are for --file FILE")
+    if file is None and reading != NumberFileOptions():
+        raise InvalidInputError("--column, --country-column, --leave-out, --sheet and --header-row are for --file FILE")
     async with acting(common.settings(store_alone=True), as_) as operator:
         if file is not None:
-            found = await _read(file, column, country, country_column)
+            found = await reading.read(file, country)
             back = TakeBackFile(operator=operator, found=found, country=country, note=note)
             return await carried_out(back, common.output())
         act = Unsuppress(operator=operator, numbers=numbers, country=country, note=note)
@@ -170,15 +205,16 @@ async def _pages(
 
 
 async def import_file(
-    file: Annotated[Path, Parameter(help="A CSV with a column of numbers, or one number on each line.")],
+    file: Annotated[
+        Path, Parameter(help="CSV, Excel, Parquet or JSON lines with a column of numbers, or one number on each line.")
+    ],
     /,
     *,
-    column: ColumnOption = None,
     note: NoteOption = None,
     until: UntilOption = None,
     for_: ForOption = None,
     country: CountryOption = None,
-    country_column: CountryColumnOption = None,
+    reading: NumberFileOptions = NumberFileOptions(),
     skip_bad: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
     as_: AsOption = None,
@@ -197,11 +233,12 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --country DE --dry-run
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
+        voiceflow suppress import members.xlsx --column Phone --leave-out "Status=Active"
     """
     from voiceflow_worker.actions.suppression import ImportNumbers, refused_import, shown_import
 
     output = common.output()
-    found = await _read(file, column, country, country_column)
+    found = await reading.read(file, country)
     # Without a store, which need not be there.
     if found.findings and not skip_bad:
         done = refused_import(found)
@@ -220,13 +257,6 @@ async def import_file(
         output.note(line)
     output.say(f"{file}: {done.message}{', or give --skip-bad' if done.not_done else ''}")
     return ExitCode.BAD_INPUT if done.not_done else ExitCode.DONE
-
-
-async def _read(file: Path, columns: list[str] | None, country: str | None, country_column: str | None) -> NumberFile:
-    from voiceflow_worker.campaigns.files.number_file import read_number_file
-
-    read = partial(read_number_file, file, columns=columns or (), country=country, country_column=country_column)
-    return await run_sync(read)
 
 
 def _end_of(entry: Suppression) -> str:

@@ -33,7 +33,8 @@ from voiceflow_worker.actions.many import Many
 from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.fields import EDITED
-from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.batches import MOST_AT_ONCE, named_batches
 from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
@@ -212,11 +213,11 @@ _EDITS = (
     FormField("source", "Number to call from", help="Such as +6531234567."),
 )
 _LIST = (_NOTE, FormField("for", "For how long", help="Such as 30d. Empty: for good."), _COUNTRY)
-_NUMBER_FILE = FormField("file", "A CSV with a column of numbers, or one number on each line", "file", required=True)
-_NUMBER_COLUMNS = FormField("column", "Names of the columns, if they are unusual or several, with commas between them")
-_COUNTRY_COLUMN = FormField(
-    "country_column", "Or the column of the countries", help="If lines differ: its name. It has codes such as SG."
+_NUMBER_FILE = FormField("file", "A table with a column of numbers, or one number on each line", "file", required=True)
+_NUMBER_COLUMNS = FormField(
+    "columns", "Which column is what", help="If the names do not say it: destination=Mobile,country=Land."
 )
+_LEFT_OUT = FormField("leave_out", "Leave out rows with", help="Such as Status=Active.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,10 +499,11 @@ class _NumbersOfFile(PageAction):
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
         act: ImportNumbers | TakeBackFile = self.made(form, operator)
+        columns = form.one("columns")
         reading = {
-            "columns": form.all("column"),
+            "roles": ColumnRoles.of(columns) if columns else NO_ROLES,
             "country": act.country,
-            "country_column": form.one("country_column") or None,
+            "leave_out": form.one("leave_out") or None,
         }
         given = {each.name: getattr(act, each.name) for each in fields(act) if each.name not in {"operator", "found"}}
         with uploading() as folder:
@@ -551,11 +553,11 @@ _VERDICT = FormField(
 )
 _TYPED = FormField("numbers", "Numbers, one on each line", "lines", required=True)
 _IN_FILE = (
-    *(_NUMBER_FILE, _NUMBER_COLUMNS, *_LIST, _COUNTRY_COLUMN),
+    *(_NUMBER_FILE, _NUMBER_COLUMNS, _LEFT_OUT, *_LIST),
     FormField("skip", "Skip lines that are not numbers", "tick"),
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
-_OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN)
+_OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _LEFT_OUT, _NOTE, _COUNTRY)
 _ALL_REACHED = "no call of this list ended without reaching its person"
 _OUTCOME = ("queue", "batch", "outcome", "times")
 _ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")

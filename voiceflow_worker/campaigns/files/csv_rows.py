@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
@@ -13,9 +14,9 @@ from voiceflow_worker.campaigns.files.rows import (
     NOT_READ,
     ColumnRoles,
     FileKind,
+    HeaderReader,
     RawRow,
     RowSource,
-    canonical_name,
     is_number_column,
     nameless_values,
     read_columns,
@@ -50,8 +51,8 @@ class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
     Its columns have these `roles`. `header_row` is the line of the header, if it is not the first that is not empty.
-    For a file that has no calls, `judge` returns the reason why the columns cannot be used, as a clause, or raises
-    CampaignFileError.
+    The names of the columns of a file that has no calls are read by `names`. What to do about titles above the header
+    is said by `above`.
     """
 
     kind = FileKind.CSV
@@ -63,7 +64,8 @@ class CsvRows(RowSource):
         on_bytes: Callable[[int], None] | None = None,
         roles: ColumnRoles = NO_ROLES,
         header_row: int | None = None,
-        judge: Callable[[Sequence[str]], str | None] | None = None,
+        names: HeaderReader | None = None,
+        above: str = Remedy.NAME_HEADER,
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
@@ -74,14 +76,8 @@ class CsvRows(RowSource):
         if len(self.header) == 1 and _JOINED.search(self.header[0]):
             raise CampaignFileError(f"{file}, line {self.header_row}: {_QUOTED_LINE}")
         try:
-            if judge is None:
-                self.columns = read_columns(self.header, roles, place=file)
-                return
-            self.columns: tuple[str, ...] = tuple(map(canonical_name, self.header))
-            if problem := judge(self.columns):
-                raise CampaignFileError(f"{file} {problem}")
+            self.columns: tuple[str, ...] = (names or partial(read_columns, roles=roles))(self.header, place=file)
         except CampaignFileError as error:
-            above = Remedy.NAME_HEADER if judge is None else "remove the lines above it, such as titles"
             if hint := self._title_hint(numbers, above):
                 raise CampaignFileError(f"{error}{hint}", error.findings) from None
             raise

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, time, timedelta
+from functools import partial
 from io import BufferedReader
 from itertools import islice
 from typing import Any
@@ -34,6 +35,7 @@ from voiceflow_worker.campaigns.files.rows import (
     NO_ROLES,
     ColumnRoles,
     FileKind,
+    HeaderReader,
     RawRow,
     RowSource,
     nameless_values,
@@ -75,6 +77,7 @@ class ExcelRows(RowSource):
         *,
         sheet: str | None = None,
         roles: ColumnRoles = NO_ROLES,
+        names: HeaderReader | None = None,
         header_row: int | None = None,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
@@ -105,14 +108,15 @@ class ExcelRows(RowSource):
             if len(first.values) > 1
             else f"; row {first.number} has only one cell, like a title: {Remedy.NAME_HEADER}"
         )
-        self.columns: tuple[str, ...] = read_columns(self.header, roles, place=self._place, hint=title)
-        self._numbers = numbers_among(self.columns, roles)
+        read = names or partial(read_columns, roles=roles)
+        self.columns: tuple[str, ...] = read(self.header, place=self._place, hint=title)
+        self.numbers: frozenset[str] = numbers_among(self.columns, roles)
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
         hidden: list[int] = []
         with self._workbook() as (reader, book):
-            numbers = {place for place, name in enumerate(self.columns) if name in self._numbers}
+            numbers = {place for place, name in enumerate(self.columns) if name in self.numbers}
             for number, values, is_hidden, struck, is_struck in book.rows(self._chosen(book, self.sheet)):
                 if number <= (self.header_row or 0):
                     continue
@@ -120,7 +124,7 @@ class ExcelRows(RowSource):
                 if is_hidden:
                     hidden.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
-                named = self._numbers, self.clocks, self.moments
+                named = self.numbers, self.clocks, self.moments
                 row = table_row(number, cells, self.columns, _text, numbers=named[0], clocks=named[1], moments=named[2])
                 if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
                     row = row._replace(problems=((None, STRUCK), *row.problems))
@@ -285,7 +289,12 @@ class ParquetRows(RowSource):
     header_row: int | None = None
 
     def __init__(
-        self, file: InputFile, *, roles: ColumnRoles = NO_ROLES, on_bytes: Callable[[int], None] | None = None
+        self,
+        file: InputFile,
+        *,
+        roles: ColumnRoles = NO_ROLES,
+        names: HeaderReader | None = None,
+        on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._file = file
         self._on_bytes = on_bytes
@@ -296,8 +305,8 @@ class ParquetRows(RowSource):
         self.nested: frozenset[str] = frozenset(
             row_name(field.name) for field in fields if hasattr(field.type, "num_fields") and field.type.num_fields
         )
-        self.columns: tuple[str, ...] = read_columns(self.header, roles, place=file)
-        self._numbers = numbers_among(self.columns, roles)
+        self.columns: tuple[str, ...] = (names or partial(read_columns, roles=roles))(self.header, place=file)
+        self.numbers: frozenset[str] = numbers_among(self.columns, roles)
 
     def __iter__(self) -> Iterator[RawRow]:
         number = 0
@@ -311,7 +320,7 @@ class ParquetRows(RowSource):
                     )
                 for values in zip(*map(self._values, self.header, self.columns, batch.columns), strict=True):
                     number += 1
-                    row = table_row(number, values, self.columns, numbers=self._numbers, clocks=self.clocks)
+                    row = table_row(number, values, self.columns, numbers=self.numbers, clocks=self.clocks)
                     if nameless := tuple(nameless_values(self.columns, row.cells)):
                         row = row._replace(problems=(*row.problems, *nameless))
                     if any(cell.strip() for cell in row.cells):
@@ -467,13 +476,14 @@ def open_source(
     kind: FileKind | None = None,
     sheet: str | None = None,
     roles: ColumnRoles = NO_ROLES,
+    names: HeaderReader | None = None,
     header_row: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
     """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook.
 
-    The columns of a table have these `roles`, and `header_row` is the line or row of its header. Raises
-    CampaignFileError if the file cannot be read.
+    The columns of a table have these `roles`, or are named by `names` if it is none of calls, and `header_row` is the
+    line or row of its header. Raises CampaignFileError if the file cannot be read.
     """
     kind = kind or kind_of(file)
     if sheet is not None and kind is not FileKind.EXCEL:
@@ -482,15 +492,15 @@ def open_source(
         raise CampaignFileError(f"{file} has no row of a header: only CSV files and workbooks have one")
     match kind:
         case FileKind.CSV:
-            return CsvRows(file, roles=roles, header_row=header_row, on_bytes=on_bytes)
+            return CsvRows(file, roles=roles, names=names, header_row=header_row, on_bytes=on_bytes)
         case FileKind.JSON_LINES:
             return JsonLines(file, on_bytes=on_bytes)
         case FileKind.JSON:
             return JsonDocument(file, on_bytes=on_bytes)
         case FileKind.EXCEL:
-            return ExcelRows(file, sheet=sheet, roles=roles, header_row=header_row, on_bytes=on_bytes)
+            return ExcelRows(file, sheet=sheet, roles=roles, names=names, header_row=header_row, on_bytes=on_bytes)
         case FileKind.PARQUET:
-            return ParquetRows(file, roles=roles, on_bytes=on_bytes)
+            return ParquetRows(file, roles=roles, names=names, on_bytes=on_bytes)
 
 
 def kind_of(file: InputFile) -> FileKind:

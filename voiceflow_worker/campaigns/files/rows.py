@@ -224,6 +224,10 @@ def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str
     return tuple(found)
 
 
+HeaderReader = Callable[..., tuple[str, ...]]
+"""What gives the columns of a header their canonical names, as `read_columns` does."""
+
+
 def read_columns(header: Sequence[str], roles: ColumnRoles, *, place: object, hint: str = "") -> tuple[str, ...]:
     """The canonical names of the columns of a table of calls, in which columns have these roles.
 
@@ -361,6 +365,8 @@ class RowSource(ABC):
     """The names in rows of a table's columns whose cells are arrays or objects, written as JSON."""
     delimiter: str = ""
     """The delimiter of a CSV file."""
+    numbers: frozenset[str] = frozenset()
+    """The canonical names of a table's columns that hold telephone numbers."""
     spare: frozenset[str] = frozenset()
     """The columns of a CSV file that nothing needs. Their cells may be missing at the end of a row."""
     clocks: frozenset[str] = frozenset()

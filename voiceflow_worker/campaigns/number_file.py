@@ -1,4 +1,4 @@
-"""Files of telephone numbers: a CSV file with a column of numbers, or one number on each line; and what they hold."""
+"""Files of telephone numbers: tables with columns of numbers, or one number on each line; and what they hold."""
 
 from __future__ import annotations
 
@@ -8,24 +8,39 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from voiceflow_worker.campaigns.files.csv_rows import CsvRows
-from voiceflow_worker.campaigns.files.damage import footer_in, numbers_in, numbers_within, shown, swallowed_rows
+from voiceflow_worker.campaigns.calls.values import LeftOut, RowValues
+from voiceflow_worker.campaigns.files.cells import cell_text
+from voiceflow_worker.campaigns.files.damage import (
+    DELIMITERS,
+    footer_in,
+    numbers_in,
+    numbers_within,
+    shown,
+    swallowed_rows,
+)
+from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import (
+    NO_ROLES,
+    ColumnRoles,
+    FileKind,
     RawRow,
+    RowSource,
     canonical_name,
-    column_names,
     is_number_column,
     near_destination,
     refuse_numbers_in,
+    row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, is_assigned, kind_of, warnings_for
+from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, is_assigned, warnings_for
 from voiceflow_worker.model.numbers.reading import (
     INTERNATIONAL,
     ParsedNumber,
@@ -40,7 +55,7 @@ from voiceflow_worker.model.text.wording import count_of, folded
 
 def counted(numbers: Iterable[str]) -> Mapping[tuple[str, str], int]:
     """The count of the numbers (in E.164 form) by country and kind, the largest first."""
-    found = Counter((country_of(each) or "no country", kind_of(each)) for each in numbers)
+    found = Counter((country_of(each) or "no country", phone.kind_of(each)) for each in numbers)
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -85,6 +100,8 @@ class NumberFile:
     country: str | None = None
     national: int = 0
     """How many numbers have no country code, and were taken for numbers of the `country`."""
+    left_out: int = 0
+    """How many rows are left out."""
 
     @cached_property
     def counts(self) -> Mapping[tuple[str, str], int]:
@@ -119,12 +136,19 @@ class NumberFile:
     @property
     def in_words(self) -> str:
         """What the file holds, as a clause."""
-        return counts_in_words(self.counts)
+        left_out = f", {count_of(self.left_out, 'row')} left out" if self.left_out else ""
+        return f"{counts_in_words(self.counts)}{left_out}"
 
     def as_json(self) -> dict[str, object]:
         """What the file holds, for scripts."""
         counts = [{"country": place, "kind": kind, "numbers": count} for (place, kind), count in self.counts.items()]
-        return {"rows": self.rows, "numbers": len(self.numbers), "counts": counts, "national": self.national}
+        return {
+            "rows": self.rows,
+            "numbers": len(self.numbers),
+            "counts": counts,
+            "national": self.national,
+            "left_out": self.left_out,
+        }
 
     @property
     def bad_in_words(self) -> str:
@@ -135,31 +159,37 @@ class NumberFile:
 
 
 def read_number_file(
-    path: Path, *, columns: Sequence[str] = (), country: str | None = None, country_column: str | None = None
+    path: Path,
+    *,
+    roles: ColumnRoles = NO_ROLES,
+    country: str | None = None,
+    leave_out: str | None = None,
+    sheet: str | None = None,
+    header_row: int | None = None,
 ) -> NumberFile:
     """Read the numbers of a file, in any usual spelling. Without + or 00 they need a `country`, as of `read_number`.
 
-    If rows differ, it is in the `country_column` of a CSV.
+    It has any format of campaigns, or one number on each line: then its first line is a number, or an area code and a
+    number. Of the `roles` of its columns, those of numbers and of the country count; by default, the numbers are in the
+    column named destination, phone, number, msisdn or the like, if there is only one. Of several columns, a row needs
+    one number at least, and each is taken. Area codes may have a column of their own. Rows are left out as by
+    `CampaignOptions.leave_out`.
 
-    A CSV has a header, and `columns` of numbers; the default is the column named destination, phone, number, msisdn or
-    the like, if there is only one. Of several columns, a row needs one number at least, and each is taken. Area codes
-    may have a column of their own. A file whose first line is a number, or an area code and a number, has no header.
     Raises CampaignFileError for a file that cannot be read, or whose numbers may be in several columns, and
     InvalidInputError for an unknown country.
     """
-    if path.suffix.lower() in {".xlsx", ".parquet"}:
-        with InputFile(path).opened():
-            what = "a list of numbers is read from a CSV or a text; save the sheet as CSV UTF-8"
-            raise CampaignFileError(f"{path}: {what}")
-    columns = [name for each in columns for name in column_names(each)]
-    if country is not None and country_column is not None:
+    if country is not None and roles.country is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
         country = read_country(country)
-    is_list = not columns and country_column is None and _is_list(path)
+    file, left_out = InputFile(path), LeftOut(leave_out, (), {})
+    kind = kind_of(file)
+    if kind is FileKind.JSON:
+        raise _json_text(path)
+    is_list = kind is FileKind.CSV and roles == NO_ROLES and not left_out and _is_list(path)
     taken = _Taken(str(path), country, is_list=is_list)
     if is_list:
-        for line in read_lines(InputFile(path)):
+        for line in read_lines(file):
             if text := line.text.strip():
                 taken.read(
                     line.number,
@@ -168,8 +198,10 @@ def read_number_file(
                     problem=line.problem or footer_in([text]),
                 )
     else:
-        _read_table(path, columns, country_column, taken)
-    with InputFile(path).opened_raw() as content:
+        named = partial(_read_header, roles=roles, more=left_out.columns)
+        source = open_source(file, kind=kind, sheet=sheet, names=named, header_row=header_row)
+        _Table(path, source, roles, left_out, taken).read()
+    with file.opened_raw() as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
     return NumberFile(
         rows=len(taken.lines),
@@ -180,6 +212,7 @@ def read_number_file(
         digest=digest,
         country=country,
         national=taken.national,
+        left_out=taken.left_out,
     )
 
 
@@ -188,14 +221,18 @@ def _is_list(path: Path) -> bool:
     for line in islice(read_lines(InputFile(path)), 50):
         if text := line.text.strip():
             if text.startswith(("{", "[{", '["')) or text == "[":
-                raise CampaignFileError(
-                    f"{path} is JSON text, and a list of numbers is read from a CSV or a text; write its numbers, one "
-                    "on each line (such as by jq -r '.[].phone')"
-                )
+                raise _json_text(path)
             digits = sum(map(str.isdigit, text))
             is_one = not any(mark in text for mark in _SEVERAL_CELLS) or _AREA_AND_NUMBER.fullmatch(text) is not None
             return digits >= FEWEST_DIGITS and is_one
     raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
+
+
+def _json_text(path: Path) -> CampaignFileError:
+    return CampaignFileError(
+        f"{path} is JSON text, and a list of numbers is read from a table, JSON lines or a text; write its numbers, "
+        "one on each line (such as by jq -r '.[].phone')"
+    )
 
 
 class _Taken:
@@ -211,6 +248,7 @@ class _Taken:
         self.warnings: list[Finding] = []
         self.national = 0
         """How many texts without a country code were read as certain numbers of the country of the file."""
+        self.left_out = 0
 
     def read(
         self, row: int, text: str = "", *, area: str = "", home: str = "", line: str = "", problem: str | None = None
@@ -241,11 +279,13 @@ class _Taken:
             for message in number.messages:
                 self.warn(row, message)
 
-    def warn(self, row: int, message: str, line: str = "") -> None:
-        """Warn of a row. All numbers in the `line` are taken: a list errs on the safe side."""
-        self.lines.add(row)
+    def warn(self, row: int | None, message: str, line: str = "") -> None:
+        """Warn of a row, or of all. All numbers in the `line` are taken: a list errs on the safe side."""
+        if row is not None:
+            self.lines.add(row)
         self.warnings.append(Finding(file=self._file, row=row, severity=Severity.WARNING, message=message))
-        self._save(row, line)
+        if row is not None:
+            self._save(row, line)
 
     def _save(self, row: int, line: str) -> None:
         for text in numbers_in(line):
@@ -263,64 +303,130 @@ def _with_area(area: str, text: str, country: str | None) -> Sequence[ParsedNumb
     return found or every_reading(f"{area} {text}", country)
 
 
-def _read_table(path: Path, wanted: Sequence[str], country_column: str | None, taken: _Taken) -> None:
-    named = [] if country_column is None else [country_column]
-    rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted, named))
-    places, homes = _places(rows.columns, wanted), _places(rows.columns, named) if named else []
-    others = [place for place, name in enumerate(rows.columns) if name and place not in {*places, *homes}]
-    areas = [place for place in others if folded(rows.columns[place]) in _AREAS]
-    rows.spare = frozenset({"", *(rows.columns[place] for place in others)})
+class _Columns(NamedTuple):
+    """The places of the columns of a row: those of numbers, of the country, of area codes, and all others."""
 
-    def home(cells: Sequence[str]) -> str:
-        return "".join(cells[place] for place in homes if place < len(cells))
+    numbers: Sequence[int]
+    homes: Sequence[int]
+    areas: Sequence[int]
+    others: Sequence[int]
 
-    def within(raw: RawRow, cells: Sequence[str]) -> bool:
-        """Take all numbers in the cells that have taken in lines; whether there are such cells."""
-        found = swallowed_rows(cells, numbers=places, needed=1, delimiters=rows.delimiter)
-        if found is not None:
-            said = f"the line {found.in_words(begins=raw.number)}. All numbers in the lines go on the list"
-            taken.warn(raw.number, said, raw.text)
-            for line, text, own in numbers_within(cells, rows.delimiter):
-                taken.read(raw.number + line, text, home=home(own))
-        return found is not None
+    @classmethod
+    def of(cls, names: Sequence[str], roles: ColumnRoles) -> _Columns:
+        """The places of columns of these names."""
+        numbers, homes = _places(names, roles.numbers), _places(names, [roles.country]) if roles.country else []
+        ignored = _places(names, roles.ignored) if roles.ignored else []
+        others = [place for place, name in enumerate(names) if name and place not in {*numbers, *homes, *ignored}]
+        return cls(numbers, homes, [place for place in others if folded(names[place]) in _AREAS], others)
 
-    for raw in rows:
-        if raw.problems:
-            if not within(raw, raw.cells):
-                taken.read(raw.number, line=raw.text, problem=footer_in(raw.cells) or raw.problems[0][1])
-            continue
-        cells = list(map(shown, raw.cells))
+
+class _Table:
+    """The reading of the rows of a table, or of objects, of which each has its own columns."""
+
+    def __init__(self, path: Path, source: RowSource, roles: ColumnRoles, left_out: LeftOut, taken: _Taken) -> None:
+        self._path = path
+        self._source = source
+        self._roles = roles
+        self._left_out = left_out
+        self._taken = taken
+        self._columns = _Columns.of(source.columns, roles)
+        source.numbers = frozenset(source.columns[place] for place in self._columns.numbers)
+        spare = (*self._columns.others, *(_places(source.columns, roles.ignored) if roles.ignored else ()))
+        source.spare = frozenset({"", *(source.columns[place] for place in spare)})
+
+    def read(self) -> None:
+        """Read all rows. Raises CampaignFileError."""
+        for raw in self._source:
+            self._read(raw)
+        if (wrong := self._left_out.wrong()) is not None:
+            raise CampaignFileError(f"{self._path}: {wrong[1]}", [Finding(file=str(self._path), message=wrong[1])])
+        for row, told in self._left_out.told():
+            self._taken.warn(row, told)
+
+    def _read(self, raw: RawRow) -> None:
+        names, columns, cells = self._source.columns, self._columns, list(map(shown, raw.cells))
+        problems = [message for name, message in raw.problems if name is None or self._counts(name)]
+        if not self._source.kind.is_table and not raw.problems:
+            names = tuple(raw.data)
+            columns, cells = _Columns.of(names, self._roles), [shown(_cell(each)) for each in raw.data.values()]
+            if not columns.numbers:
+                problems.append("has no column of numbers")
+            elif len(columns.numbers) > 1 and not self._roles.numbers:
+                raise _several(f"{self._path}, line {raw.number}", names, columns.numbers)
+        text = raw.text or ", ".join(raw.cells)
+        if problems:
+            if not self._has_taken_lines(raw, raw.cells, columns):
+                self._taken.read(raw.number, line=text, problem=footer_in(raw.cells) or problems[0])
+            return
+        values = RowValues(variables={row_name(name): cell for name, cell in zip(names, cells, strict=True)})
+        if self._left_out and self._left_out.why(raw.number, values) is not None:
+            self._taken.left_out += 1
+            return
+        for _, _, message in values.problems:
+            self._taken.read(raw.number, line=text, problem=message)
         # A number that somebody wrote with + is one, whatever the name of its column.
-        if not wanted and (found := [place for place in others if _CERTAIN.fullmatch(cells[place])]):
-            raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])
+        if not self._roles.numbers and (found := [each for each in columns.others if _CERTAIN.fullmatch(cells[each])]):
+            raise _several(f"{self._path}, line {raw.number}", names, [*columns.numbers, *found])
         # Two lines in a cell of numbers are read together: they may be one number.
-        whole = [place for place in places if not ("\n" in cells[place] and rows.delimiter in cells[place])]
-        has_lines = within(raw, ["" if place in whole else cell for place, cell in enumerate(cells)])
-        read = whole if has_lines else places
-        for text in [cells[place] for place in read if cells[place]] or ([""] if read == places else []):
-            area = cells[areas[0]].strip("() ") if len(areas) == len(places) == 1 else ""
-            said = footer_in(cells)
-            taken.read(raw.number, text, area=area, home=home(cells), line=raw.text, problem=said)
+        delimiter = self._source.delimiter or DELIMITERS[0]
+        whole = [place for place in columns.numbers if not ("\n" in cells[place] and delimiter in cells[place])]
+        others = ["" if place in whole else cell for place, cell in enumerate(cells)]
+        has_lines = self._has_taken_lines(raw, others, columns)
+        read = whole if has_lines else columns.numbers
+        for each in [cells[place] for place in read if cells[place]] or ([""] if read == columns.numbers else []):
+            area = cells[columns.areas[0]].strip("() ") if len(columns.areas) == len(columns.numbers) == 1 else ""
+            home = "".join(cells[place] for place in columns.homes)
+            self._taken.read(raw.number, each, area=area, home=home, line=text, problem=footer_in(cells))
         if not has_lines:
-            abroad = ((each, text) for each in others for text in numbers_in(cells[each]) if text.startswith("+"))
-            for each, text in abroad:
-                said = f"{rows.columns[each]} holds {text}, which is not a number, and is not put on the list"
-                taken.warn(raw.number, f"{said}: name only columns of numbers")
+            abroad = ((each, text) for each in columns.others for text in numbers_in(cells[each]) if text[0] == "+")
+            for place, number in abroad:
+                said = f"{names[place]} holds {number}, which is not a number, and is not put on the list"
+                self._taken.warn(raw.number, f"{said}: name only columns of numbers")
+
+    def _counts(self, column: str) -> bool:
+        """Whether what is wrong with a cell of this column matters."""
+        read = {*self._roles.numbers, *self._source.numbers, *self._left_out.columns, self._roles.country or ""}
+        return row_name(column) in set(map(row_name, read))
+
+    def _has_taken_lines(self, raw: RawRow, cells: Sequence[str], columns: _Columns) -> bool:
+        """Take all numbers in the cells that have taken in lines; whether there are such cells."""
+        delimiters = self._source.delimiter or DELIMITERS
+        found = swallowed_rows(cells, numbers=columns.numbers, needed=1, delimiters=delimiters)
+        if found is None:
+            return False
+        begins = raw.number if self._source.kind is FileKind.CSV else None
+        said = f"the line {found.in_words(begins=begins)}. All numbers in the lines go on the list"
+        self._taken.warn(raw.number, said, raw.text)
+        for line, text, own in numbers_within(cells, delimiters[0]):
+            home = "".join(own[place] for place in columns.homes if place < len(own))
+            self._taken.read(raw.number + (line if begins else 0), text, home=home)
+        return True
 
 
-def _judge_header(path: Path, names: Sequence[str], wanted: Sequence[str], more: Sequence[str]) -> None:
-    """Raise CampaignFileError for a header that does not say which columns have the numbers, or lacks one of `more`."""
-    refuse_numbers_in(names, place=path)
+def _cell(value: object) -> str:
+    try:
+        return cell_text(value)
+    except ValueError:
+        return str(value)
+
+
+def _read_header(
+    header: Sequence[str], *, place: object, hint: str = "", roles: ColumnRoles, more: Sequence[str]
+) -> tuple[str, ...]:
+    """The names of the columns. Raises CampaignFileError if they do not say which have the numbers, or lack one."""
+    names = tuple(map(canonical_name, header))
+    refuse_numbers_in(names, place=place)
     shown = ", ".join(filter(None, names)) or "nothing"
-    for name in (*wanted, *more):
-        if not _places(names, [name]):
-            raise CampaignFileError(f"{path} has no column {name!r}; columns found: {shown}")
-    places = _places(names, wanted)
+    named = (*roles.numbers, *([roles.country] if roles.country else []), *roles.ignored, *more)
+    if lacking := next((name for name in named if not _places(names, [name])), None):
+        raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
+    places = _places(names, roles.numbers)
     if not places:
         problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
-        raise CampaignFileError(f"{path} {problem}")
-    if len(places) > 1 and not wanted:
-        raise _several(str(path), names, places)
+        raise CampaignFileError(f"{place} {problem}{hint}")
+    if len(places) > 1 and not roles.numbers:
+        raise _several(str(place), names, places)
+    return names
 
 
 def _several(place: str, names: Sequence[str], places: Sequence[int]) -> CampaignFileError:
