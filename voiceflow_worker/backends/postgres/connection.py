@@ -49,7 +49,8 @@ class Connection(AsyncConnection[Row]):
     async def rows(self, statement: str, *values: object) -> list[Row]:
         """Run a statement, and return its rows. Values come in binary, whatever DateStyle and the like are."""
         cursor = await self.execute(statement.encode(), values or None, binary=True)
-        return [] if cursor.description is None else await cursor.fetchall()
+        has_rows = cursor.pgresult is not None and cursor.pgresult.nfields  # `description` names their types, too
+        return await cursor.fetchall() if has_rows else []
 
     async def run(self, script: str) -> None:
         """Run several statements, which are one transaction."""

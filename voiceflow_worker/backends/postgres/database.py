@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import anyio
@@ -101,8 +101,10 @@ class Database:
         for tried in range(1, TRIES + 1):
             try:
                 async with self._taken() as connection:
-                    with anyio.fail_after(limits.ANSWER_WITHIN if within is None else within):
+                    ends = anyio.current_time() + (limits.ANSWER_WITHIN if within is None else within)
+                    with anyio.CancelScope(deadline=ends):  # `fail_after` takes twice as long
                         return await work(connection)
+                    raise TimeoutError
             except (psycopg.Error, OSError, UnicodeEncodeError) as error:
                 if not is_rolled_back(error) or tried == TRIES:
                     raise translated(error, self.url) from error
@@ -151,6 +153,9 @@ class Database:
 
     async def _permit(self) -> None:
         """Wait for a permit to open a connection."""
+        with suppress(anyio.WouldBlock):
+            self._permits.acquire_nowait()
+            return
         with anyio.move_on_after(limits.ANSWER_WITHIN) as wait:
             await self._permits.acquire()
         if wait.cancelled_caught:

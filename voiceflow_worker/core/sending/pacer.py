@@ -90,6 +90,8 @@ class Pacer:
         self.preparation_latency: PeakLatency = PeakLatency(clock)
         self._write_latency = PeakLatency(clock, expected=MIN_LEAD)
         self._entry_latency = PeakLatency(clock)
+        self._lead_time: timedelta = MIN_LEAD
+        """How long before the next slot an entry is asked for."""
         self._due_at = self._asked_at = self._answered_at = float("-inf")
 
     def follow(self, rate: float | None) -> bool:
@@ -178,6 +180,7 @@ class Pacer:
         if is_whole:
             self._write_latency.record(self._asked_at)
             self._entry_latency.record(self._due_at)
+            self._lead_time = max(MIN_LEAD, min(self._entry_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - HORIZON))
 
     def allotted(self, slots: Iterable[SendSlot], *, is_begun: bool) -> None:
         """Note what the store has answered to entries that were asked for together: their slots, if they got so far.
@@ -207,11 +210,6 @@ class Pacer:
     @property
     def _journalled_in(self) -> timedelta:
         return min(self._write_latency.time * MARGIN, MAX_LEAD - HORIZON)
-
-    @property
-    def _lead_time(self) -> timedelta:
-        """How long before the next slot an entry is asked for."""
-        return max(MIN_LEAD, min(self._entry_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - HORIZON))
 
     @property
     def _lease_lead(self) -> timedelta:

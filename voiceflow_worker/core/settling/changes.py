@@ -162,6 +162,8 @@ class Changes:
         A job is left out if `apply` refuses it, if it was deleted, or if another writer has changed it. One that cannot
         be read or changed is skipped, and logged. Raises `StoreError`.
         """
+        if not jobs:
+            return 0
 
         def unless_moved(found: Job) -> Callable[[Job], Job]:
             return lambda job: apply(job) if job.revision == found.revision else job
