@@ -290,8 +290,10 @@ class NextChange:
         for wait in self._waits:
             wait.cancel()
 
-    async def wait(self, clock: Clock, *, within: float) -> None:
-        """Wait for the change, but at most `within` seconds by `clock`."""
+    async def wait(
+        self, clock: Clock, *, within: float, every: float | None = None, look: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait for the change, but at most `within` seconds by `clock`, or until a `look`, made so often, finds it."""
         if self._happened:
             await checkpoint()
             return
@@ -299,7 +301,10 @@ class NextChange:
         with anyio.CancelScope() as scope:
             self._waits.add(scope)
             try:
-                await clock.sleep(within)
+                while within > 0 and not look():
+                    pause = within if every is None else min(every, within)
+                    await clock.sleep(pause)
+                    within -= pause
             finally:
                 self._waits.discard(scope)
 

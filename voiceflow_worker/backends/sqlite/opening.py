@@ -87,6 +87,13 @@ class SameFiles:
             self.require_file()
             self._glanced_at = now
 
+    def written_at(self) -> int:
+        """When the -wal file was last written, in nanoseconds; 0 while there is none."""
+        try:
+            return os.stat(self._log).st_mtime_ns  # noqa: PTH116 - as in `identity`
+        except OSError:
+            return 0
+
     @property
     def has_other_log(self) -> bool:
         """Whether another -wal file has replaced the opened one. The opened WAL must then not go into the main file.

@@ -50,8 +50,10 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
 _TIMEOUT = timedelta(seconds=10)
-POLL_EVERY = 0.02
-"""Seconds between two checks for changes by other processes. A change by this process wakes waiting tasks at once."""
+POLL_EVERY = 0.005
+"""Seconds between two looks whether another process has written. A change by this one wakes waiting tasks at once."""
+_READ_EVERY = 20
+"""The count of changes is read after so many looks in any case: the time of a file may be as coarse as a look."""
 _MACHINE = SystemClock()
 """The clock for these checks. A test may set the store's clock by hand, but other processes change the file in real
 time."""
@@ -139,13 +141,19 @@ class SqliteStore:
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         while True:
-            change = self.wakeups.next(queue)  # first, so that no change after the read is missed
+            # First, so that no change after the read is missed.
+            change, written = self.wakeups.next(queue), self.reader.written_at()
             rows = await self.reader.read(partial(Connection.rows, statement=SQL["changes"], bindings=(queue,)))
             count: int = rows[0][0] if rows else 1
             left = (until - self.clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
-            await change.wait(_MACHINE, within=min(left, POLL_EVERY))
+            await change.wait(
+                _MACHINE,
+                within=min(left, _READ_EVERY * POLL_EVERY),
+                every=POLL_EVERY,
+                look=lambda: self.reader.written_at() != written,  # noqa: B023 - it is over before the next one
+            )
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))
