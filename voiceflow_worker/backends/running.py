@@ -126,7 +126,7 @@ class BlockingThread:
         It begins after the tasks that are ready now, and those that they make ready: beside them, each system call of
         either thread would wait for Python's lock (GIL).
         """
-        begun = Begun[T]()
+        begun: Begun[T] = Begun()
         hand_over = partial(self.do, partial(begun.carry_out, work), begun.end)
         self._calls.soon(partial(self._calls.soon, hand_over))
         return begun
