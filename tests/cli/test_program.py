@@ -164,6 +164,27 @@ def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
     assert run.stdout.strip() == "[]"
 
 
+def test_a_command_loads_only_what_it_needs(folder: Path) -> None:
+    code = (
+        "import sys; from voiceflow_worker.cli import main\n"
+        "try: main()\n"
+        "finally: print(*(each for each in sys.modules if each.startswith('voiceflow_worker.')), file=sys.stderr)"
+    )
+    account = {"VOICEFLOW_API_KEY": "k", "VOICEFLOW_SUB_ACCOUNT": "acme", "VOICEFLOW_BASE_URL": "http://127.0.0.1:9"}
+    env = {**os.environ, **account, "VOICEFLOW_STORE": url_of(folder)}
+    enqueued(folder, 0)
+    loaded: dict[str, list[str]] = {}
+    for command in ("--version", "hold", "worker --drain"):
+        started = [sys.executable, "-c", code, *command.split()]
+        run = subprocess.run(started, cwd=folder, env=env, capture_output=True, text=True, check=True)
+        loaded[command] = run.stderr.strip().rpartition("\n")[2].split()
+    assert 0 < len(loaded["--version"]) < 12
+    assert 60 < len(loaded["hold"]) < 88
+    assert "voiceflow_worker.core.worker" in loaded["worker --drain"]
+    for command, modules in loaded.items():
+        assert not [each for each in modules if "campaigns" in each], command
+
+
 def test_an_expected_error_has_its_exit_code() -> None:
     for error, code in [
         (InvalidInputError("x"), 2),

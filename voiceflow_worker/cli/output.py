@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+def version_text() -> str:
+    """What `voiceflow --version` prints."""
+    from importlib.metadata import version
+
+    return f"voiceflow-worker {version('voiceflow-worker')}"
+
+
 PIPED_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in columns."""
 

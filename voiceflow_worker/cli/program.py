@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from textwrap import dedent, indent
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.options import REST
-from voiceflow_worker.cli.output import ExitCode, explained, keep_streams, tell_error
+from voiceflow_worker.cli.output import ExitCode, explained, keep_streams, tell_error, version_text
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -169,7 +168,7 @@ def program(first_word: str | None = None) -> App:
         "never twice, never lost, never late.",
         help_format="plaintext",
         help_epilogue="`voiceflow demo` shows everything without an account. Each command's --help has examples.",
-        version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
+        version=version_text,
         suppress_keyboard_interrupt=False,
         group_commands=panels[_SET_UP],
     )
@@ -184,10 +183,11 @@ def program(first_word: str | None = None) -> App:
             add_commands(app, *functions, panel=panel)
         else:
             add_commands(group(app, each.group, each.about, panel=panel), *functions)
-    installed = "Complete commands and options in your shell."
-    app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]
-        help=installed, group=panels[_SET_UP], sort_key=len(list(app))
-    )
+    if not named:
+        installed = "Complete commands and options in your shell."
+        app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]
+            help=installed, group=panels[_SET_UP], sort_key=len(list(app))
+        )
     return app
 
 

@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.campaign import read_fields, window_of
-from voiceflow_worker.campaigns.fields import HOURS
-from voiceflow_worker.campaigns.reading import MOST_ROUNDS, ROUNDS, UNTIL_ACKNOWLEDGED, Of, refused
-from voiceflow_worker.campaigns.reading import rounds as read_rounds
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.approval import approval_call, approval_data
@@ -80,6 +76,9 @@ class Escalation:
     policy: str | None = None
 
     def __post_init__(self) -> None:
+        # Here and below: a worker without open escalations needs nothing of campaigns.
+        from voiceflow_worker.campaigns.reading import MOST_ROUNDS, ROUNDS, refused
+
         if isinstance(self.numbers, str) or not 1 <= len(self.numbers) <= MOST_NUMBERS:
             raise refused([("numbers", f"give a list of 1 to {MOST_NUMBERS} numbers, in the order of the calls")])
         object.__setattr__(self, "numbers", tuple(self.numbers))
@@ -122,6 +121,10 @@ class Escalation:
         nowhere comes from the `settings`. With `any_number`, one number that can be called is enough: the others are
         passed over. Raises InvalidInputError, with a finding for each unknown and wrong field.
         """
+        from voiceflow_worker.campaigns.campaign import read_fields, window_of
+        from voiceflow_worker.campaigns.fields import HOURS
+        from voiceflow_worker.campaigns.reading import Of, refused
+
         if policies is None and given.get("policy") is not None and settings is not None and settings.escalations:
             policies = read_policies(settings.escalations, settings=settings)
         reading = read_fields(Of.ESCALATION, _with_policy(given, policies), settings=settings, foreign=True)
@@ -195,6 +198,9 @@ class Escalation:
 
     def as_json(self) -> dict[str, object]:
         """The escalation as JSON, with the names that `of` reads; the hours, days and holidays of `window` are one."""
+        from voiceflow_worker.campaigns.fields import HOURS
+        from voiceflow_worker.campaigns.reading import UNTIL_ACKNOWLEDGED
+
         return {
             "numbers": list(self.numbers),
             "say": self.say,
@@ -219,12 +225,15 @@ class Escalation:
 
         Raises InvalidInputError, KeyError, TypeError or ValueError for fields of another version.
         """
+        from voiceflow_worker.campaigns.fields import HOURS
+        from voiceflow_worker.campaigns.reading import rounds
+
         values = dict(fields)
         batch, hours = values.pop("batch", None), {name: values.pop(name, None) for name in HOURS}
         values["batch_id"] = batch
         for name in ("answer_within", "rest"):
             values[name] = read_duration(str(values[name]))
-        values["rounds"] = read_rounds(values["rounds"])
+        values["rounds"] = rounds(values["rounds"])
         values["window"] = None if hours["window"] is None else CountryWindows.of_fields(hours)
         return cls(**values)  # type: ignore[arg-type]
 
@@ -263,6 +272,8 @@ def read_policies(path: Path, *, settings: Settings | None) -> Policies:
 
 def _with_policy(given: Mapping[str, object], policies: Policies | None) -> Mapping[str, object]:
     """The given fields, and those of their policy. Raises InvalidInputError."""
+    from voiceflow_worker.campaigns.reading import refused
+
     if (name := given.get("policy")) is None:
         return given
     if not isinstance(name, str) or policies is None or name not in policies:

@@ -24,7 +24,6 @@ import anyio
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
-from voiceflow_worker.campaigns.row_list import ROWS, packed, unpacked
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, AuditEntry, Interface, entries_of, login_name
 from voiceflow_worker.core.base.background import BackgroundTasks
@@ -330,6 +329,8 @@ class Trail:
 
     async def erase(self) -> Receipt:
         """Erase all of it. Raises ActionRefusedError, StoreError; it is then safe to erase again."""
+        from voiceflow_worker.campaigns.row_list import ROWS  # seldom needed, and much to load
+
         now = self.store.clock.now()
         calls = await self.calls()
         await self.refuse_open(calls)
@@ -459,6 +460,8 @@ class Trail:
 
     async def _without_row(self, keys: set[str | None], record: Record) -> Write | None:
         """Erase the person's rows from a pack of rows of a file; their places stay."""
+        from voiceflow_worker.campaigns.row_list import ROWS, packed, unpacked
+
         rows, has_them = unpacked(record.value), False
         for place, (number, *row) in enumerate(rows):
             if (row[1] is not None and row[1] in keys) or self._texts.erased(row) != row:

@@ -24,7 +24,6 @@ from voiceflow_worker.model.text.wording import in_words as at_time
 from voiceflow_worker.reporting.status import read_status, unreadable_calls
 from voiceflow_worker.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.service.doctor.context import CheckContext
-from voiceflow_worker.service.scheduled_run import RunState, read_schedules
 
 
 async def opens(context: CheckContext) -> Diagnosis:
@@ -200,6 +199,8 @@ async def records(context: CheckContext) -> Diagnosis:
 
 async def schedules(context: CheckContext) -> Diagnosis | None:
     """Check that the last run of each schedule was started, and that no run is overdue."""
+    from voiceflow_worker.service.scheduled_run import RunState, read_schedules  # a worker uses other checks
+
     store, queue = context.store, context.settings.queue
     found = await read_schedules(store, queue)
     late = [(each.last.schedule, at) for each in found if (at := each.overdue_since) is not None]
