@@ -158,17 +158,17 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     files = JournalFiles(tmp_path / "state")
     await here.enqueue(ANA)
     (sent,) = await here.send()
-    journal = await files.begin("default", "worker-1")
+    journal = await files.begin("default", at=store.clock.now())
     await journal.append([sent], first=1)
     journal.record_committed([True])
     journal.close()
-    path = tmp_path / "state" / "default" / "worker-1.journal"
+    (path,) = (tmp_path / "state" / "default").iterdir()
     whole = path.read_text()
     later = store.clock.now() + timedelta(days=400)
-    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":2', '"voiceflow_journal":3')):
+    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":4', '"voiceflow_journal":5')):
         assert text != whole
         path.write_text(text)
         assert [file.newest_committed for file in await files.files("default")] in ([None], [])
-        assert await files.entries("default", "worker-1") == []
+        assert await files.entries(str(path)) == []
         await files.prune("default", before=later)
         assert path.exists()

@@ -20,7 +20,7 @@ from voiceflow_worker import CallQueue, Campaign, JobState, RedialPolicy, Sessio
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.local_journal import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFile
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Actor, entries_on
 from voiceflow_worker.core.base.reading import gates_at, limits_of
 from voiceflow_worker.core.edits import BatchEdit, edit_batch, edit_state
@@ -162,7 +162,7 @@ def fails(store: Store, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def notes_nothing(*_: object) -> None:
             pass
 
-        monkeypatch.setattr(JournalFiles, "note_fates", notes_nothing)
+        monkeypatch.setattr(JournalFile, "record_committed", notes_nothing)
 
 
 EDIT = BatchEdit(names=frozenset({"priority"}), priority=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import errno
 import itertools
@@ -13,7 +12,7 @@ import random
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +43,11 @@ from voiceflow_worker.core.rollback import (
     HELD_AS_TAKEN_OVER,
     HISTORIES,
     NO_FILES,
-    Compared,
     Histories,
 )
+from voiceflow_worker.core.writer import Compared
 from voiceflow_worker.core.writes import WRITERS, changed
-from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.errors import JournalFileError, SettingsError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
@@ -127,6 +126,12 @@ async def sent_after_a_backup(lab: Lab, calls: int = 3) -> list[str]:
     return [job.id for job in jobs]
 
 
+async def forget_numbers(store: Store) -> None:
+    """Drop the numbers of all writers."""
+    numbers = text_records(store, WRITERS)
+    await numbers.remove([name for name, _ in await numbers.all()])
+
+
 async def hold_of(store: Store) -> str | None:
     """The first reason of the hold of the queue."""
     gates = await gates_of(store, "default")
@@ -175,7 +180,7 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
         queued = await engine.enqueue(number(0))
         (sent,) = await engine.send()
         assert await commit(any_store, [changed(sent, queued, at=any_store.clock.now())[1]]) == [True]
-        await text_records(any_store, WRITERS).remove([engine.guard.worker_id] if engine.guard else [])
+        await forget_numbers(any_store)
         later = await engine.enqueue(number(1))
         assert await engine.send() == []
         assert await hold_of(any_store) == HELD
@@ -184,17 +189,21 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
     assert len(voice.placed) == 1
 
 
-async def test_the_number_of_a_worker_stands_only_while_a_file_has_lines(any_store: Store, tmp_path: Path) -> None:
+async def test_workers_that_follow_one_another_go_on_with_one_file_and_its_numbers(
+    any_store: Store, tmp_path: Path
+) -> None:
+    """So there are as many as workers at once."""
     files = JournalFiles(tmp_path)
-    async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work() as engine:
-        await engine.enqueue(number(0))
-        assert len(await engine.send()) == 1
-        async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work():
-            assert len(await text_records(any_store, WRITERS).all()) == 2
-    assert engine.guard is not None
-    assert await text_records(any_store, WRITERS).all() == [(engine.guard.worker_id, "1")]
+    for place in range(3):
+        async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work() as engine:
+            await engine.enqueue(number(place))
+            assert len(await engine.send()) == 1
+            async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work():
+                pass
+    assert len(await files.files("default")) == 2
+    assert [text for _, text in await text_records(any_store, WRITERS).all()] == ["6"]
     unguarded = Engine(any_store, ScriptedVoice(), policy=POLICY)
-    await unguarded.enqueue(number(1))
+    await unguarded.enqueue(number(4))
     assert len(await unguarded.send()) == 1
     assert len(await text_records(any_store, WRITERS).all()) == 1
 
@@ -212,7 +221,7 @@ async def test_a_call_that_was_prepared_before_its_store_was_rolled_back_gets_no
             case "another server":
                 store.memory.server = "second"
             case "a forgotten POST":
-                await text_records(store, WRITERS).remove([engine.guard.worker_id])
+                await forget_numbers(store)
             case _:
                 engine.guard.restarts += 1
         assert await engine.submitter.begin(dispatches) == []
@@ -243,7 +252,7 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
     [job_id] = await sent_after_a_backup(lab, 1)
     lab.rolled_back()
     looks = itertools.count(1)
-    at_once = rollback.compared
+    at_once = rollback.compare_calls
 
     async def slowly(store: Store, *files: Any, **how: Any) -> list[Compared]:
         """The look before the order ends long after it was taken."""
@@ -258,7 +267,7 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
             lab.clock.advance(timedelta(seconds=5))
         return seen
 
-    monkeypatch.setattr(rollback, "compared", slowly)
+    monkeypatch.setattr(rollback, "compare_calls", slowly)
     async with lab.store() as store, lab.worker(store).at_work() as slow:
         assert await hold_of(store) == (None if settled else HELD)
         assert await slow.state(await slow.queue.get(job_id)) == ("accepted" if settled else "in_doubt")
@@ -285,9 +294,11 @@ async def test_a_worker_that_is_killed_while_it_restores_leaves_the_rest_to_the_
             return await write(bulk, **how)
 
         monkeypatch.setattr(store, "write", until_killed)
-        with contextlib.suppress(Killed):
+        try:
             async with lab.worker(store).at_work():
                 pass
+        except* Killed:
+            pass
         monkeypatch.undo()
         async with lab.worker(store).at_work() as engine:
             assert await hold_of(store) == HELD
@@ -634,7 +645,7 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
     async with lab.store() as store:
         engine = Engine(store, lab.voice, policy=POLICY)
         job = await engine.enqueue()
-        file = await lab.files.begin("default", "one-that-died")
+        file = await lab.files.begin("default", at=lab.clock.now())
         (dispatch,) = await engine.prepare()
         begun = await engine.journal_of(dispatch)
         assert begun is not None
@@ -705,11 +716,10 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
 async def as_before(lab: Lab) -> None:
     """Make the journal one of the version before: its lines have numbers, of which the store has none."""
     async with lab.store() as store:
-        numbers = text_records(store, WRITERS)
-        await numbers.remove([name for name, _ in await numbers.all()])
+        await forget_numbers(store)
     for path in (lab.files.folder / "default").glob("*.journal"):
         head, _, rest = path.read_text().partition("\n")
-        assert f'"voiceflow_journal":2,"writer":"{path.stem}"' in head
+        assert '"voiceflow_journal":4,"writer":' in head
         path.write_text(f'{{"voiceflow_journal":1,"history":""}}\n{rest}')
 
 
@@ -737,7 +747,7 @@ async def test_a_file_of_the_version_before_is_compared_by_its_calls_and_then_ha
 
 async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     files = JournalFiles(tmp_path / "journals")
-    (await files.begin("default", "w")).close()
+    (await files.begin("default", at=datetime.now(UTC))).close()
     (path,) = (tmp_path / "journals" / "default").iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -756,7 +766,7 @@ async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_wh
 ) -> None:
     """Somebody has run the worker once as root, and its file is root's alone: the service says what to do."""
     files = JournalFiles(tmp_path / "the journals" / "store" / "url")
-    (await files.begin("default", "w")).close()
+    (await files.begin("default", at=datetime.now(UTC))).close()
     folder = files.folder / "default"
     (path,) = folder.iterdir()
     owner, me = path.owner(), pwd.getpwuid(os.getuid() + 1).pw_name
@@ -770,8 +780,8 @@ async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_wh
     mends = f"belongs to {owner}, .*: `sudo chown -R {me} '{folder}'`"
     with pytest.raises(SettingsError, match=f"{path} cannot be read or written .Permission denied.: {path} {mends}"):
         await files.files("default")
-    with pytest.raises(SettingsError, match=f"{folder} {mends}"):
-        await files.begin("default", "w2")
+    with pytest.raises(JournalFileError, match=f"{folder} {mends}"):
+        await files.begin("default", at=datetime.now(UTC))
     with monkeypatch.context() as mine:
         mine.setattr(os, "geteuid", os.getuid)
         with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
@@ -796,15 +806,15 @@ async def test_a_full_file_is_followed_by_another_and_all_of_them_are_read(lab: 
 
 async def test_old_and_empty_files_go_and_those_of_living_workers_stay(lab: Lab) -> None:
     await sent_after_a_backup(lab, 1)
+    lab.clock.advance(timedelta(days=8))
     async with lab.store() as store, lab.worker(store).at_work():
-        pass
-    now = lab.clock.now()
-    living = await lab.files.begin("default", "living")
-    await lab.files.prune("default", before=now - timedelta(days=7))
-    assert len(await lab.files.files("default")) == 2
-    await lab.files.prune("default", before=now + timedelta(seconds=1))
-    assert [file.name for file in await lab.files.files("default")] == ["living"]
-    living.close()
+        assert len(await lab.files.files("default")) == 2
+        await lab.files.prune("default", before=lab.clock.now() - timedelta(days=9))
+        assert len(await lab.files.files("default")) == 2
+        await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
+        assert [file.is_open for file in await lab.files.files("default")] == [True]
+    await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
+    assert await lab.files.files("default") == []
 
 
 async def test_the_oldest_files_go_when_there_are_too_many(lab: Lab) -> None:
@@ -854,13 +864,13 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
     job_ids = await sent_after_a_backup(lab, 3)
     tokens = ["first", "second", "third"]
     orders = [
-        LocalOrder(
-            token=token, at=clock.now(), store="one", action="hold", puts=(Put("gate", "default", "held", None),)
-        )
+        LocalOrder(at=clock.now(), store=token, action="hold", puts=(Put("gate", "default", "held", None),))
         for token in tokens
     ]
-    await lab.files.keep_orders(orders)
-    lab.files.close_orders()
+    file = await lab.files.begin(ORDERS, at=clock.now())
+    await file.append(orders, first=1)
+    file.record_committed([True] * len(orders))
+    file.close()
     (calls,) = (lab.files.folder / "default").glob("*.journal")
     (ordered,) = (lab.files.folder / ORDERS).glob("*.journal")
     texts = {path: path.read_bytes().splitlines() for path in (calls, ordered)}
@@ -873,14 +883,13 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
                 b"".join(line + b"\n" for line in (*lines[:place], damaged(lines[place], dice), *lines[place + 1 :]))
             )
         files = JournalFiles(lab.files.folder)
-        for file in await files.files("default"):
-            read = {job.id for _, job in await files.entries("default", file.name)}
+        for each in await files.files("default"):
+            read = {job.id for _, job in await files.entries(each.name)}
             assert read >= {each for each in job_ids if each.encode() in left[calls]}
-        (name,) = await files.order_files(since=clock.now())
-        for newest in (False, True):
-            found = await files.orders(name, newest=newest)
-            assert {order.token for order in found} >= {token for token in tokens if token.encode() in left[ordered]}
-            assert all(order.at > clock.now() - timedelta(days=400) for order in found), "each has a time with a zone"
+        (of_orders,) = await files.files(ORDERS, since=clock.now())
+        found = [order for _, order in await files.orders(of_orders.name)]
+        assert {order.store for order in found} >= {token for token in tokens if token.encode() in left[ordered]}
+        assert all(order.at > clock.now() - timedelta(days=400) for order in found), "each has a time with a zone"
         for queue in ("default", ORDERS):
             await files.prune(queue, before=clock.now() - timedelta(days=7))
         assert await files.erase(["default.nobody"])

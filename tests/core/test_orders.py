@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
@@ -20,16 +22,17 @@ from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forge
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.actions.suppression import Unsuppress
-from voiceflow_worker.backends.local_journal import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFile, JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.backends.registry import backend_for
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_at, limits_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.gates import order_gate, standing_gate
-from voiceflow_worker.core.orders import GIVEN_FOR, READ_BY, OrderedStore, hosts_not_read, journal_of
+from voiceflow_worker.core.orders import GIVEN_FOR, MARKS, READ_BY, OrderedStore, hosts_not_read, journal_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import ORDERS, Fate, LocalOrder
+from voiceflow_worker.core.ports.outside import ORDERS
 from voiceflow_worker.core.ports.store import BulkWrite, History, Key, Page, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling.suppressing import SuppressionList
@@ -116,16 +119,18 @@ async def test_who_looks_for_lost_orders_writes_nothing_and_reads_the_end_of_eac
 async def test_old_orders_go_though_others_are_given_each_day(tmp_path: Path, *, is_opened_since: bool) -> None:
     first = datetime(2026, 3, 1, 12, tzinfo=UTC)
     files = JournalFiles(tmp_path)
+    clock = ManualClock(first)
+    store = ordered(MemoryStore(clock=clock), tmp_path)
     for day in range(30):
-        order = LocalOrder(token=f"{day}", at=first + timedelta(days=day), store="of one store")
-        files.note_fates({order.token: Fate.HAD}, await files.keep_orders([order]))
+        await CallQueue(cast("Store", store)).hold(batch_id=f"{day}")
         if is_opened_since:
-            files.close_orders()
-            files = JournalFiles(tmp_path)
-    assert len(await files.order_files(since=first + timedelta(days=25))) == 2, "nobody reads those before it"
+            store.close()
+            store = ordered(store.inner, tmp_path)
+        clock.advance(timedelta(days=1))
+    assert len(await files.files(ORDERS, since=first + timedelta(days=25))) == 2, "nobody reads those before it"
     await files.prune(ORDERS, before=first + timedelta(days=20))
-    kept = [each.token for name in await files.order_files(since=first) for each in await files.orders(name)]
-    assert kept == [f"{day}" for day in range(15, 30)], "those of whole weeks are gone"
+    kept = [each for file in await files.files(ORDERS) for _, each in await files.orders(file.name)]
+    assert [each.at for each in kept] == [first + timedelta(days=day) for day in range(15, 30)], "whole weeks are gone"
 
 
 @pytest.mark.parametrize("damage", [b'{"order":"x","cut', b'{"order":"x","action":1}\n{"order": 3}\nnot JSON\n'])
@@ -578,7 +583,7 @@ async def test_an_opt_out_of_before_an_erasure_brings_no_number_back(file: File,
         assert len(await SuppressionList(store).find(number(8), number(9))) == 2, "nobody of them is called"
 
 
-@pytest.mark.parametrize("damaged", ["no", "no time", "no-time abc", "9" * 400 + " abc"])
+@pytest.mark.parametrize("damaged", ["no", "no time", "no-time nobody", "9" * 400 + " nobody"])
 async def test_an_erasure_that_cannot_be_read_keeps_no_order_from_being_given_again(file: File, damaged: str) -> None:
     await file.begins()
     async with file.on() as store:
@@ -591,3 +596,129 @@ async def test_an_erasure_that_cannot_be_read_keeps_no_order_from_being_given_ag
         for _ in range(2):
             await Retention(store, NO_WEBHOOKS, local_journal=journal_of(store)).run()
     assert number(1) in file.journals()[0].read_text(), "it names nobody whose lines would be erased"
+
+
+class Slow:
+    """A store whose first order waits, or with `kills` is never stored, because its process is killed."""
+
+    def __init__(self, store: Store, *, kills: bool = False) -> None:
+        self._store = store
+        self._kills = kills
+        self._is_first = True
+        self.came, self.released = anyio.Event(), anyio.Event()
+
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        is_first, self._is_first = self._is_first and bulk.guard is not None, self._is_first and bulk.guard is None
+        if is_first and self._kills:
+            raise Killed
+        if is_first:
+            self.came.set()
+            await self.released.wait()
+        return await self._store.write(bulk, now=now)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class Killed(BaseException):
+    """The process was killed."""
+
+
+async def test_orders_of_one_process_on_their_way_at_once_are_stored_in_the_order_of_their_numbers(
+    tmp_path: Path,
+) -> None:
+    """Else the store would have the number of the second one without the first one, and nobody would miss that."""
+    store = MemoryStore()
+    older = copy.deepcopy(store.memory)
+    slow = Slow(store)
+    both = cast("Store", ordered(cast("Store", slow), tmp_path))
+    async with anyio.create_task_group() as group:
+        group.start_soon(CallQueue(both).hold)
+        await slow.came.wait()
+        group.start_soon(SuppressionList(both).add, number(1))
+        await anyio.wait_all_tasks_blocked()
+        assert not await SuppressionList(store).find(number(1))
+        slow.released.set()
+    store.memory = older
+    await ordered(store, tmp_path).give_again()
+    assert await SuppressionList(store).find(number(1))
+    assert None in await gates_at(store, "default", [None])
+
+
+UNKNOWN: Mapping[str, tuple[Callable[[Store, str], Awaitable[object]], str | None]] = {
+    "hold": (lambda store, _: CallQueue(store).hold(reason="a fire"), "a fire"),
+    "opt-out": (lambda store, _: SuppressionList(store).add(number(0)), None),
+    "resume": (
+        lambda store, _: CallQueue(store, by="Ann").resume(batch_id="march"),
+        "a process ended while it ordered, and resume of march by Ann",
+    ),
+    "redial": (
+        lambda store, call: CallQueue(store, by="Ann").redial(call, force=True),
+        "a process ended while it ordered, and redial of {call} by Ann",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+async def test_an_order_that_a_crash_has_cut_is_carried_out_if_it_stops_calls_else_the_queue_is_held(
+    file: File, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, reason = UNKNOWN[name]
+    (call,) = await file.begins(batch_id="march")
+    async with file.on() as store:
+        await CallQueue(store).cancel(call)
+        await CallQueue(store).hold(batch_id="march")
+    async with file.on() as store:
+        inner = cast("OrderedStore", store)
+        inner.inner = cast("Store", Slow(inner.inner, kills=True))
+        with monkeypatch.context() as patched, suppress(Killed):
+            patched.setattr(JournalFile, "record_committed", lambda *_: None)
+            await order(store, call)
+    async with file.on() as store:
+        gate = (await gates_at(store, "default", [None])).get(None)
+        assert (gate.reason if gate else "").startswith((reason or "").format(call=call))
+        assert (gate is None) is (reason is None)
+        assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+        assert "march" in await gates_at(store, "default", ["march"])
+        assert bool(await SuppressionList(store).find(number(0))) is (name == "opt-out")
+
+
+def as_before(journal: Path) -> list[str]:
+    """Make a file of orders one of the version before; returns the tokens by which it names them."""
+    head, *lines = map(json.loads, journal.read_text().splitlines())
+    orders = [{**line, "order": f"token {line['n']}"} for line in lines if "order" in line]
+    for order in orders:
+        del order["n"]
+    tokens = [order["order"] for order in orders]
+    refused = {**orders[0], "order": "refused", "action": "hold"}
+    fates = {**dict.fromkeys(tokens, "had"), "refused": "refused"}
+    written = [{"voiceflow_journal": 3, "history": ""}, refused, *orders, {"fates": fates}]
+    journal.with_name(f"{journal.name[:9]}host-1.journal").write_text("".join(f"{json.dumps(x)}\n" for x in written))
+    journal.unlink()
+    assert head["voiceflow_journal"] == 4
+    return tokens
+
+
+@pytest.mark.parametrize("had", [0, 1, 2])
+async def test_orders_in_a_file_of_the_version_before_get_numbers_after_those_that_are_lost_came_back(
+    file: File, had: int
+) -> None:
+    await file.begins()
+    async with file.on() as store:
+        await CallQueue(store).hold(batch_id="march")
+        await SuppressionList(store).add(number(1))
+    (journal,) = file.journals()
+    tokens = as_before(journal)
+    file.set_back()
+    async with backend_for(f"sqlite:///{file.path}")(f"sqlite:///{file.path}", clock=None) as store:
+        await text_records(store, MARKS).put(dict.fromkeys(tokens[:had], ""))
+    for _ in range(2):
+        async with file.on() as store:
+            assert ("march" in await gates_at(store, "default", ["march"])) is (had < 1)
+            assert bool(await SuppressionList(store).find(number(1))) is (had < 2)
+            assert await standing_gate(store, "default", None) is None, "what was refused is not given"
+    assert '"voiceflow_journal":4' in file.journals()[0].read_text()
+    file.set_back()
+    async with file.on() as store:
+        assert "march" in await gates_at(store, "default", ["march"])
+        assert await SuppressionList(store).find(number(1))

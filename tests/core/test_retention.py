@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -301,7 +301,7 @@ async def test_journal_files_of_a_queue_without_a_worker_are_deleted_too(
 ) -> None:
     await QueueNames(store).remember("gone")
     files = JournalFiles(tmp_path / "journals")
-    (await files.begin("gone", "w")).close()
+    (await files.begin("gone", at=datetime.now(UTC))).close()
     assert await files.files("gone")
     await Retention(store, POLICY, local_journal=files).run()
     assert not await files.files("gone")

@@ -34,7 +34,6 @@ from voiceflow_worker.core.base.identity import QueueNames, original_id, queue_p
 from voiceflow_worker.core.base.reading import gates_at
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import hold_until_left
-from voiceflow_worker.core.orders import MARKS
 from voiceflow_worker.core.outcomes.outbox import positions
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import limits_put
@@ -621,7 +620,7 @@ async def test_orders_of_before_a_copy_count_for_it_and_those_on_its_sister_do_n
         async with backend_for(url)(url, clock=None) as store:  # it is set back to before all orders
             if url == old_url:
                 await results_of(store, Write(drops=(Drop(CLOSED, CLOSED_KEY, None), Drop(COPIES, "to", None))))
-            for name in ("suppressed", MARKS):
+            for name in ("suppressed", WRITERS):
                 records = (await store.records({name: Page()}, now=store.clock.now()))[name]
                 await results_of(store, Write(drops=tuple(Drop(name, each.group, None) for each in records)))
         assert await opted_out(url) == counts, url

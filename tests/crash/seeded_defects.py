@@ -123,8 +123,11 @@ def _no_guard() -> None:
     async def known(self: RollbackGuard) -> bool:
         return False
 
-    def any_store(self: RollbackGuard, bulk: BulkWrite, is_entry: object, *, at: datetime) -> BulkWrite:
-        return bulk
+    async def any_store(self: RollbackGuard, *given: Any) -> BulkWrite:
+        written: BulkWrite = await numbered(self, *given)
+        return replace(written, guard=None)
+
+    numbered: Any = RollbackGuard.numbered
 
     _break(RollbackGuard, "verify", well)
     _break(RollbackGuard, "_compare", known)

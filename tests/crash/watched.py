@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from tests.crash.points import Fuse, Point
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
-from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
+from voiceflow_worker.core.ports.outside import JournalLine, LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.store import Replace, Write
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
@@ -111,8 +111,9 @@ class WatchedJournal:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal_files, name)
 
-    async def begin(self, queue: str, name: str, *, history: str = "") -> LocalJournalFile:
-        return _WatchedFile(await self._journal_files.begin(queue, name, history=history), self._fuse)
+    async def begin(self, queue: str, *, at: datetime, history: str = "") -> LocalJournalFile:
+        file = _WatchedFile(await self._journal_files.begin(queue, at=at, history=history), self._fuse)
+        return cast("LocalJournalFile", file)
 
 
 class _WatchedFile:
@@ -123,8 +124,8 @@ class _WatchedFile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def append(self, jobs: Sequence[Job], *, first: int) -> Awaitable[None]:
-        begun = self._file.append(jobs, first=first)
+    def append(self, lines: Sequence[JournalLine], *, first: int) -> Awaitable[None]:
+        begun = self._file.append(lines, first=first)
 
         async def appended() -> None:
             await begun

@@ -12,7 +12,6 @@ import anyio
 from tests.contract.samples import ManualClock
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
-from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Store, Voice
@@ -62,7 +61,6 @@ class Engine:
                 store,
                 local_journal,
                 queue=queue,
-                worker_id=new_worker_id(),
                 policy=self.policy,
                 holds=self.holds,
                 changes=changes,

@@ -1,15 +1,12 @@
-"""Journal files: one file of JSON lines per worker. An entry is on the disk before its POST is sent.
+"""Journal files: JSON lines with numbers. A line is on the disk before its POST is sent, or its order is stored.
 
-A worker keeps its file locked. The first line is a header, with the writer whose numbers follow, and the history of the
-store that the worker follows; a line with a later history follows when another server has taken over. Each further line
-is an entry or the report of a commit. An entry has a number (`n`) and the stored form of a job. A report has numbers:
-`kept` is that of an entry that was committed to the store, and `void` has those of entries that were not. A crash can
-cut only the last line. A cut line is ignored: if it is an entry, its POST was not sent.
-
-Orders are in files of their own, in the folder `_orders`: a line has the token of an `order` and what it writes. It is
-there before the store gets the order; a line with `fates` follows, by tokens. A process goes on with a file that no
-other one has locked, so there are as many as processes gave orders at once; each week has its own, so that old ones are
-deleted.
+A process keeps the file locked that it writes, and goes on with one of this week that no other one has locked. So there
+are as many as processes wrote at once, and old ones are deleted. The first line is a header, with the writer whose
+numbers follow, and the history of the store that it follows; a line with a later history follows when another server
+has taken over. Each further line is an entry or a report. An entry has a number (`n`) and the stored form of a job, or
+an `order`: its token and what it writes. A report has numbers: `kept` is that of an entry that was committed to the
+store, and `void` has those of entries that were not. A crash can cut only the last line, which is then ignored. Each
+queue has a folder of files; those of orders are in the folder `_orders`.
 """
 
 from __future__ import annotations
@@ -27,6 +24,7 @@ from datetime import datetime
 from errno import EDQUOT, ENOSPC
 from functools import partial
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 from weakref import WeakSet
@@ -44,11 +42,11 @@ from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.orders import FORGET, journal_of
 from voiceflow_worker.core.ports.outside import (
     ORDERS,
-    Fate,
+    JournalLine,
+    LocalJournal,
     LocalJournalFile,
     LocalJournalState,
     LocalOrder,
-    OrderJournal,
 )
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.finding import Remedy
@@ -64,12 +62,8 @@ _log = structlog.get_logger("voiceflow.journal")
 T = TypeVar("T")
 
 SUFFIX = ".journal"
-FORMAT, ORDERS_FORMAT = 2, 3
-"""The formats of the files of calls, and of those of orders, which versions that know others leave alone."""
-_NUMBERED = 2
-"""The format of calls from which on the store has the numbers of their lines."""
-_WITH_FATES = 3
-"""The format of orders from which on a line is there before the store gets the order."""
+FORMAT = 4
+"""The format of the files, which versions that know older ones leave alone; those have no numbers in the store."""
 _line: Codec[dict[str, Any]] = Codec(dict[str, Any])
 
 
@@ -96,8 +90,9 @@ _checked: Codec[_Line] = Codec(_Line)
 def _fields_of(line: bytes) -> dict[str, Any]:
     """The fields of a line. Raises ValueError for one that is damaged, or foreign."""
     checked, fields = _checked.value(line), _line.value(line)
-    is_cut = "n" in fields and None in (checked.n, checked.head, checked.record, checked.body)
-    if is_cut or (checked.order is not None and checked.at is None):
+    has_job = "head" in fields or ("n" in fields and checked.order is None)
+    is_cut = has_job and None in (checked.head, checked.record, checked.body)
+    if is_cut or ("n" in fields and checked.n is None) or (checked.order is not None and checked.at is None):
         raise ValueError("a part of it is missing")
     return fields
 
@@ -149,17 +144,20 @@ class _Content:
     """The content of a journal file, or of its last part."""
 
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
-    orders: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
-    fates: dict[str, str] = field(default_factory=dict[str, str])
-    written_as: int = FORMAT
+    written_as: int = 0
     writer: str = ""
     void: set[int] = field(default_factory=set[int])
     kept: int = 0
     history: str = ""
 
+    @property
+    def last(self) -> int:
+        """The number of the newest entry that may have been committed; 0 for none."""
+        return max(self.entries.keys() - self.void, default=0)
 
-class JournalFiles(OrderJournal):
-    """The port `OrderJournal` in files below a folder, one folder per queue.
+
+class JournalFiles(LocalJournal):
+    """The port `LocalJournal` in files below a folder, one folder per queue.
 
     With `shares`, the folder is a `journal_folder`, and two kinds of folders next to it are read too. Those of the same
     id under other URLs: another host has taken over the store, or its URL was written in another way. And those of the
@@ -172,53 +170,25 @@ class JournalFiles(OrderJournal):
         self._full = full
         self._most = most
         self._begun: WeakSet[JournalFile] = WeakSet()
-        self._orders: JournalFile | None = None
 
-    async def begin(self, queue: str, name: str, *, history: str = "") -> JournalFile:
-        file = JournalFile(self.folder / queue, name, full=self._full, history=history)
-        try:
-            await to_thread.run_sync(file.open)
-        except OSError as error:
-            folder = self.folder / queue
-            other = f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
-            raise SettingsError(
-                f"the worker cannot write its journal file in {folder} ({error.strerror or error}). Without it, nobody "
-                f"would notice that the store was restored to an older state. {_of_other_user(error, folder) or other}"
-            ) from error
+    async def begin(self, queue: str, *, at: datetime, history: str = "") -> JournalFile:
+        file = JournalFile(self.folder / queue, full=self._full)
+        with _writing_to(file.folder):
+            await to_thread.run_sync(file.open, at, history)
         self._begun.add(file)
         return file
 
-    async def files(self, queue: str) -> Sequence[LocalJournalState]:
-        return await to_thread.run_sync(partial(self._read_all, queue))
+    async def files(self, queue: str, *, since: datetime | None = None) -> Sequence[LocalJournalState]:
+        return await to_thread.run_sync(self._read_all, queue, "" if since is None else f"{since:%G-W%V}")
 
-    async def entries(self, queue: str, name: str) -> Sequence[tuple[int, Job]]:
-        return await to_thread.run_sync(partial(self._entries, queue, name))
+    async def entries(self, name: str) -> Sequence[tuple[int, Job]]:
+        return await to_thread.run_sync(_entries_of, Path(name))
 
-    async def keep_orders(self, orders: Sequence[LocalOrder]) -> str:
-        if self._orders is None:
-            self._orders = JournalFile(self.folder / ORDERS, new_worker_id(), full=self._full, is_of_orders=True)
-            self._begun.add(self._orders)
-        lines, week = [_order_line(each) for each in orders], f"{orders[0].at:%G-W%V}-"
-        return str(await self._orders.keep_orders(lines, week=week))
+    async def orders(self, name: str) -> Sequence[tuple[int, LocalOrder]]:
+        return await to_thread.run_sync(_orders_of, Path(name))
 
-    def note_fates(self, fates: Mapping[str, Fate], name: str) -> None:
-        with suppress(OSError):  # of one that a crash leaves out, nobody knows what became of it
-            fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            try:
-                os.write(fd, f"{_line.text({'fates': fates})}\n".encode())
-            finally:
-                os.close(fd)
-
-    def close_orders(self) -> None:
-        if self._orders is not None:
-            self._orders.close()
-
-    async def order_files(self, *, since: datetime) -> Sequence[str]:
-        paths, week = await to_thread.run_sync(self._paths, ORDERS), f"{since:%G-W%V}"
-        return [str(path) for path in paths if self._is_of_store(path) and path.name >= week]
-
-    async def orders(self, name: str, *, newest: bool = False) -> Sequence[LocalOrder]:
-        return await to_thread.run_sync(_orders_of, Path(name), newest)
+    async def number_orders(self, name: str) -> None:
+        await to_thread.run_sync(_number_orders, Path(name))
 
     def _is_of_store(self, path: Path) -> bool:
         return path.parents[2] == self.folder.parent
@@ -248,40 +218,27 @@ class JournalFiles(OrderJournal):
             folders |= {*same_id.glob("*"), *same_id.parent.glob(f"*/{self.folder.name}")}
         return sorted(path for folder in folders for path in folder.glob(f"{queue}/*{SUFFIX}"))
 
-    def _read_all(self, queue: str) -> list[LocalJournalState]:
+    def _read_all(self, queue: str, since: str) -> list[LocalJournalState]:
         found: list[LocalJournalState] = []
-        for path in self._paths(queue):
+        for path in [each for each in self._paths(queue) if each.name >= since]:
             with _looking_at(path):
                 content = _read_end(path)
                 url = path.parents[1].name
                 kept = content.entries.get(content.kept)
                 found.append(
                     LocalJournalState(
-                        name=path.stem,
+                        name=str(path),
                         writer=content.writer or f"{path.stem} of before",
                         kept=content.kept,
-                        last=max(content.entries.keys() - content.void, default=0),
+                        last=content.last,
                         is_open=_is_in_use(path),
-                        is_numbered=content.written_as >= _NUMBERED,
+                        is_numbered=content.written_as >= FORMAT,
                         other_store=None if url == self.folder.name else url,
-                        newest_committed=_readable(kept, path) if kept is not None else None,
+                        newest_committed=None if kept is None or "order" in kept else _readable(kept, path),
                         history=content.history if self._is_of_store(path) else "",
                     )
                 )
         return found
-
-    def _entries(self, queue: str, name: str) -> list[tuple[int, Job]]:
-        newest: dict[str, tuple[int, Job]] = {}
-        for path in [each for each in self._paths(queue) if each.stem == name]:
-            with _looking_at(path):
-                with path.open("rb") as lines:
-                    content = _content(lines, path)
-                for number in list(content.entries):
-                    entry = content.entries.pop(number)  # a file takes three times its size, not five
-                    if number not in content.void and (job := _readable(entry, path)) is not None:
-                        newest.pop(job.id, None)
-                        newest[job.id] = number, job
-        return list(newest.values())
 
     def _prune(self, queue: str, before: datetime) -> None:
         for left in self.folder.glob(f"{queue}/.*.new"):  # by a process that was killed while it wrote the file
@@ -298,9 +255,7 @@ class JournalFiles(OrderJournal):
                 if _is_in_use(path):
                     continue
                 newest = next(reversed(content.entries.values()), None)
-                began = None if newest is None else _job_of(newest).touched_at
-                if content.orders:
-                    began = datetime.fromisoformat(content.orders[-1]["at"])
+                began = None if newest is None else _time_of(newest)
                 if began is None or began < before:
                     path.unlink()
                     total -= size
@@ -319,19 +274,14 @@ class JournalFiles(OrderJournal):
 
 
 class JournalFile(LocalJournalFile):
-    """The journal of one worker: a locked file, followed by a new one when it is full.
+    """The port `LocalJournalFile`: a file that this process has locked."""
 
-    One `is_of_orders` goes on with a file of its week that nobody has locked.
-    """
-
-    def __init__(self, folder: Path, name: str, *, full: int, history: str = "", is_of_orders: bool = False) -> None:
-        self._folder = folder
-        self._name = name
+    def __init__(self, folder: Path, *, full: int) -> None:
+        self.folder = folder
+        self.writer = ""
+        self.number = self.kept = self.last = 0
         self._full = full
-        self._history = history
-        self._is_of_orders = is_of_orders
-        self._week = ""
-        self._part = 0
+        self._week = self._history = ""
         self._path = folder
         self._fd: int | None = None
         self._size = 0
@@ -341,53 +291,64 @@ class JournalFile(LocalJournalFile):
         self._thread: BlockingThread | None = None
         self._begun: Begun[Any] | None = None
 
-    def open(self) -> None:
-        """Begin a new file, which gets its name only when it is locked. This blocks."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._part += 1
-        name = self._week + (self._name if self._part == 1 else f"{self._name}-{self._part}")
-        hidden, path = self._folder / f".{name}.new", self._folder / f"{name}{SUFFIX}"
-        # Only its owner may read the file, because it contains telephone numbers and messages.
-        fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            written_as = ORDERS_FORMAT if self._is_of_orders else FORMAT
-            header = {"voiceflow_journal": written_as, "writer": self._name, "history": self._history}
-            self._size = os.write(fd, f"{_line.text(header)}\n".encode())
-            sync(fd)
-            hidden.rename(path)
-            sync_path(self._folder)
-        except BaseException:
-            os.close(fd)
-            hidden.unlink(missing_ok=True)
-            raise
-        self._leave_file()
-        self._fd, self._path = fd, path
+    def open(self, at: datetime, history: str) -> None:
+        """Take the first file of this week that has room, and that nobody has locked; or begin one. This blocks."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._week = f"{at:%G-W%V}"
+        for place in count(1):
+            # Only its owner may read the file, because it contains telephone numbers and messages.
+            path = self.folder / f"{self._week}-{place}{SUFFIX}"
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                if self._takes(fd, path, history):
+                    fd = -1
+                    return
+            finally:
+                if fd >= 0:
+                    os.close(fd)
 
-    def _goes_on(self) -> bool:
-        """Go on with a file of this week that has room, and that nobody has locked. This blocks."""
-        for path in self._folder.glob(f"{self._week}*{SUFFIX}"):
-            with suppress(FileNotFoundError, BlockingIOError):
-                fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    size = os.fstat(fd).st_size
-                    is_ours = os.pread(fd, len(_ORDERS_HEAD), 0) == _ORDERS_HEAD
-                    is_whole = is_ours and size < self._full and os.pread(fd, 1, size - 1) == b"\n"
-                    if is_whole and os.path.samestat(path.stat(), os.fstat(fd)):
-                        self._fd, self._path, self._size, fd = fd, path, size, -1
-                        # What the process before was giving when it ended is not being given any more.
-                        self._write([_line.text({"fates": {_ALL: Fate.UNKNOWN}})])
-                        return True
-                finally:
-                    if fd >= 0:
-                        os.close(fd)
-        return False
+    def _takes(self, fd: int, path: Path, history: str) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if not _is_at(path, fd):
+            return False
+        size = os.fstat(fd).st_size
+        if size:
+            try:
+                content = _read_end(path)
+            except StoreVersionError:
+                return False
+            if size >= self._full or content.written_as != FORMAT:
+                return False
+            os.ftruncate(fd, os.pread(fd, size, 0).rfind(b"\n") + 1)  # of a line that was cut off
+            self.writer, self.kept, self.last = content.writer, content.kept, content.last
+            self.number = max((*content.entries, *content.void, content.kept))
+        else:
+            self.writer, content = self.writer or new_worker_id(), _Content()
+        self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
+        if not size:
+            header = {"voiceflow_journal": FORMAT, "writer": self.writer, "history": history}
+            self._write_durably([_line.text(header)])
+            sync_path(self.folder)
+        elif history not in {"", content.history}:
+            self._write([_line.text({"history": history})])
+        return True
+
+    def is_over(self, *, at: datetime) -> bool:
+        if self._fd is not None and not _is_at(self._path, self._fd):
+            _log.warning(
+                "the journal file of this worker was deleted or moved, so a loss of its calls will not be detected; "
+                "a new file begins",
+                file=str(self._path),
+            )
+            return True
+        return self._fd is None or self._has_failed or self._size >= self._full or self._week != f"{at:%G-W%V}"
 
     async def leave(self, job_ids: Sequence[bytes]) -> bool:
-        """Go on in a new file if this one has an entry of these jobs. False if that must wait for the next entries."""
-        with self._reporting():
-            return await self._begin(partial(self._leave, job_ids))
+        """Leave this file if it has an entry of these jobs. False if that must wait until its entries are reported."""
+        return await self._begin(partial(self._leave, job_ids))
 
     def _leave(self, job_ids: Sequence[bytes]) -> bool:
         if self._fd is None or not _has_any(self._path, job_ids):
@@ -395,18 +356,18 @@ class JournalFile(LocalJournalFile):
         if not self._is_recorded:
             self._size = self._full
             return False
-        self.open()
+        self._leave_file()
         return True
 
-    def append(self, jobs: Sequence[Job], *, first: int) -> Awaitable[None]:
+    def append(self, lines: Sequence[JournalLine], *, first: int) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
         self._is_recorded, self._first = False, first
-        lines = _entry_lines(jobs, first)
+        texts = [_entry(number, line) for number, line in enumerate(lines, first)]
         with self._noting_failure():
-            if is_idle and self._has_room:
-                self._write(lines)
+            if is_idle:
+                self._write(texts)
                 return self._appended(self._begin(partial(sync, self._descriptor)))
-        return self._appended(self._begin(partial(self._append, lines)))
+        return self._appended(self._begin(partial(self._write_durably, texts)))
 
     async def _appended(self, begun: Begun[None]) -> None:
         with self._noting_failure():
@@ -416,39 +377,16 @@ class JournalFile(LocalJournalFile):
     def _noting_failure(self) -> Generator[None]:
         """Note for `recover` that an append has failed, or that nobody has seen its end. Raises JournalFileError."""
         try:
-            with self._reporting():
+            with _writing_to(self.folder):
                 yield
         except BaseException:
             self._has_failed = True
             raise
 
-    @property
-    def _has_room(self) -> bool:
-        return self._fd is not None and self._size < self._full and not self._is_gone()
-
-    async def keep_orders(self, lines: Sequence[str], *, week: str) -> Path:
-        """Write the lines of orders; they are on disk when this returns their file. Raises JournalFileError."""
-        with self._reporting():
-            return await self._begin(partial(self._keep_orders, lines, week))
-
-    def _keep_orders(self, lines: Sequence[str], week: str) -> Path:
-        if week != self._week:
-            self._leave_file()
-            self._week = week
-        if self._fd is None and self._folder.is_dir():
-            self._goes_on()
-        self._append(lines)
-        return self._path
-
     async def recover(self) -> None:
-        if self._has_failed:  # of what has failed, nothing will be recorded
-            with self._reporting():
-                await self._begin(self._recover)
-
-    def _recover(self) -> None:
         if self._has_failed:
-            self.open()
-            self._write_durably([_line.text(_ROOM)])
+            with _writing_to(self.folder):
+                await self._begin(partial(self._write_durably, [_line.text(_ROOM)]))
             self._has_failed = False
 
     def _begin(self, work: Callable[[], T]) -> Begun[T]:
@@ -459,22 +397,19 @@ class JournalFile(LocalJournalFile):
         return begun
 
     async def follow(self, history: str) -> None:
-        if history == self._history:
-            return
-        self._history = history  # the headers of later files have it too
-        with self._reporting():
-            self._write([_line.text({"history": history})])
+        if history != self._history:
+            self._history = history
+            with _writing_to(self.folder):
+                self._write([_line.text({"history": history})])
 
-    def record_committed(self, committed: Sequence[bool]) -> None:
+    def record_committed(self, committed: Sequence[bool | None]) -> None:
         self._is_recorded = True
-        numbers = list(enumerate(committed, self._first))
-        void = [number for number, done in numbers if not done]
-        record: dict[str, Any] = {"void": void} if void else {}
-        record |= next(({"kept": number} for number, done in reversed(numbers) if done), dict[str, Any]())
+        void = [number for number, done in enumerate(committed, self._first) if done is False]
+        kept = [number for number, done in enumerate(committed, self._first) if done]
+        report = {"void": void} if void else dict[str, Any]()
         try:
-            self._write([_line.text(record)])
+            self._write([_line.text(report | ({"kept": kept[-1]} if kept else {}))])
         except OSError as error:
-            self._size = self._full  # as in `_reporting`: no entry must continue a line that was cut off
             _log.warning("a journal file could not be written", error=str(error))
 
     def close(self) -> None:
@@ -488,34 +423,21 @@ class JournalFile(LocalJournalFile):
             os.close(self._fd)
             self._fd = None
 
-    def _append(self, lines: Sequence[str]) -> None:
-        """Append lines durably, to a new file if there is none, or this one is full or gone. This blocks."""
-        if not self._has_room:
-            self.open()
-        self._write_durably(lines)
-
-    def _is_gone(self) -> bool:
-        """Whether the file was deleted or moved, so that no guard would find its entries. It then counts as full."""
-        with suppress(FileNotFoundError):
-            if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
-                return False
-        _log.warning(
-            "the journal file of this worker was deleted or moved, so a loss of its calls will not be detected; "
-            "a new file begins",
-            file=str(self._path),
-        )
-        self._size = self._full
-        return True
-
     def _write_durably(self, lines: Sequence[str]) -> None:
         self._write(lines)
         sync(self._descriptor)
 
     def _write(self, lines: Sequence[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode()
-        self._size += len(data)
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        self._size += (whole := len(data))
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            self._size = self._full
+            with suppress(OSError):  # the next line must not continue one that was cut off
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - (whole - len(data)))
+            raise
 
     @property
     def _descriptor(self) -> int:
@@ -523,29 +445,41 @@ class JournalFile(LocalJournalFile):
             raise OSError("the file was closed")
         return self._fd
 
-    @contextmanager
-    def _reporting(self) -> Generator[None]:
-        """Translate the errors of a write. Raises JournalFileError."""
-        try:
-            yield
-        except OSError as error:
-            # The next line goes to a new file: it must not continue a line that was cut off.
-            self._size = self._full
-            whose, so = ("orders", "") if self._is_of_orders else ("this worker", ", so no calls are sent")
-            is_other = isinstance(error, PermissionError)
-            remedy = "run this as the user to whom the folder belongs" if is_other else "free space on that disk"
-            raise JournalFileError(
-                f"the journal file of {whose} in {self._folder} cannot be written ({error.strerror or error}){so}: "
-                f"{remedy}, or {Remedy.SET_STATE_DIR} to a folder on another disk"
-            ) from error
+
+def _is_at(path: Path, fd: int) -> bool:
+    """Whether an open file is still the one with this name: others may have deleted it, or replaced it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    return False
 
 
-def _entry_lines(jobs: Sequence[Job], first: int) -> list[str]:
-    """The lines of entries that are numbered from `first`."""
-    return [
-        _line.text({"n": number, "head": head_of(job), "record": record_of(job), "body": job.body})
-        for number, job in enumerate(jobs, first)
-    ]
+@contextmanager
+def _writing_to(folder: Path) -> Generator[None]:
+    """Translate the errors of a write. Raises JournalFileError."""
+    try:
+        yield
+    except OSError as error:
+        whose, so = ("orders", "") if folder.name == ORDERS else ("this worker", ", so no calls are sent")
+        remedy = "free space on that disk"
+        if isinstance(error, PermissionError):
+            remedy = _of_other_user(error, folder) or "run this as the user to whom the folder belongs"
+        raise JournalFileError(
+            f"the journal file of {whose} in {folder} cannot be written ({error.strerror or error}){so}: "
+            f"{remedy}, or {Remedy.SET_STATE_DIR} to a folder that this user can write, on another disk"
+        ) from error
+
+
+def _entry(number: int, line: JournalLine) -> str:
+    if isinstance(line, Job):
+        return _line.text({"n": number, **_stored(line)})
+    fields: dict[str, Any] = {"action": line.action, "n": number, "order": "", "at": line.at}
+    fields |= {"store": line.store} | ({} if line.job is None else _stored(line.job))
+    fields |= {name: each for name in ("puts", "drops", "same", "names") if (each := getattr(line, name))}
+    return _line.text(fields)
+
+
+def _stored(job: Job) -> dict[str, Any]:
+    return {"head": head_of(job), "record": record_of(job), "body": job.body}
 
 
 def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:
@@ -567,23 +501,27 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
         return
     data = path.read_bytes()
     content = _content(BytesIO(data), path)  # refuses a file of a newer version
-    erased = {number for number, entry in content.entries.items() if entry["head"][0].encode() in job_ids}
-    left = sorted(content.entries.keys() - erased - content.void)
-    lines: list[bytes] = []
-    has_orders = False
+    left, lines = list[int](), list[bytes]()
     for line in data.split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
             fields = _fields_of(line)
-            is_order = "order" in fields
-            if fields.get("n") not in erased and not (is_order and _is_named(line, job_ids)):
-                lines.append(line)
-                has_orders = has_orders or is_order
-    if not (left or has_orders):
+            is_entry, is_order = "n" in fields, "order" in fields
+            if _is_named(line, job_ids) if is_order else is_entry and fields["head"][0].encode() in job_ids:
+                continue
+            lines.append(line)
+            if (is_entry or is_order) and fields.get("n") not in content.void:
+                left.append(fields.get("n", 0))
+    if not left:
         path.unlink()
         return
-    kept = [number for number in left if number <= content.kept]
-    if content.kept in erased and kept:
+    kept = [number for number in left if 0 < number <= content.kept]
+    if content.kept not in left and kept:
         lines.append(_line.text({"kept": kept[-1]}).encode())
+    _replace(path, lines)
+
+
+def _replace(path: Path, lines: Sequence[bytes]) -> None:
+    """Write a file anew, with these lines. It must not be in use."""
     new = path.with_name(f".{path.name}.new")
     fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
@@ -620,7 +558,7 @@ def _read_end(path: Path) -> _Content:
         if start > len(head):
             rest = rest.partition(b"\n")[2]
         content = _content(BytesIO(head + rest), path)
-        if start > len(head) and content.kept not in content.entries and not content.orders:
+        if start > len(head) and content.kept not in content.entries:
             file.seek(0)
             content = _content(file, path)
     return content
@@ -641,7 +579,7 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
             )
             continue
         if "voiceflow_journal" in fields:
-            if fields["voiceflow_journal"] > (ORDERS_FORMAT if path.parent.name == ORDERS else FORMAT):
+            if fields["voiceflow_journal"] > FORMAT:
                 raise StoreVersionError(
                     f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
                     "installation"
@@ -650,54 +588,61 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
             content.written_as = fields["voiceflow_journal"]
         elif "history" in fields:
             content.history = fields["history"]
-        elif "n" in fields:
-            content.entries[fields["n"]] = fields
-        elif "order" in fields:
-            content.orders.append(fields)
-        elif "fates" in fields:
-            if (of_all := fields["fates"].pop(_ALL, None)) is not None:
-                content.fates = {each["order"]: of_all for each in content.orders} | content.fates
-            content.fates |= fields["fates"]
+        elif "n" in fields or "order" in fields:
+            content.entries[fields.get("n", len(content.entries) + 1)] = fields
+        elif "fates" in fields:  # of the version before
+            fates: Mapping[str, str] = fields["fates"]
+            content.void |= {n for n, each in content.entries.items() if fates.get(each.get("order", "")) == "refused"}
         else:
             content.kept = fields.get("kept", content.kept)
             content.void.update(fields.get("void", ()))
     return content
 
 
-_ALL = "*"
-"""All orders of a file of which no fate is noted."""
-_ORDERS_HEAD = f'{{"voiceflow_journal":{ORDERS_FORMAT},'.encode()
 _ERASES = f'{{"action":"{FORGET}"'.encode()
 
 
-def _order_line(order: LocalOrder) -> str:
-    fields: dict[str, Any] = {"action": order.action, "order": order.token, "at": order.at, "store": order.store}
-    fields |= {name: each for name in ("puts", "drops", "same", "names") if (each := getattr(order, name))}
-    if order.job is not None:
-        fields |= {"head": head_of(order.job), "record": record_of(order.job), "body": order.job.body}
-    return _line.text(fields)
-
-
-def _orders_of(path: Path, newest: bool) -> list[LocalOrder]:  # noqa: FBT001 - positional for a thread
-    found: list[LocalOrder] = []
+def _entries_of(path: Path) -> list[tuple[int, Job]]:
+    newest: dict[str, tuple[int, Job]] = {}
     with _looking_at(path):
-        if newest:
-            content = _read_end(path)
-        else:
-            with path.open("rb") as lines:
-                content = _content(lines, path)
-        is_open = content.written_as >= _WITH_FATES and _is_in_use(path)
-        for each in content.orders:
-            fate = content.fates.get(each["order"], Fate.HAD if content.written_as < _WITH_FATES else None)
-            if fate == Fate.REFUSED or (fate is None and is_open):
-                continue
+        with path.open("rb") as lines:
+            content = _content(lines, path)
+        for number in list(content.entries):
+            entry = content.entries.pop(number)  # a file takes three times its size, not five
+            if number not in content.void and (job := _readable(entry, path)) is not None:
+                newest.pop(job.id, None)
+                newest[job.id] = number, job
+    return list(newest.values())
+
+
+def _orders_of(path: Path) -> list[tuple[int, LocalOrder]]:
+    found: list[tuple[int, LocalOrder]] = []
+    with _looking_at(path):
+        with path.open("rb") as lines:
+            content = _content(lines, path)
+        for number, each in content.entries.items():
             try:
-                fields = {**each, "token": each["order"], "is_known": fate == Fate.HAD}
-                order: LocalOrder = msgspec.convert(fields, LocalOrder)
-                found.append(replace(order, job=_job_of(each)) if "head" in each else order)
+                if number not in content.void:
+                    order: LocalOrder = msgspec.convert({**each, "token": each["order"]}, LocalOrder)
+                    found.append((number, replace(order, job=_job_of(each)) if "head" in each else order))
             except (ValueError, KeyError, TypeError, StoreVersionError) as error:
-                report_unreadable(f"order {each['order']} of the journal file {path.name}", error)
+                report_unreadable(f"order {each.get('order')} of the journal file {path.name}", error)
     return found
+
+
+def _number_orders(path: Path) -> None:
+    """Write a file of the version before anew, with numbers."""
+    with _looking_at(path):
+        with path.open("rb") as lines:
+            content = _content(lines, path)
+        header = {"voiceflow_journal": FORMAT, "writer": f"{path.stem} of before", "history": ""}
+        orders = [{"action": each["action"], "n": number} | dict(each) for number, each in content.entries.items()]
+        report = {"void": sorted(content.void), "kept": len(orders)}
+        _replace(path, [_line.text(each).encode() for each in (header, *orders, report)])
+
+
+def _time_of(entry: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(entry["at"]) if "order" in entry else _job_of(entry).touched_at
 
 
 def _job_of(entry: Mapping[str, Any]) -> Job:

@@ -20,7 +20,7 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.ports.outside import OrderJournal
+    from voiceflow_worker.core.ports.outside import LocalJournal
     from voiceflow_worker.model.jobs.policy import CallPolicy
     from voiceflow_worker.settings import Settings
 
@@ -93,12 +93,12 @@ async def _with_journal(
 
     async with opened as store:
 
-        def journal() -> OrderJournal:
+        def journal() -> LocalJournal:
             from voiceflow_worker.backends.local_journal import journal_files
             from voiceflow_worker.settings import load_settings
 
             known = settings or load_settings(lambda _: None)
-            return cast("OrderJournal", journal_files(known.model_copy(update={"store": url}), store))
+            return cast("LocalJournal", journal_files(known.model_copy(update={"store": url}), store))
 
         with with_journal(store, journal) as ordered:
             if settings is not None:

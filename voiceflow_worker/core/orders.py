@@ -1,42 +1,40 @@
 """Orders in the local journal: what a rolled back store has forgotten of them is given again.
 
-An order is what a person has ordered, and an opt-out or an acknowledgement by a key. What stops calls is in the journal
-of this host before the store gets it, so that no crash and no lost answer leaves it out. The write also stores a mark:
-an order whose mark the store lacks is lost. A process looks for lost orders when it opens the store, when the server
-was replaced or restarted, after an answer that was lost, and when a worker has found that the store was rolled back. So
-an order is given again once, by whoever finds it first.
+An order is what a person has ordered, and an opt-out or an acknowledgement by a key. Each process that orders is a
+*writer*: a line with the next number is in its journal file before the store gets the order, so that no crash and no
+lost answer leaves it out, and the order stores that number in the same write. A writer gives one order at a time. So
+what is above the number that the store has, is lost. A process looks for lost orders when it opens the store, when the
+server was replaced or restarted, after an answer that was lost, and when a worker has found that the store was rolled
+back. Whoever gives an order again raises the number with it: so it is given again once.
 
 Given again is what stops calls, or makes them fewer: it wins over what starts them, whatever any clock says. A later
-order in the same file alone takes it back. What makes phones ring is in the journal once it is stored, and is never
-given again: the queue is held, with a sentence that names it; so it is for what cannot be given again. Nor is anything
-given again of a person who was erased: an erasure is kept by the ids of calls and by digests, and those who run
-`service.forget.erasing_again` carry it out.
+order in the same file alone takes it back. What makes phones ring is never given again: the queue is held, with a
+sentence that names it; so it is for what cannot be given again. Nor is anything given again of a person who was erased:
+an erasure is kept by the ids of calls and by digests, and those who run `service.forget.erasing_again` carry it out.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import anyio
 import structlog
 
 from voiceflow_worker.core.audit import AUDIT, GIVEN_AGAIN, AuditEntry, entries_of
-from voiceflow_worker.core.base.identity import QUEUES, QueueNames, counts_for, new_revision
+from voiceflow_worker.core.base.identity import QUEUES, QueueNames, counts_for
 from voiceflow_worker.core.base.reading import read_each
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable, text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, LIMITS, gate_from, orders_in
-from voiceflow_worker.core.ports.outside import Fate, LocalOrder, OrderJournal
+from voiceflow_worker.core.ports.outside import ORDERS, LocalJournal, LocalJournalState, LocalOrder
 from voiceflow_worker.core.ports.store import (
-    AtMost,
     BulkWrite,
     Drop,
     Mode,
@@ -53,7 +51,17 @@ from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.suppression import ERASED, erased_group
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED as SUPPRESSED_AGAIN
-from voiceflow_worker.core.writes import ENDED_ESCALATION, ERASED_CALLS, ERASED_KEY, ESCALATION, TOMBSTONES, changed
+from voiceflow_worker.core.writer import Compared, Writer, compared
+from voiceflow_worker.core.writes import (
+    ENDED_ESCALATION,
+    ERASED_CALLS,
+    ERASED_KEY,
+    ESCALATION,
+    TOMBSTONES,
+    WRITERS,
+    changed,
+    writer_put,
+)
 from voiceflow_worker.errors import (
     InvalidInputError,
     JobError,
@@ -73,9 +81,9 @@ from voiceflow_worker.model.text.wording import count_of, in_words
 
 EDIT, FORGET, RATE, RESOLVE = "edit", "forget", "rate", "resolve"
 GIVEN_FOR = timedelta(days=7)
-"""How long after it was given an order is given again. Its mark stays a day longer."""
+"""How long after it was given an order is given again."""
 MARKS = "order"
-"""Namespace of the marks of orders, by their tokens."""
+"""Namespace of the marks of orders, by their tokens, with which the version before stored them."""
 READ_BY = "orders-read"
 """Namespace of the hosts that have given orders, each with its state directory: the history of the store for which it
 has read its journal."""
@@ -84,9 +92,9 @@ ERASE_AGAIN = "erase-again"
 NOT_GIVEN_AGAIN = "lost when the store was rolled back, and not given again"
 _STOPS = frozenset({"acknowledge", "cancel", "hold", "skip-run", "stop", "suppress"})
 """Actions that stop calls. Edits, rates and erasures are given again under conditions of their own."""
-_STARTS = frozenset(
-    {"escalate", "redial", "release", RESOLVE, "resume", "run-now", "start", "unskip-run", "unsuppress"}
-)
+_NAMED_STARTS = frozenset({"escalate", "run-now", "start"})
+"""Actions that go on, if they were cut, when they are ordered again."""
+_STARTS = _NAMED_STARTS | {"redial", "release", RESOLVE, "resume", "unskip-run", "unsuppress"}
 """Actions that make phones ring, or let them ring."""
 _OPT_OUTS = frozenset({SUPPRESSED, SUPPRESSED_AGAIN})
 _WITHOUT_PERSON = frozenset({ERASED_CALLS, ERASED_KEY, TOMBSTONES})
@@ -95,6 +103,8 @@ _FREE = frozenset({GATES, CANCELLED, SET_RATE, LIMITS})
 _WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
 _NUMBER = re.compile(r"\+[0-9]{7,15}")
 _PAGE = 500
+_TRIES = 5
+"""How often an order is given to a server that changes meanwhile."""
 _NAMED = 3
 """The most lost orders that the reason of a hold names."""
 _fields: Codec[dict[str, Any]] = Codec(dict[str, Any])
@@ -109,19 +119,19 @@ class OrderedStore:
     in force; a warning says that a rollback of the store may lose it.
     """
 
-    def __init__(self, store: Store, open_journal: Callable[[], OrderJournal]) -> None:
+    def __init__(self, store: Store, open_journal: Callable[[], LocalJournal]) -> None:
         self.inner: Store = store
         self.clock: Clock = store.clock
         self._open_journal = open_journal
-        self._journal: OrderJournal | None = None
+        self._journal: LocalJournal | None = None
+        self._writer: Writer | None = None
         self._read_for: tuple[str, str] | None = self._server
         self._has_read = False
-        self._reads_all = False
-        self._looking = anyio.Lock()
+        self._ordering, self._looking = anyio.Lock(), anyio.Lock()
         self._erased: dict[str, datetime] = {}
 
     @property
-    def journal(self) -> OrderJournal:
+    def journal(self) -> LocalJournal:
         """The journal of this host. Raises SettingsError if nobody knows its folder."""
         if self._journal is None:
             self._journal = self._open_journal()
@@ -133,24 +143,22 @@ class OrderedStore:
 
     def close(self) -> None:
         """Leave the file of this process's orders to others."""
-        if self._journal is not None:
-            self._journal.close_orders()
+        if self._writer is not None:
+            self._writer.close()
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the orders among it in the journal before the store gets them.
 
-        Orders that are lost are given again before any is added to the journal, because the end of a file shows whether
-        some are lost; and if another server has answered, or an answer was lost, before this returns.
+        Orders that are lost are given again before any is added to the journal, and, if another server has answered or
+        an answer was lost, before this returns.
         """
         orders = self._orders_of(bulk, now)
-        if not orders:
-            answers = await self.inner.write(bulk, now=now)
+        if orders:
+            async with self._ordering:
+                answers = await self._ordered(bulk, orders, now)
         else:
-            if not self._has_read:
-                await self.give_again()
-            answers = await self._ordered(bulk, orders, now)
+            answers = await self.inner.write(bulk, now=now)
         if self._read_for != self._server:
-            self._reads_all = True  # the orders at the end of a file may have come to the new server
             await self.give_again()
         return answers
 
@@ -171,42 +179,63 @@ class OrderedStore:
     async def _ordered(
         self, bulk: BulkWrite, orders: Mapping[int, Sequence[LocalOrder]], now: datetime
     ) -> Sequence[WriteResult]:
-        writes = list(bulk.writes)
-        for place, each in orders.items():
-            writes[place] = replace(writes[place], puts=(*writes[place].puts, _mark(each[0])))
         # Whoever resumes a queue must know that this host has orders.
-        first = min(orders)
+        writes, first = list(bulk.writes), min(orders)
         writes[first] = replace(writes[first], puts=(*writes[first].puts, self._read_by(now)))
-        each_once = {lines[0].token: lines for lines in orders.values()}
-        file = await self._keep([line for lines in each_once.values() for line in lines])
-        answers: Sequence[WriteResult | None] = [None] * len(writes)
+        for _ in range(_TRIES):
+            if not self._has_read or self._read_for is None or self._read_for != self._server:
+                await self._look()
+            numbered, failed, is_begun = replace(bulk, writes=tuple(writes)), None, True
+            with anyio.CancelScope(shield=True):
+                try:
+                    self._writer = self._writer or Writer(self.inner, self.journal, ORDERS)
+                    if is_begun := await self._writer.begin(at=now):
+                        server = "" if self._read_for is None else self._read_for[0]
+                        numbered = self._writer.numbered(numbered, orders, at=now, server=server)
+                        await self._writer.append()
+                except (JournalFileError, SettingsError) as error:
+                    failed = error
+            if is_begun:
+                answers = await self._written(numbered, orders, now)
+                if not any(answer.result is Result.NOT_VERIFIED for answer in answers):
+                    if failed is not None:
+                        _log.warning(
+                            "an order is stored and in force, but it is not in the local journal of this host: it is "
+                            "lost if the store is rolled back, or a server takes over that lags. Make the folder "
+                            "writable, or set VOICEFLOW_STATE_DIR to one on a persistent disk",
+                            action=orders[first][0].action or "opt-out",
+                            error=str(failed),
+                        )
+                    return answers
+            self.close()
+            self._read_for = None
+        raise StoreUnavailableError("the server of the store was replaced again and again; order it again")
+
+    async def _written(
+        self, numbered: BulkWrite, orders: Mapping[int, Sequence[LocalOrder]], now: datetime
+    ) -> Sequence[WriteResult]:
+        """Write orders, and record what became of them."""
+        answers: Sequence[WriteResult | None] = [None] * len(numbered.writes)
         is_unknown = True
         try:
-            done = answers = await self.inner.write(replace(bulk, writes=tuple(writes)), now=now)
+            done = answers = await self.inner.write(numbered, now=now)
         except (StoreError, InvalidInputError) as error:
             answers = getattr(error, "answers", ()) or answers
             is_unknown = isinstance(error, StoreUnavailableError) and not isinstance(error, StoreClosedError)
             raise
         finally:
-            fates: dict[str, Fate] = {}
+            fates: dict[int, bool | None] = {}
             for place, (order, *_) in orders.items():
                 answer = answers[place]
-                fate = Fate.UNKNOWN if answer is None and is_unknown else Fate.REFUSED
-                fate = Fate.HAD if answer is not None and answer.result is Result.DONE else fate
-                if fates.get(order.token) is not Fate.HAD:
-                    fates[order.token] = fate
-            if isinstance(file, str):
-                self.journal.note_fates(fates, file)
-            if Fate.UNKNOWN in fates.values():
-                self._read_for = None  # whether it is lost shows when the store answers again
-        if not isinstance(file, str):
-            _log.warning(
-                "an order is stored and in force, but it is not in the local journal of this host: it is lost if the "
-                "store is rolled back, or a server takes over that lags. Make the folder writable, or set "
-                "VOICEFLOW_STATE_DIR to one on a persistent disk",
-                action=orders[first][0].action or "opt-out",
-                error=str(file),
-            )
+                # Who has ordered a start is told that nobody knows.
+                fates[place] = None if answer is None and is_unknown and not _starts_calls(order) else False
+                fates[place] = answer.result is Result.DONE if answer is not None else fates[place]
+            if self._writer is not None and numbered.guard is not None:
+                self._writer.record(fates)
+            if None in fates.values():
+                # Whether it is lost shows when the store answers again, by a file that goes no further.
+                self.close()
+                self._read_for = None
         return done
 
     def __getattr__(self, name: str) -> Any:
@@ -221,7 +250,7 @@ class OrderedStore:
     def _orders_in(self, write: Write, action: str, now: datetime) -> Sequence[LocalOrder]:
         """What the journal keeps of a write: a line for the opt-out of each number, and one for the rest."""
         numbers = dict.fromkeys(put.group for put in write.puts if put.namespace in _OPT_OUTS)
-        of = LocalOrder(token=new_revision(), at=now, store=self.inner.id, action=action)
+        of = LocalOrder(at=now, store=self.inner.id, action=action)
         job = write.change.job if isinstance(write.change, Replace) else None
         if action == FORGET:
             puts = tuple(each for each in write.puts if _is_without_person(each))
@@ -266,40 +295,31 @@ class OrderedStore:
         numbers = {number for text in texts for number in _NUMBER.findall(text)}
         return replace(order, names=tuple(sorted(erased_group(each, store_id=self.inner.id) for each in numbers)))
 
-    async def _keep(self, orders: Sequence[LocalOrder]) -> str | JournalFileError | SettingsError:
-        """Write orders in the journal; returns the name of their file, or why that failed."""
-        file: str | JournalFileError | SettingsError = ""
-        with anyio.CancelScope(shield=True):
-            try:
-                file = await self.journal.keep_orders(orders)
-            except (JournalFileError, SettingsError) as error:
-                file = error
-        return file
-
     # --- After a rollback --------------------------------------------------------------------------------------------
 
     async def give_again(self) -> None:
         """Give the orders of this host again that the store lacks, as soon as the store is there."""
+        try:
+            await self._look()
+        except StoreError as error:
+            _log.debug("the orders of this host will be compared with the store later", error=str(error))
+
+    async def _look(self) -> None:
+        """Look for lost orders, and give them again. Raises StoreError."""
         async with self._looking:
-            server, lost = self._server, list[_Lost]()
+            server, count = self._server, 0
             try:
-                files = await self.journal.order_files(since=self.inner.clock.now() - GIVEN_FOR)
-                lost = [order for name in files for order in await self._lost(name)]
-                if lost:
-                    await self._read_erased()
-                left = [each for each in sorted(lost, key=lambda each: each.at) if not await self._is_given(each)]
-                await self._hold_for(left)
-                if files:
+                while lost := await self._lost():
+                    count = max(count, sum(len(orders) for _, orders in lost))
+                    if await self._is_given_again(lost):
+                        break
+                if await self._files():
                     await self._note_read()
-            except StoreError as error:
-                _log.debug("the orders of this host will be compared with the store later", error=str(error))
-                self._reads_all = True
-                return
             except SettingsError as error:
                 _log.warning("the orders of this host cannot be compared with the store", error=str(error))
-            self._read_for, self._has_read, self._reads_all = server, True, False
-        if lost:
-            _log.error("the store had lost orders: what stops calls was given again", orders=len(lost))
+            self._read_for, self._has_read = server, True
+        if count:
+            _log.error("the store had lost orders: what stops calls was given again", orders=count)
 
     async def _note_read(self) -> None:
         # Most processes only read, and must not wait for who writes: they find the note of the orders.
@@ -307,69 +327,98 @@ class OrderedStore:
         if (await text_records(self.inner, READ_BY).get([note.group])).get(note.group) != note.value:
             await self._put(note)
 
-    async def _lost(self, name: str) -> list[_Lost]:
-        """The orders in a file that the store has lost."""
-        if not (self._reads_all or await self._without_mark(await self.journal.orders(name, newest=True))):
-            return []
-        orders = [each for each in await self.journal.orders(name) if self._is_ours(each)]
-        lost, since = await self._without_mark(orders), set[object]()
-        found: dict[str, _Lost] = {}
-        # The clock may have been set back between them.
-        times = list(accumulate((each.at for each in orders), max))
-        for order, at in zip(reversed(orders), reversed(times), strict=True):
-            subjects = _subjects(order)
-            # What this very file has taken back later is not given again.
-            is_over = not _starts_calls(order) and not since.isdisjoint(subjects)
-            if order.token in lost:
-                whole = found.setdefault(order.token, _Lost(at))
-                (whole.over if is_over else whole.lines).insert(0, order)
-            if order.is_known and (_starts_calls(order) or order.action == RATE):
-                since |= subjects
-        return list(found.values())
+    async def _lost(self) -> list[tuple[Compared, list[_Lost]]]:
+        """The files of this host that have lines above the number which the store has, with the lost orders."""
+        found = await compared(self.inner, await self._files())
+        for each in found:
+            if not (each.file.is_numbered or each.file.is_open):
+                await self._number(each)
+        # Into a file of the version before that is open, its process looks.
+        known = [each for each in found if each.file.is_numbered or not each.file.is_open]
+        above = [each for each in known if each.number < each.newest]
+        return [(each, self._lost_in(each, await self.journal.orders(each.file.name))) for each in above]
 
-    async def _without_mark(self, orders: Iterable[LocalOrder]) -> set[str]:
-        """The tokens of the orders that the store lacks; of those that start calls, if it certainly had them."""
-        after = self.inner.clock.now() - GIVEN_FOR
-        ours = (each for each in orders if each.at > after and self._is_ours(each))
-        tokens = list(dict.fromkeys(each.token for each in ours if each.is_known or not _starts_calls(each)))
-        found = set(tokens)
+    async def _files(self) -> Sequence[LocalJournalState]:
+        return await self.journal.files(ORDERS, since=self.inner.clock.now() - GIVEN_FOR)
+
+    async def _number(self, file: Compared) -> None:
+        """Give the orders in a file of the version before numbers, and store that of the last before any is lost."""
+        orders, number, after = await self.journal.orders(file.file.name), 0, self.inner.clock.now() - GIVEN_FOR
+        tokens = list(dict.fromkeys(order.token for _, order in orders))
+        marked = set[str]()
         for start in range(0, len(tokens), _PAGE):
-            found -= set(await text_records(self.inner, MARKS).get(tokens[start : start + _PAGE]))
-        return found
+            marked |= set(await text_records(self.inner, MARKS).get(tokens[start : start + _PAGE]))
+        for n, order in orders:
+            if order.token not in marked and order.at > after and self._is_ours(order):
+                break
+            number = n
+        await file.raise_to(self.inner, number)
+        await self.journal.number_orders(file.file.name)
+
+    def _lost_in(self, file: Compared, orders: Sequence[tuple[int, LocalOrder]]) -> list[_Lost]:
+        """The orders of a file that the store has lost."""
+        after, since, found = self.inner.clock.now() - GIVEN_FOR, set[object](), list[_Lost]()
+        # The clock may have been set back between them.
+        times = accumulate((order.at for _, order in orders), max)
+        for (number, order), at in reversed(list(zip(orders, times, strict=True))):
+            is_known, is_start, subjects = number <= file.file.kept, _starts_calls(order), _subjects(order)
+            is_recent = self._is_ours(order) and order.at > after
+            if file.number < number <= file.newest and is_recent and (is_known or order.action not in _NAMED_STARTS):
+                # What this very file has taken back later is not given again.
+                is_over = not is_start and not since.isdisjoint(subjects)
+                found.append(_Lost(file, number, at, order, is_known, is_over))
+            if is_known and (is_start or order.action == RATE):
+                since |= subjects
+        return found[::-1]
 
     def _is_ours(self, order: LocalOrder) -> bool:
         """Whether an order counts for this store: not if it was given on another copy of it."""
         return counts_for(self.inner.id, of=order.store, at=order.at)
 
-    async def _is_given(self, order: _Lost) -> bool:
-        """Give an order again; returns False for one that cannot be, or never is."""
+    async def _is_given_again(self, files: Sequence[tuple[Compared, list[_Lost]]]) -> bool:
+        """Give orders again, in their order; False if another process was faster with one of them."""
+        lost = sorted((order for _, orders in files for order in orders), key=lambda each: each.at)
+        if lost:
+            await self._read_erased()
+        # Before any is passed over: whoever is killed meanwhile has named them.
+        await self._hold_for([each for each in lost if _starts_calls(each.order) and not self._is_erased(each.order)])
+        for each in lost:
+            told = [_told(put, each.entry, NOT_GIVEN_AGAIN) for put in each.order.puts if put.namespace == AUDIT]
+            if self._is_erased(each.order):
+                told = []
+            elif not (each.is_over or _starts_calls(each.order)):
+                if await self._is_given(each):
+                    continue
+                await self._hold_for([each])
+            if not await each.file.raise_to(self.inner, each.number, told):
+                return False
+        return all([await file.raise_to(self.inner, file.newest) for file, _ in files])
+
+    async def _is_given(self, lost: _Lost) -> bool:
+        """Give an order again; returns False for one that cannot be."""
         try:
-            return await self._give_again(order)
+            return await self._give_again(lost)
         except (StoreVersionError, InvalidInputError, JobError, ValueError) as error:
             # Of a record that another version wrote, or that is damaged.
-            report_unreadable(f"what the lost order {order.first.action} has changed", error)
+            report_unreadable(f"what the lost order {lost.order.action} has changed", error)
             return False
 
-    async def _give_again(self, order: _Lost) -> bool:
-        lines = [line for line in order.lines if not self._is_erased(line)]
-        puts = [put for line in lines for put in line.puts]
-        if lines and _starts_calls(order.first):
-            return False
-        is_given = True
-        for put in puts:
+    async def _give_again(self, lost: _Lost) -> bool:
+        order, is_given = lost.order, True
+        for put in order.puts:
             if put.namespace == GATES:
-                await self._order_again(put, at=order.first.at)
+                await self._order_again(put, at=order.at)
             elif put.namespace == SET_RATE:
                 is_given = await SetRate(self.inner, put.group).lower_again(put.value)
-        for line in lines:
-            if line.job is not None:
-                is_given = await self._cancel_again(line.job) and is_given
-        return is_given and await self._write_again(order, lines, puts)
+        if order.job is not None:
+            is_given = await self._cancel_again(order.job)
+        return is_given and await self._write_again(lost)
 
-    async def _write_again(self, order: _Lost, lines: Sequence[LocalOrder], puts: Sequence[Put]) -> bool:
-        """Write the rest of an order again, with its mark, under its conditions; returns whether they hold."""
-        first, entry = order.first, order.entry
-        rest = [_told(put, entry, GIVEN_AGAIN) for put in puts if put.namespace not in _FREE]
+    async def _write_again(self, lost: _Lost) -> bool:
+        """Write the rest of an order again, with its number, under its conditions; returns whether they hold."""
+        order, file = lost.order, lost.file
+        number = writer_put(file.file.writer, lost.number, at=self.inner.clock.now())
+        rest = [_told(put, lost.entry, GIVEN_AGAIN) for put in order.puts if put.namespace not in _FREE]
         # A later opt-out, of which another host has already given its order again, stays the last one.
         rest = [replace(put, mode=Mode.LONGER) if put.namespace == SUPPRESSED_AGAIN else put for put in rest]
         rest += [
@@ -377,17 +426,16 @@ class OrderedStore:
             for put in rest
             if put.namespace == ERASED_CALLS
         ]
-        over = [put for line in order.over for put in line.puts if put.namespace == AUDIT]
-        rest += [_told(put, entry, NOT_GIVEN_AGAIN) for put in over]
-        same = tuple(each for line in lines for each in line.same if each.namespace not in _FREE)
-        drops = tuple(drop for line in lines for drop in line.drops)
+        same, drops = tuple(each for each in order.same if each.namespace not in _FREE), order.drops
         while True:
-            write = Write(conditions=(AtMost(MARKS, (first.token,), 0), *same), puts=(*rest, _mark(first)), drops=drops)
+            is_next = Same(WRITERS, file.file.writer, file.stored)
+            write = Write(conditions=(is_next, *same), puts=(*rest, number), drops=drops)
             (answer,) = await self.inner.write(BulkWrite(writes=(write,)), now=self.inner.clock.now())
-            if answer.result is Result.DONE or isinstance(answer.condition, AtMost):
+            if answer.result is Result.DONE or answer.condition == is_next:  # or another process was faster
+                file.stored, file.number = number.value, lost.number
                 return True
             stands = answer.record
-            if not (stands is not None and _is_of(answer, ESCALATION) and _has_ended(stands, puts)):
+            if not (stands is not None and _is_of(answer, ESCALATION) and _has_ended(stands, order.puts)):
                 break
             # However far it had come.
             same = tuple(
@@ -395,9 +443,9 @@ class OrderedStore:
                 for each in same
             )
             drops = tuple(replace(each, value=None) if each.namespace == ESCALATION else each for each in drops)
-        if entry is not None and not any(put.namespace == ENDED_ESCALATION for put in rest):
+        if lost.entry is not None and not any(put.namespace == ENDED_ESCALATION for put in rest):
             return False
-        await self._put(_mark(first))  # the escalation has begun again since
+        await file.raise_to(self.inner, lost.number)  # the escalation has begun again since
         return True
 
     def _is_erased(self, line: LocalOrder) -> bool:
@@ -418,24 +466,22 @@ class OrderedStore:
         """Hold the queues of orders that are not given again, with a sentence that names them."""
         of_queue: dict[str, list[_Lost]] = {}
         for order in orders:
-            if order.first.is_known:
-                queue = order.queue
-                for name in [queue] if queue is not None else await QueueNames(self.inner).known():
-                    of_queue.setdefault(name, []).append(order)
+            queue = order.queue
+            for name in [queue] if queue is not None else await QueueNames(self.inner).known():
+                of_queue.setdefault(name, []).append(order)
         for queue, some in of_queue.items():
             named = [order.in_words() for order in some[:_NAMED]]
             named += [count_of(len(some) - _NAMED, "other order")] if len(some) > _NAMED else []
+            is_lost = any(each.is_known for each in some)
+            why = "the store was rolled back" if is_lost else "a process ended while it ordered"
             reason = (
-                f"the store was rolled back, and {'; '.join(named)}: not given again, because that would let phones "
-                "ring, or because what it changes is another since. Order again what should hold, and resume the queue"
+                f"{why}, and {'; '.join(named)}: not given again, because that would let phones ring, or because what "
+                "it changes is another since. Order again what should hold, and resume the queue"
             )
             _log.error("lost orders are not given again: the queue is held", queue=queue, orders=named)
             now, kinds = self.inner.clock.now(), frozenset({GateKind.MAY_LACK})
             held = Gate.of(queue, None, GateState.HELD, since=now, reason=reason, kinds=kinds)
             await order_gate(self.inner, held)
-        for order in orders:
-            told = [_told(put, order.entry, NOT_GIVEN_AGAIN) for put in order.puts if put.namespace == AUDIT]
-            await self._put(*told, _mark(order.first))
 
     async def _order_again(self, put: Put, *, at: datetime) -> None:
         """Hold or cancel again, whoever has opened it since: what stops calls wins."""
@@ -466,49 +512,39 @@ class OrderedStore:
         await self.inner.write(BulkWrite(writes=(Write(puts=puts),)), now=self.inner.clock.now())
 
 
-@dataclass(slots=True)
-class _Lost:
-    """An order that the store has lost: its lines, and those that were taken back later in the same file (`over`).
+class _Lost(NamedTuple):
+    """An order that the store has lost, or that was taken back later in the same file (`is_over`).
 
-    It was given `at` this time, or later by a clock that was set back.
+    It was given `at` this time, or later by a clock that was set back. The store certainly had one that `is_known`.
     """
 
+    file: Compared
+    number: int
     at: datetime
-    lines: list[LocalOrder] = field(default_factory=list[LocalOrder])
-    over: list[LocalOrder] = field(default_factory=list[LocalOrder])
-
-    @property
-    def first(self) -> LocalOrder:
-        """The first of its lines."""
-        return (self.lines or self.over)[0]
-
-    @property
-    def puts(self) -> list[Put]:
-        """All that it had put."""
-        return [put for line in (*self.lines, *self.over) for put in line.puts]
+    order: LocalOrder
+    is_known: bool
+    is_over: bool
 
     @property
     def entry(self) -> AuditEntry | None:
         """Its entry of the audit log."""
-        return next(iter(entries_of([_record(put) for put in self.puts if put.namespace == AUDIT])), None)
+        return next(iter(entries_of([_record(put) for put in self.order.puts if put.namespace == AUDIT])), None)
 
     @property
     def queue(self) -> str | None:
         """Its queue; None if it is about all of them."""
-        entry, job = self.entry, self.first.job
-        if job is not None:
-            return job.queue
-        return None if entry is None else entry.queue
+        if self.order.job is not None:
+            return self.order.job.queue
+        return None if self.entry is None else self.entry.queue
 
     def in_words(self) -> str:
         """What was ordered, on what, by whom, and when."""
-        entry, job = self.entry, self.first.job
-        action = self.first.action or "removal from the suppression list"
+        entry, job = self.entry, self.order.job
         about = job.id if job is not None else (entry and (entry.batch or entry.call))
-        if about is None:
-            about = "the queue" if self.queue else "numbers"
+        about = about or ("the queue" if self.queue else "numbers")
         who = "" if entry is None else f" by {entry.who}"
-        return f"{action} of {about}{who}, ordered at {in_words(self.first.at)}"
+        action = self.order.action or "removal from the suppression list"
+        return f"{action} of {about}{who}, ordered at {in_words(self.order.at)}"
 
 
 def _starts_calls(order: LocalOrder) -> bool:
@@ -536,10 +572,6 @@ def _subjects(order: LocalOrder) -> set[object]:
 
 def _history_of(store: Store) -> str:
     return "" if store.history is None else store.history.name
-
-
-def _mark(order: LocalOrder) -> Put:
-    return Put(MARKS, order.token, "", order.at + GIVEN_FOR + timedelta(days=1))
 
 
 def _record(put: Put) -> Record:
@@ -576,10 +608,10 @@ async def give_orders_again(store: Store) -> None:
         await store.give_again()
 
 
-def journal_of(store: Store) -> OrderJournal | None:
+def journal_of(store: Store) -> LocalJournal | None:
     """The journal of this host; None if the store has none, or nobody knows its folder."""
     try:
-        journal: OrderJournal | None = getattr(store, "journal", None)
+        journal: LocalJournal | None = getattr(store, "journal", None)
     except SettingsError:
         return None
     return journal
@@ -595,7 +627,7 @@ async def hosts_not_read(store: Store) -> Sequence[str]:
 
 
 @contextmanager
-def with_journal(store: Store, open_journal: Callable[[], OrderJournal]) -> Generator[Store]:
+def with_journal(store: Store, open_journal: Callable[[], LocalJournal]) -> Generator[Store]:
     """The store, with its orders in a journal."""
     ordered = OrderedStore(store, open_journal)
     try:

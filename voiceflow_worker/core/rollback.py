@@ -10,11 +10,10 @@ server has taken over, because it may lack writes (`Histories`). Orders come bac
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple
 
 import anyio
 import structlog
@@ -28,10 +27,11 @@ from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.orders import give_orders_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
-from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Key, Put, Result, Same, Write
+from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalState
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import ChangedSinceError, JobError, StoreError
+from voiceflow_worker.core.writer import Compared, Writer, compared
+from voiceflow_worker.errors import ChangedSinceError, JobError, JournalFileError, SettingsError, StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
@@ -44,38 +44,18 @@ from voiceflow_worker.model.text.wording import in_words
 PAGE = 200
 
 
-class Compared(NamedTuple):
-    """A journal file, and the newest number of its writer that the store has: as it is stored, and counted from -1."""
-
-    file: LocalJournalState
-    stored: str | None
-    number: int
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the store lacks a line that it certainly had."""
-        return max(self.number, 0) < self.file.kept
-
-    @property
-    def newest(self) -> int:
-        """The number of the newest line that counts. Of a file that is open, what is just being written does not."""
-        return self.file.kept if self.file.is_open else self.file.last
-
-    def lost(self, entries: Sequence[tuple[int, Job]]) -> list[Job]:
-        """The jobs of these entries of the file that the store lacks."""
-        return [job for n, job in entries if self.number < n <= self.newest]
+def lost_of(compared: Compared, entries: Sequence[tuple[int, Job]]) -> list[Job]:
+    """The jobs of these entries of a file that the store lacks."""
+    return [job for n, job in entries if compared.number < n <= compared.newest]
 
 
-async def compared(store: Store, files: Sequence[LocalJournalState], *, policy: CallPolicy) -> list[Compared]:
-    """Compare journal files with the store: one small record is read for each."""
-    numbers = await text_records(store, writes.WRITERS).get(file.writer for file in files)
-    found: list[Compared] = []
-    for file in files:
-        stored = numbers.get(file.writer)
-        number = -1 if stored is None else int(stored)
-        if stored is None and not file.is_numbered and not await _lacks_newest(store, file, policy):
-            number = file.last
-        found.append(Compared(file, stored, number))
+async def compare_calls(store: Store, files: Sequence[LocalJournalState], *, policy: CallPolicy) -> list[Compared]:
+    """Compare the journal files of calls with the store. It has lost calls of those that have `is_lost`."""
+    found = await compared(store, files)
+    for each in found:
+        is_known = each.stored is not None or each.file.is_numbered
+        if not (is_known or await _lacks_newest(store, each.file, policy)):
+            each.number = each.file.last
     return found
 
 
@@ -200,7 +180,6 @@ class RollbackGuard:
         local_journal: LocalJournal,
         *,
         queue: str,
-        worker_id: str,
         policy: CallPolicy,
         holds: Holds,
         changes: Changes,
@@ -209,15 +188,11 @@ class RollbackGuard:
         self._clock = store.clock
         self._journal_files = local_journal
         self._queue = queue
-        self.worker_id = worker_id
         self._policy = policy
         self._holds = holds
         self._changes = changes
         self._histories = Histories(store, queue)
-        self._file: LocalJournalFile | None = None
-        self._number = self._first = 0
-        self._stored = 0
-        """The newest of its numbers that the store certainly had."""
+        self._writer = Writer(store, local_journal, queue)
         self._server = ""
         self._quiet_until = float("-inf")
         self.restarts: int = 0
@@ -230,63 +205,54 @@ class RollbackGuard:
 
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
-        now = self._clock.now()
         for file in await self._journal_files.files(self._queue):
             if file.history:
                 self._histories.note(file.history)
         await self._follow_history()
-        # Before the file: a store that lacks this record was rolled back to a time before this worker began.
-        begun = Write(puts=(writes.writer_put(self.worker_id, 0, at=now),))
-        await self._store.write(BulkWrite(writes=(begun,)), now=now)
-        self._file = await self._journal_files.begin(self._queue, self.worker_id, history=self._histories.name)
-        await self._journal_files.prune(self._queue, before=now - max(self._policy.data_kept, LEAST_KEPT))
-        self._server = self._store.server
+        before = self._clock.now() - max(self._policy.data_kept, LEAST_KEPT)
+        await self._journal_files.prune(self._queue, before=before)
         await self._compare()
+        try:
+            while not await self._begin_file():
+                await self._compare()
+        except JournalFileError as error:
+            raise SettingsError(f"{error}. Without it, nobody would notice that the store was rolled back") from error
+        self._server = self._store.server
+
+    async def _begin_file(self) -> bool:
+        return await self._writer.begin(at=self._clock.now(), history=self._histories.name, tells=True)
 
     async def end(self) -> None:
-        """Close this worker's file, so that other workers may prune it. The number of one that sent nothing goes."""
-        if self._file is None:
-            return
-        self._file.close()
-        if not self._number:
-            write = Write(drops=(Drop(writes.WRITERS, self.worker_id, None),))
+        """Leave this worker's file to others. The number of one that never had a line goes: nobody else reads it."""
+        name, is_unused = self._writer.name, self._writer.stored == "1"
+        self._writer.close()
+        if name and is_unused:
+            write = Write(drops=(Drop(writes.WRITERS, name, "1"),))
             with anyio.move_on_after(1, shield=True), contextlib.suppress(StoreError):
                 await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
 
-    def numbered(self, bulk: BulkWrite, is_entry: Sequence[bool], *, at: datetime) -> BulkWrite:
-        """The bulk write with the next numbers of this worker in its journal entries.
+    async def numbered(self, bulk: BulkWrite, lines: Mapping[int, Sequence[Job]]) -> BulkWrite | None:
+        """The bulk write with the numbers of this worker's next POSTs, by place; None if `verify` must be called.
 
-        It is written only if the store has all that this worker certainly stored, on the server that was compared.
+        Raises `JournalFileError`.
         """
-        self._first, numbered = self._number + 1, list[Write]()
-        for write, is_next in zip(bulk.writes, is_entry, strict=True):
-            self._number += is_next
-            put = writes.writer_put(self.worker_id, self._number, at=at)
-            numbered.append(replace(write, puts=(*write.puts, put)) if is_next else write)
-        guard = Guard(self._server, Same(writes.WRITERS, self.worker_id, str(self._stored)))
-        return replace(bulk, writes=tuple(numbered), guard=guard)
+        if self._verified != self.restarts or not await self._begin_file():
+            self._verified = -1
+            return None
+        return self._writer.numbered(bulk, lines, at=self._clock.now(), server=self._server)
 
-    def append(self, jobs: Sequence[Job]) -> Awaitable[None]:
+    def append(self) -> Awaitable[None]:
         """Begin to write the jobs of the last `numbered` to this worker's file, as `LocalJournalFile.append` does."""
-        if self._file is None:
-            raise RuntimeError("the journal file was not begun")
-        return self._file.append(jobs, first=self._first)
+        return self._writer.append()
 
     async def require_writable(self) -> None:
         """Raise `JournalFileError` if the last `append` has failed, and the next one would fail too."""
-        if self._file is not None:
-            await self._file.recover()
+        if self._writer.file is not None:
+            await self._writer.file.recover()
 
-    def record_committed(self, committed: Sequence[bool]) -> None:
-        """Record which jobs of the last `append` were committed to the store. `committed` has one value for each."""
-        if self._file is not None:
-            self._file.record_committed(committed)
-        self._stored = max((n for n, done in enumerate(committed, self._first) if done), default=self._stored)
-
-    @property
-    def is_verified(self) -> bool:
-        """Whether `numbered` names all that must be checked before the next POSTs. If not, `verify` must be called."""
-        return self._verified == self.restarts
+    def record_committed(self, committed: Mapping[int, bool | None]) -> None:
+        """Record which jobs of the last `numbered` were committed to the store, by place."""
+        self._writer.record(committed)
 
     async def verify(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
@@ -330,24 +296,32 @@ class RollbackGuard:
         """
         if not await self._poll():
             return True
-        stored = (await read_each(self._store, [job.id])).jobs.get(job.id)  # others may have restored it
-        return stored is not None and not is_forgotten(job, stored)
+        found = await read_each(self._store, [job.id])
+        if (stored := found.jobs.get(job.id)) is not None:
+            return not is_forgotten(job, stored)  # others may have restored it
+        if found.unreadable or await text_records(self._store, writes.TOMBSTONES).get([job.id]):
+            return False
+        # The server has evicted it alone.
+        await order_gate(self._store, self._closing(HELD))
+        await self._restore([job])
+        return True
 
     async def _poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
-        least = self._stored
-        found = await self._store.records({writes.WRITERS: [self.worker_id]}, now=self._clock.now())
+        least, name = self._writer.stored, self._writer.name
+        found = await self._store.records({writes.WRITERS: [name]}, now=self._clock.now())
         server = self._store.server
         if self._server != server:
             await self._follow_history()
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self._server = server
             self.restarts += 1
-        number = next((int(record.value) for record in found[writes.WRITERS]), -1)
-        if number < least:
+        stored = next((record.value for record in found[writes.WRITERS]), None)
+        if int(stored or 0) < int(least or 0):
             return not await self._compare()
-        # It may not have been known whether the newest journal entries were stored.
-        self._stored = max(self._stored, number)
+        if (name, least) == (self._writer.name, self._writer.stored):
+            # It may not have been known whether the newest journal entries were stored.
+            self._writer.stored = stored
         return True
 
     async def _compare(self) -> bool:
@@ -355,14 +329,14 @@ class RollbackGuard:
         async with self._recovering:
             while True:
                 found = await self._compared()
-                lost = [each for each in found if each.is_lost or self._is_mine_and_gone(each)]
+                lost = [each for each in found if each.is_lost]
                 if not lost:
                     # From now on the files of the version before have numbers too.
                     await self._settle(each for each in found if not (each.file.is_open or each.file.is_numbered))
                     return False
                 # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
                 # seen before a person's `resume` is settled.
-                has_calls = any(each.file.kept for each in lost)
+                has_calls = any(each.file.last > each.number for each in lost)
                 if not has_calls and await self._is_held_for_it():
                     await self._settle(found)
                 elif await self._hold(HELD if has_calls else HELD_AS_LACKING, lost[0]):
@@ -373,17 +347,11 @@ class RollbackGuard:
 
     async def _compared(self) -> list[Compared]:
         files = list(await self._journal_files.files(self._queue))
-        if self._file is not None:  # also if its files were removed
-            stored = self._stored
-            mine = LocalJournalState(
-                name="", writer=self.worker_id, kept=stored, last=stored, newest_committed=None, is_open=True
-            )
+        if self._writer.file is not None:  # also if its files were removed
+            name, stored = self._writer.name, int(self._writer.stored or 0)
+            mine = LocalJournalState(name="", writer=name, kept=stored, last=0, newest_committed=None, is_open=True)
             files.append(mine)
-        return await compared(self._store, files, policy=self._policy)
-
-    def _is_mine_and_gone(self, each: Compared) -> bool:
-        """Whether the store lacks what this worker stored when it began. Who has another file notices that itself."""
-        return each.stored is None and each.file.writer == self.worker_id
+        return await compare_calls(self._store, files, policy=self._policy)
 
     async def _is_held_for_it(self) -> bool:
         """Whether the queue is held because of a rollback already. It is not held again for workers without calls."""
@@ -392,17 +360,11 @@ class RollbackGuard:
 
     async def _settle(self, found: Iterable[Compared]) -> None:
         """Store the numbers that the store lacks, after what they stand for was restored."""
-        now, of_writer = self._clock.now(), dict[str, tuple[str | None, int]]()
         for each in found:
-            number = max(each.newest, of_writer.get(each.file.writer, (None, 0))[1])
-            if max(each.number, 0) < number or self._is_mine_and_gone(each) or not each.file.is_numbered:
-                of_writer[each.file.writer] = each.stored, number
-        settled = [
-            Write(conditions=(Same(writes.WRITERS, writer, was),), puts=(writes.writer_put(writer, number, at=now),))
-            for writer, (was, number) in of_writer.items()
-        ]
-        if settled:
-            await self._store.write(BulkWrite(writes=tuple(settled)), now=now)
+            if each.number < each.newest or not each.file.is_numbered:
+                await each.raise_to(self._store, each.newest)
+                if each.file.writer == self._writer.name:
+                    self._writer.stored = each.stored
 
     async def _follow_history(self) -> None:
         """Hold the queue if another server has taken over, which may lack what was stored.
@@ -414,8 +376,8 @@ class RollbackGuard:
         if gate is not None:
             self._holds.apply(gate)
             await self._add_since_when()
-        if self._file is not None:
-            await self._file.follow(self._histories.name)
+        if self._writer.file is not None:
+            await self._writer.file.follow(self._histories.name)
 
     async def _add_since_when(self) -> None:
         """Add to the reason of a hold since when writes may be missing, as far as the files of this host show.
@@ -427,12 +389,13 @@ class RollbackGuard:
         has_calls = False
         elsewhere: set[str] = set()
         for each in await self._compared():
-            entries = await self._journal_files.entries(self._queue, each.file.name)
+            entries = await self._entries(each)
             has_calls = has_calls or bool(entries)
-            if each.is_lost and each.file.other_store is not None and each.lost(entries):
+            if each.is_lost and each.file.other_store is not None and lost_of(each, entries):
                 elsewhere.add(each.file.other_store)
             known = [job.posts[-1].began_at for n, job in entries if n <= each.number]
-            newest = max((*known, *([newest] if newest else [])), default=None)
+            if known:
+                newest = max(known) if newest is None else max(newest, *known)
         reasons: list[str] = []
         if newest is not None:
             reasons.append(f"what was stored after {in_words(newest)} may be missing")
@@ -467,6 +430,9 @@ class RollbackGuard:
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=ordered.since)
         return answer.result is Result.DONE
 
+    async def _entries(self, each: Compared) -> Sequence[tuple[int, Job]]:
+        return await self._journal_files.entries(each.file.name) if each.file.name else ()
+
     async def _recover(self, found: Sequence[Compared]) -> None:
         """Restore the lost calls from the files of this host, in a queue that is held.
 
@@ -474,7 +440,7 @@ class RollbackGuard:
         """
         known, unknown = 0, 0
         for each in found:
-            lost = each.lost(await self._journal_files.entries(self._queue, each.file.name))
+            lost = lost_of(each, await self._entries(each))
             for start in range(0, len(lost), PAGE):
                 of_page = await self._restore(lost[start : start + PAGE])
                 known, unknown = known + of_page[0], unknown + of_page[1]

@@ -151,7 +151,7 @@ class Worker:
         self._guard: RollbackGuard | None = None
         if local_journal is not None:
             self._guard = RollbackGuard(
-                store, local_journal, queue=self.queue, worker_id=self.id, policy=policy, holds=holds, changes=changes
+                store, local_journal, queue=self.queue, policy=policy, holds=holds, changes=changes
             )
         self._counts = WorkCounts()
         self._verdicts = Verdicts(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -40,26 +39,15 @@ class LocalJournalState:
     history: str = ""
 
 
-class Fate(StrEnum):
-    """What became of an order that was in the local journal before the store got it."""
-
-    HAD = "had"
-    """The store had it."""
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
-    """The answer of the store was lost."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalOrder:
-    """An order as the local journal keeps it: what one write of it stores; several with a `token` are one write.
+    """An order as the local journal keeps it: what a write of it stores; several may be of one write.
 
     `store` is the id of the store in which it was given. `action` is that of the audit log, empty for what no person
     has ordered by name, such as an opt-out by a key. `job` is the call as the order leaves it. `names` are the digests
-    of the numbers in it, by which an erasure finds it. The store certainly had one that `is_known`.
+    of the numbers in it, by which an erasure finds it. The version before has marked the writes of orders by a `token`.
     """
 
-    token: str
     at: datetime
     store: str
     action: str = ""
@@ -68,18 +56,33 @@ class LocalOrder:
     same: tuple[Same, ...] = ()
     job: Job | None = None
     names: tuple[str, ...] = ()
-    is_known: bool = True
+    token: str = ""
 
 
+JournalLine = Job | LocalOrder
+"""What a line of a local journal keeps: a job whose POST is about to be sent, or an order."""
 ORDERS = "_orders"
 """The folder of the orders in a local journal, beside those of the queues. No queue has this name."""
 
 
 class LocalJournalFile(Protocol):
-    """The journal file that a worker writes."""
+    """A journal file that this process writes, for its `writer`.
 
-    def append(self, jobs: Sequence[Job], *, first: int) -> Awaitable[None]:
-        """Begin to write jobs whose newest POST is about to be sent, numbered from `first`.
+    When it was begun, `number` was the highest number in it, `kept` that of the newest entry that the store certainly
+    had, and `last` that of the newest one that it may have had.
+    """
+
+    writer: str
+    number: int
+    kept: int
+    last: int
+
+    def is_over(self, *, at: datetime) -> bool:
+        """Whether the next entries belong into another file: it is full, closed, gone, or of an earlier week."""
+        ...
+
+    def append(self, lines: Sequence[JournalLine], *, first: int) -> Awaitable[None]:
+        """Begin to write entries, numbered from `first`.
 
         They are on disk when what this returns was awaited, which raises `JournalFileError`.
         """
@@ -89,39 +92,50 @@ class LocalJournalFile(Protocol):
         """Go on if the last `append` has failed, and there is room again. Raises `JournalFileError`."""
         ...
 
-    def record_committed(self, committed: Sequence[bool]) -> None:
-        """Record which jobs of the last `append` were committed to the store; the other POSTs are never sent."""
+    def record_committed(self, committed: Sequence[bool | None]) -> None:
+        """Record which entries of the last `append` the store has; of the others, None says that nobody knows."""
         ...
 
     async def follow(self, history: str) -> None:
-        """Record that the worker follows another history of the store. Raises `JournalFileError`."""
+        """Record that the writer follows another history of the store. Raises `JournalFileError`."""
         ...
 
     def close(self) -> None:
-        """Close the file."""
+        """Leave the file to others."""
         ...
 
 
 class LocalJournal(Protocol):
-    """The journal files of this host's workers, which record the sent calls outside of the store."""
+    """The journal files of this host, which record outside of the store what was sent and ordered here."""
 
-    async def begin(self, queue: str, name: str, *, history: str = "") -> LocalJournalFile:
-        """Begin the journal file of a worker that follows this history of the store.
+    async def begin(self, queue: str, *, at: datetime, history: str = "") -> LocalJournalFile:
+        """Take a file of this week that no process writes, or a new one, for a writer that follows this history.
 
-        Raises `SettingsError` if it cannot be written.
+        Raises `JournalFileError`.
         """
         ...
 
-    async def files(self, queue: str) -> Sequence[LocalJournalState]:
-        """All files of a queue. Raises `SettingsError` if they cannot be read."""
+    async def files(self, queue: str, *, since: datetime | None = None) -> Sequence[LocalJournalState]:
+        """All files of a queue, or of the orders (`ORDERS`), without those of weeks before a time.
+
+        Raises `SettingsError` if they cannot be read.
+        """
         ...
 
-    async def entries(self, queue: str, name: str) -> Sequence[tuple[int, Job]]:
+    async def entries(self, name: str) -> Sequence[tuple[int, Job]]:
         """The newest entry of each job in a file, with its number, in order.
 
         An entry is the job as it was just before its POST was sent. If an entry was not committed to the store, its
         POST was never sent, and the entry is left out.
         """
+        ...
+
+    async def orders(self, name: str) -> Sequence[tuple[int, LocalOrder]]:
+        """The orders in a file, in the order in which they were given, without those that the store has refused."""
+        ...
+
+    async def number_orders(self, name: str) -> None:
+        """Give the orders in a file of the version before, which nobody writes, the numbers that `orders` returns."""
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
@@ -136,39 +150,6 @@ class LocalJournal(Protocol):
 
         Files that other processes write are left to them. False if a file that is being written here must be erased
         from again. Raises `SettingsError` if files cannot be read or written.
-        """
-        ...
-
-
-class OrderJournal(LocalJournal, Protocol):
-    """A local journal that has the orders too which were given on this host."""
-
-    async def keep_orders(self, orders: Sequence[LocalOrder]) -> str:
-        """Write orders, which the store has not got yet. They are on disk when this returns the name of their file.
-
-        Raises `JournalFileError`, and `SettingsError` if no file can be begun.
-        """
-        ...
-
-    def note_fates(self, fates: Mapping[str, Fate], name: str) -> None:
-        """Note in the file of orders what became of them, by their tokens."""
-        ...
-
-    def close_orders(self) -> None:
-        """Leave the file of this process's orders to others."""
-        ...
-
-    async def order_files(self, *, since: datetime) -> Sequence[str]:
-        """The names of this host's files of orders, without those that ended before a time.
-
-        Raises `SettingsError` if they cannot be read.
-        """
-        ...
-
-    async def orders(self, name: str, *, newest: bool = False) -> Sequence[LocalOrder]:
-        """The orders in a file, in the order in which they were given; some of the `newest` alone.
-
-        Left out are those that the store has refused, and those that a process is just giving.
         """
         ...
 

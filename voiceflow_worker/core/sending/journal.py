@@ -192,27 +192,25 @@ class Journal:
 
     async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
         guard, bulk = self._guard, BulkWrite(writes=tuple(write for _, write in entries))
-        sending = [new for new, _ in entries if _will_be_sent(new)]
-        if guard is None or not sending:
+        lines = {place: [new] for place, (new, _) in enumerate(entries) if _will_be_sent(new)}
+        if guard is None or not lines:
             return await self._answers(bulk)
-        if not guard.is_verified:
+        numbered = await guard.numbered(bulk, lines)
+        if numbered is None:
             # The server was restarted while these calls waited: the guard's checks come first.
             return [_NOT_VERIFIED] * len(entries)
-        bulk = guard.numbered(bulk, [_will_be_sent(new) for new, _ in entries], at=self._store.clock.now())
-        written = guard.append(sending)  # at the same time as the commit
+        written = guard.append()  # at the same time as the commit
         try:
-            answers = await self._answers(bulk)
+            answers = await self._answers(numbered)
         except Exception:
             await written
-            guard.record_committed([False] * len(sending))
+            guard.record_committed(dict.fromkeys(lines, False))
             raise
         await written
-        results = [
-            self._result(*entry, answer, 0)
-            for entry, answer in zip(entries, answers, strict=True)
-            if _will_be_sent(entry[0])
-        ]
-        guard.record_committed([isinstance(each, JournalEntry) and each.unsent is None for each in results])
+        results = {place: self._result(*entries[place], answers[place], 0) for place in lines}
+        guard.record_committed(
+            {place: isinstance(each, JournalEntry) and each.unsent is None for place, each in results.items()}
+        )
         return answers
 
     async def _answers(self, bulk: BulkWrite) -> Sequence[WriteResult | Exception]:

@@ -12,7 +12,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.rollback import compared
+from voiceflow_worker.core.rollback import compare_calls, lost_of
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import body_problem
@@ -65,14 +65,14 @@ class JournalCheck:
 
 async def check_journals(store: Store, local_journal: LocalJournal, *, queue: str, policy: CallPolicy) -> JournalCheck:
     """Compare all journal files of this host with the store, changing nothing."""
-    found = await compared(store, await local_journal.files(queue), policy=policy)
-    lost = any(each.is_lost and each.file.kept for each in found)
+    found = await compare_calls(store, await local_journal.files(queue), policy=policy)
+    lost = any(each.is_lost for each in found)
     calls: set[str] = set()
     forgotten: dict[str, Job] = {}
     for each in found:
-        entries = await local_journal.entries(queue, each.file.name)
+        entries = await local_journal.entries(each.file.name)
         calls |= {job.id for _, job in entries}
-        forgotten |= {job.id: job for job in each.lost(entries) if lost}
+        forgotten |= {job.id: job for job in lost_of(each, entries) if lost}
     return JournalCheck(files=len(found), calls=len(calls), forgotten=tuple(forgotten.values()), rolled_back=lost)
 
 
