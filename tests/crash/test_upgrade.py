@@ -27,6 +27,7 @@ import pytest
 
 from tests.console.signing_in import OPERATORS, READERS, Form
 from tests.crash.judge import judge
+from tests.support.crm import SECRET, running_crm
 from tests.support.next_version import DIGESTS
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, Process, running, voiceflow
@@ -157,7 +158,7 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
     calls = CALLS if run else CALLS_OF_FIRST
     ports, opt_outs = [free_port(), free_port()], count(90000000)
     with ExitStack() as stack:
-        proxy = stack.enter_context(round_robin(ports))
+        proxy, crm = stack.enter_context(round_robin(ports)), stack.enter_context(running_crm())
         webhook = f"http://127.0.0.1:{proxy}/webhooks/8x8"
         scene = stack.enter_context(
             stage(
@@ -170,6 +171,8 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
                 api_secret=PROGRAMS,
                 ui_secret=READERS,
                 ui_operator_secret=OPERATORS,
+                notify_url=crm.url,
+                notify_secret=SECRET,
             )
         )
         scene.serving.end(signal.SIGTERM)  # it is not behind the proxy
@@ -214,8 +217,11 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
             await anyio.sleep(3)  # one that was killed seems to live for 30 s
         refused = voiceflow("worker", env=scene.env, folder=before)
         assert refused.wait() == 3
-        assert "Upgrade this installation" in refused.told
+        assert "Install the newer version" in refused.told
         wait_until(lambda: _has_ended(scene), lambda: f"{scene.ledger()[-3:]}", within=300, every=3)
+        doubtful = {call["batch_id"] for call in scene.calls("--state", "in_doubt")}
+        ended = dict.fromkeys({"campaign", "more"} - doubtful, half)
+        wait_until(lambda: crm.totals().items() >= ended.items(), lambda: f"{crm.totals()}", within=60, every=1)
         ledger = scene.ledger()
     async with open_store(url) as store:
         jobs = await find_jobs(store, Listing(queue="default", limit=None))
