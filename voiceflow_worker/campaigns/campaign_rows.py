@@ -324,7 +324,7 @@ class CampaignRows:
         """The row with its findings as the file spells columns, compared with the rows before it."""
         raw = read.raw
         # The cells of the first were not read, and those of the second do not matter.
-        if read.is_left_out or any(column is None for column, _ in raw.problems):
+        if read.is_left_out or (raw.problems and any(column is None for column, _ in raw.problems)):
             return read._replace(findings=self._as_in_file(raw, read.findings))
         if read.call is not None:
             self._notes.add_call(raw, read.call)
@@ -432,7 +432,8 @@ class CampaignRows:
         is_body = not self._is_table and options.template is None
         names, cells = (self.source.columns, raw.cells) if self._is_table else (tuple(raw.data), raw.data.values())
         texts = [each if isinstance(each, str) else "" for each in cells]
-        if not is_body and any("\n" in each or "\r" in each for each in texts):
+        joined = "".join(texts)
+        if not is_body and ("\n" in joined or "\r" in joined):
             raw = self._without_rows_within(raw, names, texts)
         if not is_body and (footer := footer_in(texts)) is not None:
             raw = raw._replace(problems=((None, footer),))
@@ -444,7 +445,7 @@ class CampaignRows:
         values: RowValues | str
         if self._is_table:
             values = self._csv(raw)
-            values.nested = {name for name in self.source.nested if values.variables.get(name)}
+            values.nested = set(filter(values.variables.get, self.source.nested))
         else:
             values = self._json_values(raw, is_body=is_body)
             if isinstance(values, str):

@@ -74,4 +74,6 @@ def stands_for_nothing(text: str) -> bool:
     if len(word) > _LONGEST_NOTHING:
         return False
     is_word = word == "NA" or "_".join(word.casefold().split()) in _NOTHING
-    return is_word or (bool(word) and all(unicodedata.category(each)[0] == "P" for each in word))
+    return is_word or (
+        bool(word) and not word[0].isalnum() and all(unicodedata.category(each)[0] == "P" for each in word)
+    )

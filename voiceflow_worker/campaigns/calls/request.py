@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate, filled
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate, filled_in
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
@@ -308,7 +308,7 @@ class RequestMaker:
         work.country = work.own_country()
         destination, further = work.numbers()
         work.person = work.zone_of([destination, *further])
-        source = work.source([number for number in (destination, *further) if number is not None])
+        source = work.source(list(filter(None, (destination, *further))))
         made = work.body(self._bodies, destination, source)
         body = made.fields
         schedule, window = self._times(work, made, destination, further)
@@ -322,10 +322,12 @@ class RequestMaker:
         if menu is not None:
             work.against_menu(menu, {**(data or {}), ZONE: work.person})
         names = spoken if work.template is None else spoken | work.template.variables
-        work.refuse_nested(names if raw.cells else spoken)
+        if values.nested:
+            work.refuse_nested(names if raw.cells else spoken)
         work.doubt_dates(names, made.heard, menu, data)
         work.doubt_instants(made.heard)
-        work.explain_dates()
+        if work.findings:
+            work.explain_dates()
         found = [replace(found, file=self._file, row=raw.number) for found in work.findings if self._is_new(found)]
         findings = tuple(found)
         if work.is_bad:
@@ -372,7 +374,8 @@ class RequestMaker:
             first = [destination] if made.form is not None else destinations(made.fields)[:1]
             numbers = (*map(usual_form, filter(None, first)), *further)
             window = fit_window(schedule, self._windows, numbers=numbers, now=self._now)
-        work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
+        if schedule.findings:
+            work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
         return schedule, window
 
     def _is_new(self, found: Finding) -> bool:
@@ -393,17 +396,19 @@ class RequestMaker:
         language = language_in(data)
         return self.menu_texts if self.menu_texts is None or language is None else self.menu_texts.spoken_in(language)
 
-    def _words(self, work: _Work) -> _Words:
+    def _words(self, work: _Work) -> tuple[FlowTemplate | None, MenuTexts | None]:
+        """What a row's person hears: the template of the call, and the texts of its menu."""
         texts, template = self.menu_texts, self._options.template
+        if texts is None:
+            return template, None
         language = language_in({**work.values.variables, **(self._options.data or {})})
-        if texts is None or language is None:
-            return _Words(template, texts)
         try:
-            texts_in_it = texts.spoken_in(language)
-            return _Words(template and template.spoken_in(language), texts_in_it)
+            if language is not None:
+                spoken = texts.spoken_in(language)
+                return template and template.spoken_in(language), spoken
         except InvalidInputError as error:
             work.refuse_language(f"cannot be the language of this call: {error}")
-            return _Words(template, texts)
+        return template, texts
 
 
 def _is_first(warning: tuple[str, str | None], given: set[tuple[str, str | None]]) -> bool:
@@ -414,11 +419,7 @@ def _is_first(warning: tuple[str, str | None], given: set[tuple[str, str | None]
     return True
 
 
-class _Words(NamedTuple):
-    """What a row's person hears: the template of the call, and the texts of its menu."""
-
-    template: FlowTemplate | None
-    texts: MenuTexts | None
+_ANYWHERE = PersonZone(None, ())
 
 
 @dataclass(slots=True)
@@ -435,7 +436,7 @@ class _Work:
     """The country of the row's national numbers."""
     no_source: str | None = None
     """Why there is no number to call this person from; empty if the number to call says it, being missing or wrong."""
-    person: PersonZone = field(default_factory=lambda: PersonZone(None, ()))
+    person: PersonZone = _ANYWHERE
     """The zone in which the person hears times that have a zone of their own."""
 
     @property
@@ -459,16 +460,18 @@ class _Work:
             complete(own, destination=destination, source=source, voice_profile=voice, source_wins=wins)
             body = CallBody.of(own)
         else:
-            found = filled(template, {**self.given(destination or PLACEHOLDER, source), ZONE: self.person})
-            for problem in found.problems:
+            given = {**self.given(destination or PLACEHOLDER, source), ZONE: self.person}
+            filled, problems = filled_in(template, given)
+            for problem in problems:
                 reported_paths.add(problem.path)
                 message = self._lacking(problem.message, is_source=problem.column == "source" and problem.is_missing)
                 if message and not self.is_reported(problem.column):
                     self._error(message, column=problem.column, path=problem.path, code=-1009)
             body = bodies.made(
-                template, found.values, destination=destination, source=source, voice_profile=voice, source_wins=wins
+                template, filled, destination=destination, source=source, voice_profile=voice, source_wins=wins
             )
-        reported_paths |= {found.path for found in self.findings if found.path is not None}
+        if self.findings:
+            reported_paths |= {found.path for found in self.findings if found.path is not None}
         self.doubt_voices(body.voices, language_in(self.values.variables))
         for each in body.problems:
             column = _column_of(each.path, template, reserved)
@@ -496,12 +499,12 @@ class _Work:
         if not written and self.options.template is not None and not self.is_reported(DESTINATION):
             self._error("is missing but it is required; give the number to call", column=DESTINATION, code=-1009)
         found = [self._number(name, text) for name, text in written]
-        good = [number for number in found if number is not None]
+        good = list(filter(None, found))
         if good:
             self._judge_bad_numbers(passes_over=passes_over)
         if passes_over and good:
             return good[0], good[1:]
-        return next(iter(found), None), [number for number in found[1:] if number is not None]
+        return (found[0], list(filter(None, found[1:]))) if found else (None, [])
 
     def _judge_bad_numbers(self, *, passes_over: bool = False) -> None:
         """Make warnings of the errors about numbers, or offer that: the person has another one that can be called."""
@@ -529,9 +532,8 @@ class _Work:
                 message = self._without_country(message)
             self._error(message, column=name, code=error.code)
             return None
-        self.findings += [
-            Finding(column=name, severity=Severity.WARNING, message=message) for message in number.messages
-        ]
+        for message in number.messages if number.warnings else ():
+            self.findings.append(Finding(column=name, severity=Severity.WARNING, message=message))
         return number.e164
 
     def _without_country(self, message: str) -> str:
@@ -548,7 +550,7 @@ class _Work:
 
         If the row's zone or one of its numbers is wrong, which is an error already, it is any zone.
         """
-        own, known = self.values.reserved.get("time_zone"), [number for number in numbers if number is not None]
+        own, known = self.values.reserved.get("time_zone"), list(filter(None, numbers))
         if (own is None and len(known) < len(numbers)) or (own is not None and zone_named(own) is None):
             own = "UTC"
         return PersonZone(own, known, self.options.time_zone, self.options.visit_time_zone)
@@ -719,7 +721,10 @@ class _Work:
 
     def doubt_instants(self, texts: Sequence[str]) -> None:
         """Add a warning for each column whose time is spoken with its own zone."""
-        raw = {moment: spoken_instant(moment) for moment in filter(None, map(own_zone, texts))}
+        moments = list(filter(None, map(own_zone, texts)))
+        if not moments and not self.person.moved:
+            return
+        raw = {moment: spoken_instant(moment) for moment in moments}
         for moment, message in (raw | {each: f"{each!r} {why}" for each, why in self.person.moved.items()}).items():
             name = next((name for name, value in self.values.variables.items() if moment in str(value)), None)
             self._warn_once("time", name, message)
@@ -752,9 +757,11 @@ class _Work:
         spoken = {name: given[name] for name in reserved if given.get(name) is not None}
         data = {**self.values.data, **spoken, **(self.options.data or {})}
         try:
-            with suppress(InvalidInputError):
-                return checked_data(data)
-            return checked_data({name: value for name, value in data.items() if not is_missing(value)})
+            return checked_data(data)
+        except InvalidInputError:
+            data = {name: value for name, value in data.items() if not is_missing(value)}
+        try:
+            return checked_data(data)
         except InvalidInputError as error:
             self._error(str(error), column=None)
             return None

@@ -94,6 +94,8 @@ class FlowTemplate:
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
         self.variables: frozenset[str] = frozenset(name for text in self._texts for name in text.variables)
         """The names of all variables that the template uses."""
+        self.speaks: Sequence[bool] = [text.is_spoken for text in self._texts]
+        """Of each text with variables, whether it is spoken."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -159,11 +161,6 @@ class FlowTemplate:
         return self._texts
 
     @property
-    def speaks(self) -> Sequence[bool]:
-        """Of each of these texts, whether it is spoken."""
-        return [text.is_spoken for text in self._texts]
-
-    @property
     def spoken(self) -> frozenset[str]:
         """The names of the variables that the template speaks, and has not only in conditions."""
         return frozenset(name for text in self._texts for name in text.spoken)
@@ -185,7 +182,7 @@ class FlowTemplate:
         An optional parameter is left out if its text is a single variable that is missing or empty. Texts for numbers
         and booleans are converted.
         """
-        return filled(self, values)
+        return Filled(self, *filled_in(self, values))
 
     def body_of(self, values: Sequence[object]) -> dict[str, Any]:
         """The call flow whose texts have become these values."""
@@ -259,9 +256,11 @@ class FlowTemplate:
         return made if len(self._texts) == before else _Varying(made)
 
 
-def filled(template: FlowTemplate, values: Mapping[str, object]) -> Filled:
-    """What `fill` returns, without a check of the arguments: files have millions of rows."""
-    problems = [problem for each in template.foreign if (problem := each.among(values)) is not None]
+def filled_in(
+    template: FlowTemplate, values: Mapping[str, object]
+) -> tuple[Sequence[object], Sequence[TemplateProblem]]:
+    """What the texts of a template become, and what is wrong with them; no argument is checked, as `fill` does."""
+    problems = list(filter(None, (each.among(values) for each in template.foreign))) if template.foreign else []
     found: list[object] = []
     for text in template.texts:
         try:
@@ -269,7 +268,7 @@ def filled(template: FlowTemplate, values: Mapping[str, object]) -> Filled:
         except UnfitValueError as error:
             problems.extend(error.problems)
             found.append(text.text)
-    return Filled(template, found, problems)
+    return found, problems
 
 
 def _filled(value: object, values: Sequence[object]) -> Any:

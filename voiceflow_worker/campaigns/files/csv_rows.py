@@ -148,7 +148,7 @@ class CsvRows(RowSource):
                 continue
             row = self._record(line)
             # Spreadsheets leave rows of empty cells behind.
-            if row.problems or any(cell.strip() for cell in row.cells):
+            if row.problems or any(map(str.strip, row.cells)):
                 yield row
 
     def _record(self, first: Line) -> RawRow:

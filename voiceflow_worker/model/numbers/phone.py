@@ -218,7 +218,7 @@ def code_twice(e164: str) -> str | None:
     Somebody has put the code before numbers that have it already: +49 4915… is a telephone in Leer, and hardly meant.
     """
     digits = e164[1:]
-    if not any(digits[length:].startswith(digits[:length]) for length in (1, 2, 3)):
+    if digits[:1] != digits[1:2] and digits[:2] != digits[2:4] and digits[:3] != digits[3:6]:
         return None
     number = _plan_number(e164)
     code = "" if number is None else str(number.country_code)
