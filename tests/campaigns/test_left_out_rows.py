@@ -12,7 +12,7 @@ from openpyxl.styles import Font
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.test_cell_values import READERS, Reader, in_forms
-from voiceflow_worker import CallQueue
+from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
@@ -90,6 +90,57 @@ def test_any_of_several_values_leaves_a_row_out(tmp_path: Path) -> None:
     written = 'destination,name,"Status, last"\n+6587654321,A,"gone, sadly"\n'
     options = Campaign.of({**SAID, "file": path, "leave_out": {"Status, last": "gone, sadly"}}).options
     assert [row.is_left_out for row in open_campaign(file_of(tmp_path, written), options, now=NOW)] == [True]
+
+
+VISITS = ["Booked,A", "booked,B", "Moved,A", ",A", "Confirmed,A"]
+"""The status and the site of people."""
+
+
+@pytest.mark.parametrize(
+    ("only", "called"),
+    [
+        ("Status=Booked", [0, 1]),
+        ("Status=Booked, Status=Confirmed", [0, 1, 4]),
+        ("Status=Booked, Status=Confirmed, Site=A", [0, 4]),
+        ("Status!=Moved", [0, 1, 3, 4]),
+        ("Status!=Moved, Status!=Booked", [3, 4]),
+        ("Status=Booked, Site!=B", [0]),
+        ({"Status": ["Booked", "Moved"]}, [0, 1, 2]),
+    ],
+)
+def test_only_rows_with_a_value_are_called(tmp_path: Path, only: object, called: list[int]) -> None:
+    lines = ["destination,name,Status,Site", *(f"+658765432{n},A,{each}" for n, each in enumerate(VISITS)), ""]
+    path = file_of(tmp_path, "\n".join(lines))
+    options = Campaign.of({**SAID, "file": path, "only": only}).options
+    rows = list(open_campaign(path, options, now=NOW))
+    assert [place for place, row in enumerate(rows) if row.call is not None] == called
+    assert all("nobody is called for it" in row.findings[-1].message for row in rows if row.is_left_out)
+
+
+def test_a_value_that_no_cell_has_is_told(tmp_path: Path) -> None:
+    lines = "destination,name,Status\n+6587654321,Ana,Booked\n"
+    assert [message for _, message in closing(lines, tmp_path, only="Status=Bookt")] == [
+        "only Status=Bookt calls nobody: no cell of Status holds 'Bookt'; compare it with the list"
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_pilot_calls_the_first_good_rows_and_the_rest_follows(tmp_path: Path) -> None:
+    people = [f"+658765432{place},Ana" for place in range(5)]
+    path = file_of(tmp_path, "\n".join(["destination,name", "none,Eve", *people, ""]))
+    async with open_store("memory://") as store:
+        queue, found = CallQueue(store), list[tuple[int, int, int]]()
+        for given in ({"limit": 2}, {"limit": 2}, {"limit": 3}, {}, {"limit": 1}):
+            report = await Campaign.of({**SAID, "file": path, "skip_bad": True, **given}).start(queue)
+            found.append((report.enqueued, report.duplicates, report.left_out))
+        assert found == [(2, 0, 3), (0, 2, 3), (1, 2, 2), (2, 3, 0), (0, 1, 4)]
+        assert [job.destination[-1] for job in await queue.find()] == list("01234")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "half", 1.5])
+def test_a_limit_is_a_number_of_rows(wrong: object) -> None:
+    with pytest.raises(InvalidInputError, match="limit"):
+        Campaign.of({**SAID, "rows": [], "limit": wrong})
 
 
 def test_a_filter_that_is_none_is_refused() -> None:

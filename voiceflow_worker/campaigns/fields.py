@@ -284,6 +284,19 @@ FIELDS: tuple[Field, ...] = (
         "are one value, in any language.",
     ),
     Field(
+        name="only", read=_plain(values.only), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
+        metavar="COLUMN=VALUE", sets="only", label="Only rows with", hint="Such as Status=Booked.",
+        help="Call only the people of rows where a column has this value, such as Status=Booked, or one of several: "
+        "Status=Booked,Status=Confirmed; several columns must all have one of theirs. Status!=Moved: another value or "
+        "none.",
+    ),
+    Field(
+        name="limit", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="limit",
+        label="A pilot of so many rows", hint="Empty: all rows.", default="all rows",
+        help="Call only the first so many good rows of the file. The same again adds nothing; with a larger number, or "
+        "without it, the others follow.",
+    ),
+    Field(
         name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="dmy|mdy|ymd",
         sets="date_order", label="Dates of the file look like", hint="2030-01-31",
         choices=(("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31")),

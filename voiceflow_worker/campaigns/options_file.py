@@ -175,7 +175,7 @@ def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str
         del fields["menu"]
     for key, each in fields.items():
         is_list = _KNOWN[key].schema in (BY_NAME, WORDS)
-        own = {"columns": _columns_text, "leave_out": values.leave_out}.get(key)
+        own = {"columns": _columns_text, "leave_out": values.leave_out, "only": values.only}.get(key)
         read = own or (values.words if is_list else text_of)
         try:
             texts[key] = read(each.value)

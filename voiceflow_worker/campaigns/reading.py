@@ -266,6 +266,20 @@ def leave_out(value: object) -> str:
     return text
 
 
+def only(value: object) -> str:
+    """The columns and values of the rows to call, in the same forms."""
+    text = _pairs(value)
+    filters_in(text, only=True)
+    return text
+
+
+def limit(value: object) -> int:
+    """A number of rows, from 1 on."""
+    if (found := whole(value)) < 1:
+        raise ValueError(f"{found} is no number of rows: give 1 or more, or nothing for all rows")
+    return found
+
+
 def _pairs(value: object) -> str:
     if isinstance(value, Mapping):
         given = cast("Mapping[object, object]", value).items()

@@ -67,6 +67,9 @@ class CampaignOptions:
     as if the rows had none of them. `bad_numbers` says what becomes of numbers of a person that cannot be read.
     Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
     the rows from the first to the last of each pair in `leave_out_rows`. `header_row` is the row of a table's header.
+    With `only`, rows call nobody unless their column has one of its values: `Status=Booked`; several columns must all
+    have one of theirs. With a `limit`, the first so many good rows are called; the others wait for the same file
+    without it.
     `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     `voices` are those of the account; if they are known, a call with another voice is refused.
     """
@@ -95,6 +98,8 @@ class CampaignOptions:
     bad_numbers: BadNumbers = BadNumbers.REFUSE
     date_order: DateOrder | None = None
     leave_out: str | None = None
+    only: str | None = None
+    limit: int | None = None
     leave_out_rows: Sequence[tuple[int, int]] = ()
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])

@@ -182,8 +182,11 @@ _NO_FILTER = re.compile(r"!.*|.*[!<>~^*|]", re.DOTALL)
 """What no column is called: `!Status`, and what is left of `Status>=`. Folded names would lose these signs."""
 
 
-def filters_in(text: str) -> tuple[Filter, ...]:
-    """The filters in a text such as `Status=Deceased, Booked!=yes`. Raises InvalidInputError for any other text."""
+def filters_in(text: str, *, only: bool = False) -> tuple[Filter, ...]:
+    """The filters in a text such as `Status=Deceased, Booked!=yes`. Raises InvalidInputError for any other text.
+
+    With `only`, they name the rows to call: of several `!=` for one column, all must hold.
+    """
     found: list[Filter] = []
     for name, value in pairs_in(text, example="Do Not Call=TRUE, or as Status!=Booked"):
         each = Filter(name.removesuffix("!").rstrip(), value, name.endswith("!"))
@@ -192,7 +195,7 @@ def filters_in(text: str) -> tuple[Filter, ...]:
                 f"{f'{name}={value}'[:60]!r} is no filter: write Status=Booked for the rows with this value, or "
                 "Status!=Booked for those with another or none"
             )
-        same = (known for known in found if row_name(known.column) == row_name(each.column))
+        same = (known for known in found if row_name(known.column) == row_name(each.column) if not only)
         if both := next((known for known in same if _have_all_rows(known, each)), None):
             raise InvalidInputError(f"{both} and {each} together are all rows: give one of them, or name the values")
         found.append(each)
@@ -209,8 +212,17 @@ _NOTHING_SAID = re.compile(r"\W|^n/?a$")
 """What nobody means by yes, no or another value: -, N/A."""
 
 
+def _held(cell: object, wanted: str) -> tuple[str, object, bool]:
+    """What a cell says, what it means, and whether that is the wanted value."""
+    meant = "" if is_missing(cell) else meaning_of(cell)
+    said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
+    are_letters = len(said) == len(wanted) == 1 and said.isalpha()
+    is_held = said.casefold() == wanted.casefold() if are_letters else meant == meaning_of(wanted)
+    return said, meant, is_held
+
+
 class LeftOut:
-    """The rows that nobody is called for, by the field `leave_out`, or by their numbers within one of `ranges`.
+    """The rows that nobody is called for, by the fields `leave_out` and `only`, or by their numbers within `ranges`.
 
     `columns` are those that are renamed: they may be named by either name. It is false if it leaves out no row at all.
     """
@@ -219,12 +231,27 @@ class LeftOut:
     """What a pattern, a list or a quotation has, and a value that is compared whole has only if a cell has it too."""
     _MOST_FOUND = 8
 
-    def __init__(self, leave_out: str | None, ranges: Sequence[tuple[int, int]], columns: Mapping[str, str]) -> None:
-        filters = filters_in(leave_out) if leave_out is not None else ()
+    def __init__(
+        self,
+        leave_out: str | None,
+        ranges: Sequence[tuple[int, int]],
+        columns: Mapping[str, str],
+        *,
+        only: str | None = None,
+    ) -> None:
         renamed = {row_name(column): name for name, column in columns.items() if row_name(column) not in columns}
-        self._filters = [each._replace(column=renamed.get(row_name(each.column), each.column)) for each in filters]
+
+        def named(found: Iterable[Filter]) -> list[Filter]:
+            return [each._replace(column=renamed.get(row_name(each.column), each.column)) for each in found]
+
+        self._filters = named(() if leave_out is None else filters_in(leave_out))
+        wanted = named(() if only is None else filters_in(only, only=True))
+        self._only = {row_name(each.column): [o for o in wanted if o.column == each.column] for each in wanted}
+        """The filters of the rows to call, by column. Of the values of each, the cell has one, and none after !=."""
+        self._unheld: dict[Filter, None] = dict.fromkeys(each for each in wanted if not each.is_not)
+        """Those of them whose value no cell has held so far."""
         self._ranges = ranges
-        self.columns: tuple[str, ...] = tuple(each.column for each in self._filters)
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys(each.column for each in (*self._filters, *wanted)))
         self._idle: dict[tuple[int, int] | Filter, None] = dict.fromkeys(
             (*ranges, *(each for each in self._filters if each.is_not or not each.asks_yes_or_no))
         )
@@ -238,7 +265,7 @@ class LeftOut:
         """The numbers of the rows that are left out, and of those that are called."""
 
     def __bool__(self) -> bool:
-        return bool(self._filters or self._ranges)
+        return bool(self._filters or self._ranges or self._only)
 
     def why(self, row: int, values: RowValues | None) -> tuple[str | None, str] | None:
         """The column that leaves this row out, if it is one, and why; None for other rows."""
@@ -250,14 +277,10 @@ class LeftOut:
         if values is None:
             return found
         for each in self._filters:
-            column, wanted, is_not = each
+            column, is_not = each.column, each.is_not
             if row_name(column) not in values.variables:
                 continue  # which is told
-            cell = values.variables[row_name(column)]
-            asked, meant = meaning_of(wanted), "" if is_missing(cell) else meaning_of(cell)
-            said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
-            are_letters = len(said) == len(wanted) == 1 and said.isalpha()
-            is_held = said.casefold() == wanted.casefold() if are_letters else meant == asked
+            said, meant, is_held = _held(values.variables[row_name(column)], each.value)
             if is_held:
                 self._idle.pop(each, None)
             elif each in self._found and said and len(self._found[each]) < self._MOST_FOUND:
@@ -269,7 +292,25 @@ class LeftOut:
                 told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
                 if row_name(column) not in [row_name(each) for each, _, _ in values.problems]:
                     values.problems.append((column, None, told))
-        return found
+        return self._why_not_wanted(values) if found is None else found
+
+    def _why_not_wanted(self, values: RowValues) -> tuple[str, str] | None:
+        """The column whose cell is none of those to call, and why; None for rows to call."""
+        for name, filters in self._only.items():
+            if name not in values.variables:
+                continue  # which is told
+            said, held = "", set[Filter]()
+            for each in filters:
+                said, _, is_held = _held(values.variables[name], each.value)
+                if is_held:
+                    held.add(each)
+                    self._unheld.pop(each, None)
+            chosen = [each for each in filters if not each.is_not]
+            if any(each.is_not for each in held) or (chosen and not held):
+                asked = (" or " if chosen else " and ").join(map(str, filters))
+                told = f"holds {said[:40]!r}" if said else "is empty"
+                return filters[0].column, f"{told}, and only {asked} is called"
+        return None
 
     def add(self, row: int, numbers: Iterable[str], *, is_called: bool = False) -> None:
         """Add the numbers of a row that is left out, or called."""
@@ -286,6 +327,9 @@ class LeftOut:
                 f"{Remedy.LEAVE_OUT_ROWS}"
             )
             yield row, message
+        for wanted in self._unheld:
+            why = f"no cell of {wanted.column} holds {wanted.value!r}"
+            yield None, f"only {wanted} calls nobody: {why}; compare it with the list"
         for each in self._idle:
             if isinstance(each, Filter) and self._found.get(each):
                 continue  # which is wrong
