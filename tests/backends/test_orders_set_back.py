@@ -136,7 +136,7 @@ class Failing:
         self._how = how
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        is_order = any(write.puts or write.change for write in bulk.writes)
+        is_order = any(write.puts or write.changes for write in bulk.writes)
         how, self._how = self._how, "" if is_order else self._how
         if not (is_order and how):
             return await self._store.write(bulk, now=now)

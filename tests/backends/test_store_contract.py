@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from tests.contract.defects import assert_found
 from tests.contract.suite import QUEUE, CopyContract, Opener, StoreContract
+from tests.support.copied import copied
 from voiceflow_worker.backends import writing
 from voiceflow_worker.backends.memory.store import Memory, MemoryStore
 from voiceflow_worker.backends.writing import DONE
@@ -59,8 +60,7 @@ Found = tuple[Record | None] | None
 
 class EachWriteSeesTheBeginning(Memory):
     def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
-        before = self._copy()
-        checked = [before._copy().answer(write, now) for write in bulk.writes]
+        checked = [copied(self).answer(write, now) for write in bulk.writes]
         return [
             self.answer(write, now) if each == DONE else each for write, each in zip(bulk.writes, checked, strict=True)
         ]
@@ -77,7 +77,8 @@ class ARefusalKeepsTheJobMoved(Memory):
     def _refused_condition(self, write: Write, at: datetime) -> WriteResult | None:
         refused = super()._refused_condition(write, at)
         if refused is not None:
-            self._change(write)
+            for change in write.changes:
+                self._change(change)
         return refused
 
 
@@ -90,17 +91,19 @@ class ARefusalEndsTheBulkWrite(Memory):
         return answers
 
 
-class TogetherIsIgnored(Memory):
-    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[WriteResult]:
-        return [self.answer(write, now) for write in writes]
+class OneRefusalRefusesNoOther(Memory):
+    def answer(self, write: Write, at: datetime) -> WriteResult:
+        found = super().answer(write, at)
+        if found.result in {Result.STALE, Result.EXISTS} and len(write.changes) > 1:
+            for change in write.changes:
+                super().answer(replace(write, changes=(change,)), at)
+        return found
 
 
-class TogetherIsUndoneByTheSameCall(Memory):
-    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[WriteResult]:
-        trial = self._copy()
-        if any(trial.answer(write, now) != DONE for write in writes):
-            return [WriteResult(result=Result.ROLLED_BACK)] * len(writes)
-        return super()._together(writes, now)
+class OnlyTheFirstOwnerIsTold(Memory):
+    def answer(self, write: Write, at: datetime) -> WriteResult:
+        found = super().answer(write, at)
+        return replace(found, owners=dict(list(found.owners.items())[:1]))
 
 
 class TheReasonIsNotTold(Memory):
@@ -179,16 +182,17 @@ class DropsForgetTheValue(Memory):
 
 
 class ARepeatIsRefused(Memory):
-    def _was_written(self, write: Write, revision: str | None, at: datetime) -> bool:  # noqa: ARG002
+    def _was_written(self, write: Write, revisions: Sequence[str | None], at: datetime) -> bool:  # noqa: ARG002
         return False
 
 
 class ARepeatIsToldAndCountedAgain(Memory):
     def answer(self, write: Write, at: datetime) -> WriteResult:
-        if self._was_written(write, self._revision_of(write), at):
+        if self._was_written(write, self._revisions_of(write), at):
             super().answer(Write(puts=write.puts, events=write.events), at)
-            if write.change is not None and not isinstance(write.change, Delete):
-                self._count(write.change.job, write.tally)
+            for change in write.changes:
+                if not isinstance(change, Delete):
+                    self._count(change.job, change.tally)
         return super().answer(write, at)
 
 
@@ -281,7 +285,7 @@ class LeasesTakeWhatExpired(Memory):
 
 class LeasesAreNotCounted(Memory):
     def lease(self, queue: str, **rest: Any) -> list[Job]:
-        before = self._copy()
+        before = copied(self)
         jobs = super().lease(queue, **rest)
         self.live = before.live
         return jobs
@@ -361,7 +365,7 @@ class ChecksAndThenWrites(MemoryStore):
     """Another write may come between the check and the write."""
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        checked = self.memory._copy().write(bulk, now)
+        checked = copied(self.memory).write(bulk, now)
         await checkpoint()
         free = [replace(write, conditions=()) for write, each in zip(bulk.writes, checked, strict=True) if each == DONE]
         self.memory.write(BulkWrite(writes=tuple(free)), now)
@@ -384,8 +388,8 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     RecordsBeforeConditions: "test_a_condition_is_checked_before_the_writes_own_records_are_written",
     ARefusalKeepsTheJobMoved: "test_of_a_refused_write_nothing_is_written",
     ARefusalEndsTheBulkWrite: "test_a_refused_write_keeps_no_other_from_being_written",
-    TogetherIsIgnored: "test_together_one_refusal_refuses_all",
-    TogetherIsUndoneByTheSameCall: ("test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does"),
+    OneRefusalRefusesNoOther: "test_of_several_changes_one_refusal_refuses_all",
+    OnlyTheFirstOwnerIsTold: "test_the_owners_of_all_keys_that_are_taken_are_told",
     TheReasonIsNotTold: "test_a_failed_condition_tells_its_key_its_value_and_its_end",
     ALimitTellsAnyRecord: "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
     ConditionsForgetTheirOwner: "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",

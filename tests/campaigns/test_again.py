@@ -118,7 +118,11 @@ async def test_a_call_that_is_redialled_meanwhile_is_not_made_again(store: Store
     redialled: list[str] = []
 
     async def redial(call: StoreCall) -> None:
-        if call.name == "write" and isinstance(call.arguments[0].writes[0].change, Insert) and not redialled:
+        if (
+            call.name == "write"
+            and any(isinstance(each, Insert) for each in call.arguments[0].writes[0].changes)
+            and not redialled
+        ):
             redialled.append((await all_of(queue))[0].id)
             await queue.redial(redialled[0])
 

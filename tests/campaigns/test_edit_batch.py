@@ -131,8 +131,12 @@ async def test_a_call_that_moves_meanwhile_is_guarded_by_its_revision(store: Sto
     await campaign().start(queue)
 
     async def cancel(call: StoreCall) -> None:
-        if call.name == "write" and isinstance(call.arguments[0].writes[0].change, Edit) and not moved:
-            moved.append(call.arguments[0].writes[0].change.job.id)
+        if (
+            call.name == "write"
+            and isinstance(next(iter(call.arguments[0].writes[0].changes), None), Edit)
+            and not moved
+        ):
+            moved.append(call.arguments[0].writes[0].changes[0].job.id)
             await queue.cancel(moved[0])
 
     done = await act(FaultyStore(store, before=cancel), priority="4").do()
@@ -370,7 +374,11 @@ async def test_no_call_that_a_worker_has_prepared_leaves_with_what_it_had_before
     prepared = await engine.prepare(limit=1)
 
     async def lease_another(call: StoreCall) -> None:
-        if call.name == "write" and isinstance(call.arguments[0].writes[0].change, Edit) and len(prepared) == 1:
+        if (
+            call.name == "write"
+            and isinstance(next(iter(call.arguments[0].writes[0].changes), None), Edit)
+            and len(prepared) == 1
+        ):
             prepared.extend(await engine.prepare(limit=1))
 
     done = await act(FaultyStore(store, before=lease_another), source="+6539999999", priority="5").do()

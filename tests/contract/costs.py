@@ -140,7 +140,7 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
     writes = {
         "write: insert": new(fresh, conditions=conditions, puts=puts, events=(told(fresh),)),
         "write: replace": to(jobs[7], moved, events=(told(moved),)),
-        "write: delete": Write(change=Delete(moved, LATER), tally=change(moved, None)),
+        "write: delete": Write(changes=(Delete(moved, LATER, change(moved, None)),)),
     }
     batch = f"mine {round_}"
     return {

@@ -296,7 +296,7 @@ class JobsContract(Ground):
     async def test_a_deleted_job_leaves_its_key_and_nothing_about_the_person(self, store: Store) -> None:
         ended = sample_job(unique_key="k", state=JobState.COMPLETED, data={"name": "Tan"}, not_before=NOW)
         await stored(store, ended)
-        gone = Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None))
+        gone = Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),))
         assert await results_of(store, gone) == [DONE]
         assert await job_of(store, ended) is None
         (tombstone,) = await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)
@@ -309,7 +309,7 @@ class JobsContract(Ground):
     async def test_a_deletion_that_keeps_nothing_leaves_no_key(self, store: Store) -> None:
         ended = sample_job(1, state=JobState.COMPLETED, unique_key="k")
         await stored(store, ended)
-        assert await results_of(store, Write(change=Delete(ended, None), tally=tally_change(ended, None))) == [DONE]
+        assert await results_of(store, Write(changes=(Delete(ended, None, tally_change(ended, None)),))) == [DONE]
         assert list(await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)) == []
         assert await results_of(store, new(sample_job(2, unique_key="k"))) == [DONE]
 
@@ -317,7 +317,7 @@ class JobsContract(Ground):
         for number, now in ((1, NOW), (2, NOW + DAY)):
             job = sample_job(number, unique_key="k", state=JobState.COMPLETED)
             assert await results_of(store, new(job), now=now) == [DONE]
-            gone = Write(change=Delete(job, now + DAY), tally=tally_change(job, None))
+            gone = Write(changes=(Delete(job, now + DAY, tally_change(job, None)),))
             assert await results_of(store, gone, now=now) == [DONE]
             assert await results_of(store, new(sample_job(3, unique_key="k")), now=now + DAY - MICROSECOND) == [EXISTS]
 
@@ -325,5 +325,5 @@ class JobsContract(Ground):
         job = (await stored(store, sample_job(state=JobState.COMPLETED)))[0]
         again = next_of(job, state=JobState.QUEUED)
         await results_of(store, to(job, again))
-        assert await results_of(store, Write(change=Delete(job, NOW), tally=tally_change(job, None))) == [STALE]
+        assert await results_of(store, Write(changes=(Delete(job, NOW, tally_change(job, None)),))) == [STALE]
         assert await job_of(store, job) == again

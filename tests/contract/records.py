@@ -176,7 +176,7 @@ class RecordsContract(Ground):
     async def test_what_is_over_is_pruned_in_slices(self, store: Store) -> None:
         ended = sample_job(unique_key="k", state=JobState.COMPLETED)
         await stored(store, ended)
-        gone = Write(change=Delete(ended, NOW + MINUTE), tally=tally_change(ended, None), events=(told(ended),))
+        gone = Write(changes=(Delete(ended, NOW + MINUTE, tally_change(ended, None)),), events=(told(ended),))
         await results_of(
             store, gone, Write(puts=(put("a", ends_at=NOW + MINUTE), put("b", ends_at=NOW + DAY), put("c")))
         )
@@ -193,7 +193,7 @@ class RecordsContract(Ground):
                 job = sample_job(number, queue=queue, state=JobState.COMPLETED, unique_key=f"k{number}")
                 await stored(store, job)
                 event = replace(told(job), at=at)
-                gone = Write(change=Delete(job, at), tally=tally_change(job, None), events=(event,))
+                gone = Write(changes=(Delete(job, at, tally_change(job, None)),), events=(event,))
                 assert await results_of(store, gone, now=NOW - DAY) == [DONE]
         await results_of(store, Write(puts=(put("a", ends_at=NOW),)), now=NOW - DAY)
         just_before = NOW - MICROSECOND
@@ -263,7 +263,7 @@ class CopyContract(Ground):
         await results_of(store, Write(puts=(put("a"), replace(put("b"), namespace="m")), drops=()))
         ended = next_of(owner, state=JobState.COMPLETED)
         await results_of(store, to(owner, ended, events=(told(ended),)))
-        await results_of(store, Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)))
+        await results_of(store, Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),)))
         copied = copyable(store)
         contents = await copied.contents()
         assert {"m", "n"} <= set(contents.namespaces)

@@ -205,19 +205,13 @@ def full_job() -> Job:
 def moved(job: Job, *events: Event, **fields: Any) -> Write:
     """A write that gives a job these fields and a new revision, with these events."""
     new = replace(job, **{"revision": f"moved-{next(_tokens)}", **fields})
-    return Write(
-        change=Replace(job.revision, new),
-        events=events,
-        tally=tally_change(job, new),
-        wakes=new.queue if new.state is JobState.QUEUED else None,
-    )
+    wakes = new.queue if new.state is JobState.QUEUED else None
+    return Write(changes=(Replace(job.revision, new, tally_change(job, new)),), events=events, wakes=wakes)
 
 
 def new_job(write: Write) -> Job:
     """The job that a write stores."""
-    if not isinstance(write.change, Insert | Replace):
-        raise TypeError("the write stores no job")
-    return write.change.job
+    return next(each.job for each in write.changes if isinstance(each, Insert | Replace))
 
 
 async def commit(store: Store, writes: Sequence[Write]) -> list[bool]:

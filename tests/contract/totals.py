@@ -66,9 +66,9 @@ class TotalsContract(Ground):
         first, second = await stored(store, *sample_jobs(2, batch_id="b", state=JobState.COMPLETED))
 
         def delete(job: Job) -> Write:
-            return Write(change=Delete(job, NOW), tally={**tally_change(job, None), "placed": -1})
+            return Write(changes=(Delete(job, NOW, {**tally_change(job, None), "placed": -1}),))
 
-        await results_of(store, Write(change=None), to(first, next_of(first, revision="x"), tally={"placed": 1}))
+        await results_of(store, Write(), to(first, next_of(first, revision="x"), tally={"placed": 1}))
         first = replace(first, revision="x")
         await results_of(store, delete(first))
         totals = await totals_of(store, QUEUE, "b")
@@ -76,14 +76,14 @@ class TotalsContract(Ground):
             {STATE + "completed": 1}, {STATE + "completed": 1, "placed": 1},
         )  # fmt: skip
         assert dict((await totals_of(store, QUEUE)).live) == {STATE + "completed": 1}
-        await results_of(store, Write(change=Delete(second, NOW), tally=tally_change(second, None)))
+        await results_of(store, Write(changes=(Delete(second, NOW, tally_change(second, None)),)))
         totals = await totals_of(store, QUEUE, "b")
         assert not totals.live
         assert not totals.pruned
 
     async def test_a_deleted_job_without_a_batch_is_in_no_totals(self, store: Store) -> None:
         (job,) = await stored(store, sample_job(state=JobState.COMPLETED))
-        await results_of(store, Write(change=Delete(job, NOW), tally=tally_change(job, None)))
+        await results_of(store, Write(changes=(Delete(job, NOW, tally_change(job, None)),)))
         totals = await totals_of(store, QUEUE)
         assert (dict(totals.live), dict(totals.pruned)) == ({}, {})
 
@@ -128,7 +128,7 @@ class TotalsContract(Ground):
         ):
             assert await store.count(Waiting(queue=QUEUE, batch=batch, by=latest, limit=0)) == amount, latest
         start = replace(Gate.of(QUEUE, "b", GateState.HELD, since=NOW), start="+x")
-        await results_of(store, Write(change=None, puts=(start_put(start),)))
+        await results_of(store, Write(puts=(start_put(start),)))
         staged = [
             sample_job(10 + place, batch_id="b", worker_id=of, due_at=NOW + (place + 1) * DAY)
             for place, of in enumerate(("+x", "+x", "+y"))

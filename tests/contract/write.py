@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
 from voiceflow_worker.core.ports.store import (
     CLOSED,
     CLOSED_KEY,
-    MOST_TOGETHER,
+    MOST_CHANGES,
     AtMost,
     Before,
     Condition,
@@ -25,7 +25,6 @@ from voiceflow_worker.core.ports.store import (
     Edit,
     EventKind,
     Guard,
-    Handover,
     Insert,
     Mode,
     Owner,
@@ -37,6 +36,7 @@ from voiceflow_worker.core.ports.store import (
     WriteResult,
     tally_change,
 )
+from voiceflow_worker.core.writes import all_or_none
 from voiceflow_worker.errors import InvalidInputError, StoreClosedError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -78,10 +78,10 @@ BODIES = {
 }
 
 
-async def why_closed(store: Store, *writes: Write, together: bool = False) -> str:
+async def why_closed(store: Store, *writes: Write) -> str:
     """Why a store takes no writes; empty if it has taken these."""
     try:
-        await results_of(store, *writes, together=together)
+        await results_of(store, *writes)
     except StoreClosedError as error:
         return str(error)
     return ""
@@ -114,12 +114,10 @@ class WriteContract(Ground):
         assert await results_of(store, to(owner, ended)) == [DONE]
         successor = sample_job(3, unique_key="k", batch_id="b")
         (refused,) = await answers(store, over(owner, successor))
-        assert (refused.result, refused.owner) == (EXISTS, Owner(owner.id, owner.body_digest, "cancelled"))
-        assert await results_of(store, over(other, successor), over(ended, successor), over(ended, successor)) == [
-            EXISTS,
-            DONE,
-            DONE,
-        ]
+        assert refused.result is STALE
+        (refused,) = await answers(store, over(other, successor))
+        assert refused.owners == {successor.id: Owner(owner.id, owner.body_digest, "cancelled")}
+        assert await results_of(store, over(ended, successor), over(ended, successor)) == [DONE, DONE]
         assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k", "x")), now=NOW)] in (
             [successor.id, other.id], [other.id, successor.id],
         )  # fmt: skip
@@ -129,42 +127,47 @@ class WriteContract(Ground):
         assert await results_of(store, to(ended, next_of(ended))) == [STALE]
         assert await results_of(store, new(sample_job(4, unique_key="k"))) == [EXISTS]
         assert await states(store) == {"queued": 2, "cancelled": 1}
-        gone = Delete(left, NOW + DAY)
-        assert await results_of(store, Write(change=gone, tally=tally_change(left, None))) == [DONE]
+        gone = Delete(left, NOW + DAY, tally_change(left, None))
+        assert await results_of(store, Write(changes=(gone,))) == [DONE]
         assert await results_of(store, new(sample_job(5, unique_key="k"))) == [EXISTS], "the heir still has it"
 
-    async def test_a_tombstone_gives_its_key_up_and_a_free_key_needs_none_that_does(self, store: Store) -> None:
+    async def test_a_tombstone_gives_its_key_up_and_another_does_not(self, store: Store) -> None:
         (owner,) = await stored(store, sample_job(1, unique_key="k"))
-        gone = Write(change=Delete(owner, NOW + DAY), tally=tally_change(owner, None))
+        gone = Write(changes=(Delete(owner, NOW + DAY, tally_change(owner, None)),))
         assert await results_of(store, gone) == [DONE]
-        successor = sample_job(2, unique_key="k")
-        wrong, right = (Write(change=Insert(successor, Handover(each, None))) for each in ("q.other", owner.id))
-        assert await results_of(store, over(owner, successor), wrong, right) == [EXISTS, EXISTS, DONE]
-        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)] == [successor.id]
-        assert await results_of(store, over(owner, sample_job(3, unique_key="free"))) == [DONE]
+        successor = Insert(sample_job(2, unique_key="k"))
+        wrong, right = (
+            Write(changes=(Delete(each, None), successor)) for each in (replace(owner, id="q.other"), owner)
+        )
+        assert await results_of(store, over(owner, successor.job), wrong, right) == [STALE, EXISTS, DONE]
+        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)] == [successor.job.id]
+        (answer,) = await answers(store, new(sample_job(3, unique_key="k")))
+        assert answer.owners[sample_job(3).id].job_id == successor.job.id
 
     async def test_an_edit_changes_priority_validity_and_body_and_not_the_key(self, store: Store) -> None:
         first, second, third = await stored(store, *(replace(sample_job(n), unique_key=f"k{n}") for n in (1, 2, 3)))
         edited = next_of(second, priority=7, valid_until=NOW + MINUTE, body='{"edited":true}', source="+6539999999")
         late = next_of(third, valid_until=NOW + DAY, priority=9, due_at=NOW + MINUTE)
-        writes = [Write(change=Edit(old.revision, job), wakes=QUEUE) for old, job in ((second, edited), (third, late))]
+        writes = [
+            Write(changes=(Edit(old.revision, job),), wakes=QUEUE) for old, job in ((second, edited), (third, late))
+        ]
         assert await results_of(store, *writes, *writes) == [DONE] * 4
         assert await job_of(store, second) == edited
         assert await leased(store, 1) == [2]
         assert await leased(store, now=NOW + MINUTE) == [3, 1]
         assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k2",)), now=NOW)] == [second.id]
         ends = next_of(first, valid_until=NOW)
-        assert await results_of(store, Write(change=Edit("another", ends))) == [STALE]
+        assert await results_of(store, Write(changes=(Edit("another", ends),))) == [STALE]
 
     async def test_an_edit_of_the_validity_decides_when_a_call_expires(self, store: Store) -> None:
         (job,) = await stored(store, sample_job(1, valid_until=NOW + DAY, batch_id="b"))
         sooner = next_of(job, valid_until=NOW + MINUTE)
-        assert await results_of(store, Write(change=Edit(job.revision, sooner))) == [DONE]
+        assert await results_of(store, Write(changes=(Edit(job.revision, sooner),))) == [DONE]
         assert await leased(store, now=NOW + MINUTE) == []
         expired = Expired(queue=QUEUE, at=NOW + MINUTE)
         assert await store.jobs(expired, now=NOW + MINUTE) == [sooner]
         for_ever = next_of(sooner, valid_until=None)
-        assert await results_of(store, Write(change=Edit(sooner.revision, for_ever))) == [DONE]
+        assert await results_of(store, Write(changes=(Edit(sooner.revision, for_ever),))) == [DONE]
         assert await store.jobs(expired, now=NOW + MINUTE) == []
         assert await leased(store, now=NOW + DAY) == [1]
 
@@ -187,7 +190,7 @@ class WriteContract(Ground):
             to(gone, next_of(gone), **{**whole, "conditions": ()}),
             new(sample_job(2), **whole),
             Write(**whole),
-            Write(change=Delete(job, NOW + DAY), tally=tally_change(job, None), **whole),
+            Write(changes=(Delete(job, NOW + DAY, tally_change(job, None)),), **whole),
         ]
         assert await results_of(store, *refused) == [NOT_FREE, STALE, NOT_FREE, NOT_FREE, NOT_FREE]
         assert await held(store) == {"taken": "theirs", "kept": "v"}
@@ -272,39 +275,50 @@ class WriteContract(Ground):
         assert await results_of(store, *map(to, jobs, ended)) == [DONE] * 1000
         assert await states(store) == {"expired": 1000}
 
-    # 4. Together
+    # 4. Several changes
 
-    async def test_together_one_refusal_refuses_all(self, store: Store) -> None:
-        job = (await stored(store, sample_job()))[0]
-        writes = (
-            new(sample_job(2, batch_id="b"), puts=(put("a"),), events=(told(job),)),
-            to(job, next_of(job, state=JobState.CANCELLED), conditions=(AtMost("n", ("a",), 0),)),
-            Write(puts=(put("b"),)),
-        )
-        assert await results_of(store, *writes, together=True) == [Result.ROLLED_BACK, NOT_FREE, Result.ROLLED_BACK]
-        assert await held(store) == {}
-        assert list(await store.jobs(Listing(queue=QUEUE), now=NOW)) == [job]
-        assert list(await store.events(QUEUE)) == []
-        assert await states(store) == {"queued": 1}
-        assert await states(store, "b") == {}
-        assert await results_of(store, writes[0], writes[2], together=True) == [DONE, DONE]
-        assert await held(store) == {"a": "v", "b": "v"}
+    async def test_of_several_changes_one_refusal_refuses_all(self, store: Store) -> None:
+        job, other = await stored(store, sample_job(), sample_job(9, unique_key="k"))
+        fine = new(sample_job(2, batch_id="b"), puts=(put("a"),), events=(told(job),))
+        moved = to(job, next_of(job, state=JobState.CANCELLED))
+        gone = next_of(other, revision="unknown")
+        for refused, result in (
+            (Write(conditions=(Same("n", "a", "v"),)), NOT_FREE),
+            (to(gone, next_of(gone)), STALE),
+            (new(sample_job(3, unique_key="k")), EXISTS),
+        ):
+            assert await results_of(store, all_or_none((fine, moved, refused))) == [result]
+            assert await held(store) == {}
+            assert {each.id: each for each in await store.jobs(Listing(queue=QUEUE), now=NOW)} == {
+                job.id: job, other.id: other,
+            }  # fmt: skip
+            assert list(await store.events(QUEUE)) == []
+            assert (await states(store), await states(store, "b")) == ({"queued": 2}, {})
+        whole = all_or_none((fine, moved, Write(changes=(Delete(other, None, tally_change(other, None)),))))
+        assert await results_of(store, whole, whole, all_or_none((moved, new(sample_job(4))))) == [DONE, DONE, DONE]
+        assert (await held(store), await states(store)) == ({"a": "v"}, {"queued": 1, "cancelled": 1})
+        assert [event.job_id for event in await store.events(QUEUE)] == [job.id]
 
-    async def test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does(
-        self, store: Store
-    ) -> None:
-        await stored(store, sample_job(1, unique_key="k"))
-        same = new(sample_job(2, unique_key="k"))
-        different = new(sample_job(3, unique_key="k", body_digest="different"))
-        assert await results_of(store, same, new(sample_job(4)), together=True) == [EXISTS, DONE]
-        assert await results_of(store, different, new(sample_job(5)), together=True) == [EXISTS, Result.ROLLED_BACK]
-        assert await states(store) == {"queued": 2}
+    async def test_the_owners_of_all_keys_that_are_taken_are_told(self, store: Store) -> None:
+        owners = await stored(store, *(sample_job(n, unique_key=f"k{n}") for n in (1, 2)))
+        jobs = [sample_job(n, unique_key=f"k{n - 10}") for n in (11, 12, 13)]
+        (answer,) = await answers(store, all_or_none([new(job) for job in jobs]))
+        assert {new: owner.job_id for new, owner in answer.owners.items()} == {
+            job.id: owner.id for job, owner in zip(jobs[:2], owners, strict=True)
+        }
 
-    async def test_a_thousand_writes_may_be_together_and_no_more(self, store: Store) -> None:
-        writes = [new(job) for job in sample_jobs(MOST_TOGETHER + 1)]
-        with pytest.raises(ValueError, match="too long"):
-            await results_of(store, *writes, together=True)
-        assert await results_of(store, *writes[:-1], together=True) == [DONE] * MOST_TOGETHER
+    async def test_a_write_has_a_thousand_changes_and_no_more_and_each_job_and_key_once(self, store: Store) -> None:
+        writes = [new(job) for job in sample_jobs(MOST_CHANGES + 1)]
+        job = sample_job(1, unique_key="k")
+        for wrong, said in (
+            (writes, "too long"),
+            ([new(job), to(job, next_of(job))], "each job once"),
+            ([new(job), new(sample_job(2, unique_key="k"))], "each unique key once"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                await results_of(store, all_or_none(wrong))
+        assert await results_of(store, all_or_none(writes[:-1])) == [DONE]
+        assert await states(store) == {"queued": MOST_CHANGES}
 
     # 5. Why it is not free
 
@@ -361,25 +375,12 @@ class WriteContract(Ground):
         for group, most in (("a", 3), ("ab", 1), ("b", 0), ("_", 0), ("", 0), ("%", 1)):
             limits = [AtMost("n", (group,), most), *([AtMost("n", (group,), most - 1)] if most else [])]
             conditions: tuple[Condition, ...] = (*limits, AtMost("n", ("none", group), 0))
-            for together in (False, True):
-                found = [
-                    (await results_of(store, Write(conditions=(condition,)), together=together))[0]
-                    for condition in conditions
-                ]
-                assert found == ([DONE, NOT_FREE, NOT_FREE] if most else [DONE, DONE]), group
+            found = await results_of(store, *(Write(conditions=(condition,)) for condition in conditions))
+            assert found == ([DONE, NOT_FREE, NOT_FREE] if most else [DONE, DONE]), group
         drop = Drop("n", "a", "v", "y")
         swap = Write(conditions=(Same("n", "a", "v", "x"),), puts=(put("a", "w", member="x"),), drops=(drop,))
         assert await results_of(store, swap) == [DONE]
         assert await held(store) == {"a": "v", "a x": "w", "ab x": "v", "b y": "v", "%": "v"}
-
-    async def test_together_conditions_see_the_groups_that_earlier_writes_changed(self, store: Store) -> None:
-        await results_of(store, Write(puts=(put("a", member="x"),)))
-        changed = Write(puts=(put("a", member="y"), put("b", member="x")), drops=(Drop("n", "a", None, "x"),))
-        kept = Write(conditions=(AtMost("n", ("a",), 1), AtMost("n", ("b",), 1), AtMost("n", ("c",), 0)))
-        for condition in (AtMost("n", ("a",), 0), AtMost("n", ("c", "b"), 0)):
-            found = await results_of(store, changed, kept, Write(conditions=(condition,)), together=True)
-            assert found == [Result.ROLLED_BACK, Result.ROLLED_BACK, NOT_FREE]
-        assert await held(store) == {"a x": "v"}
 
     async def test_a_closed_gate_refuses_and_an_open_one_does_not(self, store: Store) -> None:
         whole, batch = (Write(conditions=gates_open(QUEUE, each)) for each in (None, "b"))
@@ -408,13 +409,14 @@ class WriteContract(Ground):
 
     async def test_a_taken_key_tells_its_owner(self, store: Store) -> None:
         job = (await stored(store, sample_job(unique_key="k", body_digest="one")))[0]
-        (answer,) = await answers(store, new(sample_job(2, unique_key="k", body_digest="two")))
-        assert answer == WriteResult(result=EXISTS, owner=Owner(job.id, "one", JobState.QUEUED))
+        again = sample_job(2, unique_key="k", body_digest="two")
+        (answer,) = await answers(store, new(again))
+        assert answer == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.QUEUED)})
         assert await results_of(store, new(sample_job(3, unique_key="k", queue="reminders"))) == [DONE]
         ended = next_of(job, state=JobState.COMPLETED)
-        await results_of(store, to(job, ended), Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)))
+        await results_of(store, to(job, ended), Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),)))
         (answer,) = await answers(store, new(sample_job(2, unique_key="k")))
-        assert answer == WriteResult(result=EXISTS, owner=Owner(job.id, "one", JobState.COMPLETED))
+        assert answer == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.COMPLETED)})
         assert await results_of(store, new(sample_job(2, unique_key="k")), now=NOW + DAY) == [DONE]
 
     async def test_of_many_who_store_a_call_under_one_key_one_does(self, store: Store, other: Store) -> None:
@@ -475,7 +477,7 @@ class WriteContract(Ground):
         writes = (
             new(sample_job(3, batch_id="b", unique_key="z"), conditions=(AtMost("n", ("lock",), 0),)),
             to(job, sent, puts=(put("lock", "q.j.1"),), events=(told(sent),), conditions=(AtMost("n", ("lock",), 0),)),
-            Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)),
+            Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),)),
             Write(conditions=(Same("n", "cas", None),), puts=(put("cas", "token 1"),)),
         )
         assert await results_of(store, *writes) == [DONE] * 4
@@ -571,7 +573,7 @@ class WriteContract(Ground):
         jobs = await stored(store, *sample_jobs(2))
         await results_of(store, Write(puts=(put("old", ends_at=NOW),)))
         closing = Write(puts=(replace(put(CLOSED_KEY, "it was moved"), namespace=CLOSED),))
-        assert await results_of(store, closing, new(sample_job(3)), together=True) == [DONE, DONE]
+        assert await results_of(store, closing, new(sample_job(3))) == [DONE, DONE]
         moved = next_of(jobs[0], state=JobState.EXPIRED)
         refused: list[tuple[Write, ...]] = [(), (Write(puts=(put("a"),)),), (new(sample_job(4)),)]
         refused += [
@@ -580,13 +582,12 @@ class WriteContract(Ground):
         ]
         for handle in (store, other):
             for writes in refused:
-                for together in (False, True):
-                    assert "it was moved" in await why_closed(handle, *writes, together=together)
+                assert "it was moved" in await why_closed(handle, *writes)
         assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 0
         assert await states(store) == {"queued": 3}
         assert (await held(store), list(await store.events(QUEUE))) == ({}, [])
         drop = Write(drops=(Drop(CLOSED, CLOSED_KEY, None),))
-        assert await results_of(other, drop, *refused[1], together=True) == [DONE, DONE]
+        assert await results_of(other, drop, *refused[1]) == [DONE, DONE]
         assert await results_of(store, *refused[3]) == [DONE]
         assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 1
 
@@ -643,10 +644,9 @@ class WriteContract(Ground):
 
     # 11. Durability is tried by the crash tests of each backend; here, that both kinds are stored.
 
-    @pytest.mark.parametrize("together", [False, True])
     @pytest.mark.parametrize("durable", [False, True])
-    async def test_an_empty_bulk_write_is_answered(self, store: Store, *, together: bool, durable: bool) -> None:
-        assert await results_of(store, together=together, durable=durable) == []
+    async def test_an_empty_bulk_write_is_answered(self, store: Store, *, durable: bool) -> None:
+        assert await results_of(store, durable=durable) == []
 
     async def test_a_bulk_write_that_is_not_durable_is_seen_by_all(self, store: Store, other: Store) -> None:
         assert await results_of(store, Write(puts=(put("a"),)), durable=False) == [DONE]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -12,9 +12,9 @@ from voiceflow_worker.core.ports.controls import gate_put
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
+    Edit,
     Event,
     EventKind,
-    Handover,
     Insert,
     Mode,
     Page,
@@ -42,7 +42,7 @@ _tokens = count(1)
 
 def new(job: Job, **parts: Any) -> Write:
     """A write that stores a new job."""
-    return replace(Write(change=Insert(job), tally=tally_change(None, job), wakes=job.queue), **parts)
+    return replace(Write(changes=(Insert(job, tally_change(None, job)),), wakes=job.queue), **parts)
 
 
 def next_of(job: Job, **fields: Any) -> Job:
@@ -50,16 +50,19 @@ def next_of(job: Job, **fields: Any) -> Job:
     return replace(job, **{"revision": f"next-{next(_tokens)}", **fields})
 
 
-def to(old: Job, job: Job, **parts: Any) -> Write:
+def to(old: Job, job: Job, *, tally: Mapping[str, int] | None = None, **parts: Any) -> Write:
     """A write that replaces a job by its next version."""
     wakes = job.queue if job.state is JobState.QUEUED else None
-    return replace(Write(change=Replace(old.revision, job), tally=tally_change(old, job), wakes=wakes), **parts)
+    return replace(
+        Write(changes=(Replace(old.revision, job, tally_change(old, job) if tally is None else tally),), wakes=wakes),
+        **parts,
+    )
 
 
 def over(owner: Job, job: Job) -> Write:
     """A write that stores a new job, to which the owner of its key gives the key up."""
-    released = Replace(owner.revision, next_of(owner, unique_key=None, reason="given up"))
-    return Write(change=Insert(job, Handover(owner.id, released)), tally=tally_change(None, job))
+    released = next_of(owner, unique_key=None, reason="given up")
+    return Write(changes=(Edit(owner.revision, released), Insert(job, tally_change(None, job))))
 
 
 def told(job: Job, kind: EventKind = EventKind.ENDED) -> Event:

@@ -207,7 +207,7 @@ async def test_a_drain_ends_with_the_cause_if_no_waiting_mends_it(
     works: Callable[..., Any] = getattr(store, method)
 
     async def fails(*arguments: Any, **options: Any) -> Any:
-        if method == "write" and not any(write.change for write in arguments[0].writes):
+        if method == "write" and not any(write.changes for write in arguments[0].writes):
             return await works(*arguments, **options)
         raise fault
 

@@ -134,7 +134,7 @@ async def test_a_call_that_a_person_ended_unread_is_not_taken_for_a_loss_of_the_
         await worker_with_files(live_store, ScriptedVoice(), tmp_path).drain()
     (job,) = await queue.find()
     bad = spoilt(replace(job, state=JobState.SENDING))
-    await store_unread(live_store, Write(change=Replace(job.revision, bad), tally=tally_change(job, bad)))
+    await store_unread(live_store, Write(changes=(Replace(job.revision, bad, tally_change(job, bad)),)))
     await queue.cancel(job.id)
     await enqueued(live_store, 1, first=1)
     with anyio.fail_after(20):
@@ -157,7 +157,7 @@ async def test_who_opts_out_in_a_call_that_was_ended_unread_is_not_called_again(
     jobs = await queue.find()
     for job, status in zip(jobs, (SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED), strict=True):
         bad = spoilt(replace(job, state=JobState.SENDING))
-        await store_unread(live_store, Write(change=Replace(job.revision, bad), tally=tally_change(job, bad)))
+        await store_unread(live_store, Write(changes=(Replace(job.revision, bad, tally_change(job, bad)),)))
         await queue.cancel(job.id)
         post = job.posts[-1]
         known = None if by_session else post.client_request_id
@@ -180,7 +180,9 @@ async def test_calls_that_cannot_be_read_hide_no_other_from_the_sweep(
     queue = await enqueued(live_store, 3)
     for job in await queue.find(limit=None):
         late = replace(job, valid_until=PAST, revision=new_revision())
-        await live_store.write(BulkWrite(writes=(Write(change=Edit(job.revision, late)),)), now=live_store.clock.now())
+        await live_store.write(
+            BulkWrite(writes=(Write(changes=(Edit(job.revision, late),)),)), now=live_store.clock.now()
+        )
     await sweep.Sweeper(live_store, queue="default", policy=CallPolicy()).sweep()
     assert (await states(queue))["expired"] == 3
 
@@ -194,7 +196,7 @@ async def test_what_a_sweep_reads_of_them_is_bounded_and_so_is_what_it_tells(
     monkeypatch.setattr(record_set, "MOST_REPORTED", unreadable_here() + 150)
     old = await (await enqueued(live_store, 700)).find(limit=None)
     bad = [replace(spoilt(job), valid_until=PAST, revision=new_revision()) for job in old]
-    edits = [Write(change=Edit(was.revision, job)) for was, job in zip(old, bad, strict=True)]
+    edits = [Write(changes=(Edit(was.revision, job),)) for was, job in zip(old, bad, strict=True)]
     await store_unread(live_store, *edits)
     read, asked = live_store.jobs, list[int | None]()
 

@@ -62,7 +62,7 @@ async def test_a_verdict_that_waits_for_the_store_keeps_no_call_from_being_sent(
 
     async def fails(call: StoreCall) -> None:
         if doubted and call.name == "write" and any(
-            getattr(write.change, "job", None) and write.change.job.id == doubted[0]
+            any(each.job.id == doubted[0] for each in write.changes)
             for write in call.arguments[0].writes
         ):  # fmt: skip
             raise StoreUnavailableError("away")

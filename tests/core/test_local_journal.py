@@ -737,7 +737,7 @@ async def test_a_file_of_the_version_before_is_compared_by_its_calls_and_then_ha
         assert await hold_of(store) == (HELD if is_lost else None)
         assert job.state is (JobState.IN_DOUBT if is_lost else JobState.ACCEPTED)
         await engine.queue.resume()
-        await store.write(BulkWrite(writes=(Write(change=Delete(job, None)),)), now=lab.clock.now())
+        await store.write(BulkWrite(writes=(Write(changes=(Delete(job, None),)),)), now=lab.clock.now())
     async with lab.store() as store, lab.worker(store).at_work():
         assert await hold_of(store) is None, "its number tells that nothing is lost"
     lab.rolled_back()

@@ -167,7 +167,7 @@ async def test_data_and_texts_go_before_the_call_and_all_that_it_is_known_by_sta
         nonlocal written
         if written == 2:
             raise StoreUnavailableError("killed")
-        written += any(isinstance(each.change, Edit) for each in args[0].writes)
+        written += any(isinstance(each, Edit) for write in args[0].writes for each in write.changes)
         return await write(*args, **named)
 
     with monkeypatch.context() as killed:

@@ -94,7 +94,7 @@ async def furnish(store: Store, amount: int) -> None:
     await results_of(
         store, *[to(job, end, events=(told(end), told(end))) for job, end in zip(jobs[::9], ended, strict=True)]
     )
-    gone = [Write(change=Delete(job, NOW + DAY), tally=tally_change(job, None)) for job in ended[::2]]
+    gone = [Write(changes=(Delete(job, NOW + DAY, tally_change(job, None)),)) for job in ended[::2]]
     assert set(await results_of(store, *gone)) == {Result.DONE}
     kept = [Put(name, f"g{n}", f"{n} is kept ü", None) for name in RECORDS for n in range(amount // 4)]
     kept += [Put(name, "many", str(n), NOW + DAY, member=f"m{n}") for name in RECORDS for n in range(amount // 4)]
@@ -568,7 +568,7 @@ async def test_the_journal_files_of_the_old_store_protect_the_new_one(
         assert sorted(voice.rang) == [number(place) for place in range(3)]
         # A loss of what was sent before the copy is noticed, too.
         (lost,) = await made.jobs(ById((sent[-1].id,)), now=clock.now())
-        await results_of(made, Write(change=Delete(lost, None), tally=tally_change(lost, None)))
+        await results_of(made, Write(changes=(Delete(lost, None, tally_change(lost, None)),)))
         numbers = (await made.records({WRITERS: Page()}, now=clock.now()))[WRITERS]
         await text_records(made, WRITERS).put({each.group: f"{int(each.value) - 1}" for each in numbers})
         async with engine(made, new_url).at_work() as worker:

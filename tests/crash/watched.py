@@ -31,9 +31,10 @@ class Kind(Enum):
 
 def kind_of(write: Write) -> Kind:
     """What a write is for."""
-    if not isinstance(write.change, Replace):
+    change = next((each for each in write.changes if isinstance(each, Replace)), None)
+    if change is None:
         return Kind.OTHER
-    job, was_sending = write.change.job, write.tally.get("state:sending", 0) < 0
+    job, was_sending = change.job, change.tally.get("state:sending", 0) < 0
     if job.state is JobState.SENDING:
         return Kind.JOURNAL
     told = [job.post(event.post) for event in write.events if event.kind in {EventKind.ATTEMPTED, EventKind.ENDED}]
@@ -41,7 +42,7 @@ def kind_of(write: Write) -> Kind:
         return Kind.SUMMARY
     if was_sending and not (job.reason or "").startswith("its worker stopped while"):
         return Kind.VERDICT
-    if was_sending or (write.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
+    if was_sending or (change.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
         return Kind.SWEEP
     return Kind.OTHER
 

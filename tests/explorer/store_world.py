@@ -17,6 +17,7 @@ from enum import IntEnum
 from itertools import chain
 from typing import Any
 
+from tests.support.copied import copied
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.edits import BatchEdits, OrderedEdit
@@ -356,7 +357,7 @@ class Explorer:
     def _lease(self, world: World, place: int, worker: Worker) -> Iterator[Found]:
         if any(job.post_count >= self._scene.posts for job in world.memory.jobs.values()):
             return
-        memory, at = world.memory._copy(), moment(world.now)
+        memory, at = copied(world.memory), moment(world.now)
         for each in memory.lease(QUEUE, worker_id="w", limit=1, until=at + TICK, now=at, batch=None):
             for other in memory.jobs.values() if each.returned_at is None else ():
                 is_due = other.state is JobState.QUEUED and other.due_at <= at
@@ -395,7 +396,7 @@ class Explorer:
                     again = replace(_busy(after, place, mine), late=(*after.late, write))
                     yield f"{name} has its journal entry, and the driver repeats the write", self._use(again, "late")
             case Result.NOT_FREE:
-                change = write.change
+                (change,) = write.changes
                 assert isinstance(change, Replace)
                 held = world.memory.jobs.get(job.id)
                 if held is None or held.revision != change.revision:
@@ -568,7 +569,7 @@ class Explorer:
         return self._rules.taken(BatchEdits({(QUEUE, BATCH): edits}), job, at=moment(world.now))
 
     def _written(self, world: World, write: Write, known: Same | None = None) -> tuple[World, Result]:
-        memory = world.memory._copy()
+        memory = copied(world.memory)
         memory.__class__ = self._rules.memory
         guard = None if known is None else Guard(memory.server, known)
         (answer,) = memory.write(BulkWrite(writes=(write,), guard=guard), moment(world.now))
@@ -616,9 +617,8 @@ def _key(world: World) -> Hashable:
         return replace(job, revision=named(job.revision), due_at=due, reason=None, notes=(), failures=0)
 
     def write_of(write: Write | None) -> Hashable:
-        if write is None or not isinstance(write.change, Replace):
-            return None
-        return named(write.change.revision), of(write.change.job)
+        change = write.changes[0] if write is not None and write.changes else None
+        return (named(change.revision), of(change.job)) if isinstance(change, Replace) else None
 
     def memory_of(memory: Memory | None) -> Hashable:
         if memory is None:

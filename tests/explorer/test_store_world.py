@@ -161,14 +161,15 @@ def released_behind_all_others(job: Job, *, at: datetime, **more: Any) -> Job:
 
 class ARepeatIsCountedAgain(Memory):
     def answer(self, write: Write, at: Any) -> Any:
-        if isinstance(write.change, Replace) and self._was_written(write, self._revision_of(write), at):
-            self._count(write.change.job, write.tally)
+        for change in write.changes if self._was_written(write, self._revisions_of(write), at) else ():
+            self._count(change.job, change.tally)
         return super().answer(write, at)
 
 
 class NoRevisionIsCompared(Memory):
-    def _refused_change(self, write: Write, revision: str | None, at: Any) -> Any:
-        return None if isinstance(write.change, Replace) else super()._refused_change(write, revision, at)
+    def _refused_changes(self, write: Write, revisions: Any, at: Any) -> Any:
+        is_next = any(isinstance(each, Replace) for each in write.changes)
+        return None if is_next else super()._refused_changes(write, revisions, at)
 
 
 ENTRY, SETTLED, BRIDGE = writes.journal_entry, writes.settled, writes.bridge

@@ -38,7 +38,7 @@ from voiceflow_worker.core.ports.store import BulkWrite
 from voiceflow_worker.core.sending.journal import Journal, Requeue
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.writes import inserted
+from voiceflow_worker.core.writes import all_or_none, inserted
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate
@@ -248,7 +248,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
             made.append(
                 new_job(CheckedCall.of(request, at=now), job_id=job_id, revision=new_revision(), queue=QUEUE, at=now)
             )
-        step = BulkWrite(writes=tuple(map(inserted, made)), together=True)
+        step = BulkWrite(writes=(all_or_none(list(map(inserted, made))),))
 
         async def written(side: Side) -> object:
             return await side.store.write(step, now=now)

@@ -19,7 +19,7 @@ async def cut_import(store: Store, calls: int = 3, *, batch: str = "march", say:
     async def die(call: StoreCall) -> None:
         if staged:
             raise StoreUnavailableError("killed")
-        if call.name == "write" and isinstance(call.arguments[0].writes[0].change, Insert):
+        if call.name == "write" and any(isinstance(each, Insert) for each in call.arguments[0].writes[0].changes):
             staged.append(call)
 
     # With keys of their own, so that the next import need not wait until the turn of this one has ended.

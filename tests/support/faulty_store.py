@@ -47,7 +47,9 @@ class StoreCall:
     def stores(self) -> list[Job]:
         """The jobs whose next version this call stores."""
         bulk = self.arguments[0] if self.name == "write" else None
-        return [write.change.job for write in bulk.writes if isinstance(write.change, Replace)] if bulk else []
+        return (
+            [each.job for write in bulk.writes for each in write.changes if isinstance(each, Replace)] if bulk else []
+        )
 
 
 Hook = Callable[[StoreCall], Awaitable[None]]

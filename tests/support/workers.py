@@ -68,7 +68,7 @@ async def damaged(store: Store, change: Callable[[Job], Job], *, calls: int = 3)
     await enqueued(store, calls)
     job = (await find_jobs(store, Listing(queue="default", limit=None)))[min(1, calls - 1)]
     bad = change(job)
-    write = Write(change=Edit(job.revision, bad), tally=tally_change(job, bad))
+    write = Write(changes=(Edit(job.revision, bad, tally_change(job, bad)),))
     await store_unread(store, write)
     return bad
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from voiceflow_worker.backends.record import record_of
-from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.store import (
     AtMost,
@@ -22,7 +21,6 @@ from voiceflow_worker.core.ports.store import (
     Delete,
     Drop,
     Edit,
-    Handover,
     Insert,
     Put,
     Replace,
@@ -46,18 +44,15 @@ class Leaves:
 
 def plain_write(write: Write, leaves: Leaves, *, clock_at: datetime | None = None) -> dict[str, Any]:
     """A write in plain form; `clock_at` is the time of a clock that replaces the server's."""
-    queue = None if write.change is None else write.change.job.queue
     slot = write.slot
     return _present(
-        queue=queue_of(write.events[0].job_id) if write.events else queue,
+        changes=[_plain_change(change, leaves) for change in write.changes],
         conditions=[plain_condition(condition, (write,), leaves, clock_at) for condition in write.conditions],
         puts=list(map(leaves.put, write.puts)),
         drops=list(map(leaves.drop, write.drops)),
         events=list(map(leaves.event, write.events)),
-        tally=write.tally,
         wakes=write.wakes,
         slot=slot and {"queue": slot.queue, "after": slot.after.timestamp(), "until": slot.until.timestamp()},
-        **({} if write.change is None else _plain_change(write.change, leaves)),
     )
 
 
@@ -81,9 +76,9 @@ def plain_condition(
 
 def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:
     job = change.job
-    of_job = {"id": job.id, "batch": job.batch_id}
+    of_job = {"id": job.id, "queue": job.queue, "batch": job.batch_id, "tally": change.tally}
     match change:
-        case Insert(over=over):
+        case Insert():
             row = _present(
                 id=job.id,
                 queue=job.queue,
@@ -95,23 +90,20 @@ def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:
                 body_digest=job.body_digest,
                 **_moved(job, leaves),
             )
-            new = {"body": job.body, "numbers": job.numbers, "over": over and _plain_over(over, leaves)}
-            return {"kind": "insert", "job": row, **new, **of_job}
+            return {"kind": "insert", "job": row, "body": job.body, "numbers": job.numbers, **of_job}
         case Replace(revision):
             row = _moved(job, leaves)
             if not isinstance(change, Edit):
                 return {"kind": "replace", "old": revision, "job": row, **of_job}
-            row |= _present(urgency=job.urgency, valid_until=leaves.time(job.valid_until))
+            row |= _present(urgency=job.urgency, valid_until=leaves.time(job.valid_until), unique_key=job.unique_key)
             return {"kind": "replace", "old": revision, "job": row, "body": job.body, **of_job}
         case Delete(keep_key_until=until):
-            left = None if job.unique_key is None or until is None else leaves.tombstone(job, until)
-            return {"kind": "delete", "old": job.revision, "numbers": job.numbers, "tombstone": left, **of_job}
-
-
-def _plain_over(over: Handover, leaves: Leaves) -> dict[str, Any]:
-    """The owner that gives its key up, the revision that it must have, and its next version; None for a tombstone."""
-    released = {} if over.change is None else {"old": over.change.revision, "job": _moved(over.change.job, leaves)}
-    return {"owner": over.owner, **released}
+            key = job.unique_key
+            left = _present(
+                tombstone=None if key is None or until is None else leaves.tombstone(job, until),
+                forgets=key if until is None else None,
+            )
+            return {"kind": "delete", "old": job.revision, "numbers": job.numbers, **left, **of_job}
 
 
 def _moved(job: Job, leaves: Leaves) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from voiceflow_worker.core.ports.store import (
     AtMost,
     Before,
     BulkWrite,
+    Change,
     Condition,
     Delete,
-    Handover,
+    Edit,
     Insert,
     Owner,
     Put,
@@ -33,7 +34,6 @@ from voiceflow_worker.core.ports.store import (
     WriteResult,
     is_owned_by,
     passes_closed,
-    refuses_all,
 )
 from voiceflow_worker.errors import StoreClosedError
 from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
@@ -41,7 +41,6 @@ from voiceflow_worker.model.jobs.job import Job
 
 DONE = WriteResult(result=Result.DONE)
 _NOT_VERIFIED = WriteResult(result=Result.NOT_VERIFIED)
-_ROLLED_BACK = WriteResult(result=Result.ROLLED_BACK)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 At = TypeVar("At")
@@ -61,7 +60,7 @@ class Writing(ABC, Generic[At]):
         if self._is_verified(bulk, at):
             return None
         return [
-            DONE if self._was_written(write, self._revision_of(write), at) else _NOT_VERIFIED for write in bulk.writes
+            DONE if self._was_written(write, self._revisions_of(write), at) else _NOT_VERIFIED for write in bulk.writes
         ]
 
     def _is_verified(self, bulk: BulkWrite, at: At) -> bool:
@@ -72,10 +71,10 @@ class Writing(ABC, Generic[At]):
 
     def answer(self, write: Write, at: At) -> WriteResult:
         """Check all of a write, then write all of it."""
-        revision = self._revision_of(write)
-        if self._was_written(write, revision, at):
+        revisions = self._revisions_of(write)
+        if self._was_written(write, revisions, at):
             return DONE
-        refusal = self._refused_change(write, revision, at) or self._refused_condition(write, at)
+        refusal = self._refused_changes(write, revisions, at) or self._refused_condition(write, at)
         if refusal is not None:
             return refusal
         slot = None if write.slot is None else self._allot(write.slot, at)
@@ -84,43 +83,46 @@ class Writing(ABC, Generic[At]):
         self.store(write, at)
         return DONE if slot is None else WriteResult(result=Result.DONE, slot=slot)
 
-    def _revision_of(self, write: Write) -> str | None:
-        return None if write.change is None else self.revision(write.change.job.id)
+    def _revisions_of(self, write: Write) -> Sequence[str | None]:
+        return [self.revision(change.job.id) for change in write.changes]
 
-    def _was_written(self, write: Write, revision: str | None, at: At) -> bool:
-        """Whether an earlier try has written the write. `revision` is that of its job now."""
-        match write.change:
-            case Insert():
-                return revision is not None
-            case Replace(_, job):
-                return revision == job.revision
-            case Delete():
-                return revision is None
-            case None:
-                puts = {(put.namespace, put.group, put.member): put.value for put in write.puts}
-                swaps = [condition for condition in write.conditions if isinstance(condition, Same)]
-                return any(
-                    (record := self.record(swap.namespace, swap.group, at, swap.member)) is not None
-                    and puts.get((swap.namespace, swap.group, swap.member)) == record.value != swap.value
-                    for swap in swaps
-                )
+    def _was_written(self, write: Write, revisions: Sequence[str | None], at: At) -> bool:
+        """Whether an earlier try has written the write. `revisions` are those of its jobs now."""
+        if not write.changes:
+            return any(self._was_swapped(each, write.puts, at) for each in write.conditions if isinstance(each, Same))
+        are_gone = True
+        for change, revision in zip(write.changes, revisions, strict=True):
+            match change:
+                case Insert() if revision is not None:
+                    return True
+                case Replace(_, Job(revision=new)) if revision == new:
+                    return True
+                case Delete() if revision is None:
+                    pass
+                case _:
+                    are_gone = False
+        return are_gone
 
-    def _refused_change(self, write: Write, revision: str | None, at: At) -> WriteResult | None:
-        match write.change:
-            case Insert(job, over) if job.unique_key is not None:
-                owner = self.owner(job.queue, job.unique_key, at)
-                if owner is None or (over is not None and self._gives_up(owner, over)):
-                    return None
-                return WriteResult(result=Result.EXISTS, owner=owner)
-            case Replace(replaced) | Delete(Job(revision=replaced)):
-                return None if revision == replaced else WriteResult(result=Result.STALE)
-            case _:
-                return None
+    def _was_swapped(self, swap: Same, puts: Sequence[Put], at: At) -> bool:
+        """Whether a put of a write stands where that was to replace another value."""
+        key = (swap.namespace, swap.group, swap.member)
+        ours = [put.value for put in puts if (put.namespace, put.group, put.member) == key]
+        record = self.record(swap.namespace, swap.group, at, swap.member) if ours else None
+        return record is not None and ours[-1] == record.value != swap.value
 
-    def _gives_up(self, owner: Owner, over: Handover) -> bool:
-        """Whether the owner of a key is the one that gives it up, and is as it was."""
-        revision = None if over.change is None else over.change.revision
-        return owner.job_id == over.owner and self.revision(owner.job_id) == revision
+    def _refused_changes(self, write: Write, revisions: Sequence[str | None], at: At) -> WriteResult | None:
+        owners: dict[str, Owner] = {}
+        for change, revision in zip(write.changes, revisions, strict=True):
+            job = change.job
+            if isinstance(change, Insert):
+                owner = None if job.unique_key is None else self.owner(job.queue, job.unique_key, at)
+                if owner is not None and not any(gives_up(each, owner) for each in write.changes):
+                    owners[job.id] = owner
+            elif revision != (change.revision if isinstance(change, Replace) else job.revision):
+                is_of_tombstone = isinstance(change, Delete) and revision is None and not change.tally
+                if not is_of_tombstone:
+                    return WriteResult(result=Result.STALE)
+        return WriteResult(result=Result.EXISTS, owners=owners) if owners else None
 
     def _refused_condition(self, write: Write, at: At) -> WriteResult | None:
         all_empty = bool(write.conditions) and self.are_all_empty(write.conditions, at)
@@ -199,12 +201,10 @@ class Writing(ABC, Generic[At]):
         """Write all parts of a write, which was checked."""
 
 
-def rolled_back(writes: Sequence[Write], answers: Sequence[WriteResult]) -> list[WriteResult] | None:
-    """The answers to writes that were written `together`, if one refusal refuses all; None if there is none."""
-    refused = [refuses_all(write, answer) for write, answer in zip(writes, answers, strict=True)]
-    if not any(refused):
-        return None
-    return [
-        answer if refuses or answer.result is not Result.DONE else _ROLLED_BACK
-        for answer, refuses in zip(answers, refused, strict=True)
-    ]
+def gives_up(change: Change, owner: Owner) -> bool:
+    """Whether a change makes the owner of a unique key give it up."""
+    if change.job.id != owner.job_id:
+        return False
+    if isinstance(change, Delete):
+        return change.keep_key_until is None
+    return isinstance(change, Edit) and change.job.unique_key is None

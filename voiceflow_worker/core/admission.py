@@ -15,7 +15,7 @@ from voiceflow_worker.core.imports import Staging, intake_lost
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
 from voiceflow_worker.core.ports.store import (
-    MOST_TOGETHER,
+    MOST_CHANGES,
     AtMost,
     BulkWrite,
     Condition,
@@ -24,11 +24,13 @@ from voiceflow_worker.core.ports.store import (
     Record,
     Result,
     Same,
+    Write,
     WriteResult,
 )
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.suppression import why_refused
-from voiceflow_worker.core.writes import ERASED_KEY, enqueued, handover
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.suppression import listed_groups, why_refused
+from voiceflow_worker.core.writes import ERASED_KEY, all_or_none, enqueued
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -242,9 +244,9 @@ class Admitter:
         if errors or refused:
             raise _joined({**errors, **refused}, len(requests))
         jobs = list(made.values())
-        if len(jobs) > MOST_TOGETHER:
+        if len(jobs) > MOST_CHANGES:
             raise InvalidInputError(
-                f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_TOGETHER} at a time"
+                f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_CHANGES} at a time"
             )
         owners, suppressed = await self._write(
             jobs, now, together=len(jobs) > 1, conditions=conditions, puts=puts, over=over
@@ -336,57 +338,63 @@ class Admitter:
         """
         edits = await self.require_open({job.batch_id for job in jobs})
         jobs[:] = [edits.taken(job, at=now) for job in jobs]  # else each would be leased once in vain
-        owners: dict[int, Owner] = {}
+        owners = _twice(jobs) if together else {}
         suppressed: dict[int, SuppressedNumber] = {}
-        passing: dict[int, dict[str, Record]] = {}
-        erased: set[int] = set()
-        indexes: Sequence[int] = range(len(jobs))
+        passing: dict[int, Sequence[Record]] = {}
+        replaced = dict(over or {})
+        indexes = [index for index in range(len(jobs)) if index not in owners]
         with tracing.enqueueing(jobs) as others:
-            while indexes and not (together and suppressed):
-                writes = [
+            while indexes and not (together and (suppressed or _conflicts(jobs, owners))):
+                parts = [
                     enqueued(
                         jobs[index],
                         at=now,
                         store_id=self._store.id,
                         is_named=jobs[index].batch_id in self._named,
                         is_campaign=staging is not None,
-                        passing=list(passing.get(index, {}).values()),
+                        passing=passing.get(index, ()),
                         conditions=conditions
                         if staging is None
                         else (*conditions, *staging.condition(jobs[index].batch_id)),
                         puts=puts,
-                        over=handover(known, jobs[index], at=now)
-                        if (known := (over or {}).get(jobs[index].unique_key or "")) is not None
-                        else None,
+                        over=replaced.get(jobs[index].unique_key or ""),
                     )
                     for index in indexes
                 ]
-                written = await self._store.write(BulkWrite(writes=tuple(writes), together=together), now=now)
+                bulk = BulkWrite(writes=(all_or_none(parts),) if together else tuple(parts))
+                written = await self._store.write(bulk, now=now)
                 again: list[int] = []
-                for index, answer in zip(indexes, written, strict=True):
-                    if (owner := answer.owner or _owner_of_erased(jobs[index], answer)) is not None:
-                        owners[index] = owner
-                        erased |= {index} if answer.owner is None else set()
-                    elif answer.result is Result.NOT_FREE:
-                        self._refuse_lost(jobs[index], answer, conditions, staging)
-                        passes = passing.setdefault(index, {})
-                        if isinstance(answer.condition, Same):  # what passed has changed since
-                            passes.pop(answer.condition.group)
-                        record = answer.record
-                        refused = None if record is None else self._refused(jobs[index], index, record)
-                        if refused is not None:
-                            suppressed[index] = refused
-                            continue
-                        if record is not None:
-                            passes[record.group] = record
+                listed: list[int] = []
+                for index, answer in zip(indexes, _of_each(parts, written[0]) if together else written, strict=True):
+                    job = jobs[index]
+                    if answer is None:
                         again.append(index)
-                    elif answer.result is Result.DONE:
-                        self._named.add(jobs[index].batch_id)
-                # In a bulk write that is written together, one of these has kept all the others from being written.
-                refused_all = together and (again or not erased.isdisjoint(indexes))
-                indexes = [index for index in indexes if index not in erased] if refused_all else again
+                    elif (owner := answer.owners.get(job.id) or _owner_of_erased(job, answer)) is not None:
+                        owners[index] = owner
+                    elif answer.result is Result.STALE:  # what was to give its key up has changed
+                        replaced.pop(job.unique_key or "", None)
+                        again.append(index)
+                    elif answer.result is Result.NOT_FREE:
+                        self._refuse_lost(job, answer, conditions, staging)
+                        listed.append(index)
+                    else:
+                        self._named.add(job.batch_id)
+                records = await self._listed(jobs, sorted({*again, *listed}) if together else listed) if listed else {}
+                for index, found in records.items():
+                    passing[index] = found
+                    refused = (self._refused(jobs[index], index, each) for each in found)
+                    if (why := next(filter(None, refused), None)) is not None:
+                        suppressed[index] = why
+                indexes = sorted({*again, *listed} - suppressed.keys())
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
+
+    async def _listed(self, jobs: Sequence[Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
+        """The records of the suppression list that concern some of these jobs, by their indexes."""
+        groups = {index: listed_groups(jobs[index].parties, store_id=self._store.id) for index in indexes}
+        keys = [(group, "") for group in dict.fromkeys(group for of_job in groups.values() for group in of_job)]
+        found = (await self._store.records({SUPPRESSED: keys}, now=self._store.clock.now()))[SUPPRESSED]
+        return {index: [each for each in found if each.group in of_job] for index, of_job in groups.items()}
 
     def _refuse_lost(
         self, job: Job, answer: WriteResult, conditions: Sequence[Condition], staging: Staging | None
@@ -531,6 +539,30 @@ def new_job(
         menu=call.menu,
         further_numbers=call.further_numbers,
     )
+
+
+def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResult | None]:
+    """What the answer to new calls that are stored together says of each: None if it was refused for another one."""
+    if answer.result is Result.NOT_FREE:
+        return [answer if answer.condition in part.conditions else None for part in parts]
+    if answer.result is Result.EXISTS:
+        return [answer if part.changes[-1].job.id in answer.owners else None for part in parts]
+    return [answer] * len(parts)
+
+
+def _twice(jobs: Sequence[Job]) -> dict[int, Owner]:
+    """The jobs that another one before them has the unique key of, by their indexes."""
+    first: dict[str, Job] = {}
+    owners: dict[int, Owner] = {}
+    for index, job in enumerate(jobs):
+        if job.unique_key is not None and (other := first.setdefault(job.unique_key, job)) is not job:
+            owners[index] = Owner(other.id, other.body_digest, other.state)
+    return owners
+
+
+def _conflicts(jobs: Sequence[Job], owners: Mapping[int, Owner]) -> bool:
+    """Whether one of the keys that are taken has another call."""
+    return any(owner.body_digest != jobs[index].body_digest for index, owner in owners.items())
 
 
 def _owner_of_erased(job: Job, answer: WriteResult) -> Owner | None:

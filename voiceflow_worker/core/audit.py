@@ -245,7 +245,7 @@ class AuditedStore:
         bulk, answers = replace(bulk, order=self.entry.action), list[WriteResult]()
         try:
             # Each part may be refused alone: the claim goes with the first one that is not.
-            while self._claim is not None and not (self.is_kept or bulk.together) and len(answers) < len(bulk.writes):
+            while self._claim is not None and not self.is_kept and len(answers) < len(bulk.writes):
                 answers += await self._write(replace(bulk, writes=(bulk.writes[len(answers)],)), now)
             if not answers or len(answers) < len(bulk.writes):
                 answers += await self._write(replace(bulk, writes=bulk.writes[len(answers) :]), now)
@@ -259,7 +259,7 @@ class AuditedStore:
         if self.is_kept:
             return await self._store.write(bulk, now=now)
         kept = [place for place, write in enumerate(bulk.writes) if _changes(write)]
-        made = [write.change.job for write in bulk.writes if isinstance(write.change, Insert)]
+        made = [each.job for write in bulk.writes for each in write.changes if isinstance(each, Insert)]
         if self.entry.action == CALL and len(made) == 1:
             self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
         writes, claim = list(bulk.writes), self._claim
@@ -279,7 +279,7 @@ class AuditedStore:
 
 
 def _changes(write: Write) -> bool:
-    return bool(write.change or write.puts or write.drops)
+    return bool(write.changes or write.puts or write.drops)
 
 
 @asynccontextmanager

@@ -251,17 +251,19 @@ class OrderedStore:
         """What the journal keeps of a write: a line for the opt-out of each number, and one for the rest."""
         numbers = dict.fromkeys(put.group for put in write.puts if put.namespace in _OPT_OUTS)
         of = LocalOrder(at=now, store=self.inner.id, action=action)
-        job = write.change.job if isinstance(write.change, Replace) else None
+        jobs = [each.job for each in write.changes if isinstance(each, Replace)]
+        job = jobs[0] if jobs else None
         if action == FORGET:
             puts = tuple(each for each in write.puts if _is_without_person(each))
             return [replace(of, puts=puts)] if puts else ()
         if not numbers and _starts_calls(start := replace(of, drops=write.drops)):
             return self._start_in(write, start, job)
+        ends = any(put.namespace == ENDED_ESCALATION for put in write.puts)
         is_whole = (
-            action in _STOPS
+            ends
+            or action in _STOPS
             or (action == EDIT and bool(write.puts))  # not of one of its calls, which takes the edits of its batch
             or (action == RATE and any(put.namespace == SET_RATE for put in write.puts))  # its limits follow from it
-            or any(put.namespace == ENDED_ESCALATION for put in write.puts)
         )
         found: list[LocalOrder] = []
         for number in numbers:
@@ -269,10 +271,14 @@ class OrderedStore:
             found.append(self._naming(replace(of, action="" if action in _STARTS else action, puts=puts)))
         if not is_whole:
             return found
-        rest = replace(of, puts=tuple(put for put in write.puts if put.namespace not in _OPT_OUTS), job=job)
+        rest = replace(of, puts=tuple(put for put in write.puts if put.namespace not in _OPT_OUTS))
+        if ends:  # its calls that are taken back are orders of their own
+            found += [self._naming(replace(of, job=each)) for each in jobs if action in _STOPS]
+        else:
+            rest = replace(rest, job=job)
         if not numbers:
             # An opt-out has no condition: that it is given again harms nobody. Nor has a cancel.
-            same = tuple(each for each in write.conditions if isinstance(each, Same) and job is None)
+            same = tuple(each for each in write.conditions if isinstance(each, Same) and rest.job is None)
             rest = replace(rest, drops=write.drops, same=same)
         if rest.puts or rest.drops or rest.job is not None:
             found.append(self._naming(rest))

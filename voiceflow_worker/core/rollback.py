@@ -473,7 +473,7 @@ class RollbackGuard:
         written = await self._store.write(BulkWrite(writes=tuple(map(again, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
-        others = [(job, answer.owner) for job, answer in zip(jobs, written, strict=True) if answer.owner]
+        others = [(job, answer.owners[job.id]) for job, answer in zip(jobs, written, strict=True) if answer.owners]
         for job, owner in others:
             with contextlib.suppress(JobError):
                 await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job.id))

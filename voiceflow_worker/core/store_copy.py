@@ -52,6 +52,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
+from voiceflow_worker.core.writes import all_or_none
 from voiceflow_worker.errors import InvalidInputError, StoreError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -105,7 +106,7 @@ class _Part(NamedTuple):
     def writes(self, page: Sequence[Any]) -> list[Write]:
         """What stores a page."""
         if self.queue:
-            return [Write(change=Insert(job), tally=tally_change(None, job)) for job in page]
+            return [Write(changes=tuple(Insert(job, tally_change(None, job)) for job in page))]
         puts = [Put(self.name, each.group, each.value, each.ends_at, member=each.member) for each in page]
         return [Write(puts=tuple(puts[start : start + 50])) for start in range(0, len(puts), 50)]
 
@@ -327,8 +328,8 @@ class StoreCopy:
             new = [(replace(job, revision=new_revision()), until) for job, until in page if job.unique_key not in known]
             for start in range(0, len(new), PAGE):
                 some = new[start : start + PAGE]
-                writes = [Write(change=Insert(job)) for job, _ in some]
-                await self._write(target, writes + [Write(change=Delete(job, until)) for job, until in some])
+                first = Write(changes=tuple(Insert(job) for job, _ in some))
+                await self._write(target, [first, Write(changes=tuple(Delete(job, until) for job, until in some))])
             ids |= {job.id for job, _ in page}
         return len(ids)
 
@@ -345,8 +346,8 @@ class StoreCopy:
                         revision=new_revision(), batch_id=batch,
                     )  # fmt: skip
                     deleted = _less({}, pruned)
-                    insert = Write(change=Insert(job), tally=_less(live, deleted))
-                    await self._write(target, [insert, Write(change=Delete(job, None), tally=deleted)])
+                    insert = Write(changes=(Insert(job, _less(live, deleted)),))
+                    await self._write(target, [insert, Write(changes=(Delete(job, None, deleted),))])
 
     # --- both ---
 
@@ -362,17 +363,17 @@ class StoreCopy:
         """
         value = None if stands is None else json_codec(CopyOf).text(stands)
         write = replace(write, conditions=(Same(COPIES, place, value),))
-        bulk = BulkWrite(writes=(write, *more), together=True, durable=durable)
+        bulk = BulkWrite(writes=tuple(all_or_none((write, each)) for each in more) or (write,), durable=durable)
         answers = await store.write(bulk, now=self._now)
-        wrong = next((each for each in answers if each.result not in {Result.DONE, Result.ROLLED_BACK}), None)
-        if wrong is answers[0]:
+        wrong = next((each for each in answers if each.result is not Result.DONE), None)
+        if wrong is not None and wrong.result is Result.NOT_FREE:
             raise StoreError(
                 f"the copy of {self.source.url} was begun, taken over, ended or given up meanwhile, by another "
                 "process: `voiceflow audit` on that store names who has begun or given up one. This one has ended, "
                 "and opens nothing"
             )
         if wrong is not None:
-            raise StoreError(f"the store {store.url} did not take a page of the copy: {wrong.result} {wrong.owner}")
+            raise StoreError(f"the store {store.url} did not take a page of the copy: {wrong.result} {wrong.owners}")
 
 
 async def copy_of(store: Store, place: str) -> CopyOf | None:

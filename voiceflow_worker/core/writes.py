@@ -25,13 +25,13 @@ from voiceflow_worker.core.base.identity import batch_puts, keyed_digest, new_re
 from voiceflow_worker.core.ports.controls import gates_open, not_cancelled
 from voiceflow_worker.core.ports.store import (
     AtMost,
+    Change,
     Condition,
     Delete,
     Drop,
     Edit,
     Event,
     EventKind,
-    Handover,
     Insert,
     Mode,
     Put,
@@ -162,7 +162,7 @@ def in_force(job: Job, *, at: datetime) -> Write:
     """What an order on this job, or an opt-out in its call, has written before: for the local journal, if repeated."""
     puts = [put for post in job.posts if _opted_out(job, post) for put in _opt_out(job, post, at)]
     is_cancelled = job.state.is_final and bool(job.notes) and job.notes[-1].kind is NoteKind.CANCELLED
-    return Write(change=Replace(job.revision, job) if is_cancelled else None, puts=tuple(puts))
+    return Write(changes=(Replace(job.revision, job),) if is_cancelled else (), puts=tuple(puts))
 
 
 def bridge(
@@ -207,11 +207,11 @@ def enqueued(
     passing: Sequence[Record] = (),
     conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
-    over: Handover | None = None,
+    over: Job | None = None,
 ) -> Write:
     """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
-    With `over`, the owner of its unique key gives the key up.
+    With `over`, this job, or the tombstone of one, gives the unique key up.
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
     one is. `passing` are records of the list that end before the job is due, so they do not forbid it while they are
@@ -228,23 +228,34 @@ def enqueued(
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
-    return inserted(job, conditions=tuple(required), puts=tuple(stored), over=over)
+    write = inserted(job, conditions=tuple(required), puts=tuple(stored))
+    return write if over is None else replace(write, changes=(_given_up(over, job, at), *write.changes))
 
 
-def handover(owner: Job, successor: Job, *, at: datetime) -> Handover:
-    """The owner of a unique key, which gives it up to the job that is enqueued in its place."""
+def _given_up(owner: Job, successor: Job, at: datetime) -> Change:
+    """How the owner of a unique key gives it up to the job that is enqueued in its place."""
     if not owner.body:  # a tombstone
-        return Handover(owner.id, None)
+        return Delete(owner, None)
     released = replace(lifecycle.superseded(owner, successor=successor.id, at=at), revision=new_revision())
-    return Handover(owner.id, Replace(owner.revision, released))
+    return Edit(owner.revision, released, tally_change(owner, released))
 
 
-def inserted(
-    job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = (), over: Handover | None = None
-) -> Write:
+def inserted(job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = ()) -> Write:
     """A new job, and its write, by default without conditions."""
+    return Write(changes=(Insert(job, tally_change(None, job)),), conditions=conditions, puts=puts, wakes=job.queue)
+
+
+def all_or_none(parts: Sequence[Write]) -> Write:
+    """These writes as one: all of them, or none."""
+    if len(parts) == 1:
+        return parts[0]
     return Write(
-        change=Insert(job, over), conditions=conditions, puts=puts, tally=tally_change(None, job), wakes=job.queue
+        changes=tuple(change for part in parts for change in part.changes),
+        conditions=tuple(dict.fromkeys(condition for part in parts for condition in part.conditions)),
+        puts=tuple(dict.fromkeys(put for part in parts for put in part.puts)),
+        drops=tuple(drop for part in parts for drop in part.drops),
+        events=tuple(event for part in parts for event in part.events),
+        wakes=next((part.wakes for part in parts if part.wakes is not None), None),
     )
 
 
@@ -252,7 +263,7 @@ def deleted(job: Job, *, keep_key_until: datetime) -> Write:
     """The end of a job. Its unique key stays taken until the given time; of one without, its batch is kept."""
     gone = Put(TOMBSTONES, job.id, job.batch_id or "", keep_key_until)
     puts = (gone,) if job.unique_key is None and job.post_count else ()
-    return Write(change=Delete(job, keep_key_until), puts=puts, tally=tally_change(job, None))
+    return Write(changes=(Delete(job, keep_key_until, tally_change(job, None)),), puts=puts)
 
 
 ERASED_CALLS = "erased-call"
@@ -305,7 +316,7 @@ def changed(
     new = replace(new, revision=new_revision())
     is_edit = _edited(new) != _edited(old)
     return new, Write(
-        change=(Edit if is_edit else Replace)(old.revision, new),
+        changes=((Edit if is_edit else Replace)(old.revision, new, tally_change(old, new)),),
         conditions=tuple(conditions),
         puts=tuple(puts),
         drops=tuple(drops),
@@ -313,7 +324,6 @@ def changed(
             Event(job_id=new.id, kind=kind, at=at, state=new.state, revision=new.revision, post=post)
             for kind, post in _news(old, new)
         ),
-        tally=tally_change(old, new),
         wakes=new.queue if new.state is JobState.QUEUED else None,
     )
 

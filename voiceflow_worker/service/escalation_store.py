@@ -32,7 +32,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
-from voiceflow_worker.core.writes import ENDED_ESCALATION, LONG_KEPT, changed
+from voiceflow_worker.core.writes import ENDED_ESCALATION, LONG_KEPT, all_or_none, changed
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import EncodedBody
@@ -224,7 +224,8 @@ class EscalationStore:
         told = replace(found, record=new)
         body = EncodedBody.of(told.spoken.call(job.number).validated()).stored
         edited = replace(waits, body=body, data=checked_data(told.data()), revision=new_revision())
-        return replace(write, change=Edit(job.revision, edited), tally=tally_change(job, edited), wakes=job.queue)
+        change = Edit(job.revision, edited, tally_change(job, edited))
+        return replace(write, changes=(change,), wakes=job.queue)
 
     def unchanged(self, found: FoundEscalation) -> Same:
         """That nobody has changed the escalation since it was read."""
@@ -251,12 +252,12 @@ class EscalationStore:
         Returns False if something has changed since it was read. Raises StoreError.
         """
         now = self.store.clock.now()
-        writes = [self.change(found.id, found, new, conditions=conditions)]
+        parts = [self.change(found.id, found, new, conditions=conditions)]
         for job in takes_back:
             ended = lifecycle.cancel(job, at=now, reason=reason, policy=self.queue.policy)
-            writes.append(changed(job, ended, at=now)[1])
-        answers = await self.store.write(BulkWrite(writes=tuple(writes), together=len(writes) > 1), now=now)
-        return all(answer.result is Result.DONE for answer in answers)
+            parts.append(changed(job, ended, at=now)[1])
+        (answer,) = await self.store.write(BulkWrite(writes=(all_or_none(parts),)), now=now)
+        return answer.result is Result.DONE
 
 
 async def open_texts(store: Store, queue: str | None) -> dict[str, dict[str, str]]:

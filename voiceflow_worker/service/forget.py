@@ -416,7 +416,7 @@ class Trail:
         if job.unique_key is not None:
             key = writes.erased_key(job.queue, job.unique_key, store_id=self.store.id)
             puts.append(Put(writes.ERASED_KEY, key, f"{job.id} {job.state.value}", key_until))
-        return Write(change=Delete(job, None), puts=tuple(puts), tally=tally_change(job, None))
+        return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts))
 
     async def _of_sessions(self, sessions: Sequence[str]) -> tuple[tuple[Drop, ...], tuple[AtMost, ...]]:
         """The removal of all records of these sessions, and the conditions that there are no others."""

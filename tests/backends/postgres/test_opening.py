@@ -252,7 +252,7 @@ async def test_a_transaction_that_would_check_what_is_out_of_date_writes_nothing
     """The setting may change, and a pooler may open connections, after the check at the opening."""
     async with opened(postgres_server.url(schema=schema)) as store:
         await store.database.rows("SET default_transaction_isolation = 'repeatable read'")
-        bulk, now = BulkWrite(writes=(Write(change=Insert(sample_job(1))),)), store.clock.now()
+        bulk, now = BulkWrite(writes=(Write(changes=(Insert(sample_job(1)),)),)), store.clock.now()
         with pytest.raises(StoreError, match="to 'read committed'"):
             await store.write(bulk, now=now)
         store.database.close()
@@ -274,7 +274,7 @@ async def test_a_commit_is_on_the_disk_although_somebody_has_turned_that_off_sin
         )
         await store.database.rows("SET synchronous_commit = off")
         for number, durable in ((1, True), (2, False)):
-            write = Write(change=Insert(sample_job(number)))
+            write = Write(changes=(Insert(sample_job(number)),))
             await store.write(BulkWrite(writes=(write,), durable=durable), now=store.clock.now())
         assert postgres_server.ask(f"SELECT commits FROM {schema}.waited") == [("on",), ("off",)]
 
@@ -304,7 +304,7 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
         async with opened(postgres_server.url(user=user, schema=schema)) as store:
             job, now = sample_job(1), store.clock.now()
             put = Put("place", "a", "b", None)
-            await store.write(BulkWrite(writes=(Write(change=Insert(job), puts=(put,), wakes=job.queue),)), now=now)
+            await store.write(BulkWrite(writes=(Write(changes=(Insert(job),), puts=(put,), wakes=job.queue),)), now=now)
             leased = await store.lease(job.queue, worker_id="w", limit=1, until=now, now=now)
             assert [each.id for each in leased] == [job.id]
             assert [each.id for each in await store.jobs(ById((job.id,)), now=now)] == [job.id]
@@ -328,7 +328,7 @@ async def test_after_a_write_that_was_read_only_the_next_one_has_a_new_connectio
     async with opened(url):
         postgres_server.ask(f"ALTER ROLE {user} SET default_transaction_read_only = on")
     async with opened(url) as store:
-        bulk, now = BulkWrite(writes=(Write(change=Insert(sample_job(1))),)), store.clock.now()
+        bulk, now = BulkWrite(writes=(Write(changes=(Insert(sample_job(1)),)),)), store.clock.now()
         with pytest.raises(StoreReadOnlyError, match="default_transaction_read_only"):
             await store.write(bulk, now=now)
         postgres_server.ask(f"ALTER ROLE {user} RESET default_transaction_read_only")
@@ -379,7 +379,7 @@ async def test_settings_of_a_role_change_nothing_that_is_read(
         job = sample_job(1)
         put = Put("lock", "name", "ü\\'", now + timedelta(microseconds=1_000_003))
         limits = limits_put(job.queue, Limits(rate=3.0))
-        await store.write(BulkWrite(writes=(Write(change=Insert(job), puts=(put, limits)),)), now=now)
+        await store.write(BulkWrite(writes=(Write(changes=(Insert(job),), puts=(put, limits)),)), now=now)
         assert list(await store.jobs(ById((job.id,)), now=now)) == [job]
         (record,) = (await store.records({"lock": ["name"]}, now=now))["lock"]
         assert (record.value, record.ends_at) == (put.value, put.ends_at)

@@ -744,7 +744,7 @@ async def test_a_call_that_came_and_went_since_the_snapshot_of_a_transaction_is_
         callers.run("SELECT 1")
         job = await queue.enqueue(flow(), unique_key="raced")
         keep = queue.store.clock.now() + timedelta(days=1)
-        gone = BulkWrite(writes=(Write(change=Delete(job, keep)),))
+        gone = BulkWrite(writes=(Write(changes=(Delete(job, keep),)),))
         assert [answer.result for answer in await queue.store.write(gone, now=job.created_at)] == [Result.DONE]
         with pytest.raises(psycopg.errors.SerializationFailure):
             enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="raced")

@@ -93,15 +93,13 @@ MUTATIONS = {
         "        elseif not answers[index] or answers[index][1] == 'not free' then\n            apply(write)",
         "test_of_a_refused_write_nothing_is_written",
     ),
-    "a bulk write is written though a write of it is refused": (
-        "elseif asked.together then", "elseif false then", "test_together_one_refusal_refuses_all",
+    "of several changes the last one decides": (
+        "            if revision ~= change.old and", "            if change == write.changes[#write.changes] and",
+        "test_of_several_changes_one_refusal_refuses_all",
     ),
-    "writes together do not see each other's records": (
-        "            try(write)\n", "", "test_together_one_refusal_refuses_all",
-    ),
-    "a call under its own key refuses its bulk write": (
-        "return answer[1] ~= 'exists' or digest ~= write.job.body_digest", "return true",
-        "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
+    "a tombstone is given up to everybody": (
+        "if other.id == id and (other.forgets", "if (other.forgets",
+        "test_a_tombstone_gives_its_key_up_and_another_does_not",
     ),
     "a record has no owner": (
         "    if not value or owner == cjson.null then\n", "    if true then\n",
@@ -122,10 +120,6 @@ MUTATIONS = {
     "a group is its only record": (
         "    if has_members then\n", "    if false then\n", "test_conditions_concern_whole_groups_and_no_others",
     ),
-    "writes together do not see each other's groups": (
-        "    if not tried then\n", "    if true then\n",
-        "test_together_conditions_see_the_groups_that_earlier_writes_changed",
-    ),
     "a swap is not compared": (
         "    if not holds then\n", "    if false then\n",
         "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
@@ -136,7 +130,7 @@ MUTATIONS = {
         "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "a tombstone owns nothing": (
-        "local tombstone = tombstone_of(of, key, now)", "local tombstone = nil",
+        "string.match(tombstone_of(of, key, now) or '', '^[^|]*|([^|]*)|([^|]*)|", "string.match('', '^()()()",
         "test_a_taken_key_tells_its_owner",
     ),
     "every put replaces": (

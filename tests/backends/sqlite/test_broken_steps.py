@@ -19,6 +19,7 @@ from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.controls import Limits, limits_put
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Same, Slot, Write
+from voiceflow_worker.core.writes import all_or_none
 from voiceflow_worker.errors import StoreVersionError
 
 pytestmark = pytest.mark.anyio
@@ -75,11 +76,12 @@ async def prepared(name: str, store: SqliteStore, turn: int) -> Operation:
         case "pruning":
             return partial(store.prune, QUEUE, now=NOW, events_before=NOW, limit=10)
         case _:
-            return partial(store.write, BulkWrite(writes=writes, together=name == "a bulk write together"), now=NOW)
+            given = (all_or_none(writes),) if name == "a write of many changes" else writes
+            return partial(store.write, BulkWrite(writes=given), now=NOW)
 
 
 @pytest.mark.parametrize("error", [StoreVersionError, apsw.IOError])
-@pytest.mark.parametrize("name", ["a bulk write", "a bulk write together", "a lease", "slots", "pruning"])
+@pytest.mark.parametrize("name", ["a bulk write", "a write of many changes", "a lease", "slots", "pruning"])
 async def test_of_an_operation_that_fails_at_any_statement_nothing_is_written(
     name: str, error: type[Exception], store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ def unwoken(self: Any, write: Write, at: int) -> Any:
 # The rules that it shares with the store in memory are broken there (tests/backends/test_store_contract.py).
 MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
     "no revision is compared": (
-        "_refused_change", lambda *_: None, "test_a_refused_write_keeps_no_other_from_being_written",
+        "_refused_changes", lambda *_: None, "test_a_refused_write_keeps_no_other_from_being_written",
     ),
     "no record refuses": (
         "_failed_by", without(AtMost), "test_two_writes_that_contradict_each_other_are_never_both_written",

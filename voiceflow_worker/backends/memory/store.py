@@ -18,7 +18,7 @@ from uuid import uuid4
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.running import Wakeups
-from voiceflow_worker.backends.writing import Writing, rolled_back
+from voiceflow_worker.backends.writing import Writing
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
@@ -38,6 +38,7 @@ from voiceflow_worker.core.ports.store import (
     CLOSED,
     CLOSED_KEY,
     BulkWrite,
+    Change,
     Clock,
     Contents,
     Delete,
@@ -94,30 +95,11 @@ class Memory(Writing[datetime]):
         check_bulk_write(bulk)
         if (answers := self.refused(bulk, now, "memory://")) is not None:
             return answers
-        if bulk.together:
-            return self._together(bulk.writes, now)
         return [self.answer(write, now) for write in bulk.writes]
 
-    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[WriteResult]:
-        """All writes, or none: they are written to a copy, which then replaces the contents."""
-        trial = self._copy()
-        answers = [trial.answer(write, now) for write in writes]
-        if (refused := rolled_back(writes, answers)) is not None:
-            return refused
-        vars(self).update(vars(trial))
-        return answers
-
-    def _copy(self) -> Memory:
-        copy = Memory()
-        for name, value in vars(self).items():
-            setattr(copy, name, value.copy() if isinstance(value, dict) else value)
-        copy.recorded = {namespace: dict(records) for namespace, records in self.recorded.items()}
-        copy.live = defaultdict(Counter, {key: Counter(counts) for key, counts in self.live.items()})
-        copy.pruned = defaultdict(Counter, {key: Counter(counts) for key, counts in self.pruned.items()})
-        return copy
-
     def store(self, write: Write, at: datetime) -> None:
-        self._change(write)
+        for change in write.changes:
+            self._change(change)
         for put in write.puts:
             self._put(put, at)
         for drop in write.drops:
@@ -143,28 +125,29 @@ class Memory(Writing[datetime]):
     def revision(self, job_id: str) -> str | None:
         return self.jobs[job_id].revision if job_id in self.jobs else None
 
-    def _change(self, write: Write) -> None:
-        match write.change:
-            case Insert(job) | Replace(_, job):
-                over = write.change.over if isinstance(write.change, Insert) else None
-                if over is not None and job.unique_key is not None:
-                    self.tombstones.pop((job.queue, job.unique_key), None)
-                    if over.change is not None and self.keys.get((job.queue, job.unique_key)) == over.owner:
-                        self.jobs[over.owner] = over.change.job
+    def _change(self, change: Change) -> None:
+        match change:
+            case Insert(job, tally) | Replace(_, job, tally):
+                was = self.jobs.get(job.id, job)
+                if was.unique_key is not None:
+                    self.keys.pop((job.queue, was.unique_key), None)
                 self.jobs[job.id] = job
                 if job.unique_key is not None:
                     self.keys[job.queue, job.unique_key] = job.id
-                self._count(job, write.tally)
-            case Delete(job, keep_key_until):
-                held = self.jobs.pop(job.id)
-                self._count(held, write.tally)
-                self._count_pruned(held, write.tally)
+                self._count(job, tally)
+            case Delete(job, keep_key_until, tally):
+                key = (job.queue, job.unique_key or "")
+                if keep_key_until is None and key in self.tombstones and self.tombstones[key][0].id == job.id:
+                    del self.tombstones[key]
+                held = self.jobs.pop(job.id, None)
+                if held is None:
+                    return
+                self._count(held, tally)
+                self._count_pruned(held, tally)
                 if held.unique_key is not None:
                     del self.keys[held.queue, held.unique_key]
                     if keep_key_until is not None:
                         self.tombstones[held.queue, held.unique_key] = tombstone(held), keep_key_until
-            case None:
-                pass
 
     def _count(self, job: Job, tally: Mapping[str, int]) -> None:
         for key in {(job.queue, None), (job.queue, job.batch_id)}:
@@ -300,7 +283,7 @@ class Memory(Writing[datetime]):
             for index, job in enumerate(chosen)
         ]
         for old, job in zip(chosen, leased, strict=True):
-            self._change(Write(change=Replace(old.revision, job), tally=tally_change(old, job)))
+            self._change(Replace(old.revision, job, tally_change(old, job)))
         return leased
 
     def _room(self, queue: str, now: datetime) -> tuple[int, int]:

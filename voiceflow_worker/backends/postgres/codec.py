@@ -45,7 +45,6 @@ _PLAIN = {
     "again": WriteResult(result=Result.DONE),
     "stale": WriteResult(result=Result.STALE),
     "not_verified": WriteResult(result=Result.NOT_VERIFIED),
-    "rolled_back": WriteResult(result=Result.ROLLED_BACK),
 }
 
 
@@ -66,7 +65,6 @@ def plain_bulk(
     plain: dict[str, Any] = {
         "store": store_id,
         "now": now,
-        "together": bulk.together,
         "durable": bulk.durable,
         "guard": None,
         "writes": [plain_write(write, _LEAVES, clock_at=clock_at) for write in writes],
@@ -95,8 +93,8 @@ def answer_from(write: Write, reply: str | dict[str, Any]) -> WriteResult:
     """The answer of `write.sql` to a write."""
     if isinstance(reply, str):
         return _PLAIN[reply]
-    if "owner" in reply:
-        return WriteResult(result=Result.EXISTS, owner=Owner(*reply["owner"]))
+    if "owners" in reply:
+        return WriteResult(result=Result.EXISTS, owners={new: Owner(*owner) for new, owner in reply["owners"].items()})
     if "done" in reply:
         return WriteResult(result=Result.DONE, slot=SendSlot(*map(from_micros, reply["done"])))
     if "no_slot" in reply:

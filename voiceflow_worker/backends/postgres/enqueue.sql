@@ -37,7 +37,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     at CONSTANT timestamptz := bulk ->> 'now';
     writes CONSTANT jsonb := (
-        SELECT jsonb_agg(write || '{"puts": [], "wakes": null}' ORDER BY ordinal)
+        SELECT jsonb_agg(write - 'wakes' || '{"puts": []}' ORDER BY ordinal)
         FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, ordinal)
     );
     answers jsonb[];
@@ -47,14 +47,11 @@ BEGIN
     PERFORM voiceflow.require_open(writes);
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM voiceflow.require_seen('closed', 'store', '');
-        PERFORM voiceflow.require_seen('tombstone', write ->> 'queue', write #>> '{job,unique_key}')
-        FROM jsonb_array_elements(writes) AS write WHERE write #>> '{job,unique_key}' IS NOT NULL;
+        PERFORM voiceflow.require_seen('tombstone', change ->> 'queue', change #>> '{job,unique_key}')
+        FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'changes') AS change
+        WHERE change #>> '{job,unique_key}' IS NOT NULL;
     END IF;
-    IF (bulk -> 'together')::boolean THEN
-        answers := voiceflow.answers_together(writes, at);
-    ELSE
-        answers := voiceflow.answers(writes, at);
-    END IF;
+    answers := voiceflow.answers(writes, at);
     PERFORM voiceflow.publish(writes, answers);
     INSERT INTO voiceflow.noted_puts (put)
     SELECT DISTINCT put

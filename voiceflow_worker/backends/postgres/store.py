@@ -39,7 +39,7 @@ from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 AT_ONCE = 32
-"""The number of writes that are written at once, unless they are together: meanwhile, others wait for what they lock.
+"""The number of writes that are written at once: meanwhile, others wait for what they lock.
 So many need fewer locks (`lock_groups` in write.sql) than the number from which a bulk write locks the whole store."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
@@ -133,8 +133,7 @@ class PostgresStore:
         check_bulk_write(bulk)
         if self.durability.guarantee is Guarantee.NONE:
             bulk = replace(bulk, durable=False)
-        size = max(len(bulk.writes), 1) if bulk.together else AT_ONCE
-        parts = [bulk.writes[start : start + size] for start in range(0, len(bulk.writes) or 1, size)]
+        parts = [bulk.writes[start : start + AT_ONCE] for start in range(0, len(bulk.writes) or 1, AT_ONCE)]
         answers: list[WriteResult] = []
         at = set_by_hand(self.clock)
         for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id, clock_at=at)) for part in parts]:

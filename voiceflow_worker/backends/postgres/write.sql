@@ -2,12 +2,10 @@
 -- here are made for READ COMMITTED: each of their statements sees what was committed before it began, so that after the
 -- locks of a bulk write are taken, nothing that it checks can be changed by another bulk write.
 --
--- A bulk write is JSON: now, together, durable, guard ({server, known: a condition}) and writes. A write has
---   kind: 'insert', 'replace', 'delete' or null; id, old (the revision that is replaced or deleted), queue, batch and tally;
---   job: its row, or the columns that its next version changes; for a new one, body and numbers too, and `over`: the owner
---   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
---   urgency, valid_until and body too;
---   tombstone and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
+-- A bulk write is JSON: now, durable, guard ({server, known: a condition}) and writes. A write has
+--   changes: each with a kind ('insert', 'replace' or 'delete'), id, queue, batch, tally, old (the revision that is replaced or
+--   deleted), job (its row, or the columns that its next version changes), numbers, and body if it is new or edited. A deletion
+--   has its tombstone (a put), or the unique key of which none stays (forgets);
 --   conditions: arrays of 'most', 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or the
 --   member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
@@ -74,15 +72,16 @@ BEGIN
         SELECT bulk #>> '{guard,known,1}', bulk #>> '{guard,known,2,0}', true
         WHERE bulk -> 'guard' <> 'null'
         UNION ALL
-        SELECT 'events of', write ->> 'queue', true FROM jsonb_array_elements(writes) AS write
-        WHERE write -> 'events' <> '[]'
+        SELECT 'events of', split_part(event ->> 'job_id', '.', 1), true
+        FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'events') AS event
         UNION ALL
         SELECT 'changes of', write ->> 'wakes', true FROM jsonb_array_elements(writes) AS write
-        WHERE write -> 'wakes' <> 'null'
+        WHERE write ? 'wakes'
     ) AS named (namespace, group_name, is_shared);
     PERFORM FROM voiceflow.jobs
     WHERE id = ANY (ARRAY(
-        SELECT unnest(ARRAY[write ->> 'id', write #>> '{over,owner}']) FROM jsonb_array_elements(writes) AS write
+        SELECT change ->> 'id'
+        FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'changes') AS change
     ))
     ORDER BY id FOR UPDATE;
 END;
@@ -190,11 +189,9 @@ DECLARE
             SELECT part ->> 'namespace' || ' ' || (part ->> 'group') AS name, min(ordinal) AS ordinal
             FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal), LATERAL (
                 SELECT jsonb_array_elements(write -> 'puts') UNION ALL SELECT jsonb_array_elements(write -> 'drops')
-                UNION ALL SELECT write -> 'tombstone'
-                UNION ALL SELECT jsonb_build_object('namespace', 'tombstone', 'group', write ->> 'queue')
-                WHERE write -> 'over' <> 'null'
+                UNION ALL SELECT jsonb_build_object('namespace', 'tombstone', 'group', change -> 'queue')
+                FROM jsonb_array_elements(write -> 'changes') AS change WHERE change ->> 'kind' = 'delete'
             ) AS parts (part)
-            WHERE part ? 'namespace'
             GROUP BY 1
         ) AS groups
     );
@@ -208,25 +205,34 @@ BEGIN
 END;
 $$;
 
--- Whether an earlier try has written a write. `revision` is that of its job now, or NULL if there is none.
-CREATE FUNCTION voiceflow.was_written(write jsonb, revision text, at timestamptz) RETURNS boolean
+-- Changes, each with the revision that its job has now. No join: a plan might read all jobs.
+CREATE FUNCTION voiceflow.revisions(changes jsonb) RETURNS TABLE (change jsonb, revision text)
 LANGUAGE plpgsql AS $$
 BEGIN
-    CASE write ->> 'kind'
-    WHEN 'insert' THEN
-        RETURN revision IS NOT NULL;
-    WHEN 'replace' THEN
-        RETURN revision IS NOT DISTINCT FROM write #>> '{job,revision}';
-    WHEN 'delete' THEN
-        RETURN revision IS NULL;
-    ELSE
+    RETURN QUERY SELECT each, (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = each ->> 'id')
+    FROM jsonb_array_elements(changes) AS each;
+END;
+$$;
+
+-- Whether an earlier try has written a write.
+CREATE FUNCTION voiceflow.was_written(write jsonb, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF write -> 'changes' = '[]' THEN
         -- Its own new value is where it was to replace another one.
         RETURN EXISTS (
             SELECT FROM jsonb_array_elements(write -> 'conditions') AS condition
             WHERE condition ->> 0 = 'same' AND condition -> 6 ->> -1 IS DISTINCT FROM condition ->> 5
                 AND condition -> 6 ->> -1 = voiceflow.value_of(condition ->> 1, condition #>> '{2,0}', condition ->> 4, at)
         );
-    END CASE;
+    END IF;
+    RETURN (
+        SELECT coalesce(bool_or(CASE change ->> 'kind'
+            WHEN 'insert' THEN revision IS NOT NULL
+            WHEN 'replace' THEN revision = change #>> '{job,revision}'
+        END), false) OR bool_and(change ->> 'kind' = 'delete' AND revision IS NULL)
+        FROM voiceflow.revisions(write -> 'changes')
+    );
 END;
 $$;
 
@@ -244,12 +250,32 @@ BEGIN
 END;
 $$;
 
--- Whether the owner of a unique key, as `owner_of_key` returns it, is the one that gives it up, and is as it was.
-CREATE FUNCTION voiceflow.gives_up(owner jsonb, over jsonb) RETURNS boolean
+-- Why the changes of a write may not be made: '"stale"', or {"owners": {id of a new job: [id, digest, state] of the owner of its
+-- unique key}}, unless another change here makes that give the key up. NULL if they may.
+CREATE FUNCTION voiceflow.refused(changes jsonb, at timestamptz) RETURNS jsonb
 LANGUAGE plpgsql AS $$
+DECLARE
+    owners jsonb;
 BEGIN
-    RETURN coalesce(owner ->> 0 = over ->> 'owner', false)
-        AND (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = owner ->> 0) IS NOT DISTINCT FROM over ->> 'old';
+    IF EXISTS (
+        SELECT FROM voiceflow.revisions(changes)
+        WHERE change ->> 'kind' <> 'insert' AND revision IS DISTINCT FROM change ->> 'old'
+            -- What has gone already may only give up a tombstone.
+            AND NOT (change ->> 'kind' = 'delete' AND revision IS NULL AND change -> 'tally' = '{}')
+    ) THEN
+        RETURN '"stale"';
+    END IF;
+    SELECT jsonb_build_object('owners', jsonb_object_agg(change ->> 'id', owner)) INTO owners
+    FROM jsonb_array_elements(changes) AS change,
+        LATERAL voiceflow.owner_of_key(change ->> 'queue', change #>> '{job,unique_key}', at) AS owner
+    WHERE change ->> 'kind' = 'insert' AND owner IS NOT NULL AND NOT EXISTS (
+        SELECT FROM jsonb_array_elements(changes) AS other
+        WHERE other -> 'id' = owner -> 0 AND (
+            other ? 'forgets' OR (other ->> 'kind' = 'replace' AND other ? 'body' AND NOT other -> 'job' ? 'unique_key')
+        )
+    )
+    HAVING count(*) > 0;
+    RETURN owners;
 END;
 $$;
 
@@ -333,92 +359,97 @@ BEGIN
 END;
 $$;
 
--- Writes the change of a job. False if it is new, and another transaction has meanwhile stored it or another one with its key.
-CREATE FUNCTION voiceflow.change_job(write jsonb, at timestamptz) RETURNS boolean
+-- Makes the change of a job. False if it is new, and another transaction has meanwhile stored it or another one with its key.
+CREATE FUNCTION voiceflow.change_job(change jsonb, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    job CONSTANT jsonb := write -> 'job';
-    job_id CONSTANT text := write ->> 'id';
-    released CONSTANT jsonb := write #> '{over,job}';
+    job CONSTANT jsonb := change -> 'job';
+    job_id CONSTANT text := change ->> 'id';
 BEGIN
-    CASE write ->> 'kind'
+    CASE change ->> 'kind'
     WHEN 'insert' THEN
-        IF write -> 'over' <> 'null' THEN
-            DELETE FROM voiceflow.records
-            WHERE namespace = 'tombstone' AND group_name = write ->> 'queue' AND member = job ->> 'unique_key';
-            UPDATE voiceflow.jobs SET
-                unique_key = NULL, revision = released ->> 'revision', record = released ->> 'record'
-            WHERE id = write #>> '{over,owner}' AND revision = write #>> '{over,old}';
-        END IF;
         INSERT INTO voiceflow.jobs SELECT * FROM jsonb_populate_record(NULL::voiceflow.jobs, job) ON CONFLICT DO NOTHING;
         IF NOT FOUND THEN
             RETURN false;
         END IF;
-        INSERT INTO voiceflow.bodies VALUES (job_id, write ->> 'body');
+        INSERT INTO voiceflow.bodies VALUES (job_id, change ->> 'body');
         INSERT INTO voiceflow.numbers
-        SELECT write ->> 'queue', telephone, job_id FROM jsonb_array_elements_text(write -> 'numbers') AS telephone;
+        SELECT change ->> 'queue', telephone, job_id FROM jsonb_array_elements_text(change -> 'numbers') AS telephone;
     WHEN 'replace' THEN
         UPDATE voiceflow.jobs SET
             state = job ->> 'state', due_at = (job ->> 'due_at')::timestamptz, revision = job ->> 'revision',
             worker_id = job ->> 'worker_id', active_until = (job ->> 'active_until')::timestamptz,
             record = job ->> 'record', outcome = job ->> 'outcome'
         WHERE id = job_id;
-        IF job ? 'urgency' THEN
+        IF change ? 'body' THEN
             UPDATE voiceflow.jobs SET
-                urgency = (job ->> 'urgency')::integer, valid_until = (job ->> 'valid_until')::timestamptz
+                urgency = (job ->> 'urgency')::integer, valid_until = (job ->> 'valid_until')::timestamptz,
+                unique_key = job ->> 'unique_key'
             WHERE id = job_id;
-            UPDATE voiceflow.bodies SET body = write ->> 'body' WHERE id = job_id;
+            UPDATE voiceflow.bodies SET body = change ->> 'body' WHERE id = job_id;
         END IF;
     WHEN 'delete' THEN
+        DELETE FROM voiceflow.records
+        WHERE namespace = 'tombstone' AND group_name = change ->> 'queue' AND member = change ->> 'forgets'
+            AND value::jsonb ->> 2 = job_id;
         DELETE FROM voiceflow.jobs WHERE id = job_id;
         DELETE FROM voiceflow.bodies WHERE id = job_id;
         DELETE FROM voiceflow.numbers
-        WHERE queue = write ->> 'queue' AND telephone = ANY (ARRAY(SELECT jsonb_array_elements_text(write -> 'numbers')))
+        WHERE queue = change ->> 'queue' AND telephone = ANY (ARRAY(SELECT jsonb_array_elements_text(change -> 'numbers')))
             AND id = job_id;
-        IF write -> 'tombstone' <> 'null' THEN
-            PERFORM voiceflow.put(write -> 'tombstone', at);
+        IF change ? 'tombstone' THEN
+            PERFORM voiceflow.put(change -> 'tombstone', at);
         END IF;
     END CASE;
     RETURN true;
 END;
 $$;
 
--- Checks all of a write, whose first condition that fails is given (`failing`), and then writes what later writes may see of it.
--- Returns the answer: 'done', 'again' (it was written by an earlier try), 'stale', {"owner": …}, or that condition.
+-- Makes all changes of a write. False, and nothing is made, if `change_job` is false for one of them.
+CREATE FUNCTION voiceflow.change_jobs(changes jsonb, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    change jsonb;
+BEGIN
+    IF jsonb_array_length(changes) < 2 THEN -- without the cost of a subtransaction
+        RETURN changes = '[]' OR voiceflow.change_job(changes -> 0, at);
+    END IF;
+    BEGIN
+        FOR change IN SELECT jsonb_array_elements(changes) LOOP
+            IF NOT voiceflow.change_job(change, at) THEN
+                RAISE SQLSTATE 'VW001';
+            END IF;
+        END LOOP;
+        RETURN true;
+    EXCEPTION WHEN SQLSTATE 'VW001' THEN
+        RETURN false;
+    END;
+END;
+$$;
+
+-- Checks all of a write, whose first condition that fails is given (`failed`), and then writes what later writes may see of it.
+-- Returns the answer: 'done', 'again' (it was written by an earlier try), what `refused` returns, or that condition.
 CREATE FUNCTION voiceflow.answer(write jsonb, failed jsonb, at timestamptz) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
-    kind CONSTANT text := write ->> 'kind';
-    key CONSTANT text := write #>> '{job,unique_key}';
-    revision text;
-    owner jsonb;
+    refusal jsonb;
     part jsonb;
     slot bigint[];
 BEGIN
-    IF kind IS NOT NULL THEN
-        revision := (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = write ->> 'id');
-    END IF;
-    IF voiceflow.was_written(write, revision, at) THEN
+    IF voiceflow.was_written(write, at) THEN
         RETURN '"again"';
     END IF;
-    IF kind = 'insert' AND key IS NOT NULL THEN
-        owner := voiceflow.owner_of_key(write ->> 'queue', key, at);
-        IF owner IS NOT NULL AND NOT voiceflow.gives_up(owner, write -> 'over') THEN
-            RETURN jsonb_build_object('owner', owner);
-        END IF;
-    ELSIF kind IN ('replace', 'delete') AND revision IS DISTINCT FROM write ->> 'old' THEN
-        RETURN '"stale"';
+    refusal := coalesce(voiceflow.refused(write -> 'changes', at), failed);
+    IF refusal IS NOT NULL THEN
+        RETURN refusal;
     END IF;
-    IF failed IS NOT NULL THEN
-        RETURN failed;
-    END IF;
-    IF write -> 'slot' <> 'null' THEN
+    IF write ? 'slot' THEN
         slot := voiceflow.allot(write -> 'slot', at);
         IF slot[1] IS NULL THEN
             RETURN jsonb_build_object('no_slot', slot[2]);
         END IF;
     END IF;
-    IF kind IS NOT NULL AND NOT voiceflow.change_job(write, at) THEN
+    IF NOT voiceflow.change_jobs(write -> 'changes', at) THEN
         RETURN voiceflow.answer(write, failed, at); -- which finds the other one
     END IF;
     FOR part IN SELECT jsonb_array_elements(write -> 'puts') LOOP
@@ -452,38 +483,13 @@ BEGIN
 END;
 $$;
 
--- Answers writes of which one refusal refuses all: then all that they have written is undone.
-CREATE FUNCTION voiceflow.answers_together(writes jsonb, at timestamptz) RETURNS jsonb[]
-LANGUAGE plpgsql AS $$
-DECLARE
-    answers jsonb[];
-BEGIN
-    answers := voiceflow.answers(writes, at);
-    -- A key that is taken refuses only a call with another body.
-    IF EXISTS (
-        SELECT FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
-        WHERE answers[ordinal] NOT IN ('"done"', '"again"')
-            AND NOT coalesce(answers[ordinal] #>> '{owner,1}' = write #>> '{job,body_digest}', false)
-    ) THEN
-        RAISE SQLSTATE 'VW001';
-    END IF;
-    RETURN answers;
-EXCEPTION WHEN SQLSTATE 'VW001' THEN
-    RETURN ARRAY(
-        SELECT CASE WHEN answer IN ('"done"', '"again"') THEN '"rolled_back"' ELSE answer END
-        FROM unnest(answers) WITH ORDINALITY AS each (answer, ordinal) ORDER BY ordinal
-    );
-END;
-$$;
-
 -- The answers to writes of a bulk write whose guard failed: nothing is written, but what was written before is reported.
 CREATE FUNCTION voiceflow.answers_not_verified(writes jsonb, at timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN ARRAY(
-        SELECT CASE WHEN voiceflow.was_written(write, revision, at) THEN '"again"' ELSE '"not_verified"' END::jsonb
+        SELECT CASE WHEN voiceflow.was_written(write, at) THEN '"again"' ELSE '"not_verified"' END::jsonb
         FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
-        LEFT JOIN voiceflow.jobs ON jobs.id = write ->> 'id'
         ORDER BY ordinal
     );
 END;
@@ -500,9 +506,10 @@ BEGIN
     WITH added AS (
         INSERT INTO voiceflow.additions (queue, batch, is_deletion, tally)
         SELECT queue, batch, is_deletion, jsonb_object_agg(field, amount) FROM (
-            SELECT write ->> 'queue' AS queue, coalesce(write ->> 'batch', '') AS batch, write ->> 'kind' = 'delete' AS is_deletion,
+            SELECT change ->> 'queue' AS queue, coalesce(change ->> 'batch', '') AS batch, change ->> 'kind' = 'delete' AS is_deletion,
                    counted.key AS field, sum(counted.value::bigint) AS amount
-            FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal), jsonb_each_text(write -> 'tally') AS counted
+            FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
+                 jsonb_array_elements(write -> 'changes') AS change, jsonb_each_text(change -> 'tally') AS counted
             WHERE answers[ordinal] ? 'done'
             GROUP BY 1, 2, 3, 4
         ) AS sums
@@ -511,7 +518,7 @@ BEGIN
     )
     SELECT array_agg(DISTINCT queue) INTO to_fold FROM added WHERE number % 251 = 0;
     INSERT INTO voiceflow.events (queue, job_id, kind, at, state, revision, post)
-    SELECT write ->> 'queue', event ->> 'job_id', event ->> 'kind', (event ->> 'at')::timestamptz, event ->> 'state',
+    SELECT split_part(event ->> 'job_id', '.', 1), event ->> 'job_id', event ->> 'kind', (event ->> 'at')::timestamptz, event ->> 'state',
            event ->> 'revision', (event ->> 'post')::integer
     FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
          jsonb_array_elements(write -> 'events') WITH ORDINALITY AS listed (event, number)
@@ -520,7 +527,7 @@ BEGIN
     FOR woken IN
         INSERT INTO voiceflow.changes (queue)
         SELECT DISTINCT write ->> 'wakes' FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal)
-        WHERE answers[ordinal] ? 'done' AND write -> 'wakes' <> 'null'
+        WHERE answers[ordinal] ? 'done' AND write ? 'wakes'
         RETURNING queue
     LOOP
         PERFORM pg_notify(voiceflow.channel(), woken);
@@ -591,8 +598,6 @@ BEGIN
         ), at))[1] IS NOT NULL
     ) THEN
         answers := voiceflow.answers_not_verified(writes, at);
-    ELSIF (bulk -> 'together')::boolean THEN
-        answers := voiceflow.answers_together(writes, at);
     ELSE
         answers := voiceflow.answers(writes, at);
     END IF;

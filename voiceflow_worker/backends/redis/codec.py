@@ -22,6 +22,7 @@ from voiceflow_worker.backends.record import (
     tombstone_job,
     tombstone_of,
 )
+from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.store import Drop, Owner, Put, Record, Result, Write, WriteResult
 from voiceflow_worker.model.jobs.gcra import slot_from
@@ -31,7 +32,6 @@ _PLAIN = {
     "done": Result.DONE,
     "stale": Result.STALE,
     "not_verified": Result.NOT_VERIFIED,
-    "rolled_back": Result.ROLLED_BACK,
 }
 
 
@@ -57,7 +57,7 @@ def _drop(drop: Drop) -> Sequence[str]:
 
 
 def _event(event: Event) -> Sequence[str]:
-    return micros(event.at), event_text(event)
+    return queue_of(event.job_id), micros(event.at), event_text(event)
 
 
 def _tombstone(job: Job, keep_key_until: datetime) -> Sequence[str]:
@@ -75,11 +75,8 @@ LEAVES = Leaves(time=_time, put=_put, drop=_drop, event=_event, tombstone=_tombs
 def answer_from(write: Write, answer: Sequence[Any]) -> WriteResult:
     """The answer of `write.lua` to a write."""
     match answer:
-        case ["exists", owner, digest, state, ""]:
-            return WriteResult(result=Result.EXISTS, owner=Owner(owner, digest, state))
-        case ["exists", _, _, _, tombstone]:
-            _, owner, digest, state, _ = tombstone.split("|", 4)
-            return WriteResult(result=Result.EXISTS, owner=Owner(owner, digest, state))
+        case ["exists", owners]:
+            return WriteResult(result=Result.EXISTS, owners={new: Owner(*owner) for new, owner in owners.items()})
         case ["not free", int(place), group, member, value, ends]:
             record = None if value is False else records_from((group, member, value, ends))[0]
             return WriteResult(result=Result.NOT_FREE, condition=write.conditions[place], record=record)

@@ -120,7 +120,7 @@ class QueueChanges:
 
 
 AT_ONCE = 16
-"""The most writes of one script, unless they belong together: the server is busy with them for less than a millisecond,
+"""The most writes of one script: the server is busy with them for less than a millisecond,
 and more of them would save nothing."""
 _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
@@ -158,12 +158,10 @@ class RedisStore:
         check_bulk_write(bulk)
         writes, answers = bulk.writes, list[WriteResult | None]()
         full: StoreError | None = None
-        size = max(len(writes), 1) if bulk.together else AT_ONCE
-        for start in range(0, len(writes) or 1, size):
-            some = writes[start : start + size]
+        for start in range(0, len(writes) or 1, AT_ONCE):
+            some = writes[start : start + AT_ONCE]
             asked: dict[str, Any] = {
                 "now": micros(now),
-                "together": bulk.together,
                 "writes": [plain_write(write, LEAVES, clock_at=set_by_hand(self.clock)) for write in some],
             }
             if bulk.guard is not None:

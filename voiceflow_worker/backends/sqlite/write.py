@@ -22,16 +22,16 @@ from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.reading import current_record, owner_of_key, standing_of
-from voiceflow_worker.backends.writing import Writing, rolled_back
+from voiceflow_worker.backends.writing import Writing
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
+    Change,
     Condition,
     Delete,
     Edit,
-    Handover,
     Insert,
     Mode,
     Owner,
@@ -57,26 +57,12 @@ def write(
     work = FileWriting(transaction, clock)
     if (refused := work.refused(bulk, at, shown)) is not None:
         return refused
-    if bulk.together:
-        return _together(bulk.writes, work, at, transaction)
     answers: list[WriteResult] = []
     for place, write in enumerate(bulk.writes, 1):
         answers.append(work.answer(write, at))
         if place % _PER_STEP == 0:
             yield
     return answers
-
-
-def _together(writes: Sequence[Write], work: FileWriting, at: int, transaction: Transaction) -> Sequence[WriteResult]:
-    """All writes or none. In one go: other operations of the transaction must not come between, and be undone too."""
-    before = transaction.live.copy(), transaction.pruned.copy(), transaction.changed.copy()
-    transaction.db.run("SAVEPOINT together")
-    answers = [work.answer(write, at) for write in writes]
-    if (refused := rolled_back(writes, answers)) is not None:
-        transaction.db.run("ROLLBACK TO together")
-        transaction.live, transaction.pruned, transaction.changed = before
-    transaction.db.run("RELEASE together")
-    return answers if refused is None else refused
 
 
 class FileWriting(Writing[int]):
@@ -115,7 +101,8 @@ class FileWriting(Writing[int]):
         self._db.run(SQL["set_pace"], (queue, pace.rate, pace.burst, pace.tat, pace.last, pace.unreached))
 
     def store(self, write: Write, at: int) -> None:
-        self._change(write)
+        for change in write.changes:
+            self._change(change)
         for put in write.puts:
             self._put(put, at)
         for drop in write.drops:
@@ -125,35 +112,37 @@ class FileWriting(Writing[int]):
         if write.wakes is not None:
             self._transaction.changed.add(write.wakes)
 
-    def _change(self, write: Write) -> None:
-        match write.change:
-            case Insert(job, over):
-                if over is not None:
-                    self._hand_over(job, over)
+    def _change(self, change: Change) -> None:
+        match change:
+            case Insert(job, tally):
                 self._db.run(SQL["insert_job"], job_row(job))
                 self._db.run(SQL["insert_body"], (job.body,))
                 for number in job.numbers:
                     self._db.run(SQL["insert_number"], (job.queue, number))
-                count(self._transaction, job, write.tally)
-            case Replace(_, job):
+                count(self._transaction, job, tally)
+            case Replace(_, job, tally):
                 self._move(job)
-                if isinstance(write.change, Edit):
-                    self._db.run(SQL["edit_job"], (job.urgency, to_micros_or_none(job.valid_until), job.id))
+                if isinstance(change, Edit):
+                    edited = (job.urgency, to_micros_or_none(job.valid_until), job.unique_key, job.id)
+                    self._db.run(SQL["edit_job"], edited)
                     self._db.run(SQL["edit_body"], (job.body, job.id))
-                count(self._transaction, job, write.tally)
-            case Delete(job, keep_key_until):
-                (row,) = self._db.rows(SQL["delete_job"], (job.id,))
+                count(self._transaction, job, tally)
+            case Delete(job, keep_key_until, tally):
+                if keep_key_until is None and job.unique_key is not None:
+                    self._db.run(SQL["forget_tombstone"], (job.queue, job.unique_key, job.id))
+                rows = self._db.rows(SQL["delete_job"], (job.id,))
+                if not rows:
+                    return
+                (row,) = rows
                 self._db.run(SQL["delete_body"], row)
                 for number in job.numbers:
                     self._db.run(SQL["delete_number"], (job.queue, number, *row))
-                count(self._transaction, job, write.tally)
+                count(self._transaction, job, tally)
                 if job.batch_id is not None:
-                    for name, amount in write.tally.items():
+                    for name, amount in tally.items():
                         self._transaction.pruned[job.queue, job.batch_id, name] -= amount
                 if job.unique_key is not None and keep_key_until is not None:
                     self._db.run(SQL["put"], tombstone_row(job, to_micros(keep_key_until)))
-            case None:
-                pass
 
     def _move(self, job: Job) -> None:
         row = (
@@ -167,13 +156,6 @@ class FileWriting(Writing[int]):
             job.id,
         )
         self._db.run(SQL["move_job"], row)
-
-    def _hand_over(self, job: Job, over: Handover) -> None:
-        """Take the unique key of a new job from the job that has it, if one does."""
-        self._db.run(SQL["drop"], (TOMBSTONE, job.queue, job.unique_key, None))
-        if over.change is not None and self.revision(over.owner) == over.change.revision:
-            self._move(over.change.job)
-            self._db.run(SQL["release_key"], (over.owner,))
 
     def _put(self, put: Put, at: int) -> None:
         row: Row = (put.namespace, put.group, put.member, put.value, to_micros_or_none(put.ends_at))

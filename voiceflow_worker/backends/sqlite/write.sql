@@ -28,15 +28,11 @@ WHERE id = ?;
 
 -- name: edit_job
 -- What only an edit changes.
-UPDATE jobs SET urgency = ?, valid_until = ? WHERE id = ?;
+UPDATE jobs SET urgency = ?, valid_until = ?, unique_key = ? WHERE id = ?;
 
 -- name: edit_body
 -- The body after an edit.
 UPDATE bodies SET body = ? WHERE number = (SELECT number FROM jobs WHERE id = ?);
-
--- name: release_key
--- A job gives up its unique key.
-UPDATE jobs SET unique_key = NULL WHERE id = ?;
 
 -- name: delete_job
 -- A job goes; its number is needed for its body and its telephone numbers.
@@ -83,6 +79,11 @@ ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_
 -- name: drop
 -- A record goes, if it has this value; NULL is any value.
 DELETE FROM records WHERE namespace = ?1 AND grp = ?2 AND member = ?3 AND (?4 IS NULL OR value = ?4);
+
+
+-- name: forget_tombstone
+-- The tombstone of a job goes.
+DELETE FROM records WHERE namespace = 'tombstone' AND grp = ?1 AND member = ?2 AND value ->> 2 = ?3;
 
 
 -- Events, changes and counters.

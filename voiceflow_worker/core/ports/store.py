@@ -8,11 +8,11 @@ store only checks the conditions of a write and writes it. It never decodes more
 **What `write` promises.** Each sentence is a test of the contract suite.
 
  1. Writes run in order, and each sees what the earlier ones wrote.
- 2. A write checks everything first and then writes all of its parts, or none.
+ 2. A write checks everything first and then writes all of its parts, or none. Its changes are made in their order.
  3. Each write is answered alone: a refused write does not keep the others from being written.
- 4. With `together`, one refusal refuses all writes.
+ 4. A write with several changes was written before if one of its new jobs or new revisions is there.
  5. `Result.NOT_FREE` has the failed condition, and the key, value and end of the record.
- 6. `Result.EXISTS` has the owner of the unique key, the digest of its body and its state.
+ 6. `Result.EXISTS` has the owner of each unique key that is taken, the digest of its body and its state.
  7. A put is ALWAYS, EXTEND, KEEP or LONGER (`Mode`); no mode refuses a write. Writes with evidence have no conditions.
  8. A bulk write whose answer was lost may be written again, at any time: what was written before is DONE and is not
     written or counted again, and creates no further event.
@@ -33,11 +33,11 @@ store only checks the conditions of a write and writes it. It never decodes more
     bulk write is committed.
 
 A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks, taken in one order
-before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts,
-drops and `AtMost`, and shared for the other conditions.
+before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts
+and drops, and shared for conditions.
 
-A store may cut a long bulk write into parts between two writes, unless it is `together`: each write is checked alone
-anyway, and a `guard` names a record so that a later part still finds it.
+A store may cut a long bulk write into parts between two writes: each write is checked alone anyway, and a `guard` names
+a record so that a later part still finds it.
 
 Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no NUL and no half
 surrogate pairs: they are refused where they enter (`checked_text`), and by `check_bulk_write`. Only what is inside a
@@ -67,8 +67,8 @@ from voiceflow_worker.model.text.printable import checked_text, unstorable_in
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-MOST_TOGETHER = 1000
-"""The most writes of a bulk write with `together`. On Redis it is one script, about 50 µs a write."""
+MOST_CHANGES = 1000
+"""The most changes of a write. On Redis it is one script, about 50 µs a change."""
 
 
 # --- Records: small texts in namespaces --------------------------------------------------------------------------
@@ -235,30 +235,20 @@ class Event(Struct, frozen=True, kw_only=True):
     sequence: int = 0
 
 
-# --- Changes of jobs, and bulk writes
-# ----------------------------------------------------------------------------------
-
-
-class Handover(Struct, frozen=True):
-    """The owner of a unique key, by its id, which gives the key up to a new job.
-
-    `change` is its next version, without the key; None if it was deleted, and its tombstone has the key. The owner must
-    have the revision that this replaces. If the key is free, nothing is given up.
-    """
-
-    owner: str
-    change: Replace | None
+# --- Changes of jobs, and bulk writes -----------------------------------------------------------------------------
+#
+# The `tally` of each change is added to the counters of the job's queue and batch (`tally_change`).
 
 
 class Insert(Struct, frozen=True):
     """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
 
-    With `over`, an owner that this names exactly gives its key up, in the same write. No `together` bulk
-    write has such a write. A job with the same id that is in the store was stored by an earlier try: DONE.
+    The key is free if another change of the same write makes its owner give it up. A job with the same id that is in
+    the store was stored by an earlier try: DONE.
     """
 
     job: Job
-    over: Handover | None = None
+    tally: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Replace(Struct, frozen=True):
@@ -270,42 +260,46 @@ class Replace(Struct, frozen=True):
 
     revision: str
     job: Job
+    tally: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Edit(Replace, frozen=True):
-    """A replacement that may also change the `urgency`, `valid_until` and body. The digest of the body stays."""
+    """A replacement that may also change the `urgency`, `valid_until` and body, and give the unique key up.
+
+    The digest of the body stays.
+    """
 
 
 class Delete(Struct, frozen=True):
     """The end of a job that has this revision. Its unique key stays taken, by a tombstone, until `keep_key_until`.
 
-    With None, nothing of it is kept.
+    With None, nothing of it is kept: a tombstone of the job ends too.
 
     STALE if the store has another revision. A job that is gone was deleted by an earlier try: DONE.
     """
 
     job: Job
     keep_key_until: datetime | None
+    tally: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 Change = Insert | Replace | Delete
 
 
 class Write(Struct, frozen=True, kw_only=True):
-    """What is stored together: at most one change of a job, records, events, and what they do to counters.
+    """What is stored together: changes of jobs, records and events.
 
-    `tally` is added to the counters of the queue and of the job's batch (`tally_change`). `wakes` is a queue whose
-    waiting tasks are woken. A write without a change of a job counts as written before if one of its `Same` conditions
-    finds the value that the write puts there. `found` is what an order would have written, and found in force: for the
-    local journal (`core.orders`); stores ignore it.
+    It changes each job once, and takes each unique key once. `wakes` is a queue whose waiting tasks are woken. A write
+    without changes counts as written before if one of its `Same` conditions finds the value that the write puts there.
+    `found` is what an order would have written, and found in force: for the local journal (`core.orders`); stores
+    ignore it.
     """
 
-    change: Change | None = None
+    changes: tuple[Change, ...] = ()
     conditions: tuple[Condition, ...] = ()
     puts: tuple[Put, ...] = ()
     drops: tuple[Drop, ...] = ()
     events: tuple[Event, ...] = ()
-    tally: Mapping[str, int] = field(default_factory=dict[str, int])
     wakes: str | None = None
     slot: Slot | None = None
     found: Write | None = None
@@ -342,7 +336,6 @@ class BulkWrite(Struct, frozen=True, kw_only=True):
     """
 
     writes: tuple[Write, ...]
-    together: bool = False
     durable: bool = True
     guard: Guard | None = None
     order: str = ""
@@ -356,15 +349,13 @@ class Result(Enum):
     STALE = "stale"
     """The job has another revision, or is gone."""
     EXISTS = "exists"
-    """Another job has the unique key. It refuses a `together` bulk write only if its body has another digest."""
+    """Other jobs have unique keys of its new jobs."""
     NOT_FREE = "not free"
     """A condition of the write failed."""
     NO_SLOT = "no slot"
     """No send slot is free until the latest time that the write names."""
     NOT_VERIFIED = "not_verified"
     """The server is another one, or the store has lost what it had: nothing may be sent until it was compared."""
-    ROLLED_BACK = "rolled_back"
-    """Another write of a `together` bulk write was refused."""
 
 
 class Owner(Struct, frozen=True):
@@ -382,14 +373,15 @@ class WriteResult(Struct, frozen=True, kw_only=True):
     """The result of one write, with what it depends on.
 
     With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for `Before`, and for
-    a `Same` whose record is absent. With EXISTS: the owner of the key. `slot` is that of a write with a slot, unless
-    the write was written by an earlier try; with NO_SLOT, it has the time at which one may be free.
+    a `Same` whose record is absent. With EXISTS: the owners of the keys, by the ids of the new jobs. `slot` is that of
+    a write with a slot, unless the write was written by an earlier try; with NO_SLOT, it has the time at which one may
+    be free.
     """
 
     result: Result
     condition: Condition | None = None
     record: Record | None = None
-    owner: Owner | None = None
+    owners: Mapping[str, Owner] = field(default_factory=dict[str, Owner])
     slot: SendSlot | None = None
 
 
@@ -407,30 +399,31 @@ def passes_closed(bulk: BulkWrite) -> bool:
 
 def check_bulk_write(bulk: BulkWrite) -> None:
     """Raise ValueError for a bulk write that no store may take, and InvalidInputError for a text that none can keep."""
-    if bulk.together and len(bulk.writes) > MOST_TOGETHER:
-        raise ValueError(f"a bulk write of {len(bulk.writes)} writes together is too long: at most {MOST_TOGETHER}")
     for write in bulk.writes:
-        if bulk.together and write.slot is not None:
-            raise ValueError("a write with a send slot cannot be in a bulk write that is written together")
-        if isinstance(write.change, Replace) and write.change.job.revision in {"", write.change.revision}:
-            raise ValueError(f"the change of job {write.change.job.id} needs a new revision")
-        if isinstance(write.change, Insert):
-            if bulk.together and write.change.over is not None:
-                raise ValueError("a write with a handover cannot be in a bulk write that is written together")
-            job = write.change.job
-            checked_text("the unique key", job.unique_key or "")
-            checked_text("the batch id", job.batch_id or "")
+        _check_changes(write.changes)
         for put in write.puts:
             if unstorable_in(f"{put.group} {put.member} {put.value}"):
                 for text in (put.group, put.member, put.value):
                     checked_text(f"a record of {put.namespace}", text)
 
 
-def refuses_all(write: Write, answer: WriteResult) -> bool:
-    """Whether this result of one write of a `together` bulk write refuses the others too."""
-    if answer.result is Result.EXISTS and answer.owner is not None and isinstance(write.change, Insert):
-        return answer.owner.body_digest != write.change.job.body_digest
-    return answer.result is not Result.DONE
+def _check_changes(changes: Sequence[Change]) -> None:
+    if len(changes) > MOST_CHANGES:
+        raise ValueError(f"a write of {len(changes)} changes is too long: at most {MOST_CHANGES}")
+    if len({change.job.id for change in changes}) < len(changes):
+        raise ValueError("a write changes each job once")
+    taken: set[tuple[str, str]] = set()
+    for change in changes:
+        job = change.job
+        if isinstance(change, Replace) and job.revision in {"", change.revision}:
+            raise ValueError(f"the change of job {job.id} needs a new revision")
+        if isinstance(change, Insert):
+            checked_text("the unique key", job.unique_key or "")
+            checked_text("the batch id", job.batch_id or "")
+            if job.unique_key is not None:
+                if (job.queue, job.unique_key) in taken:
+                    raise ValueError(f"a write takes each unique key once, and not {job.unique_key} twice")
+                taken.add((job.queue, job.unique_key))
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ class Changes:
             else:
                 answers.update(errors)
                 stands.update({index: Changed(old, old) for index in indexes if index not in errors})
-                found += [write] if (write := writes.in_force(old, at=now)).change or write.puts else []
+                found += [write] if (write := writes.in_force(old, at=now)).changes or write.puts else []
         if stands or found:
             await confirm(self._store, *found)
             answers.update(stands)

@@ -1,18 +1,18 @@
 -- Writes writes: each is checked as a whole, and then written as a whole, or refused.
 -- @include store room rights queue sub_queues
--- Asked: now, together, confirms (whether WAIT or WAITAOF follows), guard (server: its id, or '' if the user may not see it; known: a condition), writes.
---   A write is as backends/plain.py has it, and what is missing is left out: kind ('insert', 'replace' or 'delete'), queue of its
---   change or events, id, old (the revision that is replaced or deleted), job (its columns, or those that change; an edit has
---   urgency, valid_until and body too), numbers, tally (amounts by field), conditions, puts, drops, events ({time, text}), wakes
---   (a queue), slot (queue, after and until in epoch seconds), and the tombstone of a deleted job ({its end, text}).
---   An insert may have `over`: the owner that gives its unique key up, and its old revision and next version, or neither for a
---   tombstone.
+-- Asked: now, confirms (whether WAIT or WAITAOF follows), guard (server: its id, or '' if the user may not see it; known: a
+-- condition), writes.
+--   A write is as backends/plain.py has it, and what is missing is left out: changes, conditions, puts, drops, events ({queue,
+--   time, text}), wakes (a queue), slot (queue, after and until in epoch seconds).
+--   A change has a kind ('insert', 'replace' or 'delete'), id, queue, tally (amounts by field), old (the revision that is replaced or
+--   deleted), job (its columns, or those that change), numbers, and body if it is new or edited; a deletion has its tombstone
+--   ({its end, text}), or the unique key of which none stays (forgets).
 --   A condition is an array: 'most' or 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or
 --   the member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's.
 --   A put is {namespace, group, member, value, end, mode}. A drop is {namespace, group, member, '' or '=' and the value}.
--- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
--- {'not free', index of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
--- write with a slot: {'done', slot, next free time} or {'no slot', next free time}.
+-- Returns the answers: each is {'done'}, {'stale'}, {'exists', {owner, digest, state} by the ids of the new jobs}, {'not free',
+-- index of the condition, group, member, value, end}, {'not_verified'} or {'full', error}. To a write with a slot: {'done',
+-- slot, next free time} or {'no slot', next free time}.
 local now = tonumber(asked.now)
 
 -- A closed store takes only what closes or opens it (`CLOSED` in core/ports/store.py).
@@ -28,43 +28,11 @@ if closed then
     return redis.error_reply('CLOSED ' .. closed)
 end
 
--- What the writes of a `together` bulk write would have written: checked first, because a script cannot be undone.
-local trial = {groups = {}, revisions = {}, keys = {}}
-
 local function switch(queue)
     if base ~= base_of(queue) then
         settle_queue(now)
         base = base_of(queue)
     end
-end
-
-local function current_record(namespace, group, member)
-    local group_tried = trial.groups[namespace .. NUL .. group]
-    local tried = group_tried and group_tried[member]
-    if tried ~= nil then
-        return tried and tried[1] or nil, tried and tried[2] or nil
-    end
-    return record_at(namespace, group, member, now)
-end
-
-local function current_group(namespace, group)
-    local found = group_at(namespace, group, now)
-    local tried = trial.groups[namespace .. NUL .. group]
-    if not tried then
-        return found
-    end
-    local merged = {}
-    for _, record in ipairs(found) do
-        if tried[record[1]] == nil then
-            merged[#merged + 1] = record
-        end
-    end
-    for member, record in pairs(tried) do
-        if record then
-            merged[#merged + 1] = {member, record[1], record[2]}
-        end
-    end
-    return merged
 end
 
 local function optional(text)
@@ -85,7 +53,7 @@ local checks = {}
 function checks.most(namespace, groups, owner, most)
     for _, group in ipairs(groups) do
         local found = {}
-        for _, record in ipairs(current_group(namespace, group)) do
+        for _, record in ipairs(group_at(namespace, group, now)) do
             if not is_owned_by(record[2], owner) then
                 found[#found + 1] = record
             end
@@ -100,7 +68,7 @@ function checks.most(namespace, groups, owner, most)
 end
 
 function checks.same(namespace, groups, owner, member, wanted, own)
-    local value, ends = current_record(namespace, groups[1], member)
+    local value, ends = record_at(namespace, groups[1], member, now)
     local holds = (value or cjson.null) == wanted or is_owned_by(value, owner)
     for _, put in ipairs(own) do
         holds = holds or value == put
@@ -121,61 +89,48 @@ local function failure(condition)
     return checks[condition[1]](unpack(condition, 2))
 end
 
-local function key_of(write)
-    return write.kind == 'insert' and optional(write.job.unique_key) or ''
-end
-
-local function revision_of(write)
-    local tried = trial.revisions[write.id]
-    if tried ~= nil then
-        return tried
-    end
-    return redis.call('HGET', base_of(write.queue) .. ':job:' .. write.id, 'rev')
+local function revision_of(change)
+    return redis.call('HGET', base_of(change.queue) .. ':job:' .. change.id, 'rev')
 end
 
 local function was_written(write)
-    if write.kind == 'insert' then
-        return revision_of(write) and true
-    elseif write.kind == 'replace' then
-        return revision_of(write) == write.job.revision
-    elseif write.kind == 'delete' then
-        return not revision_of(write)
+    local are_gone = #write.changes > 0
+    for _, change in ipairs(write.changes) do
+        local revision = revision_of(change)
+        if change.kind == 'insert' and revision or change.kind == 'replace' and revision == change.job.revision then
+            return true
+        end
+        are_gone = are_gone and change.kind == 'delete' and not revision
     end
-    for _, condition in ipairs(write.conditions) do
+    for _, condition in ipairs(#write.changes == 0 and write.conditions or {}) do
         local kind, namespace, groups, _, member, value, own = unpack(condition)
         local newest = kind == 'same' and own[#own]
-        if newest and newest ~= value and newest == current_record(namespace, groups[1], member) then
+        if newest and newest ~= value and newest == record_at(namespace, groups[1], member, now) then
             return true
         end
     end
-    return false
+    return are_gone
 end
 
-local function owner_of_key(write)
-    local of, key = base_of(write.queue), key_of(write)
-    local tried = trial.keys[of .. NUL .. key]
-    if tried then
-        return {'exists', tried.id, tried.job.body_digest, tried.job.state, ''}
+-- The id, digest and state of the job that owns the unique key of a new job, if one does and no change here makes it give it up.
+local function owner_of_key(change, changes)
+    local of, key = base_of(change.queue), optional(change.job.unique_key)
+    if key == '' then
+        return nil
     end
-    local owner = redis.call('HGET', of .. ':keys', key)
-    if owner then
-        local head = redis.call('HMGET', of .. ':job:' .. owner, 'digest', 'state')
-        -- Nobody knows whether a lost job was called.
-        return {'exists', owner, head[1] or '', head[2] or 'in_doubt', ''}
+    local id, digest, state = redis.call('HGET', of .. ':keys', key)
+    if id then
+        local head = redis.call('HMGET', of .. ':job:' .. id, 'digest', 'state')
+        digest, state = head[1] or '', head[2] or 'in_doubt' -- nobody knows whether a lost job was called
+    else
+        id, digest, state = string.match(tombstone_of(of, key, now) or '', '^[^|]*|([^|]*)|([^|]*)|([^|]*)|')
     end
-    local tombstone = tombstone_of(of, key, now)
-    return tombstone and {'exists', '', '', '', tombstone}
-end
-
--- Whether the owner of a unique key, as `owner_of_key` returns it, is the one that gives it up, and is as it was.
-local function gives_up(write, owner)
-    local over = write.over
-    if not over then
-        return false
-    elseif owner[5] ~= '' then
-        return not over.old and string.match(owner[5], '^[^|]*|([^|]*)|') == over.owner
+    for _, other in ipairs(id and changes or {}) do
+        if other.id == id and (other.forgets or other.body and not other.job.unique_key) then
+            return nil
+        end
     end
-    return owner[2] == over.owner and redis.call('HGET', base_of(write.queue) .. ':job:' .. over.owner, 'rev') == over.old
+    return id and {id, digest, state}
 end
 
 -- nil if the write may be written, else its answer.
@@ -183,13 +138,20 @@ local function refused(write)
     if was_written(write) then
         return {'done'}
     end
-    if key_of(write) ~= '' then
-        local owner = owner_of_key(write)
-        if owner and not gives_up(write, owner) then
-            return owner
+    local owners, is_evidence = {}, #write.changes > 0 and #write.conditions == 0
+    for _, change in ipairs(write.changes) do
+        if change.kind == 'insert' then
+            is_evidence, owners[change.id] = false, owner_of_key(change, write.changes)
+        else
+            local revision = revision_of(change)
+            local is_of_tombstone = change.kind == 'delete' and not revision and not next(change.tally)
+            if revision ~= change.old and not is_of_tombstone then
+                return {'stale'}
+            end
         end
-    elseif (write.kind == 'replace' or write.kind == 'delete') and revision_of(write) ~= write.old then
-        return {'stale'}
+    end
+    if next(owners) then
+        return {'exists', owners}
     end
     for index, condition in ipairs(write.conditions) do
         local group, member, value, ends = failure(condition)
@@ -198,8 +160,7 @@ local function refused(write)
         end
     end
     -- What became of a job is stored as long as there is a byte, and nothing new leaves.
-    local is_evidence = (write.kind == 'replace' or write.kind == 'delete') and #write.conditions == 0
-    if full and not is_evidence and (write.kind or #write.puts > 0) then
+    if full and not is_evidence and #write.changes + #write.puts > 0 then
         return {'full', full}
     end
     return nil
@@ -208,7 +169,7 @@ end
 -- The value and the end of a record after a put, or nil if the put changes nothing.
 local function after_put(put)
     local namespace, group, member, value, ends, mode = unpack(put)
-    local was, was_ends = current_record(namespace, group, member)
+    local was, was_ends = record_at(namespace, group, member, now)
     if was == nil or mode == 'always' then
         return value, ends
     end
@@ -217,36 +178,6 @@ local function after_put(put)
         return nil
     end
     return value, (mode == 'extend' and later) and was_ends or ends
-end
-
--- Remembers a record as it would be, by its group; false for one that would be dropped.
-local function try_record(namespace, group, member, record)
-    local key = namespace .. NUL .. group
-    trial.groups[key] = trial.groups[key] or {}
-    trial.groups[key][member] = record
-end
-
-local function try(write)
-    for _, put in ipairs(write.puts) do
-        local value, ends = after_put(put)
-        if value then
-            try_record(put[1], put[2], put[3], {value, ends})
-        end
-    end
-    for _, drop in ipairs(write.drops) do
-        local value = current_record(drop[1], drop[2], drop[3])
-        if value and (drop[4] == '' or drop[4] == '=' .. value) then
-            try_record(drop[1], drop[2], drop[3], false)
-        end
-    end
-    if write.kind == 'insert' or write.kind == 'replace' then
-        trial.revisions[write.id] = write.job.revision
-    elseif write.kind == 'delete' then
-        trial.revisions[write.id] = false
-    end
-    if key_of(write) ~= '' then
-        trial.keys[base_of(write.queue) .. NUL .. key_of(write)] = write
-    end
 end
 
 -- The fields of a job that its next version may change, as they are kept.
@@ -259,37 +190,39 @@ local function moved(head, job)
     return head
 end
 
-local function insert(write)
-    local id, job, over = write.id, write.job, write.over
-    local head = moved({batch = optional(job.batch_id), dest = optional(job.destination), key = key_of(write)}, job)
-    if over and redis.call('HGET', base .. ':keys', head.key) == over.owner then
-        redis.call('HSET', job_key(over.owner), 'rev', over.job.revision, 'record', over.job.record, 'key', '')
-    end
+local function insert(change)
+    local id, job = change.id, change.job
+    local key = optional(job.unique_key)
+    local head = moved({batch = optional(job.batch_id), dest = optional(job.destination), key = key}, job)
     redis.call('HSET', job_key(id), 'rev', job.revision, 'state', head.state, 'due', head.due, 'worker', head.worker,
         'prio', head.prio, 'batch', head.batch, 'dest', head.dest, 'key', head.key, 'valid', head.valid, 'active', head.active,
-        'record', job.record, 'body', write.body, 'digest', job.body_digest, 'outcome', head.outcome)
-    for _, number in ipairs(write.numbers) do
+        'record', job.record, 'body', change.body, 'digest', job.body_digest, 'outcome', head.outcome)
+    for _, number in ipairs(change.numbers) do
         zadd(base .. ':number:' .. number, 0, id)
     end
     if head.batch ~= '' then
         zadd(batch_base(head.batch) .. ':ids', 0, id)
     end
-    if head.key ~= '' then
-        redis.call('HSET', base .. ':keys', head.key, id)
-        redis.call('HDEL', base .. ':tombstones', head.key)
-        zrem(base .. ':tombstones:until', head.key)
+    if key ~= '' then
+        redis.call('HSET', base .. ':keys', key, id)
+        redis.call('HDEL', base .. ':tombstones', key)
+        zrem(base .. ':tombstones:until', key)
     end
     enter(id, head)
     return head.batch
 end
 
--- The next version of a job. Its batch and number stay as they are, and but for an edit its urgency and validity.
-local function replace(write)
-    local id, job, head = write.id, write.job, head_of(write.id)
+-- The next version of a job. Only an edit, which has a body, changes its urgency and validity, or gives its unique key up.
+local function replace(change)
+    local id, job, head = change.id, change.job, head_of(change.id)
     leave(id, head)
     moved(head, job)
-    if write.body then
-        redis.call('HSET', job_key(id), 'prio', head.prio, 'valid', head.valid, 'body', write.body)
+    if change.body then
+        local key = optional(job.unique_key)
+        if key ~= head.key then
+            redis.call('HDEL', base .. ':keys', head.key)
+        end
+        redis.call('HSET', job_key(id), 'prio', head.prio, 'valid', head.valid, 'body', change.body, 'key', key)
     end
     enter(id, head)
     redis.call('HSET', job_key(id), 'rev', job.revision, 'state', head.state, 'due', head.due, 'worker', head.worker,
@@ -297,16 +230,23 @@ local function replace(write)
     return head.batch
 end
 
-local function delete(write)
-    local id, head = write.id, head_of(write.id)
+local function delete(change)
+    local id, head, forgets = change.id, head_of(change.id), optional(change.forgets)
+    if forgets ~= '' and string.match(tombstone_of(base, forgets, now) or '', '^[^|]*|([^|]*)|') == id then
+        redis.call('HDEL', base .. ':tombstones', forgets)
+        zrem(base .. ':tombstones:until', forgets)
+    end
+    if not head then
+        return nil
+    end
     leave(id, head)
-    for _, number in ipairs(write.numbers) do
+    for _, number in ipairs(change.numbers) do
         zrem(base .. ':number:' .. number, id)
     end
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
-        if write.tombstone then
-            local until_, text = unpack(write.tombstone)
+        if change.tombstone then
+            local until_, text = unpack(change.tombstone)
             redis.call('HSET', base .. ':tombstones', head.key, until_ .. '|' .. text)
             zadd(base .. ':tombstones:until', until_, head.key)
         end
@@ -314,22 +254,22 @@ local function delete(write)
     redis.call('DEL', job_key(id))
     if head.batch ~= '' then
         zrem(batch_base(head.batch) .. ':ids', id)
-        for field, amount in pairs(write.tally) do
+        for field, amount in pairs(change.tally) do
             add(batch_base(head.batch) .. ':pruned', field, -amount)
         end
     end
     return head.batch
 end
 
-local changes = {insert = insert, replace = replace, delete = delete}
+local kinds = {insert = insert, replace = replace, delete = delete}
 
-local function change(write)
-    switch(write.queue)
-    local batch = changes[write.kind](write)
-    for field, amount in pairs(write.tally) do
+local function make(change)
+    switch(change.queue)
+    local batch = kinds[change.kind](change)
+    for field, amount in pairs(batch and change.tally or {}) do
         count(batch, field, amount)
     end
-    if write.kind == 'delete' and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
+    if change.kind == 'delete' and batch and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
         settle_queue(now)
         redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')
     end
@@ -395,8 +335,8 @@ local function allot(slot)
 end
 
 local function apply(write)
-    if write.kind then
-        change(write)
+    for _, change in ipairs(write.changes) do
+        make(change)
     end
     for _, put in ipairs(write.puts) do
         local namespace, group, member = put[1], put[2], put[3]
@@ -416,7 +356,7 @@ local function apply(write)
         end
     end
     for _, drop in ipairs(write.drops) do
-        local value = current_record(drop[1], drop[2], drop[3])
+        local value = record_at(drop[1], drop[2], drop[3], now)
         if value and (drop[4] == '' or drop[4] == '=' .. value) then
             forget_record(drop[1], drop[2], drop[3])
             look_again(drop[1], drop[2], drop[3])
@@ -424,13 +364,13 @@ local function apply(write)
     end
     for _, event in ipairs(write.events) do
         -- No two events of a store have the same sequence, so that other kinds of stores can take them over.
-        local of = base_of(write.queue)
+        local of = base_of(event[1])
         local last = tonumber(redis.call('GET', of .. ':sequence') or '0')
         local sequence = string.format('%.0f', math.max(redis.call('INCRBY', root .. ':sequence', 1), last + 1))
         redis.call('SET', root .. ':sequence', sequence)
         redis.call('SET', of .. ':sequence', sequence)
-        zadd(of .. ':events', sequence, sequence .. '|' .. event[2])
-        zadd(of .. ':events:at', event[1], sequence)
+        zadd(of .. ':events', sequence, sequence .. '|' .. event[3])
+        zadd(of .. ':events:at', event[2], sequence)
     end
     if write.wakes then
         wake(write.wakes)
@@ -443,40 +383,10 @@ local function is_verified(guard)
     return is_same and not failure(guard.known)
 end
 
--- Whether the answer to one write refuses the others of its bulk write too: not if the owner of its key has the same body.
-local function refuses_all(write, answer)
-    if not answer or answer[1] == 'done' then
-        return false
-    end
-    local digest = answer[3]
-    if answer[1] == 'exists' and answer[5] ~= '' then
-        digest = string.match(answer[5], '^[^|]*|[^|]*|([^|]*)|')
-    end
-    return answer[1] ~= 'exists' or digest ~= write.job.body_digest
-end
-
 local answers = {}
 if asked.guard and not is_verified(asked.guard) then
     for index, write in ipairs(asked.writes) do
         answers[index] = was_written(write) and {'done'} or {'not_verified'}
-    end
-elseif asked.together then
-    local refusals, is_refused = {}, false
-    for index, write in ipairs(asked.writes) do
-        answers[index] = refused(write)
-        if not answers[index] then
-            try(write)
-        end
-        refusals[index] = refuses_all(write, answers[index])
-        is_refused = is_refused or refusals[index]
-    end
-    trial = {groups = {}, revisions = {}, keys = {}}
-    for index, write in ipairs(asked.writes) do
-        if is_refused and not refusals[index] and (not answers[index] or answers[index][1] == 'done') then
-            answers[index] = {'rolled_back'}
-        elseif not answers[index] then
-            apply(write)
-        end
     end
 else
     for index, write in ipairs(asked.writes) do
