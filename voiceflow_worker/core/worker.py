@@ -158,7 +158,7 @@ class Worker:
             store.clock,
             Settler(store, policy, changes=changes),
             holds=holds,
-            near=lambda: self._senders.asks_soon,
+            near=lambda: self._pacer.is_paced and self._senders.asks_soon,
             restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
             on_settled=self._has_freed,
             on_fault=self._note_fault,
@@ -454,7 +454,8 @@ class Worker:
         return self._senders.on_their_way if self._pacer.is_paced else self.in_flight
 
     def _has_freed(self) -> None:
-        if self._pause_scope is not None and not self._senders.asks_soon and self._is_pause_over():
+        is_asked_soon = self._pacer.is_paced and self._senders.asks_soon  # `_share_commit` looks then
+        if self._pause_scope is not None and not is_asked_soon and self._is_pause_over():
             self._end_pause()
         if not self.in_flight:
             self._landed.set()

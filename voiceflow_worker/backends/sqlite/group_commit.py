@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar, cast
 
@@ -65,8 +64,8 @@ class Transaction:
 
     db: Connection
     changed: set[str] = field(default_factory=set[str])
-    live: Counters = field(default_factory=partial(defaultdict, int))
-    pruned: Counters = field(default_factory=partial(defaultdict, int))
+    live: Counters = field(default_factory=lambda: Counters(int))
+    pruned: Counters = field(default_factory=lambda: Counters(int))
 
     def end(self) -> None:
         """Write what is written at the end. The counters of a batch are deleted with its last job."""
