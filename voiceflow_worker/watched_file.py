@@ -29,7 +29,7 @@ class WatchedFile(Generic[Content]):
         self._every = every
         self.problem: str | None = None
         # It may have changed since it was read first: the first call looks.
-        self._mark: tuple[int, int, int] | tuple[()] | None = ()
+        self._seen: tuple[int, int, int] | tuple[()] | None = ()
         self._looked_at = -inf
 
     def __call__(self) -> Content:
@@ -37,9 +37,9 @@ class WatchedFile(Generic[Content]):
         now = time.monotonic()
         if now - self._looked_at >= (LOOK_EVERY if self._every is None else self._every):
             self._looked_at = now
-            mark = self._marked()
-            if mark != self._mark:
-                self._mark = mark
+            state = self._state()
+            if state != self._seen:
+                self._seen = state
                 self._look()
         return self._content
 
@@ -56,7 +56,7 @@ class WatchedFile(Generic[Content]):
             _log.info("a file was read again, because it has changed", file=str(self._path))
         self._content, self.problem = content, None
 
-    def _marked(self) -> tuple[int, int, int] | None:
+    def _state(self) -> tuple[int, int, int] | None:
         """What changes whenever the file is written or replaced; None if it is not there."""
         try:
             found = self._path.stat()

@@ -22,7 +22,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.webhooks.menu_events import CLAIMS
+from voiceflow_worker.webhooks.menu_events import LEASES
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +141,7 @@ class TestRepeatedEvents:
             await Line.of(job).press(receiver, "1", eventId="e")
         assert len(counting.ran) == 2
 
-    async def test_stay_claimed_for_longer_than_a_handler_may_take(self, counting: Counting) -> None:
+    async def test_stay_leased_for_longer_than_a_handler_may_take(self, counting: Counting) -> None:
         """Another receiver would run the handler a second time, beside the first."""
         limit = timedelta(seconds=3)
         counting.go_on = anyio.Event()
@@ -151,7 +151,7 @@ class TestRepeatedEvents:
             async with anyio.create_task_group() as group:
                 group.start_soon(receiver.post, Line.of(job).event("1"))
                 await counting.began.wait()
-                assert (await store.records({CLAIMS: Page()}, now=store.clock.now() + limit))[CLAIMS]
+                assert (await store.records({LEASES: Page()}, now=store.clock.now() + limit))[LEASES]
                 counting.go_on.set()
 
     async def test_are_taken_over_when_their_receiver_died(
@@ -165,7 +165,7 @@ class TestRepeatedEvents:
         async with anyio.create_task_group() as group:
             group.start_soon(one.post, event)
             await counting.began.wait()
-            group.cancel_scope.cancel()  # as a process that is killed: its claim stays behind
+            group.cancel_scope.cancel()  # as a process that is killed: its lease stays behind
         counting.go_on.set()
         with anyio.fail_after(10):
             status, body = await two.post(event)

@@ -377,7 +377,7 @@ class TestFlows:
         await call.begin()
         heard = await call.press("1")
         assert heard.has_ended
-        call._token = heard.answer.flow.client_action_id
+        call._action_id = heard.answer.flow.client_action_id
         after = await call.press("")
         assert (after.answer.result, after.answer.flow.actions) == (MenuResult.ENDED, ({"action": "hangup"},))
 

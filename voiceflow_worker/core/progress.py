@@ -216,7 +216,7 @@ class CallProgress:
 
 async def _keep(records: RecordSet[Progress], value: Progress, same: Sequence[object]) -> bool:
     """Store an event once, even if it is repeated. The values in `same` identify the event."""
-    await records.within(value.session_id).add({mark_of(same): value})
+    await records.within(value.session_id).add({digest_of(same): value})
     return True
 
 
@@ -225,7 +225,7 @@ async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Pro
     return [value for _, value in page if value is not None]
 
 
-def mark_of(same: Sequence[object]) -> str:
+def digest_of(same: Sequence[object]) -> str:
     """A short text that is the same for the same values."""
     return blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
 

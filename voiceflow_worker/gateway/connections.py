@@ -96,7 +96,7 @@ class ConnectionPosts:
         reserved = progress.reserved if isinstance(progress.reserved, ReservedConnection) else await self.connect()
         if reserved is None:
             raise ConnectionError("there is no connection")
-        connection = reserved.claim()
+        connection = reserved.take()
         try:
             if reserved is progress.reserved and not self._is_fresh(connection):
                 connection.abort()
@@ -202,7 +202,7 @@ class ReservedConnection:
         self._posts = posts
         self._ready: Connection | Exception | None = ready
 
-    def claim(self) -> Connection:
+    def take(self) -> Connection:
         """The connection, which belongs to the caller from now on. Raises the error of connecting."""
         ready, self._ready = self._ready, None
         if isinstance(ready, Connection):
@@ -210,7 +210,7 @@ class ReservedConnection:
         raise ready or ConnectionError("its connection was released")
 
     def release(self) -> None:
-        """Release the connection if no POST has claimed it."""
+        """Release the connection if no POST has taken it."""
         ready, self._ready = self._ready, None
         if isinstance(ready, Connection):
             self._posts.return_connection(ready, keep=True, was_used=False)

@@ -66,12 +66,12 @@ def bridge_result(event: CallAction) -> BridgeResult:
 
 
 LONGEST = 200
-"""The most characters of a token. 8x8 documents no limit; its other ids have 50."""
+"""The most characters of a written position. 8x8 documents no limit; its other ids have 50."""
 
 _VERSION = "vf1"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 NAME = re.compile(_NAME)
-_TOKEN = re.compile(
+_WRITTEN = re.compile(
     rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qsbe])\.([0-9a-f]{{8}})", re.ASCII
 )
 
@@ -100,22 +100,22 @@ class Position:
     phase: CallPhase = CallPhase.ASKED
 
     def write(self) -> str:
-        """The token: version, path, counts, phase, and a checksum. It contains nothing about the person."""
+        """The position as a text: version, path, counts, phase, a checksum. It contains nothing about the person."""
         path = _within(self.path)
         content = f"{_VERSION}.{'/'.join(path)}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.phase.value}"
         return f"{content}.{_checksum(content)}"
 
     @classmethod
-    def read(cls, token: str) -> Self | None:
-        """The position in a token; None for a foreign or changed token, and for a token of another version."""
-        match = _TOKEN.fullmatch(token) if len(token) <= 2 * LONGEST else None
-        if match is None or _checksum(token[: match.start(5) - 1]) != match[5]:
+    def read(cls, text: str) -> Self | None:
+        """The position in a text; None for a foreign or changed text, and for one of another version."""
+        match = _WRITTEN.fullmatch(text) if len(text) <= 2 * LONGEST else None
+        if match is None or _checksum(text[: match.start(5) - 1]) != match[5]:
             return None
         return cls(path=tuple(match[1].split("/")), tries=int(match[2]), asked=int(match[3]), phase=CallPhase(match[4]))
 
 
 def _within(path: Sequence[str]) -> Sequence[str]:
-    """The path, cut so that its token fits: the first menu and the last ones. Settings of the others are lost."""
+    """The path, cut so that the text fits: the first menu and the last ones. Settings of the others are lost."""
     room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
     first, *rest = path
     while rest and len("/".join((first, *rest))) > room:

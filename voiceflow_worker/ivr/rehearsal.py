@@ -184,7 +184,7 @@ class Rehearsal:
             session_id="rehearsal",
             store=store,
         )
-        self._token: str | None = None
+        self._action_id: str | None = None
         self._bridged: str | None = None
 
     @property
@@ -207,9 +207,9 @@ class Rehearsal:
 
         Raises InvalidInputError if the last answer asks no question, or the call has not begun.
         """
-        if self._token is None:
+        if self._action_id is None:
             raise InvalidInputError("no question waits for keys: begin() a call; after a bridge, use after_bridge()")
-        event = CallAction(dtmf=keys.strip() or None, client_action_id=self._token)
+        event = CallAction(dtmf=keys.strip() or None, client_action_id=self._action_id)
         plan = self._menus.plan(event, self._caller)
         heard = await self._hear(plan)
         if plan.press is not None:
@@ -238,12 +238,12 @@ class Rehearsal:
                 connected_to = cast("str", params.get("destination"))
             elif (words := wording(action, params)) is not None:
                 said.append(words)
-        token = answer.flow.client_action_id
-        position = Position.read(token) if token is not None else None
+        action_id = answer.flow.client_action_id
+        position = Position.read(action_id) if action_id is not None else None
         phase = None if position is None else position.phase
         asks = phase in {CallPhase.ASKED, CallPhase.STEPPING}
         # Texts before the question are over when the caller presses keys, or none.
-        self._token = replace(position, phase=CallPhase.ASKED).write() if position is not None and asks else None
-        self._bridged = token if phase is CallPhase.BRIDGED else None
+        self._action_id = replace(position, phase=CallPhase.ASKED).write() if position is not None and asks else None
+        self._bridged = action_id if phase is CallPhase.BRIDGED else None
         menu = position.path[-1] if position is not None and asks else None
         return SpokenAnswer(tuple(said), menu, connected_to, answer.trouble, answer)

@@ -32,7 +32,7 @@ from voiceflow_worker.webhooks.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
 ANSWERS = "ivr-answer"
-CLAIMS = "ivr-claim"
+LEASES = "ivr-claim"
 
 KEPT = timedelta(hours=4)
 """The time for which an answer is kept. It is ample: an event is repeated within seconds, and a call lasts at most an
@@ -45,16 +45,16 @@ _LONGEST_LOOK = 0.2
 class AnswersOnce:
     """The stored answers to events. Every receiver gives the answer that was stored first.
 
-    A receiver claims an event before it runs a handler. A claim lasts `claim_for`, which is longer than the time limit
-    of a handler. If the receiver crashes or cannot store its answer, another receiver can claim the event when the
-    claim has ended, and then runs the handler again. Otherwise the handler runs once.
+    A receiver leases an event before it runs a handler. A lease lasts `lease_for`, which is longer than the time limit
+    of a handler. If the receiver crashes or cannot store its answer, another receiver can lease the event when the
+    lease has ended, and then runs the handler again. Otherwise the handler runs once.
     """
 
-    def __init__(self, store: Store, *, claim_for: timedelta) -> None:
+    def __init__(self, store: Store, *, lease_for: timedelta) -> None:
         self._clock = store.clock
-        self._claim_for = claim_for
+        self._lease_for = lease_for
         self._answers = text_records(store, ANSWERS, keep_for=KEPT)
-        self._claims = text_records(store, CLAIMS, keep_for=claim_for)
+        self._leases = text_records(store, LEASES, keep_for=lease_for)
 
     async def known(self, key: str) -> bytes | None:
         """The stored answer to this event; None if there is none."""
@@ -62,22 +62,22 @@ class AnswersOnce:
         return None if found is None else found.encode()
 
     async def turn(self, key: str) -> bytes | None:
-        """Claim this event, or wait for the answer of the receiver that has claimed it.
+        """Lease this event, or wait for the answer of the receiver that has leased it.
 
-        Returns that answer, or None if the claim succeeded and this receiver must answer. Raises StoreUnavailableError
-        after a wait of twice `claim_for`.
+        Returns that answer, or None if this receiver has the lease, and must answer. Raises StoreUnavailableError
+        after a wait of twice `lease_for`.
         """
         mine = secrets.token_hex(8)
-        gives_up = self._clock.monotonic() + 2 * self._claim_for.total_seconds()
+        gives_up = self._clock.monotonic() + 2 * self._lease_for.total_seconds()
         wait = _FIRST_LOOK
         while True:
-            standing = await self._claims.add({key: mine})
-            # Read even after a claim, because the previous receiver may have answered just before its claim ended.
+            standing = await self._leases.add({key: mine})
+            # Read even with the lease, because the previous receiver may have answered just before its lease ended.
             answer = await self.known(key)
             if answer is not None or standing[key] == mine:
                 return answer
             if self._clock.monotonic() >= gives_up:
-                raise StoreUnavailableError("another receiver has claimed this event, and has not answered it in time")
+                raise StoreUnavailableError("another receiver has leased this event, and has not answered it in time")
             await self._clock.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_LOOK)
 
@@ -106,9 +106,9 @@ class MenuMetrics:
 _log = structlog.get_logger("voiceflow.ivr")
 
 STORING = timedelta(seconds=1)
-"""The time allowed for storing an answer. A claim on an event lasts for the time limit of a handler plus this time."""
+"""The time allowed for storing an answer. A lease of an event lasts for the time limit of a handler plus this time."""
 IN_ALL = timedelta(seconds=4, milliseconds=500)
-"""The time for the waits before a handler (one is for another receiver that has claimed the event), and for the handler
+"""The time for the waits before a handler (one is for another receiver that has leased the event), and for the handler
 itself."""
 AT_LEAST = timedelta(seconds=1)
 """The time that a handler has even after long waits, unless its own limit is shorter."""
@@ -151,7 +151,7 @@ class MenuEvents:
         self._policy = policy = policy or CallPolicy()
         self._menu_calls = MenuCalls(store, policy)
         self._bridges = Bridges(store, policy)
-        self._once = AnswersOnce(store, claim_for=handler_limit + STORING)
+        self._once = AnswersOnce(store, lease_for=handler_limit + STORING)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
         self._definitions = written_menus(store)
@@ -164,17 +164,17 @@ class MenuEvents:
 
     async def _answer(self, event: CallAction) -> bytes:
         key = key_of(event)
-        # If the event alone shows that a handler will run, the event is claimed while the job is being read.
-        claims = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
+        # If the event alone shows that a handler will run, the event is leased while the job is being read.
+        leases = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
         began = self._store.clock.monotonic()
-        recall = self._once.turn if claims else self._once.known
+        recall = self._once.turn if leases else self._once.known
         call, given = await gather(partial(self._menu_calls.find, event), partial(recall, key))
         menus = await self._menus_of(event, call)
         plan = menus.plan(event, self._caller(event, call, key))
         asks = plan.press if plan.press is not None and plan.press.call_back_at is not None else None
         if asks is not None and call.job is not None and await self._menu_calls.is_called_back(call.job):
             plan = replace(plan, press=replace(asks, call_back_at=None))
-        if given is None and plan.runs_code and not claims:
+        if given is None and plan.runs_code and not leases:
             given = await self._once.turn(key)
         waited = timedelta(seconds=self._store.clock.monotonic() - began)
         limit = min(self._limit, max(IN_ALL - waited, AT_LEAST))

@@ -83,8 +83,8 @@ def parse_url(url: str) -> PostgresURL:
     `target_session_attrs` says otherwise.
     """
     shown = without_secrets(url)
-    scheme, mark, rest = url.partition("://")
-    if not mark or scheme.lower() not in POSTGRES_SCHEMES:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() not in POSTGRES_SCHEMES:
         raise SettingsError(f"{shown!r} is not a URL of a PostgreSQL store; write {FORM}")
     place, _, query = rest.partition("?")
     _require_readable(rest, place, query, shown)
@@ -142,13 +142,13 @@ def _parted(query: str, shown: str) -> tuple[dict[str, str], list[str]]:
     own: dict[str, str] = {}
     theirs: list[str] = []
     for text in filter(None, query.split("&")):
-        name, mark, value = text.partition("=")
+        name, separator, value = text.partition("=")
         name = unquote(name)
         if name in _OWN:
             if name in own:
                 raise SettingsError(f"the store URL {shown} has the option {name} twice; keep one of them")
             own[name] = unquote(value)
-        elif not mark or name not in known or name in {"client_encoding", "replication"}:
+        elif not separator or name not in known or name in {"client_encoding", "replication"}:
             # The unknown option may be the end of a password that contains an & or a ?, so it is not quoted then.
             hides = "@" in query or "password" in query
             named = "an option" if hides or not name.isidentifier() else f"the option {name!r}"

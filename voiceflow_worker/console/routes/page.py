@@ -109,7 +109,7 @@ OF_IDS = frozenset({"after", "batch", "before", "queue", "told"})
 """The values of a query that are ids."""
 
 
-_SEAL, _MARK = "~", 8
+_SEAL, _MAC = "~", 8
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")
 _HEX = str.maketrans("ghijklmnop", "0123456789")
 
@@ -117,8 +117,8 @@ _HEX = str.maketrans("ghijklmnop", "0123456789")
 def sealed(name: str, key: bytes) -> str:
     """A name as an id of letters, which only `opened` can read: the same id for the same name."""
     said = name.encode("utf-8", "surrogatepass")
-    mark = blake2b(said, key=key, digest_size=_MARK).digest()
-    return _SEAL + (mark + _mixed(said, mark, key)).hex().translate(_LETTERS)
+    mac = blake2b(said, key=key, digest_size=_MAC).digest()
+    return _SEAL + (mac + _mixed(said, mac, key)).hex().translate(_LETTERS)
 
 
 def opened(text: str, key: bytes) -> str:
@@ -127,15 +127,15 @@ def opened(text: str, key: bytes) -> str:
         return "/".join(opened(each, key) for each in text.split("/"))
     try:
         content = bytes.fromhex(text.removeprefix(_SEAL).translate(_HEX)) if text.startswith(_SEAL) else b""
-        said = _mixed(content[_MARK:], content[:_MARK], key)
+        said = _mixed(content[_MAC:], content[:_MAC], key)
         name = said.decode("utf-8", "surrogatepass")
     except ValueError:
         return text
     return name if content and sealed(name, key) == text else text
 
 
-def _mixed(said: bytes, mark: bytes, key: bytes) -> bytes:
-    stream = shake_256(key + mark).digest(len(said))
+def _mixed(said: bytes, mac: bytes, key: bytes) -> bytes:
+    stream = shake_256(key + mac).digest(len(said))
     return bytes(one ^ other for one, other in zip(said, stream, strict=True))
 
 

@@ -184,7 +184,7 @@ _RELEASING = 2.0
 
 
 class LeaderLease:
-    """The claim of one process to a task, by the name of the task; it ends by itself if it is not renewed in `length`.
+    """The lease of one process for a task, by the name of the task; it ends by itself if it is not renewed in `length`.
 
     `condition` is for the writes of the task: a process that stood still and lost the lease stores nothing more, even
     if nobody has the lease by then. Work without this condition must be safe to repeat. `note` says to others what the

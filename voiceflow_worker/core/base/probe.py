@@ -30,8 +30,8 @@ def store_probe(store: Store) -> Probe:
 
     async def probe() -> None:
         now = store.clock.now()
-        mark = Write(puts=(Put(READINESS, name, "", now + _KEPT_FOR),))
-        await store.write(BulkWrite(writes=(mark,)), now=now)
+        record = Write(puts=(Put(READINESS, name, "", now + _KEPT_FOR),))
+        await store.write(BulkWrite(writes=(record,)), now=now)
         await find_jobs(store, OfNumber(queue=name, number=name, limit=1))
 
     return probe

@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import not_cancelled
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write, WriteResult
-from voiceflow_worker.core.progress import mark_of
+from voiceflow_worker.core.progress import digest_of
 from voiceflow_worker.core.suppression import SuppressedNumbers, why_refused
 from voiceflow_worker.errors import (
     IllegalMoveError,
@@ -72,9 +72,9 @@ class Sessions:
 
     async def press(self, session_id: str, press: KeyPress) -> None:
         """Store a key press of a session without a known POST. It joins the POST when the outcome of that is known."""
-        mark = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
+        same = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
         # A record for each: receivers that hear of two key presses at once cannot overwrite one with the other.
-        await self._presses.within(session_id).put({mark_of([mark]): press})
+        await self._presses.within(session_id).put({digest_of([same]): press})
 
     async def presses(self, session_ids: Iterable[str]) -> dict[str, tuple[KeyPress, ...]]:
         """The stored key presses of these sessions, by time."""
