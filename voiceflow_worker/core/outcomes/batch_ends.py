@@ -132,7 +132,8 @@ class BatchEnds:
                 self._touched[batch] = event.sequence
         if not self._consumer.is_behind:
             known = sorted(before & self._touched.keys())
-            for batch, totals in zip(known, await self._store.totals(self._queue, batches=known), strict=True):
+            counted = await self._store.totals(self._queue, batches=known) if known else ()
+            for batch, totals in zip(known, counted, strict=True):
                 if not totals.has_open_calls:
                     await self._end(batch, last.get(batch))
                 del self._touched[batch]
