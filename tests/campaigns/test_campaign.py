@@ -154,7 +154,7 @@ def test_columns_are_said_in_one_field_as_a_table_a_text_or_a_list() -> None:
 def test_a_role_that_is_given_goes_before_that_of_the_file_of_options(tmp_path: Path) -> None:
     file = tmp_path / "options.toml"
     file.write_text('[columns]\ndestination = "Mobile"\ncountry = "Land"\n', encoding="utf-8")
-    given = {"rows": [], "batch": "b", "campaign": file, "columns": "destination=Phone"}
+    given: dict[str, object] = {"rows": [], "batch": "b", "campaign": file, "columns": "destination=Phone"}
     assert Campaign.of(given).options.columns == {"destination": "Phone", "country": "Land"}
     with pytest.raises(InvalidInputError, match="country and the column of the countries exclude each other"):
         Campaign.of({**given, "columns": "country=Land", "country": "SG"})

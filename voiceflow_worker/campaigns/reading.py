@@ -296,9 +296,9 @@ def _pairs(value: object) -> str:
 
 def columns(value: object) -> Mapping[str, str | Sequence[str]]:
     """Which column is what: a mapping, or pairs as they are typed."""
-    if not isinstance(value, Mapping | list | tuple):
-        value = text_of(value)
-    return ColumnRoles.of(value).as_table()
+    if isinstance(value, Mapping | list | tuple):
+        return ColumnRoles.of(cast("object", value)).as_table()
+    return ColumnRoles.of(text_of(value)).as_table()
 
 
 def row(value: object) -> int:

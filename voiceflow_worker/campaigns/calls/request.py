@@ -753,7 +753,7 @@ class _Work:
         Of these, only the ones in `reserved` are stored, because a menu speaks them. Data that is too large is stored
         without its empty values: programs export columns that no row fills.
         """
-        given = self.given(destination, source) if reserved else {}
+        given = self.given(destination, source) if reserved else dict[str, object]()
         spoken = {name: given[name] for name in reserved if given.get(name) is not None}
         data = {**self.values.data, **spoken, **(self.options.data or {})}
         try:
