@@ -230,6 +230,8 @@ class TestFilesOfNumbers:
             assert [each.message for each in found.findings] == [], path
             assert list(found.numbers) == ["+6587654321", "+6587654325", "+6587654322"], path
             assert (found.left_out, found.as_json()["left_out"]) == (1, 1)
+            same = read_number_file(path, roles=roles, country="international", only="Status=Left")
+            assert (list(same.numbers), same.left_out) == (list(found.numbers), 1), path
             with pytest.raises(CampaignFileError, match=r"several columns look like .*\(Phone, Phone 2\)"):
                 read_number_file(path)
             for wrong in ("Status=Act*", "Rank=1"):

@@ -164,6 +164,7 @@ def read_number_file(
     roles: ColumnRoles = NO_ROLES,
     country: str | None = None,
     leave_out: str | None = None,
+    only: str | None = None,
     sheet: str | None = None,
     header_row: int | None = None,
 ) -> NumberFile:
@@ -173,7 +174,7 @@ def read_number_file(
     number. Of the `roles` of its columns, those of numbers and of the country count; by default, the numbers are in the
     column named destination, phone, number, msisdn or the like, if there is only one. Of several columns, a row needs
     one number at least, and each is taken. Area codes may have a column of their own. Rows are left out as by
-    `CampaignOptions.leave_out`.
+    the options `leave_out` and `only` of a campaign.
 
     Raises CampaignFileError for a file that cannot be read, or whose numbers may be in several columns, and
     InvalidInputError for an unknown country.
@@ -182,7 +183,7 @@ def read_number_file(
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
         country = read_country(country)
-    file, left_out = InputFile(path), LeftOut(leave_out, (), {})
+    file, left_out = InputFile(path), LeftOut(leave_out, (), {}, only=only)
     kind = kind_of(file)
     if kind is FileKind.JSON:
         raise _json_text(path)

@@ -73,6 +73,10 @@ class NumberFileOptions:
             help="Leave out rows where a column has this value, such as Status=Active, or, with Status!=Left, another.",
         ),
     ] = None
+    only: Annotated[
+        str | None,
+        Parameter(metavar="COLUMN=VALUE", help="Read only rows where a column has this value, such as Status=Left."),
+    ] = None
     sheet: Annotated[
         str | None, Parameter(metavar="NAME", help="The sheet of a workbook. [the only one that has rows]")
     ] = None
@@ -92,8 +96,8 @@ class NumberFileOptions:
 
         numbers = tuple(name for each in self.column or () for name in column_names(each))
         roles = ColumnRoles(numbers=numbers, country=self.country_column)
-        read = partial(read_number_file, roles=roles, country=country, leave_out=self.leave_out, sheet=self.sheet)
-        return await run_sync(partial(read, file, header_row=self.header_row))
+        read = partial(read_number_file, roles=roles, country=country, leave_out=self.leave_out, only=self.only)
+        return await run_sync(partial(read, file, sheet=self.sheet, header_row=self.header_row))
 
 
 async def add(
@@ -148,7 +152,9 @@ async def remove(
     if bool(numbers) == (file is not None):
         raise InvalidInputError("give either numbers or --file FILE")
     if file is None and reading != NumberFileOptions():
-        raise InvalidInputError("--column, --country-column, --leave-out, --sheet and --header-row are for --file FILE")
+        raise InvalidInputError(
+            "--column, --country-column, --leave-out, --only, --sheet and --header-row are for --file FILE"
+        )
     async with acting(common.settings(store_alone=True), as_) as operator:
         if file is not None:
             found = await reading.read(file, country)
