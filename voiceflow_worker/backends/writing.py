@@ -125,10 +125,7 @@ class Writing(ABC, Generic[At]):
         return WriteResult(result=Result.EXISTS, owners=owners) if owners else None
 
     def _refused_condition(self, write: Write, at: At) -> WriteResult | None:
-        all_empty = bool(write.conditions) and self.are_all_empty(write.conditions, at)
         for condition in write.conditions:
-            if all_empty and isinstance(condition, AtMost):
-                continue
             failed = self._failed_by(condition, write.puts, at)
             if failed is not None:
                 return WriteResult(result=Result.NOT_FREE, condition=condition, record=failed[0])
@@ -175,10 +172,6 @@ class Writing(ABC, Generic[At]):
     @abstractmethod
     def group(self, namespace: str, group: str, at: At) -> Sequence[Record]:
         """The current records of a group, in the order of their members."""
-
-    def are_all_empty(self, conditions: Sequence[Condition], at: At) -> bool:  # noqa: ARG002 - for stores that know
-        """Whether the store knows at once that all groups of the conditions `AtMost` are empty, as nearly always."""
-        return False
 
     @abstractmethod
     def revision(self, job_id: str) -> str | None:

@@ -379,8 +379,8 @@ class Admitter:
                         listed.append(index)
                     else:
                         self._named.add(job.batch_id)
-                records = await self._listed(jobs, sorted({*again, *listed}) if together else listed) if listed else {}
-                for index, found in records.items():
+                concerned = sorted({*again, *listed}) if together and listed else listed
+                for index, found in (await self._listed(jobs, concerned)).items():
                     passing[index] = found
                     refused = (self._refused(jobs[index], index, each) for each in found)
                     if (why := next(filter(None, refused), None)) is not None:
@@ -391,6 +391,8 @@ class Admitter:
 
     async def _listed(self, jobs: Sequence[Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
         """The records of the suppression list that concern some of these jobs, by their indexes."""
+        if not indexes:
+            return {}
         groups = {index: listed_groups(jobs[index].parties, store_id=self._store.id) for index in indexes}
         keys = [(group, "") for group in dict.fromkeys(group for of_job in groups.values() for group in of_job)]
         found = (await self._store.records({SUPPRESSED: keys}, now=self._store.clock.now()))[SUPPRESSED]

@@ -26,6 +26,7 @@ from voiceflow_worker.model.jobs.job import JobState
 STATEMENTS = {
     name: text.format(also="", order="")
     for name, text in statements("voiceflow_worker.backends.sqlite", "write.sql", "lease.sql", "read.sql").items()
+    if "{rows}" not in text
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +126,16 @@ def _cannot_open(path: Path) -> StoreError:
 _PAGES_OF_LOG = 1000
 """The number of pages from which on a WAL is long, and should be moved into the file. SQLite's default is the same."""
 
+_ROWS_AT_ONCE = 32
+
 Row = tuple[Any, ...]
 Bindings = Sequence[Any] | Mapping[str, Any]
+
+
+@lru_cache(maxsize=256)
+def _of_rows(statement: str, rows: int, values: int) -> str:
+    row = f"({', '.join('?' * values)})"
+    return statement.replace("{rows}", ", ".join([row] * rows))
 
 
 class Connection:
@@ -144,6 +154,12 @@ class Connection:
     def run(self, statements: str, bindings: Bindings = ()) -> None:
         """Execute statements that return no rows."""
         self._db.execute(statements, bindings or None)
+
+    def insert(self, statement: str, rows: Sequence[Row]) -> None:
+        """Execute an insertion of many rows, `{rows}` in it, which all have as many values."""
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            self._db.execute(_of_rows(statement, len(some), len(some[0])), tuple(chain.from_iterable(some)))
 
     def run_each(self, statement: str, many: Iterable[Sequence[Any]]) -> None:
         """Execute one statement that returns no rows, once for each set of bindings."""

@@ -123,11 +123,32 @@ WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) AND member 
 SELECT grp, value, ends_at, member FROM records
 WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) ORDER BY member;
 
--- name: any_of_groups
--- Whether there is a current record in any of these groups, as JSON: [namespace, group] of each. One statement is faster than several.
-SELECT 1 FROM json_each(?1) AS named
+-- What a bulk write asks for, at once: each statement takes a table of values as JSON.
+
+-- name: revisions_of
+-- The revisions of the jobs with these ids.
+SELECT jobs.id, revision FROM json_each(?) AS named CROSS JOIN jobs ON jobs.id = named.value;
+
+-- name: heads_of_keys
+-- The owners of unique keys, [queue, key] of each: of jobs first, then of tombstones.
+SELECT queue, unique_key, jobs.id, body_digest, state, NULL
+FROM json_each(?1) AS named CROSS JOIN jobs ON queue = named.value ->> 0 AND unique_key = named.value ->> 1
+UNION ALL
+SELECT grp, member, NULL, NULL, NULL, records.value FROM json_each(?1) AS named
+CROSS JOIN records ON namespace = 'tombstone' AND grp = named.value ->> 0 AND member = named.value ->> 1
+WHERE ends_at > ?2;
+
+-- name: records_of_groups
+-- The current records of groups, [namespace, group] of each.
+SELECT namespace, grp, records.value, ends_at, member FROM json_each(?1) AS named
 CROSS JOIN records ON namespace = named.value ->> 0 AND grp = named.value ->> 1
-WHERE ends_at IS NULL OR ends_at > ?2 LIMIT 1;
+WHERE ends_at IS NULL OR ends_at > ?2;
+
+-- name: records_of_keys
+-- Single current records, [namespace, group, member] of each.
+SELECT namespace, grp, records.value, ends_at, records.member FROM json_each(?1) AS named
+CROSS JOIN records ON namespace = named.value ->> 0 AND grp = named.value ->> 1 AND member = named.value ->> 2
+WHERE ends_at IS NULL OR ends_at > ?2;
 
 -- name: page_of_records
 -- A page of a namespace.

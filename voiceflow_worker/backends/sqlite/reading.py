@@ -48,7 +48,7 @@ def job_of(row: Row) -> Job:
     return job_from(row[:13], row[13], row[14])
 
 
-def record_from(row: Row) -> Record:
+def record_from(row: Sequence[Any]) -> Record:
     """The record in a row: group, value, end and member."""
     group, value, ends_at, member = row
     return Record(group, value, from_micros_or_none(ends_at), member)
@@ -93,9 +93,13 @@ def _rows_of(db: Connection, namespace: str, key: str | Key, at: int) -> list[Ro
 
 def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
     """The head of the job that owns a unique key, or of its tombstone; it may be of a newer version."""
-    for _, job_id, body_digest, state, tombstone in db.rows(SQL["owner_of_key"], (queue, key, at)):
-        return Owner(job_id, body_digest, state) if tombstone is None else Owner(*orjson.loads(tombstone)[2:5])
-    return None
+    rows = db.rows(SQL["owner_of_key"], (queue, key, at))
+    return owner_of(*rows[0][1:]) if rows else None
+
+
+def owner_of(job_id: str, body_digest: str, state: str, tombstone: str | None) -> Owner:
+    """The owner in a row: the head of a job, or a tombstone."""
+    return Owner(job_id, body_digest, state) if tombstone is None else Owner(*orjson.loads(tombstone)[2:5])
 
 
 def _owner(db: Connection, row: Row) -> Job:

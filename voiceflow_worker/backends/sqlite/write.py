@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import overload
 from uuid import uuid4
@@ -21,7 +21,7 @@ from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
-from voiceflow_worker.backends.sqlite.reading import current_record, owner_of_key, standing_of
+from voiceflow_worker.backends.sqlite.reading import current_record, owner_of, owner_of_key, record_from, standing_of
 from voiceflow_worker.backends.writing import Writing
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
@@ -29,8 +29,8 @@ from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
     Change,
-    Condition,
     Delete,
+    Drop,
     Edit,
     Insert,
     Mode,
@@ -38,6 +38,7 @@ from voiceflow_worker.core.ports.store import (
     Put,
     Record,
     Replace,
+    Same,
     Write,
     WriteResult,
 )
@@ -45,8 +46,8 @@ from voiceflow_worker.model.jobs.gcra import Pace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, outcome_name
 
-_PER_STEP = 16
-"""The number of writes that are written before other tasks may run: less than 1 ms."""
+_PER_STEP = 32
+"""The number of writes that are checked and written at once, before other tasks may run: about 1 ms."""
 _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER: SQL["put_longer"]}
 
 
@@ -58,10 +59,13 @@ def write(
     if (refused := work.refused(bulk, at, shown)) is not None:
         return refused
     answers: list[WriteResult] = []
-    for place, write in enumerate(bulk.writes, 1):
-        answers.append(work.answer(write, at))
-        if place % _PER_STEP == 0:
+    for start in range(0, len(bulk.writes), _PER_STEP):
+        if start:
             yield
+        writes = bulk.writes[start : start + _PER_STEP]
+        work.look_up(writes, at)
+        answers += [work.answer(write, at) for write in writes]
+        work.insert()
     return answers
 
 
@@ -72,26 +76,58 @@ class FileWriting(Writing[int]):
         self._transaction = transaction
         self._db = transaction.db
         self._clock = clock
+        self._new: list[Job] = []
+        self._kept: set[tuple[str, str, str]] = set()
+        """The records that were put to be kept, and not dropped since: names of batches, with each call of a file."""
+        self._revisions: dict[str, str | None] = {}
+        self._owners: dict[tuple[str, str], Owner | None] = {}
+        self._groups: dict[tuple[str, str], list[Record]] = {}
+        self._records: dict[tuple[str, str, str], Record | None] = {}
+
+    def look_up(self, writes: Sequence[Write], at: int) -> None:
+        """Read at once what these writes ask for. What one of them changes is forgotten, or known from then on."""
+        changes = [change for write in writes for change in write.changes]
+        conditions = [condition for write in writes for condition in write.conditions]
+        self._revisions = dict.fromkeys([change.job.id for change in changes])
+        if changes:
+            self._revisions |= dict(self._found(SQL["revisions_of"], self._revisions))
+        new = [change.job for change in changes if isinstance(change, Insert)]
+        keys = [(job.queue, job.unique_key) for job in new if job.unique_key is not None]
+        self._owners = dict.fromkeys(keys)
+        for queue, key, *head in self._found(SQL["heads_of_keys"], self._owners, at) if keys else ():
+            self._owners[queue, key] = self._owners[queue, key] or owner_of(*head)
+        self._groups = {
+            (each.namespace, group): [] for each in conditions if isinstance(each, AtMost) for group in each.groups
+        }
+        for namespace, *row in self._found(SQL["records_of_groups"], self._groups, at) if self._groups else ():
+            self._groups[namespace, row[0]].append(record_from(row))
+        self._records = {
+            (each.namespace, each.group, each.member): None for each in conditions if isinstance(each, Same)
+        }
+        for namespace, *row in self._found(SQL["records_of_keys"], self._records, at) if self._records else ():
+            self._records[namespace, row[0], row[3]] = record_from(row)
+
+    def _found(self, statement: str, asked: Iterable[object], *bindings: object) -> list[Row]:
+        return self._db.rows(statement, (orjson.dumps(list(asked)).decode(), *bindings))
 
     def clock_now(self) -> datetime:
         return self._clock.now()
 
     def record(self, namespace: str, group: str, at: int, member: str = "") -> Record | None:
-        return current_record(self._db, namespace, group, at, member)
+        key = (namespace, group, member)
+        return self._records[key] if key in self._records else current_record(self._db, namespace, group, at, member)
 
     def group(self, namespace: str, group: str, at: int) -> Sequence[Record]:
-        return standing_of(self._db, namespace, group, at)
-
-    def are_all_empty(self, conditions: Sequence[Condition], at: int) -> bool:
-        groups = [(each.namespace, group) for each in conditions if isinstance(each, AtMost) for group in each.groups]
-        return not self._db.rows(SQL["any_of_groups"], (orjson.dumps(groups).decode(), at))
+        key = (namespace, group)
+        return self._groups[key] if key in self._groups else standing_of(self._db, namespace, group, at)
 
     def revision(self, job_id: str) -> str | None:
-        rows = self._db.rows(SQL["revision_of"], (job_id,))
-        return rows[0][0] if rows else None
+        if job_id not in self._revisions:
+            self._revisions |= {job_id: None, **dict(self._found(SQL["revisions_of"], [job_id]))}
+        return self._revisions[job_id]
 
     def owner(self, queue: str, key: str, at: int) -> Owner | None:
-        return owner_of_key(self._db, queue, key, at)
+        return self._owners[queue, key] if (queue, key) in self._owners else owner_of_key(self._db, queue, key, at)
 
     def pace(self, queue: str) -> Pace:
         rows = self._db.rows(SQL["pace"], (queue,))
@@ -106,19 +142,40 @@ class FileWriting(Writing[int]):
         for put in write.puts:
             self._put(put, at)
         for drop in write.drops:
+            self._forget(drop)
+            self._kept.clear()
             self._db.run(SQL["drop"], (drop.namespace, drop.group, drop.member, drop.value))
         for event in write.events:
             self._db.run(SQL["insert_event"], event_row(event))
         if write.wakes is not None:
             self._transaction.changed.add(write.wakes)
 
+    def insert(self) -> None:
+        """Insert the new jobs that were not inserted yet: all at once."""
+        if not self._new:
+            return
+        ((last,),) = self._db.rows(SQL["last_number"])
+        numbered = list(enumerate(self._new, last + 1))
+        self._new = []
+        self._db.insert(SQL["insert_jobs"], [(number, *job_row(job)) for number, job in numbered])
+        self._db.insert(SQL["insert_bodies"], [(number, job.body) for number, job in numbered])
+        numbers = [(job.queue, telephone, number) for number, job in numbered for telephone in job.numbers]
+        self._db.insert(SQL["insert_numbers"], numbers)
+
+    def _forget(self, changed: Put | Drop) -> None:
+        self._groups.pop((changed.namespace, changed.group), None)
+        self._records.pop((changed.namespace, changed.group, changed.member), None)
+
     def _change(self, change: Change) -> None:
+        self._revisions[change.job.id] = None if isinstance(change, Delete) else change.job.revision
+        if not isinstance(change, Insert):
+            self.insert()
+            self._owners.clear()  # a key may be given up, or a tombstone may take it
         match change:
             case Insert(job, tally):
-                self._db.run(SQL["insert_job"], job_row(job))
-                self._db.run(SQL["insert_body"], (job.body,))
-                for number in job.numbers:
-                    self._db.run(SQL["insert_number"], (job.queue, number))
+                self._new.append(job)
+                if job.unique_key is not None:
+                    self._owners[job.queue, job.unique_key] = Owner(job.id, job.body_digest, job.state)
                 count(self._transaction, job, tally)
             case Replace(_, job, tally):
                 self._move(job)
@@ -127,22 +184,22 @@ class FileWriting(Writing[int]):
                     self._db.run(SQL["edit_job"], edited)
                     self._db.run(SQL["edit_body"], (job.body, job.id))
                 count(self._transaction, job, tally)
-            case Delete(job, keep_key_until, tally):
-                if keep_key_until is None and job.unique_key is not None:
-                    self._db.run(SQL["forget_tombstone"], (job.queue, job.unique_key, job.id))
-                rows = self._db.rows(SQL["delete_job"], (job.id,))
-                if not rows:
-                    return
-                (row,) = rows
-                self._db.run(SQL["delete_body"], row)
-                for number in job.numbers:
-                    self._db.run(SQL["delete_number"], (job.queue, number, *row))
-                count(self._transaction, job, tally)
-                if job.batch_id is not None:
-                    for name, amount in tally.items():
-                        self._transaction.pruned[job.queue, job.batch_id, name] -= amount
-                if job.unique_key is not None and keep_key_until is not None:
-                    self._db.run(SQL["put"], tombstone_row(job, to_micros(keep_key_until)))
+            case Delete():
+                self._delete(change)
+
+    def _delete(self, change: Delete) -> None:
+        job, until = change.job, change.keep_key_until
+        if until is None and job.unique_key is not None:
+            self._db.run(SQL["forget_tombstone"], (job.queue, job.unique_key, job.id))
+        for row in self._db.rows(SQL["delete_job"], (job.id,)):
+            self._db.run(SQL["delete_body"], row)
+            for number in job.numbers:
+                self._db.run(SQL["delete_number"], (job.queue, number, *row))
+            count(self._transaction, job, change.tally)
+            for name, amount in change.tally.items() if job.batch_id is not None else ():
+                self._transaction.pruned[job.queue, job.batch_id, name] -= amount
+            if job.unique_key is not None and until is not None:
+                self._db.run(SQL["put"], tombstone_row(job, to_micros(until)))
 
     def _move(self, job: Job) -> None:
         row = (
@@ -158,6 +215,12 @@ class FileWriting(Writing[int]):
         self._db.run(SQL["move_job"], row)
 
     def _put(self, put: Put, at: int) -> None:
+        if put.mode is Mode.KEEP:
+            key = (put.namespace, put.group, put.member)
+            if key in self._kept:
+                return
+            self._kept.add(key)
+        self._forget(put)
         row: Row = (put.namespace, put.group, put.member, put.value, to_micros_or_none(put.ends_at))
         if put.mode is Mode.ALWAYS:
             self._db.run(SQL["put"], row)

@@ -3,23 +3,22 @@
 
 -- Jobs.
 
--- name: revision_of
--- The revision of a job.
-SELECT revision FROM jobs WHERE id = ?;
+-- name: last_number
+-- The highest number of a job.
+SELECT coalesce(max(number), 0) FROM jobs;
 
--- name: insert_job
--- A new job. SQLite gives it its number, which the next statements use.
-INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key,
-                  valid_until, active_until, body_digest, record, outcome)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+-- name: insert_jobs
+-- New jobs, a row of values each.
+INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, urgency, batch_id, destination, unique_key,
+                  valid_until, active_until, body_digest, record, outcome) VALUES {rows};
 
--- name: insert_body
--- The body of the job that was just stored.
-INSERT INTO bodies (number, body) VALUES (last_insert_rowid(), ?);
+-- name: insert_bodies
+-- Their bodies.
+INSERT INTO bodies (number, body) VALUES {rows};
 
--- name: insert_number
--- A telephone number of the job that was just stored.
-INSERT INTO numbers (queue, telephone, job) VALUES (?, ?, last_insert_rowid());
+-- name: insert_numbers
+-- Their telephone numbers.
+INSERT INTO numbers (queue, telephone, job) VALUES {rows};
 
 -- name: move_job
 -- The next version of a job.
