@@ -125,22 +125,20 @@ class _Rules(Bench):
                 self.found(f"LATE: {job.id} began a POST after it was valid", job)
 
     def no_redial_is_lost(self, asked: Asked) -> None:
-        rings = self._rings(asked)
-        if asked.kind is Kind.NUMBERS and 0 < len(rings) < len(asked.numbers) and rings[-1]["outcome"] in NEXT:
-            job = next(iter(self._jobs_of[asked.key]), None)
-            refused = job is not None and job.last_post is not None and job.last_post.code in MISSED_WINDOW_CODES
-            if job is not None and job.state.is_final and not refused:
-                self.found(f"NUMBER LOST: {asked.key} ended {job.state.value} after {len(rings)} rings", job)
-        if asked.redial is None or not rings or len(rings) > asked.redial.limit:
-            return
-        jobs = self._jobs_of[asked.key]
-        if len(jobs) != 1 or not jobs[0].state.is_final:
+        rings, jobs = self._rings(asked), self._jobs_of[asked.key]
+        if not rings or len(jobs) != 1 or not jobs[0].state.is_final:
             return
         job = jobs[0]
-        refused = job.last_post is not None and job.last_post.code in MISSED_WINDOW_CODES
         # Who may have been called twice, since a rollback lost a POST, is not called again: a note says so.
         is_told = any(note.kind is NoteKind.RANG_TWICE for note in job.notes)
-        if rings[-1]["outcome"] in {status.value for status in asked.redial.on} and not (refused or is_told):
+        if is_told or (job.last_post is not None and job.last_post.code in MISSED_WINDOW_CODES):
+            return
+        last = rings[-1]["outcome"]
+        if asked.kind is Kind.NUMBERS and len(rings) < len(asked.numbers) and last in NEXT:
+            self.found(f"NUMBER LOST: {asked.key} ended {job.state.value} after {len(rings)} rings", job)
+        if asked.redial is None or len(rings) > asked.redial.limit:
+            return
+        if last in {status.value for status in asked.redial.on}:
             self.found(f"REDIAL LOST: {asked.key} ended {job.state.value} after {len(rings)} rings", job)
 
     def no_number_is_in_two_calls(self) -> None:
