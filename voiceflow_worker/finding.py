@@ -35,6 +35,7 @@ class Remedy(StrEnum):
         "let the staged calls ring, or discard them",
         "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
     )
+    END_BY_COLUMN = "take their column for the end of the calls", "--columns valid_until=NAME"
     FORCE_REDIAL = "force the redial to call again", "--force"
     GIVE_SOURCE = "give a source for all rows", "--source"
     GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu", "--template FLOW.json"

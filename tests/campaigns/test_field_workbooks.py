@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +14,10 @@ from xml.sax.saxutils import escape
 
 import pytest
 from openpyxl import Workbook
+from openpyxl.comments import Comment
+from openpyxl.formatting.rule import FormulaRule
+from openpyxl.styles import Font, PatternFill
+from openpyxl.worksheet.worksheet import Worksheet
 from xlsxwriter import Workbook as Written
 
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
@@ -351,6 +355,53 @@ def test_midnight_of_a_typed_time_is_a_time_where_one_is_asked_for(tmp_path: Pat
         assert request.valid_until == datetime(2030, 1, 31, 16, tzinfo=UTC)
     for found in [*read(path, saying("{{visit}}")), *CampaignRows([row], saying("{{visit}}"), now=NOW)]:
         assert text_of(calls_of([found])[0]) == "2030-02-01"
+
+
+def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> None:
+    def told_of(change: Callable[[Worksheet], object], rows: int = 6) -> list[str]:
+        book = Workbook()
+        sheet = book.active
+        assert isinstance(sheet, Worksheet)
+        for row in (("destination", "name"), *((f"+658765432{place}", "Ana") for place in range(rows))):
+            sheet.append(row)
+        change(sheet)
+        book.save(path := tmp_path / "visits.xlsx")
+        campaign = CampaignRows(path, saying("Hello {{name}}."), now=NOW)
+        assert len(list(campaign)) == rows
+        return [found.message for found in campaign.closing_findings()]
+
+    def paint(sheet: Worksheet, rows: Iterable[int], colour: str, *, is_font: bool = False) -> None:
+        for cell in (cell for row in rows for cell in sheet[row]):
+            if is_font:
+                cell.font = Font(color=colour)
+            else:
+                cell.fill = PatternFill("solid", fgColor=colour)
+
+    for colour, is_font in (("FFFF0000", False), ("FFFFC7CE", False), ("FF9C0006", True), ("C00000", True)):
+        (message,) = told_of(lambda sheet, c=colour, f=is_font: paint(sheet, (3, 5, 6), c, is_font=f))  # type: ignore[misc]
+        assert message.startswith(
+            "3 rows are red in the sheet Sheet, and called like the others: 3, 5 to 6. If that says"
+        )
+    for harmless in ("FFFFC000", "FF00B050", "FFFFFF00", "FF000000", "FFFFFFFF", "FF7030A0"):
+        assert told_of(lambda sheet, c=harmless: paint(sheet, (3, 5, 6), c)) == []  # type: ignore[misc]
+    assert told_of(lambda sheet: paint(sheet, range(2, 8), "FFFF0000")) == [], "all rows are so"
+    assert told_of(lambda sheet: paint(sheet, (1,), "FFFF0000")) == [], "the header"
+
+    def comment(sheet: Worksheet, place: str) -> None:
+        sheet[place].comment = Comment("do not call\nbefore May", "Ben")
+
+    (message,) = told_of(lambda sheet: comment(sheet, "B3"))
+    assert message.startswith(
+        "1 cell has a comment in the sheet Sheet, such as B3: 'do not call before May'. They are not"
+    )
+    assert told_of(lambda sheet: comment(sheet, "B1")) == [], "of the header"
+    rule = FormulaRule(formula=['$B2="gone"'], font=Font(strike=True))  # type: ignore[no-untyped-call]
+    (message,) = told_of(lambda sheet: sheet.conditional_formatting.add("A2:B7", rule))
+    assert message.startswith(
+        "a conditional format strikes cells through in the sheet Sheet (A2:B7), and such rows are"
+    )
+    bold = FormulaRule(formula=['$B2="gone"'], font=Font(bold=True))  # type: ignore[no-untyped-call]
+    assert told_of(lambda sheet: sheet.conditional_formatting.add("A2:B7", bold)) == []
 
 
 def merged(folder: Path, rows: Sequence[Sequence[object]], *ranges: str) -> Path:

@@ -175,9 +175,19 @@ def _run(program: str, *arguments: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_list_that_a_program_writes_again_speaks_the_same(tmp_path: Path) -> None:
+    book = shown_in(tmp_path, SHOWN)
+    profile = f"-env:UserInstallation={tmp_path.as_uri()}/profile"
+    _run("soffice", profile, "--headless", "--convert-to", "xlsx", "--outdir", str(tmp_path / "out"), str(book))
+    _run("ssconvert", str(book), str(tmp_path / "gnumeric.xlsx"))
+    assert heard(tmp_path / "out" / book.name) == heard(tmp_path / "gnumeric.xlsx") == heard(book)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [_by_libreoffice, _by_gnumeric, _by_sheetjs])
 def test_a_list_that_a_program_saves_as_csv_speaks_the_same(tmp_path: Path, save: Callable[[Path, Path], None]) -> None:
     book = shown_in(tmp_path, SHOWN)
     save(book, csv := tmp_path / "people.csv")
+    assert csv.is_file()
     as_shown = (" ".join(str(text).replace("\u2212", "-").split()) for text in heard(csv))
     assert list(as_shown) == heard(book)

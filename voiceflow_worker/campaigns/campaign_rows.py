@@ -50,6 +50,7 @@ from voiceflow_worker.campaigns.files.rows import (
     is_own_word,
     row_name,
 )
+from voiceflow_worker.campaigns.moments import SpokenMoments
 from voiceflow_worker.campaigns.row_notes import RowNotes
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -178,6 +179,13 @@ class CampaignRows:
             spoken=[row_name(name) for each in texts for name in each.spoken],
             warning=self._warning_about,
         )
+        self._moments = SpokenMoments(
+            {row_name(name) for each in texts for name in each.spoken},
+            clocks=self.source.clocks,
+            texts=[text for each in texts for text in each.written],
+            now=now,
+            default=options.time_zone,
+        )
         self._dates: dict[str, dict[bool, tuple[int, str]]] = {each: {} for each in (*_TIMES, *map(row_name, names))}
         """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
@@ -246,6 +254,10 @@ class CampaignRows:
         message = "no row has this column; check its name"
         unseen = (self._warning(message, column=each) for each in self._unseen.values())
         alike = self._notes.findings()
+        alike += [
+            self._warning(told, row=row, column=self._names.get(name, name))
+            for row, name, told in self._moments.findings()
+        ]
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
         for row, told in self._left_out.told():
@@ -330,6 +342,7 @@ class CampaignRows:
             return read._replace(findings=self._as_in_file(raw, read.findings))
         if read.call is not None:
             self._notes.add_call(raw, read.call)
+            self._moments.add(raw.number, read.call)
             for what, message in () if self.has_numbers_only else self._notes.about_numbers(read.call, raw.number):
                 self._notes.add(what, raw, self.number_column, message)
         if self._ordered is not None:
@@ -827,11 +840,14 @@ def header_findings(
     missing |= missing_from(filled.body) - specimen.keys()
     foreign = (*template.foreign, *(menu_texts.foreign if menu_texts is not None else ()))
     wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
-    found = [_finding(name, present) for name in sorted(missing)]
+    found = [_finding(name, present, options.columns) for name in sorted(missing)]
     return found + [Finding(column=column, message=message) for column, message in wrong.items()]
 
 
-def _finding(name: str, present: Collection[str]) -> Finding:
+def _finding(name: str, present: Collection[str], renamed: Mapping[str, str]) -> Finding:
+    if now := next((each for each, column in renamed.items() if row_name(column) == name), None):
+        message = f"is read as {now}, as columns say: write {{{{{now}}}}} in the text"
+        return Finding(column=name, code=-1009, message=message)
     option = _OPTIONS.get(name)
     remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
     if close := get_close_matches(name, present, n=1):

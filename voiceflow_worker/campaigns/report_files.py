@@ -234,7 +234,7 @@ def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     """
     columns, count = spool.columns, 0
     with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8-sig", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
+        rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Gnumeric splits at a plus
         rows.writerow(harmless(data_text(spool.shown(column.heading))) for column in columns)
         for pack in spool.packs():
             rows.writerows([harmless(data_text(spool.shown(column.of(line)))) for column in columns] for line in pack)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,6 +18,9 @@ from voiceflow_worker.ivr.scripts import unread
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, name_columns
 
+_SURVEY = re.compile(r"-(?:9{2,4}|9[78]|8{2,3}|77|66|99[78])|\.[a-z]")
+_NO_NAME = re.compile(r"^[+(]*\d|\w@\w|://")
+"""How a number or an address begins, or what is in it."""
 _MANY_IN_A_ROW = 10
 """How many numbers that count up by one nobody has in a list by chance."""
 
@@ -65,7 +69,8 @@ class RowNotes:
 
     def findings(self) -> list[Finding]:
         """The warnings about all rows so far. A False is a word for nothing in a column of texts alone."""
-        falses = {f"a False among texts {name}" for name, has_texts in self._spoken.items() if not has_texts}
+        rare = ("a False", "a code")
+        falses = {f"{each} among texts {name}" for name, texts in self._spoken.items() if not texts for each in rare}
         return [each.finding() for what, each in self._alike.items() if what not in falses]
 
     def add(self, what: str, raw: RawRow, column: str | None, message: str) -> None:
@@ -94,6 +99,12 @@ class RowNotes:
                     "voice_profile"
                 )
                 self.add(f"script {name} {other}", raw, name, message)
+            if _SURVEY.fullmatch(value):
+                message = f"holds {value} in {{rows}}, which surveys write for no answer: empty such cells"
+                self.add(f"a code among texts {name}", raw, name, message)
+            elif _NO_NAME.search(value) and name in map(row_name, name_columns(self._source.header or tuple(raw.data))):
+                message = f"has a number or an address in place of a name in {{rows}}, such as {value[:40]!r}"
+                self.add(f"no name {name}", raw, name, f"{message}: it is spoken, unless the cell is empty")
             if not stands_for_nothing(value):
                 if not self._spoken[name] and isinstance(meaning_of(value), str):
                     self._spoken[name] = True

@@ -7,7 +7,7 @@ import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK, CallBack
 from voiceflow_worker.ivr.caller import BridgeResult, Caller, Text, filled, in_language, specimens, spoken, template_of
+from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
 from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
 from voiceflow_worker.model.flows.actions import Action
@@ -251,6 +252,11 @@ class MenuTexts:
         self.spoken: frozenset[str] = frozenset(name for value in found for name in value.spoken)
         """The names of the values that are spoken, and not only in conditions."""
 
+    @property
+    def written(self) -> Collection[str]:
+        """The texts with values, as they are written."""
+        return [value.text for value in self._all]
+
     def read_by(self, *filters: str) -> frozenset[str]:
         """The names of the values to which the texts apply these filters."""
         return frozenset(name for value in self._all for name in value.read_by(*filters))
@@ -394,6 +400,11 @@ class _Walk:
             )
         if not prompt:
             yield _error("is empty: callers would not know which keys to press", path=" prompt")
+        known = [key for choice in menu.choices for key in choice.keys]
+        idle = [key for key in keys_in(prompt) if key not in known]
+        if idle and known and not any(choice.captured for choice in menu.choices):
+            what = f"says to press {', '.join(idle)}, and no such key leads on: add it, or correct the text"
+            yield _warning(what, path=" prompt")
 
     def _steps(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
         menu, manner = path[-1], self._manner(path)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.values import value_text
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.model.times import PersonZone, UnknownZoneError
+from voiceflow_worker.model.times import PersonZone, UnknownZoneError, write_as
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -236,7 +236,7 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
         day = date.fromisoformat(match[1] if match else "")
         return _in_sinhala(format_date(day, form, locale=locale), day, locale)
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is not a date; write it as 2030-01-31") from None
+        raise ValueError(f"{text[:40]!r} is not a date; {write_as(text, '2030-01-31')}") from None
 
 
 def _in_sinhala(spoken: str, day: date, locale: Locale) -> str:
@@ -264,7 +264,7 @@ def time_(text: str, locale: Locale) -> str:
             pattern = _DAY_PERIOD.sub(lambda part: "aaaa" if part[0] == "a" else part[0], pattern)
         return format_time(time(hour, minute), pattern, locale=locale)
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is not a time of day; write it as 14:05") from None
+        raise ValueError(f"{text[:40]!r} is not a time of day; {write_as(text, '14:05')}") from None
 
 
 def money(text: str, locale: Locale, currency: str | None = None) -> str:

@@ -53,11 +53,16 @@ _FILTERS = ("first", "float", "int", "last", "length", "trim")
 _TESTS = (
     "boolean", "defined", "even", "false", "in", "integer", "none", "number", "odd", "string", "true", "undefined",
 )  # fmt: skip
+_WIDE = re.compile(r"[｛{]?｛\s*([^\W\d][^{}｛｝]*)[}｝]+")  # noqa: RUF001 - of full width
+_NUMBERED = re.compile(r"\{\{-?\s*(\d{1,3})\s*-?\}\}")
+_QUOTED_NAME = re.compile(r"\{\{-?\s*(['\"])([^\W\d][\w .-]*)\1\s*-?\}\}")
+"""A name in quotes, which speaks the name."""
+_CURLY = re.compile("[\u2018-\u201f\u2039\u203a«»]")
 _LONE = re.compile(r"\$?\{!?\s*([^\W\d][^{}]*)\}")
 _FOREIGN_NAME = r"([^\W\d](?:[\w .-]{0,40}\w)?)"
 _LIKELY = (
     r"\*\|\s?NAME\s?\|\*", r"<<\s?NAME\s?>>", "%%NAME%%", r"(?<![\d%])(?<!\d\s)%NAME%", r"\[\[?\s?NAME\s?\]?\]",
-    "#NAME#", r"(?<![\w.@/])@([^\W\d]\w*)(?!\w|\.\w|[\w.]*@)", "«([A-Za-z][A-Za-z0-9_]*)»",
+    "#NAME#", r"(?<![\w.@/])@NAME@(?!\w)", r"(?<![\w.@/])@([^\W\d]\w*)(?!\w|\.\w|[\w.]*@)", "«([A-Za-z][A-Za-z0-9_]*)»",
 )  # fmt: skip
 _POSSIBLE = (r"«\s?NAME\s?»", "<NAME>", r"\$NAME\$", r"(?<!\w)\$([^\W\d]\w*)", r"\|NAME\|", "~NAME~", "__NAME__")
 """How other programs write a name in a text. What is only possible, people write for other reasons too."""
@@ -111,7 +116,20 @@ def require_filled_in(text: str, *, path: str = "") -> None:
     """
     if len(text) > LONGEST:
         raise TemplateSyntaxProblemError(_too_long(text), path=path)
-    if lone := _LONE.search(_PIECE.sub("", text)):
+    outside = _PIECE.sub("", text)
+    if wide := _WIDE.search(outside):
+        raise TemplateSyntaxProblemError(
+            f"cannot be read as a template: {wide[0]} has brackets of another width, and would be spoken as it stands; "
+            f"write {{{{{wide[1].strip()}}}}} for a value",
+            path=path,
+        )
+    if number := _NUMBERED.search(text):
+        raise TemplateSyntaxProblemError(
+            f"cannot be read as a template: {number[0]} would be spoken as {number[1]}; write the name of a column, "
+            f"such as {{{{name}}}}, or {{{{_{number[1]}}}}} for a column {number[1]}",
+            path=path,
+        )
+    if lone := _LONE.search(outside):
         inner = lone[1].strip()
         raise TemplateSyntaxProblemError(
             f"cannot be read as a template: {lone[0]} would be spoken as it stands; write {{{{{inner}}}}} for a value",
@@ -151,7 +169,9 @@ def _squeezed(name: str) -> str:
 def foreign_names(text: str, *, path: str) -> list[ForeignName]:
     """The names in a text that another program would fill in."""
     found = ((each[0], each.lastindex or 0, each) for each in _FOREIGN.finditer(_PIECE.sub("\0", text)))
-    return [ForeignName(path, written, each[place], place <= len(_LIKELY)) for written, place, each in found]
+    names = [ForeignName(path, written, each[place], place <= len(_LIKELY)) for written, place, each in found]
+    quoted = filter(None, map(_QUOTED_NAME.fullmatch, _PIECE.findall(text)))
+    return names + [ForeignName(path, each[0], each[2], is_likely=False) for each in quoted]
 
 
 class TemplateText:
@@ -515,6 +535,8 @@ def _syntax_problem(text: str) -> str:
     if text.count("{{") != text.count("}}"):
         return f"a {{{{ or a }}}} is missing; {hint}"
     for piece in _PIECE.findall(text):
+        if curly := _CURLY.search(piece):
+            return f"{piece} has the curly quote {curly[0]}: write straight ones, as in {{{{ name or 'you' }}}}"
         if piece.startswith("{{"):
             try:
                 _environment().parse(piece)

@@ -30,6 +30,7 @@ _FORM = re.compile(
 )
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
+_SHORT_YEAR = re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d)", re.ASCII)
 _EITHER_WAY = re.compile(r"(?<![\d/.-])(\d{1,2})([/.-])(\d{1,2})\2(?:\d{4}|\d{2})(?![\d]|[/.-]\d)", re.ASCII)
 _WITH_YEAR = re.compile(
     r"(?<![\d/.-])(?:(\d{4})([/.-])\d{1,2}\2\d{1,2}|\d{1,2}([/.-])\d{1,2}\3(\d{4}))(?!\d|[/.-]\d)", re.ASCII
@@ -293,7 +294,7 @@ def with_iso_date(text: str, order: DateOrder) -> str:
 def begins_with_ordered_date(text: str) -> bool:
     """True if a text begins with a date such as 31/1/2030 or 2030/1/31, which is read only with a given order."""
     match = _DATE.match(text)
-    return match is not None and not (len(match[1]) == 4 and match[2] == "-")
+    return match is not None and 4 in (len(match[1]), len(match[4])) and not (len(match[1]) == 4 and match[2] == "-")
 
 
 def doubtful_date(text: str) -> str | None:
@@ -350,6 +351,39 @@ def own_zone(text: str) -> str | None:
     return None if match is None else match[0]
 
 
+_SERIALS, _SECONDS = range(36_526, 73_051), range(946_684_800, 4_102_444_800)
+"""The days from 2000 to 2100 as spreadsheets count them, and the seconds of these years since 1970."""
+_COUNTED = re.compile(r"(\d{5})(\.\d{1,15})?|(\d{10}|\d{13}|\d{16}|\d{19})(?:\.0|\.\d{1,6})?", re.ASCII)
+
+
+def counted_moment(text: str) -> tuple[str, str] | None:
+    """The moment that a number stands for, such as 47514.4375 or 1896057000000, and what it counts; None for others."""
+    match = _COUNTED.fullmatch(text.strip())
+    if match is None:
+        return None
+    if match[1] is not None:
+        if int(match[1]) not in _SERIALS:
+            return None
+        minutes = round(float(match[2] or 0) * 1440)
+        moment = datetime(1899, 12, 30, tzinfo=UTC) + timedelta(days=int(match[1]), minutes=minutes)
+        return f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00"), "days, as spreadsheets store dates"
+    unit, name = {10: (1, "seconds"), 13: (10**3, "milliseconds"), 16: (10**6, "microseconds")}.get(
+        len(match[3]), (10**9, "nanoseconds")
+    )
+    seconds = int(match[3]) // unit
+    if seconds not in _SECONDS:
+        return None
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}", f"{name} since 1970"
+
+
+def write_as(text: str, examples: str) -> str:
+    """How to write a time that is not one: `write it as` these examples, or what a number stands for."""
+    if _SHORT_YEAR.match(text.strip()):
+        return f"write its year with four digits, or as {examples.partition(',')[0]}"
+    counted = counted_moment(text)
+    return f"it counts {counted[1]}: write {counted[0]}" if counted is not None else f"write it as {examples}"
+
+
 def spoken_instant(moment: str) -> str:
     """The warning, as a clause, about a time with a zone of its own that is spoken as it stands."""
     return (
@@ -382,7 +416,7 @@ def read_time(
         written = f"{day} {word[2]}"
     match = _FORM.fullmatch(written)
     if match is None:
-        raise ValueError(f"{text[:40]!r} is not a time; write it as {_EXAMPLE}{or_local}")
+        raise ValueError(f"{text[:40]!r} is not a time; {write_as(text, f'{_EXAMPLE}{or_local}')}")
     day_text, clock, offset = match.groups()
     two_digits = clock if clock[1] != ":" else f"0{clock}"
     try:

@@ -6,7 +6,7 @@ The templates run in the sandbox of Jinja.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
     ForeignName,
@@ -165,6 +166,11 @@ class FlowTemplate:
         """The names of the variables that the template speaks, and has not only in conditions."""
         return frozenset(name for text in self._texts for name in text.spoken)
 
+    @property
+    def written(self) -> Collection[str]:
+        """The texts with variables, as they are written."""
+        return [text.text for text in self._texts]
+
     def read_by(self, *filters: str) -> frozenset[str]:
         """The names of the variables to which the template applies these filters, in all its languages."""
         texts = [*self._texts, *(text for each in self.languages.values() for text in each.texts)]
@@ -199,6 +205,7 @@ class FlowTemplate:
             *self._fixed_number(body),
             *self._fixed_dates(body),
             *self._foreign_names(),
+            *self._idle_keys(body),
         ]
 
     def _fixed_number(self, body: Mapping[str, object]) -> list[Finding]:
@@ -214,6 +221,16 @@ class FlowTemplate:
         named = partial(Finding, severity=Severity.WARNING, file=self.name)
         found = (each.problem(each.name) for each in self.foreign if each.is_likely)
         return [named(message=each.message, path=each.path) for each in found]
+
+    def _idle_keys(self, body: Mapping[str, object]) -> Iterator[Finding]:
+        """A warning about keys that a text names and that nothing listens to."""
+        keys = [key for heard in heard_in(body) for key in keys_in(heard.text)]
+        if keys and not self.asks:
+            message = (
+                f"says to press {', '.join(dict.fromkeys(keys))}, and the call asks no question, so that keys do "
+                "nothing: ask it with a menu, or leave the words out"
+            )
+            yield Finding(message=message, severity=Severity.WARNING, file=self.name)
 
     def _fixed_dates(self, body: Mapping[str, object]) -> list[Finding]:
         days = filter(None, (doubtful_date(heard.text) for heard in heard_in(body)))

@@ -208,12 +208,15 @@ def footer_in(cells: Iterable[str]) -> str | None:
     )
 
 
+_UNFINISHED = frozenset({"loading...", "loading…", "wird geladen...", "wird geladen…", "chargement…", "cargando..."})
 _ERROR = re.compile(r"#(?:[¡¿]?[^\W\d_][\w/ ]*[!?]|[^\W\d_]{1,2}/[^\W\d_]{1,2}|NV|YOK|GETTING_DATA|#+)|Err:\d{3}")
 """An error as spreadsheets show it, in any language: #REF!, #N/A, #¡VALOR!, #NV, ####, Err:502."""
 
 
 def error_in(text: str) -> str | None:
     """The reason why a text is an error of a spreadsheet and no value, as a clause; None if it is a value."""
+    if text.casefold() in _UNFINISHED:
+        return f"holds {text}, which a spreadsheet shows until a formula is done: open the sheet, wait, and save it"
     if text[:1] not in {"#", "E"} or _ERROR.fullmatch(text) is None:
         return None
     if text[0] == "#" and text.upper() != text:
@@ -231,6 +234,7 @@ def error_sentence(error: str) -> str:
     return f"holds the error {error} of a formula; correct it in the workbook, and save the file again"
 
 
+_ENCODED = re.compile("(?:=[0-9A-F]{2}){2,}|(?:%[0-9A-Fa-f]{2}){2,}")
 _RUN = re.compile(r"[^\x00-\x7f]{2,}")
 _LIKELY = {
     "cp1252": "Windows-1252",
@@ -249,6 +253,11 @@ def misread(text: str) -> str | None:
 
     It is for a warning, because the text may be right.
     """
+    if ("=" in text or "%" in text) and "://" not in text and (found := _ENCODED.search(text)) is not None:
+        meant = _decoded(found[0])
+        if meant is not None:
+            shown = _shown(text, found.start())
+            return f"has {shown}, probably {shown.replace(found[0], meant)}: export it again, with its letters as text"
     if text.isascii():
         return None
     if "\ufffd" in text:
@@ -263,6 +272,15 @@ def misread(text: str) -> str | None:
                 shown = _shown(text, run.start())
                 return f"has {shown}, probably {shown.replace(run[0], meant)}: UTF-8 that was read as {name}; {_REMEDY}"
     return None
+
+
+def _decoded(codes: str) -> str | None:
+    """The letters that codes such as =C3=A9 or %C3%A9 stand for; None if they are no letters beyond ASCII."""
+    try:
+        text = bytes.fromhex(codes.replace(codes[0], "")).decode()
+    except ValueError:
+        return None
+    return text if any(each.isalpha() and not each.isascii() for each in text) else None
 
 
 def _meant(run: str, encoding: str) -> str | None:

@@ -115,14 +115,20 @@ class ExcelRows(RowSource):
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
         hidden: list[int] = []
+        red: list[int] = []
+        count = 0
         with self._workbook() as (reader, book):
             numbers = {place for place, name in enumerate(self.columns) if name in self.numbers}
-            for number, values, is_hidden, struck, is_struck in book.rows(self._chosen(book, self.sheet)):
+            chosen = self._chosen(book, self.sheet)
+            for number, values, is_hidden, struck, is_struck, is_red in book.rows(chosen):
                 if number <= (self.header_row or 0):
                     continue
                 self._refuse_nameless(number, values)
+                count += 1
                 if is_hidden:
                     hidden.append(number)
+                if is_red:
+                    red.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
                 named = self.numbers, self.clocks, self.moments
                 row = table_row(number, cells, self.columns, _text, numbers=named[0], clocks=named[1], moments=named[2])
@@ -131,11 +137,23 @@ class ExcelRows(RowSource):
                 yield row
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
-            merged = book.merged
-        if hidden:
-            self.notes: tuple[str, ...] = (*self.notes, _hidden(self.sheet, hidden))
-        if note := self._merged(merged):
-            self.notes = (*self.notes, note)
+            merged, struck_if = book.merged, book.struck_if
+            comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
+        found = [
+            _hidden(self.sheet, hidden) if hidden else None,
+            self._merged(merged),
+            _red(self.sheet, red) if len(red) * 2 <= count and red else None,
+            _commented(self.sheet, comments) if comments else None,
+            _struck_if(self.sheet, struck_if) if struck_if else None,
+        ]
+        self.notes: tuple[str, ...] = (*self.notes, *filter(None, found))
+
+    def _is_below(self, place: str) -> bool:
+        """Whether a cell, such as C5, is below the header and in a column that has a name."""
+        from openpyxl.utils.cell import coordinate_to_tuple
+
+        row, column = coordinate_to_tuple(place)
+        return row > (self.header_row or 0) and column <= len(self.columns) and bool(self.columns[column - 1])
 
     def _merged(self, ranges: Sequence[str]) -> str | None:
         """A note about merged cells below the header: only the first cell of a range has its value."""
@@ -244,6 +262,30 @@ def _hidden(sheet: str, rows: Sequence[int]) -> str:
         f"{len(rows)} {are} hidden in the sheet {sheet}, by hand, by a filter or in a group, and called like the "
         f"others: {in_ranges(rows, most=_MOST_NAMED)}. Delete the rows that are not to be called, or copy the visible "
         "rows to a sheet of their own"
+    )
+
+
+def _red(sheet: str, rows: Sequence[int]) -> str:
+    are = "row is" if len(rows) == 1 else "rows are"
+    return (
+        f"{len(rows)} {are} red in the sheet {sheet}, and called like the others: {in_ranges(rows, most=_MOST_NAMED)}. "
+        f"If that says not to call, {Remedy.LEAVE_OUT_ROWS}"
+    )
+
+
+def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> str:
+    place, text = comments[0]
+    have = "cell has a comment" if len(comments) == 1 else "cells have comments"
+    return (
+        f"{len(comments)} {have} in the sheet {sheet}, such as {place}: {' '.join(text.split())[:60]!r}. They are not "
+        "read: see whether one says not to call"
+    )
+
+
+def _struck_if(sheet: str, ranges: Sequence[str]) -> str:
+    return (
+        f"a conditional format strikes cells through in the sheet {sheet} ({', '.join(ranges[:_MOST_NAMED])}), and "
+        f"such rows are called like the others: {Remedy.LEAVE_OUT} that it asks for"
     )
 
 

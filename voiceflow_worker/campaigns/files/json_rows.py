@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import orjson
 
+from voiceflow_worker.campaigns.files.damage import numbers_in
 from voiceflow_worker.campaigns.files.input_file import InputFile, Line, read_lines, read_text
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, is_number_column
 from voiceflow_worker.errors import CampaignFileError
@@ -64,20 +65,33 @@ def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
     return f"is not JSON: {said[:1].lower()}{said[1:]} ({where}); a parser of strict JSON says: {strict.msg}"
 
 
-def wrapped_in(value: Mapping[str, object], path: str = "") -> str | None:
+def wrapped_in(value: Mapping[str, object]) -> str | None:
     """The reason why an object is no row, but has a list of them in it; None if it has none."""
     if any(is_number_column(name) and not (is_object(each) or is_list(each)) for name, each in value.items()):
         return None
+    found = sorted(_lists_in(value), key=lambda each: (_has_number(each[1]), len(each[1])), reverse=True)
+    if not found:
+        return None
+    here, rows = found[0]
+    return (
+        f"holds a list of {count_of(len(rows), 'object')} in {here[1:]}, and is no row itself: give these as rows, or "
+        f"one on each line of a file .jsonl (jq -c '{here}[]' writes it)"
+    )
+
+
+def _lists_in(value: Mapping[str, object], path: str = "") -> Iterator[tuple[str, Sequence[object]]]:
+    """The lists of objects in an object, and in those directly in it, each with its path."""
     for name, inner in value.items():
         here = f"{path}.{name}"
         if is_list(inner) and inner and all(map(is_object, inner)):
-            return (
-                f"holds a list of {count_of(len(inner), 'object')} in {here[1:]}, and is no row itself: give these as "
-                f"rows, or one on each line of a file .jsonl (jq -c '{here}[]' writes it)"
-            )
-        if not path and is_object(inner) and (found := wrapped_in(inner, here)):
-            return found
-    return None
+            yield here, inner
+        elif not path and is_object(inner):
+            yield from _lists_in(inner, here)
+
+
+def _has_number(rows: Sequence[object]) -> bool:
+    """Whether the first of these rows has what looks like a telephone number."""
+    return next(numbers_in(str(rows[0])[:2000]), None) is not None
 
 
 class JsonLines(RowSource):

@@ -1,0 +1,273 @@
+"""What is told of cells and texts that nobody means so, once for all rows, and of ordinary lists nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import phonenumbers
+import pytest
+
+from tests.campaigns.reading import NOW, calls_of, file_of, text_of, told
+from tests.campaigns.test_cell_values import saying
+from tests.campaigns.workbooks import parquet, workbook
+from voiceflow_worker import CallWindow
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.ivr.key_words import keys_in
+from voiceflow_worker.model.text.wording import folded
+from voiceflow_worker.model.times import DateOrder
+
+ANA, BEN, CY = (f"+658765432{place}" for place in range(1, 4))
+OPTIONS = replace(saying("Hello."), voice_profile="en-US-JennyNeural", time_zone="Asia/Singapore")
+FORMS = ("csv", "xlsx", "parquet", "jsonl", "rows")
+
+
+def campaign_of(
+    folder: Path, rows: Sequence[Mapping[str, object]], form: str, options: CampaignOptions
+) -> CampaignRows:
+    """A campaign of these rows in a form of files, or as a program gives them."""
+    names = list(rows[0])
+    lines: list[list[object]] = [[*names], *([row[name] for name in names] for row in rows)]
+    match form:
+        case "csv":
+            content = "\n".join(",".join("" if each is None else str(each) for each in line) for line in lines)
+            given: Path | Sequence[Mapping[str, object]] = file_of(folder, f"{content}\n", "people.csv")
+        case "xlsx":
+            given = workbook(folder, lines, "people.xlsx")
+        case "parquet":
+            given = parquet(folder, {name: [row[name] for row in rows] for name in names}, "people.parquet")
+        case "jsonl":
+            given = file_of(folder, "".join(json.dumps(row, default=str) + "\n" for row in rows), "people.jsonl")
+        case _:
+            given = rows
+    return CampaignRows(given, options, now=NOW)
+
+
+def warnings_of(campaign: CampaignRows) -> list[str]:
+    """All that is told of a campaign without errors."""
+    rows = list(campaign)
+    assert told(rows) == []
+    found = [*campaign.findings, *(each for row in rows for each in row.findings), *campaign.closing_findings()]
+    return [each.message for each in found]
+
+
+def notes(folder: Path, say: str, column: str, values: Sequence[object], form: str = "csv") -> list[str]:
+    rows = [{"destination": number, column: each} for number, each in zip([ANA, BEN, CY], values, strict=False)]
+    template = saying(say).template
+    return warnings_of(campaign_of(folder, rows, form, replace(OPTIONS, template=template)))
+
+
+BOTH = "{{visit|date}} at {{visit|time}}"
+FIVE = datetime(2026, 3, 5, 14, 30)  # noqa: DTZ001
+Case = tuple[str, str, Sequence[object], str]
+CASES: Sequence[Case] = [
+    # The text, the column, its values, and what is told; nothing if that is empty. It is 17:00 on March 2 in Singapore.
+    (BOTH, "visit", [FIVE, datetime(2026, 2, 25, 10, 30)], "is over before the call can ring in 1 row, such as row "),  # noqa: DTZ001
+    (BOTH, "visit", [FIVE, datetime(2026, 3, 2, 16, 30)], "is over before the call can ring in 1 row"),  # noqa: DTZ001
+    (BOTH, "visit", [FIVE, datetime(2026, 3, 2, 18, 30)], ""),  # noqa: DTZ001
+    ("{{visit|date}}", "visit", [date(2026, 3, 2), date(2026, 3, 3)], ""),
+    ("{{last_visit|date}}", "last_visit", [date(2026, 2, 2)], ""),
+    ("{{ordered|date}}", "ordered", [date(2026, 2, 2)], ""),
+    ("{{at|time}}", "at", ["09:30", "1:30"], "has times at night in 1 row, such as row "),
+    ("{{at|time}}", "at", ["09:30", "1:30", "14:00"], ""),
+    ("{{at|time}}", "at", ["09:30", "12:30"], ""),
+    (BOTH, "visit", ["2026-03-05 00:00", "2026-03-06 00:00"], "has midnight alone, in 2 rows, such as row "),
+    (BOTH, "visit", ["2026-03-05 00:00", "2026-03-06 09:00"], ""),
+    ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], "has several days, and the text says"),
+    ("Morgen: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], "has several days, and the text says"),
+    ("Guten Morgen: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], ""),
+    ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 5)], ""),
+    ("{{visit}}", "visit", [47514.4375], "47514.4375', which are spoken as they stand, and perhaps count days"),
+    (
+        "{{due}}",
+        "due",
+        [1896057000000],
+        "and perhaps count milliseconds since 1970: write this one as 2030-01-",
+    ),
+    ("{{balance}}", "balance", [45123.55], ""),
+    ("{{code}}", "code", [1896057000000], ""),
+    ("{{name}}", "name", ["Ana", "-99", ".a"], "holds -99 in 2 rows, which surveys write for no answer"),
+    ("{{balance}}", "balance", ["12", "-99"], ""),
+    ("{{name}}", "name", ["Ana", "6587654321", "a@x.example"], "a number or an address in place of a name in 2 rows"),
+    ("{{room}}", "room", ["12a"], ""),
+]
+
+
+@pytest.mark.parametrize(("case", "form"), list(zip(CASES, cycle(FORMS), strict=False)))
+def test_what_nobody_means_is_told_once(
+    tmp_path: Path, case: tuple[str, str, Sequence[object], str], form: str
+) -> None:
+    say, column, values, sentence = case
+    for each in dict.fromkeys(("csv", form)):
+        found = notes(tmp_path, say, column, values, each)
+        assert len(found) == (1 if sentence else 0), (each, found)
+        assert all(sentence in message for message in found), (each, found)
+
+
+def test_what_is_over_may_end_its_calls(tmp_path: Path) -> None:
+    (message,) = notes(tmp_path, BOTH, "visit", ["2026-02-25 10:30"])
+    assert message.endswith(f"{Remedy.LEAVE_OUT_ROWS}, or {Remedy.END_BY_COLUMN}")
+    row = {"destination": ANA, "visit": "2026-03-02 17:30"}
+    hours = replace(OPTIONS, template=saying(BOTH).template, window=CallWindow.parse("18:00-20:00"))
+    (message,) = warnings_of(campaign_of(tmp_path, [row], "csv", hours))
+    assert "is over before the call can ring" in message
+
+
+@pytest.mark.parametrize(
+    ("number", "day", "calendar"),
+    [("+9779812345678", "2082-11-20", "Nepali"), ("+251911234567", "2018-06-20", "Ethiopian")],
+)
+def test_years_of_other_calendars_are_told(tmp_path: Path, number: str, day: str, calendar: str) -> None:
+    options = replace(OPTIONS, template=saying("{{visit|date}}").template)
+    (message,) = warnings_of(campaign_of(tmp_path, [{"destination": number, "visit": day}], "csv", options))
+    assert f"has years of the {calendar} calendar" in message
+    assert warnings_of(campaign_of(tmp_path, [{"destination": number, "visit": "2026-03-05"}], "csv", options)) == []
+
+
+def test_a_number_that_counts_a_moment_is_told_what_it_stands_for(tmp_path: Path) -> None:
+    for value, meant in [
+        ("47514.4375", "it counts days, as spreadsheets store dates: write 2030-01-31 10:30"),
+        ("47514", "it counts days, as spreadsheets store dates: write 2030-01-31 "),
+        ("1896057000", "it counts seconds since 1970: write 2030-01-31T02:30:00Z"),
+        ("1896057000000", "it counts milliseconds since 1970: write 2030-01-31T02:30:00Z"),
+    ]:
+        for say, column in (("{{x|date}}", "x"), ("{{x|time}}", "x"), ("Hello.", "valid_until")):
+            rows = [{"destination": ANA, column: value}]
+            campaign = campaign_of(tmp_path, rows, "csv", replace(OPTIONS, template=saying(say).template))
+            ((_, found, _, message),) = told(list(campaign))
+            assert (found, meant in f"{message} ") == (column, True), message
+
+
+REFUSED = [
+    ("{{1}}", "{{1}} would be spoken as 1; write the name of a column, such as {{name}}, or {{_1}} for a column 1"),
+    ("Hi {{ 'First Name' }}", "stands in the text as {{ 'First Name' }}, which is spoken as it is written"),
+    ('Hi {{"first name"}}', "write {{ first_name }} for the value"),
+    ("｛｛name｝｝", "has brackets of another width, and would be spoken as it stands; write {{name}}"),  # noqa: RUF001
+    ("Hi @name@!", "write {{ name }} for the value"),
+    ("{{ name or “you” }}", "has the curly quote “: write straight ones"),
+]
+
+
+@pytest.mark.parametrize(("say", "sentence"), REFUSED)
+def test_what_would_be_spoken_in_place_of_a_value_is_refused(tmp_path: Path, say: str, sentence: str) -> None:
+    rows = [{"destination": ANA, "name": "Ana", "First Name": "Ana"}]
+    with pytest.raises(CampaignFileError) as raised:
+        warnings_of(campaign_of(tmp_path, rows, "csv", replace(OPTIONS, template=saying(say).template)))
+    assert sentence in str(raised.value)
+
+
+def test_a_column_that_was_renamed_is_named_so(tmp_path: Path) -> None:
+    options = replace(OPTIONS, template=saying("{{visit|date}}").template, columns={"valid_until": "visit"})
+    with pytest.raises(CampaignFileError, match=r"is read as valid_until, as columns say: write \{\{valid_until"):
+        campaign_of(tmp_path, [{"destination": ANA, "visit": "2026-03-05 10:30"}], "csv", options)
+
+
+def test_a_key_that_a_text_names_and_nothing_hears_is_told(tmp_path: Path) -> None:
+    for say, key in [
+        ("press 3 to confirm", "3"), ("Drücken Sie die 2.", "2"), ("Appuyez sur la touche 1.", "1"), ("请按1", "1"),
+        ("1'e bas\u0131n", "1"), ("Pulse 2", "2"), ("Нажмите 1", "1"), ("Tekan 1", "1"), ("3번을 눌러", "3"),
+    ]:  # fmt: skip
+        assert keys_in(say) == [key]
+    for say in ("Dial 6587654321", "press any key", "our press release of 3 May", "Call 1 800 555 0100"):
+        assert keys_in(say) == []
+    (message,) = notes(tmp_path, "Hi {{name}}, press 3 to confirm.", "name", ["Ana"])
+    assert message.startswith("says to press 3, and the call asks no question")
+
+
+def test_what_a_program_has_not_decoded_is_told(tmp_path: Path) -> None:
+    for cell in ("Jos=C3=A9", "Jos%C3%A9"):
+        (message,) = notes(tmp_path, "{{name}}", "name", [cell])
+        assert message.startswith(f"has {cell!r}, probably 'José'")
+    for cell in ("https://x.example/Jos%C3%A9", "50%20", "a=BC=DE"):
+        assert notes(tmp_path, "{{x}}", "x", [cell]) == []
+    campaign = campaign_of(tmp_path, [{"destination": ANA, "x": "Loading…"}], "csv", OPTIONS)
+    ((_, _, _, message),) = told(list(campaign))
+    assert message.startswith("holds Loading…, which a spreadsheet shows until a formula is done")
+
+
+def test_a_message_names_what_can_be_done(tmp_path: Path) -> None:
+    def sentence(content: str, name: str, say: str = "Hello {{name}}.", order: DateOrder | None = None) -> str:
+        options = replace(OPTIONS, template=saying(say).template, date_order=order)
+        ((_, _, _, message), *_) = told(list(CampaignRows(file_of(tmp_path, content, name), options, now=NOW)))
+        return message
+
+    for order in (None, DateOrder.MDY):
+        message = sentence(f"destination,day\n{ANA},1/31/30\n", "p.csv", "{{day|date}}", order)
+        assert message == "'1/31/30' is not a date; write its year with four digits, or as 2030-01-31 (filter date)"
+    from_r = f'"destination","name"\n"1","{ANA}","Ana"\n"2","{BEN}","Ben"\n'
+    assert sentence(from_r, "p.csv").endswith("as in R: write it without row names (row.names = FALSE)")
+    patients = [{"resource": {"telecom": [{"value": each}]}} for each in (ANA, BEN)]
+    bundle = {"link": [{"url": "x"}, {"url": "y"}, {"url": "z"}], "entry": patients}
+    assert "holds a list of 2 objects in entry" in sentence(json.dumps(bundle), "p.json")
+
+
+def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
+    path = file_of(tmp_path, f'destination, name\n{ANA}, "Lim, Ben"\n{BEN}, "Ana"\n{CY}, 8 "inch\n')
+    rows = list(CampaignRows(path, replace(OPTIONS, template=saying("{{name}}").template), now=NOW))
+    assert list(map(text_of, calls_of(rows))) == ["Lim, Ben", "Ana", '8 "inch']
+
+
+class Speakers(NamedTuple):
+    """Who speaks a language: where, a voice, names, and the words for the columns of a list."""
+
+    country: str
+    zone: str
+    voice: str
+    names: str
+    columns: str
+
+    @property
+    def say(self) -> str:
+        """A text that speaks every column."""
+        name, visit, at, amount, room = (folded(each) for each in self.columns.split())
+        shown = ", ".join((name, f"{visit}|date", f"{at}|time", f"{amount}|money('EUR')", room))
+        return "{{" + shown.replace(", ", "}}, {{") + "}}."
+
+
+WORLD = [
+    Speakers("GB", "Europe/London", "en-GB-SoniaNeural", "Olivia Amélie Zoe", "Name Visit Time Amount Room"),
+    Speakers("DE", "Europe/Berlin", "de-DE-KatjaNeural", "Jürgen Anna Groß", "Name Termin Uhrzeit Betrag Raum"),
+    Speakers("FR", "Europe/Paris", "fr-FR-DeniseNeural", "Zoé François Anne", "Nom RDV Heure Montant Salle"),
+    Speakers("ES", "Europe/Madrid", "es-ES-ElviraNeural", "José Íñigo Ana", "Nombre Cita Hora Importe Sala"),
+    Speakers("PL", "Europe/Warsaw", "pl-PL-ZofiaNeural", "Łukasz Żaneta Ewa", "Imię Wizyta Godzina Kwota Sala"),
+    Speakers("TR", "Europe/Istanbul", "tr-TR-EmelNeural", "Işık İpek Çağla", "Ad Randevu Saat Tutar Oda"),  # noqa: RUF001
+    Speakers("ID", "Asia/Jakarta", "id-ID-GadisNeural", "Budi Siti Ayu", "Nama Kunjungan Jam Jumlah Ruang"),
+    Speakers("TH", "Asia/Bangkok", "th-TH-PremwadeeNeural", "สมชาย มาลี นภา", "ชื่อ วันนัด เวลา จำนวน ห้อง"),
+    Speakers("JP", "Asia/Tokyo", "ja-JP-NanamiNeural", "田中 さくら ケン", "氏名 予約 時刻 金額 部屋"),
+    Speakers("GR", "Europe/Athens", "el-GR-AthinaNeural", "Νίκος Ελένη Άννα", "Όνομα Ραντεβού Ώρα Ποσό Αίθουσα"),
+]
+
+
+@pytest.mark.parametrize("lists", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("speakers", WORLD, ids=[each.country for each in WORLD])
+def test_of_ordinary_lists_nothing_is_told(tmp_path: Path, speakers: Speakers, lists: int) -> None:
+    drawn = random.Random(f"{speakers.country} {lists}")
+    example = phonenumbers.example_number_for_type(speakers.country, phonenumbers.PhoneNumberType.MOBILE)
+    assert example is not None
+    number = str(phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164))
+    for place in range(lists):
+        days = drawn.sample(range(1, 60), 12)
+        rows: list[Mapping[str, object]] = []
+        for tail in drawn.sample(range(10, 100), 12):
+            called, visit, at, amount, room = speakers.columns.split()
+            day = (NOW + timedelta(days=days[len(rows)])).date()
+            clock = time(drawn.randrange(8, 18), drawn.choice([0, 15, 30, 45]))
+            rows.append({
+                "destination": number[:-2] + str(tail), called: drawn.choice(speakers.names.split()), visit: day,
+                at: clock if rows else time(14, 30), amount: round(drawn.uniform(1, 90_000), 2),
+                room: drawn.choice([12, "A3", "7b", 101]) if FORMS[place % 5] != "parquet" else 12,
+            })  # fmt: skip
+        options = replace(
+            saying(speakers.say), voice_profile=speakers.voice, time_zone=speakers.zone, country=speakers.country
+        )
+        campaign = campaign_of(tmp_path, rows, FORMS[place % len(FORMS)], options)
+        assert warnings_of(campaign) == [], FORMS[place % len(FORMS)]

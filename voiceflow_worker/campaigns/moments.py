@@ -1,0 +1,178 @@
+"""Spoken dates and times that people hardly mean: over, at night, at midnight, of another calendar, or "tomorrow"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
+
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.times import PersonZone, UnknownZoneError, counted_moment
+
+_MOMENT = re.compile(
+    r"(?:(\d{4})-(\d{2})-(\d{2}))?(?:(?<=\d)[T ](?=\d))?(?:(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?)?", re.ASCII
+)
+_VISIT = re.compile(
+    "visit|appoint|termin(?!at)|besuch|booking|buchung|meeting|cita|rdv|rendez|appuntament|consulta|afspraak|wizyta|"
+    "randevu|kunjungan|slot|schule|预约|預約|予約|예약|запис"
+)
+_BEFORE = re.compile("last|prev|prior|past|letzt|dernier|ultim|últim|former|since|seit|created|booked|gebucht")
+_DATED = re.compile("(?:^|_)(?:date|datum|fecha|dato|when|time|uhrzeit|day|tag|due|tanggal)(?:_|$)|日期|日付|時間")
+_TOMORROW = re.compile(
+    r"\b(?:tomorrow|morgen|demain|mañana|domani|amanhã|jutro|besok|esok|yar[iı]n|i morgon|i morgen|zítra|завтра)\b|"  # noqa: RUF001
+    "明天|明日|내일|พรุ่งนี้",
+    re.IGNORECASE,
+)
+_GREETING = re.compile("guten morgen", re.IGNORECASE)
+_OTHER_CALENDARS = {"+977": ("the Nepali calendar (Bikram Sambat)", 56, 57), "+251": ("the Ethiopian calendar", -8, -7)}
+"""The calendars of countries, by their calling codes, with the years by which they differ from the Gregorian one."""
+_NOON, _MORNING = 13, range(1, 6)
+
+
+class _Moment(NamedTuple):
+    """A date, a time of day, or both, in a cell."""
+
+    day: date | None
+    at: time | None
+    written: str
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows that are alike: the first, what its cell holds, and their count."""
+
+    first: int = 0
+    written: str = ""
+    count: int = 0
+
+    def add(self, row: int, written: str) -> None:
+        if not self.count:
+            self.first, self.written = row, written
+        self.count += 1
+
+    def __str__(self) -> str:
+        return f"{count_of(self.count, 'row')}, such as row {self.first}, {self.written!r}"
+
+
+@dataclass(slots=True)
+class _Column:
+    """What a column holds so far. `days` are its first two days."""
+
+    over: _Rows = field(default_factory=_Rows)
+    foreign: dict[str, _Rows] = field(default_factory=dict[str, _Rows])
+    counted: _Rows = field(default_factory=_Rows)
+    meant: tuple[str, str] | None = None
+    night: _Rows = field(default_factory=_Rows)
+    midnight: _Rows = field(default_factory=_Rows)
+    times: int = 0
+    latest: int = 0
+    days: set[date] = field(default_factory=set[date])
+
+
+class SpokenMoments:
+    """What is said once of the dates and times in the columns that texts speak.
+
+    `clocks` are the columns that are spoken as times of day, `texts` what is spoken around the values. Calls have the
+    time zone `default` if neither they nor their numbers have one.
+    """
+
+    def __init__(
+        self,
+        spoken: Iterable[str],
+        *,
+        clocks: Collection[str],
+        texts: Iterable[str],
+        now: datetime,
+        default: str | None,
+    ) -> None:
+        self._columns = {name: _Column() for name in spoken}
+        self._clocks = clocks
+        self._word = next((found[0] for text in texts if (found := _TOMORROW.search(_GREETING.sub("", text)))), None)
+        self._now = now
+        self._default = default
+
+    def add(self, row: int, call: CheckedCall) -> None:
+        """Add a row with a call."""
+        data: Mapping[str, object] = call.data or {}
+        for name, column in self._columns.items():
+            value = data.get(name)
+            text = "" if value is None or isinstance(value, bool) else str(value)
+            if (moment := _read(text)) is not None:
+                self._add(row, call, name, column, moment)
+            elif (_is_visit(name) or _DATED.search(name)) and (counted := counted_moment(text)) is not None:
+                column.meant = column.meant or counted
+                column.counted.add(row, text)
+
+    def _add(self, row: int, call: CheckedCall, name: str, column: _Column, moment: _Moment) -> None:
+        if moment.day is not None:
+            if len(column.days) < 2:
+                column.days.add(moment.day)
+            for code, (calendar, least, most) in _OTHER_CALENDARS.items():
+                if call.destination.startswith(code) and least - 1 <= moment.day.year - self._now.year <= most + 1:
+                    column.foreign.setdefault(calendar, _Rows()).add(row, moment.written)
+                    return
+            if _is_visit(name) and self._is_over(call, moment, moment.day):
+                column.over.add(row, moment.written)
+        if moment.at is not None and name in self._clocks:
+            column.times += 1
+            column.latest = max(column.latest, moment.at.hour)
+            if moment.at == time():
+                column.midnight.add(row, moment.written)
+            elif moment.at.hour in _MORNING:
+                column.night.add(row, moment.written)
+
+    def _is_over(self, call: CheckedCall, moment: _Moment, day: date) -> bool:
+        """Whether a moment is over before the call can ring."""
+        if abs(day - self._now.date()) > timedelta(days=8):
+            return day < self._now.date()
+        at = call.not_before or self._now
+        zone = PersonZone(call.time_zone, call.numbers, self._default)
+        try:
+            local = zone.zone()
+        except UnknownZoneError:
+            return datetime.combine(day, moment.at or time.max, UTC) + timedelta(hours=12) < at
+        at = max(at, self._now)
+        if call.window is not None:
+            at = call.window.opens(at, local) or at
+        return datetime.combine(day, moment.at or time.max, local) < at
+
+    def findings(self) -> Iterator[tuple[int | None, str, str]]:
+        """The row, the column and the message of each warning about all rows."""
+        for name, column in self._columns.items():
+            if column.over.count:
+                remedy = f"{Remedy.LEAVE_OUT_ROWS}, or {Remedy.END_BY_COLUMN}"
+                yield column.over.first, name, f"is over before the call can ring in {column.over}: {remedy}"
+            if column.meant is not None:
+                message = f"has numbers in {column.counted}, which are spoken as they stand, and perhaps count "
+                yield column.counted.first, name, f"{message}{column.meant[1]}: write this one as {column.meant[0]}"
+            for calendar, rows in column.foreign.items():
+                yield rows.first, name, f"has years of {calendar} in {rows}: write the dates as 2030-01-31"
+            if column.night.count and column.latest < _NOON:
+                message = f"has times at night in {column.night}, and none after noon: if these are in the afternoon, "
+                yield column.night.first, name, f"{message}write 13:30 or 1:30 PM"
+            if column.midnight.count and column.midnight.count == column.times:
+                message = f"has midnight alone, in {column.midnight}: if no time of day is meant, speak the day with "
+                yield column.midnight.first, name, f"{message}|date"
+            if self._word is not None and len(column.days) > 1 and _is_visit(name):
+                message = f"has several days, and the text says {self._word!r} to everybody: speak the day with |date"
+                yield None, name, f"{message}, or call the people of each day on their own"
+
+
+def _is_visit(name: str) -> bool:
+    """Whether a column has by its name what people are reminded of, and nothing that has been."""
+    return _VISIT.search(name) is not None and _BEFORE.search(name) is None
+
+
+def _read(text: str) -> _Moment | None:
+    """The date and time of a cell as 2030-01-31 09:00, or one of both; None for another text."""
+    if not text[:1].isdigit() or (match := _MOMENT.fullmatch(text)) is None:
+        return None
+    with suppress(ValueError):
+        day = date(int(match[1]), int(match[2]), int(match[3])) if match[1] else None
+        return _Moment(day, time(int(match[4]), int(match[5])) if match[4] else None, text)
+    return None
