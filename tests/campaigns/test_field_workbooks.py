@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -378,14 +379,17 @@ def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> Non
                 cell.fill = PatternFill("solid", fgColor=colour)
 
     for colour, is_font in (("FFFF0000", False), ("FFFFC7CE", False), ("FF9C0006", True), ("C00000", True)):
-        (message,) = told_of(lambda sheet, c=colour, f=is_font: paint(sheet, (3, 5, 6), c, is_font=f))  # type: ignore[misc]
+        (message,) = told_of(partial(paint, rows=(3, 5, 6), colour=colour, is_font=is_font))
         assert message.startswith(
             "3 rows are red in the sheet Sheet, and called like the others: 3, 5 to 6. If that says"
         )
     for harmless in ("FFFFC000", "FF00B050", "FFFFFF00", "FF000000", "FFFFFFFF", "FF7030A0"):
-        assert told_of(lambda sheet, c=harmless: paint(sheet, (3, 5, 6), c)) == []  # type: ignore[misc]
+        assert told_of(partial(paint, rows=(3, 5, 6), colour=harmless)) == []
     assert told_of(lambda sheet: paint(sheet, range(2, 8), "FFFF0000")) == [], "all rows are so"
     assert told_of(lambda sheet: paint(sheet, (1,), "FFFF0000")) == [], "the header"
+
+    def add_rule(sheet: Any, rule: Any) -> None:
+        sheet.conditional_formatting.add("A2:B7", rule)
 
     def comment(sheet: Worksheet, place: str) -> None:
         sheet[place].comment = Comment("do not call\nbefore May", "Ben")
@@ -395,13 +399,13 @@ def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> Non
         "1 cell has a comment in the sheet Sheet, such as B3: 'do not call before May'. They are not"
     )
     assert told_of(lambda sheet: comment(sheet, "B1")) == [], "of the header"
-    rule = FormulaRule(formula=['$B2="gone"'], font=Font(strike=True))  # type: ignore[no-untyped-call]
-    (message,) = told_of(lambda sheet: sheet.conditional_formatting.add("A2:B7", rule))
+    rule: Any = FormulaRule(formula=['$B2="gone"'], font=Font(strike=True))  # type: ignore[no-untyped-call]
+    (message,) = told_of(partial(add_rule, rule=rule))
     assert message.startswith(
         "a conditional format strikes cells through in the sheet Sheet (A2:B7), and such rows are"
     )
-    bold = FormulaRule(formula=['$B2="gone"'], font=Font(bold=True))  # type: ignore[no-untyped-call]
-    assert told_of(lambda sheet: sheet.conditional_formatting.add("A2:B7", bold)) == []
+    bold: Any = FormulaRule(formula=['$B2="gone"'], font=Font(bold=True))  # type: ignore[no-untyped-call]
+    assert told_of(partial(add_rule, rule=bold)) == []
 
 
 def merged(folder: Path, rows: Sequence[Sequence[object]], *ranges: str) -> Path:

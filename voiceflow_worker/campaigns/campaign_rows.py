@@ -167,9 +167,8 @@ class CampaignRows:
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
-        clocks, dates = ({name for each in texts for name in each.read_by(filter_)} for filter_ in ("time", "date"))
-        self.source.clocks = frozenset(map(row_name, {*_TIMES, *clocks}))
-        self.source.moments = self.source.clocks | set(map(row_name, dates))
+        clocks, days = (frozenset(name for each in texts for name in each.read_by(what)) for what in ("time", "date"))
+        self._read_moments(clocks, days)
         self.source.voice = options.voice_profile or ""
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
         self._notes = RowNotes(
@@ -190,6 +189,11 @@ class CampaignRows:
         """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
+
+    def _read_moments(self, clocks: Iterable[str], days: Iterable[str]) -> None:
+        """Have cells of these columns read as times of day, and as days."""
+        self.source.clocks = frozenset(map(row_name, {*_TIMES, *clocks}))
+        self.source.moments = self.source.clocks | set(map(row_name, days))
 
     @property
     def call_back_after(self) -> timedelta | None:
@@ -840,7 +844,7 @@ def header_findings(
     missing |= missing_from(filled.body) - specimen.keys()
     foreign = (*template.foreign, *(menu_texts.foreign if menu_texts is not None else ()))
     wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
-    found = [_finding(name, present, options.columns) for name in sorted(missing)]
+    found = [_finding(name, present, options.roles.names) for name in sorted(missing)]
     return found + [Finding(column=column, message=message) for column, message in wrong.items()]
 
 

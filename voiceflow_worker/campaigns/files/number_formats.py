@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from locale import windows_locale
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,7 +76,19 @@ class _Token(NamedTuple):
     text: str
 
 
-@dataclass(slots=True)
+class _Quantity(NamedTuple):
+    """How a section shows amounts: with these signs before and behind, decimals, and zeros before the point."""
+
+    sign: str
+    percent: int
+    divisor: int
+    decimals: int
+    kept: int
+    zeros: int
+    unit: str
+
+
+@dataclass
 class _Section:
     """One section of a format. `language` is that of its names; `is_coloured` if it has a colour, such as red."""
 
@@ -85,16 +97,21 @@ class _Section:
     language: str | None = None
     is_coloured: bool = False
 
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of its tokens."""
+        return frozenset(token.kind for token in self.tokens)
+
     def has(self, *kinds: str) -> bool:
         """Whether it has a token of one of these kinds."""
-        return any(token.kind in kinds for token in self.tokens)
+        return not self.kinds.isdisjoint(kinds)
 
-    @property
+    @cached_property
     def parts(self) -> set[str]:
         """The parts of a date and time that it shows: `mm` is the month, and `MM` are the minutes."""
         return {token.text for token in self.tokens if token.kind == "part"}
 
-    @property
+    @cached_property
     def text(self) -> str:
         """All of it as it is written, without quotes."""
         return "".join(token.text for token in self.tokens)
@@ -105,44 +122,76 @@ class _Section:
         equal, less = "=" in sign and value == limit, "<" in sign and value < limit
         return equal or less or (">" in sign and value > limit)
 
-    @property
+    @cached_property
     def is_code(self) -> bool:
         """Whether it shows a code, and no quantity: it has several zeros, or other signs before its last digit.
 
         A currency makes a quantity of any number.
         """
-        if self.has("point", "group", "percent") or any(unicodedata.category(sign) == "Sc" for sign in self.text):
+        if self.has("point", "group", "percent") or _has_currency(self.text):
             return False
-        return bool("".join(token.text for token in self.tokens[: self.last_place]).strip("#? "))
+        before = self.tokens[: self.last_place]
+        return any(token == ("place", "0") or (token.kind == "text" and token.text.strip()) for token in before)
 
-    @property
+    @cached_property
+    def fraction(self) -> re.Match[str] | None:
+        """How it shows fractions; None if it shows none."""
+        return _FRACTION.search(self.text) if "/" in self.text else None
+
+    @cached_property
+    def quantity(self) -> _Quantity:
+        """How it shows amounts."""
+        kinds = [token.kind for token in self.tokens]
+        point = kinds.index("point") if "point" in kinds else len(kinds)
+        ones = max((index for index in range(point) if kinds[index] == "place"), default=0)
+        thousands = kinds[ones:].count("group")
+        decimals = "".join(token.text for token in self.tokens[point:] if token.kind == "place")
+        zeros = sum(token == ("place", "0") for token in self.tokens[:point])
+        sign = "".join(token.text for token in self.tokens[: kinds.index("place")] if token.kind == "text").strip()
+        if _has_currency(sign) or not {*"-\u2212()"}.isdisjoint(sign) or any(map(str.isalnum, sign)):
+            sign = ""
+        behind = "".join(token.text for token in self.tokens[self.last_place + 1 :] if token.kind != "group")
+        unit = behind if thousands else "".join(_PERCENT.findall(behind)[:1])
+        percent, kept = 100 ** kinds.count("percent"), len(decimals.rstrip("#?"))
+        return _Quantity(sign, percent, 1000**thousands, len(decimals), kept, zeros, unit)
+
+    @cached_property
     def last_place(self) -> int:
         """The index of its last digit."""
         return max(index for index, token in enumerate(self.tokens) if token.kind == "place")
 
-    @property
+    @cached_property
     def is_signed(self) -> bool:
         """Whether a section for numbers below 0 shows that: by a minus, by brackets or by a colour."""
         return self.is_coloured or not {"-", "\u2212", "("}.isdisjoint(self.text)
 
 
-@dataclass(frozen=True, slots=True)
+def _has_currency(text: str) -> bool:
+    return any(unicodedata.category(sign) == "Sc" for sign in text)
+
+
+@dataclass(frozen=True)
 class NumberFormat:
     """A number format, by its sections: for numbers above 0, below 0, of 0, and for texts."""
 
     sections: Sequence[_Section]
 
-    @property
+    @cached_property
+    def of_numbers(self) -> Sequence[_Section]:
+        """The sections for numbers."""
+        return [each for each in self.sections[:3] if not each.has("value")] or [self.sections[0]]
+
+    @cached_property
     def is_moment(self) -> bool:
         """Whether the cell holds a date, a time or a duration."""
         return self.sections[0].has("part", "elapsed", "noon")
 
-    @property
+    @cached_property
     def is_duration(self) -> bool:
         """Whether it counts hours, minutes or seconds beyond a day."""
         return self.sections[0].has("elapsed")
 
-    @property
+    @cached_property
     def shows_clock(self) -> bool:
         """Whether it shows a time of day, or a duration."""
         return self.sections[0].has("elapsed", "noon") or bool(self.sections[0].parts & (_HOUR | _MINUTE | _SECOND))
@@ -166,7 +215,7 @@ class NumberFormat:
         if not section.has("place"):
             return section.text.strip() or None
         is_signed = exact < 0 and (section.is_signed if is_own else True)
-        if "/" in section.text and (fraction := _FRACTION.search(section.text)) is not None:
+        if (fraction := section.fraction) is not None:
             text = _fraction(fraction, abs(exact))
         elif section.is_code and not (is_own and section.is_signed):
             digits = str(int(_rounded(abs(exact), 0)) or "")
@@ -174,7 +223,7 @@ class NumberFormat:
                 return value
             return ("-" if is_signed and digits else "") + _filled(section.tokens, digits)
         else:
-            text = _quantity(section, abs(exact))
+            text = _quantity(section.quantity, abs(exact))
         if is_signed and not {*"123456789"}.isdisjoint(text):
             text = f"-{text}"
         return value if text == value_text(value) else Shown(text, value)
@@ -207,7 +256,9 @@ class NumberFormat:
 
     def _section(self, value: Decimal) -> tuple[_Section, bool]:
         """The section for a number, and whether it is for numbers below 0 alone, so that it shows their sign itself."""
-        sections = [each for each in self.sections[:3] if not each.has("value")] or [self.sections[0]]
+        sections = self.of_numbers
+        if len(sections) == 1 and sections[0].condition is None:
+            return sections[0], False
         if any(each.condition for each in sections):
             found = next((each for each in sections if each.condition is None or each.meets(value)), sections[-1])
             sign, limit = found.condition or ("", value)
@@ -280,7 +331,12 @@ def _language_of(tag: str) -> str | None:
 
 
 def _rounded(amount: Decimal, decimals: int) -> Decimal:
-    return amount.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    return amount.quantize(_unit(decimals), ROUND_HALF_UP)
+
+
+@lru_cache(maxsize=64)
+def _unit(decimals: int) -> Decimal:
+    return Decimal(1).scaleb(-decimals)
 
 
 def _filled(tokens: Sequence[_Token], digits: str) -> str:
@@ -296,21 +352,12 @@ def _filled(tokens: Sequence[_Token], digits: str) -> str:
     return text.strip()
 
 
-def _quantity(section: _Section, amount: Decimal) -> str:
-    """An amount with the decimals that a section shows, its sign for percent, or the unit of its thousands."""
-    tokens, kinds = section.tokens, [token.kind for token in section.tokens]
-    point = kinds.index("point") if "point" in kinds else len(kinds)
-    ones = max((index for index in range(point) if kinds[index] == "place"), default=0)
-    thousands = kinds[ones:].count("group")
-    decimals = "".join(token.text for token in tokens[point:] if token.kind == "place")
-    zeros = sum(token == ("place", "0") for token in tokens[:point])
-    exact = amount * 100 ** kinds.count("percent") / Decimal(1000) ** thousands
-    before, _, after = f"{_rounded(exact, len(decimals)):f}".partition(".")
-    kept = len(decimals.rstrip("#?"))
-    after = after[:kept] + after[kept:].rstrip("0")
-    behind = "".join(token.text for token in tokens[section.last_place + 1 :] if token.kind != "group")
-    unit = behind if thousands else "".join(_PERCENT.findall(behind)[:1])
-    return f"{before.rjust(zeros, '0')}{'.' if after else ''}{after}{unit}".strip()
+def _quantity(how: _Quantity, amount: Decimal) -> str:
+    """An amount with the decimals that a section shows, signs such as + before it, and its percent or thousands."""
+    exact = amount if how.percent == how.divisor else amount * how.percent / how.divisor
+    before, _, after = f"{_rounded(exact, how.decimals):f}".partition(".")
+    after = after[: how.kept] + after[how.kept :].rstrip("0")
+    return f"{how.sign}{before.rjust(how.zeros, '0')}{'.' if after else ''}{after}{how.unit}".strip()
 
 
 def _fraction(match: re.Match[str], amount: Decimal) -> str:
