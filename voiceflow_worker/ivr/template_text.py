@@ -447,7 +447,7 @@ def _as_meant(value: object, kind: str) -> object:
         return meant
     if isinstance(value, Nothing) and isinstance(meant, str):
         return value
-    is_code = isinstance(meant, float) and meant not in {0, 1}
+    is_code = isinstance(meant, float) and meant not in {0.0, 1.0}
     if kind == "given" or not (isinstance(meant, str) or is_code):
         return isinstance(meant, str) or bool(meant)
     said = f"{text[:40]!r} is neither yes nor no, which a condition asks for: write one of them"
