@@ -381,7 +381,7 @@ def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> Non
     for colour, is_font in (("FFFF0000", False), ("FFFFC7CE", False), ("FF9C0006", True), ("C00000", True)):
         (message,) = told_of(partial(paint, rows=(3, 5, 6), colour=colour, is_font=is_font))
         assert message.startswith(
-            "3 rows are red in the sheet Sheet, and called like the others: 3, 5 to 6. If that says"
+            "3 rows of the sheet Sheet are red, and called like the others: 3, 5 to 6. If that says"
         )
     for harmless in ("FFFFC000", "FF00B050", "FFFFFF00", "FF000000", "FFFFFFFF", "FF7030A0"):
         assert told_of(partial(paint, rows=(3, 5, 6), colour=harmless)) == []
@@ -396,13 +396,13 @@ def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> Non
 
     (message,) = told_of(lambda sheet: comment(sheet, "B3"))
     assert message.startswith(
-        "1 cell has a comment in the sheet Sheet, such as B3: 'do not call before May'. They are not"
+        "comments are in 1 cell of the sheet Sheet, such as B3, 'do not call before May': see whether"
     )
     assert told_of(lambda sheet: comment(sheet, "B1")) == [], "of the header"
     rule: Any = FormulaRule(formula=['$B2="gone"'], font=Font(strike=True))  # type: ignore[no-untyped-call]
     (message,) = told_of(partial(add_rule, rule=rule))
     assert message.startswith(
-        "a conditional format strikes cells through in the sheet Sheet (A2:B7), and such rows are"
+        "a conditional format of the sheet Sheet strikes cells through (A2:B7), and such rows are"
     )
     bold: Any = FormulaRule(formula=['$B2="gone"'], font=Font(bold=True))  # type: ignore[no-untyped-call]
     assert told_of(partial(add_rule, rule=bold)) == []

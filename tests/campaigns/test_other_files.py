@@ -97,7 +97,6 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
         "is a flat OpenDocument spreadsheet (.fods)",
         "LibreOffice",
     ),
-    "url": (b"[InternetShortcut]\nURL=x", "is a link, not the file behind it", "download the file"),
     "orc": (b"ORC\n\x03", "is an ORC file", "to_parquet"),
     "avro": (b"Obj\x01\x04", "is an Avro file", "to_parquet"),
     "of macOS": (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "has no rows: macOS keeps it beside", "give that file"),

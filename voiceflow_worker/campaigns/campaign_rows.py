@@ -167,8 +167,7 @@ class CampaignRows:
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
-        clocks, days = (frozenset(name for each in texts for name in each.read_by(what)) for what in ("time", "date"))
-        self._read_moments(clocks, days)
+        self._read_moments(texts)
         self.source.voice = options.voice_profile or ""
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
         self._notes = RowNotes(
@@ -178,22 +177,18 @@ class CampaignRows:
             spoken=[row_name(name) for each in texts for name in each.spoken],
             warning=self._warning_about,
         )
-        self._moments = SpokenMoments(
-            {row_name(name) for each in texts for name in each.spoken},
-            clocks=self.source.clocks,
-            texts=[text for each in texts for text in each.written],
-            now=now,
-            default=options.time_zone,
-        )
+        said = {row_name(name) for each in texts for name in each.spoken}
+        self._moments = SpokenMoments(said, self.source.clocks, [text for each in texts for text in each.written], now)
         self._dates: dict[str, dict[bool, tuple[int, str]]] = {each: {} for each in (*_TIMES, *map(row_name, names))}
         """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
 
-    def _read_moments(self, clocks: Iterable[str], days: Iterable[str]) -> None:
-        """Have cells of these columns read as times of day, and as days."""
-        self.source.clocks = frozenset(map(row_name, {*_TIMES, *clocks}))
-        self.source.moments = self.source.clocks | set(map(row_name, days))
+    def _read_moments(self, texts: Iterable[FlowTemplate | MenuTexts]) -> None:
+        """Have the cells read as days and times of day that these texts speak so."""
+        clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
+        self.source.clocks = frozenset({*_TIMES, *clocks})
+        self.source.moments = self.source.clocks | days
 
     @property
     def call_back_after(self) -> timedelta | None:

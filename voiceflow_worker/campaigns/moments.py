@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
 
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Remedy
@@ -24,22 +23,12 @@ _VISIT = re.compile(
 _BEFORE = re.compile("last|prev|prior|past|letzt|dernier|ultim|últim|former|since|seit|created|booked|gebucht")
 _DATED = re.compile("(?:^|_)(?:date|datum|fecha|dato|when|time|uhrzeit|day|tag|due|tanggal)(?:_|$)|日期|日付|時間")
 _TOMORROW = re.compile(
-    r"\b(?:tomorrow|morgen|demain|mañana|domani|amanhã|jutro|besok|esok|yar[iı]n|i morgon|i morgen|zítra|завтра)\b|"  # noqa: RUF001
-    "明天|明日|내일|พรุ่งนี้",
-    re.IGNORECASE,
-)
-_GREETING = re.compile("guten morgen", re.IGNORECASE)
+    r"\b(?:tomorrow|(?<!guten )morgen|demain|mañana|domani|amanhã|jutro|besok|esok|yar[iı]n|zítra|завтра)\b|"  # noqa: RUF001
+    "明天|明日|내일|พรุ่งนี้", re.IGNORECASE,
+)  # fmt: skip
 _OTHER_CALENDARS = {"+977": ("the Nepali calendar (Bikram Sambat)", 56, 57), "+251": ("the Ethiopian calendar", -8, -7)}
 """The calendars of countries, by their calling codes, with the years by which they differ from the Gregorian one."""
 _NOON, _MORNING = 13, range(1, 6)
-
-
-class _Moment(NamedTuple):
-    """A date, a time of day, or both, in a cell."""
-
-    day: date | None
-    at: time | None
-    written: str
 
 
 @dataclass(slots=True)
@@ -77,24 +66,14 @@ class _Column:
 class SpokenMoments:
     """What is said once of the dates and times in the columns that texts speak.
 
-    `clocks` are the columns that are spoken as times of day, `texts` what is spoken around the values. Calls have the
-    time zone `default` if neither they nor their numbers have one.
+    `clocks` are the columns that are spoken as times of day, `texts` what is spoken around the values.
     """
 
-    def __init__(
-        self,
-        spoken: Iterable[str],
-        *,
-        clocks: Collection[str],
-        texts: Iterable[str],
-        now: datetime,
-        default: str | None,
-    ) -> None:
+    def __init__(self, spoken: Iterable[str], clocks: Collection[str], texts: Iterable[str], now: datetime) -> None:
         self._columns = {name: _Column() for name in spoken}
         self._clocks = clocks
-        self._word = next((found[0] for text in texts if (found := _TOMORROW.search(_GREETING.sub("", text)))), None)
+        self._word = next((found[0] for text in texts if (found := _TOMORROW.search(text))), None)
         self._now = now
-        self._default = default
 
     def add(self, row: int, call: CheckedCall) -> None:
         """Add a row with a call."""
@@ -102,44 +81,42 @@ class SpokenMoments:
         for name, column in self._columns.items():
             value = data.get(name)
             text = "" if value is None or isinstance(value, bool) else str(value)
-            if (moment := _read(text)) is not None:
-                self._add(row, call, name, column, moment)
-            elif (_is_visit(name) or _DATED.search(name)) and (counted := counted_moment(text)) is not None:
+            day, at = _read(text)
+            if day is not None:
+                self._rows_of(column, call, name, day, at).add(row, text)
+            if at is not None and name in self._clocks:
+                column.times += 1
+                column.latest = max(column.latest, at.hour)
+                if at == time():
+                    column.midnight.add(row, text)
+                elif at.hour in _MORNING:
+                    column.night.add(row, text)
+            if (_is_visit(name) or _DATED.search(name)) and (counted := counted_moment(text)) is not None:
                 column.meant = column.meant or counted
                 column.counted.add(row, text)
 
-    def _add(self, row: int, call: CheckedCall, name: str, column: _Column, moment: _Moment) -> None:
-        if moment.day is not None:
-            if len(column.days) < 2:
-                column.days.add(moment.day)
-            for code, (calendar, least, most) in _OTHER_CALENDARS.items():
-                if call.destination.startswith(code) and least - 1 <= moment.day.year - self._now.year <= most + 1:
-                    column.foreign.setdefault(calendar, _Rows()).add(row, moment.written)
-                    return
-            if _is_visit(name) and self._is_over(call, moment, moment.day):
-                column.over.add(row, moment.written)
-        if moment.at is not None and name in self._clocks:
-            column.times += 1
-            column.latest = max(column.latest, moment.at.hour)
-            if moment.at == time():
-                column.midnight.add(row, moment.written)
-            elif moment.at.hour in _MORNING:
-                column.night.add(row, moment.written)
+    def _rows_of(self, column: _Column, call: CheckedCall, name: str, day: date, at: time | None) -> _Rows:
+        """The rows that are alike to one with this day."""
+        if len(column.days) < 2:
+            column.days.add(day)
+        for code, (calendar, least, most) in _OTHER_CALENDARS.items():
+            if call.destination.startswith(code) and least - 1 <= day.year - self._now.year <= most + 1:
+                return column.foreign.setdefault(calendar, _Rows())
+        return column.over if _is_visit(name) and self._is_over(call, day, at) else _Rows()
 
-    def _is_over(self, call: CheckedCall, moment: _Moment, day: date) -> bool:
+    def _is_over(self, call: CheckedCall, day: date, at: time | None) -> bool:
         """Whether a moment is over before the call can ring."""
         if abs(day - self._now.date()) > timedelta(days=8):
             return day < self._now.date()
-        at = call.not_before or self._now
-        zone = PersonZone(call.time_zone, call.numbers, self._default)
+        starts = max(call.not_before or self._now, self._now)
+        zone = PersonZone(call.time_zone, call.numbers)
         try:
             local = zone.zone()
         except UnknownZoneError:
-            return datetime.combine(day, moment.at or time.max, UTC) + timedelta(hours=12) < at
-        at = max(at, self._now)
+            return datetime.combine(day, at or time.max, UTC) + timedelta(hours=12) < starts
         if call.window is not None:
-            at = call.window.opens(at, local) or at
-        return datetime.combine(day, moment.at or time.max, local) < at
+            starts = call.window.opens(starts, local) or starts
+        return datetime.combine(day, at or time.max, local) < starts
 
     def findings(self) -> Iterator[tuple[int | None, str, str]]:
         """The row, the column and the message of each warning about all rows."""
@@ -168,11 +145,10 @@ def _is_visit(name: str) -> bool:
     return _VISIT.search(name) is not None and _BEFORE.search(name) is None
 
 
-def _read(text: str) -> _Moment | None:
-    """The date and time of a cell as 2030-01-31 09:00, or one of both; None for another text."""
-    if not text[:1].isdigit() or (match := _MOMENT.fullmatch(text)) is None:
-        return None
+def _read(text: str) -> tuple[date | None, time | None]:
+    """The date and the time of day of a cell such as 2030-01-31 09:00, as far as it has them alone."""
+    match = _MOMENT.fullmatch(text) if text[:1].isdigit() else None
     with suppress(ValueError):
-        day = date(int(match[1]), int(match[2]), int(match[3])) if match[1] else None
-        return _Moment(day, time(int(match[4]), int(match[5])) if match[4] else None, text)
-    return None
+        day = date(int(match[1]), int(match[2]), int(match[3])) if match and match[1] else None
+        return day, time(int(match[4]), int(match[5])) if match and match[4] else None
+    return None, None

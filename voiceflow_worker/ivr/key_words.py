@@ -10,9 +10,7 @@ _VERBS = (
     "нажмите|наберите|натисніть|tryck|tryk|trykk|paina|stiskněte|zvolte|nyomja|apăsați|tastați|πατήστε|按下?|bấm|nhấn|"
     "ấn|กด"
 )
-_FILLERS = (
-    r"(?:(?:the|een|key|number|sie|die|la|le|el|il|en|na|op|a|sur|une?|touche|tecla|taste|tasto|phím|số|цифру)\W+){0,3}"
-)
+_FILLERS = r"(?:(?:the|een|key|number|sie|die|la|le|el|il|en|op|a|sur|touche|tecla|taste|tasto|phím|số)\W+){0,3}"
 _BEHIND = r"(?:\W{1,2}|['\u2019]?[a-zı]{0,2}\W)?(?:を押|番を押|번?[을를]? ?[누눌]|basın|tuşla|दबा|drücken|wählen)"  # noqa: RUF001
 _KEY = re.compile(rf"(?:{_VERBS})\W{{0,3}}{_FILLERS}['\"]?([0-9*#])(?![\d*#])|(?<!\d)([0-9*#]){_BEHIND}", re.IGNORECASE)
 

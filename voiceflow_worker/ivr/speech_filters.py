@@ -47,12 +47,6 @@ _ZONE_LIKE = re.compile(r"[+\u2212-] ?\d|\[|\(?[A-Za-z_]+/[A-Za-z]|\(?(?!UHR)[A-
 _AMOUNT = re.compile(
     r"([-\u2212]?)(?:([A-Za-z]{3})\s*)?([+\-\u2212]?)(\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII
 )
-_GROUPED = re.compile(
-    r"(?<![\d.,])\d{1,3}(?:(?:,\d{3})+\.\d{1,2}|(?:\.\d{3})+,\d{1,2}|(?:[ \u2019']\d{3})+(?:[.,]\d{1,2})?|"
-    r"(?:,\d{3}){2,}|(?:\.\d{3}){2,})(?![\d.,])",
-    re.ASCII,
-)
-"""An amount with signs between its thousands that can be read in one way alone: 1,250.50, and not 1,250."""
 _WHOLE = re.compile(r"\d{1,9}(?:\.00?)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
 _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
@@ -280,7 +274,7 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
     """
     from babel.numbers import format_currency, is_currency
 
-    match = _AMOUNT.fullmatch(_GROUPED.sub(_ungrouped, text))
+    match = _AMOUNT.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is not an amount; write it as 1250.50, or as SGD 1250.50")
     before, first, sign, number, last = match.groups()
@@ -308,13 +302,6 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
             "word in the text, and the amount without its sign, as with |abs"
         )
     return f"{minus}{'' if locale.language in _WITHOUT_SPACES else ' '}{spoken}"
-
-
-def _ungrouped(amount: re.Match[str]) -> str:
-    whole, decimals = amount[0], ""
-    if (point := max(whole.rfind("."), whole.rfind(","))) >= len(whole) - 3 >= 0 and point > 0:
-        whole, decimals = whole[:point], f".{whole[point + 1 :]}"
-    return re.sub(r"\D", "", whole) + decimals
 
 
 def ordinal(text: str, locale: Locale) -> str:

@@ -30,8 +30,6 @@ from voiceflow_worker.model.text.printable import storing_problem
 _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
-_FULL_SIZE = 8
-"""The bytes of a number that has all digits of Python's."""
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
 """The number of digits in a shortened number such as 6.58765E+09, and the fewest digits of a number shown like this."""
 
@@ -245,7 +243,9 @@ def _plain(value: Any) -> object:
         return value
     if type(value).__module__ == "numpy":
         found = value.tolist()
-        return _plain(float(str(value)) if isinstance(found, float) and value.itemsize < _FULL_SIZE else found)
+        return _plain(
+            float(str(value)) if isinstance(found, float) and value.itemsize < struct.calcsize("d") else found
+        )
     if is_object(value):
         return {str(name): _plain(item) for name, item in value.items()}
     if is_list(value):

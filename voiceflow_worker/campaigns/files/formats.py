@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, time, timedelta
 from functools import partial
 from io import BufferedReader
@@ -47,6 +47,7 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
+from voiceflow_worker.model.text.wording import count_of
 
 _MOST_TEXTS = 500_000_000
 """The largest size of the table of texts, in bytes. It is the only part of a workbook that has to be in memory."""
@@ -266,27 +267,20 @@ def _hidden(sheet: str, rows: Sequence[int]) -> str:
 
 
 def _red(sheet: str, rows: Sequence[int]) -> str:
-    are = "row is" if len(rows) == 1 else "rows are"
-    return (
-        f"{len(rows)} {are} red in the sheet {sheet}, and called like the others: {in_ranges(rows, most=_MOST_NAMED)}. "
-        f"If that says not to call, {Remedy.LEAVE_OUT_ROWS}"
-    )
+    told = f"{count_of(len(rows), 'row')} of the sheet {sheet} {'is' if len(rows) == 1 else 'are'} red"
+    shown = in_ranges(rows, most=_MOST_NAMED)
+    return f"{told}, and called like the others: {shown}. If that says not to call, {Remedy.LEAVE_OUT_ROWS}"
 
 
 def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> str:
+    told = f"comments are in {count_of(len(comments), 'cell')} of the sheet {sheet}"
     place, text = comments[0]
-    have = "cell has a comment" if len(comments) == 1 else "cells have comments"
-    return (
-        f"{len(comments)} {have} in the sheet {sheet}, such as {place}: {' '.join(text.split())[:60]!r}. They are not "
-        "read: see whether one says not to call"
-    )
+    return f"{told}, such as {place}, {' '.join(text.split())[:60]!r}: see whether one says not to call"
 
 
 def _struck_if(sheet: str, ranges: Sequence[str]) -> str:
-    return (
-        f"a conditional format strikes cells through in the sheet {sheet} ({', '.join(ranges[:_MOST_NAMED])}), and "
-        f"such rows are called like the others: {Remedy.LEAVE_OUT} that it asks for"
-    )
+    told = f"a conditional format of the sheet {sheet} strikes cells through ({', '.join(ranges[:_MOST_NAMED])})"
+    return f"{told}, and such rows are called like the others: {Remedy.LEAVE_OUT} that it asks for"
 
 
 def _text(value: object) -> str:
@@ -454,13 +448,11 @@ def _odd_columns(table: Any) -> dict[str, str]:
     return odd
 
 
-def _plain_json(value: Any) -> object:
+def _plain_json(value: Any) -> Any:
     """A value of a column of JSON: a text has quotes there."""
-    try:
-        found: object = json.loads(value)
-    except ValueError:
-        return value
-    return found
+    with suppress(ValueError):
+        return json.loads(value)
+    return value
 
 
 def _size(column: Any) -> int:

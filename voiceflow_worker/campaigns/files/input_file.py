@@ -118,11 +118,7 @@ _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     *((each, Content("is a file of SPSS (.sav)", _AS_STATISTICS)) for each in (b"$FL2", b"$FL3")),
     (b"<stata_dta>", _STATA),
     (b"\0" * 12 + b"\xc2\xea\x81\x60", Content("is a file of SAS (.sas7bdat)", _AS_STATISTICS)),
-    (b"HEADER RECORD*******LIB", Content("is a file of SAS (.xpt)", _AS_STATISTICS)),
-    *((each, Content("is a file of R (.RData)", _AS_STATISTICS)) for each in (b"RDX2\n", b"RDX3\n", b"RDA2\n")),
     (b"\0\1\0\0Standard ", Content("is a database of Access", "in Access, export its table as Excel or text")),
-    (b"\x89HDF", Content("is an HDF5 file", _AS_PARQUET)),
-    (b"[InternetShortcut]", Content("is a link, not the file behind it", "open it, and download the file")),
     (b"Obj\x01", Content("is an Avro file", _AS_PARQUET)),
     (b"\0\x05\x16\x07", Content("has no rows: macOS keeps it beside another file", "give that file")),
 )
@@ -314,8 +310,6 @@ def _of_folder(path: Path) -> str | None:
                 "deleted from it; write the table as it is now to one file, such as people.parquet, with the program "
                 "that keeps it"
             )
-    if is_folder and path.suffix.lower() == ".numbers":
-        return str(_NUMBERS)
     if is_folder and any("=" in each.name for each in path.iterdir() if each.is_dir()):
         return (
             "is a folder with the parts of one table, and values in the names of its folders; write it to one file "

@@ -69,10 +69,10 @@ def wrapped_in(value: Mapping[str, object]) -> str | None:
     """The reason why an object is no row, but has a list of them in it; None if it has none."""
     if any(is_number_column(name) and not (is_object(each) or is_list(each)) for name, each in value.items()):
         return None
-    found = sorted(_lists_in(value), key=lambda each: (_has_number(each[1]), len(each[1])), reverse=True)
+    found = [(any(numbers_in(str(rows[0])[:2000])), len(rows), here, rows) for here, rows in _lists_in(value)]
     if not found:
         return None
-    here, rows = found[0]
+    *_, here, rows = max(found, key=lambda each: each[:2])
     return (
         f"holds a list of {count_of(len(rows), 'object')} in {here[1:]}, and is no row itself: give these as rows, or "
         f"one on each line of a file .jsonl (jq -c '{here}[]' writes it)"
@@ -87,11 +87,6 @@ def _lists_in(value: Mapping[str, object], path: str = "") -> Iterator[tuple[str
             yield here, inner
         elif not path and is_object(inner):
             yield from _lists_in(inner, here)
-
-
-def _has_number(rows: Sequence[object]) -> bool:
-    """Whether the first of these rows has what looks like a telephone number."""
-    return next(numbers_in(str(rows[0])[:2000]), None) is not None
 
 
 class JsonLines(RowSource):

@@ -36,6 +36,7 @@ _PERCENT = re.compile(" ?[%‰]")
 _DAY, _HOUR, _MINUTE, _SECOND = ({part, part * 2} for part in "dhMs")
 _LONGEST_CODE, _SHOWN_DIGITS = 9, 6
 """A longer number that has no more digits before its zeros may have lost some: Excel keeps 15."""
+_BUDDHIST = 543
 _NOON = {"上午/下午": "zh", "午前/午後": "ja", "오전/오후": "ko"}
 _EAST_ASIAN = {**dict.fromkeys((27, 28, 29, 30, 31, 36, 50, 51, 57, 58), "yyyy-mm-dd"), 32: "h:mm", 33: "h:mm:ss"}
 _THAI = {
@@ -257,8 +258,6 @@ class NumberFormat:
     def _section(self, value: Decimal) -> tuple[_Section, bool]:
         """The section for a number, and whether it is for numbers below 0 alone, so that it shows their sign itself."""
         sections = self.of_numbers
-        if len(sections) == 1 and sections[0].condition is None:
-            return sections[0], False
         if any(each.condition for each in sections):
             found = next((each for each in sections if each.condition is None or each.meets(value)), sections[-1])
             sign, limit = found.condition or ("", value)
@@ -331,12 +330,7 @@ def _language_of(tag: str) -> str | None:
 
 
 def _rounded(amount: Decimal, decimals: int) -> Decimal:
-    return amount.quantize(_unit(decimals), ROUND_HALF_UP)
-
-
-@lru_cache(maxsize=64)
-def _unit(decimals: int) -> Decimal:
-    return Decimal(1).scaleb(-decimals)
+    return amount.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
 
 
 def _filled(tokens: Sequence[_Token], digits: str) -> str:
@@ -409,24 +403,12 @@ def _written(section: _Section, value: date | time | timedelta, voice: str) -> s
 
 def _of_day(part: str, value: date, names: Locale) -> str:
     """A part of a date: its day, month or year, in digits or by name."""
-    width = {3: "abbreviated", 4: "wide", 5: "narrow"}.get(len(part), "wide")
-    match part[0]:
-        case "d" if len(part) > 2:
-            return str(names.days["stand-alone"]["wide" if len(part) > 3 else "abbreviated"][value.weekday()])
-        case "d":
-            return f"{value.day:0{len(part)}}"
-        case "m" if len(part) > 2:
-            return str(names.months["stand-alone"][width][value.month])
-        case "m":
-            return f"{value.month:0{len(part)}}"
-        case "y" if len(part) < 3:
-            return f"{value.year % 100:02}"
-        case "b":
-            return str(value.year + 543) if len(part) > 2 else f"{(value.year + 543) % 100:02}"
-        case "y" | "e":
-            return str(value.year)
-        case _:
-            return ""
+    from babel.dates import format_date
+
+    if part[0] in "bge":
+        return {"b": str(value.year + _BUDDHIST), "e": str(value.year)}.get(part[0], "")
+    pattern = part.replace("d", "c") if part[:3] == "ddd" else part.replace("m", "L")
+    return format_date(value, pattern, locale=names)
 
 
 @lru_cache(maxsize=64)
