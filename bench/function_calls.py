@@ -74,6 +74,7 @@ async def paced(store: Store, calls: int, journal: Path) -> tuple[float, Counter
     worker = Worker(store, voice, queue="paced", rate=RATE, options=options, local_journal=JournalFiles(journal))
     await queue.enqueue_many([request(place) for place in range(2 * (WARM_UP + RATE + calls))])
 
+    sent = 0
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         await anyio.sleep(1 + WARM_UP / RATE)

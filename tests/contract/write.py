@@ -187,7 +187,7 @@ class WriteContract(Ground):
         gone = next_of(job, revision="unknown")
         refused = [
             to(job, next_of(job, state=JobState.CANCELLED), **whole),
-            to(gone, next_of(gone), **{**whole, "conditions": ()}),
+            replace(to(gone, next_of(gone)), **{**whole, "conditions": ()}),
             new(sample_job(2), **whole),
             Write(**whole),
             Write(changes=(Delete(job, NOW + DAY, tally_change(job, None)),), **whole),
