@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def version_text() -> str:
-    """What `voiceflow --version` prints."""
+    """What `--version` prints."""
     from importlib.metadata import version
 
     return f"voiceflow-worker {version('voiceflow-worker')}"
