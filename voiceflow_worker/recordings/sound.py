@@ -66,7 +66,7 @@ def heard(data: bytes) -> Sound:
     frames = None if is_wav else Mp3Frames.of(data)
     if frames is not None and not frames.count:
         return Sound(fault="is neither WAV nor MP3 by its bytes: save it as one of them")
-    if frames is not None and frames.layers != {3}:
+    if frames is not None and frames.layers != frozenset({3}):
         return Sound(fault="is MPEG audio of another layer than MP3: convert it")
     try:
         mono, sides = _decoded(data, channels=1), _decoded(data, channels=2)
