@@ -50,7 +50,7 @@ def test_a_time_with_a_zone_or_in_the_zone_of_its_row_is_read(text: str) -> None
         ("31/12/2030", "is not a time; write it as"),
         ("2030-01-31", "is not a time; write it as"),
         ("9:00", "is not a time; write it as"),
-        ("45321.375", "is not a time; write it as"),
+        ("45321.375", "it counts days, as spreadsheets store dates: write 2024-01-30 09:00"),
         ("tomorrow", "is not a time; write it as"),
         ("20300131T090000Z", "is not a time; write it as"),
         ("2030-02-30 09:00Z", "is not a time: there is no such day, time of day or offset"),

@@ -250,8 +250,10 @@ def _cells(text: str, delimiter: str) -> tuple[str, ...] | str:
     """The cells of one record, or the reason why it cannot be parsed, as a clause."""
     if '"' not in text and len(text) <= _LONGEST_CELL:
         return tuple(text.removesuffix("\n").split(delimiter))
+    # Blanks before a quote are no part of its cell; elsewhere they are.
+    spaced = re.search(rf'(?:^|{re.escape(delimiter)}) +"', text) is not None
     try:
-        return tuple(next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), ()))
+        return tuple(next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=spaced), ()))
     except csv.Error as error:
         reason = str(error)
         if "unexpected end of data" in reason:
