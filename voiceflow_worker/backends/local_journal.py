@@ -278,8 +278,10 @@ class JournalFile(LocalJournalFile):
 
     def __init__(self, folder: Path, *, full: int) -> None:
         self.folder = folder
-        self.writer = ""
-        self.number = self.kept = self.last = 0
+        self.writer: str = ""
+        self.number: int = 0
+        self.kept: int = 0
+        self.last: int = 0
         self._full = full
         self._week = self._history = ""
         self._path = folder
