@@ -620,13 +620,13 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
 
 async def test_the_rows_of_a_batch_begin_with_the_person_and_the_result(memory: Store, tmp_path: Path) -> None:
     people = tmp_path / "mai.csv"
-    people.write_text(f"Nr,destination,Ort,Name,Vorname,Arzt\n7,{number(1)},Ulm,Ana,Mia,Dr Lee\n")
-    said = FlowTemplate.speaking("Hallo {{Name}}.")
+    people.write_text(f"Nr,destination,Ort,Nachname,Vorname,Arzt\n7,{number(1)},Ulm,Ana,Mia,Dr Lee\n")
+    said = FlowTemplate.speaking("Hallo {{Nachname}}.")
     options = CampaignOptions(template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural")
     await enqueue_file(CallQueue(memory), people, options)
     html = (await page(shown_by(memory), "/ui/batches/mai")).html
     headings = re.findall(r"<th>(.*?)</th>", html.partition("Rows of the file")[2])
-    assert headings[:6] == ["Name", "Vorname", "result", "answer", "why", "Nr"]
+    assert headings[:6] == ["Nachname", "Vorname", "result", "answer", "why", "Nr"]
     assert set(headings) >= {"destination", "Ort", "Arzt", "called at"}
 
 

@@ -122,7 +122,7 @@ def test_a_host_of_this_machine_or_a_private_network_is_not_asked(
 
 
 def test_a_redirect_leads_to_no_private_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_is_public", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(fetch, "is_public", lambda address: str(address) == "127.0.0.1")
     with served({"/a.wav": written()}, "127.0.0.2") as (private, asked), served({}) as (_, _):
         with served({"/b.wav": f"{private}/a.wav"}) as (url, first):
             (found,) = told(f"{url}/b.wav", private=False)

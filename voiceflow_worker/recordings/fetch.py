@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import anyio
 import httpx
@@ -18,6 +18,7 @@ from anyio import to_thread
 
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.flows.values import url_problem
+from voiceflow_worker.model.text.web_address import is_public
 from voiceflow_worker.recordings.sound import MOST_BYTES, Sound, heard, quality_of
 
 WITHIN = 10.0
@@ -26,8 +27,6 @@ MOST_REDIRECTS = 3
 AT_ONCE = 4
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {"Accept": "audio/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "voiceflow-worker"}
-_TRANSLATED = ip_network("64:ff9b::/96")
-"""The IPv6 addresses of IPv4 hosts behind a translator (RFC 6052)."""
 
 
 class _NotFetchedError(Exception):
@@ -139,17 +138,6 @@ def _literal(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _refuse_private(host: str, *addresses: IPv4Address | IPv6Address | None, allowed: bool) -> None:
-    if allowed or all(each is None or _is_public(each) for each in addresses):
+    if allowed or all(each is None or is_public(each) for each in addresses):
         return
     raise _NotFetchedError(f"is on {host}, which 8x8 cannot reach: it is this machine or a private network")
-
-
-def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one of the internet, also the IPv4 address that an IPv6 address stands for."""
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if address in _TRANSLATED:
-            inner = IPv4Address(address.packed[-4:])
-        if inner is not None:
-            return _is_public(inner)
-    return address.is_global and not address.is_multicast and not address.is_reserved

@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, folded
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, name_columns
 from voiceflow_worker.reporting.batches import (
     BatchProgress,
     read_batch,
@@ -164,8 +164,6 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     ]
 
 
-_NAMES = ("name", "nachname", "vorname", "nombre", "apellido", "nom", "prenom", "prénom", "cognome", "nome", "client")
-"""Words in the header of a column that says who a person is."""
 _ANSWER = ("result", "answer", "why")
 """The columns that say what became of a row."""
 
@@ -173,8 +171,9 @@ _ANSWER = ("result", "answer", "why")
 def answers_first(columns: Sequence[ReportColumn]) -> list[ReportColumn]:
     """The columns of the rows as a page shows them: who it is, and what became of the row; then all others."""
     own = [each for each in columns if each.is_own]
-    people = [each for each in own if set(folded(each.name).split("_")) & set(_NAMES)] or own[:1]
-    first = [*people[:2], *(each for name in _ANSWER for each in columns if not each.is_own and each.name == name)]
+    names = name_columns([each.name for each in own])
+    people = [each for each in own if each.name in names] or own[:1]
+    first = [*people, *(each for name in _ANSWER for each in columns if not each.is_own and each.name == name)]
     return [*first, *(each for each in columns if each not in first)]
 
 

@@ -221,13 +221,28 @@ def why_not_from_outside(url: str) -> str | None:
     if is_this_machine(url):
         return f"{host} is this machine only"
     address = _ip(host)
-    if address is not None and not address.is_global:
+    if address is not None and not is_public(address):
         return f"{host} is not a public address"
     if address is None and ("." not in host or host.endswith(_NOT_PUBLIC)):
         return f"{host} is not a public host name"
     if urlsplit(url).scheme != "https":
         return "it is http, and not https"
     return None
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is one of the internet, also the IPv4 address that an IPv6 address stands for."""
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if address in _TRANSLATED:
+            inner = IPv4Address(address.packed[-4:])
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+_TRANSLATED = ip_network("64:ff9b::/96")
+"""The IPv6 addresses of IPv4 hosts behind a translator (RFC 6052)."""
 
 
 def _host(url: str) -> str:
