@@ -20,6 +20,7 @@ from voiceflow_worker.campaigns.files import rows as rows_of_files
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 
@@ -133,8 +134,25 @@ async def test_a_pilot_calls_the_first_good_rows_and_the_rest_follows(tmp_path: 
         for given in ({"limit": 2}, {"limit": 2}, {"limit": 3}, {}, {"limit": 1}):
             report = await Campaign.of({**SAID, "file": path, "skip_bad": True, **given}).start(queue)
             found.append((report.enqueued, report.duplicates, report.left_out))
-        assert found == [(2, 0, 3), (0, 2, 3), (1, 2, 2), (2, 3, 0), (0, 1, 4)]
+        assert found == [(2, 0, 3), (0, 2, 3), (1, 2, 2), (2, 3, 0), (0, 5, 0)]
         assert [job.destination[-1] for job in await queue.find()] == list("01234")
+
+
+@pytest.mark.anyio
+async def test_a_pilot_counts_nobody_who_must_not_be_called_unless_the_call_was_made(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "\n".join(["destination,name", *(f"+658765432{place},Ana" for place in range(5)), ""]))
+    async with open_store("memory://") as store:
+        queue, listed = CallQueue(store), SuppressionList(store)
+        await listed.add("+6587654320", reason="asked")
+        pilot = Campaign.of({**SAID, "file": path, "limit": 2})
+        shown = await pilot.preview(queue)
+        assert (shown.valid, shown.suppressed, shown.left_out) == (2, 1, 2)
+        report = await pilot.start(queue)
+        assert (report.enqueued, report.suppressed, report.left_out) == (2, 1, 2)
+        await listed.add("+6587654321", reason="asked")
+        report = await pilot.start(queue)
+        assert (report.enqueued, report.duplicates, report.left_out) == (0, 2, 2)
+        assert [job.destination[-1] for job in await queue.find()] == ["1", "2"]
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "half", 1.5])

@@ -357,6 +357,9 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
         assert "2 numbers taken off the list, 1 left on it" in await sent("take-back-numbers", country="DE")
         assert [each.number for each in await listed.scan()] == ["+33612345678"]
         assert "1 number added" in await sent("import-numbers", bad, country="SG", skip="yes")
+        gone = b"Phone,Status\n+33612345670,Gone\n+33612345671,Active\n"
+        assert "1 number added" in await sent("import-numbers", gone, only="Status=Gone")
+        assert "+33612345671" not in {each.number for each in await listed.scan()}
 
 
 async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) -> None:

@@ -155,8 +155,6 @@ class CampaignRows:
         self._named = [each for each in (roles.country, roles.language, *self._left_out.columns) if each is not None]
         read = [NOT_READ if row_name(each) in self._ignored else each for each in self.source.columns]
         self._csv = CsvValues(read, self._number_column if self._is_table else None)
-        self._good = 0
-        """How many rows were good so far, for the limit."""
         self._seen_names = set[str]()
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
@@ -360,14 +358,6 @@ class CampaignRows:
                 read = self._as_known(read, call.unique_key, *earlier)
             else:
                 read = self._among_people(read, call)
-        if read.call is not None and self._options.limit is not None:
-            self._good += 1
-            if self._good > self._options.limit:
-                message = (
-                    f"only the first {count_of(self._options.limit, 'good row')} of the file ring now: this one waits"
-                )
-                findings = (*read.findings, self._warning(message, row=raw.number))
-                return read._replace(call=None, is_left_out=True, findings=findings)
         if read.call is not None and self._left_out:
             self._left_out.add(raw.number, read.call.numbers, is_called=True)
         return read if self._ordered is None else self._ordered.named(read, self.keys)

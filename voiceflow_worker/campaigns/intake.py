@@ -18,6 +18,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState
 from voiceflow_worker.model.jobs.policy import StopRules
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
 
@@ -62,11 +63,13 @@ class RowEnqueuer:
     _limited: set[str] = field(default_factory=set[str], init=False)
     _kept: set[str] = field(default_factory=set[str], init=False)
     """What calls say that stand for rows with other words. No later row is a new call with the words of such a call."""
+    _good: int = field(default=0, init=False)
+    """How many rows were good so far, for the limit of the options."""
 
     async def classify(self, rows: Sequence[ReadRow]) -> ClassifiedRows:
         """Divide rows. If a row's key belongs to a stored call, the row is known if that stands for it, else bad.
 
-        It is new if that call is to be made again.
+        It is new if that call is to be made again. New rows behind the limit of the options are left out.
         """
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, Job] = {}
@@ -96,8 +99,33 @@ class RowEnqueuer:
             elif not (row.is_bad or row.is_left_out):
                 new.append(row)
             classified.append(row)
+        if self.options.limit is not None:
+            new, late = await self._within(self.options.limit, new, known)
+            classified = [late.get(row.raw.number, row) for row in classified]
         bad = [row for row in classified if row.is_bad]
         return ClassifiedRows(rows=classified, new=new, known=known, bad=bad, ended=ended)
+
+    async def _within(
+        self, limit: int, new: Sequence[ReadRow], known: Sequence[ReadRow]
+    ) -> tuple[list[ReadRow], Mapping[int, ReadRow]]:
+        """The new rows up to the last one that a limit of good rows has, and the others, which wait, by number.
+
+        Rows of stored calls are good. New ones are not while their number is on the suppression list.
+        """
+        silent = (await self.enqueue(new, staging=None)).suppressed if self._good < limit else ()
+        uncounted = {row.raw.number for row in (*silent, *known) if row.call is None}
+        within, late = list[ReadRow](), dict[int, ReadRow]()
+        is_new = {row.raw.number for row in new}
+        for row in sorted((*new, *known), key=lambda each: each.raw.number):
+            if row.raw.number in is_new and self._good >= limit:
+                message = f"only the first {count_of(limit, 'good row')} of the file ring now: this one waits"
+                waits = self._with(row, Finding(severity=Severity.WARNING, message=message))
+                late[row.raw.number] = waits._replace(is_left_out=True)
+                continue
+            self._good += row.raw.number not in uncounted
+            if row.raw.number in is_new:
+                within.append(row)
+        return within, late
 
     def _match(self, owner: Job, digest: str) -> KeyMatch:
         if owner.state in self.again:

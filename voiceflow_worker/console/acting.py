@@ -217,7 +217,10 @@ _NUMBER_FILE = FormField("file", "A table with a column of numbers, or one numbe
 _NUMBER_COLUMNS = FormField(
     "columns", "Which column is what", help="If the names do not say it: destination=Mobile,country=Land."
 )
-_LEFT_OUT = FormField("leave_out", "Leave out rows with", help="Such as Status=Active.")
+_LEFT_OUT = (
+    FormField("leave_out", "Leave out rows with", help="Such as Status=Active."),
+    FormField("only", "Only rows with", help="Such as Status=Booked."),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,7 +506,7 @@ class _NumbersOfFile(PageAction):
         reading = {
             "roles": ColumnRoles.of(columns) if columns else NO_ROLES,
             "country": act.country,
-            "leave_out": form.one("leave_out") or None,
+            **{name: form.one(name) or None for name in ("leave_out", "only")},
         }
         given = {each.name: getattr(act, each.name) for each in fields(act) if each.name not in {"operator", "found"}}
         with uploading() as folder:
@@ -553,11 +556,11 @@ _VERDICT = FormField(
 )
 _TYPED = FormField("numbers", "Numbers, one on each line", "lines", required=True)
 _IN_FILE = (
-    *(_NUMBER_FILE, _NUMBER_COLUMNS, _LEFT_OUT, *_LIST),
+    *(_NUMBER_FILE, _NUMBER_COLUMNS, *_LEFT_OUT, *_LIST),
     FormField("skip", "Skip lines that are not numbers", "tick"),
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
-_OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, _LEFT_OUT, _NOTE, _COUNTRY)
+_OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, *_LEFT_OUT, _NOTE, _COUNTRY)
 _ALL_REACHED = "no call of this list ended without reaching its person"
 _OUTCOME = ("queue", "batch", "outcome", "times")
 _ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
