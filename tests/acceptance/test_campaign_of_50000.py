@@ -28,4 +28,3 @@ def test_a_campaign_goes_from_its_file_to_a_report_that_is_the_ledger(tmp_path: 
 def test_the_page_shows_its_picture() -> None:
     shown = re.findall(r"\(images/campaign/(\w+)\.webp\)", PAGE.read_text(encoding="utf-8"))
     assert set(shown) == PICTURES == {path.stem for path in (DOCS / "images" / "campaign").iterdir()}
-
