@@ -16,17 +16,20 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
-from tests.support.flows import flow, number
+from tests.support.flows import SOURCE, flow, number
 from tests.support.postgres import PostgresServer
 from tests.support.stores import SERVERS
 from tests.support.workers import set_limits
+from tests.webhooks.test_printed_events import numbers
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.heartbeats import REFUSED, Heartbeats
+from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.finding import Diagnosis, Level, ok
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
+from voiceflow_worker.model.reports.events import NumbersUpdated, parse_event
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox import account as account_routes
 from voiceflow_worker.sandbox.delivery import WebhookTarget
@@ -507,6 +510,19 @@ def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
     assert "queue default is held until somebody resumes it: lunch" in line["message"]
     assert "`voiceflow resume`" in line["remedy"]
     assert "`voiceflow resume --batch march`" in line["remedy"]
+
+
+def test_numbers_that_are_not_active_are_told_with_what_to_do(voiceflow: Program) -> None:
+    event = parse_event(numbers((SOURCE, "Inactive"), ("+6531234568", "Unhealthy")))
+    assert isinstance(event, NumbersUpdated)
+    within(voiceflow.folder, lambda engine: OwnNumbers(engine.store).note(event))
+    line = queue_lines(voiceflow)["numbers"]
+    assert line["level"] == "failure"
+    assert f"{SOURCE} as inactive" in line["message"]
+    assert "+6531234568: choose another source" in line["remedy"]
+    told = voiceflow("status", "--store", url_of(voiceflow.folder)).out
+    assert f"8x8 reports the number {SOURCE} as inactive" in told
+    assert "+6531234568 as unhealthy" in told
 
 
 def test_the_remedy_of_a_pause_for_which_8x8_has_asked_is_to_wait(voiceflow: Program) -> None:

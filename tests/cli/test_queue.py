@@ -41,6 +41,7 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "waiting": {"number_busy": 0, "window": 0, "redial": 0, "rate": 0, "hold": 0, "max_per_person": 0},
         "waiting_is_exact": True,
         "receiver": False,
+        "numbers": [],
         "doubts": 0,
         "overdue_outcomes": 0,
         "unreadable": 0,

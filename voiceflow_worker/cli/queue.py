@@ -130,6 +130,7 @@ def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
     if clock.level is not Level.OK:
         yield f"clock of the store: {clock.message}; {clock.remedy}"
     yield from (closed_in_words(gate) for gate in found.holds if gate.start is None)
+    yield from (f"{each.in_words()}: {each.what_to_do}" for each in found.numbers)
     yield from (f"{count_of(each.calls, 'staged call')}: {closed_in_words(each.gate)}" for each in found.imports)
     yield from (f"ordered: {each.in_words()}" for each in found.ordered[:3])
     for task, error in found.failing.items():

@@ -21,6 +21,7 @@ from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, ServiceHealth, WorkCounts
+from voiceflow_worker.core.own_numbers import SourceCheck
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
@@ -146,6 +147,7 @@ class Worker:
             store, queue=self.queue, policy=policy, changes=changes, log_timeout=timeout, background=self._tasks
         )
         self._stops = BatchStops(store, self.queue)
+        self._sources = SourceCheck(store, self.queue)
         self._retention = Retention(store, policy, local_journal=local_journal)
         holds = Holds(store, queue=self.queue)
         self._guard: RollbackGuard | None = None
@@ -253,7 +255,7 @@ class Worker:
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, Task.SWEEP)
-            background.start_soon(self._repeat, self._stops.check, SWEEP_EVERY, Task.STOP_RULES)
+            background.start_soon(self._repeat, self._check_stops, SWEEP_EVERY, Task.STOP_RULES)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
             background.start_soon(self._repeat, self._heartbeat.beat, EVERY.total_seconds(), Task.HEARTBEAT)
@@ -397,6 +399,10 @@ class Worker:
         if self._pause_scope is not None and self._is_pause_over():
             self._end_pause()
 
+    async def _check_stops(self) -> None:
+        await self._stops.check()
+        await self._sources.check()
+
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
         with anyio.CancelScope(shield=True):  # as in `_prepare`, which requeues the calls
@@ -409,6 +415,7 @@ class Worker:
                 batch=self._options.batch_id,
             )
             self._stops.leased(jobs)
+            self._sources.leased(jobs)
             return jobs
         return []  # not reached, because nobody cancels the scope
 

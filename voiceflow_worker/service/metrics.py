@@ -5,6 +5,7 @@ Figures of a store are named by its backend (`backends.health.Figure`), as `voic
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,6 +128,10 @@ QUEUE_RATE = GaugeOf(
 QUEUE_LIMIT = GaugeOf(
     "voiceflow_queue_limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", ("queue",)
 )
+NUMBERS = GaugeOf(
+    "voiceflow_account_numbers", "Numbers of the account that 8x8 reports as not active, by their state.", ("state",)
+)
+NUMBER_STATES = ("unhealthy", "expiring", "inactive")
 STORE_UP = GaugeOf("voiceflow_store_up", "1 if the store answered this process in time, else 0.")
 STORE_CLOCK_AHEAD = GaugeOf(
     "voiceflow_store_clock_ahead_seconds", "How far the clock of the store is ahead of the clock of this machine."
@@ -380,6 +385,10 @@ def _put_figures(registry: CollectorRegistry, found: QueueFigures) -> None:
         values[QUEUE_LIMIT] = status.limits.rate
     for metric, value in values.items():
         metric.on(registry).labels(status.queue).set(value)
+    numbers = NUMBERS.on(registry)
+    reported = Counts(number.status.lower() for number in status.numbers)
+    for known in (*NUMBER_STATES, *sorted(reported.keys() - NUMBER_STATES)):
+        numbers.labels(known).set(reported[known])
     STORE_RECEIVERS.on(registry).set(found.receivers)
     STORE_CLOCK_AHEAD.on(registry).set(found.clock_ahead.total_seconds())
     last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)

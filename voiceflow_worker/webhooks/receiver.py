@@ -23,6 +23,7 @@ from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import retained
@@ -135,6 +136,7 @@ class Receiver:
             reader=reader,
             metrics=Metrics(self.registry),
             progress=CallProgress(store, recordings_for=policy.data_kept),
+            numbers=OwnNumbers(store),
             on_event=answering,
             first=nullcontext if self.http_api is None else self.http_api.context.events.handling,
         )

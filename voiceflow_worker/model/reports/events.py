@@ -1,4 +1,4 @@
-"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU).
+"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU, VNU).
 
 Each field that is used is declared with its reader and its name in the payload. Reading is tolerant: missing or
 unreadable fields are None, and variants of spellings are accepted. Events may arrive more than once and in any order.
@@ -25,6 +25,7 @@ from voiceflow_worker.model.reports.status import SessionStatus, fold_session_st
 _NOTHING = frozenset({"", "null", "none"})
 _WHOLE_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.0+)?", re.ASCII)
 _NUMBER_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
+_KEYS = re.compile(r"[0-9*#]+")
 _LARGEST = 10**18
 # A time above this is in milliseconds since 1970: in seconds, it would be in the year 5138.
 _SECONDS_END = 10**11
@@ -245,9 +246,11 @@ def _action_id(payload: Payload, name: str) -> str | None:
 
 
 def _dtmf(payload: Payload, name: str) -> str | None:
-    # In the advanced IVR guide, dtmf stands beside eventData; in all other guides, within eventData.
+    # In the advanced IVR guide, dtmf stands beside eventData; in all other guides, within eventData. Its tables call
+    # eventData a string, and accounts have got the keys alone there.
     inner = payload.nested("eventData")
-    return (inner and inner.text(name)) or payload.text(name)
+    keys = payload.text("eventData") or ""
+    return (inner and inner.text(name)) or payload.text(name) or (keys if _KEYS.fullmatch(keys) else None)
 
 
 def _leg(payload: Payload, name: str) -> CallLeg | None:
@@ -338,6 +341,27 @@ class RecordingReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedNumber:
+    """A number of the account in a report. `status` is as 8x8 spells it, `at` the time of the number's last update."""
+
+    number: str = needed_field(_NUMBER, "msisdn")
+    status: str = needed_field(_TEXT, "operationalStatus")
+    at: datetime | None = read_field(_TIME, "updatedTimestamp")
+
+
+def _numbers(payload: Payload, name: str) -> tuple[ReportedNumber, ...]:
+    found = (entry_of(ReportedNumber, entry) for entry in payload.listed(name))
+    return tuple(each for each in found if each is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumbersUpdated:
+    """A report on numbers of the account (VNU): some of them, or all."""
+
+    numbers: tuple[ReportedNumber, ...] = read_field(_numbers, "virtualNumbers", default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownEvent:
     """An event of an unknown type or product. `payload` is its whole content."""
 
@@ -346,7 +370,7 @@ class UnknownEvent:
     payload: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-WebhookEvent = SessionSummary | CallAction | CallStatus | RecordingReady | UnknownEvent
+WebhookEvent = SessionSummary | CallAction | CallStatus | RecordingReady | NumbersUpdated | UnknownEvent
 
 
 def parse_event(data: object) -> WebhookEvent:
@@ -378,4 +402,5 @@ _EVENTS: Mapping[str, Callable[..., WebhookEvent]] = {
     "callaction": CallAction,
     "callstatus": CallStatus,
     "callrecordingstatus": RecordingReady,
+    "virtualnumberupdate": NumbersUpdated,
 }

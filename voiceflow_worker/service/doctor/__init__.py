@@ -40,6 +40,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("menus", account.menus),
     ("workers", store.workers),
     ("limits", store.limits),
+    ("numbers", store.numbers),
     ("holds", store.holds),
     ("doubts", store.doubts),
     ("records", store.records),

@@ -9,6 +9,7 @@ from pathlib import Path
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
@@ -153,6 +154,16 @@ async def holds(context: CheckContext) -> Diagnosis:
     if lasting != held:
         remedies.append("wait: a hold with a time ends by itself; if 8x8 asks for pauses often, lower the rate")
     return warning(closed_gates, remedy="; ".join(remedies))
+
+
+async def numbers(context: CheckContext) -> Diagnosis | None:
+    """Tell which numbers of the account 8x8 has reported as not active."""
+    found = await OwnNumbers(context.store).not_active()
+    if not found:
+        return None
+    told = failure if any(each.is_inactive for each in found) else warning
+    said = "; ".join(each.in_words() for each in found)
+    return told(said, remedy="; ".join(f"{each.number}: {each.what_to_do}" for each in found))
 
 
 async def doubts(context: CheckContext) -> Diagnosis:
