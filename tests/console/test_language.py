@@ -30,7 +30,7 @@ from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import LISTED
 from voiceflow_worker.console import campaigns, columns, language
-from voiceflow_worker.console.routes import calls, charts
+from voiceflow_worker.console.routes import batches, calls, charts
 from voiceflow_worker.console.routes.batches import funnel
 from voiceflow_worker.console.sessions import PageRole
 from voiceflow_worker.core.call_filter import STATES
@@ -87,7 +87,7 @@ def of_labels() -> Iterator[str]:
     yield from (*PageRole, *charts._KINDS.values(), *calls._DUE.values(), *columns._MEANT.values(), *BUILT_IN.values())
     yield from (words for words, _ in calls._TIMES.values())
     yield from (name.replace("_", " ") for name in LISTED)
-    yield from campaigns._STEPS.values()
+    yield from (*campaigns._STEPS.values(), *batches._ENDS.values())
     yield from (*(words for _, words in columns.TAKEN_FOR), "all", *RESULTS)
     yield from _of_previews()
     yield from _of_actions()

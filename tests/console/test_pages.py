@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from voiceflow_worker import (
     load_settings,
     open_store,
 )
-from voiceflow_worker.console.routes import calls
+from voiceflow_worker.console.routes import batches, calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.base.identity import QueueNames, batch_puts
@@ -616,6 +617,50 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
     after = (await page(shown_by(store), "/ui/batches/march")).text
     assert "completed 3 100.0 %" in after
     assert "include 1 deleted call." in after
+
+
+async def test_each_count_above_the_rows_of_a_batch_is_that_of_its_list(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = tmp_path / "may.csv"
+    rows = [f"Tan {at},Ana,{number(at)},Dr {'Kim' if at % 2 else 'Lee'}" for at in range(9)]
+    people.write_text("\n".join(("Name,Vorname,destination,Arzt", *rows, "Bad,Row,12,Dr Lee", "")))
+    said = FlowTemplate.speaking("Hallo {{Name}}.")
+    options = CampaignOptions(template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural")
+    engine = Engine(store, ScriptedVoice())
+    await enqueue_file(engine.queue, people, options, skip_bad=True)
+    ends = dict(zip(map(number, range(9)), [S.COMPLETED] * 5 + [S.BUSY, S.NO_ANSWER], strict=False))
+    for job in await engine.send():
+        if job.destination in ends:
+            await engine.summarise(job, ends[job.destination])
+    for at, answer in enumerate(("confirmed", "confirmed", "call back", None)):
+        (job,) = await engine.queue.find(destination=number(at))
+        press = KeyPress(at=store.clock.now(), menu="main", digits="7", answer=answer)
+        keyed = replace(job, posts=(replace(job.posts[0], presses=(press,)),))
+        assert all(await commit(store, [changed(job, keyed, at=store.clock.now())[1]]))
+    counts = {"confirmed": 2, "call back": 1, "other keys": 1, "not reached": 2, "in progress": 2, "no key": None}
+    for page_size in (50, 1):
+        monkeypatch.setattr(batches, "ROWS_A_PAGE", page_size)
+        async with reading(shown_by(store)) as client:
+            shown = await client.get("/ui/batches/may")
+            above = shown.text.partition('class="tabs"')[2].partition("</nav>")[0]
+            tabs = re.findall(r'<a href="([^"]*)"[^>]*>([\w ]+)(?: <span class="muted">(\d+)</span>)?</a>', above)
+            links = {words: (urljoin(str(shown.url), unescape(href)), count) for href, words, count in tabs}
+            assert links["all"][1] == "10"
+            assert {words: int(links[words][1]) if links[words][1] else None for words in counts} == counts
+            for words, count in counts.items():
+                names, place = list[str](), links[words][0]
+                while place:
+                    listed = await client.get(place)
+                    names += re.findall(r'<td class="first">(Tan \d|Bad)</td>', listed.text)
+                    assert ">Dr " in listed.text, "the cells of its row"
+                    onward = re.search(r'href="([^"]*after=[^"]*)">Later rows', listed.text)
+                    place = urljoin(str(listed.url), unescape(onward[1])) if onward else ""
+                assert len({*names}) == len(names) == (count or 1), words
+    async with reading(shown_by(store)) as client:
+        for find, found in (("Dr Lee", 5), ("dr kim", 4), ("confirmed", 2), ("no answer", 1), ("Ana Tan 3", 1)):
+            listed = await client.get("/ui", params={"find": find}, follow_redirects=True)
+            assert len(re.findall(r'<td class="name">Ana Tan \d</td>', listed.text)) == found, find
 
 
 async def test_the_rows_of_a_batch_begin_with_the_person_and_the_result(memory: Store, tmp_path: Path) -> None:

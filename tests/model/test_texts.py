@@ -20,7 +20,14 @@ from voiceflow_worker.model.text.printable import (
     without_secrets_in,
 )
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
-from voiceflow_worker.model.text.wording import name_columns, read_duration, write_duration
+from voiceflow_worker.model.text.wording import name_columns, read_duration, whole_name, write_duration
+
+
+def test_a_name_of_two_columns_has_no_word_twice() -> None:
+    for parts, name in (
+        (("Ana", "Tan"), "Ana Tan"), (("Ana", "Ana Tan"), "Ana Tan"), (("Jo", "Jo"), "Jo Jo"), ((None, " Tan "), "Tan")
+    ):  # fmt: skip
+        assert whole_name(parts) == name
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,10 @@ from voiceflow_worker.model.text.wording import name_columns, read_duration, wri
         ("氏名,電話", "氏名"),
         ("Фамилия,Имя", "Имя,Фамилия"),
         ("name,surname", "name"),
+        ("Name,Vorname", "Vorname,Name"),
+        ("First name,Customer", "First name,Customer"),
+        ("Full Name,First Name", "Full Name"),
+        ("Name,Vorname,Nachname", "Name"),
     ],
 )
 def test_the_names_of_people_are_in_the_columns_that_say_so(columns: str, names: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from voiceflow_worker.core.ports.reads import Listing, Paged
 from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals, outcome_name
 from voiceflow_worker.model.numbers.phone import with_plus
@@ -19,6 +20,8 @@ from voiceflow_worker.model.text.wording import searched
 
 OTHER_KEYS = "-"
 """In place of an answer: keys were pressed, but none with a name. No answer has this name."""
+NO_KEYS = "--"
+"""In place of an answer: no key was pressed. No answer has this name."""
 
 STATES = {
     "queued": frozenset({JobState.QUEUED}),
@@ -37,9 +40,9 @@ class CallFilter:
     """A filter of calls. A field that is None does not restrict them.
 
     `outcomes` are names of outcomes, as `Totals` counts them. `number` is a whole one in E.164 form; `part` is a part
-    of a number or of the person's name. `cell` is a column of the data, and a part of what stands in it. Calls pass if
-    their last change was at `begin` or later, and before `end`. With `masks`, parts are searched in numbers, names and
-    cells as they are shown to people who see no whole number.
+    of a number, of the person's name or another cell of the row, of the answer or the result. `cell` is a column of the
+    data, and a part of what stands in it. Calls pass if their last change was at `begin` or later, and before `end`.
+    With `masks`, parts are searched in numbers and texts as they are shown to people who see no whole number.
     """
 
     states: frozenset[JobState] | None = None
@@ -75,10 +78,10 @@ class CallFilter:
 
         A search for an outcome or an answer that no call has would read every call: stores have no index of them.
         """
-        answered = totals.other_keys if self.answer == OTHER_KEYS else totals.answers.get(self.answer or "")
+        counts = {**totals.answers, OTHER_KEYS: totals.other_keys, NO_KEYS: 1}
         has_state = self.states is None or any(totals.states[state] for state in self.states)
         has_outcome = self.outcomes is None or any(totals.outcomes.get(name) for name in self.outcomes)
-        return (self.answer is None or bool(answered)) and has_state and has_outcome
+        return (self.answer is None or bool(counts.get(self.answer))) and has_state and has_outcome
 
     def _looked_up(self) -> Iterator[Callable[[Job], bool]]:
         states, batch, outcomes, number = self.states, self.batch, self.outcomes, self.number
@@ -105,7 +108,12 @@ class CallFilter:
         if end is not None:
             yield lambda job: job.touched_at < end
         if answer is not None:
-            yield lambda job: (OTHER_KEYS if job.answer is None and job.digits is not None else job.answer) == answer
+            yield lambda job: _answer_of(job) == answer
+
+
+def _answer_of(job: Job) -> str:
+    """The name of an answer, or what stands in its place."""
+    return job.answer or (NO_KEYS if job.digits is None else OTHER_KEYS)
 
 
 def _all_of(judges: Sequence[Callable[[Job], bool]]) -> Callable[[Job], bool]:
@@ -113,7 +121,7 @@ def _all_of(judges: Sequence[Callable[[Job], bool]]) -> Callable[[Job], bool]:
 
 
 def person_of(text: str) -> dict[str, str]:
-    """The fields of a filter that find a person: a whole `number`, or a `part` of a number or a name."""
+    """The fields of a filter that find a person: a whole `number`, or a `part` of what is known of them."""
     digits = _digits_of(text)
     if digits and (text.startswith("+") or len(digits) >= _WHOLE_NUMBER):
         with suppress(PhoneNumberError):
@@ -127,7 +135,14 @@ def _digits_of(text: str) -> str:
 
 
 def _part_judge(part: str, shown: Callable[[str], str]) -> Callable[[Job], bool]:
-    if digits := _digits_of(part):
-        return lambda job: any((digits.lstrip("0") or digits) in shown(number) for number in job.numbers)
-    part = searched(part)
-    return lambda job: part in searched(shown(job.name))
+    digits, part = _digits_of(part), searched(part)
+    digits = digits.lstrip("0") or digits
+
+    def has(job: Job) -> bool:
+        if digits and any(digits in shown(number) for number in job.numbers):
+            return True
+        cells = (str(cell) for cell in (job.data or {}).values() if cell is not None)
+        texts = (job.name, *cells, job.answer or "", result_of(job).replace("_", " "))
+        return any(part in searched(shown(text)) for text in texts)
+
+    return has

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
+from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
-from voiceflow_worker.campaigns.row_list import ListedRow, RowList
+from voiceflow_worker.campaigns.row_list import KeptFile, ListedRow, RowList
 from voiceflow_worker.console.language import answer_in_words, translated
-from voiceflow_worker.console.routes.calls import show_found
+from voiceflow_worker.console.routes.calls import (
+    FILTERS,
+    acted_on,
+    filter_text,
+    oldest_calls,
+    read_filter,
+    show_found,
+)
 from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.escalations import open_escalations
 from voiceflow_worker.console.routes.page import (
@@ -22,12 +32,13 @@ from voiceflow_worker.console.routes.page import (
     queue_names,
 )
 from voiceflow_worker.core.base.reading import find_jobs, gates_of, totals_of
-from voiceflow_worker.core.call_filter import OTHER_KEYS
+from voiceflow_worker.core.call_filter import NO_KEYS, OTHER_KEYS, STATES, CallFilter
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, name_columns
 from voiceflow_worker.reporting.batches import (
@@ -136,7 +147,6 @@ async def named_batches(
         after = page.after
 
 
-FIRST_CALLS = 10
 ROWS_A_PAGE = 50
 MOST_BROKEN_DOWN = 5000
 """The largest batch, in calls, whose calls are read while somebody waits for the page."""
@@ -168,13 +178,97 @@ _ANSWER = ("result", "answer", "why")
 """The columns that say what became of a row."""
 
 
-def answers_first(columns: Sequence[ReportColumn]) -> list[ReportColumn]:
-    """The columns of the rows as a page shows them: who it is, and what became of the row; then all others."""
+def answers_first(columns: Sequence[ReportColumn]) -> tuple[list[ReportColumn], list[ReportColumn]]:
+    """The columns of the rows as a page shows them: those that say who it is; the others, the result first."""
     own = [each for each in columns if each.is_own]
     names = name_columns([each.name for each in own])
     people = [each for each in own if each.name in names] or own[:1]
-    first = [*people, *(each for name in _ANSWER for each in columns if not each.is_own and each.name == name)]
-    return [*first, *(each for each in columns if each not in first)]
+    answer = [each for name in _ANSWER for each in columns if not each.is_own and each.name == name]
+    return people, [*answer, *(each for each in columns if each not in people and each not in answer)]
+
+
+class ResultFilter(NamedTuple):
+    """What became of calls, in `words`; the `query` of these `calls`, and their number, if the totals say it."""
+
+    words: str
+    query: Mapping[str, str]
+    calls: int | None
+
+
+_ENDS = {
+    "unreached": "not reached", "failed": "failed", "expired": "expired", "cancelled": "cancelled",
+    "accepted": "accepted", "in_doubt": "in doubt", "under_way": "in progress", "queued": "waiting",
+}  # fmt: skip
+"""The states of calls without an answer, in the words of people."""
+
+
+def results(totals: Totals) -> list[ResultFilter]:
+    """What became of the calls in the store, each with the filter of its list: the answers, then how others stand."""
+    found = Totals(live=totals.live)
+    keyed = found.other_keys + sum(found.answers.values())
+    shown = [ResultFilter(answer_in_words(name), {"answer": name}, count) for name, count in found.answers.items()]
+    shown.append(ResultFilter(translated("other keys"), {"answer": OTHER_KEYS}, found.other_keys))
+    if (silent := found.states[JobState.COMPLETED] - keyed) > 0:
+        is_certain = not keyed or not found.has_open_calls  # one that goes on may have an answer too
+        words, query = (
+            translated("no key") if keyed else translated("answered"),
+            {"state": "completed", "answer": NO_KEYS},
+        )
+        shown.append(ResultFilter(words, query, silent if is_certain else None))
+    for name, said in _ENDS.items():
+        count = sum(found.states[state] for state in STATES[name])
+        shown.append(ResultFilter(translated(said), {"state": name}, count))
+    return [each for each in shown if each.calls != 0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """One page of the rows of a batch, with the pages around it: pairs of a label and a query."""
+
+    rows: Sequence[ListedRow]
+    names: Sequence[str]
+    """The columns of their cells."""
+    around: Sequence[tuple[str, Mapping[str, object]]]
+
+
+async def _rows_of_files(asked: PageRequest, kept: RowList, files: Sequence[KeptFile]) -> _Rows:
+    """The rows of the files of a batch, from the place `?row=` on."""
+    asked_row = asked.asked("row") or ""
+    first = int(asked_row) if asked_row.isdecimal() and len(asked_row) < 10 else 0
+    listed: list[ListedRow] = []
+    with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
+        parts = kept.read(first=first, limit=ROWS_A_PAGE, zone=asked.time_zone)
+        listed = [row async for part in parts for row in part]
+    total = sum(sum(file.sizes) for file in files)
+    places = ((translated("Earlier rows"), first - ROWS_A_PAGE), (translated("Later rows"), first + ROWS_A_PAGE))
+    around = [
+        (label, {"row": max(place, 0)}) for label, place in places if -ROWS_A_PAGE < place < total and place != first
+    ]
+    return _Rows(rows=listed, names=_written(files), around=around)
+
+
+async def _rows_of_calls(
+    store: Store, asked: PageRequest, wanted: CallFilter, files: Sequence[KeptFile], *, queue: str
+) -> _Rows:
+    """The calls of a batch that fit a filter, the oldest first, behind the call `?after=`, with their cells."""
+    jobs, onward = await oldest_calls(store, wanted, queue, after=asked.asked("after"), limit=ROWS_A_PAGE)
+    waits = await waits_in_words(store, jobs, zone=asked.time_zone)
+    written = {row_name(each): each for each in _written(files)}
+    rows = [ListedRow.of(job, asked.time_zone, waits) for job in jobs]
+    rows = [each._replace(data={written.get(name, name): cell for name, cell in each.data.items()}) for each in rows]
+    names = dict.fromkeys(name for row in rows for name in row.data)
+    if files:  # whose columns have the numbers
+        names = dict.fromkeys(filter(names.__contains__, written.values()))
+    around: list[tuple[str, Mapping[str, object]]] = []
+    if asked.asked("after"):
+        around.append((translated("First rows"), {}))
+    if onward is not None:
+        around.append((translated("Later rows"), {"after": onward}))
+    return _Rows(rows=rows, names=[*names], around=around)
+
+
+def _written(files: Sequence[KeptFile]) -> list[str]:
+    return list(dict.fromkeys(name for file in files for name in file.columns))
 
 
 async def show_batch(store: Store, asked: PageRequest) -> Answer:
@@ -183,19 +277,21 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
     progress: BatchProgress | None = None
     if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
         progress = await read_batch(store, queue, batch_id)
-    rows = RowList(store, queue, batch_id)
-    files = [] if progress is None else await rows.files()
+    kept = RowList(store, queue, batch_id)
+    files = [] if progress is None else await kept.files()
     if progress is None or not (progress.total or progress.hold or files):
         return await no_such_batch(store, queue, batch_id)
     totals = await totals_of(store, queue, batch_id)
-    asked_row = asked.asked("row") or ""
-    first = int(asked_row) if asked_row.isdecimal() and len(asked_row) < 10 else 0
-    listed: list[ListedRow] = []
-    with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
-        parts = rows.read(first=first, limit=ROWS_A_PAGE, zone=asked.time_zone)
-        listed = [row async for part in parts for row in part]
-    first_calls = await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS))
-    columns = answers_first(listed_columns(dict.fromkeys(name for file in files for name in file.columns)))
+    given = {name: asked.asked(name) for name in FILTERS if name not in {"queue", "batch"}}
+    of_batch = replace(asked, query={**asked.query, "batch": batch_id})
+    wanted, problems = read_filter(of_batch, now=store.clock.now())
+    is_filtered = any(given.values()) and not problems
+    if is_filtered or not files:
+        listed = await _rows_of_calls(store, asked, wanted, files, queue=queue)
+    else:
+        listed = await _rows_of_files(asked, kept, files)
+    people, columns = answers_first(listed_columns(listed.names))
+    named = {"queue": queue, "batch": asked.linked(batch_id)}
     ended = sum(totals.outcomes.values())
     is_counted = 0 < progress.total <= MOST_BROKEN_DOWN and not asked.is_poll
     shown = {
@@ -207,17 +303,21 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
         "funnel": funnel(totals),
         "deleted": sum(totals.pruned_states.values()),
-        "rows": listed,
+        "results": results(totals),
+        "given": {name: value for name, value in given.items() if value},
+        "filter": filter_text({**given, **named}) if is_filtered else "",
+        "acted_on": acted_on(wanted, [totals]),
+        "problems": problems,
+        "listed": listed,
+        "has_files": bool(files),
+        "people": people,
         "columns": [
             each
             for each in columns
             if each.is_own or each.name not in {"batch", "file"} or (each.name == "file" and len(files) > 1)
         ],
-        "first_row": first,
-        "page_size": ROWS_A_PAGE,
-        "all_rows": sum(sum(file.sizes) for file in files),
-        "calls": first_calls,
-        "waits": await waits_in_words(store, first_calls, zone=asked.time_zone),
+        "all_rows": sum(sum(file.sizes) for file in files) or progress.total,
+        "redials": any(job.redial for job in await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=1))),
         "most": MOST_BROKEN_DOWN,
         "counted": await read_breakdown(store, queue, batch_id) if is_counted else None,
     }

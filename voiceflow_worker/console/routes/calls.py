@@ -90,7 +90,7 @@ _TIMES = {
     "24h": ("last 24 hours", timedelta(hours=24)),
     "7d": ("last 7 days", timedelta(days=7)),
 }
-_FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "column", "value", "since", "from", "until")
+FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "column", "value", "since", "from", "until")
 _MINUTE = timedelta(minutes=1)
 
 
@@ -128,7 +128,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         found = await _page(store, wanted, read, after=None if before else after, before=before)
         if not (after or before or asked.asked("order")):
             found = await _by_change(store, wanted, read, found)
-    given = {name: asked.asked(name) for name in _FILTERS}
+    given = {name: asked.asked(name) for name in FILTERS}
     zone = _zone(asked)
     timed = {"zone": zone.key} if given["from"] or given["until"] else {}
     named = {name: value and asked.linked(value) for name, value in given.items() if name in OF_IDS}
@@ -143,7 +143,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "given": given,
         "is_filtered": any(given.values()),
         "filter": filter_text(linked),
-        "acted_on": _acted_on(wanted, totals.values()),
+        "acted_on": acted_on(wanted, totals.values()),
         "problems": problems,
         "queues": queues,
         "columns": await _columns(store, names, wanted.batch),
@@ -159,11 +159,12 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     return Page(template="calls.html", shown=shown, is_live=True)
 
 
-def _acted_on(wanted: CallFilter, totals: Iterable[Totals]) -> dict[str, bool]:
-    """Whether a list may have calls that wait, and people who were not reached."""
+def acted_on(wanted: CallFilter, totals: Iterable[Totals]) -> dict[str, bool]:
+    """Whether a list may have calls that wait, and people who were not reached, as none is who answered."""
     kinds = {"waiting": frozenset({JobState.QUEUED, JobState.LEASED}), "unreached": frozenset({JobState.UNREACHED})}
     return {
-        kind: any(
+        kind: (kind == "waiting" or wanted.answer is None)
+        and any(
             replace(wanted, states=states if wanted.states is None else states & wanted.states).may_have(each)
             for each in totals
         )
@@ -201,6 +202,26 @@ async def filtered_pages(store: Store, wanted: CallFilter, queues: Sequence[str]
         async with aclosing(find_pages(store, wanted.read(queue, limit=READ_AT_ONCE))) as pages:
             async for page in pages:
                 yield [job for job in page if wanted.has(job)]
+
+
+async def oldest_calls(
+    store: Store, wanted: CallFilter, queue: str, *, after: str | None, limit: int
+) -> tuple[list[Job], str | None]:
+    """The oldest calls of a queue that fit a filter, behind the call `after`, and the place behind which may be more.
+
+    It reads at most `MOST_READ` calls. Raises StoreError.
+    """
+    lets_pass, found, place = wanted.lets_pass, list[Job](), _place(after)
+    size = limit + 1 if lets_pass is None else READ_AT_ONCE
+    for _ in range(MOST_READ // size):
+        read = await find_jobs(store, wanted.read(queue, after=place, limit=size))
+        found += read if lets_pass is None else filter(lets_pass, read)
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].id
+        if len(read) < size:
+            return found, None
+        place = read[-1].id
+    return found, place
 
 
 async def _columns(store: Store, queues: Sequence[str], batch_id: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
-from voiceflow_worker.model.text.wording import checked_duration, name_columns
+from voiceflow_worker.model.text.wording import checked_duration, name_columns, whole_name
 from voiceflow_worker.model.window import CallWindow
 
 
@@ -242,8 +242,7 @@ def usual_key(key: str) -> str:
 
 def person_in(data: Mapping[str, object]) -> str:
     """The name of the person, from the columns of a row that most likely have it; empty without one."""
-    parts = (data[column] for column in name_columns(data))
-    return " ".join(str(part).strip() for part in parts if part is not None).strip()
+    return whole_name(data[column] for column in name_columns(data))
 
 
 MOST_NUMBERS = 10

@@ -59,6 +59,7 @@ _WHOLE_NAMES = (
     "name", "full_name", "fullname", "customer_name", "patient_name", "guest_name", "client_name", "contact_name",
     "person", "customer", "patient", "guest", "client", "member", "student", "tenant", "nama", "kunde",
 )  # fmt: skip
+_SURELY_WHOLE = frozenset({"full_name", "fullname"})
 _NAME = re.compile(
     r"name$|(?:^|_)(?:name|nom|nombre|nome|naam|nama|navn|namn|nimi|isim|jm[ée]no|имя|氏名|姓名|名前|이름|성명|ชื่อ|tên|patient(?:in)?"
     r"|kund(?:e|in)|cliente?|gu?est|gast|customer|member|mitglied|mieter|teilnehmer|schüler)(?:_|$)"
@@ -80,7 +81,7 @@ _NOT_OF_PEOPLE = re.compile(
 def name_columns(names: Iterable[str]) -> tuple[str, ...]:
     """The columns that most likely have the names of people, in the order in which a name is said; empty without one.
 
-    They are one column, such as `Name des Patienten`, or those of first and last names.
+    They are one column, such as `Name des Patienten`, or those of first and last names, of which one may be a `Name`.
     """
     return _name_columns(tuple(names))
 
@@ -88,14 +89,24 @@ def name_columns(names: Iterable[str]) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _name_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     by_folded = {folded(name): name for name in names}
-    if whole := next((by_folded[each] for each in _WHOLE_NAMES if each in by_folded), None):
-        return (whole,)
     first, last = (next(filter(kind.search, by_folded), None) for kind in (_FIRST_NAME, _LAST_NAME))
+    if whole := next((each for each in _WHOLE_NAMES if each in by_folded), None):
+        if first is None or last is not None or whole in _SURELY_WHOLE:
+            return (by_folded[whole],)
+        last = whole
     if first is None or last is None:
         people = [each for each in by_folded if each not in {first, last} and not _NOT_OF_PEOPLE.search(each)]
         other = next(filter(_NAME.search, people), None)
         first, last = (other, last) if first is None else (first, other)
     return tuple(dict.fromkeys(by_folded[each] for each in (first, last) if each is not None))
+
+
+def whole_name(parts: Iterable[object]) -> str:
+    """A name of these parts, as they are written. One whose words are in another part too is not repeated."""
+    texts = [text for part in parts if part is not None and (text := str(part).strip())]
+    words = [{*text.split()} for text in texts]
+    repeated = {place for place, each in enumerate(words) if any(each < other for other in words)}
+    return " ".join(text for place, text in enumerate(texts) if place not in repeated)
 
 
 def table_text(value: object) -> object:
