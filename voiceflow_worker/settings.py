@@ -24,7 +24,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, Ty
 from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -32,7 +34,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Finding
@@ -412,16 +413,11 @@ def _refused_region(_: object) -> None:
     )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, read and checked, from `load_settings`. The repr does not show secrets."""
 
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=PREFIX,
-        enable_decoding=False,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        validate_default=False,
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
     # Not in the repr, because it may hold a password (redis://:password@host).
@@ -506,25 +502,15 @@ class Settings(BaseSettings):
 
     _given: dict[str, _Given] = PrivateAttr(default_factory=dict[str, _Given])
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic gives these by name)
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The options, the environment, and `.env` or the file of a service. Raises SettingsError."""
-        environment, in_file = (_given_in(place, variables) for place, variables in _places().items())
-        if service_file() is not None:
-            _check_service(in_file, (environment | init_settings()).get("store"))
-        return init_settings, *(InitSettingsSource(settings_cls, init_kwargs=each) for each in (environment, in_file))
-
     @model_validator(mode="wrap")
     @classmethod
     def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        given = {name: value for name, value in cast("dict[str, _Given]", data).items() if value is not _LEFT_OUT}
+        options = cast("dict[str, _Given]", data)
+        environment, in_file = (_given_in(place, variables) for place, variables in _places().items())
+        if service_file() is not None:
+            _check_service(in_file, (environment | options).get("store"))
+        all_places = in_file | environment | options
+        given = {name: value for name, value in all_places.items() if value is not _LEFT_OUT}
         values: dict[str, object] = {}
         for name, value in given.items():
             try:

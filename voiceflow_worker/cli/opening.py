@@ -17,7 +17,6 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Map
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from importlib import import_module
 from threading import Timer
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 
@@ -379,17 +378,6 @@ _LEAST_TIMEOUT = timedelta(seconds=1)
 """The shortest wait for a lock. A process that works normally does not keep a lock for so long."""
 
 
-def _load_structlog() -> None:
-    """Load structlog without the tracebacks of rich: ours are plain, and a hold has no tenth of a second for them."""
-    unused = "rich.traceback"
-    if not {"structlog", unused} & sys.modules.keys():
-        sys.modules[unused] = cast("Any", None)
-        try:
-            import_module("structlog")
-        finally:
-            del sys.modules[unused]
-
-
 def settings_from(*, store_alone: bool = False, **options: object) -> Settings:
     """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources.
 
@@ -397,7 +385,6 @@ def settings_from(*, store_alone: bool = False, **options: object) -> Settings:
     """
     from voiceflow_worker.settings import export_further_variables, load_settings
 
-    _load_structlog()
     export_further_variables()
 
     def warn(problem: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -13,8 +14,6 @@ from difflib import get_close_matches
 from itertools import product
 from typing import NamedTuple
 
-from ulid import ULID, base32
-
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
@@ -22,7 +21,10 @@ from voiceflow_worker.core.ports.store import Mode, Page, Put
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 
-_ENDS = ["".join(pair) for pair in product(base32.ENCODE, repeat=2)]
+_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""What a ULID is written with: the base 32 of Crockford, which keeps the order of the numbers."""
+_OF_RFC_4648 = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _LETTERS.encode())
+_ENDS = ["".join(pair) for pair in product(_LETTERS, repeat=2)]
 """All pairs of characters with which a ULID can end, in the order of the ULIDs."""
 _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -54,22 +56,26 @@ def checked_reader(name: str) -> str:
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
     """New job ids `<queue>.<ulid>`, in growing order, so that the jobs of a file keep the order of its rows."""
-    # The start is random (79 bits). The library's ULIDs of one millisecond are consecutive: if ids were counted up from
-    # such a ULID, the next use of this function would return some of them again.
+    # The start is random (79 bits): the next use of this function returns none of these again.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
     last = first + count - 1
     ids: list[str] = []
     # 1,024 ids in a row differ only in their last two characters: the others are encoded once.
     for block in range(first >> 10, (last >> 10) + 1):
-        beginning = f"{queue}.{ULID.from_int(block << 10)}"[:-2]
+        beginning = f"{queue}.{_ulid(block << 10)}"[:-2]
         start = block << 10
         ids += [beginning + end for end in _ENDS[max(first - start, 0) : last - start + 1]]
     return ids
 
 
+def _ulid(value: int) -> str:
+    """The 26 characters of a ULID (128 bits), of which the first has three bits."""
+    return base64.b32encode(value.to_bytes(20))[6:].translate(_OF_RFC_4648).decode()
+
+
 def first_ulid(at: datetime) -> str:
     """A ULID that is smaller than those of all jobs made at this time or later."""
-    return str(ULID.from_int(max(int(at.timestamp() * 1000), 0) << 80))
+    return _ulid(max(int(at.timestamp() * 1000), 0) << 80)
 
 
 def new_revision() -> str:
@@ -86,7 +92,7 @@ def new_revisions(count: int) -> list[str]:
 def copied_id(store_id: str, *, at: datetime) -> str:
     """The id of a store into which the one with this id is copied at this time."""
     made = int(at.timestamp() * 1000) + 1  # not before what was ordered until then
-    return f"{store_id}~{ULID.from_int((made << 80) + secrets.randbits(79))}"
+    return f"{store_id}~{_ulid((made << 80) + secrets.randbits(79))}"
 
 
 def original_id(store_id: str) -> str:
@@ -100,7 +106,7 @@ def counts_for(store_id: str, *, of: str, at: datetime) -> bool:
     It was that store, or one from which it was copied later.
     """
     copied = store_id.removeprefix(f"{of}~")
-    return of == store_id or (copied != store_id and at <= ULID.from_str(copied[:26]).datetime)
+    return of == store_id or (copied != store_id and first_ulid(at)[:10] < copied[:10])
 
 
 def keyed_digest(store_id: str, text: str) -> str:
