@@ -8,9 +8,11 @@ import tomllib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from html import unescape
 from io import StringIO
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -423,6 +425,27 @@ async def test_times_are_in_the_zone_of_the_queue_and_pages_and_exports_name_it(
             assert (f'data-zone="{zone}"' in found, f"Times: {zone}" in found) == (True, True), address
         told = await client.get("/ui/export/csv?queue=default&batch=march")
         assert "+08:00" in told.text
+
+
+async def test_a_time_that_is_typed_is_one_of_the_zone_that_the_page_names(memory: Store) -> None:
+    tokyo = ZoneInfo("Asia/Tokyo")
+    async with clerk(memory) as one:
+        one.client.cookies.set("voiceflow-zone", tokyo.key)
+        told = await one.send("preview", people(), **WORDS, valid_until="tomorrow 18:00")
+        assert "Times that you type here are those of Asia/Tokyo." in told
+        one.client.cookies.set("voiceflow-zone", "Europe/Paris")
+        told = await one.send("start")
+        assert "Changed since the preview: Time zone of times." in told
+        one.client.cookies.set("voiceflow-zone", tokyo.key)
+        await one.send("preview")
+        await one.send("start")
+        ends = {job.valid_until for job in await CallQueue(memory).find()}
+        day = memory.clock.now().astimezone(tokyo).date() + timedelta(days=1)
+        assert ends == {datetime(day.year, day.month, day.day, 18, tzinfo=tokyo)}
+        asked = await one.client.get("/ui/act/edit-batch?queue=default&batch=may&valid_until=tomorrow+17:00")
+        await one.client.post("/ui/act/edit-batch", data=Form(asked.text).values())
+    edited = {job.valid_until for job in await CallQueue(memory).find()}
+    assert edited == {each and each - timedelta(hours=1) for each in ends}
 
 
 @pytest.mark.parametrize("mobile", ['Tel "privat"', "Tel\nprivat", 'Tel, "privat"', '"', "100%25"])

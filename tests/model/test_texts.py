@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,14 @@ from voiceflow_worker.model.text.printable import (
     without_secrets_in,
 )
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
-from voiceflow_worker.model.text.wording import name_columns, read_duration, whole_name, write_duration
+from voiceflow_worker.model.text.wording import (
+    in_words,
+    name_columns,
+    read_duration,
+    whole_name,
+    with_moments,
+    write_duration,
+)
 
 
 def test_a_name_of_two_columns_has_no_word_twice() -> None:
@@ -52,6 +60,28 @@ def test_a_name_of_two_columns_has_no_word_twice() -> None:
 )
 def test_the_names_of_people_are_in_the_columns_that_say_so(columns: str, names: str) -> None:
     assert ",".join(name_columns(columns.split(","))) == names
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("held until 2026-11-28 10:00:00 UTC: mail", "held until <Nov 28 18>: mail"),
+        ("at 2026-11-28 11:00:00 Europe/Berlin, or", "at <Nov 28 18>, or"),
+        ("begun at 2026-11-28T10:00:00.123456+00:00; it", "begun at <Nov 28 18>; it"),
+        ("from 2026-11-28T10:00:00Z to 2026-11-29T10:00:00Z.", "from <Nov 28 18> to <Nov 29 18>."),
+        ("'2026-11-28 10:00:00 UTC' is no number", None),
+        ('"2026-11-28T10:00:00Z" has passed', None),
+        ("on 2026-11-28, at 10:00:00", None),
+        ("2026-02-30 10:00:00 UTC", None),
+        ("2026-11-28 10:00:00 o", None),
+        ("2026-11-28 10:00:00 ../UTC", None),
+    ],
+)
+def test_the_moments_in_a_sentence_are_written_as_all_others_and_quotes_stay(said: str, shown: str | None) -> None:
+    zone = ZoneInfo("Asia/Singapore")
+    assert with_moments(said, lambda at: f"<{at.astimezone(zone):%b %d %H}>") == (shown or said)
+    at = datetime(2026, 11, 28, 10, 0, 0, tzinfo=UTC)
+    assert with_moments(in_words(at, zone), datetime.isoformat) == at.astimezone(zone).isoformat()
 
 
 def test_a_password_is_never_shown() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
@@ -80,21 +81,24 @@ class Campaign:
         now: datetime | None = None,
         named: Callable[[str], str] = str,
         foreign: bool = False,
+        zone: ZoneInfo | None = None,
     ) -> Self:
         """The campaign with these fields. They have the names of the options of `voiceflow enqueue`, with `_`.
 
         A value is a text as it is typed, or what such a text means: a number, a time, a list of words. None counts as
         not given. `campaign` is a TOML file of further fields; given ones override it. What is given nowhere comes
         from the `settings`. `ivr` names one of `menus`, if they are given, else `module:menu`. `now` is the time that
-        days such as `tomorrow` are counted from. Files of templates and prices are read, and modules of menus loaded.
-        With `foreign`, the fields come from another computer: a text in them is never a path or a module. Their files
-        are those that were uploaded (`InputFile`), and without `menus` there are none.
+        days such as `tomorrow` are counted from. Times in the fields that name no zone are read in `zone`, if there is
+        no `time_zone`. Files of templates and prices are read, and modules of menus loaded. With `foreign`, the fields
+        come from another computer: a text in them is never a path or a module. Their files are those that were uploaded
+        (`InputFile`), and without `menus` there are none.
 
         Raises InvalidInputError, with a finding for each field that is unknown or wrong, and for those that exclude
         each other. It calls each field what `named` makes of its name. Raises CampaignFileError for a file that cannot
         be read.
         """
         reading = read_fields(Of.CAMPAIGN, given, settings=settings, menus=menus, now=now, named=named, foreign=foreign)
+        reading.zone = zone
         options = options_of(reading)
         campaign = cls(
             options=options,

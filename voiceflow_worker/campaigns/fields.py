@@ -188,9 +188,9 @@ def _source(value: object, reading: Reading) -> str:
 def _time(value: object, reading: Reading) -> datetime:
     zone = reading.value("time_zone")
     try:
-        return read_time(text_of(value), zone=None if zone is None else read_zone(zone), now=reading.now)
+        return read_time(text_of(value), zone=reading.zone if zone is None else read_zone(zone), now=reading.now)
     except ValueError as error:
-        hint = "" if reading.has("time_zone") else f" ({reading.named('time_zone')})"
+        hint = "" if reading.has("time_zone") or reading.zone else f" ({reading.named('time_zone')})"
         raise ValueError(f"{error}{hint}") from None
 
 

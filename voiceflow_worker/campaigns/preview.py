@@ -315,9 +315,9 @@ class Preview:
         each = self.seconds / self.calls if self.calls else 0.0
         return self.course.last + timedelta(seconds=RINGING + each)
 
-    def in_words(self, zone: str | None = None) -> list[tuple[str, str]]:
-        """The preview for people: names of figures, and sentences; times are in a zone, by default that of calls."""
-        course, zone = self.course, zone or self.time_zone
+    def in_words(self, *, moment: Callable[[datetime], str] | None = None) -> list[tuple[str, str]]:
+        """The preview for people: names of figures, and sentences, with each `moment` by default in their zone."""
+        course, moment = self.course, moment or moments_in(self.time_zone)
         rows: list[tuple[str, str]] = [("calls", _counts(self.countries))]
         if len(self.sources) > 1:
             rows.append(("called from", _counts(self.sources)))
@@ -330,19 +330,19 @@ class Preview:
         if any(left_out.values()):
             rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
         if course.later:
-            opens = f"; the first may ring from {_local(course.opens_at, zone)} on" if course.opens_at else ""
+            opens = f"; the first may ring from {moment(course.opens_at)} on" if course.opens_at else ""
             wait = "calls wait for their window or their not_before"
             wait = "call waits for its window or its not_before" if course.later == 1 else wait
             rows.append(("not now", f"{course.later:,} {wait}{opens}"))
         if course.first is not None and self.ends_at is not None:
             rate = self.rate and float(f"{self.rate:.3g}")
-            rows.append(("starts", _local(course.first, zone)))
+            rows.append(("starts", moment(course.first)))
             later = duration_in_words(self.ends_at - course.first)
-            ends = f"{_local(self.ends_at, zone)}, {later} later"
+            ends = f"{moment(self.ends_at)}, {later} later"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         rows += self._nights()
         if self.call_back_ends is not None:
-            rows.append(("call back", call_back_in_words(self.call_back_ends, zone, first=course.first)))
+            rows.append(("call back", call_back_in_words(self.call_back_ends, moment, first=course.first)))
         if course.expired:
             late = "it is sent" if course.expired == 1 else "they are sent"
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
@@ -501,13 +501,18 @@ def _text(sample: SampleText) -> str:
     return f"{sample.destination}{voice}: {text}" if text else f"{sample.destination}: no spoken text"
 
 
-def call_back_in_words(ends: datetime, zone: str | None, *, first: datetime | None) -> str:
+def moments_in(time_zone: str | None) -> Callable[[datetime], str]:
+    """How times are written for people in a zone, by default in that of this machine."""
+
+    def moment(at: datetime) -> str:
+        local = at.astimezone(require_zone(time_zone) if time_zone is not None else None)
+        return f"{local:{_TIME}} ({time_zone or local.tzname()})"
+
+    return moment
+
+
+def call_back_in_words(ends: datetime, moment: Callable[[datetime], str], *, first: datetime | None) -> str:
     """From when on nobody can be called back, as a clause. The first call leaves at `first`."""
     if first is not None and ends <= first:
         return "nobody who asks for it can be called back: give a longer validity, or a shorter call_back_after"
-    return f"whoever asks for it from {_local(ends, zone)} on cannot be called back, and hears so"
-
-
-def _local(at: datetime, time_zone: str | None) -> str:
-    local = at.astimezone(require_zone(time_zone) if time_zone is not None else None)
-    return f"{local:{_TIME}} ({time_zone or local.tzname()})"
+    return f"whoever asks for it from {moment(ends)} on cannot be called back, and hears so"

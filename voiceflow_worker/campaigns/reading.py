@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
 from voiceflow_worker.campaigns.calls.values import TO_THE_END, filters_in
@@ -131,8 +132,8 @@ class Reading:
     """The reading of the `given` fields. What is wrong is noted, and raised together by `refuse`.
 
     What is given nowhere comes from the `settings`. `named` makes the name for people of a name. Days such as
-    `tomorrow` are counted from `now`. Without `menus`, a menu is one of a module. With `foreign`, the fields come from
-    another computer, and no text in them is a path or a module.
+    `tomorrow` are counted from `now`, and times that name no zone are read in `zone`. Without `menus`, a menu is one
+    of a module. With `foreign`, the fields come from another computer, and no text in them is a path or a module.
     """
 
     fields: Mapping[str, Field]
@@ -143,6 +144,7 @@ class Reading:
     foreign: bool = False
     menus: Mapping[str, Menu] | None = None
     problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    zone: ZoneInfo | None = None
     _values: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def has(self, name: str) -> bool:

@@ -25,7 +25,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import printable, shown_masked
-from voiceflow_worker.model.text.wording import folded, in_words, zone_words
+from voiceflow_worker.model.text.wording import folded, in_words, with_moments, zone_words
 from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
 from voiceflow_worker.reporting.status import waits_in_words
 
@@ -101,7 +101,7 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
         state=job.state.value,
         outcome=_text(status),
         code=_text(code),
-        message=_text(message),
+        message=_text(with_moments(message or "", partial(in_words, zone=zone))),
         answer=_text(job.answer),
         digits=_text(job.digits),
         seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import IO, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -36,7 +37,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import as_stored, printable
-from voiceflow_worker.model.text.wording import rfc3339
+from voiceflow_worker.model.text.wording import in_words, rfc3339, with_moments
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.breakdown import why_nobody_was_reached
 from voiceflow_worker.reporting.status import waits_in_words
@@ -87,7 +88,7 @@ class ListedRow(NamedTuple):
         return cls(
             result="answered" if is_named else words,
             answer=printable(job.answer or job.digits or ""),
-            why=printable(why),
+            why=printable(with_moments(why, partial(in_words, zone=zone))),
             called_at=time_text(post.began_at if post is not None else None, zone),
             called_number=job.number_of(post) if post is not None else "",
             calls=str(job.attempt),
@@ -372,6 +373,7 @@ class RowList:
     ) -> ListedRow:
         if job is None:
             lost = "its call was not stored: start the same campaign again"
+            why = with_moments(why, partial(in_words, zone=zone))
             return ListedRow(result=result or "not called", why=printable(why if result else lost))
         if not job.body:  # a tombstone
             return ListedRow(result="deleted", why="its call had ended, and was deleted")

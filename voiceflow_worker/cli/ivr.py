@@ -123,7 +123,7 @@ def _call_back_ends(name: str, menu: Menu) -> str | None:
     """From when on nobody could be called back, if the calls of a file of options were enqueued now; None without."""
     from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.campaigns.course import CallTimes
-    from voiceflow_worker.campaigns.preview import call_back_in_words
+    from voiceflow_worker.campaigns.preview import call_back_in_words, moments_in
     from voiceflow_worker.ivr.check import MenuTexts
 
     after = MenuTexts(menu).call_back_after
@@ -135,7 +135,8 @@ def _call_back_ends(name: str, menu: Menu) -> str | None:
         times = CallTimes.of_options(campaign.options, now=now)
         ends = times.call_back_ends(after)
         if ends is not None:
-            return f"if calls are enqueued now, {call_back_in_words(ends, times.time_zone, first=times.opens(now))}"
+            says = call_back_in_words(ends, moments_in(times.time_zone), first=times.opens(now))
+            return f"if calls are enqueued now, {says}"
     return None
 
 

@@ -35,7 +35,7 @@ from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBa
 from voiceflow_worker.campaigns.fields import EDITED
 from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file
-from voiceflow_worker.console.language import translated
+from voiceflow_worker.console.language import ZONE, translated
 from voiceflow_worker.console.routes.batches import MOST_AT_ONCE, named_batches
 from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
 from voiceflow_worker.console.routes.page import (
@@ -174,6 +174,11 @@ def _numbers(form: PageForm) -> list[str]:
     return form.all("number") + [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
 
 
+def _zone_of_end(form: PageForm) -> dict[str, str]:
+    """The zone of the end of an edit: that of the page, if the form has no other."""
+    return {"time_zone": form.one("time_zone") or ZONE.get().key} if form.one("valid_until") else {}
+
+
 _READ: Mapping[str, Callable[[PageForm], object]] = {
     "queue": lambda form: form.one("queue"),
     "batch": lambda form: form.exactly("batch") or None,
@@ -184,7 +189,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
     "times": _times,
-    "changes": lambda form: {name: form.one(name) or None for name in EDITED},
+    "changes": lambda form: {name: form.one(name) or None for name in EDITED} | _zone_of_end(form),
     "force": lambda form: form.one("force") == "yes",
     "placed": lambda form: form.one("verdict") == _PLACED,
     "numbers": _numbers,
@@ -208,7 +213,7 @@ _EDITS = (
     FormField("window_time_zone", "Time zone of the hours", help="Such as Asia/Singapore. Empty: that of each number."),
     FormField("valid_until", "Not after", help="Such as tomorrow 18:00."),
     FormField("valid_for", "Valid for", help="Such as 2h, counted from now."),
-    FormField("time_zone", "Time zone of Not after", help="Such as Asia/Singapore."),
+    FormField("time_zone", "Time zone of Not after", help="Such as Asia/Singapore. Empty: that of this page."),
     FormField("priority", "Priority", help="A larger number is called first."),
     FormField("source", "Number to call from", help="Such as +6531234567."),
 )

@@ -36,7 +36,7 @@ from voiceflow_worker.campaigns.reading import Group, Of, row, row_ranges
 from voiceflow_worker.campaigns.recordings import hear
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FURTHER, TAKEN_FOR, FoundColumns, FoundRow, look
-from voiceflow_worker.console.language import translated
+from voiceflow_worker.console.language import ZONE, translated
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -393,6 +393,7 @@ class CampaignPage:
             now=self._operator.store.clock.now(),
             named=lambda name: translated(_LABELS.get(name, name)),
             foreign=True,
+            zone=ZONE.get(),
         )
         values["step"] = "check"
         return campaign.without_handlers()
@@ -579,6 +580,8 @@ def _roles(text: str) -> ColumnRoles:
 def _seen(values: Mapping[str, str], kept: _Kept) -> str:
     """What a preview was made of: a digest of each field that is filled in."""
     given = {name: values[name] for name in _TEXTS} | {"file": kept.upload.digest, "prices": kept.prices_seen}
+    if given["not_before"] or given["valid_until"]:
+        given["time_zone"] = given["time_zone"] or ZONE.get().key  # in which they are read
     given["menu"] = str(menu_in(values) or values["menu"])
     return " ".join(f"{name}:{_digest(value)}" for name, value in given.items() if value)
 

@@ -32,7 +32,6 @@ from voiceflow_worker.console.routes.page import (
     problem,
     queue_and_batch,
     sentence,
-    zone_of,
 )
 from voiceflow_worker.console.sessions import PageForm, PageSession, query_form
 from voiceflow_worker.core.base.identity import BatchNames
@@ -127,7 +126,6 @@ class ReportExports:
             path = Path(folder) / f"report.{kind}"
             files: dict[str, Any] = {kind: path, "rows": bool(batches), "zone": asked.time_zone, "masks": asked.masks}
             if batches:
-                files["zone"] = await zone_of(self._store, *batches[0])
                 await self._process.run(_write, ReportFiles(**files), batches)
             else:
                 wanted = await read_filtered(self._store, text, link_key=asked.link_key if asked.masks else None)

@@ -10,24 +10,28 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
 from importlib import resources
 from io import BytesIO
+from zoneinfo import ZoneInfo
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_datetime
+from babel.dates import format_skeleton
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
 from voiceflow_worker.model.jobs.call_json import is_result
-from voiceflow_worker.model.text.wording import duration_in_words
+from voiceflow_worker.model.text.wording import duration_in_words, with_moments
 
 SOURCE = "en"
 LOCALE: ContextVar[Locale] = ContextVar("locale", default=Locale(SOURCE))  # noqa: B039 - a locale does not change
 """The locale of the request that is answered."""
+ZONE: ContextVar[ZoneInfo] = ContextVar("zone", default=ZoneInfo("UTC"))  # noqa: B039 - a zone does not change
+"""The zone of all times on the page that is shown, and of those that are typed into it."""
+_FORMS = {"full": ("yMMMd", "Hms"), "said": ("yMMMd", "Hm"), "short": ("MMMd", "Hm"), "time": ("Hms",)}
 _ACCEPTED = re.compile(r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)(?:\s*;\s*q=([01](?:\.\d*)?))?")
 
 
@@ -80,9 +84,15 @@ def number(value: float, digits: int = 0) -> str:
     return format_decimal(value, f"#,##0{'.' * bool(digits)}{'0' * digits}", locale=LOCALE.get())
 
 
-def moment(at: datetime) -> str:
-    """A time in UTC. The script of the pages then shows it in their zone."""
-    return f"{format_datetime(at, 'medium', tzinfo=UTC, locale=LOCALE.get())} UTC"
+def moment(at: datetime, form: str = "full") -> str:
+    """A time in the zone of the page: `full`, `short` (no year, no seconds), `said` in a sentence, or the `time`."""
+    parts = (format_skeleton(each, at, tzinfo=ZONE.get(), locale=LOCALE.get()) for each in _FORMS[form])
+    return ", ".join(parts)
+
+
+def told(text: str) -> str:
+    """A sentence of ours with its times as the page shows all others."""
+    return with_moments(text, lambda at: moment(at, "said"))
 
 
 def span(duration: timedelta) -> str:

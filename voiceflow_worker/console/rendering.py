@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
@@ -79,10 +79,6 @@ def _query(values: Mapping[str, object]) -> Markup:
     return escape(urlencode(given, errors="replace", doseq=True))
 
 
-def _utc(at: datetime) -> Markup:
-    return escape(language.moment(at))
-
-
 def _number(*given: Any) -> Markup:
     return escape(language.number(*given))
 
@@ -120,8 +116,9 @@ def _compiled(static_version: str) -> Environment:
         "segment": _segment,  # also one value of a query
         "query": _query,
         "translated": language.translated,
-        "utc": _utc,
         "moment": datetime.fromisoformat,
+        "written": language.moment,
+        "told": language.told,
         "ended": _ended,
         "result": _result,
         "answer": language.answer_in_words,
@@ -138,6 +135,8 @@ def _compiled(static_version: str) -> Environment:
     templates.globals |= {
         "static_version": static_version,
         "locale": language.LOCALE.get,
+        "zone": language.ZONE.get,
+        "said_moment": partial(language.moment, form="said"),
         "languages": language.choices,
     }
     templates.globals["ui"] = templates.get_template("parts.html").module

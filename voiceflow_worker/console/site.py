@@ -33,7 +33,7 @@ from voiceflow_worker.console.access import (
     zone_of_browser,
 )
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, call_page, only_operators
-from voiceflow_worker.console.language import LOCALE, choose, translated
+from voiceflow_worker.console.language import LOCALE, ZONE, choose, translated
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import show_batch, show_batches, show_overview, show_schedules
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -273,11 +273,11 @@ class Pages:
 
     async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:
         """A request with the zone of its times. Raises StoreError."""
-        chosen = zone_of_browser(scope)
-        if chosen is not None and LIVE in dict(scope["headers"]):  # a live part names no other zone
-            return replace(asked, zone=chosen)
-        usual = (await zone_of(self._store, asked.queue or self._queue)).key
-        return replace(asked, zone=chosen or usual, usual_zone=usual)
+        chosen, is_live = zone_of_browser(scope), LIVE in dict(scope["headers"])  # a live part names no other zone
+        usual = chosen if chosen and is_live else (await zone_of(self._store, asked.queue or self._queue)).key
+        asked = replace(asked, zone=chosen or usual, usual_zone=usual)
+        ZONE.set(asked.time_zone)
+        return asked
 
     async def _campaign(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         if not session.may_act:

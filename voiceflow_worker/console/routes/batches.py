@@ -319,6 +319,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "all_rows": sum(sum(file.sizes) for file in files) or progress.total,
         "redials": any(job.redial for job in await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=1))),
         "most": MOST_BROKEN_DOWN,
-        "counted": await read_breakdown(store, queue, batch_id) if is_counted else None,
+        "counted": await read_breakdown(store, queue, batch_id, zone=asked.time_zone) if is_counted else None,
     }
     return Page(template="batch.html", shown=shown, is_live=True)

@@ -82,12 +82,12 @@ async def queue_names(store: Store, *, also: str | None) -> list[str]:
 _LOOKED_AT = 100
 
 
-async def zone_of(store: Store, queue: str, batch_id: str | None = None) -> ZoneInfo:
-    """The zone of most of the newest calls of a queue, or of a batch; UTC if none has one. Raises StoreError.
+async def zone_of(store: Store, queue: str) -> ZoneInfo:
+    """The zone of most of the newest calls of a queue; UTC if none has one. Raises StoreError.
 
     A call without a time zone counts with that of its number.
     """
-    newest = Listing(queue=queue, batch=batch_id, newest=True, limit=_LOOKED_AT)
+    newest = Listing(queue=queue, newest=True, limit=_LOOKED_AT)
     jobs: Sequence[Job] = ()
     with suppress(StoreVersionError):
         jobs = await find_jobs(store, newest)

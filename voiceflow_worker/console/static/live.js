@@ -1,26 +1,11 @@
-// Shows times in the zone of the page, which is that of the browser until another one is chosen, and renews the live part of the page every two seconds. Only the differences are
-// changed, in place, so that focus, selection and open details stay.
+// Keeps the zone of times, which is that of the browser until another one is chosen, and renews the live part of the
+// page every two seconds. Only the differences are changed, in place, so that focus, selection and open details stay.
 "use strict";
 
 const EVERY = 2000, SLOWEST = 30000;
 const HEADER = "x-voiceflow-live";
-const forms = {
-  full: { dateStyle: "medium", timeStyle: "medium" },
-  time: { timeStyle: "medium" },
-  short: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
-};
-const { lang, dataset: { zone } } = document.documentElement; // the page names them
+const { zone } = document.documentElement.dataset; // the page names it
 const browserZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-const shown = Object.fromEntries(
-  Object.entries(forms).map(([name, form]) => [name, new Intl.DateTimeFormat(lang, { ...form, timeZone: zone })]),
-);
-
-function localTimes(root) {
-  for (const each of root.querySelectorAll("time[datetime]")) {
-    const at = new Date(each.getAttribute("datetime"));
-    if (!isNaN(at)) each.textContent = (shown[each.dataset.form] || shown.full).format(at);
-  }
-}
 
 // The zone of times is a cookie: at first that of the browser, then the one that is chosen.
 function zones() {
@@ -152,7 +137,6 @@ function follow(live) {
       if (answer.status === 200) {
         const part = document.createElement("template");
         part.innerHTML = await answer.text();
-        localTimes(part.content);
         const now = live.cloneNode(false);
         now.append(part.content);
         renew(live, now);
@@ -188,7 +172,6 @@ function follow(live) {
 }
 
 zones();
-localTimes(document);
 selectAll();
 sendOnce();
 insertColumns();

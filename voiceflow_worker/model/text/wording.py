@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import cast
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import printable_line
@@ -152,6 +152,30 @@ def count_of(number: int, noun: str) -> str:
 def in_words(at: datetime, zone: ZoneInfo | None = None) -> str:
     """The time as `2026-11-20 09:00:00 UTC`, rounded down to the second; in `zone`, if it is given."""
     return f"{at.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S} {zone_words(zone)}"
+
+
+_MOMENT = re.compile(
+    r"(?<![\w'\"“:-])(\d{4}-\d\d-\d\d)(?: (\d\d:\d\d:\d\d) ([A-Za-z][\w/+-]*)"
+    r"|T(\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)))",
+    re.ASCII,
+)
+
+
+def with_moments(text: str, written: Callable[[datetime], str]) -> str:
+    """A sentence of ours with its times as `written`: those of `in_words`, and in RFC 3339.
+
+    What it quotes stays as it is.
+    """
+
+    def moment(found: re.Match[str]) -> str:
+        day, clock, zone, rest = found.groups()
+        try:
+            at = datetime.fromisoformat(f"{day}T{rest or clock}")
+            return written(at if rest else at.replace(tzinfo=ZoneInfo(zone)))
+        except (ValueError, OverflowError, ZoneInfoNotFoundError):
+            return found[0]
+
+    return _MOMENT.sub(moment, text)
 
 
 def zone_words(zone: ZoneInfo | None) -> str:
