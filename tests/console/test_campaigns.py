@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from html import unescape
 from io import StringIO
 from pathlib import Path
+from urllib.parse import urljoin
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -303,6 +304,55 @@ async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_
         read = tomllib.loads(saved)
         assert read["menu"]["call_back_not_possible"] == {"de": "Zu spät.", "fr": "Trop tard."}
         assert read["menu"]["questions"][1]["text"] == {"de": "Morgens 1.", "fr": "Le matin 1."}
+
+
+async def test_as_yesterday_takes_the_words_hours_and_voices_of_a_batch_for_a_new_file(memory: Store) -> None:
+    given = {**HERE, **ASKED, "window": "09:00-18:00", "valid_for": "24h", "priority": "2", "batch": "monday"}
+    async with clerk(memory) as one:
+        await one.send("look", GUESTS)
+        await one.send("preview", **given, leave_out_rows="7", header_row="1")
+        await one.send("start")
+        batch = (await one.client.get("/ui/batches/monday")).text
+        (address,) = re.findall(r'href="([^"]*/campaign[?][^"]*)"', batch)
+        opened = await one.client.get(urljoin("http://calls/ui/batches/monday", unescape(address)))
+        assert "words, hours and voices of batch monday" in Page(opened.text).text
+        other = Clerk(one.client, opened)
+        content = GUESTS["file"][1].replace("Ana", "Zoe").replace("8765 432", "8765 439")
+        told = await other.send("look", {"file": ("tuesday.csv", content)})
+        shown = Form(other.shown.text).typed
+        kept = {name: value for name, value in given.items() if name not in {"batch", "taken Sprache"}}
+        assert {name: shown.get(name) for name in kept} == kept
+        assert (shown["batch"], shown["leave_out_rows"], shown["header_row"]) == ("", "", "")
+        told = await other.send("preview", **shown)
+        assert "Guten Tag Zoe." in told, told
+        await other.send("start")
+        assert len(await CallQueue(memory).find(batch_id="tuesday")) == 2
+        for batch in ("nothing", "no%2Fthing"):
+            assert "is not kept, or no more" in (await one.client.get(f"/ui/campaign?batch={batch}&queue=default")).text
+    async with signed_in(receiver(memory), READERS) as reader:
+        assert "As yesterday" not in (await reader.get("/ui/batches/monday")).text
+
+
+async def test_what_a_command_or_a_program_began_is_begun_again_by_the_page(memory: Store, tmp_path: Path) -> None:
+    menu = tomllib.loads(TWO_LANGUAGES)["menu"] | {"goodbye": None}
+    options = tmp_path / "campaign.toml"
+    options.write_text('window = "09:00-18:00"\nredial-on = ["busy"]\ncolumns = { language = "Sprache" }\n')
+    rows = [{"destination": "+6587654321", "Sprache": "fr"}]
+    for batch, more in (("data", {"menu": menu, "valid_for": timedelta(days=3)}), ("text", {"say": "Hello."})):
+        voice = {"voice_profile": "en-US-JennyNeural"} if batch == "text" else {}
+        given = {"rows": rows, "batch": batch, "source": "+6531234567", "campaign": options, "again": True}
+        done = await Campaign.of({**given, **voice, **more}).start(CallQueue(memory))
+        assert done.enqueued == 1, done.findings
+    async with clerk(memory) as one:
+        for batch, kept in (("data", {"menu.questions.0.text.fr": "Oui 1."}), ("text", {"say": "Hello."})):
+            opened = await one.client.get(f"/ui/campaign?batch={batch}")
+            shown = dict(Form(opened.text).hidden)
+            assert {name: shown[name] for name in kept} == kept
+            assert (shown["window"], shown["redial_on"], shown["columns"]) == (
+                "09:00-18:00",
+                "busy",
+                "language=Sprache",
+            )
 
 
 TWO_LANGUAGES = """

@@ -16,7 +16,14 @@ from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, EnqueueReport, OnProgress, StartOptions
 from voiceflow_worker.campaigns.fields import CHANGES, EDITED, EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.options_file import OF_RUNS, ONLY_SCHEDULED, merged, recurrence_of, unknown_options
+from voiceflow_worker.campaigns.options_file import (
+    OF_RUNS,
+    ONLY_SCHEDULED,
+    definition_of,
+    merged,
+    recurrence_of,
+    unknown_options,
+)
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.campaigns.recurrence import Recurrence
@@ -118,7 +125,7 @@ class Campaign:
             both = f"{reading.shown('country')} and the column of the countries"
             reading.problem("country", f"{both} exclude each other: give one of them")
         reading.refuse(*EXCLUDING)
-        return campaign
+        return replace(campaign, options=replace(options, definition=definition_of(reading.given)))
 
     @property
     def batch_id(self) -> str:

@@ -423,7 +423,7 @@ class Enqueueing:
             spooled = SpooledRows(stack.enter_context(TemporaryFile()))
             if queue is not None and not self.dry_run:
                 temporary = stack.enter_context(TemporaryFile())
-                self._kept = RowKeeper(queue, campaign, temporary, sheet=self.options.sheet)
+                self._kept = RowKeeper(queue, campaign, temporary, self.options)
             if self.rejects is not None and campaign.input is not None:
                 RejectsFile.refuse_name(self.rejects, campaign.input, campaign.source)
                 counts.rejects = stack.enter_context(RejectsFile(self.rejects, campaign.source))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,12 +136,12 @@ def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = Non
         lines += ["", "[menu]", *_lines(menu, but="questions")]
         for question in menu["questions"]:
             lines += ["", "[[menu.questions]]", *_lines(question, but="keys")]
-            lines += ["", "[menu.questions.keys]", *_lines(question["keys"])]
+            lines += ["", "[menu.questions.keys]", *_lines(question.get("keys") or {})]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _lines(table: Mapping[str, object], *, but: str = "") -> Iterator[str]:
-    return (f"{_name(name)} = {_toml(value)}" for name, value in table.items() if name != but)
+    return (f"{_name(name)} = {_toml(value)}" for name, value in table.items() if name != but and value is not None)
 
 
 def _name(name: str) -> str:
@@ -151,7 +152,7 @@ def _toml(value: object) -> str:
     """A text, a list or a table, on one line."""
     if isinstance(value, Mapping):
         pairs = cast("Mapping[str, object]", value).items()
-        return f"{{ {', '.join(f'{_name(name)} = {_toml(each)}' for name, each in pairs)} }}"
+        return f"{{ {', '.join(f'{_name(name)} = {_toml(each)}' for name, each in pairs if each is not None)} }}"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, cast('list[object]', value)))}]"
     # JSON spells a text as TOML does, but for one control character.
@@ -169,19 +170,41 @@ def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str
     """
     fields = _read(text, place=name)
     refuse([*unknown_options(fields, str, fields_of(Of.CAMPAIGN).keys() - {_ROWS}), *paths(fields, _KNOWN)])
+    menu = fields.pop("menu").value if _is_menu(fields) else None
     texts: dict[str, str] = {}
-    menu = fields["menu"].value if "menu" in fields else None
-    if isinstance(menu, Mapping):
-        del fields["menu"]
     for key, each in fields.items():
-        is_list = _KNOWN[key].schema in (BY_NAME, WORDS)
-        own = {"columns": _columns_text, "leave_out": values.leave_out, "only": values.only}.get(key)
-        read = own or (values.words if is_list else text_of)
         try:
-            texts[key] = read(each.value)
+            texts[key] = _text(key, each.value)
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(f"{each.name}: {error}") from None
-    return texts, cast("Mapping[str, object]", menu) if isinstance(menu, Mapping) else None
+    return texts, cast("Mapping[str, object] | None", menu)
+
+
+def definition_of(given: Mapping[str, Given]) -> str:
+    """The given fields of a campaign as a TOML file of options, for another file of people.
+
+    The name of the batch, and what is of one file, are left out; so is what no text can say, such as a program's menu.
+    """
+    names = fields_of(Of.CAMPAIGN).keys() - {"batch", "header_row", "sheet"}
+    fields = {name: each for name, each in given.items() if name in names}
+    menu = fields.pop("menu").value if _is_menu(fields) else None
+    texts: dict[str, str] = {}
+    for key, each in fields.items():
+        with suppress(ValueError, InvalidInputError):  # which the reading of the campaign tells
+            texts[key] = _text(key, each.value)
+    return saved_options(texts, cast("Mapping[str, Any] | None", menu))
+
+
+def _is_menu(fields: Mapping[str, Given]) -> bool:
+    """Whether a menu is written as data."""
+    return "menu" in fields and isinstance(fields["menu"].value, Mapping)
+
+
+def _text(name: str, value: object) -> str:
+    """The value of a field as a text, for a form. Raises ValueError, InvalidInputError."""
+    is_list = _KNOWN[name].schema in (BY_NAME, WORDS)
+    own = {"columns": _columns_text, "leave_out": values.leave_out, "only": values.only}.get(name)
+    return (own or (values.words if is_list else text_of))(value)
 
 
 def _columns_text(value: object) -> str:

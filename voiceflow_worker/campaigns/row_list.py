@@ -25,12 +25,13 @@ from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.rows import SpooledRows, reason_of
 from voiceflow_worker.campaigns.intake import ClassifiedRows
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import owners_of
-from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records
+from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Put, Write
 from voiceflow_worker.errors import InvalidInputError
@@ -42,8 +43,9 @@ from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.breakdown import why_nobody_was_reached
 from voiceflow_worker.reporting.status import waits_in_words
 
-ROWS, ROW_FILES = "row", "row-file"
-"""Namespaces of packed rows, by start and place, and of their files, in the group `<queue> <batch>`."""
+ROWS, ROW_FILES, DEFINITIONS = "row", "row-file", "campaign-definition"
+"""Namespaces of packed rows, by start and place, of their files, and of the last campaign that had one, each in the
+group `<queue> <batch>`."""
 AT_ONCE = 20
 """The packs of rows that are stored in one trip."""
 _KNOWN = "known"
@@ -166,7 +168,8 @@ class RowKeeper:
     They are kept as long as calls are: for the retention, from the latest time at which one of these calls may begin.
     """
 
-    def __init__(self, queue: CallQueue, campaign: CampaignRows, file: IO[bytes], *, sheet: str | None) -> None:
+    def __init__(self, queue: CallQueue, campaign: CampaignRows, file: IO[bytes], options: CampaignOptions) -> None:
+        sheet, self._definition = options.sheet, options.definition
         self._queue = queue
         self._campaign = campaign
         self._spool = SpooledRows(file)
@@ -246,6 +249,8 @@ class RowKeeper:
             )
             text = json_codec(KeptFile).text(file)
             puts = (Put(ROW_FILES, group, text, until, member=former.key), *former.apart)
+            if self._definition:
+                puts += (Put(DEFINITIONS, group, self._definition, data_until),)
             gone = [] if former.old is None else former.old.members
             drops = tuple(Drop(ROWS, group, None, member + kind) for member in gone for kind in ("", _BARE))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
@@ -321,12 +326,16 @@ class RowList:
     """The rows of the files of a batch, file by file, each with what became of it. Methods raise StoreError."""
 
     def __init__(self, store: Store, queue: str, batch_id: str) -> None:
-        group = _group(queue, batch_id)
+        self._group = group = _group(queue, batch_id)
         self._store = store
         self._queue = queue
         self._batch_id = batch_id
         self._files = _files(store).within(group)
         self._rows = _packs(store, group)
+
+    async def definition(self) -> str:
+        """The campaign that made the batch, as a TOML file of options; empty if it is not kept, or no more."""
+        return (await text_records(self._store, DEFINITIONS).get([self._group])).get(self._group) or ""
 
     async def files(self) -> list[KeptFile]:
         """The files, in the order of their first starts. Several of one name are numbered."""

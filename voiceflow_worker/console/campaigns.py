@@ -34,11 +34,12 @@ from voiceflow_worker.campaigns.files.spreadsheet import in_ranges
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.reading import Group, Of, row, row_ranges
 from voiceflow_worker.campaigns.recordings import hear
+from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FURTHER, TAKEN_FOR, FoundColumns, FoundRow, look
 from voiceflow_worker.console.language import ZONE, translated
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
-from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
+from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
@@ -60,7 +61,7 @@ from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, count_of
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, plain_name, uploading
@@ -175,9 +176,23 @@ class CampaignPage:
         self._uploads = Uploads(operator.store)
         self._columns = json_records(operator.store, FOUND, FoundColumns, keep_for=KEPT_FOR, durable=False)
 
-    async def open(self, session: PageSession) -> Page:
-        """The form with the file alone."""
-        return await self._page({}, session)
+    async def open(self, asked: PageRequest, session: PageSession) -> Page:
+        """The form with the file alone; with `?batch=&queue=`, with what a campaign said that made a batch."""
+        values: dict[str, str] = {}
+        batch, queue = asked.asked("batch"), asked.asked("queue") or DEFAULT_QUEUE
+        if batch is None:
+            return await self._page(values, session)
+        try:
+            self._operator.queue(queue)
+            text = await RowList(self._operator.store, queue, batch).definition()
+            if not text:
+                raise InvalidInputError(f"what batch {batch} said is not kept, or no more: fill in the form anew")
+            self._fill(text, values, name=f"batch {batch}")
+        except InvalidInputError as error:
+            return await self._page({}, session, said=str(error))
+        values["queue"] = queue if queue != self._queue else ""
+        told = translated("This has the words, hours and voices of batch %(batch)s: choose the new file.")
+        return await self._page(values, session, told=told % {"batch": batch})
 
     async def answer(self, scope: Scope, receive: Receive, session: PageSession) -> Answer | ActionDone:
         """The columns of the file in a form, the preview of the campaign, or the result of its start."""
@@ -244,10 +259,15 @@ class CampaignPage:
         if not content:
             return
         try:
-            found, menu = loaded_options(content.decode("utf-8-sig"), name=name or "the saved campaign")
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise InvalidInputError("the saved campaign is not a text in UTF-8; save it again") from None
-        if lost := [each for each in found if each not in values]:
+        self._fill(text, values, name=name or "the saved campaign")
+
+    def _fill(self, text: str, values: dict[str, str], *, name: str) -> None:
+        """Fill in what a TOML file of options says. Raises InvalidInputError."""
+        found, menu = loaded_options(text, name=name)
+        if lost := [each for each in found if each not in _TEXTS]:
             raise InvalidInputError(f"this page has no field for {', '.join(lost)}: enqueue the file by the command")
         if "ivr" in found:
             name_of_menu = found["ivr"].rpartition(":")[2]

@@ -71,7 +71,8 @@ class CampaignOptions:
     have one of theirs. With a `limit`, the first so many good rows are called; the others wait for the same file
     without it.
     `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
-    `voices` are those of the account; if they are known, a call with another voice is refused.
+    `voices` are those of the account; if they are known, a call with another voice is refused. The `definition` is the
+    campaign as a TOML file of options, which is kept with its batches.
     """
 
     template: FlowTemplate | None = None
@@ -104,6 +105,7 @@ class CampaignOptions:
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None
+    definition: str = field(default="", repr=False, compare=False)
     roles: ColumnRoles = field(init=False, repr=False, compare=False)
     """What `columns` says."""
 

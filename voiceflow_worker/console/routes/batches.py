@@ -310,6 +310,7 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "problems": problems,
         "listed": listed,
         "has_files": bool(files),
+        "is_defined": not asked.is_poll and bool(await kept.definition()),
         "people": people,
         "columns": [
             each
