@@ -329,7 +329,7 @@ class Trail:
 
     async def erase(self) -> Receipt:
         """Erase all of it. Raises ActionRefusedError, StoreError; it is then safe to erase again."""
-        from voiceflow_worker.campaigns.row_list import ROWS  # seldom needed, and much to load
+        from voiceflow_worker.campaigns.row_list import DEFINITIONS, ROWS  # seldom needed, and much to load
 
         now = self.store.clock.now()
         calls = await self.calls()
@@ -337,6 +337,7 @@ class Trail:
         keys = {job.unique_key for job in calls}
         # Before the calls, because nothing else tells which rows were the person's.
         self._erased["records"] += await self._revised(ROWS, partial(self._without_row, keys))
+        self._erased["records"] += await self._revised(DEFINITIONS, self._defined_anew)
         for job in calls:
             await self._erase_call(job)
         opt_out = await self._erase_opt_out()
@@ -457,6 +458,14 @@ class Trail:
         """Erase calls that the person made, early summaries and answers of menus that name the number."""
         for namespace in (INCOMING, EARLY, ANSWERS):
             self._erased["records"] += await self._revised(namespace, partial(self._without_session, namespace))
+
+    async def _defined_anew(self, record: Record) -> Write | None:
+        """Erase the number from what a campaign said."""
+        from voiceflow_worker.campaigns.row_list import DEFINITIONS
+
+        text = self._texts.erased_in(record.value)
+        puts = (Put(DEFINITIONS, record.group, text, record.ends_at, member=record.member),)
+        return Write(puts=puts) if text != record.value else None
 
     async def _without_row(self, keys: set[str | None], record: Record) -> Write | None:
         """Erase the person's rows from a pack of rows of a file; their places stay."""
