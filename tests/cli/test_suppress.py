@@ -3,14 +3,21 @@ from __future__ import annotations
 import io
 import json
 import stat
+from functools import partial
 
 import pytest
 
 from tests.campaigns.workbooks import workbook
 from tests.cli.running import Program
-from tests.cli.stored import enqueued
+from tests.cli.stored import enqueued, url_of, within
 from tests.cli.test_enqueue import written
+from tests.support.engine import Engine
+from tests.support.flows import number
 from tests.support.postgres import PostgresServer
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.model.jobs.evidence import summarised
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 
 
 def on_the_list(voiceflow: Program) -> list[object]:
@@ -156,3 +163,33 @@ def test_the_first_opt_out_makes_a_file_but_no_store_on_a_server(
         missing = voiceflow(*command, "--store", postgres_server.url(schema="never_made"))
         assert (missing.code, "`voiceflow doctor --make`" in missing.err) == (3, True), (command, missing)
         assert postgres_server.ask("SELECT to_regnamespace('never_made')") == [(None,)]
+
+
+def test_numbers_that_do_not_exist_are_imported_from_the_calls_that_found_it_out(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(engine: Engine) -> None:
+        for place, batch in enumerate(("march", "march", "april")):
+            job = await engine.enqueue(number(place), batch_id=batch)
+            await engine.send()
+            job = await engine.queue.get(job.id)
+            dead = CallLeg(destination=job.destination, status="FAILED", sip_code=404 if place != 1 else 480)
+            failed = Outcome(status=SessionStatus.FAILED, status_text="FAILED", legs=(dead,))
+            apply = partial(summarised, number=1, outcome=failed, at=engine.store.clock.now(), policy=engine.policy)
+            await Changes(engine.store, engine.policy).change(job.id, apply)
+
+    within(voiceflow.folder, work)
+    monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
+    told = voiceflow("report", "--batch", "march").out
+    assert "numbers that do not exist: 1" in told
+    assert "`voiceflow suppress import --from-report dead --batch march`" in told
+    assert on_the_list(voiceflow) == [], "nobody is put on the list unasked"
+    command = ("suppress", "import", "--from-report", "dead")
+    assert voiceflow(*command, "--dry-run", "--json").document == {"numbers": [number(0), number(2)]}
+    assert voiceflow(*command, "--batch", "march").code == 0
+    assert on_the_list(voiceflow) == [number(0)]
+    assert voiceflow(*command).code == 0
+    assert on_the_list(voiceflow) == [number(0), number(2)]
+    for wrong in ([*command, "people.csv"], ["suppress", "import"], ["suppress", "import", "a.csv", "--batch", "b"]):
+        assert voiceflow(*wrong).code == 2
+    assert voiceflow(*command, "--country", "SG").code == 2

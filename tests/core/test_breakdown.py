@@ -109,6 +109,8 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
         digits={},
         refusals={None: 1},
         cancellations={"a wrong date | and more": 1, "no reason": 1},
+        dead_numbers=0,
+        bad_sound=0,
         answered_seconds=42.25,
         began_at=NOW - SECOND,
         ended_at=NOW + HOUR + 10 * SECOND,

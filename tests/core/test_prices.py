@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,7 @@ from voiceflow_worker import Job, JobState
 from voiceflow_worker.campaigns.report_files import report_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.reconcile import Prices, Reconciler
-from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedSession
 from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -72,6 +73,23 @@ async def test_a_price_is_filled_in_and_nothing_else_changes(engine: Engine, log
     assert (told["price"], told["currency"], told["billed_seconds"]) == (0.04, "USD", 60.0)
     assert (await prices(engine, log).read()).looked_at == 0
     assert len(log.asked) == 1
+
+
+@pytest.mark.parametrize("knows", ["its summary", "the log alone"])
+async def test_the_sip_status_of_a_row_says_why_a_call_failed(store: Store, log: WrittenLog, knows: str) -> None:
+    engine = Engine(store, ScriptedVoice() if knows == "its summary" else ScriptedVoice(answer=lambda _: unknown()))
+    job = await engine.enqueue(ANA)
+    await engine.send()
+    if knows == "its summary":
+        await engine.summarise(await engine.queue.get(job.id), SessionStatus.FAILED)
+        assert result_of(await engine.queue.get(job.id)) == "failed"
+    row(log, (await engine.queue.get(job.id)).session_id or "s-1", price=Decimal(0))
+    log.rows = [
+        replace(each, status=SessionStatus.FAILED, connected_at=None, seconds=0.0, sip_code=404) for each in log.rows
+    ]
+    await Reconciler(store, log, queue=engine.name, policy=engine.policy).everything()
+    await prices(engine, log).read()
+    assert result_of(await engine.queue.get(job.id)) == "dead_number"
 
 
 async def test_a_call_without_an_outcome_keeps_its_state(engine: Engine, log: WrittenLog, clock: ManualClock) -> None:

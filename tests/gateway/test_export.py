@@ -53,6 +53,7 @@ ROW = ExportRow(
     call_status="COMPLETED",
     seconds=30.0,
     price=Decimal("0.01"),
+    sip_code=200,
 )
 KEY = "secret-key-1"
 FILE = "https://files.example/log.csv?signature=abc"
@@ -346,10 +347,12 @@ def test_every_field_has_its_column_among_those_of_the_reference() -> None:
         "ConnectedAt": "2026-11-20T07:30:05Z", "DisconnectedAt": "2026-11-20T07:30:35Z", "DurationInSec": "30",
         "BillableDurationInSec": "60", "UnitPrice": "0.0400", "UnitPriceCurrency": "USD",
         "TotalPriceOfCall": "0.0410", "SessionStatus": "COMPLETED", "CallStatus": "COMPLETED", "MOS": "4.2",
+        "SipStatus": "200 OK",
     }  # fmt: skip
     (row,) = read_rows(",".join(cells).encode() + b"\r\n" + ",".join(cells.values()).encode() + b"\r\n")
     assert all(getattr(row, each.name) for each in fields(ExportRow))
     assert (row.billed_seconds, row.price, row.currency, row.mos) == (60.0, Decimal("0.0410"), "USD", 4.2)
+    assert row.sip_code == 200
 
 
 def test_a_price_that_cannot_be_one_is_none() -> None:

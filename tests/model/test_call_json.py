@@ -71,6 +71,7 @@ TOLD = {
     "suppressed": [job(S.CANCELLED, reason_kind=ReasonKind.SUPPRESSED)],
     "cancelled": [job(S.CANCELLED), job(S.CANCELLED, reason="it has been on the suppression list since May, Li says")],
     "failed": [job(S.FAILED), job(S.FAILED, post(1, SessionStatus.ERROR)), job(S.UNREACHED, post(1, None))],
+    "dead_number": [job(S.FAILED, post(1, SessionStatus.FAILED, legs=(CallLeg(destination=PERSON, sip_code=404),)))],
     "expired": [job(S.EXPIRED)],
     "in_doubt": [job(S.IN_DOUBT), job(S.IN_DOUBT, post(1, None))],
     "accepted": [job(S.ACCEPTED), job(S.ACCEPTED, post(1, None))],
@@ -96,7 +97,7 @@ def test_every_state_with_every_outcome_and_key_has_exactly_one_result() -> None
             assert call_as_json(call)["result"] == word
             assert (word == "open") == (state not in FINAL_STATES | {S.IN_DOUBT} and word != "confirmed")
             seen.add(word)
-    assert seen == words - {"desk_busy", "suppressed", "call_back_not_possible"}, "they need legs, a reason, a press"
+    assert seen == words - {"desk_busy", "dead_number", "suppressed", "call_back_not_possible"}, "they need legs, more"
     assert set(TOLD) == words | {"call back"}
 
 

@@ -22,8 +22,9 @@ from voiceflow_worker.campaigns.files.rows import SpooledRows, whole_file
 from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time_text
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.call_json import CallResult, result_of
+from voiceflow_worker.model.jobs.call_json import CallResult, result_of, sip_code_of
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.reports.status import SIP_CODES
 from voiceflow_worker.model.text.printable import printable, shown_masked
 from voiceflow_worker.model.text.wording import folded, in_words, with_moments, zone_words
 from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
@@ -90,7 +91,8 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
     message = job.reason or (post.message if post is not None else None)
     if outcome is not None:
         status = outcome.status.value if outcome.status is not None else outcome.status_text
-        code, message = outcome.code, outcome.message or job.reason
+        sip = SIP_CODES.get(sip_code_of(job) or 0)
+        code, message = outcome.code, outcome.message or (job.reason if sip is None else sip.meaning)
     cost = job.cost
     billed = [
         post.charge.billed_seconds for post in job.posts if post.charge and post.charge.billed_seconds is not None
@@ -283,6 +285,7 @@ _COLOURS: Mapping[object, str | None] = {
     CallResult.NO_KEY: "look",
     CallResult.WRONG_KEY: "look",
     CallResult.FAILED: _PROBLEM,
+    CallResult.DEAD_NUMBER: _PROBLEM,
     CallResult.OPTED_OUT: _PROBLEM,
 }
 """The colours of results: no colour for people who were not reached. A result that is not listed is a named answer."""

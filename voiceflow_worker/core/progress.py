@@ -22,6 +22,7 @@ from voiceflow_worker.model.reports.events import (
     RecordingReady,
     fold_name,
 )
+from voiceflow_worker.model.reports.outcome import CallLeg
 
 STATES = "call-progress"
 RECORDINGS = "recording"
@@ -40,6 +41,9 @@ MOST_OF_A_SESSION = 500
 
 _AFTER_RINGING = frozenset({200, 408, 480, 486, 487, 600, 603})
 """SIP codes of a leg that ended on its phone: no answer, switched off, busy, cancelled, declined (RFC 3261 §21)."""
+
+
+_FIRST_FAILURE = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,14 @@ class LegState:
         if status == "callinitiated":
             return 180 <= (self.sip_code or 0) < 200
         return status != "calldisconnected" or bool(self.seconds) or self.sip_code in _AFTER_RINGING
+
+    @property
+    def failure(self) -> CallLeg | None:
+        """The leg with the SIP code of its failure, if this is the end of a leg that was never connected."""
+        ended = fold_name(self.status or "") == "calldisconnected" and not self.seconds
+        if not ended or (self.sip_code or 0) < _FIRST_FAILURE:
+            return None
+        return CallLeg(call_id=self.call_id, source=self.source, destination=self.destination, sip_code=self.sip_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +160,10 @@ class CallProgress:
         self._answered = text_records(store, ANSWERED, keep_for=STATES_KEPT)
         self._incoming = IncomingCalls(store)
 
-    async def status(self, event: CallStatus) -> bool:
-        """Store a call status event (VCS). Returns False for an event without a session: it is not stored."""
+    async def status(self, event: CallStatus) -> LegState | None:
+        """Store a call status event (VCS), and return it. An event without a session is not stored: None."""
         if event.session_id is None:
-            return False
+            return None
         await self._incoming.note(event)
         state = LegState(
             session_id=event.session_id,
@@ -165,7 +177,8 @@ class CallProgress:
             sip_code=event.sip_code,
         )
         same = (event.event_id, event.call_id, event.call_status, event.timestamp)
-        return await _keep(self._states, state, same)
+        await _keep(self._states, state, same)
+        return state
 
     async def action(self, event: CallAction) -> bool:
         """Store the incoming call that a call action event (VCA) begins, or that somebody answered our call.
@@ -182,6 +195,11 @@ class CallProgress:
         if await self._answered.get([session_id]):
             return True
         return any(state.shows_ringing for state in await _of_session(self._states, session_id))
+
+    async def failures(self, session_id: str | None) -> list[CallLeg]:
+        """The legs of a session that failed, with their SIP codes, as far as events have told them."""
+        states = await _of_session(self._states, session_id) if session_id is not None else []
+        return [leg for state in states if (leg := state.failure) is not None]
 
     async def recording(self, event: RecordingReady) -> bool:
         """Store a recording event (VRU). Returns False for an event without a session: it is not stored."""

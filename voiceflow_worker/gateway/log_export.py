@@ -103,6 +103,11 @@ def _decimal(text: str) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
+def _sip_code(text: str) -> int | None:
+    found = re.match(r"\d{3}\b", text, re.ASCII)  # also `404 Not Found`
+    return None if found is None else int(found[0])
+
+
 def _price(text: str) -> Decimal | None:
     try:
         price = Decimal(text)
@@ -128,6 +133,7 @@ _NAMES = {
     "currency": "UnitPriceCurrency",
     "price": "TotalPriceOfCall",
     "status_text": "SessionStatus",
+    "sip_code": "SipStatus",
 }
 """The names of columns that are named differently from their fields."""
 _READERS: Mapping[type, Callable[[str], object]] = {
@@ -135,6 +141,7 @@ _READERS: Mapping[type, Callable[[str], object]] = {
     Direction: _direction,
     datetime: _moment,
     float: _decimal,
+    int: _sip_code,
     Decimal: _price,
 }
 _COLUMNS = tuple(

@@ -13,11 +13,18 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.core.base.reading import find_pages
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.model.jobs.call_json import counted_reason
+from voiceflow_worker.model.jobs.call_json import CallResult, counted_reason, result_of, sip_code_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import REACHED, SESSION_STATUSES, SessionStatus, api_code, session_error
+from voiceflow_worker.model.reports.status import (
+    REACHED,
+    SESSION_STATUSES,
+    SIP_CODES,
+    SessionStatus,
+    api_code,
+    session_error,
+)
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.wording import rfc3339
 from voiceflow_worker.model.times import zone_named, zone_of_number
@@ -99,6 +106,8 @@ class Breakdown:
     `over_time` has steps of one length from the first attempt to the last, empty ones included, and `failures` the
     calls that reached nobody, by the reason in words, the most frequent first. `refusals` counts the calls that 8x8
     refused, by its code, and `cancellations` those that were cancelled, by the reason.
+    `dead_numbers` counts calls that failed because their number does not exist, and `bad_sound` those of the answered
+    ones whose sound was bad, by the grades of 8x8.
     `answered_seconds` is the total duration of the answered sessions. `began_at` is the time of the first POST, and
     `ended_at` the end of the last session.
     """
@@ -112,6 +121,8 @@ class Breakdown:
     digits: Mapping[str, int]
     refusals: Mapping[int | None, int]
     cancellations: Mapping[str, int]
+    dead_numbers: int
+    bad_sound: int
     answered_seconds: float
     began_at: datetime | None
     ended_at: datetime | None
@@ -156,6 +167,8 @@ class Breakdown:
                 {"code": code, "meaning": meaning_of(code), "count": count} for code, count in self.refusals.items()
             ],
             "cancellations": [{"reason": reason, "count": count} for reason, count in self.cancellations.items()],
+            "dead_numbers": self.dead_numbers,
+            "bad_sound": self.bad_sound,
             "answered_seconds": self.answered_seconds,
             "began_at": rfc3339(self.began_at),
             "ended_at": rfc3339(self.ended_at),
@@ -199,6 +212,7 @@ class BreakdownCount:
         self._digits = _TextCounts("others")
         self._failures = _TextCounts("other reasons")
         self._answered_seconds = 0.0
+        self._dead = self._bad_sound = 0
         self._began: datetime | None = None
         self._ended: datetime | None = None
 
@@ -229,6 +243,8 @@ class BreakdownCount:
                 if is_attempt:
                     self._add_session(outcome, post.began_at, is_answered=is_answered)
         self._calls[country, outcome is not None, is_answered] += 1
+        self._bad_sound += bool(is_answered and outcome is not None and outcome.bad_sound)
+        self._dead += job.state is JobState.FAILED and result_of(job) == CallResult.DEAD_NUMBER
         self._attempts[attempts] += 1
         if posts and posts[-1].verdict is VerdictKind.REFUSED:
             self._refusals[posts[-1].code] += 1
@@ -281,6 +297,8 @@ class BreakdownCount:
             digits=dict(sorted(digits.items())),
             refusals=dict(self._refusals.most_common()),
             cancellations=dict(sorted(self._cancelled.counts.items(), key=lambda found: (-found[1], found[0]))),
+            dead_numbers=self._dead,
+            bad_sound=self._bad_sound,
             answered_seconds=round(self._answered_seconds, 3),
             began_at=self._began.astimezone(zone) if self._began and zone else self._began,
             ended_at=self._ended.astimezone(zone) if self._ended and zone else self._ended,
@@ -321,6 +339,8 @@ def why_nobody_was_reached(job: Job) -> str | None:
         return "refused by 8x8" if post.code is None else f"refused by 8x8: {api_code(post.code).meaning}"
     if outcome is None:
         return job.reason or "no reason is known"
+    if (sip_code := sip_code_of(job)) is not None and sip_code in SIP_CODES:
+        return SIP_CODES[sip_code].meaning
     status = job.outcome_status
     if status is not None and (outcome.code is None or status in {SessionStatus.NO_ANSWER, SessionStatus.BUSY}):
         return SESSION_STATUSES[status].meaning
@@ -344,3 +364,14 @@ async def read_breakdown(
             if also is not None:
                 await also(page)
     return count.result(zone)
+
+
+async def dead_numbers(store: Store, queue: str, batch_id: str | None) -> list[str]:
+    """The numbers that do not exist, of the failed calls of a queue, or of one batch of it. Raises StoreError."""
+    found = dict[str, None]()
+    failed = Listing(queue=queue, batch=batch_id, states=frozenset({JobState.FAILED}), limit=PAGE)
+    async with aclosing(find_pages(store, failed)) as pages:
+        async for page in pages:
+            dead = (job for job in page if result_of(job) == CallResult.DEAD_NUMBER)
+            found |= {job.number_of(post): None for job in dead if (post := job.ended_post) is not None}
+    return list(found)

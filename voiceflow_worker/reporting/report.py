@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.reports.outcome import BAD_MOS, MOST_JITTER_MS, MOST_LOST
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words
@@ -258,6 +260,8 @@ def figures_of(report: Report) -> dict[str, object]:
         "with an outcome": report.ended,
         "answered": report.answered,
         "answer rate": None if rate is None else Share(rate),
+        "answered with bad sound": details.bad_sound or None if details is not None else None,
+        "numbers that do not exist": details.dead_numbers or None if details is not None else None,
         "talk time": None if talked is None else _duration(talked),
         "talk time of an answered call": _duration(talked / answered) if talked is not None and answered else None,
         "duration of all calls": _duration(report.seconds),
@@ -318,6 +322,17 @@ def _lines(report: Report) -> Iterator[str]:
             each = figures.get("talk time of an answered call")
             yield f"talk time: {figures['talk time']}" + (f", {each} for each answered call" if each else "")
         yield f"duration of all calls: {figures['duration of all calls']}, answered or not"
+    if "answered with bad sound" in figures:
+        yield (
+            f"answered with bad sound: {figures['answered with bad sound']} (a MOS below {BAD_MOS}, more than "
+            f"{MOST_LOST:.0%} of the packets lost, or more than {MOST_JITTER_MS} ms of jitter)"
+        )
+    if "numbers that do not exist" in figures:
+        batch = "" if report.batch_id is None else f" --batch {shlex.quote(report.batch_id)}"
+        yield (
+            f"numbers that do not exist: {figures['numbers that do not exist']}; to call them no more: "
+            f"`voiceflow suppress import --from-report dead{batch}`"
+        )
     if "attempts per call" in figures:
         yield f"attempts per call: {figures['attempts per call']}"
     if report.cost:

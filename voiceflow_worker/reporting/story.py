@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
-from voiceflow_worker.model.reports.status import SESSION_STATUSES, SessionStatus, api_code, session_error
+from voiceflow_worker.model.reports.status import SESSION_STATUSES, SIP_CODES, SessionStatus, api_code, session_error
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339
@@ -194,6 +194,12 @@ def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[Time
         more += [entry.remedy] if entry.remedy else []
     if outcome.seconds:
         line += f", {outcome.seconds:.0f} s in all"
+    sip_code = outcome.sip_code_of(destination)
+    if sip_code is not None:
+        sip = SIP_CODES.get(sip_code)
+        more = [f"SIP {sip_code}" if sip is None else _sentences(f"SIP {sip_code}: {sip.meaning}.", sip.remedy)]
+    if outcome.bad_sound:
+        more.append(f"the sound was bad: {outcome.bad_sound}")
     if len(outcome.legs) > 1:
         legs = ", ".join(_leg(leg) for leg in outcome.legs)
         more.append(f"the whole session ended as {outcome.status_text}; its legs: {legs}")

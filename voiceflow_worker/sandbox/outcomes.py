@@ -210,7 +210,7 @@ class Outcomes:
             ring_seconds=0.0 if code == TRUNK_FULL else _ringing(status, dice),
             talk_seconds=_talking(actions) * dice.uniform(0.8, 1.1) if status in _ANSWERED else 0.0,
             mos=round(dice.uniform(3.9, 4.5), 2),
-            packet_loss=round(dice.uniform(0, 0.8), 2),
+            packet_loss=round(dice.uniform(0, 0.008), 4),
             jitter=round(dice.uniform(0.2, 9), 2),
             luck=luck,
         )

@@ -196,7 +196,10 @@ class EventEndpoint:
             return True
         match event:
             case CallStatus():
-                return await self.progress.status(event)
+                state = await self.progress.status(event)
+                if state is not None and state.failure is not None:
+                    await self.settle.failure(state)
+                return state is not None
             case RecordingReady():
                 return await self.progress.recording(event)
             case CallAction():

@@ -39,7 +39,7 @@ from voiceflow_worker.model.jobs.call_log import (
     may_own,
     window_of,
 )
-from voiceflow_worker.model.jobs.evidence import charged, found_placed, session_of
+from voiceflow_worker.model.jobs.evidence import charged, failed_with, found_placed, session_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
@@ -398,11 +398,15 @@ class Prices:
     async def _price(self, lookup: _UnpricedPost, session: LoggedSession | None, total: Priced) -> None:
         total.looked_at += 1
         charge = session.charge if session is not None and len(session.legs) >= lookup.legs else None
-        if charge is None:
+        if session is None or charge is None:
             return
-        apply = partial(charged, number=lookup.number, session_id=lookup.session_id, charge=charge)
+
+        def told(job: Job) -> Job:
+            with_price = charged(job, lookup.number, session_id=lookup.session_id, charge=charge)
+            return failed_with(with_price, lookup.number, session.failures)
+
         with contextlib.suppress(JobError):  # it has been deleted
-            await self._changes.change(lookup.job_id, apply)
+            await self._changes.change(lookup.job_id, told)
             total.priced += 1
             if charge.currency is not None:
                 total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price

@@ -17,18 +17,18 @@ from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.base.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.progress import CallProgress, LegState
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, session_of, summarised
+from voiceflow_worker.model.jobs.evidence import answered, failed_with, mismatched, not_begun, session_of, summarised
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.reports.events import SessionSummary
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import NOT_CONNECTED, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
@@ -111,6 +111,17 @@ class Settler:
         for queue in sorted(clear | doubts.keys()):
             await self._doubts.note(queue, doubts.get(queue, ()), is_clear=queue in clear)
         return settled
+
+    async def failure(self, state: LegState) -> None:
+        """Add the SIP code of a leg that failed, as an event tells it, to the outcome of its session.
+
+        An outcome that comes later takes the code from the event. Raises StoreError.
+        """
+        leg = state.failure
+        post = None if leg is None else (await self._sessions.find([state.session_id])).get(state.session_id)
+        if leg is not None and post is not None:
+            with contextlib.suppress(JobNotFoundError):
+                await self._changes.change(post[0], partial(failed_with, number=post[1], legs=[leg]))
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, Job]:
         """The jobs with these ids that the store has, and that this version can read. Raises StoreError."""
@@ -225,6 +236,8 @@ class Settler:
         now = self._store.clock.now()
         apply: Callable[[Job], Job]
         outcome = outcome_of(summary)
+        if outcome.status in NOT_CONNECTED:
+            outcome = outcome.with_sip_codes(await self._progress.failures(outcome.session_id))
         is_clear = summary.status is not None or await self._is_clear(job_id, number, outcome)
         if not is_clear:
             verdict = Verdict(
@@ -260,7 +273,11 @@ class Settler:
             told = AnswerCode(changed.new, outcome.code, outcome.message or "", is_summary=True)
             await self._refusals.note([told])
         # Read after the write: an event that is stored meanwhile is found here, or when the call would be sent.
-        return await self.look_for_ringing(changed.new)
+        job = changed.new
+        if changed.new is not changed.old and outcome.status in NOT_CONNECTED:
+            legs = await self._progress.failures(outcome.session_id)
+            job = (await self._changes.change(job.id, partial(failed_with, number=number, legs=legs), base=job)).new
+        return await self.look_for_ringing(job)
 
     async def look_for_ringing(self, job: Job) -> Job:
         """The job after a look at what its sessions without a free line (-2010) did by their other events.

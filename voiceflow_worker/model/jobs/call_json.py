@@ -16,7 +16,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
-from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.reports.status import NO_SUCH_NUMBER, OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import rfc3339
@@ -85,6 +85,8 @@ class CallResult(StrEnum):
     SUPPRESSED = "suppressed"
     """Not called: the number, or that of the second party, is on the suppression list."""
     FAILED = "failed"
+    DEAD_NUMBER = "dead_number"
+    """The call failed, because the number does not exist, as the network has said."""
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     IN_DOUBT = "in_doubt"
@@ -134,11 +136,17 @@ def result_of(job: Job) -> str:
     if not OPT_OUTS.isdisjoint(statuses):
         return CallResult.OPTED_OUT
     if job.state is JobState.FAILED:
-        return CallResult.FAILED
+        return CallResult.DEAD_NUMBER if sip_code_of(job) in NO_SUCH_NUMBER else CallResult.FAILED
     if job.state is JobState.COMPLETED or SessionStatus.COMPLETED in statuses:
         return _of_answered(job, statuses.get(SessionStatus.COMPLETED))
     status = job.outcome_status
     return CallResult.FAILED if status is None else _UNREACHED.get(status, CallResult.FAILED)
+
+
+def sip_code_of(job: Job) -> int | None:
+    """The SIP code with which the newest call of a job failed; None for another end, or if it is not known."""
+    post = job.ended_post
+    return None if post is None or post.outcome is None else post.outcome.sip_code_of(job.number_of(post))
 
 
 def _of_answered(job: Job, post: Post | None) -> CallResult:
@@ -198,6 +206,7 @@ def _outcome(outcome: Outcome | None, *, of: Job | Post) -> dict[str, object] | 
         "answer": of.answer,
         **_charge(of.charge),
         "last_action": outcome.last_action,
+        "bad_sound": outcome.bad_sound or None,
         "legs": [_leg(leg) for leg in outcome.legs],
     }
 

@@ -49,6 +49,7 @@ class ExportRow:
     status_text: str | None = None
     call_status: str | None = None
     mos: float | None = None
+    sip_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,11 @@ class LoggedSession:
         )
 
     @property
+    def failures(self) -> list[CallLeg]:
+        """The legs that were not connected, with their SIP codes."""
+        return [leg for row in self.legs if (leg := _call_leg(row)).sip_code is not None]
+
+    @property
     def charge(self) -> Charge | None:
         """The price of all legs together, if each connected leg has a price in the same currency; otherwise None."""
         priced = [(leg.price, leg.currency) for leg in self.legs if leg.price is not None]
@@ -206,6 +212,7 @@ def _call_leg(row: ExportRow) -> CallLeg:
         disconnected_at=row.disconnected_at,
         seconds=row.seconds,
         mos=row.mos,
+        sip_code=row.sip_code if row.connected_at is None and not row.seconds else None,
     )
 
 

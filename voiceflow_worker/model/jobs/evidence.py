@@ -6,6 +6,7 @@ the evidence added. Repeated evidence changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
@@ -25,7 +26,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
-from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, Charge, Outcome
+from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, TRUNK_FULL
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, NotSentCause, Verdict, VerdictKind
 
@@ -333,6 +334,14 @@ def charged(job: Job, number: int, *, session_id: str, charge: Charge) -> Job:
     if post is None or charge == post.charge or session_id != session_of(post):
         return job
     return with_post(job, replace(post, charge=charge))
+
+
+def failed_with(job: Job, number: int, legs: Sequence[CallLeg]) -> Job:
+    """The job with the SIP codes of these legs in the outcome of POST `number`. Its state stays as it is."""
+    post = job.post(number)
+    if post is None or post.outcome is None or (told := post.outcome.with_sip_codes(legs)) == post.outcome:
+        return job
+    return with_post(job, replace(post, outcome=told))
 
 
 def session_of(post: Post) -> str | None:

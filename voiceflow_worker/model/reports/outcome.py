@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from msgspec import Struct
 
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
 from voiceflow_worker.model.reports.status import (
@@ -40,8 +42,9 @@ BODY_CODES = frozenset({FLOW_INVALID, SPEECH_FAILED, FILE_NOT_FETCHED})
 """Codes of sessions whose flow, speech or file failed: every call with the same body has the same end."""
 
 _NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
-_NOT_CONNECTED = frozenset({SessionStatus.FAILED, SessionStatus.ERROR})
-_OF_THE_SECOND = _NOT_ANSWERED | _NOT_CONNECTED
+NOT_CONNECTED = frozenset({SessionStatus.FAILED, SessionStatus.ERROR})
+"""Session statuses of calls that did not come about."""
+_OF_THE_SECOND = _NOT_ANSWERED | NOT_CONNECTED
 """Session statuses that can come from the leg to the second party. If they do, the first party has answered."""
 
 
@@ -49,7 +52,8 @@ class CallLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     """One of the (at most two) calls of a session: the call to the person, or the call that is bridged to it.
 
     `status` is the spelling of 8x8. `seconds` is the time for which the leg was connected, `mos` the mean opinion score
-    (1 to 5), `packet_loss_rate` the share of packets lost (0.01 is 1 %).
+    (1 to 5), `packet_loss_rate` the share of packets lost (0.01 is 1 %). `sip_code` is how the network ended a leg that
+    was not connected, by an event (VCS) or the log.
     """
 
     call_id: str | None = None
@@ -63,6 +67,30 @@ class CallLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     mos: float | None = None
     packet_loss_rate: float | None = None
     jitter_ms: float | None = None
+    sip_code: int | None = None
+
+    @property
+    def lost(self) -> float | None:
+        """The share of packets lost. 8x8 does not say whether it writes shares: what cannot be one is in percent."""
+        rate = self.packet_loss_rate
+        is_percent = rate is not None and (rate > 1 or (rate >= _DEAF and (self.mos or 0) > _POOR_MOS))
+        return rate / 100 if is_percent and rate is not None else rate
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What of its sound is bad, by the grades of 8x8: `MOS 2.4`, `6 % of packets lost`, `jitter 45 ms`."""
+        mos, lost, jitter = self.mos or None, self.lost or 0, self.jitter_ms or 0
+        return (
+            *([f"MOS {mos:g}"] if mos is not None and mos < BAD_MOS else []),
+            *([f"{lost * 100:.3g} % of packets lost"] if lost > MOST_LOST else []),
+            *([f"jitter {jitter:g} ms"] if jitter > MOST_JITTER_MS else []),
+        )
+
+
+BAD_MOS, MOST_LOST, MOST_JITTER_MS = 3.1, 0.02, 30
+"""The grades of 8x8: a lower score, and more lost packets or jitter, are bad."""
+_POOR_MOS, _DEAF = 3.6, 0.1
+"""With such a share of packets lost, no call has a better score."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -116,6 +144,23 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
             return None
         return next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
 
+    def sip_code_of(self, destination: str) -> int | None:
+        """The SIP code with which the call to `destination` failed; None for any other end, or if it is not known."""
+        leg = self.leg_to(destination)
+        return None if leg is None or self.status_of(destination) not in NOT_CONNECTED else leg.sip_code
+
+    def with_sip_codes(self, of: Sequence[CallLeg]) -> Outcome:
+        """The outcome, its legs with the SIP codes that are known of them. One without legs gets these."""
+        if self.status is not None and self.status not in NOT_CONNECTED:
+            return self
+        legs = tuple(leg if leg.sip_code is not None else replace(leg, sip_code=_code_of(leg, of)) for leg in self.legs)
+        return replace(self, legs=legs or tuple(of))
+
+    @property
+    def bad_sound(self) -> str:
+        """What was bad in the sound of a call that was answered, in words; empty for a good one."""
+        return ", ".join(dict.fromkeys(fault for leg in self.legs for fault in leg.faults))
+
     def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
         """Whether `leg`, the only leg, shows that the person answered, although the status of the session does not."""
         if _is_to_another(leg, destination):
@@ -139,12 +184,19 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
             return False
         statuses = {self.status, *(fold_session_status(leg.status) for leg in self.legs if leg.status)}
         connected = any(leg.connected_at is not None or leg.seconds for leg in self.legs)
-        return statuses <= _NOT_CONNECTED and not connected
+        return statuses <= NOT_CONNECTED and not connected
 
     @property
     def was_placed(self) -> bool:
         """Whether the session counts as an attempt: not if 8x8 dropped it as too late, or had no free line for it."""
         return not (self.missed_its_window or self.met_a_full_trunk)
+
+
+def _code_of(leg: CallLeg, known: Sequence[CallLeg]) -> int | None:
+    """The SIP code that is known of a leg: by its id, else by its number."""
+    same = [each for each in known if each.call_id is not None and each.call_id == leg.call_id]
+    alike = [each for each in known if None in {each.call_id, leg.call_id} and _is_to(each, leg.destination or "+")]
+    return next((each.sip_code for each in (*same, *alike)), None)
 
 
 def _is_to(leg: CallLeg, destination: str) -> bool:

@@ -156,6 +156,19 @@ SESSION_STATUSES: Mapping[SessionStatus, Meaning] = {
     ),
 }
 
+NO_SUCH_NUMBER = frozenset({404, 410, 484, 604})
+"""SIP codes of numbers that nobody has, or has any more."""
+SIP_CODES: Mapping[int, Meaning] = {
+    **dict.fromkeys(NO_SUCH_NUMBER, Meaning("the number does not exist", "Correct the number, or call it no more.")),
+    410: Meaning("the number does not exist any more", "Ask for the new number, or call it no more."),
+    403: Meaning("the caller id was refused", _OWN_SOURCE),
+    480: Meaning("the phone is switched off or away", "Call again later."),
+    **dict.fromkeys((486, 600), Meaning("the line was busy", "Call again later.")),
+    603: Meaning("the call was declined", "Call again at another time, or not at all."),
+    **dict.fromkeys(range(500, 600), Meaning("the network failed", _OUTAGE)),
+}
+"""What the SIP codes of calls that failed mean (RFC 3261 §21, as the networks behind 8x8 use them)."""
+
 _BY_SPELLING = {status.value.replace("_", ""): status for status in SessionStatus} | {
     "CANCELLED": SessionStatus.CANCELED  # the service spells it both ways
 }
