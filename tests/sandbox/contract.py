@@ -12,7 +12,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voiceflow_worker.sandbox.service import description
+from voiceflow_worker.sandbox.control import description
 
 EVENTS = {
     "SESSION_SUMMARY": "VSS",
@@ -21,7 +21,7 @@ EVENTS = {
     "CALL_RECORDING_STATUS": "VRU",
 }
 # A rule for some values of an object names a few of its properties; it is not the whole of it.
-_PARTIAL = frozenset({"if", "then", "contains"})
+_PARTIAL = frozenset({"if", "then", "contains", "allOf"})
 
 
 @dataclass(frozen=True)

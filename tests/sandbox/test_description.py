@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-import anyio
 import httpx
 import pytest
 
@@ -20,8 +17,8 @@ from voiceflow_worker.model.reports.events import UnknownEvent, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.call_events import InboundOrder
+from voiceflow_worker.sandbox.control import description
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, RecordingOrder, Script
-from voiceflow_worker.sandbox.service import description
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +63,7 @@ async def test_every_answer_of_the_account_and_of_the_export_is_as_the_document_
         for path in ("speech-profiles", "numbers", "numbers/6531234567", "webhooks", "recordings/x"):
             await stage.plain.get(f"{ACCOUNT}/{path}", headers={"Authorization": ""})
             await stage.plain.get(f"/api/v1/subaccounts/x/{path}")
-    refused = f"POST {ACCOUNT}/webhooks: request at $.enabled: 'yes' is not of type 'boolean', 'null'"
+    refused = f"POST {ACCOUNT}/webhooks: request at $.enabled: 'yes' is not valid under any of the given schemas"
     assert problems_of(stage) == [refused]
 
 
@@ -79,25 +76,6 @@ async def test_numbers_and_what_is_removed_are_answered_as_the_document_says() -
         assert await voice.delete_webhook("VNU")
         assert not await voice.delete_webhook("VNU")
     assert not problems_of(stage)
-
-
-async def test_rows_of_the_export_have_the_columns_of_the_document() -> None:
-    contract = Contract()
-    async with staged() as stage:
-        for outcome in SessionStatus:
-            stage.sandbox.scripts.add(Script(outcome=outcome, times=1))
-            await stage.voice.send(CallFlow.parse(body()))
-        await stage.settled()
-        base = f"{ACCOUNT}/messages/exports"
-        job = (await stage.plain.post(base, json={})).json()["jobId"]
-        with anyio.fail_after(20):
-            while (state := (await stage.plain.get(f"{base}/{job}")).json())["status"] != "succeeded":
-                await anyio.lowlevel.checkpoint()
-        async with httpx.AsyncClient(trust_env=False) as unsigned:
-            text = (await unsigned.get(state["data"][0])).text
-    rows = list(csv.DictReader(io.StringIO(text)))
-    assert rows
-    assert not [problem for row in rows for problem in contract.problems_of("ExportRow", row)]
 
 
 async def test_faults_to_order_are_answers_that_the_document_knows() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from voiceflow_worker.actions import ActionRefusedError, UnknownSubjectError
+from voiceflow_worker.asgi.openapi import JSON
 from voiceflow_worker.errors import (
     ChangedSinceError,
     EscalationNotFoundError,
@@ -29,7 +30,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.wording import count_of
 
-JSON, PROBLEM = "application/json", "application/problem+json"
+PROBLEM = "application/problem+json"
 MOST_FINDINGS = 1000
 LONGEST_TEXT = 1000
 RETRY = {"Retry-After": "2"}

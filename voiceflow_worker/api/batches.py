@@ -15,7 +15,6 @@ from voiceflow_worker.api.answers import Answer, etag, unfit
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import (
     AFTER,
-    Answers,
     Fields,
     Json,
     Note,
@@ -27,6 +26,7 @@ from voiceflow_worker.api.operations import (
     Wait,
 )
 from voiceflow_worker.api.queues import Gate, HoldRequest
+from voiceflow_worker.asgi.openapi import Answers
 from voiceflow_worker.campaigns.fields import EDITED, properties_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.base.identity import BatchNames

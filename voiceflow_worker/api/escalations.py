@@ -14,7 +14,6 @@ from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import (
     AFTER,
-    Answers,
     Body,
     Fields,
     Note,
@@ -26,6 +25,7 @@ from voiceflow_worker.api.operations import (
     Told,
     Wait,
 )
+from voiceflow_worker.asgi.openapi import Answers
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.errors import InvalidInputError

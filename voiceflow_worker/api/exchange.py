@@ -25,7 +25,6 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import Operator, OperatorAction, changed_since
 from voiceflow_worker.api.answers import (
-    JSON,
     PROBLEM,
     UNKNOWN,
     UNREADABLE,
@@ -42,6 +41,7 @@ from voiceflow_worker.api.answers import (
 from voiceflow_worker.api.operations import MULTIPART, Operation
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.limits import decompressed
+from voiceflow_worker.asgi.openapi import JSON
 from voiceflow_worker.backends.registry import open_degraded
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.idempotency import NamedStart

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints, WithJsonSchema
-from pydantic.json_schema import models_json_schema
 
-from voiceflow_worker.api.answers import JSON, KINDS, LONGEST_TEXT, PROBLEM, Answer
+from voiceflow_worker.api.answers import KINDS, LONGEST_TEXT, PROBLEM, Answer
 from voiceflow_worker.api.secrets import Right
+from voiceflow_worker.asgi import openapi
 from voiceflow_worker.asgi.limits import WAIT
+from voiceflow_worker.asgi.openapi import JSON, Answers, Schemas, types_of
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.text.wording import read_duration, read_rate
 from voiceflow_worker.model.times import read_time
@@ -155,8 +156,6 @@ class Fields(RootModel[dict[str, Any]]):
         return dict(cls.table)
 
 
-Answers: TypeAlias = Mapping[int, tuple[str, Sequence[type[BaseModel]]]]
-"""The meaning of an answer and its document, one of these, by status."""
 Handler: TypeAlias = Callable[..., Awaitable[Answer]]
 """A function of an `Asked`, and of the `query` and the `body` of its request, by their names."""
 H = TypeVar("H", bound=Handler)
@@ -164,14 +163,11 @@ _HOOKS = "/v1/hooks/"
 _RINGS = ("/v1/campaigns", "/v1/escalations", _HOOKS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+@dataclass(frozen=True, kw_only=True)
+class Operation(openapi.Operation):
     """One method of one path, such as `/v1/calls/{id}`: how its request is read, and what handles it."""
 
-    method: str
-    path: str
     handle: Handler
-    answers: Answers
     query: type[Query] = Nothing
     body: type[BaseModel] | None = None
     reads: frozenset[str] = frozenset()
@@ -209,19 +205,26 @@ class Operation:
         return Right.CALL if rings else Right.STEER
 
     @property
+    def operation_id(self) -> str:
+        """Its name in clients that are made of the document."""
+        parts = (part.strip("{}").replace(".", "_") for part in self.path.split("/")[2:])
+        return "_".join([self.method.lower(), *parts])
+
+    @property
     def needs_body(self) -> bool:
         """Whether there must be a body."""
         body = self.body
         return body is not None and any(each.is_required() for each in body.model_fields.values())
 
-    def documented(self) -> dict[str, Any]:
+    def parameter_in_path(self, name: str) -> Mapping[str, object]:
+        """What the document tells of a part of the path."""
+        return {**super().parameter_in_path(name), "description": _IN_PATH[name]}
+
+    def documented(self, schemas: Schemas) -> dict[str, Any]:
         """The operation in the document."""
+        made = super().documented(schemas)
         told = {*_ALWAYS, *((*_OF_BODIES, 400, 422) if self.body is not None else ())}
-        parameters: list[Mapping[str, object]] = [
-            {"name": part[1:-1], "in": "path", "required": True, "description": _IN_PATH[part],
-             "schema": {"type": "string", "minLength": 1}}
-            for part in self.path.split("/") if part.startswith("{")
-        ]  # fmt: skip
+        parameters = made.pop("parameters", [])
         if parameters:
             told.add(404)
         if self.keyed is not False or self.acts:
@@ -237,32 +240,23 @@ class Operation:
             parameters.append({"name": query, "in": "query", "description": described_as, "schema": _plain(described)})
         if parameters:
             told |= {400, 422}
-        responses: dict[str, object] = {
-            str(status): {"description": description, "content": {JSON: {"schema": _either(shapes)}}}
-            for status, (description, shapes) in self.answers.items()
-        }
-        responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(told)}
-        parts = (part.strip("{}").replace(".", "_") for part in self.path.split("/")[2:])
-        name = "_".join([self.method.lower(), *parts])
-        summary = (self.handle.__doc__ or "").partition("\n\n")[0]
-        made: dict[str, Any] = {"operationId": name, "summary": summary, "responses": responses}
-        if parameters:
             made["parameters"] = parameters
-        if self.body is not None:
-            content: dict[str, object] = {JSON: {"schema": _ref(self.body)}}
-            if self.files is not None:
-                upload = {"type": "string", "contentMediaType": "application/octet-stream"}
-                parts_of = {name: {**upload, "description": said} for name, said in self.files.items()}
-                content[MULTIPART] = {
-                    "schema": {
-                        "type": "object",
-                        "required": ["definition"],
-                        "additionalProperties": False,
-                        "properties": {"definition": _ref(self.body), **parts_of},
-                    },
-                    "encoding": {"definition": {"contentType": JSON}},
-                }
-            made["requestBody"] = {"required": self.needs_body, "content": content}
+        made["responses"] |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(told)}
+        if self.files is not None:
+            upload, definition = (
+                {"type": "string", "contentMediaType": "application/octet-stream"},
+                schemas.of(self.body),
+            )
+            parts_of = {name: {**upload, "description": said} for name, said in self.files.items()}
+            made["requestBody"]["content"][MULTIPART] = {
+                "schema": {
+                    "type": "object",
+                    "required": ["definition"],
+                    "additionalProperties": False,
+                    "properties": {"definition": definition, **parts_of},
+                },
+                "encoding": {"definition": {"contentType": JSON}},
+            }
         return made
 
 
@@ -298,17 +292,6 @@ def _plain(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _ref(shape: type[BaseModel]) -> dict[str, object]:
-    return {"$ref": f"#/components/schemas/{shape.__name__}"}
-
-
-def _either(shapes: Sequence[type[BaseModel]]) -> Mapping[str, object]:
-    """The schema of one of these shapes; of any JSON object if there are none."""
-    if not shapes:
-        return {"type": "object", "additionalProperties": True}
-    return _ref(shapes[0]) if len(shapes) == 1 else {"anyOf": [_ref(each) for each in shapes]}
-
-
 class Problem(Told):
     """A problem (RFC 9457)."""
 
@@ -336,9 +319,9 @@ class FindingTold(Told):
 _ALWAYS = (401, 403, 406, 429, 500, 503)
 _OF_BODIES = (408, 413, 415)
 _IN_PATH = {
-    "{id}": "The id.",
-    "{name}": "The name of the queue.",
-    "{number}": "A phone number, such as +6587654321.",
+    "id": "The id.",
+    "name": "The name of the queue.",
+    "number": "A phone number, such as +6587654321.",
 }
 _KEY: Mapping[str, object] = {
     "name": "Idempotency-Key",
@@ -360,44 +343,17 @@ _IF_MATCH: dict[str, object] = {
 
 def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     """The whole document, but for its `servers`."""
-    models: list[type[BaseModel]] = [each.body for each in operations if each.body is not None]
-    models += [shape for each in operations for _, shapes in each.answers.values() for shape in shapes]
-    models.append(Problem)
-    named, where = dict.fromkeys(models), "#/components/schemas/{model}"
-    _, made = models_json_schema([(model, "validation") for model in named], ref_template=where)
-    paths: dict[str, dict[str, Any]] = {}
-    for each in operations:
-        paths.setdefault(each.path, {})[each.method.lower()] = each.documented()
-    retry = {"headers": {"Retry-After": {"schema": {"type": "string"}}}}
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "voiceflow-worker",
-            "version": version,
-            "description": "Phone calls through the 8x8 Voice API: from a queue, never twice, never lost, never late.",
-        },
-        "security": [{"secret": []}],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {"secret": {"type": "http", "scheme": "bearer"}},
-            "schemas": _untitled(made["$defs"]),
-            "responses": {
-                str(status): {
-                    "description": meaning,
-                    "content": {PROBLEM: {"schema": _ref(Problem)}},
-                    **(retry if status in {429, 503} else {}),
-                }
-                for status, (_, meaning) in KINDS.items()
-            },
-        },
+    schemas = Schemas([*types_of(operations), Problem])
+    made = openapi.document(
+        operations,
+        schemas,
+        security="secret",
+        title="voiceflow-worker",
+        version=version,
+        description="Phone calls through the 8x8 Voice API: from a queue, never twice, never lost, never late.",
+    )
+    problem = {PROBLEM: {"schema": schemas.of(Problem)}}
+    made["components"]["responses"] = {
+        str(status): openapi.response(status, meaning, problem) for status, (_, meaning) in KINDS.items()
     }
-
-
-def _untitled(schema: Any) -> Any:
-    """A schema without the titles that pydantic gives to its parts."""
-    if isinstance(schema, list):
-        return list(map(_untitled, cast("Iterable[Any]", schema)))
-    if not isinstance(schema, dict):
-        return schema
-    given = cast("Mapping[str, Any]", schema)
-    return {name: _untitled(each) for name, each in given.items() if name != "title" or not isinstance(each, str)}
+    return made

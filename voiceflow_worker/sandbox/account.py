@@ -7,25 +7,42 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.asgi.openapi import Answers, Operation
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.call import moment
 from voiceflow_worker.sandbox.delivery import WebhookTarget
 from voiceflow_worker.sandbox.orders import Recordings, same_number
+from voiceflow_worker.sandbox.wire import (
+    ApiError,
+    HookType,
+    InvalidRequest,
+    Number,
+    NumberFound,
+    Numbers,
+    Ok,
+    PlatformError,
+    RecordingList,
+    SpeechProfile,
+    SpeechProfiles,
+    Webhook,
+    WebhookRemoved,
+    WebhookRequest,
+    Webhooks,
+)
 
-HOOK_TYPES = ("VSS", "VCA", "VCS", "VRU", "VNU")
 NO_KEY = "Authentication header not found or token invalid"
 
 # The voices that the 8x8 guides and our pages use, and some other neural voices.
-SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
+SPEECH_PROFILES: Sequence[SpeechProfile] = tuple(
     {"speechProfileCode": code, "localeCode": locale, "localeDescription": description, "gender": gender}
     for code, locale, description, gender in (
         ("en-US-BenjaminRUS", "en-US", "English (United States)", "Male"),
@@ -103,7 +120,7 @@ class SandboxAccount:
         return self._numbers is None or same_number(number) in self._numbers
 
     @property
-    def profiles(self) -> Sequence[Mapping[str, str]]:
+    def profiles(self) -> Sequence[SpeechProfile]:
         """The account's speech profiles."""
         if self._voices is None:
             return SPEECH_PROFILES
@@ -120,7 +137,7 @@ class SandboxAccount:
         """Return the webhooks of this sub-account by type of event. At first, the default webhook gets all types."""
         if sub_account not in self._hooks:
             given = self.hook_for_all
-            self._hooks[sub_account] = {} if given is None else dict.fromkeys(HOOK_TYPES, given)
+            self._hooks[sub_account] = {} if given is None else dict.fromkeys(HookType, given)
         return self._hooks[sub_account]
 
     def hook(self, sub_account: str, hook_type: str) -> WebhookTarget | None:
@@ -134,29 +151,70 @@ class SandboxAccount:
         return next((name for name in known if self.hook(name, hook_type) is not None), None)
 
 
-_NO_JSON = "Invalid JSON request body"
 _SINCE = "2026-01-05T08:00:00.000Z"
+ROOT = "/api/v1/subaccounts/{sub_account}"
+_REFUSED: Answers = {
+    401: ("The key is missing or unknown.", [ApiError]),
+    404: ("The sub-account, or what is asked for, does not exist.", [ApiError, PlatformError]),
+}
+H = TypeVar("H", bound=Callable[..., Any])
 
 
-Answering: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
-"""A function that answers a request after its access was checked."""
+class Operations(list[Operation]):
+    """Operations whose handlers are methods that are given the request.
+
+    Each of their paths begins with `root`, each may be answered as `always` says, and if `is_open`, none needs a key.
+    """
+
+    def __init__(self, *, root: str = "", always: Answers | None = None, is_open: bool = False) -> None:
+        super().__init__()
+        self._root, self._always, self._is_open = root, always or {}, is_open
+
+    def on(self, method: str, path: str, answers: Answers, *, body: Any = None) -> Callable[[H], H]:
+        """Make an operation of a handler, whose docstring is its summary in the document."""
+
+        def add(handle: H) -> H:
+            told = {**answers, **self._always}
+            made = Operation(
+                method=method, path=self._root + path, handle=handle, answers=told, body=body, is_open=self._is_open
+            )
+            self.append(made)
+            return handle
+
+        return add
+
+    def routes(self, of: object, guard: Callable[[Answering], Answering] = lambda answer: answer) -> list[Route]:
+        """The routes to the methods of an object, each behind a guard."""
+        return [Route(each.path, guard(partial(each.handle, of)), methods=[each.method]) for each in self]
 
 
-def guarded(account: SandboxAccount, method: str, path: str, answer: Answering) -> Route:
-    """Return a route under the path of a sub-account. It refuses API keys without access to the sub-account."""
+Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
+"""A function that answers a request."""
+
+
+def guarded(account: SandboxAccount, answer: Answering) -> Answering:
+    """A function that answers only requests whose API key has access to the sub-account."""
 
     async def endpoint(request: Request) -> Response:
         authorization = request.headers.get("authorization")
         refusal = account.refusal(
             None if authorization is None else authorization.encode("latin-1"), request.path_params["sub_account"]
         )
-        if refusal is not None:
-            status, message = refusal
-            return JSONResponse({"statusCode": status, "statusMessage": message}, status_code=status)
-        answered = answer(request)
-        return answered if isinstance(answered, Response) else await answered
+        return await answer(request) if refusal is None else _error(*refusal)
 
-    return Route("/api/v1/subaccounts/{sub_account}" + path, endpoint, methods=[method])
+    return endpoint
+
+
+OF_ACCOUNTS = partial(Operations, root=ROOT, always=_REFUSED)
+"""Operations under the path of a sub-account."""
+_WEBHOOK_REQUEST = TypeAdapter(WebhookRequest)
+_WRONG = {
+    "type": f"type should be one of: {','.join(HookType)}",
+    "url": "url should be an http or https address",
+    "httpAuthHeader": "httpAuthHeader should be a string",
+    "enabled": "enabled should be a boolean",
+    "active": "active should be a boolean",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,85 +223,92 @@ class AccountRoutes:
 
     account: SandboxAccount
     recordings: Recordings
+    operations: ClassVar[Operations] = OF_ACCOUNTS()
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        answers: list[tuple[str, str, Answering]] = [
-            ("GET", "/speech-profiles", self._profiles),
-            ("GET", "/numbers", self._numbers),
-            ("GET", "/numbers/{number}", self._number),
-            ("GET", "/recordings/{session_id}", self._recordings_of),
-            ("GET", "/webhooks", self._webhooks),
-            ("DELETE", "/webhooks/{hook_type}", self._remove_webhook),
-            ("POST", "/webhooks", self._register_webhook),
-        ]
-        return [guarded(self.account, method, path, answer) for method, path, answer in answers]
+        return self.operations.routes(self, partial(guarded, self.account))
 
-    def _profiles(self, _request: Request) -> Response:
-        return JSONResponse({"speechProfiles": [dict(profile) for profile in self.account.profiles]})
+    @operations.on("GET", "/speech-profiles", {200: ("All voices.", [SpeechProfiles])})
+    async def list_speech_profiles(self, _request: Request) -> Response:
+        """List the voices of the account."""
+        return _answer(SpeechProfiles(speechProfiles=list(self.account.profiles)))
 
-    def _numbers(self, _request: Request) -> Response:
+    @operations.on("GET", "/numbers", {200: ("All numbers.", [Numbers])})
+    async def list_numbers(self, _request: Request) -> Response:
+        """List the numbers of the account."""
         numbers = [_number(number) for number in self.account.numbers]
-        return _ok({"totalNumbers": len(numbers), "lastUpdatedAt": _now(), "numbers": numbers})
+        return _answer(Numbers(totalNumbers=len(numbers), lastUpdatedAt=_now(), numbers=numbers, **_OK))
 
-    def _number(self, request: Request) -> Response:
+    @operations.on("GET", "/numbers/{number}", {200: ("The account has the number.", [NumberFound])})
+    async def get_number(self, request: Request) -> Response:
+        """Show one number of the account."""
         number = request.path_params["number"]
         if not phone.is_e164(number) or not self.account.owns(number):
-            return _not_found(f"Number not found : {number}")
+            return _answer(
+                ApiError(statusCode=404, statusMessage=f"Number not found : {number}", timestamp=_now()), status=404
+            )
         known = _number(same_number(number))
-        shown = {name: known[name] for name in ("referenceId", "msisdn", "countryCode")}
-        return _ok({"timestamp": _now(), "payload": shown})
+        return _answer(
+            NumberFound(
+                timestamp=_now(),
+                payload={
+                    "referenceId": known["referenceId"],
+                    "msisdn": known["msisdn"],
+                    "countryCode": known["countryCode"],
+                },
+                **_OK,
+            )
+        )
 
-    def _recordings_of(self, request: Request) -> Response:
+    @operations.on("GET", "/recordings/{session_id}", {200: ("All recordings of it.", [RecordingList])})
+    async def list_recordings(self, request: Request) -> Response:
+        """List the recordings of a session."""
         session_id, sub_account = request.path_params["session_id"], request.path_params["sub_account"]
-        return _ok({"recordings": self.recordings.of_session(session_id, sub_account=sub_account)})
+        found = self.recordings.of_session(session_id, sub_account=sub_account)
+        return _answer(RecordingList(recordings=found, **_OK))
 
     def _hooks(self, request: Request) -> dict[str, WebhookTarget]:
         return self.account.hooks(request.path_params["sub_account"])
 
-    def _webhooks(self, request: Request) -> Response:
+    @operations.on("GET", "/webhooks", {200: ("All webhooks.", [Webhooks])})
+    async def list_webhooks(self, request: Request) -> Response:
+        """List the webhooks."""
         hooks = [_webhook(hook_type, hook) for hook_type, hook in self._hooks(request).items()]
-        return _ok({"subAccountId": request.path_params["sub_account"], "count": len(hooks), "webhooks": hooks})
+        sub_account = request.path_params["sub_account"]
+        return _answer(Webhooks(subAccountId=sub_account, count=len(hooks), webhooks=hooks, **_OK))
 
-    async def _register_webhook(self, request: Request) -> Response:
-        given = await _body(request)
-        if given is None:
-            return _invalid(_NO_JSON)
-        hook_type, url, header = given.get("type"), given.get("url"), given.get("httpAuthHeader")
+    @operations.on(
+        "POST",
+        "/webhooks",
+        {200: ("All webhooks.", [Webhooks]), 422: ("A field is wrong.", [InvalidRequest])},
+        body=WebhookRequest,
+    )
+    async def register_webhook(self, request: Request) -> Response:
+        """Register a webhook for events of a type."""
+        try:
+            given = _WEBHOOK_REQUEST.validate_json(await request.body(), strict=True)
+        except ValidationError as error:
+            where = next(iter(error.errors()[0]["loc"]), None)
+            return _invalid(_WRONG.get(str(where), "Invalid JSON request body"))
         enabled = given.get("enabled", given.get("active"))  # some guides write `active`
-        if enabled is None:
-            enabled = True
-        if not isinstance(hook_type, str) or hook_type not in HOOK_TYPES:
-            return _invalid(f"type should be one of: {','.join(HOOK_TYPES)}")
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            return _invalid("url should be an http or https address")
-        if not isinstance(header, str | None) or not isinstance(enabled, bool):
-            return _invalid("httpAuthHeader should be a string, and enabled should be a boolean")
-        self._hooks(request)[hook_type] = WebhookTarget(url=url, authorization=header, enabled=enabled)
-        return self._webhooks(request)
+        self._hooks(request)[given["type"]] = WebhookTarget(
+            url=given["url"], authorization=given.get("httpAuthHeader"), enabled=enabled is not False
+        )
+        return await self.list_webhooks(request)
 
-    def _remove_webhook(self, request: Request) -> Response:
+    @operations.on("DELETE", "/webhooks/{hook_type}", {200: ("The webhook that was removed.", [WebhookRemoved])})
+    async def remove_webhook(self, request: Request) -> Response:
+        """Remove the webhook for events of a type."""
         hook_type = request.path_params["hook_type"]
         hook = self._hooks(request).pop(hook_type, None)
         if hook is None:
-            return JSONResponse(
-                {"statusCode": 404, "statusMessage": f"No webhook of type {hook_type}"}, status_code=404
-            )
-        return JSONResponse(
-            {**_webhook(hook_type, hook), "enabled": False, "statusCode": 0, "statusMessage": "deleted"}
-        )
+            return _error(404, f"No webhook of type {hook_type}")
+        shown = {**_webhook(hook_type, hook), "enabled": False}
+        return _answer({**shown, "statusCode": 0, "statusMessage": "deleted"})
 
 
-async def _body(request: Request) -> Mapping[str, object] | None:
-    """Return the JSON object of a request, or None if its body is not a JSON object."""
-    try:
-        given: object = orjson.loads(await request.body())
-    except orjson.JSONDecodeError:
-        return None
-    return given if is_object(given) else None
-
-
-def _number(number: str) -> dict[str, object]:
+def _number(number: str) -> Number:
     digits = number.removeprefix("+")
     return {
         "msisdn": digits,
@@ -263,28 +328,29 @@ def _number(number: str) -> dict[str, object]:
     }
 
 
-def _webhook(hook_type: str, hook: WebhookTarget) -> dict[str, object]:
+def _webhook(hook_type: str, hook: WebhookTarget) -> Webhook:
     return {
-        "type": hook_type,
+        "type": HookType(hook_type),
         "url": hook.url,
         "enabled": hook.enabled,
         "httpAuthHeaderAvailable": hook.authorization is not None,
     }
 
 
-def _ok(shown: Mapping[str, object]) -> Response:
-    return JSONResponse({**shown, "statusCode": 0, "statusMessage": "ok"})
+_OK: Ok = {"statusCode": 0, "statusMessage": "ok"}
 
 
-def _not_found(message: str) -> Response:
-    return JSONResponse({"statusCode": 404, "statusMessage": message, "timestamp": _now()}, status_code=404)
+def _answer(shown: Mapping[str, object], *, status: int = 200) -> Response:
+    return JSONResponse(shown, status_code=status)
+
+
+def _error(status: int, message: str) -> Response:
+    return _answer(ApiError(statusCode=status, statusMessage=message), status=status)
 
 
 def _invalid(message: str) -> Response:
-    return JSONResponse(
-        {"errorId": str(uuid.uuid4()), "statusCode": "1001", "statusMessage": message, "timestamp": _now()},
-        status_code=422,
-    )
+    shown = InvalidRequest(errorId=str(uuid.uuid4()), statusCode="1001", statusMessage=message, timestamp=_now())
+    return _answer(shown, status=422)
 
 
 def _now() -> str:

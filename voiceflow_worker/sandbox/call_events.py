@@ -6,10 +6,10 @@ The format is described in the 8x8 guides to session summaries, call actions, ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
+from typing import Final, cast
 
 from pydantic import field_validator
 
@@ -18,6 +18,21 @@ from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
 from voiceflow_worker.sandbox.call import Call, CallEntry, SessionLeg, new_id
 from voiceflow_worker.sandbox.orders import Conduct, RecordingOrder, same_number
+from voiceflow_worker.sandbox.wire import (
+    ActionEvent,
+    CallAction,
+    CallStatus,
+    Envelope,
+    Leg,
+    LegEvent,
+    LegFields,
+    LegStatus,
+    RecordingEvent,
+    RecordingUpdate,
+    SessionSummary,
+    StatusEvent,
+    SummaryEvent,
+)
 
 
 class InboundOrder(Conduct):
@@ -85,16 +100,14 @@ class Activity:
 
 NO_REFERENCE = "null"
 """The reference id of a number without a reference. The service sends the word "null", not a JSON null."""
+_VOICE: Final[Envelope] = {"namespace": "VOICE", "version": 1}
 _LEG_STATUS = {
     SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
     SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,
 }
 
-# The guide has two names. A third leg is only in the log of calls.
-_LEG_NAMES = ("callA", "callB")
 
-
-def session_summary(call: Call) -> dict[str, object]:
+def session_summary(call: Call) -> SummaryEvent:
     """Return the event for the end of a call.
 
     Its times are simulated: they begin at the acceptance of the call, and agree with the durations. If the sandbox runs
@@ -102,14 +115,15 @@ def session_summary(call: Call) -> dict[str, object]:
     """
     plan, request, script = call.plan, call.request, call.summary_script
     legs = [] if plan.code == SESSION_VALIDITY_EXPIRED else call.legs
-    payload: dict[str, object] = {
+    payload: SessionSummary = {
         "sessionId": call.session_id,
         "subAccountId": call.sub_account,
-        "sessionStatus": plan.status.value,
+        "sessionStatus": plan.status,
         "startTime": wire_time(call.began),
         "endTime": wire_time(call.end),
         "lastAction": call.last_action.name,
         "callCount": len(legs),
+        "details": {},
     }
     if request.client_request_id is not None and not (script is not None and script.no_client_request_id):
         payload["clientRequestId"] = request.client_request_id
@@ -117,8 +131,13 @@ def session_summary(call: Call) -> dict[str, object]:
         payload["clientBatchId"] = request.client_batch_id
     if plan.code is not None:
         payload["errorDetails"] = {"errorMsg": plan.message or "", "errorCode": plan.code}
-    payload["details"] = {name: _leg(call, leg) for name, leg in zip(_LEG_NAMES, legs, strict=False)}
-    return event("SESSION_SUMMARY", "Summary of a session that has ended", payload)
+    # The guide has two names. A third leg is only in the log of calls.
+    if legs:
+        payload["details"]["callA"] = _leg(call, legs[0])
+    if len(legs) > 1:
+        payload["details"]["callB"] = _leg(call, legs[1])
+    said = "Summary of a session that has ended"
+    return SummaryEvent(**_VOICE, eventType="SESSION_SUMMARY", description=said, payload=payload)
 
 
 def session_seconds(call: Call) -> float:
@@ -127,39 +146,36 @@ def session_seconds(call: Call) -> float:
     return (end - began).total_seconds()
 
 
-def event(event_type: str, description: str, payload: Mapping[str, object]) -> dict[str, object]:
-    """Return an event: the payload in the envelope that all events of the service have."""
-    return {"namespace": "VOICE", "eventType": event_type, "description": description, "version": 1, "payload": payload}
-
-
-def _leg(call: Call, leg: SessionLeg) -> dict[str, object]:
+def _leg(call: Call, leg: SessionLeg) -> Leg:
     plan = call.plan
-    fields = {
-        **leg_fields(leg),
+    told = {
+        **_leg_fields(leg),
         "initiatedTimestamp": wire_time(call.moment(leg.dialled)),
         "disconnectedTimestamp": wire_time(call.moment(leg.ended)),
-        "source": leg.source,
-        "destination": leg.destination,
-        "callStatus": _LEG_STATUS.get(leg.status, leg.status).value,
+        "callStatus": _LEG_STATUS.get(leg.status, leg.status),
         "callDuration": 0 if leg.connected is None else round(leg.ended - leg.connected),
     }
+    fields = cast("Leg", told)
     if leg.connected is not None:
         fields["connectedTimestamp"] = wire_time(call.moment(leg.connected))
         fields["callQuality"] = {"mos": plan.mos, "packetLossRate": plan.packet_loss, "jitter": plan.jitter}
     return fields
 
 
-def leg_fields(leg: SessionLeg) -> dict[str, object]:
+def _leg_fields(leg: SessionLeg) -> LegFields:
     """Return the fields of a leg that summaries and other events share."""
     return {
         "callId": leg.call_id,
-        "callDirection": leg.direction.value,
+        "callDirection": leg.direction,
         "callType": "PSTN",
         "sourceFormat": "MSISDN",
         "destinationFormat": "MSISDN",
         "sourceCountryCode": _country(leg.source),
         "destinationCountryCode": _country(leg.destination),
         "sourceRefId": NO_REFERENCE,
+        "source": leg.source or "",
+        "destination": leg.destination or "",
+        "callDuration": 0,
     }
 
 
@@ -181,31 +197,23 @@ _SIP_CODES = {
 }
 
 
-class LegStatus(StrEnum):
-    """The states of a leg in the call status guide. There is no state for ringing."""
-
-    INITIATED = "CALL_INITIATED"
-    RECEIVED = "CALL_RECEIVED"
-    CONNECTED = "CALL_CONNECTED"
-    DISCONNECTED = "CALL_DISCONNECTED"
-
-
-def action_event(
-    call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200
-) -> dict[str, object]:
+def action_event(call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200) -> ActionEvent:
     """Return a VCA event, which asks for the next step. `at` is in simulated seconds since dialling."""
-    payload = _of_leg(call, call.first_leg, status.value, at=at, sip_code=sip_code)
-    payload["eventData"] = {"dtmf": dtmf}
+    told = _of_leg(call, call.first_leg, at=at, sip_code=sip_code)
+    payload = cast("CallAction", {**told, "callStatus": status, "eventData": {"dtmf": dtmf}})
     if call.client_action_id is not None:
         payload["clientActionId"] = call.client_action_id
-    return event("CALL_ACTION", "Action request of a call", payload)
+    said = "Action request of a call"
+    return ActionEvent(**_VOICE, eventType="CALL_ACTION", description=said, payload=payload)
 
 
-def status_event(call: Call, leg: SessionLeg, state: LegStatus, *, at: float) -> dict[str, object]:
+def status_event(call: Call, leg: SessionLeg, state: LegStatus, *, at: float) -> StatusEvent:
     """Return a VCS event, which reports a new state of a leg."""
     broke_off = state is LegStatus.DISCONNECTED and leg.connected is None
-    payload = _of_leg(call, leg, state.value, at=at, sip_code=sip_code_of(leg.status) if broke_off else _SIP_OK)
-    return event("CALL_STATUS", "Status update of a call", payload)
+    told = _of_leg(call, leg, at=at, sip_code=sip_code_of(leg.status) if broke_off else _SIP_OK)
+    payload: CallStatus = {**told, "callStatus": state}
+    said = "Status update of a call"
+    return StatusEvent(**_VOICE, eventType="CALL_STATUS", description=said, payload=payload)
 
 
 def sip_code_of(status: SessionStatus) -> int:
@@ -213,9 +221,9 @@ def sip_code_of(status: SessionStatus) -> int:
     return _SIP_CODES.get(status, 503)
 
 
-def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
+def recording_event(call: Call, recording: RecordingOrder) -> RecordingEvent:
     """Return a VRU event, which reports an uploaded recording."""
-    payload = {
+    payload: RecordingUpdate = {
         "sessionId": call.session_id,
         "recordingId": recording.recording_id,
         "subAccountId": call.sub_account,
@@ -223,25 +231,21 @@ def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
         "filePath": recording.url,
         "status": recording.status,
     }
-    return event("CALL_RECORDING_STATUS", "Call recording status updated", payload)
+    said = "Call recording status updated"
+    return RecordingEvent(**_VOICE, eventType="CALL_RECORDING_STATUS", description=said, payload=payload)
 
 
-def _of_leg(call: Call, leg: SessionLeg, status: str, *, at: float, sip_code: int) -> dict[str, object]:
+def _of_leg(call: Call, leg: SessionLeg, *, at: float, sip_code: int) -> LegEvent:
     return {
-        **leg_fields(leg),
+        **_leg_fields(leg),
         "eventId": new_id(),
         "sessionId": call.session_id,
         "subAccountId": call.sub_account,
-        "callStatus": status,
-        "source": _number(leg.source),
-        "destination": _number(leg.destination),
+        # With a plus, as the guides print it in these events.
+        "source": same_number(leg.source or ""),
+        "destination": same_number(leg.destination or ""),
         "callDuration": 0 if leg.connected is None else max(0, round(at - leg.connected)),
         "destinationRefId": NO_REFERENCE,
         "sipCode": sip_code,
         "timestamp": wire_time(call.moment(at)),
     }
-
-
-def _number(number: str | None) -> str | None:
-    """Return the number with its plus, as the guides print it in these events."""
-    return None if number is None else same_number(number)

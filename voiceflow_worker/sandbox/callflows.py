@@ -16,12 +16,14 @@ from typing import TypeAlias
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.sandbox.account import NO_KEY, SandboxAccount
+from voiceflow_worker.asgi.openapi import Operation
+from voiceflow_worker.sandbox.account import NO_KEY, ROOT, SandboxAccount
 from voiceflow_worker.sandbox.answers import HttpAnswer, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.call import Call, FlowRequest, Ledger, LedgerEntry, read_request
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
+from voiceflow_worker.sandbox.wire import CallflowCreated, CallflowRefused, CallflowRequest
 
 _LONGEST_BODY = 1_000_000
 
@@ -39,8 +41,11 @@ class Callflows:
     exchange: Exchange
     now: Callable[[], datetime]
 
-    async def post(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one POST."""
+    async def place_call(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Place a call.
+
+        It cannot be undone, and the API has no idempotency key: a repeated request places another call.
+        """
         content = await _read(receive)
         if content is None:
             return
@@ -111,6 +116,19 @@ class Callflows:
         return call
 
 
+OPERATION = Operation(
+    method="POST",
+    path=f"{ROOT}/callflows",
+    handle=Callflows.place_call,
+    body=CallflowRequest,
+    answers={
+        200: ("The call was accepted (CREATED) or refused (NOT_CREATED).", [CallflowCreated, CallflowRefused]),
+        "4XX": ("The call was refused.", [CallflowRefused]),
+        429: ("Too many requests.", [CallflowRefused]),
+        "5XX": ("A server error. It may be an HTML page of a gateway.", [CallflowRefused, "text/html"]),
+    },
+)
+"""The endpoint in the document."""
 _UNREADABLE = object()
 
 

@@ -18,7 +18,6 @@ from voiceflow_worker.sandbox.answers import against_account
 from voiceflow_worker.sandbox.call import Call, SessionLeg
 from voiceflow_worker.sandbox.call_events import (
     Activity,
-    LegStatus,
     action_event,
     recording_event,
     session_summary,
@@ -26,6 +25,7 @@ from voiceflow_worker.sandbox.call_events import (
 )
 from voiceflow_worker.sandbox.delivery import Delivery, DeliveryEntry, WebhookTarget
 from voiceflow_worker.sandbox.orders import AS_USUAL, EventKind, EventOrder, OrderBook, RecordingOrder
+from voiceflow_worker.sandbox.wire import LegStatus
 
 _INVALID_FLOW = -2003
 _SOURCE_NOT_ALLOWED = -2008

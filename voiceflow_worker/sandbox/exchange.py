@@ -20,7 +20,6 @@ from voiceflow_worker.sandbox.call_events import (
     Activity,
     InboundEntry,
     InboundOrder,
-    LegStatus,
     session_seconds,
     sip_code_of,
 )
@@ -40,6 +39,7 @@ from voiceflow_worker.sandbox.outcomes import (
     text,
     too_late,
 )
+from voiceflow_worker.sandbox.wire import LegStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,21 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from http import HTTPStatus
+from typing import ClassVar, Literal, TypeAlias
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from voiceflow_worker.asgi.openapi import NOTHING
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.sandbox.account import SandboxAccount, guarded
+from voiceflow_worker.sandbox.account import OF_ACCOUNTS, Operations, SandboxAccount, guarded
 from voiceflow_worker.sandbox.call import Call, SessionLeg
 from voiceflow_worker.sandbox.call_events import sip_code_of, wire_time
 from voiceflow_worker.sandbox.orders import ExportOrder, OrderBook, RowOrder
 from voiceflow_worker.sandbox.outcomes import text
+from voiceflow_worker.sandbox.wire import ExportRequest, ExportStarted, ExportState, PlatformError
 
 COLUMNS: tuple[str, ...] = (
     "SessionId", "CallId", "AccountId", "SubAccountId", "Direction", "SourceCountryCode", "SourceCountry",
@@ -150,6 +154,7 @@ def _spoken(call: Call) -> str:
 
 _KEPT = timedelta(days=30)
 Row = Mapping[str, str]
+ExportStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "empty", "error"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +173,7 @@ class Export:
     is_cancelled: bool = False
 
     @property
-    def status(self) -> str:
+    def status(self) -> ExportStatus:
         """The status of the export, which depends on the number of polls so far."""
         if self.is_cancelled:
             return "cancelled"
@@ -247,24 +252,28 @@ class ExportRoutes:
 
     account: SandboxAccount
     exports: Exports
+    operations: ClassVar[Operations] = OF_ACCOUNTS()
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        return [
-            guarded(self.account, "POST", _EXPORTS, self._begin),
-            self._of_one("GET", self._state),
-            self._of_one("DELETE", self._cancel),
-            Route(_FILES + "/{job_id}", self._file, methods=["GET"]),
-        ]
+        file = Route(_FILES + "/{job_id}", self._file, methods=["GET"])
+        return [*self.operations.routes(self, partial(guarded, self.account)), file]
 
-    def _of_one(self, method: str, answer: Callable[[Request, Export], Response]) -> Route:
-        def answered(request: Request) -> Response:
-            found = self.exports.find(request.path_params["sub_account"], request.path_params["job_id"])
-            return _error(404, 4018, "Invalid jobId") if found is None else answer(request, found)
+    def _find(self, request: Request) -> Export | None:
+        return self.exports.find(request.path_params["sub_account"], request.path_params["job_id"])
 
-        return guarded(self.account, method, _EXPORTS + "/{job_id}", answered)
-
-    async def _begin(self, request: Request) -> Response:
+    @operations.on(
+        "POST",
+        _EXPORTS,
+        {
+            202: ("The export has begun.", [ExportStarted]),
+            "4XX": ("A field is wrong, or the platform refuses.", [PlatformError]),
+            "5XX": ("The platform refuses.", [PlatformError]),
+        },
+        body=ExportRequest,
+    )
+    async def start_export(self, request: Request) -> Response:
+        """Begin an export of the log of calls."""
         order = self.exports.next_order()
         if order.http_status is not None:
             return _error(order.http_status, order.http_status, HTTPStatus(order.http_status).phrase)
@@ -288,18 +297,28 @@ class ExportRoutes:
             )
         except ValueError as error:
             return _error(400, 1002, str(error))
-        return JSONResponse({"jobId": made.job_id}, status_code=202)
+        return JSONResponse(ExportStarted(jobId=made.job_id), status_code=202)
 
-    def _state(self, request: Request, export: Export) -> Response:
+    @operations.on("GET", _EXPORTS + "/{job_id}", {200: ("Its state.", [ExportState])})
+    async def get_export(self, request: Request) -> Response:
+        """Show the state of an export."""
+        export = self._find(request)
+        if export is None:
+            return _unknown()
         export.polls += 1
-        shown: dict[str, object] = {"status": export.status}
+        shown = ExportState(status=export.status)
         if export.status == "succeeded":
             base = str(request.base_url).rstrip("/")
             shown["data"] = [f"{base}{_FILES}/{export.job_id}?signature={export.signature}"]
             shown["expires"] = export.expires.isoformat()
         return JSONResponse(shown)
 
-    def _cancel(self, _request: Request, export: Export) -> Response:
+    @operations.on("DELETE", _EXPORTS + "/{job_id}", {204: ("The export is cancelled.", NOTHING)})
+    async def cancel_export(self, request: Request) -> Response:
+        """Cancel an export."""
+        export = self._find(request)
+        if export is None:
+            return _unknown()
         export.is_cancelled = True
         return Response(status_code=204)
 
@@ -330,6 +349,10 @@ def _moment(value: object) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def _error(status: int, code: int, message: str) -> JSONResponse:
+def _unknown() -> Response:
+    return _error(404, 4018, "Invalid jobId")
+
+
+def _error(status: int, code: int, message: str) -> Response:
     error_id, now = str(uuid.uuid4()), datetime.now(UTC).isoformat()
-    return JSONResponse({"code": code, "message": message, "errorId": error_id, "timestamp": now}, status_code=status)
+    return JSONResponse(PlatformError(code=code, message=message, errorId=error_id, timestamp=now), status_code=status)

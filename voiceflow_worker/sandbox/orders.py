@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
+from voiceflow_worker.sandbox.wire import Recording
 
 
 class StrictModel(BaseModel):
@@ -336,7 +337,7 @@ class Recordings:
         """Add a recording."""
         self._orders.append(order)
 
-    def of_session(self, session_id: str, *, sub_account: str) -> list[Mapping[str, object]]:
+    def of_session(self, session_id: str, *, sub_account: str) -> list[Recording]:
         """Return the recordings of a session, in the format of 8x8 (recordings reference)."""
         return [
             {

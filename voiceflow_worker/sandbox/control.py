@@ -1,0 +1,237 @@
+"""The control of the sandbox, `/_sandbox/…`: its ledger and its orders; and the OpenAPI document of all of it."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import wave
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Annotated, Any, ClassVar, NotRequired, TypeAlias, TypeVar
+
+import orjson
+from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from typing_extensions import TypedDict
+
+from voiceflow_worker.asgi import openapi
+from voiceflow_worker.asgi.openapi import Answers, Schemas, types_of
+from voiceflow_worker.model.flows.values import is_list
+from voiceflow_worker.sandbox import callflows
+from voiceflow_worker.sandbox.account import AccountRoutes, Operations
+from voiceflow_worker.sandbox.call import JsonEntry, Ledger
+from voiceflow_worker.sandbox.call_events import InboundOrder
+from voiceflow_worker.sandbox.delivery import Delivery
+from voiceflow_worker.sandbox.exchange import Switchboard
+from voiceflow_worker.sandbox.exports import COLUMNS, ExportRoutes, Exports
+from voiceflow_worker.sandbox.orders import EventOrder, ExportOrder, Fault, OrderBook, RowOrder, Script
+from voiceflow_worker.sandbox.wire import EVENTS, CallActionReply, HookType
+
+Given = TypeVar("Given", bound=BaseModel)
+Entries: TypeAlias = list[dict[str, Any]]
+
+
+class Taken(TypedDict):
+    """How many orders were taken."""
+
+    taken: int
+    session_ids: NotRequired[Annotated[list[str | None], Field(description="The sessions of incoming calls.")]]
+
+
+class OrderError(TypedDict):
+    """Why none of the orders was taken."""
+
+    error: str
+
+
+_ORDERED: Answers = {
+    200: ("The orders were taken.", [Taken]),
+    400: ("The body is not JSON.", [OrderError]),
+    422: ("An order is invalid, and none was taken.", [OrderError]),
+}
+_LISTED: Answers = {200: ("All of them, the oldest first.", [Entries])}
+
+
+def _one_or_more(order: type[BaseModel]) -> Any:
+    kind: Any = order
+    return kind | list[kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRoutes:
+    """The routes `/_sandbox/…` and `/openapi.json`. They need no key.
+
+    A POST of orders has one order or a list. If one order is invalid, the answer is 422, and none is carried out.
+    """
+
+    ledger: Ledger
+    delivery: Delivery
+    faults: OrderBook[Fault]
+    scripts: OrderBook[Script]
+    rows: OrderBook[RowOrder]
+    exports: Exports
+    events: OrderBook[EventOrder]
+    switchboard: Switchboard
+    reset: Callable[[], None]
+    operations: ClassVar[Operations] = Operations(root="/_sandbox", is_open=True)
+
+    def routes(self) -> list[Route]:
+        """Return all routes."""
+        return [*self.operations.routes(self), Route("/openapi.json", _describe, methods=["GET"])]
+
+    @operations.on("GET", "/calls", _LISTED)
+    async def list_calls(self, request: Request) -> Response:
+        """List the POSTs to the callflows endpoint. `?after=100` leaves out the first 100."""
+        after = request.query_params.get("after", "0")
+        return _entries(islice(self.ledger, int(after) if after.isdecimal() else 0, None))
+
+    @operations.on("GET", "/deliveries", _LISTED)
+    async def list_deliveries(self, _request: Request) -> Response:
+        """List the events that were sent."""
+        return _entries(self.delivery.entries)
+
+    @operations.on("GET", "/inbound", _LISTED)
+    async def list_inbound(self, _request: Request) -> Response:
+        """List the calls to numbers of the account."""
+        return _entries(self.switchboard.entries)
+
+    @operations.on("POST", "/faults", _ORDERED, body=_one_or_more(Fault))
+    async def order_faults(self, request: Request) -> Response:
+        """Order faults of the callflows endpoint."""
+        return await _take(request, Fault, self.faults.add)
+
+    @operations.on("POST", "/script", _ORDERED, body=_one_or_more(Script))
+    async def order_scripts(self, request: Request) -> Response:
+        """Choose how calls end."""
+        return await _take(request, Script, self.scripts.add)
+
+    @operations.on("POST", "/events", _ORDERED, body=_one_or_more(EventOrder))
+    async def order_events(self, request: Request) -> Response:
+        """Repeat, delay or drop events."""
+        return await _take(request, EventOrder, self.events.add)
+
+    @operations.on("POST", "/log", _ORDERED, body=_one_or_more(RowOrder))
+    async def order_rows(self, request: Request) -> Response:
+        """Delay or drop rows of the log."""
+        return await _take(request, RowOrder, self.rows.add)
+
+    @operations.on("POST", "/exports", _ORDERED, body=_one_or_more(ExportOrder))
+    async def order_exports(self, request: Request) -> Response:
+        """Choose how exports end."""
+        return await _take(request, ExportOrder, self.exports.add)
+
+    @operations.on("POST", "/inbound", _ORDERED, body=_one_or_more(InboundOrder))
+    async def call_in(self, request: Request) -> Response:
+        """Call a number of the account."""
+        sessions: list[str | None] = []
+
+        def call(order: InboundOrder) -> None:
+            sessions.append(self.switchboard.call(order).session_id)
+
+        taken = await _take(request, InboundOrder, call, check=self.switchboard.sub_account_of)
+        return JSONResponse(Taken(taken=len(sessions), session_ids=sessions)) if sessions else taken
+
+    @operations.on("GET", "/recordings/{name}.wav", {200: ("A tone of 440 Hz.", ["audio/wav"])})
+    async def get_tone(self, _request: Request) -> Response:
+        """A recording under any name, for calls that play a file."""
+        written = io.BytesIO()
+        with wave.open(written, "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(8000)
+            samples = (int(8000 * math.sin(math.tau * 440 * at / 8000)) for at in range(8000 * TONE_SECONDS))
+            sound.writeframes(b"".join(struct.pack("<h", each) for each in samples))
+        return Response(written.getvalue(), media_type="audio/wav")
+
+    @operations.on("POST", "/reset", {200: ("All is deleted.", [])})
+    async def reset_all(self, _request: Request) -> Response:
+        """Delete the open calls, all orders, and the records of calls and deliveries."""
+        self.reset()
+        return JSONResponse({"reset": True})
+
+
+TONE_SECONDS = 3
+
+
+def _entries(entries: Iterable[JsonEntry]) -> Response:
+    return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
+
+
+async def _take(
+    request: Request,
+    model: type[Given],
+    add: Callable[[Given], None],
+    *,
+    check: Callable[[Given], object] = lambda _: None,
+) -> Response:
+    """Read orders and carry them out. `check` raises ValueError for an order that cannot be carried out."""
+    try:
+        given: object = orjson.loads(await request.body())
+        orders = [model.model_validate(order) for order in (given if is_list(given) else [given])]
+        for order in orders:
+            check(order)
+    except orjson.JSONDecodeError as error:
+        return JSONResponse(OrderError(error=f"the body is not JSON: {error}"), status_code=400)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or model.__name__.lower()}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False)
+        ]
+        return JSONResponse(OrderError(error="; ".join(problems)), status_code=422)
+    except ValueError as error:
+        return JSONResponse(OrderError(error=str(error)), status_code=422)
+    for order in orders:
+        add(order)
+    return JSONResponse(Taken(taken=len(orders)))
+
+
+_ABOUT = (
+    "The parts of the 8x8 Voice API that voiceflow-worker uses, with the events that 8x8 sends, and the control of the "
+    "sandbox. The project wrote this description; it is not a document of 8x8. Requests and answers of real accounts "
+    f"may have more fields. The CSV files of an export have the columns {', '.join(COLUMNS)}."
+)
+
+
+@cache
+def description() -> bytes:
+    """Return the OpenAPI document as JSON."""
+    operations = (
+        callflows.OPERATION,
+        *AccountRoutes.operations,
+        *ExportRoutes.operations,
+        *ControlRoutes.operations,
+    )
+    schemas = Schemas([*types_of(operations), *EVENTS.values(), CallActionReply])
+    made = openapi.document(
+        operations,
+        schemas,
+        security="apiKey",
+        title="8x8 Voice API, as the voiceflow sandbox plays it",
+        version="1",
+        description=_ABOUT,
+    )
+    made["servers"] = [{"url": "/"}]
+    made["webhooks"] = {kind.value: {"post": _event(kind, event, schemas)} for kind, event in EVENTS.items()}
+    return orjson.dumps(made)
+
+
+def _event(kind: HookType, event: Any, schemas: Schemas) -> dict[str, Any]:
+    asks = kind is HookType.VCA
+    told = (
+        ("The next actions of the call.", [CallActionReply]) if asks else ("The event was received.", openapi.NOTHING)
+    )
+    return {
+        "operationId": f"on{kind}",
+        "summary": event.__doc__,
+        "requestBody": {"required": True, "content": schemas.content([event])},
+        "responses": {"200": openapi.response(200, told[0], schemas.content(told[1]))},
+    }
+
+
+async def _describe(_request: Request) -> Response:
+    return Response(description(), media_type="application/json")
