@@ -28,7 +28,7 @@ from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.values import RowValues
+from voiceflow_worker.campaigns.calls.values import Draft
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
@@ -503,7 +503,7 @@ MOST = 20
 
 def _has_row(value: object) -> bool:
     values: list[object] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
-    return bool(values) and isinstance(values[0], RawRow | RowValues | ReadRow)
+    return bool(values) and isinstance(values[0], RawRow | Draft | ReadRow)
 
 
 async def test_a_row_passes_through_few_functions(store: Store, tmp_path: Path) -> None:

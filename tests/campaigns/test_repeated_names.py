@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,15 @@ def test_a_line_a_row_and_a_document_are_refused(tmp_path: Path, text: str) -> N
 @pytest.mark.parametrize("text", ONCE)
 def test_a_name_may_stand_in_several_objects(text: str) -> None:
     read_json(text)
+
+
+@pytest.mark.parametrize(("columns", "key"), [({}, "name"), ({"who": "Name"}, "who"), ({"name": "Nom"}, "name")])
+def test_two_names_for_one_column_are_refused(tmp_path: Path, columns: Mapping[str, str], key: str) -> None:
+    path = file_of(
+        tmp_path, '{"destination": "+6587654321", "name": "Ana", "Name": "Ben", "Nom": "Cy"}', "people.jsonl"
+    )
+    rows = told(read(path, replace(OPTIONS, template=FlowTemplate.speaking(f"{{{{{key}}}}}"), columns=columns)))
+    assert f"is twice in the row, as {key}; rename or remove one" in [message for *_, message in rows]
 
 
 def test_a_request_body_and_its_parts_are_refused(tmp_path: Path) -> None:

@@ -3,67 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from difflib import get_close_matches
+from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import (
-    CsvValues,
-    LeftOut,
-    RowValues,
-    SeenKeys,
-    SharedNumbers,
-    is_used,
-    json_values,
-    missing_from,
-    part_of,
-    write_dates_out,
-)
+from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, SeenKeys, SharedNumbers, write_dates_out
+from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.files.cells import GivenRows
 from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
-    error_in,
+    MOST_OF_A_FOOTER,
+    REMARKABLE,
     footer_in,
-    misread,
     shown,
     swallowed_rows,
 )
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import wrapped_in
-from voiceflow_worker.campaigns.files.rows import (
-    DESTINATION,
-    MEANINGS,
-    NOT_READ,
-    REASON,
-    RESERVED,
-    FileKind,
-    RawRow,
-    RowSource,
-    canonical_name,
-    is_own_word,
-    row_name,
-)
+from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, row_name
 from voiceflow_worker.campaigns.moments import SpokenMoments
 from voiceflow_worker.campaigns.row_notes import RowNotes
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.ivr.speech_filters import ZONE, SpecimenText
+from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.country_windows import NONE, NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
-from voiceflow_worker.model.text.wording import count_of, did_you_mean, in_words
+from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.model.times import (
+    DATE_LIKE,
     DateOrder,
     PersonZone,
     begins_with_ordered_date,
@@ -73,13 +53,8 @@ from voiceflow_worker.model.times import (
 )
 from voiceflow_worker.model.window import estimated_holidays, regional_holidays, unknown_holidays
 
-if TYPE_CHECKING:
-    from voiceflow_worker.core.idempotency import Orders
-    from voiceflow_worker.ivr.check import MenuTexts
-
 _TIMES = ("not_before", "valid_until")
-_MOST_COUNTRIES = _MOST_NAMED = 8
-_UNUSED = "neither reserved nor used by the template"
+_MOST_COUNTRIES = 8
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring holidays of parts of a country are looked for."""
 _AT_ONCE = 100
@@ -134,59 +109,33 @@ class CampaignRows:
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, checks=checks)
         self._is_table = self.source.kind.is_table
-        roles = options.roles
-        named = roles.named_numbers
-        self._number_column: str | None = named[0] if roles.numbers else None
-        self._numbers, *self._further = map(row_name, named)
-        if self._further and not (self._is_table or options.template is not None):
-            raise InvalidInputError(
-                f"a request body calls one number, so columns of several numbers ({', '.join(named)}) need a text "
-                f"to speak: {Remedy.GIVE_TEXT}"
-            )
-        self._parts = [] if self._is_table else [each for each in named if "." in each]
-        """The columns of numbers that may be parts of objects, such as contact.phone."""
-        self._ignored = {row_name(each): each for each in roles.ignored}
-        self._unseen: dict[str, str] = (
-            {} if self._is_table else {**{row_name(each): each for each in named[1:]}, **self._ignored}
+        self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.roles.names, only=options.only)
+        menu_texts = self._maker.menu_texts
+        self._columns = CampaignColumns(
+            self.source, options, file=self.file, filtered=self._left_out.columns, menu_texts=menu_texts
         )
-        self._names = {**_own_names(self.source.header), **roles.names}
-        self._renamed: Mapping[str, str] = self._rename_columns()
-        self._left_out = LeftOut(options.leave_out, options.leave_out_rows, roles.names, only=options.only)
-        self._named = [each for each in (roles.country, roles.language, *self._left_out.columns) if each is not None]
-        read = [NOT_READ if row_name(each) in self._ignored else each for each in self.source.columns]
-        self._csv = CsvValues(read, self._number_column if self._is_table else None)
-        self._seen_names = set[str]()
+        self._good = 0
+        """How many rows were good so far, for the limit."""
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._ordered = None if options.orders is None else _OrderedRows(options.orders)
         self._telephones = SharedNumbers()
-        self._all_numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self._further})
-        self._refuse_named()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
-        texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
-        self._read_moments(texts)
-        self.source.voice = options.voice_profile or ""
-        names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
-        self._notes = RowNotes(
-            self.source,
-            ignored=self._ignored,
-            numbers=self._all_numbers,
-            spoken=[row_name(name) for each in texts for name in each.spoken],
-            warning=self._warning_about,
-        )
+        texts = [each for each in (options.template, menu_texts) if each is not None]
+        clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
         said = {row_name(name) for each in texts for name in each.spoken}
+        names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
+        self.source.clocks = frozenset({*_TIMES, *clocks})
+        self.source.moments = self.source.clocks | days
+        self.source.voice = options.voice_profile or ""
+        spare = filter(self._columns.is_spare, self.source.columns)
+        self.source.spare = frozenset({"", "language", *spare})
+        self._notes = RowNotes(self.source, self._columns, spoken=said, warning=self._warning_about)
         self._moments = SpokenMoments(said, self.source.clocks, [text for each in texts for text in each.written], now)
         self._dates: dict[str, dict[bool, tuple[int, str]]] = {each: {} for each in (*_TIMES, *map(row_name, names))}
         """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
-        self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
-
-    def _read_moments(self, texts: Iterable[FlowTemplate | MenuTexts]) -> None:
-        """Have the cells read as days and times of day that these texts speak so."""
-        clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
-        self.source.clocks = frozenset({*_TIMES, *clocks})
-        self.source.moments = self.source.clocks | days
 
     @property
     def call_back_after(self) -> timedelta | None:
@@ -241,18 +190,17 @@ class CampaignRows:
         rows: list[ReadRow] = []
         read_one = self._unless_left_out if self._left_out else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
-            given = [self._values(raw) for raw in raws[first : first + _AT_ONCE]]
-            read = [read_one(raw, values) for raw, values in given]
-            rows += [self._finished(row) for row in read]
+            drafts = list(map(self._drafted, raws[first : first + _AT_ONCE]))
+            rows += map(self._finished, list(starmap(read_one, drafts)))
         return rows
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         message = "no row has this column; check its name"
-        unseen = (self._warning(message, column=each) for each in self._unseen.values())
+        unseen = (self._warning(message, column=each) for each in self._columns.unseen.values())
         alike = self._notes.findings()
         alike += [
-            self._warning(told, row=row, column=self._names.get(name, name))
+            self._warning(told, row=row, column=self._columns.names.get(name, name))
             for row, name, told in self._moments.findings()
         ]
         if (many := self._telephones.many()) is not None:
@@ -267,15 +215,14 @@ class CampaignRows:
         cells = (
             shown(str(cell))
             for name, cell in named
-            if cell and row_name(name) not in self._ignored
-            if self._renamed.get(row_name(name), canonical_name(name)) == "batch_id"
+            if cell and row_name(name) not in self._columns.ignored and self._columns.reserved(name) == "batch_id"
         )
         return self._options.batch_id or next(filter(None, cells), self.batch_id)
 
     @property
     def number_column(self) -> str:
         """The column of the numbers to call, as the header of a table spells it."""
-        return self._names.get(self._numbers, self._number_column or DESTINATION)
+        return self._columns.number_column
 
     def _on_holidays(self) -> Iterator[Finding]:
         """A warning about calls to countries for which the options have no calendar of holidays."""
@@ -321,13 +268,13 @@ class CampaignRows:
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-    def _unless_left_out(self, raw: RawRow, values: RowValues | None) -> ReadRow:
+    def _unless_left_out(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """The row, read. If its number or one of its columns says not to call, nothing else of it is told."""
-        found = self._left_out.why(raw.number, values)
+        found = self._left_out.why(raw.number, draft)
         if found is None:
-            return self._maker.read(raw, values)
+            return self._maker.read(raw, draft)
         column, why = found
-        self._left_out.add(raw.number, () if values is None else self._maker.numbers(values))
+        self._left_out.add(raw.number, () if draft is None else self._maker.numbers(draft))
         warning = self._warning(f"{why}: nobody is called for it", row=raw.number, column=column)
         return ReadRow(raw, findings=(warning,), is_left_out=True)
 
@@ -336,7 +283,7 @@ class CampaignRows:
         raw = read.raw
         # The cells of the first were not read, and those of the second do not matter.
         if read.is_left_out or (raw.problems and any(column is None for column, _ in raw.problems)):
-            return read._replace(findings=self._as_in_file(raw, read.findings))
+            return read._replace(findings=self._columns.in_file(raw, read.findings))
         if read.call is not None:
             self._notes.add_call(raw, read.call)
             self._moments.add(raw.number, read.call)
@@ -345,10 +292,10 @@ class CampaignRows:
         if self._ordered is not None:
             read = self._ordered.checked(read, self.source.cells_of(raw), file=self.file)
         if read.is_bad:
-            self._notes.add_bad(read, self._names_in(raw))
+            self._notes.add_bad(read, self._columns.names_in(raw))
         if read.findings or not self._is_table:
-            findings = self._as_in_file(raw, read.findings)
-            read = read._replace(findings=(*self._new_keys(raw), *findings))
+            findings = self._columns.in_file(raw, read.findings)
+            read = read._replace(findings=(*self._columns.new_keys(raw), *findings))
         # Without a template, two calls to one number look alike.
         call = read.call
         if call is not None and call.unique_key is not None and not self.has_numbers_only:
@@ -376,7 +323,7 @@ class CampaignRows:
     def _among_people(self, read: ReadRow, call: CheckedCall) -> ReadRow:
         """The row, bad if an earlier row has its person with other further numbers. A repeated number is noted."""
         number = read.raw.number
-        if self._further and read.has_made_key:
+        if self._columns.further and read.has_made_key:
             before = self._telephones.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
             if before is not None:
                 message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
@@ -395,30 +342,18 @@ class CampaignRows:
         return read
 
     def _warning_about(self, raw: RawRow, column: str | None, message: str) -> Finding:
-        return self._as_in_file(raw, [self._warning(message, row=raw.number, column=column)])[0]
+        return self._columns.in_file(raw, [self._warning(message, row=raw.number, column=column)])[0]
 
-    def _names_in(self, raw: RawRow) -> Mapping[str, str]:
-        """The names of the row's columns as they are written, by their names in rows."""
-        return self._names if self._is_table else _own_names(raw.data)
-
-    def _as_in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """These findings, with the names of columns as the file spells them. Reserved names stay as they are."""
-        names = self._names_in(raw)
-        shown: list[Finding] = []
-        for found in findings:
-            name = found.column or ""
-            if name == DESTINATION and self._number_column is not None:
-                own = names.get(self._numbers, self._number_column)
-            elif name == "language" and self._language is not None:
-                own = names.get(row_name(self._language), self._language)
-            else:
-                own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
-            shown.append(found if own == name else replace(found, column=own))
-        return tuple(shown)
+    def _without_others(self, raw: RawRow, names: Sequence[str], texts: Sequence[str], *, has_lines: bool) -> RawRow:
+        """The row, whose only problem is that it has other rows within it, or is a footer, if it is so."""
+        if has_lines:
+            raw = self._without_rows_within(raw, names, texts)
+        footer = footer_in(texts) if sum(map(bool, map(str.strip, texts))) <= MOST_OF_A_FOOTER else None
+        return raw if footer is None else raw._replace(problems=((None, footer),))
 
     def _without_rows_within(self, raw: RawRow, names: Sequence[str], cells: Sequence[str]) -> RawRow:
         """The row, whose only problem is a cell with lines that look like rows, if it has such a cell."""
-        wanted = self._all_numbers
+        wanted = self._columns.numbers
         needed = max((place for place, name in enumerate(names, 1) if name not in self.source.spare), default=1)
         found = swallowed_rows(
             cells,
@@ -438,52 +373,53 @@ class CampaignRows:
             column, said = None, f"the cell of {column} {said}"
         return raw._replace(problems=((column, said),), code=None, counts=found.rows_of_record)
 
-    def _values(self, raw: RawRow) -> tuple[RawRow, RowValues | None]:
+    def _drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""
-        options = self._options
-        is_body = not self._is_table and options.template is None
-        names, cells = (self.source.columns, raw.cells) if self._is_table else (tuple(raw.data), raw.data.values())
-        texts = [each if isinstance(each, str) else "" for each in cells]
-        joined = "".join(texts)
-        if not is_body and ("\n" in joined or "\r" in joined):
-            raw = self._without_rows_within(raw, names, texts)
-        if not is_body and (footer := footer_in(texts)) is not None:
-            raw = raw._replace(problems=((None, footer),))
-        if self._ignored and raw.problems:
-            kept = (each for each in raw.problems if each[0] is None or row_name(each[0]) not in self._ignored)
-            raw = raw._replace(problems=tuple(kept))
-        if raw.problems and any(column is None for column, _ in raw.problems):
-            return raw, None
-        values: RowValues | str
-        if self._is_table:
-            values = self._csv(raw)
-            values.nested = set(filter(values.variables.get, self.source.nested))
-        else:
-            values = self._json_values(raw, is_body=is_body)
-            if isinstance(values, str):
-                return raw._replace(problems=((None, f"the row {values}"),)), None
+        columns, are_bodies = self._columns, self._columns.are_bodies
+        names: Sequence[str] = self.source.columns
+        texts: Sequence[str] = raw.cells
+        if not self._is_table:
+            names, texts = tuple(raw.data), [each if isinstance(each, str) else "" for each in raw.data.values()]
+        row = "\0".join(texts)
+        is_plain = REMARKABLE.search(row) is None
+        if not are_bodies:
+            raw = self._without_others(raw, names, texts, has_lines=not is_plain and ("\n" in row or "\r" in row))
+        draft = Draft(may_have_dates=not is_plain or are_bodies or DATE_LIKE.search(row) is not None)
         if raw.problems:
-            values.take_problems(raw, self._numbers)
-        self._find_damage(raw, values)
-        # The line of a request body counts as one text.
-        self._notes.add_texts(raw, [("", raw.text)] if is_body else zip(names, texts, strict=False))
-        if self._further:
-            values.take_further_numbers(self._further)
-        if self._unseen:
-            seen = {*values.variables, *map(row_name, raw.data)}
-            self._unseen = {name: each for name, each in self._unseen.items() if name not in seen}
-        if self._named:
-            self._take_named(raw, values)
-        if options.date_order is not None:
-            self._refuse_mixed_dates(raw, values)
-            write_dates_out(values, options.date_order)
-        return raw, values
+            kept = tuple(each for each in raw.problems if row_name(each[0] or "") not in columns.ignored)
+            raw = raw._replace(problems=kept)
+            if any(column is None for column, _ in kept):
+                return raw, None
+            for column, message in kept:
+                draft.error(message, column=columns.key_of(column), code=raw.code)
+        columns.fill(raw, draft, is_plain=is_plain)
+        has_call = DESTINATION in (draft.reserved if are_bodies else draft.variables) or "callflow" in draft.body
+        if not has_call and not self._is_table and (why := wrapped_in(raw.data)) is not None:
+            return raw._replace(problems=((None, f"the row {why}"),)), None
+        if self._options.batch_id is not None:
+            self._note_batch(raw, draft)
+        if are_bodies:
+            self._notes.add_texts(raw, [("", raw.text)])  # its line counts as one text
+        elif not is_plain:
+            self._notes.add_texts(raw, zip(names, texts, strict=False))
+        if self._options.date_order is not None:
+            self._refuse_mixed_dates(raw, draft)
+            write_dates_out(draft, self._options.date_order)
+        return raw, draft
 
-    def _refuse_mixed_dates(self, raw: RawRow, values: RowValues) -> None:
+    def _note_batch(self, raw: RawRow, draft: Draft) -> None:
+        """Note a row that names another batch than was given."""
+        given = self._options.batch_id
+        if (own := draft.reserved.get("batch_id")) not in {None, given}:
+            named = f"names another batch in {{rows}}, such as {own!r}"
+            message = f"{named}, which is not read, because the batch {given} was given"
+            self._notes.add("batch_id", raw, self._columns.names.get("batch_id", "batch_id"), message)
+
+    def _refuse_mixed_dates(self, raw: RawRow, draft: Draft) -> None:
         """Raise CampaignFileError for a column of dates of which a spreadsheet has read some, and not the others."""
         row = raw.number
         for name, seen in self._dates.items() if self._options.date_order is not DateOrder.YMD else ():
-            value = values.variables.get(name)
+            value = draft.variables.get(name)
             if isinstance(value, str) and ((is_text := begins_with_ordered_date(value)) or may_be_swapped(value)):
                 seen.setdefault(is_text, (row, value))
             if len(seen) == 2:
@@ -493,237 +429,17 @@ class CampaignRows:
                     f"months where it could, and {date[:10]} is {date[:5]}{date[8:10]}-{date[5:7]}. Export it again "
                     "with the column as text (Excel: Data, From Text/CSV), or write all its dates alike"
                 )
-                (found,) = self._as_in_file(raw, [Finding(file=self.file, row=row, column=name, message=message)])
+                (found,) = self._columns.in_file(raw, [Finding(file=self.file, row=row, column=name, message=message)])
                 raise CampaignFileError(f"{self.file or 'the rows'}, row {row}: {found.column} {message}", [found])
 
-    def _json_values(self, raw: RawRow, *, is_body: bool) -> RowValues | str:
-        """The values of a JSON object; the reason why it is no row, if it has rows in it."""
-        data = {
-            self._renamed.get(row_name(name), name): value
-            for name, value in raw.data.items()
-            if row_name(name) not in self._ignored
-        }
-        parts = ((each, part_of(data, each)) for each in self._parts if each not in data)
-        data |= {each: part for each, part in parts if part is not None}
-        values = json_values(
-            raw._replace(data=data),
-            is_body=is_body,
-            number_column=self._number_column,
-            may_be_reject=self.input is not None,
-        )
-        kept = {row_name(name) for name in raw.data} - self._ignored.keys()
-        for name, column in self._options.roles.names.items():
-            if name in kept - self._renamed.keys() and row_name(column) in kept:
-                values.problems.append(
-                    (column, None, f"is to be {name}, which the row has too; {Remedy.IGNORE_COLUMN}")
-                )
-        has_call = DESTINATION in (values.reserved if is_body else values.variables) or "callflow" in values.body
-        return values if has_call else wrapped_in(raw.data) or values
-
-    def _find_damage(self, raw: RawRow, values: RowValues) -> None:
-        """Make errors of a spreadsheet problems of the row, and note one that names another batch than was given."""
-        given = self._options.batch_id
-        if given is not None and (own := values.reserved.get("batch_id")) not in {None, given}:
-            named = f"names another batch in {{rows}}, such as {own!r}"
-            message = f"{named}, which is not read, because the batch {given} was given"
-            self._notes.add("batch_id", raw, self._names.get("batch_id", "batch_id"), message)
-        for name, value in values.variables.items():
-            # No cell with an error counts as missing. That of the numbers is the destination's too: one problem.
-            is_twice = name == self._numbers != DESTINATION and DESTINATION in values.variables
-            if isinstance(value, str) and not is_twice and (problem := error_in(value)) is not None:
-                values.problems.append((name, None, problem))
-                values.reserved.pop(name, None)
-
-    def _rename_columns(self) -> Mapping[str, str]:
-        """Give columns the names that options have for them: these, by those in rows. Raises CampaignFileError."""
-        options, roles, place = self._options, self._options.roles.names, str(self.file or "the rows")
-        renamed = {row_name(column): name for name, column in roles.items()}
-        if both := next((each for each in (self._numbers, *self._further) if each in renamed), None):
-            column = roles[renamed[both]]
-            raise CampaignFileError(f"{place}: {column!r} has numbers to call, and cannot be {renamed[both]} too")
-        if renamed and not self._is_table and options.template is None:
-            raise CampaignFileError(f"{place}: request bodies have no columns; leave out columns, or give a text")
-        if not self._is_table:
-            self._unseen |= {row_name(column): column for column in roles.values()}
-            return renamed
-        own = _own_names(self.source.columns)
-        for name, column in roles.items():
-            if row_name(column) not in own:
-                raise CampaignFileError(self._lacks(column))
-            if name in own.keys() - renamed.keys() - self._ignored.keys():
-                raise CampaignFileError(
-                    f"{place} has a column {own[name]!r} beside {column!r}, which is to be {name}; "
-                    f"{Remedy.IGNORE_COLUMN}"
-                )
-        ignored = {name: f"{name} of the file" for name in roles if name in self._ignored.keys() - renamed.keys()}
-        self._ignored |= {row_name(name): self._ignored.pop(each) for each, name in ignored.items()}
-        renamed |= ignored
-        self.source.columns = tuple(renamed.get(row_name(each), each) for each in self.source.columns)
-        return renamed
-
-    def _lacks(self, column: str) -> str:
-        if row_name(column) == REASON and NOT_READ in self.source.columns:
-            return f"{self.file} has in its first column, reason, why rows were rejected, and it is not read: rename it"
-        present = list(filter(None, self.source.header or self.source.columns))
-        hint = did_you_mean(column, present) or ";"
-        return f"{self.file or 'the rows'} has no column {column!r}{hint} columns found: {', '.join(present)}"
-
-    def _refuse_named(self) -> None:
-        """Raise CampaignFileError if a column that options name is not there."""
-        place = str(self.file or "the rows")
-        ignored = self._ignored.keys() - self._options.roles.names.keys()
-        read = (*self._named, *self._options.roles.names.values())
-        if both := next((each for each in read if row_name(each) in ignored), None):
-            raise CampaignFileError(
-                f"{place}: the column {both!r} cannot be ignored, because another field, such as leave_out, reads it; "
-                f"if it has a reserved name by chance, columns give it another, such as own={both}"
-            )
-        if self._named and not self._is_table and self._options.template is None:
-            hint = "leave out the lines themselves" if self._left_out.columns else "write + before numbers"
-            raise CampaignFileError(f"{place}: request bodies have no column {self._named[0]!r}; {hint}")
-        if not self._is_table:
-            return
-        if self._ignored.keys() & self._all_numbers:
-            raise CampaignFileError(f"{place}: the column of the numbers to call cannot be ignored")
-        ignorable = self._ignored.keys() & set(map(row_name, self.source.header))
-        named = (*self._named, *self._ignored.values())
-        if lacking := [each for each in named if row_name(each) not in self._csv.variables | ignorable]:
-            raise CampaignFileError(self._lacks(lacking[0]))
-        if self._language is not None and "language" in self._csv.variables:
-            raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
-
-    @property
-    def _language(self) -> str | None:
-        """The column of the languages, if it has another name than `language`."""
-        named = self._options.roles.language
-        return None if named is None or row_name(named) == "language" else named
-
-    def _take_named(self, raw: RawRow, values: RowValues) -> None:
-        """Take the language of a row from its column. A JSON row must have each column that was named."""
-        found = {*values.variables, *(row_name(column) for column, _, _ in values.problems)}
-        for name in self._named:
-            if row_name(name) not in found:
-                hint = did_you_mean(name, raw.data)
-                values.problems.append((name, None, f"is not in this row: give it, or null{hint}"))
-        if self._language is not None:
-            if "language" in values.variables:
-                values.problems.append(("language", None, f"is in this row beside {self._language!r}; rename one"))
-            for texts in (values.variables, values.data):
-                texts["language"] = values.variables.get(row_name(self._language))
-
     def _file_findings(self) -> tuple[Finding, ...]:
-        template = self._options.template
-        if not self.source.kind.is_table:
+        if not self._is_table:
+            template = self._options.template
             return template.findings if template is not None else ()
-        if template is None:
-            raise CampaignFileError(f"{self.file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}")
         if self.has_numbers_only:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
             return (self._warning(message, row=self.source.header_row),)
-        variables = self._csv.variables | ({"language"} if self._language else set[str]())
-        needed = header_findings(template, self._options, variables, self._maker.menu_texts)
-        if needed:
-            found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
-            columns = ", ".join(filter(None, self.source.header or self.source.columns))
-            found[-1] = replace(found[-1], message=f"{found[-1].message}; columns found: {columns}")
-            lines = "; ".join(f"{each.column} {each.message}" for each in found)
-            raise CampaignFileError(f"{self.file}: {lines}", found)
-        told = self._told_of(filter(None, self.source.columns), self.source.header_row)
-        return (*template.findings, *self._misread_names(), *told, *self._no_language(variables))
-
-    def _no_language(self, variables: frozenset[str]) -> Iterator[Finding]:
-        """A warning if nothing says which language of the menu a person speaks, or if no menu heeds what does."""
-        texts, named = self._maker.menu_texts, self._options.roles.language
-        if texts is None and named is not None and "voice_profile" not in variables:
-            message = (
-                "is named as the language of each row, but a text without questions is the same for everybody, in one "
-                "voice. Give each row its voice in a column voice_profile, or ask questions, with their texts by "
-                "language"
-            )
-            yield self._warning(message, row=self.source.header_row, column=named)
-        if texts is None or len(texts.languages) < 2 or "language" in variables | set(self._options.data or {}):
-            return
-        message = (
-            f"the menu {texts.name} speaks {', '.join(texts.languages)}, and no column says which: everybody hears it "
-            f"in its first language. If people speak others, {Remedy.NAME_LANGUAGES}"
-        )
-        yield self._warning(message, row=self.source.header_row)
-
-    def _told_of(self, names: Iterable[str], row: int | None) -> Iterator[Finding]:
-        """What is to be said of columns by their names, whatever their cells hold. Unused ones are in one finding."""
-        texts, unused = self._maker.menu_texts, list[str]()
-        for name in names:
-            written = self._names.get(row_name(name), name)
-            if {row_name(name), name} & {*self._ignored, *self._renamed, *self._options.roles.names}:
-                continue
-            if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
-                remedy = f"if it is not meant for that, {Remedy.IGNORE_COLUMN}"
-                yield self._warning(f"is a reserved name, and read as {meaning}; {remedy}", row=row, column=written)
-                continue
-            if row_name(name) == "language" and texts is not None and texts.has_languages:
-                continue
-            if is_own_word(name):
-                message = f"is kept as data and does not affect calls; the column that does is spelled {row_name(name)}"
-            elif name == "priority":
-                message = (
-                    "sets the order of the calls: a higher number goes first; if you mean something else, rename it"
-                )
-            elif self._is_wanted(name):
-                continue
-            elif close := self._meant(name):
-                message = f"is {_UNUSED}; it is only stored with the call; did you mean {close[0]}?"
-            else:
-                unused.append(name)
-                continue
-            yield self._warning(message, row=row, column=name)
-        if len(unused) == 1:
-            yield self._warning(f"is {_UNUSED}; it is only stored with the call", row=row, column=unused[0])
-        elif unused:
-            listed = ", ".join(unused[:_MOST_NAMED]) + (", …" if len(unused) > _MOST_NAMED else "")
-            yield self._warning(
-                f"{len(unused)} columns are {_UNUSED}; they are only stored with the call: {listed}", row=row
-            )
-
-    def _misread_names(self) -> Iterator[Finding]:
-        for name in self.source.header:
-            if problem := misread(name):
-                message = f"the name of this column {problem}"
-                yield self._warning(message, row=self.source.header_row, column=name.strip())
-
-    def _is_spare(self, name: str) -> bool:
-        """True for a column that neither a call nor its menu needs."""
-        is_needless = row_name(name) in self._ignored or not self._is_wanted(name)
-        return bool(name) and is_needless and self._options.menu is None
-
-    def _is_wanted(self, name: str) -> bool:
-        template = self._options.template
-        known = {*self._all_numbers, *map(row_name, self._named), *(each.partition(".")[0] for each in self._parts)}
-        if name in {NOT_READ, *RESERVED} or row_name(name) in known:
-            return True
-        if template is None or is_used(name, template.variables):
-            return True
-        # Later prompts and handlers of a menu may use any column; a misspelled reserved name is still reported.
-        return self._options.menu is not None and not self._meant(name)
-
-    def _meant(self, name: str) -> list[str]:
-        """A list with the known name that is most similar to `name`; empty if no known name is similar."""
-        template = self._options.template
-        known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
-        return get_close_matches(name.casefold(), known, n=1, cutoff=0.7)
-
-    def _new_keys(self, raw: RawRow) -> tuple[Finding, ...]:
-        """What is to be said of the keys of a JSON line that no earlier line had."""
-        if self._is_table or self._options.template is None:
-            return ()
-        given = list(raw.data)
-        new = [name for name in given[given[:1] == [REASON] :] if name not in self._seen_names]
-        self._seen_names.update(new)
-        return tuple(self._told_of(new, raw.number))
-
-
-def _own_names(names: Iterable[str]) -> Mapping[str, str]:
-    """The names of columns as they are written, by their names in rows."""
-    return {row_name(name): name.strip() for name in names if name.strip()}
+        return tuple(self._columns.findings())
 
 
 class _OrderedRows:
@@ -803,47 +519,3 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
     if problem := priority_problem(options.priority):
         raise InvalidInputError(f"the priority {problem}")
     return options
-
-
-_OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
-
-
-def header_findings(
-    template: FlowTemplate, options: CampaignOptions, variables: Iterable[str], menu_texts: MenuTexts | None = None
-) -> list[Finding]:
-    """The findings that make every row bad in a file with these variables.
-
-    To find them, the template and the texts of the menu are filled in for a row with a value in every column. A value
-    that is still missing is missing in every row.
-    """
-    present = set(variables)
-    given = {"source": options.source, "voice_profile": options.voice_profile}
-    specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
-    specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
-    specimen |= options.data or {}
-    filled = template.fill(specimen)
-    missing = {problem.column for problem in filled.problems if problem.is_missing and problem.column is not None}
-    if menu_texts is not None:
-        problems = menu_texts.problems(specimen)
-        missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
-    missing |= missing_from(filled.body) - specimen.keys()
-    foreign = (*template.foreign, *(menu_texts.foreign if menu_texts is not None else ()))
-    wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
-    found = [_finding(name, present, options.roles.names) for name in sorted(missing)]
-    return found + [Finding(column=column, message=message) for column, message in wrong.items()]
-
-
-def _finding(name: str, present: Collection[str], renamed: Mapping[str, str]) -> Finding:
-    if now := next((each for each, column in renamed.items() if row_name(column) == name), None):
-        message = f"is read as {now}, as columns say: write {{{{{now}}}}} in the text"
-        return Finding(column=name, code=-1009, message=message)
-    option = _OPTIONS.get(name)
-    remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
-    if close := get_close_matches(name, present, n=1):
-        # A name cannot begin with a digit; an underscore in front of it does not count.
-        remedy += f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
-    return Finding(
-        column=name,
-        code=-1009,
-        message=f"is needed by the call flow, but there is no such column; {remedy}",
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -50,8 +49,13 @@ class _Rows:
 
 @dataclass(slots=True)
 class _Column:
-    """What a column holds so far. `days` are its first two days."""
+    """What a column holds so far. `days` are its first two days.
 
+    By its name, it is what people are reminded of (`is_visit`), or a moment at least (`is_dated`).
+    """
+
+    is_visit: bool
+    is_dated: bool
     over: _Rows = field(default_factory=_Rows)
     foreign: dict[str, _Rows] = field(default_factory=dict[str, _Rows])
     counted: _Rows = field(default_factory=_Rows)
@@ -70,7 +74,10 @@ class SpokenMoments:
     """
 
     def __init__(self, spoken: Iterable[str], clocks: Collection[str], texts: Iterable[str], now: datetime) -> None:
-        self._columns = {name: _Column() for name in spoken}
+        self._columns = {
+            name: _Column(is_visit=_is_visit(name), is_dated=_is_visit(name) or _DATED.search(name) is not None)
+            for name in spoken
+        }
         self._clocks = clocks
         self._word = next((found[0] for text in texts if (found := _TOMORROW.search(text))), None)
         self._now = now
@@ -81,9 +88,11 @@ class SpokenMoments:
         for name, column in self._columns.items():
             value = data.get(name)
             text = "" if value is None or isinstance(value, bool) else str(value)
+            if not text[:1].isdigit():
+                continue
             day, at = _read(text)
             if day is not None:
-                self._rows_of(column, call, name, day, at).add(row, text)
+                self._rows_of(column, call, day, at).add(row, text)
             if at is not None and name in self._clocks:
                 column.times += 1
                 column.latest = max(column.latest, at.hour)
@@ -91,18 +100,18 @@ class SpokenMoments:
                     column.midnight.add(row, text)
                 elif at.hour in _MORNING:
                     column.night.add(row, text)
-            if (_is_visit(name) or _DATED.search(name)) and (counted := counted_moment(text)) is not None:
+            if column.is_dated and (counted := counted_moment(text)) is not None:
                 column.meant = column.meant or counted
                 column.counted.add(row, text)
 
-    def _rows_of(self, column: _Column, call: CheckedCall, name: str, day: date, at: time | None) -> _Rows:
+    def _rows_of(self, column: _Column, call: CheckedCall, day: date, at: time | None) -> _Rows:
         """The rows that are alike to one with this day."""
         if len(column.days) < 2:
             column.days.add(day)
         for code, (calendar, least, most) in _OTHER_CALENDARS.items():
             if call.destination.startswith(code) and least - 1 <= day.year - self._now.year <= most + 1:
                 return column.foreign.setdefault(calendar, _Rows())
-        return column.over if _is_visit(name) and self._is_over(call, day, at) else _Rows()
+        return column.over if column.is_visit and self._is_over(call, day, at) else _Rows()
 
     def _is_over(self, call: CheckedCall, day: date, at: time | None) -> bool:
         """Whether a moment is over before the call can ring."""
@@ -135,7 +144,7 @@ class SpokenMoments:
             if column.midnight.count and column.midnight.count == column.times:
                 message = f"has midnight alone, in {column.midnight}: if no time of day is meant, speak the day with "
                 yield column.midnight.first, name, f"{message}|date"
-            if self._word is not None and len(column.days) > 1 and _is_visit(name):
+            if self._word is not None and len(column.days) > 1 and column.is_visit:
                 message = f"has several days, and the text says {self._word!r} to everybody: speak the day with |date"
                 yield None, name, f"{message}, or call the people of each day on their own"
 
@@ -147,8 +156,10 @@ def _is_visit(name: str) -> bool:
 
 def _read(text: str) -> tuple[date | None, time | None]:
     """The date and the time of day of a cell such as 2030-01-31 09:00, as far as it has them alone."""
-    match = _MOMENT.fullmatch(text) if text[:1].isdigit() else None
-    with suppress(ValueError):
-        day = date(int(match[1]), int(match[2]), int(match[3])) if match and match[1] else None
-        return day, time(int(match[4]), int(match[5])) if match and match[4] else None
-    return None, None
+    if (match := _MOMENT.fullmatch(text)) is None:
+        return None, None
+    try:
+        day = date(int(match[1]), int(match[2]), int(match[3])) if match[1] else None
+        return day, time(int(match[4]), int(match[5])) if match[4] else None
+    except ValueError:
+        return None, None

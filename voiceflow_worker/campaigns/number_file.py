@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from voiceflow_worker.campaigns.calls.values import LeftOut, RowValues
+from voiceflow_worker.campaigns.calls.values import Draft, LeftOut
 from voiceflow_worker.campaigns.files.cells import cell_text
 from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
@@ -190,13 +190,13 @@ def read_number_file(
     is_list = kind is FileKind.CSV and roles == NO_ROLES and not left_out and _is_list(path)
     taken = _Taken(str(path), country, is_list=is_list)
     if is_list:
-        for line in read_lines(file):
-            if text := line.text.strip():
+        for number, line, problem in read_lines(file):
+            if text := line.strip():
                 taken.read(
-                    line.number,
+                    number,
                     _AREA_AND_NUMBER.sub(r"\1 \2", text),
                     line=text,
-                    problem=line.problem or footer_in([text]),
+                    problem=problem or footer_in([text]),
                 )
     else:
         named = partial(_read_header, roles=roles, more=left_out.columns)
@@ -219,8 +219,8 @@ def read_number_file(
 
 def _is_list(path: Path) -> bool:
     """True if the first line of the file is a number instead of a header."""
-    for line in islice(read_lines(InputFile(path)), 50):
-        if text := line.text.strip():
+    for _, line, _ in islice(read_lines(InputFile(path)), 50):
+        if text := line.strip():
             if text.startswith(("{", "[{", '["')) or text == "[":
                 raise _json_text(path)
             digits = sum(map(str.isdigit, text))
@@ -359,12 +359,12 @@ class _Table:
             if not self._has_taken_lines(raw, raw.cells, columns):
                 self._taken.read(raw.number, line=text, problem=footer_in(raw.cells) or problems[0])
             return
-        values = RowValues(variables={row_name(name): cell for name, cell in zip(names, cells, strict=True)})
-        if self._left_out and self._left_out.why(raw.number, values) is not None:
+        draft = Draft(variables={row_name(name): cell for name, cell in zip(names, cells, strict=True)})
+        if self._left_out and self._left_out.why(raw.number, draft) is not None:
             self._taken.left_out += 1
             return
-        for _, _, message in values.problems:
-            self._taken.read(raw.number, line=text, problem=message)
+        for wrong in draft.findings:
+            self._taken.read(raw.number, line=text, problem=wrong.message)
         # A number that somebody wrote with + is one, whatever the name of its column.
         if not self._roles.numbers and (found := [each for each in columns.others if _CERTAIN.fullmatch(cells[each])]):
             raise _several(f"{self._path}, line {raw.number}", names, [*columns.numbers, *found])

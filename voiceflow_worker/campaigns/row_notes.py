@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup
 from voiceflow_worker.campaigns.files.no_call import Told, sense_of, told_beside, told_not_to_call
 from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name
@@ -43,26 +44,23 @@ class _AlikeRows:
 class RowNotes:
     """What is said once of all rows of a `source` that are alike.
 
-    `ignored` are the names in rows of columns that are not read, `numbers` those of the numbers to call, and `spoken`
-    those that texts speak. `warning` makes the warning about a row, its column and a message.
+    `spoken` are the keys of the columns that texts speak. `warning` makes the warning about a row, its column and a
+    message.
     """
 
     def __init__(
         self,
         source: RowSource,
+        columns: CampaignColumns,
         *,
-        ignored: Collection[str],
-        numbers: Collection[str],
         spoken: Iterable[str],
         warning: Callable[[RawRow, str | None, str], Finding],
     ) -> None:
         self._source = source
-        self._ignored = ignored
-        self._numbers = numbers
+        self._columns = columns
         self._spoken = dict.fromkeys(spoken, False)
         """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
         self._warning = warning
-        self._telling = _telling(tuple(source.header))
         self._alike: dict[str, _AlikeRows] = {}
         self._last: tuple[int, int, int] = (0, 0, 0)
         """Of the numbers that count up by one to the last row's: that one, the row of the first, and their count."""
@@ -92,7 +90,7 @@ class RowNotes:
             value = "False" if cell is False else cell
             if name not in self._spoken or not isinstance(value, str) or not value:
                 continue
-            if (other := unread(value, call.body)) is not None:
+            if not value.isascii() and (other := unread(value, call.body)) is not None:
                 message = (
                     f"has {other[0]} letters in {{rows}}, such as {value[:40]!r}, which the voice {other[1]} does not "
                     "read: write them in letters of its language, or give these rows another voice in a column "
@@ -102,7 +100,7 @@ class RowNotes:
             if _SURVEY.fullmatch(value):
                 message = f"holds {value} in {{rows}}, which surveys write for no answer: empty such cells"
                 self.add(f"a code among texts {name}", raw, name, message)
-            elif _NO_NAME.search(value) and name in map(row_name, name_columns(self._source.header or tuple(raw.data))):
+            elif _NO_NAME.search(value) and name in _people(self._source.header or tuple(raw.data)):
                 message = f"has a number or an address in place of a name in {{rows}}, such as {value[:40]!r}"
                 self.add(f"no name {name}", raw, name, f"{message}: it is spoken, unless the cell is empty")
             if not stands_for_nothing(value):
@@ -115,11 +113,10 @@ class RowNotes:
                 f"cells, or write {{{{ {name} or 'something' }}}}, which speaks the other"
             )
             self.add(f"{what} {name}", raw, name, message)
-        told_by = self._telling if self._source.kind.is_table else _telling(tuple(raw.data))
-        for place, name, is_name in told_by:
+        for place, name, is_name in _telling(self._source.header or tuple(raw.data)):
             cell = raw.cells[place] if raw.cells else raw.data[name]
             told = told_beside(cell) if is_name else told_not_to_call(name, cell)
-            if told is not None and row_name(name) not in self._ignored and row_name(name) not in self._numbers:
+            if told is not None and row_name(name) not in {*self._columns.ignored, *self._columns.numbers}:
                 remedy = Remedy.LEAVE_OUT_ROWS if told is Told.REMARK else Remedy.LEAVE_OUT
                 message = f"{told}, such as row {raw.number}, {str(cell)[:40]!r}; {remedy}"
                 self.add(f"no call {name}", raw, name, message)
@@ -156,13 +153,19 @@ class RowNotes:
 
     def _add_glued(self, raw: RawRow) -> None:
         for name, cell in zip(self._source.columns, raw.cells, strict=False):
-            if '"' in cell and row_name(name) not in self._numbers and (found := number_behind_quote(cell)):
+            if '"' in cell and row_name(name) not in self._columns.numbers and (found := number_behind_quote(cell)):
                 message = (
                     f"holds {found} right behind a quote, as if a line break were missing. That number is not called: "
                     "if it is a row of its own, give it a line of its own"
                 )
                 self.add("glued", raw, name or None, message)
                 return
+
+
+@lru_cache(maxsize=256)
+def _people(names: tuple[str, ...]) -> frozenset[str]:
+    """The keys of the columns that have the names of people."""
+    return frozenset(map(row_name, name_columns(names)))
 
 
 @lru_cache(maxsize=256)

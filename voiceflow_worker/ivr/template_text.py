@@ -192,6 +192,8 @@ class TemplateText:
             """The variables that are spoken, and not only in conditions."""
             self._filtered = _filtered(tree)
             self._parts = _parts_of(tree)
+            self.is_joined: bool = bool(self._parts)
+            """Whether it has names alone between its words."""
             self._template = _environment().from_string(tree)
         except ValueError as error:
             raise TemplateSyntaxProblemError(f"cannot be read as a template: {error}", path=path) from None

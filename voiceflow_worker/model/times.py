@@ -35,6 +35,8 @@ _EITHER_WAY = re.compile(r"(?<![\d/.-])(\d{1,2})([/.-])(\d{1,2})\2(?:\d{4}|\d{2}
 _WITH_YEAR = re.compile(
     r"(?<![\d/.-])(?:(\d{4})([/.-])\d{1,2}\2\d{1,2}|\d{1,2}([/.-])\d{1,2}\3(\d{4}))(?!\d|[/.-]\d)", re.ASCII
 )
+DATE_LIKE = re.compile(r"\d[/.-]\d{1,2}[/.-]\d", re.ASCII)
+"""What each date in figures has in it."""
 _SWAPPABLE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(?!\1)(?:0[1-9]|1[0-2])(?!\d)", re.ASCII)
 _ZERO_DAYS = re.compile(r"19(?:04-01-01|69-12-31|70-01-01)")
 _BUDDHIST = 543

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,32 +18,28 @@ from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.numbers.phone import usual_form
 
 
-@dataclass(frozen=True, slots=True)
 class CallBody:
-    """The body of a row's call, and what is wrong with it. `heard` and `voices` are in the order of its actions.
+    """A body of a call, and what is wrong with it. `voices` are in the order of its actions."""
 
-    A `form` has a body with marks in the places of the `texts` and of the `destination`.
-    """
+    is_form = False
+    """Whether it has marks in the places of texts and of the number to call, as the bodies of many rows have."""
 
-    fields: Mapping[str, object]
-    problems: Sequence[Finding]
-    voices: Sequence[str]
-    heard: Sequence[str]
-    form: _Form | None = None
-    texts: Sequence[object] = ()
-    destination: str = ""
+    def __init__(self, fields: Mapping[str, object], problems: Sequence[Finding] | None = None) -> None:
+        spoken = list(heard_in(fields))
+        self.fields: Mapping[str, object] = fields
+        self.problems: Sequence[Finding] = find_problems(fields) if problems is None else problems
+        self.voices: Sequence[str] = [each for each in dict.fromkeys(one.voice for one in spoken) if each is not None]
+        self._heard = [each.text for each in spoken]
 
-    @classmethod
-    def of(cls, body: Mapping[str, object]) -> CallBody:
-        """Any body, checked."""
-        heard = list(heard_in(body))
-        return cls(body, find_problems(body), _voices(each.voice for each in heard), [each.text for each in heard])
+    def heard(self, texts: Sequence[object]) -> Sequence[str]:
+        """What is heard of it, in the order of its actions; of a form with these texts."""
+        _ = texts
+        return self._heard
 
-    def encoded(self) -> EncodedBody:
-        """The body as it is stored. It must have no errors."""
-        if self.form is None:
-            return EncodedBody.of(CallFlow(self.fields))
-        return self.form.encoded(self.texts, self.destination)
+    def encoded(self, texts: Sequence[object], destination: str) -> tuple[str, str, str, str]:
+        """What `EncodedBody` has of it; of a form, with these texts and this number. It must have no errors."""
+        _ = texts, destination
+        return EncodedBody.of(CallFlow(self.fields))
 
 
 _MARK = "\ue000"
@@ -52,18 +47,14 @@ _MARKED = re.compile(f'"{_MARK}(\\d+){_MARK}"')
 _MOST_FORMS = 200
 
 
-class _Form:
-    """A `marked` body, with marks in the places of texts and of the number to call. All such bodies have it in common.
+class _Form(CallBody):
+    """A `marked` body. Bodies that differ in their texts and numbers alone have it in common, and its `problems`."""
 
-    Their `problems` are those of one of them.
-    """
+    is_form = True
 
     def __init__(self, marked: Mapping[str, object], problems: Sequence[Finding], *, marks: int) -> None:
-        heard = list(heard_in(marked))
-        self._marked = marked
-        self._problems = problems
-        self._voices = _voices(each.voice for each in heard)
-        self._heard = [_place(each.text) for each in heard]
+        super().__init__(marked, problems)
+        self._places = list(map(_place, self._heard))
         self._stored: list[str] = []
         self._canonical: list[str] = []
         if not any(found.is_error for found in problems):
@@ -74,21 +65,14 @@ class _Form:
         self.is_sound: bool = len(self._stored) == len(self._canonical) == 2 * marks + 1
         """Whether each mark is there once, and no such body has an error."""
 
-    def body(self, texts: Sequence[object], destination: str) -> CallBody:
-        """The body with these texts, of which nothing is wrong, and this number."""
-        heard = [each if isinstance(each, str) else str(texts[each]) for each in self._heard]
-        return CallBody(self._marked, self._problems, self._voices, heard, self, texts, destination)
+    def heard(self, texts: Sequence[object]) -> Sequence[str]:
+        return [each if isinstance(each, str) else str(texts[each]) for each in self._places]
 
-    def encoded(self, texts: Sequence[object], destination: str) -> EncodedBody:
-        """The same, as it is stored."""
+    def encoded(self, texts: Sequence[object], destination: str) -> tuple[str, str, str, str]:
         written = [*texts, destination]
         stored = _joined(self._stored, written)
         canonical = stored if self._canonical == self._stored else _joined(self._canonical, written)
-        return EncodedBody(self._source, usual_form(destination), stored, canonical)
-
-
-def _voices(voices: Iterable[str | None]) -> Sequence[str]:
-    return [voice for voice in dict.fromkeys(voices) if voice is not None]
+        return self._source, usual_form(destination), stored, canonical
 
 
 def _mark(place: int) -> str:
@@ -140,8 +124,8 @@ class Bodies:
             form = _Form(completed(marks, _mark(len(values))), problems, marks=sum(is_open) + 1)
             self._forms[key] = form
         if form is None or not form.is_sound or destination is None:
-            return CallBody.of(completed(values, destination))
-        return form.body(values, destination)
+            return CallBody(completed(values, destination))
+        return form
 
 
 def _is_plain(value: object) -> bool:

@@ -95,6 +95,8 @@ class FlowTemplate:
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
         self.variables: frozenset[str] = frozenset(name for text in self._texts for name in text.variables)
         """The names of all variables that the template uses."""
+        self.is_joined: bool = all(text.is_joined for text in self._texts)
+        """Whether its texts have names alone, so that nothing is computed in them."""
         self.speaks: Sequence[bool] = [text.is_spoken for text in self._texts]
         """Of each text with variables, whether it is spoken."""
 

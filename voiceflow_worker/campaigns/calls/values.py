@@ -7,31 +7,28 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from voiceflow_worker.campaigns.files.damage import shown
+from voiceflow_worker.campaigns.files.damage import error_in, shown
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
-    NOT_READ,
-    REASON,
     RESERVED,
-    RawRow,
-    canonical_name,
-    is_own_word,
+    Column,
+    Role,
     pairs_in,
     row_name,
 )
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.ivr.meanings import meaning_of
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
 from voiceflow_worker.model.numbers.phone import is_e164, telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of, folded
-from voiceflow_worker.model.times import DateOrder, with_iso_date
+from voiceflow_worker.model.times import DateOrder, PersonZone, with_iso_date
 
 
 def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
@@ -110,15 +107,14 @@ def _mark(key: str) -> int:
 
 _TIMES = frozenset({"not_before", "valid_until"})
 _OWN = frozenset({DESTINATION, *RESERVED})
-_NO_DATA = _OWN - {"language"}
-"""The columns that the job has itself, so they are not stored as its data."""
 
 
 @dataclass(slots=True)
-class RowValues:
-    """The values of one row. Texts are trimmed; empty and null values are not in `reserved`.
+class Draft:
+    """What has become of a row so far: its values, what is wrong with them, and then the parts of its call.
 
-    `variables` is the dictionary of the row: every column but the reason of a reject, under its folded name.
+    Texts are trimmed; empty and null values are not in `reserved`. `variables` is the dictionary of the row: every
+    column that is read, under its key.
     """
 
     reserved: dict[str, str] = field(default_factory=dict[str, str])
@@ -126,30 +122,110 @@ class RowValues:
     data: dict[str, object] = field(default_factory=dict[str, object])
     """The part of the dictionary that is stored with the call: the columns that the job does not have itself."""
     body: dict[str, object] = field(default_factory=dict[str, object])
-    nested: set[str] = field(default_factory=set[str])
+    findings: list[Finding] = field(default_factory=list[Finding])
+    nested: Collection[str] = ()
     """The columns in `data` whose values are arrays or objects, written as JSON. No text can be made of them."""
-    problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
-    """A tuple (column, 8x8 code, message) for each value that cannot be used."""
-    further: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    further: Sequence[tuple[str, str]] = ()
     """The further numbers of the person that have a value, each with its column, in their order."""
+    may_have_dates: bool = True
+    country: str | None = None
+    """The country of the row's national numbers."""
+    source: str | None = None
+    no_source: str | None = None
+    """Why there is no number to call this person from; empty if the number to call says it, being missing or wrong."""
+    person: PersonZone | None = None
+    """The zone in which the person hears times that have a zone of their own; None if no text asks for it."""
+    texts: Sequence[object] = ()
+    """What the texts of the template have become."""
 
-    def take_problems(self, raw: RawRow, numbers: str) -> None:
-        """Take what was wrong with cells of the row when they were read. `numbers` is the column of the destination."""
-        for column, message in raw.problems:
-            name = DESTINATION if row_name(column or "") == numbers else column or ""
-            self.problems.append((name, raw.code, message))
-            self.variables.pop(row_name(name), None)
-            if name == DESTINATION:
-                self.variables.pop(numbers, None)  # the same cell, under its own name
+    @property
+    def is_bad(self) -> bool:
+        """Whether the row has an error."""
+        return bool(self.findings) and any(found.is_error for found in self.findings)
+
+    def error(self, message: str, *, column: str | None, path: str | None = None, code: int | None = None) -> None:
+        """Add an error."""
+        self.findings.append(Finding(message=message, column=column, path=path, code=code))
+
+    def is_reported(self, column: str | None) -> bool:
+        """True if the row has an error about the cell in this column, in any spelling of the name."""
+        if column is None or not self.findings:
+            return False
+        names = (found.column for found in self.findings if found.is_error)
+        return row_name(column) in {row_name(name) for name in names if name}
+
+    def take(self, column: Column, given: object, *, is_plain: bool) -> None:
+        """Take the cell of a column; with `is_plain`, the row has no signs that other programs leave in cells."""
+        key, role = column.key, column.role
+        if role is Role.BODY:
+            self.body[column.written] = given
+            return
+        if isinstance(given, str):
+            value: object = given.strip() if is_plain else shown(given)
+        else:
+            try:
+                value = _exact(given)
+            except UnspeakableError as error:
+                self.error(str(error), column=column.written)
+                return
+        if key and not is_plain and isinstance(value, str) and (problem := error_in(value)) is not None:
+            self.error(problem, column=key)  # it does not count as missing
+        elif role is not Role.DATA and (text := self.checked_text(column.name, value, is_number=role is Role.NUMBER)):
+            self.reserved[column.name] = text
+        if not key:
+            return
+        if key in self.variables:
+            self.error(f"is twice in the row, as {key}; rename or remove one", column=column.written)
+        self.variables[key] = value
+        if column.alias:
+            self.variables[column.alias] = value
+        if column.is_kept:
+            # The job's data is flat: a nested value becomes a JSON text.
+            if value is None or isinstance(value, str | int | float):
+                self.data[column.alias or key] = value
+            else:
+                self.data[column.alias or key] = json.dumps(value, ensure_ascii=False)
+                self.nested = {*self.nested, column.alias or key}
+
+    def checked_text(self, name: str, value: object, *, is_number: bool) -> str:
+        """The text of a reserved value, or of a number to call; empty if it has none, or if that is now an error."""
+        match value:
+            case None:
+                return ""
+            case str():
+                if not value or not is_missing(value):
+                    return value
+                code, problem = (
+                    None,
+                    f"holds {value!r}, which programs write for a missing value; leave it empty, or write the value",
+                )
+            case float() if (is_number or name == "source") and not value.is_integer():
+                code = -1017 if is_number else -1009
+                problem = f"holds {value}, which is not a phone number; write the number as a text"
+            case int() | float() if not isinstance(value, bool):
+                return str(value)
+            case _ if is_list(value) and is_number:
+                code, problem = -1011, "holds several numbers; give each a call of its own"
+            case _:
+                code, problem = -1009, f"should be a text, not {describe(value)}"
+        self.error(problem, column=name, code=code)
+        return ""
 
     def take_further_numbers(self, columns: Iterable[str]) -> None:
         """Take the further numbers from these columns. They stay in the dictionary too."""
-        wrong = {row_name(column) for column, _, _ in self.problems}
-        for name in columns:
-            if name in wrong:
-                continue  # the cell has a finding
-            if text := _checked_text(self, name, self.variables.get(name), is_number=True):
-                self.further.append((name, text))
+        wrong = {row_name(found.column or "") for found in self.findings}
+        texts = (
+            (key, self.checked_text(key, self.variables.get(key), is_number=True))
+            for key in columns
+            if key not in wrong
+        )
+        self.further = [(key, text) for key, text in texts if text]
+
+    def drop_wrong(self) -> None:
+        """Leave out the values of cells with a finding: they count as missing from here on."""
+        for column in {row_name(found.column or "") for found in self.findings}:
+            for texts in (self.reserved, self.variables, self.data):
+                texts.pop(column, None)
 
 
 TO_THE_END: Final = sys.maxsize
@@ -267,20 +343,20 @@ class LeftOut:
     def __bool__(self) -> bool:
         return bool(self._filters or self._ranges or self._only)
 
-    def why(self, row: int, values: RowValues | None) -> tuple[str | None, str] | None:
+    def why(self, row: int, draft: Draft | None) -> tuple[str | None, str] | None:
         """The column that leaves this row out, if it is one, and why; None for other rows."""
         found: tuple[str | None, str] | None = None
         for rows in self._ranges:
             if rows[0] <= row <= rows[1]:
                 self._idle.pop(rows, None)
                 found = None, "this row is left out, as leave_out_rows says"
-        if values is None:
+        if draft is None:
             return found
         for each in self._filters:
             column, is_not = each.column, each.is_not
-            if row_name(column) not in values.variables:
+            if row_name(column) not in draft.variables:
                 continue  # which is told
-            said, meant, is_held = _held(values.variables[row_name(column)], each.value)
+            said, meant, is_held = _held(draft.variables[row_name(column)], each.value)
             if is_held:
                 self._idle.pop(each, None)
             elif each in self._found and said and len(self._found[each]) < self._MOST_FOUND:
@@ -290,18 +366,18 @@ class LeftOut:
                 found = found or (column, f"{told}, so this row is left out")
             elif said and not is_not and each.asks_yes_or_no and meant not in {False, True}:
                 told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
-                if row_name(column) not in [row_name(each) for each, _, _ in values.problems]:
-                    values.problems.append((column, None, told))
-        return self._why_not_wanted(values) if found is None else found
+                if not draft.is_reported(column):
+                    draft.error(told, column=column)
+        return self._why_not_wanted(draft) if found is None else found
 
-    def _why_not_wanted(self, values: RowValues) -> tuple[str, str] | None:
+    def _why_not_wanted(self, draft: Draft) -> tuple[str, str] | None:
         """The column whose cell is none of those to call, and why; None for rows to call."""
         for name, filters in self._only.items():
-            if name not in values.variables:
+            if name not in draft.variables:
                 continue  # which is told
             said, held = "", set[Filter]()
             for each in filters:
-                said, _, is_held = _held(values.variables[name], each.value)
+                said, _, is_held = _held(draft.variables[name], each.value)
                 if is_held:
                     held.add(each)
                     self._unheld.pop(each, None)
@@ -352,75 +428,6 @@ class LeftOut:
         )
 
 
-class CsvValues:
-    """The reader of the values of a table's rows. It parses the header once.
-
-    A column of numbers that has another name than `destination` is kept under that name too.
-    """
-
-    def __init__(self, columns: Sequence[str], number_column: str | None = None) -> None:
-        self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN]
-        self._variables = [(index, row_name(name)) for index, name in enumerate(columns) if name and name != NOT_READ]
-        if number_column is not None and (own := row_name(number_column)) not in _OWN:
-            self._variables.append((columns.index(DESTINATION), own))
-        self._data = [
-            (index, name) for index, name in self._variables if is_own_word(columns[index]) or name not in _NO_DATA
-        ]
-        self.variables: frozenset[str] = frozenset(variable for _, variable in self._variables)
-
-    def __call__(self, raw: RawRow) -> RowValues:
-        """The values of a row. The row must have as many cells as the header."""
-        cells = list(map(shown, raw.cells))
-        return RowValues(
-            reserved={name: cells[index] for index, name in self._reserved if cells[index]},
-            variables={name: cells[index] for index, name in self._variables},
-            data={name: cells[index] for index, name in self._data},
-            problems=[
-                (name, None, _no_value(cells[index]))
-                for index, name in self._reserved
-                if cells[index] and is_missing(cells[index])
-            ],
-        )
-
-
-def json_values(
-    raw: RawRow, *, is_body: bool, number_column: str | None = None, may_be_reject: bool = True
-) -> RowValues:
-    """The values of a JSON object: a row, or, if `is_body`, a request body that may have reserved columns."""
-    values = RowValues()
-    numbers = row_name(number_column) if number_column is not None else None
-    for place, (key, given) in enumerate(raw.data.items()):
-        if key == REASON and (is_body or (may_be_reject and not place)):
-            continue  # why the row was rejected
-        try:
-            value = given if is_body and key not in _OWN else _exact(given)
-        except UnspeakableError as error:
-            values.problems.append((key, None, str(error)))
-            continue
-        is_number = not is_body and row_name(key) == numbers
-        name = key if is_body else DESTINATION if is_number else canonical_name(key)
-        if name in _OWN:
-            _take_reserved(values, name, value)
-        elif is_body:
-            values.body[key] = value
-        if is_body:
-            continue
-        name = row_name(name)
-        if name in values.variables:
-            values.problems.append((key, None, f"is twice in the row, as {name}; rename or remove one"))
-        values.variables[name] = value
-        if is_number:
-            name = row_name(key)  # kept under its own name too
-            values.variables[name] = value
-        if is_own_word(key) or name not in _NO_DATA:
-            # The job's data is flat: a nested value becomes a JSON text.
-            is_flat = value is None or isinstance(value, str | int | float)
-            if not is_flat:
-                values.nested.add(name)
-            values.data[name] = value if is_flat else json.dumps(value, ensure_ascii=False)
-    return values
-
-
 def part_of(data: Mapping[str, object], path: str) -> object:
     """The part of a row that a path such as `contact.phone` names; None if there is none."""
     found: object = data
@@ -440,48 +447,18 @@ def _exact(value: object) -> object:
     return [_exact(item) for item in value] if is_list(value) else value
 
 
-def _no_value(text: str) -> str:
-    return f"holds {text!r}, which programs write for a missing value; leave it empty, or write the value"
-
-
-def write_dates_out(values: RowValues, order: DateOrder) -> None:
+def write_dates_out(draft: Draft, order: DateOrder) -> None:
     """Write the dates in the times and in the own columns of a row as 2030-01-31, in place."""
     wrong: dict[str, str] = {}
-    for texts in (values.reserved, values.variables, values.data):
+    for texts in (draft.reserved, draft.variables, draft.data):
         for name, value in texts.items():
             if isinstance(value, str) and (name not in _OWN or name in _TIMES):
                 try:
                     texts[name] = with_iso_date(value, order)
                 except ValueError as error:
                     wrong[name] = str(error)
-    values.problems += [(name, None, message) for name, message in wrong.items()]
-
-
-def _take_reserved(values: RowValues, name: str, value: object) -> None:
-    if text := _checked_text(values, name, value, is_number=name == DESTINATION):
-        values.reserved[name] = text
-
-
-def _checked_text(values: RowValues, name: str, value: object, *, is_number: bool) -> str:
-    """The text of a reserved value, or of a number to call; empty if it has none, or if it is now a problem."""
-    match value:
-        case None:
-            return ""
-        case str():
-            if not value or not is_missing(value):
-                return value
-            problem: tuple[int | None, str] = None, _no_value(value)
-        case float() if (is_number or name == "source") and not value.is_integer():
-            wrong = f"holds {value}, which is not a phone number; write the number as a text"
-            problem = -1017 if is_number else -1009, wrong
-        case int() | float() if not isinstance(value, bool):
-            return str(value)
-        case _ if is_list(value) and is_number:
-            problem = -1011, "holds several numbers; give each a call of its own"
-        case _:
-            problem = -1009, f"should be a text, not {describe(value)}"
-    values.problems.append((name, problem[0], problem[1]))
-    return ""
+    for name, message in wrong.items():
+        draft.error(message, column=name)
 
 
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:

@@ -87,44 +87,45 @@ class CsvRows(RowSource):
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
         named_in: int | None = None
         while (line := self._lines.take()) is not None:
-            is_above = line.number < begins and not (line.number == 1 and _SEPARATOR.match(line.text))
-            if is_above or not line.text.strip():
-                if line.text.strip():
-                    self._pass_over(line.number, [line.text.strip()])
+            number, text, problem = line
+            is_above = number < begins and not (number == 1 and _SEPARATOR.match(text))
+            if is_above or not text.strip():
+                if text.strip():
+                    self._pass_over(number, [text.strip()])
                 continue
-            if line.problem is not None:
-                raise CampaignFileError(f"{self._file}, line {line.number} {line.problem}")
+            if problem is not None:
+                raise CampaignFileError(f"{self._file}, line {number} {problem}")
             # A first line such as `sep=;` names the delimiter for Excel.
-            if named_in is None and _SEPARATOR.match(line.text):
-                self.delimiter = self._named_delimiter(line)
-                named_in = line.number
+            if named_in is None and _SEPARATOR.match(text):
+                self.delimiter = self._named_delimiter(number, text)
+                named_in = number
                 continue
-            text, more = line.text, 0
+            more = 0
             # The name of a column may have line breaks. The delimiter is still unknown, so quotes are counted.
             while text.count('"') % 2 and more < _LONGEST_HEADER and (following := self._lines.take()) is not None:
-                text, more = text + following.text, more + 1
+                text, more = text + following[1], more + 1
             likely = _delimiter_of(text, numbers)
             self.delimiter: str = self.delimiter or likely
             if named_in is not None and self.delimiter not in text and likely in text:
                 raise CampaignFileError(
                     f"{self._file}: line {named_in} says that {self.delimiter!r} stands between the cells, but line "
-                    f"{line.number} has {likely!r} there; correct or remove line {named_in}"
+                    f"{number} has {likely!r} there; correct or remove line {named_in}"
                 )
             cells = _cells(text, self.delimiter)
             if isinstance(cells, str):
-                raise CampaignFileError(f"{self._file}, line {line.number}: the header {cells}")
-            self.header_row: int | None = line.number
+                raise CampaignFileError(f"{self._file}, line {number}: the header {cells}")
+            self.header_row: int | None = number
             return cells
         raise CampaignFileError(
             f"{self._file} is empty; it needs a header line with a column named destination, and rows"
         )
 
-    def _named_delimiter(self, line: Line) -> str:
-        text = line.text.strip("\r\n")
+    def _named_delimiter(self, number: int, text: str) -> str:
+        text = text.strip("\r\n")
         if len(text) == len("sep=") + 1 and not text.startswith(('"', "'")):
             return text[-1]
         raise CampaignFileError(
-            f"{self._file}: line {line.number} is {text[:40]}, which does not name what stands between the cells; "
+            f"{self._file}: line {number} is {text[:40]}, which does not name what stands between the cells; "
             "write it as sep=; with one character and no quotes, or remove the line"
         )
 
@@ -134,48 +135,52 @@ class CsvRows(RowSource):
         taken: list[Line] = []
         while len(taken) < _LONGEST_HEADER and (line := self._lines.take()) is not None:
             taken.append(line)
-        for line in taken:
-            cells = _cells(line.text, _delimiter_of(line.text, numbers))
+        for number, text, _ in taken:
+            cells = _cells(text, _delimiter_of(text, numbers))
             names = [] if isinstance(cells, str) else [row_name(cell) for cell in cells if cell.strip()]
             if numbers in names or any(map(is_number_column, names)):
-                return f"; line {line.number} looks like the header: {remedy}"
-        following = next((line for line in taken if line.text.strip()), None)
-        if filled == 1 and following is not None and any(mark in following.text for mark in _DELIMITERS):
+                return f"; line {number} looks like the header: {remedy}"
+        following = next((text for _, text, _ in taken if text.strip()), "")
+        if filled == 1 and any(mark in following for mark in _DELIMITERS):
             return f"; line {self.header_row} has only one cell, like a title: {remedy}"
         return ""
 
     def __iter__(self) -> Iterator[RawRow]:
+        width = len(self.columns) if all(self.columns) else -1
         while (line := self._lines.take()) is not None:
-            if not line.text.strip():
+            number, text, problem = line
+            if not text.strip():
                 continue
-            row = self._record(line)
+            is_plain = '"' not in text and problem is None and len(text) <= _LONGEST_CELL
+            cells = text.removesuffix("\n").split(self.delimiter) if is_plain else []
+            row = RawRow(number, text, tuple(cells)) if len(cells) == width else self._record(line)
             # Spreadsheets leave rows of empty cells behind.
             if row.problems or any(map(str.strip, row.cells)):
                 yield row
 
     def _record(self, first: Line) -> RawRow:
         """The row that begins with this line."""
-        text, cells = first.text, first.problem or _cells(first.text, self.delimiter)
+        number, text, problem = first
+        cells = problem or _cells(text, self.delimiter)
         if cells == _OPEN_QUOTE:
             text, cells = self._joined(first)
         if isinstance(cells, str):
             # The line stays one cell: if it were split, it might be read as a good row when the rejects are enqueued.
-            whole = (first.text.rstrip("\n"),)
-            return RawRow(number=first.number, text=first.text, cells=whole, problems=((None, f"the line {cells}"),))
+            return RawRow(number, first[1], (first[1].rstrip("\n"),), problems=((None, f"the line {cells}"),))
         missing = self.columns[len(cells) :]
         # Excel leaves out the empty cells at the end of some rows. In a file of rejects, a row that could not be read
         # is one cell, and stays bad until it is corrected.
         if missing and self.spare.issuperset(missing) and self.columns[0] != NOT_READ:
             cells += ("",) * len(missing)
         problems = self._raggedness(cells) or tuple(nameless_values(self.columns, cells))
-        return RawRow(number=first.number, text=text, cells=cells, problems=problems)
+        return RawRow(number, text, cells, problems=problems)
 
     def _joined(self, first: Line) -> tuple[str, tuple[str, ...] | str]:
         """The text of the record that begins with this line, and its cells.
 
         If the record cannot be read, the reason takes the place of the cells.
         """
-        text = first.text
+        text = first[1]
         cells: tuple[str, ...] | str = _OPEN_QUOTE
         taken: list[Line] = []
         # Only a quote can end a quoted cell: after a line without a quote, parsing again is useless.
@@ -186,10 +191,10 @@ class CsvRows(RowSource):
             and (line := self._lines.take()) is not None
         ):
             taken.append(line)
-            if line.problem is not None:
+            if line[2] is not None:
                 break
-            text += line.text
-            if '"' in line.text:
+            text += line[1]
+            if '"' in line[1]:
                 cells = _cells(text, self.delimiter)
         if isinstance(cells, str):
             # Only the first line is bad: the others are read as separate rows.

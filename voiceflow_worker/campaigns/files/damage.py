@@ -14,13 +14,15 @@ DELIMITERS = ",;\t|"
 _FEWEST_DIGITS = 6
 _DATE = re.compile(r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))\b(?![-./]).*")
 _SHOWN = 40
-_MOST_OF_A_FOOTER = 2
+MOST_OF_A_FOOTER = 2
 """The most cells of a footer, such as `Total` and `53`."""
 _IN_NAME = re.compile(r"\+?\d[\d ().-]{5,}\d")
 _MOST_DIGITS_OF_A_DATE = 8
 
 
 _ODD = re.compile("^['=]|[&<\r]|[^\x00-\x7f]|[;|\t\n]'")
+REMARKABLE = re.compile(r"""[^\x00-\x7e]|[=%&<#"\r\n]|(?:^|[\x00;|\t])\s*'|Err:|\.\.\.""")
+"""What is in the cells of a row, joined by NUL, if anything is that programs leave in cells."""
 _SPACES = dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " ")
 _UNSEEN = dict.fromkeys((0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A)))
 _IN_ASCII = {**_SPACES, **_UNSEEN, 0xFEFF: None}
@@ -198,7 +200,7 @@ _FOOTER = re.compile(
 def footer_in(cells: Iterable[str]) -> str | None:
     """The reason why a row is no person but the footer that a program wrote below a list; None if it is a row."""
     filled = [text for cell in cells if (text := cell.strip())]
-    if not 1 <= len(filled) <= _MOST_OF_A_FOOTER or not _FOOTER.fullmatch(filled[0]):
+    if not 1 <= len(filled) <= MOST_OF_A_FOOTER or not _FOOTER.fullmatch(filled[0]):
         return None
     if any(map(looks_like_number, filled)):
         return None

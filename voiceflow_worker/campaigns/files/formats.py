@@ -546,7 +546,7 @@ def kind_of(file: InputFile) -> FileKind:
         binary = _BY_BEGINNING.get(reader.peek(4)[:4])
     if binary is not None:
         return binary
-    first = [line.text for line in islice(read_lines(file), 50) if line.text.strip()]
+    first = [text for _, text, _ in islice(read_lines(file), 50) if text.strip()]
     if not first or not first[0].lstrip().startswith(("{", "[", "//", "/*")):
         return FileKind.CSV
     try:

@@ -355,12 +355,8 @@ def refuse_other_content(file: InputFile, reader: io.BufferedReader, wanted: Con
     reader.seek(0)
 
 
-class Line(NamedTuple):
-    """One line with its line feed. `number` counts from 1. `problem` is the reason why the line cannot be used."""
-
-    number: int
-    text: str
-    problem: str | None = None
+Line = tuple[int, str, str | None]
+"""The number of a line, from 1, its text with the line feed, and the reason why it cannot be used, if there is one."""
 
 
 def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
@@ -383,7 +379,7 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
                 raise CampaignFileError(
                     f"line {number} of {file} is longer than {LONGEST_LINE} characters; correct or remove that line"
                 )
-            yield _judged(file, number, line)
+            yield (number, line, None) if line.isascii() and "\0" not in line else _judged(file, number, line)
             if number % 1000 == 0:
                 _refuse_bomb(file, unpacked=reader.tell(), packed=position())
                 if on_bytes is not None:
@@ -399,13 +395,13 @@ def read_text(file: InputFile, *, most_bytes: int, what: str, remedy: str) -> st
     """
     texts: list[str] = []
     left = most_bytes
-    for line in read_lines(file):
-        if line.problem is not None:
-            raise CampaignFileError(f"{file}, line {line.number}: {line.problem}")
-        left -= len(line.text.encode())
+    for number, line, problem in read_lines(file):
+        if problem is not None:
+            raise CampaignFileError(f"{file}, line {number}: {problem}")
+        left -= len(line.encode())
         if left < 0:
             raise CampaignFileError(f"{file} is too large: {what} may have at most {most_bytes} bytes; {remedy}")
-        texts.append(line.text)
+        texts.append(line)
     return "".join(texts)
 
 
@@ -440,6 +436,6 @@ def _judged(file: InputFile, number: int, line: str) -> Line:
             f"{file} is not UTF-8: line {number} has the byte 0x{byte:02X} at character {error.start + 1}; {_REMEDY}"
         ) from None
     if "\0" not in line:
-        return Line(number, line)
+        return number, line, None
     problem = "has a NUL character; remove it, or save the file again as CSV UTF-8"
-    return Line(number, line.replace("\0", ""), problem)
+    return number, line.replace("\0", ""), problem

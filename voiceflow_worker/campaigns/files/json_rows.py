@@ -101,12 +101,12 @@ class JsonLines(RowSource):
     def __iter__(self) -> Iterator[RawRow]:
         empty, left_out = True, list[int]()
         for line in self._lines:
-            stripped = line.text.strip()
+            stripped = line[1].strip()
             if stripped and not stripped.startswith(("//", "#")):
                 empty = False
                 yield _row(line)
             elif "{" in stripped:
-                left_out.append(line.number)
+                left_out.append(line[0])
         if left_out:
             are = "is skipped, because it is a comment" if len(left_out) == 1 else "are skipped, as comments"
             first = f": line {left_out[0]}" if len(left_out) == 1 else f", the first of them line {left_out[0]}"
@@ -120,16 +120,17 @@ def _refused(file: InputFile, problem: str, *, code: int) -> CampaignFileError:
 
 
 def _row(line: Line) -> RawRow:
-    if line.problem is not None:
-        return RawRow(number=line.number, text=line.text, problems=((None, f"the line {line.problem}"),))
+    number, text, problem = line
+    if problem is not None:
+        return RawRow(number, text, problems=((None, f"the line {problem}"),))
     try:
-        value = read_json(line.text)
+        value = read_json(text)
     except ValueError as error:
-        return RawRow(number=line.number, text=line.text, problems=((None, f"the line {error}"),), code=NOT_JSON)
+        return RawRow(number, text, problems=((None, f"the line {error}"),), code=NOT_JSON)
     if not is_object(value):
         problem = f"the line holds {describe(value)}, not an object: write one call on each line"
-        return RawRow(number=line.number, text=line.text, problems=((None, problem),), code=NO_CALL)
-    return RawRow(number=line.number, text=line.text, data=value)
+        return RawRow(number, text, problems=((None, problem),), code=NO_CALL)
+    return RawRow(number, text, data=value)
 
 
 class JsonDocument(RowSource):

@@ -103,6 +103,46 @@ def row_name(name: str) -> str:
     return folded(name) or name.strip()
 
 
+class Role(StrEnum):
+    """What a column is."""
+
+    NUMBER = "number"
+    RESERVED = "reserved"
+    DATA = "data"
+    BODY = "body"
+    """A part of a request body."""
+    IGNORED = "ignored"
+
+
+class Column(NamedTuple):
+    """A column of a table, or a name in an object: as it is `written`, and what it is.
+
+    `name` is its reserved name, or the one it is given by options, else as it is written. `key` is its name in the
+    dictionary of a row, and in texts; empty in a request body. A column of numbers is there under its `alias` too. What
+    `is_kept` is stored with the call.
+    """
+
+    written: str
+    name: str
+    key: str
+    role: Role
+    alias: str = ""
+    is_kept: bool = False
+
+
+NO_DATA = frozenset({DESTINATION, *RESERVED}) - {"language"}
+"""The columns that the job has itself, so they are not stored as its data."""
+
+
+def column_of(written: str, name: str, *, numbers: str | None = None) -> Column:
+    """The column of a table or an object with this reserved or own `name`; `numbers` is the key of that of numbers."""
+    key, role = row_name(name), Role.RESERVED if name in _KNOWN else Role.DATA
+    if name == DESTINATION:
+        alias = numbers if numbers is not None and numbers not in _KNOWN else ""
+        return Column(written, name, key, Role.NUMBER, alias, is_kept=bool(alias))
+    return Column(written, name, key, role, is_kept=is_own_word(name) or key not in NO_DATA)
+
+
 def column_names(text: str | None) -> tuple[str, ...]:
     """The names of columns in a text such as `mobile,phone`; none for None. Raises InvalidInputError.
 

@@ -242,7 +242,10 @@ def usual_key(key: str) -> str:
 
 def person_in(data: Mapping[str, object]) -> str:
     """The name of the person, from the columns of a row that most likely have it; empty without one."""
-    return whole_name(data[column] for column in name_columns(data))
+    columns = name_columns(data)
+    if len(columns) == 1 and isinstance(name := data[columns[0]], str):
+        return name.strip()
+    return whole_name(data[column] for column in columns)
 
 
 MOST_NUMBERS = 10

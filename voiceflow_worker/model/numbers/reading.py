@@ -83,14 +83,14 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
     Raises PhoneNumberError with the reason, the readings, and the code of 8x8; and InvalidInputError for a country that
     does not exist.
     """
-    return number_in(text, country)
+    return ParsedNumber(*number_in(text, country))
 
 
-def number_in(text: str, country: str | None) -> ParsedNumber:
-    """What `read_number` returns, without a check of the arguments: files have millions of numbers."""
-    home = _home(country)
+def number_in(text: str, country: str | None) -> tuple[str, str | None, tuple[str, ...]]:
+    """What a `ParsedNumber` has, without a check of the arguments: files have millions of numbers."""
+    home = None if country is None else _home(country)
     if text.startswith("+") and (known := planned(text)) is not None:
-        return ParsedNumber(text, known.region, plan_warnings(known, text))
+        return text, known.region, plan_warnings(known, text)
     written, warnings = _undamaged(text)
     if _WORD.fullmatch(written):
         return _at_its_word("+" + _digits(written), text, warnings)
@@ -112,7 +112,7 @@ def number_in(text: str, country: str | None) -> ParsedNumber:
         )
     if not reading.is_ordinary:
         warnings += warnings_for(reading.e164)
-    return ParsedNumber(reading.e164, reading.region, warnings)
+    return reading.e164, reading.region, warnings
 
 
 def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, ...]:
@@ -369,12 +369,12 @@ class _Reading(NamedTuple):
     is_outside: bool = False
 
 
-def _at_its_word(e164: str, text: str, warnings: tuple[str, ...]) -> ParsedNumber:
+def _at_its_word(e164: str, text: str, warnings: tuple[str, ...]) -> tuple[str, str | None, tuple[str, ...]]:
     if not is_e164(e164):
         code, reason = form_problem(e164)
         raise PhoneNumberError(f"{_shown(text)} is not a phone number: {reason}", code=code)
     e164 = usual_form(e164)
-    return ParsedNumber(e164, country_of(e164), (*warnings, *warnings_for(e164)))
+    return e164, country_of(e164), (*warnings, *warnings_for(e164))
 
 
 def _shapes(written: str) -> list[_Shape]:

@@ -1,0 +1,434 @@
+"""The columns of a campaign, resolved: what each is, by its name and by the options, and what is told of the names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NamedTuple
+
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.values import Draft, is_used, missing_from, part_of
+from voiceflow_worker.campaigns.files.damage import misread
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    MEANINGS,
+    NOT_READ,
+    REASON,
+    RESERVED,
+    Column,
+    RawRow,
+    Role,
+    RowSource,
+    canonical_name,
+    column_of,
+    is_own_word,
+    row_name,
+)
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.ivr.speech_filters import SpecimenText
+from voiceflow_worker.model.text.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.check import MenuTexts
+
+_MOST_NAMED = 8
+_UNUSED = "neither reserved nor used by the template"
+
+
+class Shape(NamedTuple):
+    """The columns of a row, in the order of its cells; their names as written, by their keys; what is wrong with them.
+
+    `wrong` are pairs of a column and a message.
+    """
+
+    columns: Sequence[Column]
+    names: Mapping[str, str]
+    wrong: Sequence[tuple[str, str]] = ()
+
+
+class CampaignColumns:
+    """The columns of a campaign's rows: those of a table resolved once, those of objects once for each set of names.
+
+    `filtered` are the columns by which rows are left out. Raises CampaignFileError for a column that
+    options name and that is not there, or cannot be what they make of it.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        options: CampaignOptions,
+        *,
+        file: str | None,
+        filtered: Sequence[str],
+        menu_texts: MenuTexts | None,
+    ) -> None:
+        self._source, self._options, self._menu, self._file = source, options, menu_texts, file
+        self._place = file or "the rows"
+        self._is_table = source.kind.is_table
+        self.are_bodies: bool = not self._is_table and options.template is None
+        """Whether the rows are request bodies."""
+        roles = options.roles
+        named = roles.named_numbers
+        self._given = named[0] if roles.numbers else None
+        self._numbers, *self.further = map(row_name, named)
+        if self.further and self.are_bodies:
+            raise InvalidInputError(
+                f"a request body calls one number, so columns of several numbers ({', '.join(named)}) need a text "
+                f"to speak: {Remedy.GIVE_TEXT}"
+            )
+        self.numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self.further})
+        """The keys of all columns of numbers to call."""
+        self._parts = [] if self._is_table else [each for each in named if "." in each]
+        """The columns of numbers that may be parts of objects, such as contact.phone."""
+        self.ignored: dict[str, str] = {row_name(each): each for each in roles.ignored}
+        self.unseen: dict[str, str] = (
+            {} if self._is_table else {**{row_name(each): each for each in named[1:]}, **self.ignored}
+        )
+        """The named columns that no object has had so far, by their keys."""
+        self.names: Mapping[str, str] = {**_own_names(source.header), **roles.names}
+        """The names of columns as they are written, by their keys."""
+        self._renamed = self._rename()
+        self._filtered = filtered
+        self.asked: Sequence[str] = [each for each in (roles.country, roles.language, *filtered) if each is not None]
+        """The columns that each row must have."""
+        self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
+        """The column of the languages, if it has another name than `language`."""
+        self._told: set[str] = set()
+        self._shapes: dict[tuple[str, ...], Shape] = {}
+        self._table = Shape(
+            [self._of_table(*each) for each in zip(source.header, source.columns, strict=True)], self.names
+        )
+        self.variables: frozenset[str] = frozenset(
+            name
+            for each in self._table.columns
+            if each.role is not Role.IGNORED
+            for name in (each.key, each.alias)
+            if name
+        )
+        """The keys of a table's columns."""
+        self._refuse()
+
+    @property
+    def number_column(self) -> str:
+        """The column of the numbers to call, as the header of a table spells it."""
+        return self.names.get(self._numbers, self._given or DESTINATION)
+
+    def fill(self, raw: RawRow, draft: Draft, *, is_plain: bool) -> None:
+        """Take the cells of a row that can be read; with `is_plain`, it has nothing that programs leave in cells."""
+        shape, cells = (self._table, raw.cells) if self._is_table else self._shape(raw)
+        wrong = {row_name(found.column or "") for found in draft.findings} if draft.findings else ()
+        for name, message in shape.wrong:
+            draft.error(message, column=name)
+        for column, cell in zip(shape.columns, cells, strict=False):
+            if column.role is not Role.IGNORED and column.key not in wrong:
+                draft.take(column, cell, is_plain=is_plain)
+        if self._source.nested:
+            draft.nested = set(filter(draft.variables.get, self._source.nested))
+        if self.further:
+            draft.take_further_numbers(self.further)
+        if self.asked:
+            self._take_asked(raw, draft)
+
+    def _take_asked(self, raw: RawRow, draft: Draft) -> None:
+        """Take the language of a row from its column. An object must have each column that was named."""
+        found = {*draft.variables, *(row_name(each.column or "") for each in draft.findings)}
+        for name in self.asked:
+            if row_name(name) not in found:
+                draft.error(f"is not in this row: give it, or null{did_you_mean(name, raw.data)}", column=name)
+        if self._language is not None:
+            if "language" in draft.variables:
+                draft.error(f"is in this row beside {self._language!r}; rename one", column="language")
+            for texts in (draft.variables, draft.data):
+                texts["language"] = draft.variables.get(row_name(self._language))
+
+    def _shape(self, raw: RawRow) -> tuple[Shape, Sequence[object]]:
+        """The columns of an object, and its values."""
+        data = raw.data
+        if self._parts:
+            parts = ((each, part_of(data, each)) for each in self._parts if each not in data)
+            data = {**data, **{each: part for each, part in parts if part is not None}}
+        names = tuple(data)
+        if (known := self._shapes.get(names)) is None:
+            known = self._shapes[names] = self._of_objects(names, raw.data)
+        return known, tuple(data.values())
+
+    def names_in(self, raw: RawRow) -> Mapping[str, str]:
+        """The names of a row's columns as they are written, by their keys."""
+        if self._is_table:
+            return self.names
+        known = self._shapes.get(tuple(raw.data))
+        return _own_names(raw.data) if known is None else known.names
+
+    def in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """These findings, with the names of columns as the file spells them. Reserved names stay as they are."""
+        names = self.names_in(raw)
+        told: list[Finding] = []
+        for found in findings:
+            name = found.column or ""
+            if name == DESTINATION and self._given is not None:
+                own = names.get(self._numbers, self._given)
+            elif name == "language" and self._language is not None:
+                own = names.get(row_name(self._language), self._language)
+            else:
+                own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
+            told.append(found if own == name else replace(found, column=own))
+        return tuple(told)
+
+    def reserved(self, name: str) -> str:
+        """The reserved name that a column has, or gets from the options; its own name for others."""
+        return self._renamed.get(row_name(name), canonical_name(name))
+
+    def key_of(self, column: str | None) -> str:
+        """The name in findings of a column that a source names: that of the numbers to call is the destination."""
+        return DESTINATION if row_name(column or "") == self._numbers else column or ""
+
+    def _of_table(self, written: str, name: str) -> Column:
+        if not name or name == NOT_READ or row_name(name) in self.ignored:
+            return Column(written.strip(), name, row_name(name), Role.IGNORED)
+        return column_of(written.strip(), name, numbers=None if self._given is None else self._numbers)
+
+    def _of_objects(self, names: Sequence[str], own: Iterable[str]) -> Shape:
+        columns: list[Column] = []
+        keys, wrong = {row_name(name) for name in own} - self.ignored.keys(), list[tuple[str, str]]()
+        doubled = set[str]()
+        for name, column in self._options.roles.names.items():
+            if name in keys - self._renamed.keys() and row_name(column) in keys:
+                wrong.append((column, f"is to be {name}, which the row has too; {Remedy.IGNORE_COLUMN}"))
+                doubled.add(name)
+        is_first = True
+        for name in names:
+            key = row_name(name)
+            read = self._renamed.get(key, name)
+            is_reason = read == REASON and (self.are_bodies or (is_first and self._file is not None))
+            is_ignored = key in self.ignored
+            is_first = is_first and is_ignored
+            if is_ignored or is_reason or name in doubled:
+                columns.append(Column(name, name, key, Role.IGNORED))
+            elif self.are_bodies:
+                is_own = read in {DESTINATION, *RESERVED}
+                role = (Role.NUMBER if read == DESTINATION else Role.RESERVED) if is_own else Role.BODY
+                columns.append(Column(name, read, "", role))
+            elif row_name(read) == self._numbers and self._given is not None:
+                columns.append(column_of(name, DESTINATION, numbers=self._numbers))
+            else:
+                columns.append(column_of(name, canonical_name(read)))
+        seen = {*map(row_name, own), *(each.key for each in columns if each.role is not Role.IGNORED)}
+        self.unseen = {name: each for name, each in self.unseen.items() if name not in seen}
+        return Shape(columns, _own_names(own), wrong)
+
+    def _rename(self) -> Mapping[str, str]:
+        """Give columns the names that options have for them: these, by their keys. Raises CampaignFileError."""
+        options, roles, place = self._options, self._options.roles.names, self._place
+        renamed = {row_name(column): name for name, column in roles.items()}
+        if both := next((each for each in (self._numbers, *self.further) if each in renamed), None):
+            column = roles[renamed[both]]
+            raise CampaignFileError(f"{place}: {column!r} has numbers to call, and cannot be {renamed[both]} too")
+        if renamed and not self._is_table and options.template is None:
+            raise CampaignFileError(f"{place}: request bodies have no columns; leave out columns, or give a text")
+        if not self._is_table:
+            self.unseen |= {row_name(column): column for column in roles.values()}
+            return renamed
+        own = _own_names(self._source.columns)
+        for name, column in roles.items():
+            if row_name(column) not in own:
+                raise CampaignFileError(self._lacks(column))
+            if name in own.keys() - renamed.keys() - self.ignored.keys():
+                raise CampaignFileError(
+                    f"{place} has a column {own[name]!r} beside {column!r}, which is to be {name}; "
+                    f"{Remedy.IGNORE_COLUMN}"
+                )
+        ignored = {name: f"{name} of the file" for name in roles if name in self.ignored.keys() - renamed.keys()}
+        self.ignored |= {row_name(name): self.ignored.pop(each) for each, name in ignored.items()}
+        renamed |= ignored
+        self._source.columns = tuple(renamed.get(row_name(each), each) for each in self._source.columns)
+        return renamed
+
+    def _lacks(self, column: str) -> str:
+        if row_name(column) == REASON and NOT_READ in self._source.columns:
+            return (
+                f"{self._file} has in its first column, reason, why rows were rejected, and it is not read: rename it"
+            )
+        present = list(filter(None, self._source.header or self._source.columns))
+        hint = did_you_mean(column, present) or ";"
+        return f"{self._place} has no column {column!r}{hint} columns found: {', '.join(present)}"
+
+    def _refuse(self) -> None:
+        """Raise CampaignFileError if a column that options name is not there, or cannot be ignored."""
+        place, roles = self._place, self._options.roles
+        ignored = self.ignored.keys() - roles.names.keys()
+        if both := next((each for each in (*self.asked, *roles.names.values()) if row_name(each) in ignored), None):
+            raise CampaignFileError(
+                f"{place}: the column {both!r} cannot be ignored, because another field, such as leave_out, reads it; "
+                f"if it has a reserved name by chance, columns give it another, such as own={both}"
+            )
+        if self.asked and self.are_bodies:
+            hint = "leave out the lines themselves" if self._filtered else "write + before numbers"
+            raise CampaignFileError(f"{place}: request bodies have no column {self.asked[0]!r}; {hint}")
+        if not self._is_table:
+            return
+        if self.ignored.keys() & self.numbers:
+            raise CampaignFileError(f"{place}: the column of the numbers to call cannot be ignored")
+        ignorable = self.ignored.keys() & set(map(row_name, self._source.header))
+        named = (*self.asked, *self.ignored.values())
+        if lacking := [each for each in named if row_name(each) not in self.variables | ignorable]:
+            raise CampaignFileError(self._lacks(lacking[0]))
+        if self._language is not None and "language" in self.variables:
+            raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
+
+    # -- what is told of names -----------------------------------------------------------------------------------------
+
+    def findings(self) -> Iterator[Finding]:
+        """What is told of the header of a table whose calls have a text. Raises CampaignFileError if one is lacking."""
+        template, source = self._options.template, self._source
+        if template is None:
+            raise CampaignFileError(f"{self._file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}")
+        variables = self.variables | ({"language"} if self._language else set[str]())
+        if needed := header_findings(template, self._options, variables, self._menu):
+            found = [replace(each, file=self._file, row=source.header_row) for each in needed]
+            columns = ", ".join(filter(None, source.header or source.columns))
+            found[-1] = replace(found[-1], message=f"{found[-1].message}; columns found: {columns}")
+            lines = "; ".join(f"{each.column} {each.message}" for each in found)
+            raise CampaignFileError(f"{self._file}: {lines}", found)
+        yield from template.findings
+        for name in source.header:
+            if problem := misread(name):
+                yield self._warning(f"the name of this column {problem}", source.header_row, name.strip())
+        yield from self._told_of(filter(None, source.columns), source.header_row)
+        yield from self._no_language(variables)
+
+    def new_keys(self, raw: RawRow) -> Iterator[Finding]:
+        """What is to be said of the keys of an object that no earlier one had."""
+        if self._is_table or self.are_bodies or self._told.issuperset(raw.data):
+            return
+        given = list(raw.data)
+        new = [name for name in given[given[:1] == [REASON] :] if name not in self._told]
+        self._told.update(new)
+        yield from self._told_of(new, raw.number)
+
+    def is_spare(self, name: str) -> bool:
+        """True for a column that neither a call nor its menu needs."""
+        is_needless = row_name(name) in self.ignored or not self._is_wanted(name)
+        return bool(name) and is_needless and self._options.menu is None
+
+    def _no_language(self, variables: Collection[str]) -> Iterator[Finding]:
+        """A warning if nothing says which language of the menu a person speaks, or if no menu heeds what does."""
+        texts, named = self._menu, self._options.roles.language
+        if texts is None and named is not None and "voice_profile" not in variables:
+            message = (
+                "is named as the language of each row, but a text without questions is the same for everybody, in one "
+                "voice. Give each row its voice in a column voice_profile, or ask questions, with their texts by "
+                "language"
+            )
+            yield self._warning(message, self._source.header_row, named)
+        if texts is None or len(texts.languages) < 2 or "language" in {*variables, *(self._options.data or {})}:
+            return
+        message = (
+            f"the menu {texts.name} speaks {', '.join(texts.languages)}, and no column says which: everybody hears it "
+            f"in its first language. If people speak others, {Remedy.NAME_LANGUAGES}"
+        )
+        yield self._warning(message, self._source.header_row, None)
+
+    def _told_of(self, names: Iterable[str], row: int | None) -> Iterator[Finding]:
+        """What is to be said of columns by their names, whatever their cells hold. Unused ones are in one finding."""
+        unused = list[str]()
+        for name in names:
+            written = self.names.get(row_name(name), name)
+            if {row_name(name), name} & {*self.ignored, *self._renamed, *self._options.roles.names}:
+                continue
+            if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
+                remedy = f"if it is not meant for that, {Remedy.IGNORE_COLUMN}"
+                yield self._warning(f"is a reserved name, and read as {meaning}; {remedy}", row, written)
+                continue
+            if row_name(name) == "language" and self._menu is not None and self._menu.has_languages:
+                continue
+            if is_own_word(name):
+                message = f"is kept as data and does not affect calls; the column that does is spelled {row_name(name)}"
+            elif name == "priority":
+                message = (
+                    "sets the order of the calls: a higher number goes first; if you mean something else, rename it"
+                )
+            elif self._is_wanted(name):
+                continue
+            elif close := self._meant(name):
+                message = f"is {_UNUSED}; it is only stored with the call; did you mean {close[0]}?"
+            else:
+                unused.append(name)
+                continue
+            yield self._warning(message, row, name)
+        if len(unused) == 1:
+            yield self._warning(f"is {_UNUSED}; it is only stored with the call", row, unused[0])
+        elif unused:
+            listed = ", ".join(unused[:_MOST_NAMED]) + (", …" if len(unused) > _MOST_NAMED else "")
+            message = f"{len(unused)} columns are {_UNUSED}; they are only stored with the call: {listed}"
+            yield self._warning(message, row, None)
+
+    def _is_wanted(self, name: str) -> bool:
+        template = self._options.template
+        known = {*self.numbers, *map(row_name, self.asked), *(each.partition(".")[0] for each in self._parts)}
+        if name in {NOT_READ, *RESERVED} or row_name(name) in known:
+            return True
+        if template is None or is_used(name, template.variables):
+            return True
+        # Later prompts and handlers of a menu may use any column; a misspelled reserved name is still reported.
+        return self._options.menu is not None and not self._meant(name)
+
+    def _meant(self, name: str) -> list[str]:
+        """A list with the known name that is most similar to `name`; empty if no known name is similar."""
+        template = self._options.template
+        known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
+        return get_close_matches(name.casefold(), known, n=1, cutoff=0.7)
+
+    def _warning(self, message: str, row: int | None, column: str | None) -> Finding:
+        return Finding(file=self._file, row=row, column=column, severity=Severity.WARNING, message=message)
+
+
+def _own_names(names: Iterable[str]) -> Mapping[str, str]:
+    """The names of columns as they are written, by their keys."""
+    return {row_name(name): name.strip() for name in names if name.strip()}
+
+
+_OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
+
+
+def header_findings(
+    template: FlowTemplate, options: CampaignOptions, variables: Iterable[str], menu_texts: MenuTexts | None = None
+) -> list[Finding]:
+    """The findings that make every row bad in a file with these variables.
+
+    To find them, the template and the texts of the menu are filled in for a row with a value in every column. A value
+    that is still missing is missing in every row.
+    """
+    present = set(variables)
+    given = {"source": options.source, "voice_profile": options.voice_profile}
+    specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
+    specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
+    specimen |= options.data or {}
+    filled = template.fill(specimen)
+    missing = {problem.column for problem in filled.problems if problem.is_missing and problem.column is not None}
+    if menu_texts is not None:
+        problems = menu_texts.problems(specimen)
+        missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
+    missing |= missing_from(filled.body) - specimen.keys()
+    foreign = (*template.foreign, *(menu_texts.foreign if menu_texts is not None else ()))
+    wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
+    found = [_finding(name, present, options.roles.names) for name in sorted(missing)]
+    return found + [Finding(column=column, message=message) for column, message in wrong.items()]
+
+
+def _finding(name: str, present: Collection[str], renamed: Mapping[str, str]) -> Finding:
+    if now := next((each for each, column in renamed.items() if row_name(column) == name), None):
+        message = f"is read as {now}, as columns say: write {{{{{now}}}}} in the text"
+        return Finding(column=name, code=-1009, message=message)
+    option = _OPTIONS.get(name)
+    remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
+    if close := get_close_matches(name, present, n=1):
+        # A name cannot begin with a digit; an underscore in front of it does not count.
+        remedy += f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
+    return Finding(
+        column=name,
+        code=-1009,
+        message=f"is needed by the call flow, but there is no such column; {remedy}",
+    )
