@@ -15,7 +15,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.rows import SOURCE, TEXT, VOICE, campaign
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -23,10 +23,12 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 
 ROWS = 500
+T = TypeVar("T")
 
 
-def counted(path: Path) -> tuple[Counter[CodeType], Counter[type]]:
-    """How often each function is entered, and each class made, while the rows of a file are read."""
+def row_path(folder: Path) -> tuple[list[tuple[CodeType, int]], list[tuple[type, int]]]:
+    """The functions of a row and its forms, each with how often all rows have it, in the order of that."""
+    path = campaign(folder, ROWS)
     options = CampaignOptions(template=FlowTemplate.speaking(TEXT), source=SOURCE, voice_profile=VOICE)
     rows = iter(CampaignRows(path, options, now=datetime.now(UTC)))
     functions: Counter[CodeType] = Counter()
@@ -42,13 +44,19 @@ def counted(path: Path) -> tuple[Counter[CodeType], Counter[type]]:
             forms[made if isinstance(made, type) else type(made)] += 1
 
     next(rows)
+    before = sys.getprofile()
     sys.setprofile(note)
     try:
         for _ in rows:
             pass
     finally:
-        sys.setprofile(None)
-    return functions, forms
+        sys.setprofile(before)
+    return _usual(functions), _usual(forms)
+
+
+def _usual(found: Counter[T]) -> list[tuple[T, int]]:
+    """What at least every second row has."""
+    return [(each, count) for each, count in found.most_common() if count >= ROWS / 2]
 
 
 def main() -> None:
@@ -57,9 +65,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="list them, with how often a row has each")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        functions, forms = counted(campaign(Path(folder), ROWS))
-    ours = [(code, count) for code, count in functions.most_common() if count >= ROWS / 2]
-    made = [(form, count) for form, count in forms.most_common() if count >= ROWS / 2]
+        ours, made = row_path(Path(folder))
     if wanted.list:
         for code, count in ours:
             print(f"{count / ROWS:5.1f}  {code.co_qualname}  {code.co_filename.rpartition('/')[2]}")  # noqa: T201

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import anyio
@@ -19,6 +17,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import pytest
 
+from bench.row_path import row_path
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
 from tests.support.engine import Engine
@@ -26,11 +25,8 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file, enqueue_rows
-from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
 from voiceflow_worker.campaigns.row_list import ListedRow
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -497,32 +493,7 @@ async def test_a_folder_that_is_not_there_is_reported_by_the_name_given(tmp_path
             await written(tmp_path / "no/such", store, form)
 
 
-MOST = 20
-"""The most functions of campaigns that an ordinary row of a file passes through until its call is stored."""
-
-
-def _has_row(value: object) -> bool:
-    values: list[object] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
-    return bool(values) and isinstance(values[0], RawRow | Draft | ReadRow)
-
-
-async def test_a_row_passes_through_few_functions(store: Store, tmp_path: Path) -> None:
-    passed: set[str] = set()
-
-    def look(frame: FrameType, event: str, _: Any) -> None:
-        code = frame.f_code
-        is_ours = "voiceflow_worker/campaigns/" in code.co_filename and code.co_name[0] != "<"
-        if event == "return" and is_ours and any(map(_has_row, frame.f_locals.values())):
-            passed.add(code.co_qualname)
-
-    path = file_of(tmp_path, "destination,name\n" + "".join(f"+65876{3 * each:05},Ana\n" for each in range(30)))
-    before = sys.getprofile(), threading.getprofile()
-    threading.setprofile(look)
-    sys.setprofile(look)
-    try:
-        report = await enqueue_file(CallQueue(store), path, OPTIONS)
-    finally:
-        sys.setprofile(before[0])
-        threading.setprofile(before[1])
-    assert report.enqueued == 30
-    assert len(passed - {"ReadRow.is_bad"}) <= MOST, sorted(passed)
+def test_a_row_passes_through_few_functions_and_forms(tmp_path: Path) -> None:
+    functions, forms = row_path(tmp_path)
+    assert len(functions) <= 90, sorted(code.co_qualname for code, _ in functions)
+    assert [form.__name__ for form, _ in forms] == ["RawRow", "Draft", "CheckedCall", "ReadRow"]
