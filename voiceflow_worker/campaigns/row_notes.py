@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.files.no_call import Told, sense_of, told_beside
 from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy
-from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
+from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.scripts import unread
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, name_columns
@@ -87,8 +87,9 @@ class RowNotes:
     def add_call(self, raw: RawRow, call: CheckedCall) -> None:
         """Add a row with a call that speaks a word for nothing or an unread script, or whose cells say not to call."""
         for name, cell in (call.data or {}).items():
-            value = "False" if cell is False else cell
-            if name not in self._spoken or not isinstance(value, str) or not value:
+            if name not in self._spoken or cell is None or cell is True:
+                continue
+            if not (value := cell if isinstance(cell, str) else "False" if cell is False else written(cell)):
                 continue
             if not value.isascii() and (other := unread(value, call.body)) is not None:
                 message = (
