@@ -68,7 +68,7 @@ async def test_a_fault_with_journal_entries_cuts_no_post_and_the_calls_are_sent_
         worker = worker_for(store, voice, rate=10)
 
         def fails(self: Pacer) -> int | None:
-            if voice.in_the_air == 1 and not worker.counts.task_failures:
+            if voice.in_the_air and not worker.counts.task_failures:
                 raise ValueError("odd")
             return original(self)
 

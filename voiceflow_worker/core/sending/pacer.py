@@ -48,6 +48,10 @@ HORIZON = timedelta(milliseconds=100)
 """How much further ahead a slot may be, because other workers have taken those before it; and how long in advance calls
 are leased, in addition to the time to get ready."""
 
+MOST_TOGETHER = 5
+"""The most calls whose journal entries share a commit because their slots are within one `HORIZON`. All but the first
+are journalled earlier than they must be, and a worker that is killed leaves them in doubt too: so they are few."""
+
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
@@ -143,8 +147,8 @@ class Pacer:
 
     @property
     def asks_soon(self) -> bool:
-        """Whether it is time within a `HORIZON` to ask a quick store for the next journal entry."""
-        return self.is_quick and self._until_next(self._lead_time) > -HORIZON
+        """Whether a quick store is asked for journal entries next, and not only after a pause."""
+        return self.is_quick and self._until_next(self._lead_time) > -HORIZON - self._together
 
     async def wait_until_near(self) -> None:
         """Wait until it is time to ask for the next journal entry."""
@@ -156,7 +160,8 @@ class Pacer:
         """The number of journal entries to ask for together now; None means any number."""
         if self._rate is None:
             return None
-        return (1 + int(max(self._until_next(self._lead_time), _NOTHING).total_seconds() * self._rate)) * self.tries
+        ahead = max(self._until_next(self._lead_time), _NOTHING) + self._together
+        return (1 + int(ahead.total_seconds() * self._rate)) * self.tries
 
     def slot(self) -> Slot | None:
         """What a journal entry that is asked for now says about its slot; None if the call may be sent at once."""
@@ -165,7 +170,7 @@ class Pacer:
         now = self._clock.now()
         # With a fast store, the entry is back before the slot counts as missed.
         soonest = max(self._journalled_in - SLOT_TOLERANCE / 2, _NOTHING)
-        return Slot(self._queue, now + soonest, now + self._lead_time + HORIZON)
+        return Slot(self._queue, now + soonest, now + self._lead_time + HORIZON + self._together)
 
     def entries_requested(self) -> None:
         """Note that entries are asked for now. They may have waited until those before them were back."""
@@ -180,7 +185,9 @@ class Pacer:
         if is_whole:
             self._write_latency.record(self._asked_at)
             self._entry_latency.record(self._due_at)
-            self._lead_time = max(MIN_LEAD, min(self._entry_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - HORIZON))
+            self._lead_time = max(
+                MIN_LEAD, min(self._entry_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - 2 * HORIZON)
+            )
 
     def allotted(self, slots: Iterable[SendSlot], *, is_begun: bool) -> None:
         """Note what the store has answered to entries that were asked for together: their slots, if they got so far.
@@ -209,12 +216,17 @@ class Pacer:
 
     @property
     def _journalled_in(self) -> timedelta:
-        return min(self._write_latency.time * MARGIN, MAX_LEAD - HORIZON)
+        return min(self._write_latency.time * MARGIN, MAX_LEAD - 2 * HORIZON)
+
+    @property
+    def _together(self) -> timedelta:
+        """How much later than the first slot the last one may be whose journal entry shares the commit."""
+        return min(HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self._rate)) if self._rate else _NOTHING
 
     @property
     def _lease_lead(self) -> timedelta:
         """How long before the next slot a call is leased. The lease may have to wait for the one before it."""
-        return self._lead_time + 2 * HORIZON + min(2 * self.preparation_latency.time, MAX_LEAD)
+        return self._lead_time + 3 * HORIZON + min(2 * self.preparation_latency.time, MAX_LEAD)
 
     @property
     def _per_lease(self) -> int:
