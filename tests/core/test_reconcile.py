@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 import pytest
@@ -144,6 +145,18 @@ class TestWhatIsFound:
         assert await engine.state(job) == "submitted"
         assert await engine.summarise(job, session_id="s-1", with_client_request_id=False) is SummaryResult.SETTLED
         assert await engine.state(job) == "completed"
+
+    async def test_a_summary_that_names_another_batch_is_of_another_call(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write(status=None)
+        clock.advance(5 * MINUTE)
+        assert (await look(engine, log)).placed == 1
+        assert await engine.state(job) == "submitted"
+        unnamed = partial(engine.summarise, job, session_id="s-1", with_client_request_id=False)
+        assert await unnamed(batch="of another program") is SummaryResult.UNKNOWN
+        assert await engine.state(job) == "in_doubt"
 
     async def test_its_redial_is_granted_and_has_a_row_of_its_own(
         self, engine: Engine, log: WrittenLog, clock: ManualClock

@@ -180,6 +180,7 @@ class Engine:
         code: int | None = None,
         session_id: str | None = None,
         with_client_request_id: bool = True,
+        batch: str | None = None,
     ) -> SummaryResult:
         """A session summary comes for one POST of a job (its newest, unless said otherwise)."""
         job = await self.queue.get(job.id)
@@ -190,6 +191,7 @@ class Engine:
                 status=status,
                 status_text=status.value if status else "SOMETHING_NEW",
                 client_request_id=f"{job.id}.{posted}" if with_client_request_id else None,
+                client_batch_id=batch,
                 error_code=code,
             )
         )

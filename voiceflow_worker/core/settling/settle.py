@@ -177,7 +177,9 @@ class Settler:
             await self._sessions.mark_unmatched(session_id)
             return True
         is_named = ours.verdict is VerdictKind.CREATED and ours.session_id is not None  # by 8x8, and not by numbers
-        if is_named or summary.client_request_id in {None, "", ours.client_request_id}:
+        names_it = summary.client_request_id in {None, "", ours.client_request_id}
+        is_of_batch = job is None or summary.client_batch_id in {None, "", job.batch_id}
+        if is_named or (names_it and is_of_batch):
             return False
         apply = partial(
             mismatched, number=number, session_id=session_id, at=self._store.clock.now(), policy=self._policy

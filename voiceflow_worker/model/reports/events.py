@@ -286,6 +286,7 @@ class SessionSummary:
     last_action: str | None = read_field(_TEXT, "lastAction")
     call_count: int | None = read_field(_WHOLE, "callCount")
     client_request_id: str | None = read_field(_IDENTIFIER, "clientRequestId")
+    client_batch_id: str | None = read_field(_IDENTIFIER, "clientBatchId")
     error_code: int | None = read_field(_WHOLE, "errorCode", within="errorDetails")
     error_message: str | None = read_field(_TEXT, "errorMsg", within="errorDetails")
     call_a: CallLeg | None = read_field(_leg, "callA", within="details")

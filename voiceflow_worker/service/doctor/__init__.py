@@ -11,6 +11,7 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Diagnosis, failure
 from voiceflow_worker.service.doctor import account, store
 from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, carried_out, open_context
+from voiceflow_worker.service.doctor.recordings import recordings
 from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
@@ -47,12 +48,12 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("schedules", store.schedules),
 )
 
-LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
+LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1), "recordings": timedelta(minutes=5)}
 """The time limits of checks that may take longer than the others. A journal file may hold a million calls."""
 
 
-async def examine(load: Callable[[], Settings], tell: Tell) -> None:
-    """Run every check, and report each result at once.
+async def examine(load: Callable[[], Settings], tell: Tell, *, files: bool = False) -> None:
+    """Run every check, and report each result at once. With `files`, recordings are fetched and listened to.
 
     If the settings cannot be read, the error is reported, and only the checks that need no settings are run.
     """
@@ -80,3 +81,5 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
             await run(name, look)
         for name, check in CHECKS:
             await run(name, partial(check, context))
+        if files:
+            await run("recordings", partial(recordings, context))
