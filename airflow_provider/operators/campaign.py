@@ -155,7 +155,8 @@ class VoiceCampaignOperator(WaitingTask):
                 **self._said(),
                 "rows": [] if rows is None and self.sql is not None else rows,
                 "batch": batch_id,
-                "valid_until": None if is_late else until,  # a late task shows the calls that it made in time
+                # A late task shows the calls that it made in time.
+                "valid_until": None if is_late else until or self.valid_until,
             },
             settings=self.hook.settings(),
         )

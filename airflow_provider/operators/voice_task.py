@@ -25,6 +25,7 @@ from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_lin
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, call_as_json
 from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
+from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.times import read_time, read_zone
 
 if TYPE_CHECKING:
@@ -175,12 +176,14 @@ class CallingTask(VoiceTask):
             stop.tell_cut()
 
     def _latest(self) -> datetime | None:
-        """Return the time from which on no phone rings. Raises InvalidInputError."""
+        """Return the time from which on no phone rings, if it is the same for all rows. Raises InvalidInputError."""
         given = self.valid_until
         if given is None:
             return None
         text = given.isoformat() if isinstance(given, datetime) else given
         try:
+            if ColumnTime.read(text) is not None:
+                return None
             return read_time(text, zone=None if self.time_zone is None else read_zone(self.time_zone))
         except ValueError as error:
             raise InvalidInputError(f"valid_until {error}") from None

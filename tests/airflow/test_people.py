@@ -50,7 +50,7 @@ def jobs_in(url: str) -> list[Job]:
     return anyio.run(found)
 
 
-@pytest.mark.parametrize("case", ["fields", "menu"])
+@pytest.mark.parametrize("case", ["fields", "menu", "times of a column"])
 def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect, case: str
 ) -> None:

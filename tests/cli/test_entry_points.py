@@ -242,6 +242,14 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "due": ["2100-01-02T02:00:00+00:00", "2100-01-02T02:00:00+00:00", "2100-01-01T01:00:00+00:00"],
         },
     ),
+    "times of a column": (
+        {},
+        {
+            **WORDS, **READ, **SOURCE, "time_zone": "Asia/Singapore", "not_before": "Visit - 1d",
+            "valid_until": "visit - 30m",
+        },
+        {"valid_until": "2030-01-30T22:30:00+00:00"},
+    ),
     "times with zones": (
         {},
         {**READ, **SOURCE, "time_zone": "Europe/Berlin", "visit_time_zone": "number",
@@ -271,7 +279,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-EACH = {"fields", "menu", "a text before a menu"}
+EACH = {"fields", "menu", "a text before a menu", "times of a column"}
 """What a field means is judged once, and the wiring of each interface by the case with most fields, and by menus."""
 
 

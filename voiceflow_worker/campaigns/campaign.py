@@ -32,6 +32,7 @@ from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, redial_policy
@@ -317,6 +318,9 @@ def read_edit(given: Mapping[str, Any], *, now: datetime, named: Callable[[str],
         raise InvalidInputError(f"nothing would change: give one of {', '.join(map(named, CHANGES))}")
     options = Campaign.of({**said, "rows": [], "batch": "edit"}, now=now, named=named, foreign=True).options
     valid_until = options.valid_until if options.valid_for is None else now + options.valid_for
+    if isinstance(valid_until, ColumnTime):
+        why = "an edit gives one time to all of its calls, and those of columns only a start can count"
+        raise InvalidInputError(f"{named('valid_until')}: {why}").found(Finding(column="valid_until", message=why))
     return BatchEdit(
         names=frozenset(said),
         windows=None if options.window is None else CountryWindows.of(options.window),

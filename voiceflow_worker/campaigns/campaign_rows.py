@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import starmap
+from itertools import chain, starmap
 from pathlib import Path
 from typing import cast
 
@@ -35,6 +35,7 @@ from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE
+from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import NONE, NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
@@ -106,7 +107,7 @@ class CampaignRows:
         self.has_numbers_only: bool = checks and self.source.kind.is_table and options.template is None
         if self.has_numbers_only:
             options = replace(options, template=FlowTemplate.without_text(), source=options.source or PLACEHOLDER)
-        self._options = options
+        self._options, self._now = options, now
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, checks=checks)
         self._is_table = self.source.kind.is_table
         self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.roles.names, only=options.only)
@@ -114,8 +115,6 @@ class CampaignRows:
         self._columns = CampaignColumns(
             self.source, options, file=self.file, filtered=self._left_out.columns, menu_texts=menu_texts
         )
-        self._good = 0
-        """How many rows were good so far, for the limit."""
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._ordered = None if options.orders is None else _OrderedRows(options.orders)
@@ -124,16 +123,18 @@ class CampaignRows:
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         texts = [each for each in (options.template, menu_texts) if each is not None]
         clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
-        said = {row_name(name) for each in texts for name in each.spoken}
+        said = {row_name(name) for name in chain(options.counted, *(each.spoken for each in texts))}
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
-        self.source.clocks = frozenset({*_TIMES, *clocks})
+        self.source.clocks = frozenset({*_TIMES, *map(row_name, options.counted), *clocks})
         self.source.moments = self.source.clocks | days
         self.source.voice = options.voice_profile or ""
         spare = filter(self._columns.is_spare, self.source.columns)
         self.source.spare = frozenset({"", "language", *spare})
         self._notes = RowNotes(self.source, self._columns, spoken=said, warning=self._warning_about)
         self._moments = SpokenMoments(said, self.source.clocks, [text for each in texts for text in each.written], now)
-        self._dates: dict[str, dict[bool, tuple[int, str]]] = {each: {} for each in (*_TIMES, *map(row_name, names))}
+        self._dates: dict[str, dict[bool, tuple[int, str]]] = {
+            name: {} for name in (*_TIMES, *map(row_name, chain(options.counted, names)))
+        }
         """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
         has a date as 31/1/2030."""
 
@@ -287,6 +288,8 @@ class CampaignRows:
         if read.call is not None:
             self._notes.add_call(raw, read.call)
             self._moments.add(raw.number, read.call)
+            if self._options.counted:
+                self._note_behind(raw, read.call)
             for what, message in () if self.has_numbers_only else self._notes.about_numbers(read.call, raw.number):
                 self._notes.add(what, raw, self.number_column, message)
         if self._ordered is not None:
@@ -308,6 +311,13 @@ class CampaignRows:
         if read.call is not None and self._left_out:
             self._left_out.add(raw.number, read.call.numbers, is_called=True)
         return read if self._ordered is None else self._ordered.named(read, self.keys)
+
+    def _note_behind(self, raw: RawRow, call: CheckedCall) -> None:
+        """Note a call that was to ring after a time, counted from a column, that is past."""
+        given = self._options.not_before
+        if isinstance(given, ColumnTime) and call.not_before is not None and call.not_before <= self._now:
+            message = f"{given} is past in {{rows}}, such as row {raw.number}: whoever was not called yet is called now"
+            self._notes.add("behind", raw, given.column, message)
 
     def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
         """The row, whose key an earlier row has."""
@@ -514,7 +524,7 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
     if options.valid_until is not None:
         if options.valid_for is not None:
             raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")
-        if options.valid_until <= now:
+        if not isinstance(options.valid_until, ColumnTime) and options.valid_until <= now:
             raise InvalidInputError(f"valid_until is {in_words(options.valid_until)}, which has passed")
     if problem := priority_problem(options.priority):
         raise InvalidInputError(f"the priority {problem}")

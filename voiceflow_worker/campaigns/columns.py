@@ -92,7 +92,8 @@ class CampaignColumns:
         """The names of columns as they are written, by their keys."""
         self._renamed = self._rename()
         self._filtered = filtered
-        self.asked: Sequence[str] = [each for each in (roles.country, roles.language, *filtered) if each is not None]
+        asked = (roles.country, roles.language, *filtered, *options.counted)
+        self.asked: Sequence[str] = [each for each in asked if each is not None]
         """The columns that each row must have."""
         self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
         """The column of the languages, if it has another name than `language`."""
@@ -266,6 +267,7 @@ class CampaignColumns:
             )
         if self.asked and self.are_bodies:
             hint = "leave out the lines themselves" if self._filtered else "write + before numbers"
+            hint = "give each its own not_before and valid_until" if self._options.counted else hint
             raise CampaignFileError(f"{place}: request bodies have no column {self.asked[0]!r}; {hint}")
         if not self._is_table:
             return

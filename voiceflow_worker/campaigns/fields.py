@@ -23,6 +23,7 @@ from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_o
 from voiceflow_worker.campaigns.recurrence import read_cron
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.template_text import is_template
+from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import read_holidays, read_weekdays
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS
@@ -194,8 +195,19 @@ def _time(value: object, reading: Reading) -> datetime:
         raise ValueError(f"{error}{hint}") from None
 
 
-def _later(value: object, reading: Reading) -> datetime:
-    at = _time(value, reading)
+def _moment(value: object, reading: Reading) -> datetime | ColumnTime:
+    if "columns" not in reading.fields:  # which only a campaign has
+        return _time(value, reading)
+    try:
+        return ColumnTime.read(text_of(value)) or _time(value, reading)
+    except ValueError as error:
+        raise ValueError(f"{error}, or as visit - 24h, counted from a column") from None
+
+
+def _later(value: object, reading: Reading) -> datetime | ColumnTime:
+    at = _moment(value, reading)
+    if isinstance(at, ColumnTime):
+        return at
     if at <= reading.now:
         raise ValueError(f"it is {in_words(at)}, which has passed; give a later time")
     return at
@@ -419,10 +431,11 @@ FIELDS: tuple[Field, ...] = (
         "that of a place, such as Asia/Singapore.", default="that of the person, if both are the same",
     ),
     Field(
-        name="not_before", read=_time, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
+        name="not_before", read=_moment, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
         sets="not_before", label="Not before", hint="Such as tomorrow 09:00. Empty: at once.",
         help="No phone rings before this time: 2026-11-20T09:00:00+08:00, or, together with <time_zone>, "
-        '"2026-11-20 09:00" or "tomorrow 09:00".',
+        '"2026-11-20 09:00" or "tomorrow 09:00"; in a campaign also counted from the time in a column of each row: '
+        '"visit - 24h". Of 1d, 24h and 90m, days keep the hour when clocks change.',
     ),
     Field(
         name="valid_for", read=_plain(values.duration), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,

@@ -143,7 +143,7 @@ class SpokenMoments:
                 yield column.night.first, name, f"{message}write 13:30 or 1:30 PM"
             if column.midnight.count and column.midnight.count == column.times:
                 message = f"has midnight alone, in {column.midnight}: if no time of day is meant, speak the day with "
-                yield column.midnight.first, name, f"{message}|date"
+                yield column.midnight.first, name, f"{message}|date, and count no times from it"
             if self._word is not None and len(column.days) > 1 and column.is_visit:
                 message = f"has several days, and the text says {self._word!r} to everybody: speak the day with |date"
                 yield None, name, f"{message}, or call the people of each day on their own"

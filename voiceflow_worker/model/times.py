@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 
 _FORM = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
-)
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:\s?([AaPp])\.?[Mm]\.?)?"
+    r"\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII,
+)  # fmt: skip
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
 _SHORT_YEAR = re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d)", re.ASCII)
@@ -419,9 +420,13 @@ def read_time(
     match = _FORM.fullmatch(written)
     if match is None:
         raise ValueError(f"{text[:40]!r} is not a time; {write_as(text, f'{_EXAMPLE}{or_local}')}")
-    day_text, clock, offset = match.groups()
+    day_text, clock, half, offset = match.groups()
     two_digits = clock if clock[1] != ":" else f"0{clock}"
     try:
+        if half is not None:
+            hour = int(two_digits[:2])
+            hour = hour % 12 + (12 if half in "pP" else 0) if 1 <= hour <= 12 else 24
+            two_digits = f"{hour:02}{two_digits[2:]}"
         moment = datetime.fromisoformat(f"{day_text}T{two_digits}{(offset or '').upper()}")
     except ValueError:
         raise ValueError(

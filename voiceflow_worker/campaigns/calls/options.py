@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
+from voiceflow_worker.campaigns.calls.values import renamed
 from voiceflow_worker.campaigns.files.rows import ColumnRoles, FileKind
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
@@ -45,7 +47,9 @@ class CampaignOptions:
     There are three special rules. A voice in the call flow overrides even the column. The option `batch_id` overrides
     the column and the clientBatchId of a body; without any, the batch is the file's name without extension. `valid_for`
     counts from now, or from `not_before` if that is later. It replaces a missing or expired validity, and shortens a
-    longer one. It does not extend a shorter one. `valid_until` gives the time itself, by the same rule.
+    longer one. It does not extend a shorter one. `valid_until` gives the time itself, by the same rule. Both times
+    may be counted from a column of the rows; a row whose time is over then calls nobody, and one that is called before
+    the time in the column is called no later than that.
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers, or
@@ -81,8 +85,8 @@ class CampaignOptions:
     country: str | None = None
     batch_id: str | None = None
     valid_for: timedelta | None = None
-    valid_until: datetime | None = None
-    not_before: datetime | None = None
+    valid_until: datetime | ColumnTime | None = None
+    not_before: datetime | ColumnTime | None = None
     time_zone: str | None = None
     visit_time_zone: str | None = None
     priority: int = 0
@@ -108,9 +112,17 @@ class CampaignOptions:
     definition: str = field(default="", repr=False, compare=False)
     roles: ColumnRoles = field(init=False, repr=False, compare=False)
     """What `columns` says."""
+    counted: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The columns from which times are counted."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roles", ColumnRoles.of(self.columns))
+        columns: list[str] = []
+        for name in ("not_before", "valid_until"):
+            if isinstance(each := getattr(self, name), ColumnTime):
+                columns.append(renamed(each.column, self.roles.names))
+                object.__setattr__(self, name, replace(each, column=columns[-1]))
+        object.__setattr__(self, "counted", tuple(dict.fromkeys(columns)))
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
             object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))
 

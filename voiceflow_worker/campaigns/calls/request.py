@@ -23,6 +23,7 @@ from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import ZONE, at_the_person
+from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -59,23 +60,28 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Schedule:
-    """The times of one row. Its findings have a column, but no row number yet."""
+    """The times of one row. Its findings have a column, but no row number yet.
+
+    If `over` has a column and why, the time of the row is over, and nobody is called.
+    """
 
     time_zone: str | None = None
     not_before: datetime | None = None
     valid_until: datetime | None = None
+    over: tuple[str, str] | None = None
     findings: list[Finding] = field(default_factory=list[Finding])
 
 
 def read_schedule(
     reserved: Mapping[str, str],
+    cells: Mapping[str, object],
     body: Mapping[str, object],
     options: CampaignOptions,
     *,
     now: datetime,
     checks: bool,
 ) -> Schedule:
-    """The times of a row.
+    """The times of a row with these `reserved` values and all its `cells`.
 
     The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` give a
     validity to a row without one, and shorten a longer one. They replace a `validUntil` of the body that has passed, as
@@ -83,26 +89,76 @@ def read_schedule(
     overrides the option. The column `time_zone` is the zone of the person; the option is that of local times, in rows
     without the column.
     """
-    schedule = Schedule(not_before=options.not_before)
+    schedule = Schedule()
     zone = _zone(reserved, options.time_zone, schedule)
+    starts, ends = options.not_before, options.valid_until
+    last: datetime | None = None
     if (text := reserved.get("not_before")) is not None:
         schedule.not_before = _time(text, "not_before", zone, schedule)
+    elif isinstance(starts, ColumnTime):
+        moment, schedule.not_before = _counted(starts, "not_before", cells, zone, schedule)
+        last = moment if starts.is_before else None  # what people are reminded of is over then
+    else:
+        schedule.not_before = starts
+    if isinstance(ends, ColumnTime):
+        last = ends = _counted(ends, "valid_until", cells, zone, schedule)[1]
+    given = min(filter(None, (last, ends)), default=None)
     column: str | None = "valid_until"
     if (text := reserved.get("valid_until")) is not None:
         own = _time(text, "valid_until", zone, schedule)
     else:
         own = read_valid_until(body.get("validUntil"))  # a malformed time is reported with the body
         column = None
-        if own is None and options.valid_for is None and options.valid_until is None:
+        if own is None and options.valid_for is None and given is None:
             return schedule
     path = "$.validUntil" if column is None else None
     found = partial(Finding, column=column, path=path, code=VALIDITY_EXPIRED)
     problem = time_problem("the validity's end", own)
     if problem is not None:
         schedule.findings.append(found(message=problem))
+    elif (over := _why_over(schedule, options, own=own, last=last, now=now)) is not None:
+        schedule.over = over
     else:
-        schedule.findings += _settle_validity(schedule, own, found, options, reserved=reserved, now=now, checks=checks)
+        schedule.findings += _settle_validity(
+            schedule, own, given, found, options, reserved=reserved, now=now, checks=checks
+        )
     return schedule
+
+
+def _counted(
+    given: ColumnTime, name: str, cells: Mapping[str, object], zone: ZoneInfo | None, schedule: Schedule
+) -> tuple[datetime | None, datetime | None]:
+    """The time in the column of a row, and the one that is counted from it; a finding if they are not certain."""
+    column = row_name(given.column)
+    if column not in cells or any(found.column in {"time_zone", given.column} for found in schedule.findings):
+        return None, None  # each cell has one finding
+    cell = cells[column]
+    try:
+        if is_missing(cell):
+            raise ValueError(f"is empty, and {name} ({given}) counts from it: give the time, or leave the row out")
+        found, doubtful = given.of(str(cell), zone), doubtful_year(str(cell))
+        problem = time_problem(name, found[1]) if doubtful is None else doubtful.why
+        if problem is None:
+            return found
+        schedule.findings.append(Finding(column=given.column, message=problem))
+    except ValueError as error:
+        schedule.findings.append(Finding(column=given.column, message=str(error)))
+    return None, None
+
+
+def _why_over(
+    schedule: Schedule, options: CampaignOptions, *, own: datetime | None, last: datetime | None, now: datetime
+) -> tuple[str, str] | None:
+    """The column and the reason, if the time of a call that is counted from a column is over."""
+    counted = next((each for each in (options.valid_until, options.not_before) if isinstance(each, ColumnTime)), None)
+    begin, end = schedule.not_before, min(filter(None, (own, last)), default=None)
+    if counted is None or any(found.is_error for found in schedule.findings):
+        return None
+    if last is not None and last <= now:
+        return counted.column, f"is over: the call could ring until {in_words(last)}, and this is past"
+    if begin is not None and end is not None and begin >= end:
+        return counted.column, f"leaves no time for the call: not before {in_words(begin)}, and until {in_words(end)}"
+    return None
 
 
 def fit_window(
@@ -113,7 +169,7 @@ def fit_window(
     The schedule gets the time zone of the row, else of the telephone numbers. A schedule with errors is not changed,
     nor is one whose validity has passed; there is no window then.
     """
-    has_passed = schedule.valid_until is not None and schedule.valid_until <= now
+    has_passed = schedule.over is not None or (schedule.valid_until is not None and schedule.valid_until <= now)
     if not numbers or has_passed or any(found.is_error for found in schedule.findings):
         return None
     try:
@@ -174,6 +230,7 @@ def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> 
 def _settle_validity(
     schedule: Schedule,
     own: datetime | None,
+    offered: datetime | None,
     found: Callable[..., Finding],
     options: CampaignOptions,
     *,
@@ -181,9 +238,9 @@ def _settle_validity(
     now: datetime,
     checks: bool,
 ) -> Iterator[Finding]:
-    offered = options.valid_until
     if options.valid_for is not None:
-        offered = max(now, schedule.not_before or now) + options.valid_for
+        counted = max(now, schedule.not_before or now) + options.valid_for
+        offered = counted if offered is None else min(counted, offered)
     has_passed = own is not None and own <= now
     is_of_row = has_passed and ("valid_until" in reserved or _fills_in_validity(options))
     if offered is not None and not is_of_row:
@@ -314,6 +371,8 @@ class RequestMaker:
         source = self._source(draft, list(filter(None, (destination, *further))))
         made = self._body(draft, template, destination, source)
         schedule, window = self._times(draft, made, destination, further)
+        if schedule.over is not None:
+            return self._over(raw, *schedule.over)
         batch_id = self._batch(draft, made.fields) or self._default_batch
         own_key = self._unique_key(draft, made.fields)
         priority = self._priority(draft)
@@ -369,6 +428,11 @@ class RequestMaker:
         for found in filter(self._is_new, draft.findings):
             yield replace(found, file=self._file, row=raw.number)
 
+    def _over(self, raw: RawRow, column: str, why: str) -> ReadRow:
+        """The row, for which nobody is called because its time is over."""
+        told = Finding(severity=Severity.WARNING, message=f"{why}: nobody is called for it")
+        return ReadRow(raw, findings=(replace(told, file=self._file, row=raw.number, column=column),), is_left_out=True)
+
     def _unreadable(self, raw: RawRow) -> Iterator[Finding]:
         for column, message in raw.problems:
             yield Finding(file=self._file, row=raw.number, column=column, code=raw.code, message=message)
@@ -387,7 +451,8 @@ class RequestMaker:
         """The times of a row, and its window."""
         if not self._has_times and _TIMES.isdisjoint(draft.reserved) and "validUntil" not in made.fields:
             return _ANY_TIME, None
-        schedule = read_schedule(draft.reserved, made.fields, self._options, now=self._now, checks=self._checks)
+        read, cells = draft.reserved, draft.variables
+        schedule = read_schedule(read, cells, made.fields, self._options, now=self._now, checks=self._checks)
         window: CallWindow | None = None
         if self._windows is not None:
             first = [destination] if made.is_form else destinations(made.fields)[:1]

@@ -297,6 +297,14 @@ def _held(cell: object, wanted: str) -> tuple[str, object, bool]:
     return said, meant, is_held
 
 
+def renamed(column: str, columns: Mapping[str, str]) -> str:
+    """The name in rows of a column that is named by either of its names, of which `columns` are those that changed."""
+    found = (
+        name for name, old in columns.items() if row_name(old) == row_name(column) and row_name(old) not in columns
+    )
+    return next(found, column)
+
+
 class LeftOut:
     """The rows that nobody is called for, by the fields `leave_out` and `only`, or by their numbers within `ranges`.
 
@@ -315,10 +323,8 @@ class LeftOut:
         *,
         only: str | None = None,
     ) -> None:
-        renamed = {row_name(column): name for name, column in columns.items() if row_name(column) not in columns}
-
         def named(found: Iterable[Filter]) -> list[Filter]:
-            return [each._replace(column=renamed.get(row_name(each.column), each.column)) for each in found]
+            return [each._replace(column=renamed(each.column, columns)) for each in found]
 
         self._filters = named(() if leave_out is None else filters_in(leave_out))
         wanted = named(() if only is None else filters_in(only, only=True))
