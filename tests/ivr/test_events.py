@@ -17,11 +17,13 @@ from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import END, Caller, CallPolicy, CallQueue, End, Job, JobState, Menu, Store, open_store
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.store import BulkWrite, Page
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.writes import restored
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.reporting.story import story
 from voiceflow_worker.webhooks.menu_events import LEASES
 
 pytestmark = pytest.mark.anyio
@@ -359,6 +361,8 @@ class TestMenusThatThisReceiverDoesNotServe:
         (line,) = [each for each in logs if each["event"] == event]
         assert (line["log_level"], line["result"], line["job"]) == ("warning", "no_menu", job.id)
         assert "menu main; start a receiver that serves this menu" in line["reason"]
+        told = story(job, at=store.clock.now(), heard=await CallProgress(store).of_job(await got(store, job)))
+        assert [line["reason"] in each.line for each in told.timeline].count(True) == 1
 
     async def test_a_call_that_named_no_menu_is_no_reason_for_a_warning(self, store: Store) -> None:
         line = Line.of(await Engine(store, ScriptedVoice()).enqueue())
@@ -397,6 +401,10 @@ class TestFailures:
         ]
         assert [place.rpartition(" in ")[2] for place in logs[0]["where"].split(" < ")] == ["deep"] * 4
         assert (receiver.count("failed"), receiver.count("too_slow")) == (1, 1)
+        told = story(job, at=store.clock.now(), heard=await CallProgress(store).of_job(await got(store, job)))
+        lines = " ".join(told.lines())
+        assert "menu main could not go on: the person heard its fallback, or the call was hung up. LookupError" in lines
+        assert str(logs[1]["reason"]) in lines
         assert (await got(store, job)).digits == "1,2"
 
     async def test_a_store_that_is_away_is_a_503(self, store: Store, counting: Counting) -> None:

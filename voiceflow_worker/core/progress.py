@@ -1,4 +1,4 @@
-"""What 8x8 reports of a call while it goes on: its legs, its recordings, and the calls that come in."""
+"""What is known of a call while it goes on: its legs, recordings, failures of its menus, and the calls that come in."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from voiceflow_worker.model.reports.outcome import CallLeg
 
 STATES = "call-progress"
 RECORDINGS = "recording"
+FAILURES = "menu-failure"
 
 ANSWERED = "session-answered"
 """Namespace of the sessions in which somebody answered, as actions without keys say. Keys are stored by themselves."""
@@ -89,15 +90,26 @@ class Recording:
     file_path: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MenuFailure:
+    """A menu that could not go on in a call: its name, if it is known, and the reason."""
+
+    session_id: str
+    at: datetime
+    menu: str = ""
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class SessionProgress:
-    """The progress of some sessions: states in order of their time, and one entry for each recording."""
+    """The progress of some sessions: states in order of their time, an entry for each recording, failures of menus."""
 
     states: tuple[LegState, ...] = ()
     recordings: tuple[Recording, ...] = ()
+    failures: tuple[MenuFailure, ...] = ()
 
 
-Progress = TypeVar("Progress", LegState, Recording)
+Progress = TypeVar("Progress", LegState, Recording, MenuFailure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +169,7 @@ class CallProgress:
         self._clock = store.clock
         self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
         self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
+        self._failures = json_records(store, FAILURES, MenuFailure, keep_for=STATES_KEPT, durable=False)
         self._answered = text_records(store, ANSWERED, keep_for=STATES_KEPT)
         self._incoming = IncomingCalls(store)
 
@@ -216,15 +229,22 @@ class CallProgress:
         same = (event.recording_id, event.status, event.file_path)
         return await _keep(self._recordings, recording, same)
 
+    async def failure(self, session_id: str, *, menu: str, reason: str) -> bool:
+        """Store that a menu could not go on."""
+        failed = MenuFailure(session_id=session_id, at=self._clock.now(), menu=menu, reason=reason)
+        return await _keep(self._failures, failed, (menu, reason))
+
     async def of(self, session_ids: Iterable[str]) -> SessionProgress:
         """The progress of these sessions."""
         states: list[LegState] = []
         recordings: list[Recording] = []
+        failures: list[MenuFailure] = []
         for session_id in dict.fromkeys(session_ids):
             states += await _of_session(self._states, session_id)
             recordings += await _of_session(self._recordings, session_id)
+            failures += await _of_session(self._failures, session_id)
         states.sort(key=lambda state: state.at)
-        return SessionProgress(tuple(states), _one_each(recordings))
+        return SessionProgress(tuple(states), _one_each(recordings), tuple(failures))
 
     async def of_job(self, job: Job) -> SessionProgress:
         """The progress of all sessions of a job."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.core.progress import LegState, Recording, SessionProgress
+from voiceflow_worker.core.progress import LegState, MenuFailure, Recording, SessionProgress
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
@@ -114,6 +114,7 @@ def story(job: Job, *, at: datetime, heard: SessionProgress | None = None) -> St
         in_short = None if is_technical or state.destination not in job.numbers else _LIVE.get(state.status or "")
         timeline.append(TimelineEntry(state.at, in_short or _state(state), is_technical=is_technical))
     timeline += [TimelineEntry(each.at, _recording(each)) for each in (heard or SessionProgress()).recordings]
+    timeline += [TimelineEntry(each.at, _failure(each)) for each in (heard or SessionProgress()).failures]
     return Story(
         summary=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
         facts=tuple(_facts(job, at=at)),
@@ -232,10 +233,17 @@ def progress_in_words(heard: SessionProgress) -> Iterator[tuple[datetime, str]]:
         yield state.at, _state(state)
     for recording in heard.recordings:
         yield recording.at, _recording(recording)
+    for failure in heard.failures:
+        yield failure.at, _failure(failure)
 
 
 _LIVE = {"CALL_INITIATED": "dialled", "CALL_CONNECTED": "answered", "CALL_DISCONNECTED": "hung up"}
 """States of the person's leg in short, until the outcome of the call says the same with more."""
+
+
+def _failure(failure: MenuFailure) -> str:
+    menu = f"menu {failure.menu}" if failure.menu else "the menu"
+    return f"{menu} could not go on: the person heard its fallback, or the call was hung up. {failure.reason}"
 
 
 def _state(state: LegState) -> str:

@@ -51,7 +51,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
-from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
+from voiceflow_worker.core.progress import FAILURES, INCOMING, RECORDINGS, SEEN, STATES
 from voiceflow_worker.core.retention import EVERY, Erasures
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
@@ -86,7 +86,7 @@ _LEAST_DIGITS = 7
 _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
-_OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, PRESSES)
+_OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, FAILURES, PRESSES)
 """The namespaces whose groups are sessions."""
 GOES = (
     "their calls in every queue, with numbers, texts, data, outcomes, key presses and recordings' addresses; the rows "

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import secrets
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -15,7 +16,8 @@ from prometheus_client import CollectorRegistry
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller, Position
 from voiceflow_worker.ivr.check import reachable
@@ -151,6 +153,7 @@ class MenuEvents:
         self._policy = policy = policy or CallPolicy()
         self._menu_calls = MenuCalls(store, policy)
         self._bridges = Bridges(store, policy)
+        self._progress = CallProgress(store)
         self._once = AnswersOnce(store, lease_for=handler_limit + STORING)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
@@ -189,7 +192,7 @@ class MenuEvents:
             refusal = await self._bridges.refusal(called, call=call, session_id=event.session_id)
             if refusal is not None:
                 answer = replace(await menus.not_bridged(plan, refusal), seconds=answer.seconds)
-        self._log_trouble(answer, call, event)
+        await self._tell_trouble(answer, call, event)
         if answer.press is not None:  # nobody hears of a call-back that is not stored
             await self._menu_calls.pressed(call, answer.press, session_id=event.session_id)
         given = await self._once.keep(key, answer.body)
@@ -231,7 +234,7 @@ class MenuEvents:
             policy=self._policy,
         )
 
-    def _log_trouble(self, answer: MenuAnswer, call: MenuCall, event: CallAction) -> None:
+    async def _tell_trouble(self, answer: MenuAnswer, call: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
         _log.log(
@@ -244,6 +247,9 @@ class MenuEvents:
             reason=answer.trouble,
             where=None if answer.error is None else _where(answer.error),
         )
+        if event.session_id is not None:
+            with suppress(StoreError):  # the person on the line gets an answer
+                await self._progress.failure(event.session_id, menu=answer.menu or "", reason=answer.trouble)
 
 
 def _level(result: MenuResult, call: MenuCall) -> int:
