@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -101,7 +101,8 @@ class Finding:
     """One problem of a call flow or a row, with its place and a remedy.
 
     `path` is the JSON path in the 8x8 body (`$.callflow[1].params.text`). `code` is the status code with which 8x8
-    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file.
+    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file, and `person` is the
+    name in the row, for people.
     """
 
     message: str
@@ -111,6 +112,7 @@ class Finding:
     file: str | None = None
     row: int | None = None
     column: str | None = None
+    person: str = field(default="", repr=False, compare=False)
 
     @property
     def is_error(self) -> bool:
@@ -118,7 +120,7 @@ class Finding:
         return self.severity is Severity.ERROR
 
     def as_json(self) -> dict[str, object]:
-        """The finding as a JSON object with every field, as `check` and `enqueue` print it."""
+        """The finding as a JSON object with every field but the name, as `check` and `enqueue` print it."""
         return {
             "file": self.file,
             "row": self.row,

@@ -726,5 +726,6 @@ async def test_findings_stand_by_cause_with_their_rows_and_errors_first(memory: 
         await one.send("preview", **{**WORDS, "say": "Hello {{name}}."})
     causes = re.findall(r'<td class="first" data-label="rows">([^<]*)</td><td class="name">([^<]*)', one.shown.text)
     assert causes[0] == ("2 to 3, 5", "Mobile")
+    assert '<td class="name">N0, N1, N3</td><td class="line">' in one.shown.text
     assert one.shown.text.index("has letters") < one.shown.text.index("only stored with the call")
     assert one.shown.text.count("has letters") == 1

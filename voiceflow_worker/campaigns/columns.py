@@ -29,6 +29,7 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.ivr.speech_filters import SpecimenText
+from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.text.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -164,7 +165,10 @@ class CampaignColumns:
         return _own_names(raw.data) if known is None else known.names
 
     def in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """These findings, with the names of columns as the file spells them. Reserved names stay as they are."""
+        """These findings, with the names of columns as the file spells them, and that of the row's person.
+
+        Reserved names stay as they are.
+        """
         names = self.names_in(raw)
         told: list[Finding] = []
         for found in findings:
@@ -175,7 +179,9 @@ class CampaignColumns:
                 own = names.get(row_name(self._language), self._language)
             else:
                 own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
-            told.append(found if own == name else replace(found, column=own))
+            cells = dict(zip(self._source.header, raw.cells, strict=False)) if raw.cells else raw.data
+            column = found.column if own == name else own
+            told.append(replace(found, column=column, person=person_in(cells)))
         return tuple(told)
 
     def reserved(self, name: str) -> str:

@@ -16,7 +16,7 @@ from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, person_in
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
@@ -200,7 +200,8 @@ class RowEnqueuer:
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
-        placed = (replace(found, file=self.file, row=row.raw.number) for found in findings)
+        person = person_in((row.call and row.call.data) or {})
+        placed = (replace(found, file=self.file, row=row.raw.number, person=person) for found in findings)
         return row._replace(call=None, findings=(*row.findings, *placed))
 
 

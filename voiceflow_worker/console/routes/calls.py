@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.core.base.identity import first_ulid, queue_of
 from voiceflow_worker.core.base.reading import find_jobs, find_pages, totals_of
+from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.call_filter import STATES, CallFilter, person_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
@@ -440,6 +442,21 @@ async def show_found(store: Store, asked: PageRequest) -> Answer:
 
 
 NUMBERS_A_PAGE = 100
+MOST_NAMED = 300
+"""The most reads of calls for the names of people on a page."""
+NAMED_AT_ONCE = 8
+
+
+async def _people(store: Store, entries: Sequence[Suppression]) -> dict[str, str]:
+    """The names of people by their numbers, from the newest call to each. Raises StoreError."""
+    queues = await queue_names(store, also=None)
+    wanted = [(each.number, queue) for each in entries for queue in queues if queue_of(each.job_id or queue) == queue]
+    reads = [
+        partial(find_jobs, store, OfNumber(queue=queue, number=number, newest=True, limit=1))
+        for number, queue in wanted[:MOST_NAMED]
+    ]
+    found = await gather(*reads, at_once=NAMED_AT_ONCE) if reads else []
+    return {number: job.name for (number, _), jobs in zip(wanted, found, strict=False) for job in jobs if job.name}
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
@@ -460,5 +477,6 @@ async def show_suppression(store: Store, asked: PageRequest) -> Answer:
         page = await listed.scan(after=(asked.asked("after") or "")[:LONGEST_NAME], limit=NUMBERS_A_PAGE + 1)
         entries = page[:NUMBERS_A_PAGE]
         after = entries[-1].number if len(page) > NUMBERS_A_PAGE and not asked.masks else None
-    shown = {"wanted": wanted, "entries": entries, "trouble": trouble, "after": after}
+    people = await _people(store, entries)
+    shown = {"wanted": wanted, "entries": entries, "people": people, "trouble": trouble, "after": after}
     return Page(template="suppression.html", shown=shown)
