@@ -8,7 +8,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -152,21 +151,6 @@ async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(
     found = [job.id for each in await journals.files("reminders") for _, job in await journals.entries(each.name)]
     file.close()
     assert sorted(found) == [sample_job(1).id, sample_job(2).id]
-
-
-@pytest.mark.parametrize("done", list(product([False, True], repeat=4)))
-async def test_the_newest_committed_entry_of_a_file_is_told(done: tuple[bool, ...], tmp_path: Path) -> None:
-    """By it, a guard finds a store that lost only the last of the calls that were sent together."""
-    journals = JournalFiles(tmp_path)
-    file = await journals.begin("reminders", at=datetime.now(UTC))
-    await file.append([sample_job(9)], first=1)
-    file.record_committed([True])
-    await file.append([sample_job(place) for place in range(4)], first=2)
-    file.record_committed(done)
-    [told] = await journals.files("reminders")
-    file.close()
-    assert told.newest_committed is not None
-    assert told.newest_committed.id == sample_job(max((place for place in range(4) if done[place]), default=9)).id
 
 
 async def test_what_a_killed_process_left_half_written_goes_with_the_old_files(tmp_path: Path) -> None:

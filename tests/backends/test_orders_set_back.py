@@ -195,8 +195,6 @@ async def test_who_was_not_to_be_called_does_not_ring_after_the_store_was_set_ba
 ) -> None:
     """An order whose answer was lost, that was cut, or whose process was killed; repeated; and its batch was edited."""
     (order, stopped), (failure, repeated, edited) = ORDERS[name], case
-    if name == "erase" and failure != "nothing" and not repeated:
-        stopped = frozenset[int]()  # who ordered it was told to order it again
     ids = await begun(world)
 
     async def edit() -> None:

@@ -30,13 +30,12 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.core import rollback
 from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
-from voiceflow_worker.core.ports.store import BulkWrite, Delete, History, Put, Write
+from voiceflow_worker.core.ports.outside import ORDERS, Closing, LocalOrder
+from voiceflow_worker.core.ports.store import BulkWrite, History, Put
 from voiceflow_worker.core.rollback import (
     HELD,
     HELD_AS_LACKING,
@@ -45,7 +44,7 @@ from voiceflow_worker.core.rollback import (
     NO_FILES,
     Histories,
 )
-from voiceflow_worker.core.writer import Compared
+from voiceflow_worker.core.writer import Compared, compared
 from voiceflow_worker.core.writes import WRITERS, changed
 from voiceflow_worker.errors import JournalFileError, SettingsError
 from voiceflow_worker.model.copying import replace
@@ -252,7 +251,7 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
     [job_id] = await sent_after_a_backup(lab, 1)
     lab.rolled_back()
     looks = itertools.count(1)
-    at_once = rollback.compare_calls
+    at_once = compared
 
     async def slowly(store: Store, *files: Any, **how: Any) -> list[Compared]:
         """The look before the order ends long after it was taken."""
@@ -267,7 +266,7 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
             lab.clock.advance(timedelta(seconds=5))
         return seen
 
-    monkeypatch.setattr(rollback, "compare_calls", slowly)
+    monkeypatch.setattr("voiceflow_worker.core.rollback.compared", slowly)
     async with lab.store() as store, lab.worker(store).at_work() as slow:
         assert await hold_of(store) == (None if settled else HELD)
         assert await slow.state(await slow.queue.get(job_id)) == ("accepted" if settled else "in_doubt")
@@ -668,7 +667,7 @@ async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(la
         later = await engine.enqueue(number(1))
         assert [each.id for each in await engine.send()] == [later.id]
         assert await hold_of(store) is None
-        told = await check_journals(store, lab.files, queue="default", policy=CallPolicy())
+        told = await check_journals(store, lab.files, queue="default")
         assert (told.rolled_back, told.forgotten) == (False, ())
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work():
         assert await hold_of(store) is None
@@ -711,38 +710,6 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert await engine.state(lost) == "queued"
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == 1
-
-
-async def as_before(lab: Lab) -> None:
-    """Make the journal one of the version before: its lines have numbers, of which the store has none."""
-    async with lab.store() as store:
-        await forget_numbers(store)
-    for path in (lab.files.folder / "default").glob("*.journal"):
-        head, _, rest = path.read_text().partition("\n")
-        assert '"voiceflow_journal":4,"writer":' in head
-        path.write_text(f'{{"voiceflow_journal":1,"history":""}}\n{rest}')
-
-
-@pytest.mark.parametrize("is_lost", [True, False])
-async def test_a_file_of_the_version_before_is_compared_by_its_calls_and_then_has_a_number(
-    lab: Lab, *, is_lost: bool
-) -> None:
-    (job_id,) = await sent_after_a_backup(lab, 1)
-    await as_before(lab)
-    lab.back_up("later")
-    if is_lost:
-        lab.rolled_back()
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        job = await engine.queue.get(job_id)
-        assert await hold_of(store) == (HELD if is_lost else None)
-        assert job.state is (JobState.IN_DOUBT if is_lost else JobState.ACCEPTED)
-        await engine.queue.resume()
-        await store.write(BulkWrite(writes=(Write(changes=(Delete(job, None),)),)), now=lab.clock.now())
-    async with lab.store() as store, lab.worker(store).at_work():
-        assert await hold_of(store) is None, "its number tells that nothing is lost"
-    lab.rolled_back()
-    async with lab.store() as store, lab.worker(store).at_work():
-        assert await hold_of(store) == HELD
 
 
 async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
@@ -827,16 +794,6 @@ async def test_the_oldest_files_go_when_there_are_too_many(lab: Lab) -> None:
     assert sum(path.stat().st_size for path in (lab.files.folder / "default").iterdir()) <= 3000
 
 
-async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab: Lab) -> None:
-    job_ids = await sent_after_a_backup(lab, 3)
-    (path,) = (lab.files.folder / "default").glob("*.journal")
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], b"\x00\xff spoilt\n", *lines[2:], lines[1][:50]]))
-    lab.rolled_back()
-    async with lab.store() as store, lab.worker(store).at_work():
-        assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
-
-
 SPOILT: tuple[Any, ...] = (None, 5, -1.5, True, "x", "2026-01-01T00:00:00", [], [[]], {}, {"x": []})
 
 
@@ -864,7 +821,7 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
     job_ids = await sent_after_a_backup(lab, 3)
     tokens = ["first", "second", "third"]
     orders = [
-        LocalOrder(at=clock.now(), store=token, action="hold", puts=(Put("gate", "default", "held", None),))
+        LocalOrder(at=clock.now(), store=token, action="hold", order=Closing(put=Put("gate", "default", "held", None)))
         for token in tokens
     ]
     file = await lab.files.begin(ORDERS, at=clock.now())

@@ -463,7 +463,7 @@ async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path
         assert found_in(tmp_path / "journals") != []
         await Retention(life.store, POLICY, local_journal=own).run()
         assert found_in(tmp_path / "journals") == []
-        (kept,) = [file.newest_committed for file in await own.files("default") if file.newest_committed is not None]
+        (kept,) = [job for file in await own.files("default") for _, job in await own.entries(file.name)]
         assert kept.id == other.id
         assert engine.guard is not None
         assert not await engine.guard._compare()

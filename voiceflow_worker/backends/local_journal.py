@@ -4,8 +4,8 @@ A process keeps the file locked that it writes, and goes on with one of this wee
 are as many as processes wrote at once, and old ones are deleted. The first line is a header, with the writer whose
 numbers follow, and the history of the store that it follows; a line with a later history follows when another server
 has taken over. Each further line is an entry or a report. An entry has a number (`n`) and the stored form of a job, or
-an `order`: its token and what it writes. A report has numbers: `kept` is that of an entry that was committed to the
-store, and `void` has those of entries that were not. A crash can cut only the last line, which is then ignored. Each
+what was `ordered`. A report has numbers: `kept` is that of an entry that was committed to the store, and `void` has
+those of entries that were not. A crash can cut only the last line, which is then ignored. Each
 queue has a folder of files; those of orders are in the folder `_orders`.
 """
 
@@ -17,7 +17,7 @@ import os
 import pwd
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,7 +50,6 @@ from voiceflow_worker.core.ports.outside import (
 )
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -62,39 +61,50 @@ _log = structlog.get_logger("voiceflow.journal")
 T = TypeVar("T")
 
 SUFFIX = ".journal"
-FORMAT = 4
-"""The format of the files, which versions that know older ones leave alone; those have no numbers in the store."""
-_line: Codec[dict[str, Any]] = Codec(dict[str, Any])
+FORMAT, _BEFORE = 5, 4
+"""The format of the files, and that of the version before, of which lost orders are named and not carried out again.
+Files of other formats are left alone."""
 
 
-class _Line(msgspec.Struct):
-    """What a line may have, of those who have not damaged it."""
+class _Line(msgspec.Struct, omit_defaults=True):
+    """A line: a header, another history, an entry of a job or an order, or a report."""
 
+    action: str = ""
+    n: int = 0
     voiceflow_journal: int = 0
     writer: str = ""
     history: str = ""
-    n: int | None = None
     kept: int = 0
     void: list[int] = []
-    order: str | None = None
+    ordered: LocalOrder | None = None
     at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    store: str = ""
     head: Head | None = None
-    record: str | None = None
-    body: str | None = None
-    fates: dict[str, str] = {}
+    record: str = ""
+    body: str = ""
+    room: str = ""
+
+    @property
+    def order(self) -> LocalOrder | None:
+        """The order in an entry; None in that of a job. Of one of the version before, it is only known that it was."""
+        if self.ordered is None and self.at is not None:
+            return LocalOrder(at=self.at, store=self.store, action=self.action)
+        return self.ordered
+
+    def job(self) -> Job:
+        """The job in an entry. Raises StoreVersionError for one of a newer version."""
+        return job_from(tuple(cast("Any", self.head)), self.record, self.body)
 
 
-_checked: Codec[_Line] = Codec(_Line)
+_line: Codec[_Line] = Codec(_Line)
 
 
-def _fields_of(line: bytes) -> dict[str, Any]:
-    """The fields of a line. Raises ValueError for one that is damaged, or foreign."""
-    checked, fields = _checked.value(line), _line.value(line)
-    has_job = "head" in fields or ("n" in fields and checked.order is None)
-    is_cut = has_job and None in (checked.head, checked.record, checked.body)
-    if is_cut or ("n" in fields and checked.n is None) or (checked.order is not None and checked.at is None):
+def _line_of(text: bytes) -> _Line:
+    """What a line says. Raises ValueError for one that is damaged, or foreign."""
+    line = _line.value(text)
+    if line.n and line.order is None and not (line.head and line.record and line.body):
         raise ValueError("a part of it is missing")
-    return fields
+    return line
 
 
 MEGABYTE = 1024 * 1024
@@ -103,7 +113,7 @@ FULL = 16 * MEGABYTE
 MOST = 1024 * MEGABYTE
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
 _TAIL = 256 * 1024
-_ROOM = {"room": " " * 65_536}
+_ROOM = _Line(room=" " * 65_536)
 """A line that says nothing: when it was written, there is room again."""
 
 
@@ -143,7 +153,7 @@ def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
 class _Content:
     """The content of a journal file, or of its last part."""
 
-    entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
+    entries: dict[int, _Line] = field(default_factory=dict[int, _Line])
     written_as: int = 0
     writer: str = ""
     void: set[int] = field(default_factory=set[int])
@@ -187,9 +197,6 @@ class JournalFiles(LocalJournal):
     async def orders(self, name: str) -> Sequence[tuple[int, LocalOrder]]:
         return await to_thread.run_sync(_orders_of, Path(name))
 
-    async def number_orders(self, name: str) -> None:
-        await to_thread.run_sync(_number_orders, Path(name))
-
     def _is_of_store(self, path: Path) -> bool:
         return path.parents[2] == self.folder.parent
 
@@ -224,17 +231,14 @@ class JournalFiles(LocalJournal):
             with _looking_at(path):
                 content = _read_end(path)
                 url = path.parents[1].name
-                kept = content.entries.get(content.kept)
                 found.append(
                     LocalJournalState(
                         name=str(path),
-                        writer=content.writer or f"{path.stem} of before",
+                        writer=content.writer,
                         kept=content.kept,
                         last=content.last,
                         is_open=_is_in_use(path),
-                        is_numbered=content.written_as >= FORMAT,
                         other_store=None if url == self.folder.name else url,
-                        newest_committed=None if kept is None or "order" in kept else _readable(kept, path),
                         history=content.history if self._is_of_store(path) else "",
                     )
                 )
@@ -255,7 +259,7 @@ class JournalFiles(LocalJournal):
                 if _is_in_use(path):
                     continue
                 newest = next(reversed(content.entries.values()), None)
-                began = None if newest is None else _time_of(newest)
+                began = None if newest is None else newest.order.at if newest.order else newest.job().touched_at
                 if began is None or began < before:
                     path.unlink()
                     total -= size
@@ -331,11 +335,10 @@ class JournalFile(LocalJournalFile):
             self.writer, content = self.writer or new_worker_id(), _Content()
         self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
         if not size:
-            header = {"voiceflow_journal": FORMAT, "writer": self.writer, "history": history}
-            self._write_durably([_line.text(header)])
+            self._write_durably([_Line(voiceflow_journal=FORMAT, writer=self.writer, history=history)])
             sync_path(self.folder)
         elif history not in {"", content.history}:
-            self._write([_line.text({"history": history})])
+            self._write([_Line(history=history)])
         return True
 
     def is_over(self, *, at: datetime) -> bool:
@@ -364,12 +367,12 @@ class JournalFile(LocalJournalFile):
     def append(self, lines: Sequence[JournalLine], *, first: int) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
         self._is_recorded, self._first = False, first
-        texts = [_entry(number, line) for number, line in enumerate(lines, first)]
+        entries = [_entry(number, line) for number, line in enumerate(lines, first)]
         with self._noting_failure():
             if is_idle:
-                self._write(texts)
+                self._write(entries)
                 return self._appended(self._begin(partial(sync, self._descriptor)))
-        return self._appended(self._begin(partial(self._write_durably, texts)))
+        return self._appended(self._begin(partial(self._write_durably, entries)))
 
     async def _appended(self, begun: Begun[None]) -> None:
         with self._noting_failure():
@@ -388,7 +391,7 @@ class JournalFile(LocalJournalFile):
     async def recover(self) -> None:
         if self._has_failed:
             with _writing_to(self.folder):
-                await self._begin(partial(self._write_durably, [_line.text(_ROOM)]))
+                await self._begin(partial(self._write_durably, [_ROOM]))
             self._has_failed = False
 
     def _begin(self, work: Callable[[], T]) -> Begun[T]:
@@ -402,15 +405,14 @@ class JournalFile(LocalJournalFile):
         if history != self._history:
             self._history = history
             with _writing_to(self.folder):
-                self._write([_line.text({"history": history})])
+                self._write([_Line(history=history)])
 
     def record_committed(self, committed: Sequence[bool | None]) -> None:
         self._is_recorded = True
         void = [number for number, done in enumerate(committed, self._first) if done is False]
         kept = [number for number, done in enumerate(committed, self._first) if done]
-        report = {"void": void} if void else dict[str, Any]()
         try:
-            self._write([_line.text(report | ({"kept": kept[-1]} if kept else {}))])
+            self._write([_Line(void=void, kept=kept[-1] if kept else 0)])
         except OSError as error:
             _log.warning("a journal file could not be written", error=str(error))
 
@@ -425,12 +427,12 @@ class JournalFile(LocalJournalFile):
             os.close(self._fd)
             self._fd = None
 
-    def _write_durably(self, lines: Sequence[str]) -> None:
+    def _write_durably(self, lines: Sequence[_Line]) -> None:
         self._write(lines)
         sync(self._descriptor)
 
-    def _write(self, lines: Sequence[str]) -> None:
-        data = "".join(f"{line}\n" for line in lines).encode()
+    def _write(self, lines: Sequence[_Line]) -> None:
+        data = "".join(f"{_line.text(line)}\n" for line in lines).encode()
         self._size += (whole := len(data))
         try:
             while data:
@@ -471,17 +473,10 @@ def _writing_to(folder: Path) -> Generator[None]:
         ) from error
 
 
-def _entry(number: int, line: JournalLine) -> str:
-    if isinstance(line, Job):
-        return _line.text({"n": number, **_stored(line)})
-    fields: dict[str, Any] = {"action": line.action, "n": number, "order": "", "at": line.at}
-    fields |= {"store": line.store} | ({} if line.job is None else _stored(line.job))
-    fields |= {name: each for name in ("puts", "drops", "same", "names") if (each := getattr(line, name))}
-    return _line.text(fields)
-
-
-def _stored(job: Job) -> dict[str, Any]:
-    return {"head": head_of(job), "record": record_of(job), "body": job.body}
+def _entry(number: int, line: JournalLine) -> _Line:
+    if isinstance(line, LocalOrder):
+        return _Line(action=line.action, n=number, ordered=line)
+    return _Line(n=number, head=head_of(line), record=record_of(line), body=line.body)
 
 
 def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:
@@ -504,26 +499,20 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     data = path.read_bytes()
     content = _content(BytesIO(data), path)  # refuses a file of a newer version
     left, lines = list[int](), list[bytes]()
-    for line in data.split(b"\n")[:-1]:
+    for text in data.split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
-            fields = _fields_of(line)
-            is_entry, is_order = "n" in fields, "order" in fields
-            if _is_named(line, job_ids) if is_order else is_entry and fields["head"][0].encode() in job_ids:
+            line = _line_of(text)
+            if _is_named(text, job_ids) if line.order else line.head and line.head[0].encode() in job_ids:
                 continue
-            lines.append(line)
-            if (is_entry or is_order) and fields.get("n") not in content.void:
-                left.append(fields.get("n", 0))
+            lines.append(text)
+            if line.n and line.n not in content.void:
+                left.append(line.n)
     if not left:
         path.unlink()
         return
-    kept = [number for number in left if 0 < number <= content.kept]
+    kept = [number for number in left if number <= content.kept]
     if content.kept not in left and kept:
-        lines.append(_line.text({"kept": kept[-1]}).encode())
-    _replace(path, lines)
-
-
-def _replace(path: Path, lines: Sequence[bytes]) -> None:
-    """Write a file anew, with these lines. It must not be in use."""
+        lines.append(_line.text(_Line(kept=kept[-1])).encode())
     new = path.with_name(f".{path.name}.new")
     fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
@@ -572,7 +561,7 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
         if not line.endswith(b"\n"):  # it was cut off
             break
         try:
-            fields = _fields_of(line)
+            found = _line_of(line)
         except ValueError:
             _log.warning(
                 "a line of a journal file cannot be read, and is left out",
@@ -580,24 +569,15 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
                 line=line[:80].decode("ascii", "replace"),
             )
             continue
-        if "voiceflow_journal" in fields:
-            if fields["voiceflow_journal"] > FORMAT:
-                raise StoreVersionError(
-                    f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
-                    "installation"
-                )
-            content.history, content.writer = fields.get("history", ""), fields.get("writer", "")
-            content.written_as = fields["voiceflow_journal"]
-        elif "history" in fields:
-            content.history = fields["history"]
-        elif "n" in fields or "order" in fields:
-            content.entries[fields.get("n", len(content.entries) + 1)] = fields
-        elif "fates" in fields:  # of the version before
-            fates: Mapping[str, str] = fields["fates"]
-            content.void |= {n for n, each in content.entries.items() if fates.get(each.get("order", "")) == "refused"}
-        else:
-            content.kept = fields.get("kept", content.kept)
-            content.void.update(fields.get("void", ()))
+        if found.voiceflow_journal:
+            if found.voiceflow_journal not in {FORMAT, _BEFORE}:
+                raise StoreVersionError(f"the journal file {path} was written by another version of voiceflow-worker")
+            content.writer, content.written_as = found.writer, found.voiceflow_journal
+        if found.n:
+            content.entries[found.n] = found
+        content.history = found.history or content.history
+        content.kept = found.kept or content.kept
+        content.void.update(found.void)
     return content
 
 
@@ -611,52 +591,27 @@ def _entries_of(path: Path) -> list[tuple[int, Job]]:
             content = _content(lines, path)
         for number in list(content.entries):
             entry = content.entries.pop(number)  # a file takes three times its size, not five
-            if number not in content.void and (job := _readable(entry, path)) is not None:
+            if number in content.void or entry.order is not None:
+                continue
+            if (job := _readable(entry, path)) is not None:
                 newest.pop(job.id, None)
                 newest[job.id] = number, job
     return list(newest.values())
 
 
 def _orders_of(path: Path) -> list[tuple[int, LocalOrder]]:
-    found: list[tuple[int, LocalOrder]] = []
-    with _looking_at(path):
-        with path.open("rb") as lines:
-            content = _content(lines, path)
-        for number, each in content.entries.items():
-            try:
-                if number not in content.void:
-                    order: LocalOrder = msgspec.convert({**each, "token": each["order"]}, LocalOrder)
-                    found.append((number, replace(order, job=_job_of(each)) if "head" in each else order))
-            except (ValueError, KeyError, TypeError, StoreVersionError) as error:
-                report_unreadable(f"order {each.get('order')} of the journal file {path.name}", error)
-    return found
+    content = _Content()
+    with _looking_at(path), path.open("rb") as lines:
+        content = _content(lines, path)
+    return [(n, each.order) for n, each in content.entries.items() if each.order and n not in content.void]
 
 
-def _number_orders(path: Path) -> None:
-    """Write a file of the version before anew, with numbers."""
-    with _looking_at(path):
-        with path.open("rb") as lines:
-            content = _content(lines, path)
-        header = {"voiceflow_journal": FORMAT, "writer": f"{path.stem} of before", "history": ""}
-        orders = [{"action": each["action"], "n": number} | dict(each) for number, each in content.entries.items()]
-        report = {"void": sorted(content.void), "kept": len(orders)}
-        _replace(path, [_line.text(each).encode() for each in (header, *orders, report)])
-
-
-def _time_of(entry: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(entry["at"]) if "order" in entry else _job_of(entry).touched_at
-
-
-def _job_of(entry: Mapping[str, Any]) -> Job:
-    return job_from(tuple(entry["head"]), entry["record"], entry["body"])
-
-
-def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
+def _readable(entry: _Line, path: Path) -> Job | None:
     """The job in an entry. None if a newer version wrote the entry: workers of that version check it."""
     try:
-        return _job_of(entry)
+        return entry.job()
     except StoreVersionError as error:
-        report_unreadable(f"entry {entry['n']} of the journal file {path.name}", error)
+        report_unreadable(f"entry {entry.n} of the journal file {path.name}", error)
         return None
 
 

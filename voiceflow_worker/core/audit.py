@@ -242,7 +242,7 @@ class AuditedStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the entry."""
-        bulk, answers = replace(bulk, order=self.entry.action), list[WriteResult]()
+        bulk, answers = replace(bulk, entry=self.entry.puts()[0]), list[WriteResult]()
         try:
             # Each part may be refused alone: the claim goes with the first one that is not.
             while self._claim is not None and not self.is_kept and len(answers) < len(bulk.writes):

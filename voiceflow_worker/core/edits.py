@@ -23,6 +23,7 @@ from voiceflow_worker.core.base.reading import count_states, find_pages
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.gates import SENT_WITHIN, until_left
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import Storing
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, StoreVersionError
@@ -276,7 +277,9 @@ async def _order(store: Store, queue: str, batch_id: str, ordered: OrderedEdit, 
             Put(EDITS, queue, text, ends_at, member=batch_id),
             Put(writes.EDITED, queue, ordered.token, ends_at, member=batch_id),
         )
-        write = Write(conditions=(Same(EDITS, queue, was, batch_id),), puts=puts)
+        same = (Same(EDITS, queue, was, batch_id),)
+        order = Storing(queue=queue, puts=puts, same=same)
+        write = Write(conditions=same, puts=puts, orders=(order,))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return BatchEdits({(queue, batch_id): tuple(kept)})

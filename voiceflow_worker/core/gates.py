@@ -20,10 +20,12 @@ from voiceflow_worker.core.ports.controls import (
     gate_from,
     gate_member,
     gate_put,
+    is_closed,
     member_of,
     not_cancelled,
     orders_in,
 )
+from voiceflow_worker.core.ports.outside import Closing, Start
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
@@ -46,13 +48,22 @@ def write_of_order(
     conditions = [Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))]
     if gate.state is not GateState.CANCELLED and gate.scope is GateScope.BATCH:
         conditions.append(not_cancelled(gate.queue, gate.name))
+    about = (f"gate {gate.queue}{member_of(gate)}",)
     if gate is was and standing is not None:
         stands = Put(GATES, standing.group, standing.value, standing.ends_at, member=standing.member)
-        return gate, Write(conditions=tuple(conditions), found=Write(puts=(stands,)))
-    puts = [gate_put(gate, token=token, before=before), queue_put(gate.queue)]
+        found = (Closing(about=about, queue=gate.queue, put=stands),) if is_closed(standing) else ()
+        return gate, Write(conditions=tuple(conditions), orders=found)
+    put = gate_put(gate, token=token, before=before)
+    puts, order = [put, queue_put(gate.queue)], Start(about=about, queue=gate.queue)
     if gate.state is GateState.CANCELLED:
         puts.append(cancelled_put(gate, token=token))
-    return gate, Write(conditions=tuple(conditions), puts=tuple(puts), drops=tuple(drops), wakes=ordered.queue)
+    return gate, Write(
+        conditions=tuple(conditions),
+        puts=tuple(puts),
+        drops=tuple(drops),
+        wakes=ordered.queue,
+        orders=(order if gate.state is GateState.OPEN else Closing(about=about, queue=gate.queue, put=put),),
+    )
 
 
 CheckGate = Callable[[Gate | None], None]

@@ -20,6 +20,7 @@ from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import calls_of_start, count_staged, find_pages, starts_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
+from voiceflow_worker.core.ports.outside import Storing
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
@@ -87,12 +88,14 @@ def record_of(start: Gate) -> Same:
 def ending(starts: Collection[Gate], *, queue: str, store: Store) -> Write:
     """The end of imports, under the condition that each of their records exists. Their calls may be leased then."""
     at, token = store.clock.now(), new_revision()
-    records = [record_of(each) for each in starts]
+    records = tuple(record_of(each) for each in starts)
+    drops = tuple(Drop(each.namespace, each.group, each.value, each.member) for each in records)
     return Write(
         conditions=(*records, Same(ENDED, queue, None, token)),
         puts=(Put(ENDED, queue, token, at + _ENDED_KEPT, member=token),),
-        drops=tuple(Drop(each.namespace, each.group, each.value, each.member) for each in records),
+        drops=drops,
         wakes=queue,
+        orders=(Storing(queue=queue, drops=drops, same=records),),
     )
 
 
@@ -153,7 +156,8 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
         # With another value, so that the import itself finds that its record is gone.
         left = replace(start, reason=reason, since=store.clock.now())
         put = start_put(left)
-        write = Write(conditions=(record_of(start),), puts=(put,))
+        same = (record_of(start),)
+        write = Write(conditions=same, puts=(put,), orders=(Storing(queue=queue, puts=(put,), same=same),))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             continue  # it has ended, or somebody else discards it
@@ -183,7 +187,9 @@ async def stop_imports(
     starts = [replace(held(batch_id), start=token) for batch_id, token in imports]
     entry = AuditEntry.of(by, "cancel", at=now, note=reason, queue=queue, batch=imports[-1][0], asked=str(imports))
     async with audited(store, entry) as within:
-        await within.store.write(BulkWrite(writes=(Write(puts=tuple(map(start_put, starts))),)), now=now)
+        puts = tuple(map(start_put, starts))
+        write = Write(puts=puts, orders=(Storing(queue=queue, puts=puts),))
+        await within.store.write(BulkWrite(writes=(write,)), now=now)
         ended = await discard_imports(within.store, queue, starts, reason=reason, policy=policy)
         within.result = f"cancelled: {count_of(ended, 'call')}"
     return ended

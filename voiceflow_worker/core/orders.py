@@ -27,41 +27,31 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.audit import AUDIT, GIVEN_AGAIN, AuditEntry, entries_of
-from voiceflow_worker.core.base.identity import QUEUES, QueueNames, counts_for
+from voiceflow_worker.core.base.identity import QueueNames, counts_for
 from voiceflow_worker.core.base.reading import read_each
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable, text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.controls import CANCELLED, GATES, LIMITS, gate_from, orders_in
-from voiceflow_worker.core.ports.outside import ORDERS, LocalJournal, LocalJournalState, LocalOrder
-from voiceflow_worker.core.ports.store import (
-    BulkWrite,
-    Drop,
-    Mode,
-    Put,
-    Record,
-    Replace,
-    Result,
-    Same,
-    Write,
-    WriteResult,
+from voiceflow_worker.core.ports.controls import gate_from, orders_in
+from voiceflow_worker.core.ports.outside import (
+    ORDERS,
+    AnyOrder,
+    Cancelling,
+    Closing,
+    Ending,
+    LocalJournal,
+    LocalJournalState,
+    LocalOrder,
+    OptOut,
+    RateOrder,
+    Start,
+    Storing,
 )
-from voiceflow_worker.core.set_rate import NAMESPACE as SET_RATE
+from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Record, Result, Same, Write, WriteResult
 from voiceflow_worker.core.set_rate import SetRate
-from voiceflow_worker.core.suppression import ERASED, erased_group
-from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import ORDERED as SUPPRESSED_AGAIN
+from voiceflow_worker.core.suppression import erased_group
 from voiceflow_worker.core.writer import Compared, Writer, compared
-from voiceflow_worker.core.writes import (
-    ENDED_ESCALATION,
-    ERASED_CALLS,
-    ERASED_KEY,
-    ESCALATION,
-    TOMBSTONES,
-    WRITERS,
-    changed,
-    writer_put,
-)
+from voiceflow_worker.core.writes import ENDED_ESCALATION, ERASED_CALLS, ESCALATION, changed
 from voiceflow_worker.errors import (
     InvalidInputError,
     JobError,
@@ -75,39 +65,31 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import count_of, in_words
 
-EDIT, FORGET, RATE, RESOLVE = "edit", "forget", "rate", "resolve"
+FORGET = "forget"
 GIVEN_FOR = timedelta(days=7)
 """How long after it was given an order is given again."""
-MARKS = "order"
-"""Namespace of the marks of orders, by their tokens, with which the version before stored them."""
 READ_BY = "orders-read"
 """Namespace of the hosts that have given orders, each with its state directory: the history of the store for which it
 has read its journal."""
-ERASE_AGAIN = "erase-again"
-"""Namespace of the erased calls, and digests of numbers, which a store has again that was rolled back."""
 NOT_GIVEN_AGAIN = "lost when the store was rolled back, and not given again"
-_STOPS = frozenset({"acknowledge", "cancel", "hold", "skip-run", "stop", "suppress"})
-"""Actions that stop calls. Edits, rates and erasures are given again under conditions of their own."""
-_NAMED_STARTS = frozenset({"escalate", "run-now", "start"})
+_PROTECTS = frozenset({FORGET, "suppress"})
+"""Actions whose entry has a line of its own: their first write may have no order, or only opt-outs."""
+_GOES_ON = frozenset({"escalate", "run-now", "start"})
 """Actions that go on, if they were cut, when they are ordered again."""
-_STARTS = _NAMED_STARTS | {"redial", "release", RESOLVE, "resume", "unskip-run", "unsuppress"}
-"""Actions that make phones ring, or let them ring."""
-_OPT_OUTS = frozenset({SUPPRESSED, SUPPRESSED_AGAIN})
-_WITHOUT_PERSON = frozenset({ERASED_CALLS, ERASED_KEY, TOMBSTONES})
-_FREE = frozenset({GATES, CANCELLED, SET_RATE, LIMITS})
-"""The namespaces of what is ordered again by a rule of its own, whatever stands."""
+_STARTS = _GOES_ON | {"release"}
+"""Actions that are one order as a whole, of which none of its parts is given again."""
 _WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
 _NUMBER = re.compile(r"\+[0-9]{7,15}")
-_PAGE = 500
 _TRIES = 5
-"""How often an order is given to a server that changes meanwhile."""
+"""How often an order is given to a server, or given again to a record, that changes meanwhile."""
 _NAMED = 3
 """The most lost orders that the reason of a hold names."""
 _fields: Codec[dict[str, Any]] = Codec(dict[str, Any])
+_text: Codec[LocalOrder] = Codec(LocalOrder)
 
 _log = structlog.get_logger("voiceflow.orders")
 
@@ -152,7 +134,7 @@ class OrderedStore:
         Orders that are lost are given again before any is added to the journal, and, if another server has answered or
         an answer was lost, before this returns.
         """
-        orders = self._orders_of(bulk, now)
+        orders = self._lines_of(bulk, now)
         if orders:
             async with self._ordering:
                 answers = await self._ordered(bulk, orders, now)
@@ -162,19 +144,25 @@ class OrderedStore:
             await self.give_again()
         return answers
 
-    def _orders_of(self, bulk: BulkWrite, now: datetime) -> Mapping[int, Sequence[LocalOrder]]:
-        """The orders in a bulk write, by the places of their writes. One that starts calls is one of all its parts."""
-        orders: dict[int, Sequence[LocalOrder]] = {}
-        if not bulk.order and not any(map(_may_order, bulk.writes)):
-            return orders
-        start: Sequence[LocalOrder] = ()
+    def _lines_of(self, bulk: BulkWrite, now: datetime) -> Mapping[int, Sequence[LocalOrder]]:
+        """The lines for the orders in a bulk write, by the places of their writes. Some may have the same lines."""
+        if bulk.entry is None and not any(write.orders for write in bulk.writes):
+            return {}
+        entry, lines = _entry_in(bulk.entry), dict[int, Sequence[LocalOrder]]()
+        line = LocalOrder(at=now, store=self.inner.id, entry=bulk.entry, action="" if entry is None else entry.action)
+        whole = Start() if line.action in _STARTS else Storing() if line.action in _PROTECTS else None
+        of_whole = [] if whole is None else [self._naming(replace(line, order=whole))]
         for place, write in enumerate(bulk.writes):
-            found = self._orders_in(write.found or write, bulk.order, now)
-            if found and _starts_calls(found[0]):
-                found = start = start or found
-            if found:
-                orders[place] = found
-        return orders
+            given = [] if line.action in _STARTS else write.orders
+            orders = [each for each in given if entry is not None or each.counts_alone]
+            found = [replace(line, order=cast("AnyOrder", each)) for each in orders]
+            # An opt-out goes without the entry: an erasure of others whom that names must leave it.
+            found = [replace(each, action="", entry=None) if isinstance(each.order, OptOut) else each for each in found]
+            keeps_entry = any(put.namespace == AUDIT for put in write.puts)
+            also, named = of_whole if keeps_entry else [], list(map(self._naming, found))
+            if named or also:
+                lines[place] = [*named, *also] if named else also
+        return lines
 
     async def _ordered(
         self, bulk: BulkWrite, orders: Mapping[int, Sequence[LocalOrder]], now: datetime
@@ -225,10 +213,10 @@ class OrderedStore:
             raise
         finally:
             fates: dict[int, bool | None] = {}
-            for place, (order, *_) in orders.items():
+            for place, (line, *_) in orders.items():
                 answer = answers[place]
                 # Who has ordered a start is told that nobody knows.
-                fates[place] = None if answer is None and is_unknown and not _starts_calls(order) else False
+                fates[place] = None if answer is None and is_unknown and not _starts_calls(line) else False
                 fates[place] = answer.result is Result.DONE if answer is not None else fates[place]
             if self._writer is not None and numbered.guard is not None:
                 self._writer.record(fates)
@@ -247,59 +235,10 @@ class OrderedStore:
         where = "" if folder is None else f" ({folder.parents[1]})"
         return Put(READ_BY, f"{socket.gethostname()}{where}", _history_of(self.inner), now + GIVEN_FOR)
 
-    def _orders_in(self, write: Write, action: str, now: datetime) -> Sequence[LocalOrder]:
-        """What the journal keeps of a write: a line for the opt-out of each number, and one for the rest."""
-        numbers = dict.fromkeys(put.group for put in write.puts if put.namespace in _OPT_OUTS)
-        of = LocalOrder(at=now, store=self.inner.id, action=action)
-        jobs = [each.job for each in write.changes if isinstance(each, Replace)]
-        job = jobs[0] if jobs else None
-        if action == FORGET:
-            puts = tuple(each for each in write.puts if _is_without_person(each))
-            return [replace(of, puts=puts)] if puts else ()
-        if not numbers and _starts_calls(start := replace(of, drops=write.drops)):
-            return self._start_in(write, start, job)
-        ends = any(put.namespace == ENDED_ESCALATION for put in write.puts)
-        is_whole = (
-            ends
-            or action in _STOPS
-            or (action == EDIT and bool(write.puts))  # not of one of its calls, which takes the edits of its batch
-            or (action == RATE and any(put.namespace == SET_RATE for put in write.puts))  # its limits follow from it
-        )
-        found: list[LocalOrder] = []
-        for number in numbers:
-            puts = tuple(put for put in write.puts if put.namespace in _OPT_OUTS and put.group == number)
-            found.append(self._naming(replace(of, action="" if action in _STARTS else action, puts=puts)))
-        if not is_whole:
-            return found
-        rest = replace(of, puts=tuple(put for put in write.puts if put.namespace not in _OPT_OUTS))
-        if ends:  # its calls that are taken back are orders of their own
-            found += [self._naming(replace(of, job=each)) for each in jobs if action in _STOPS]
-        else:
-            rest = replace(rest, job=job)
-        if not numbers:
-            # An opt-out has no condition: that it is given again harms nobody. Nor has a cancel.
-            same = tuple(each for each in write.conditions if isinstance(each, Same) and rest.job is None)
-            rest = replace(rest, drops=write.drops, same=same)
-        if rest.puts or rest.drops or rest.job is not None:
-            found.append(self._naming(rest))
-        return found
-
-    def _start_in(self, write: Write, of: LocalOrder, job: Job | None) -> Sequence[LocalOrder]:
-        """What the journal keeps of an order that is never given again: its name, and what it is about."""
-        puts = tuple(put for put in write.puts if put.namespace in {AUDIT, GATES})
-        is_further_part = of.action != "" and not any(put.namespace == AUDIT for put in puts)
-        # A call that was placed is in doubt again, and rings nowhere.
-        is_placed = of.action == RESOLVE and (job is None or job.state is not JobState.QUEUED)
-        return () if is_further_part or is_placed else [self._naming(replace(of, puts=puts))]
-
-    def _naming(self, order: LocalOrder) -> LocalOrder:
-        """The order, with the digests of all numbers that it names."""
-        records: list[Put | Drop | Same] = [*order.puts, *order.drops, *order.same]
-        texts = [f"{each.group} {each.member} {each.value}" for each in records]
-        if order.job is not None:
-            texts += [*order.job.parties, order.job.body]
-        numbers = {number for text in texts for number in _NUMBER.findall(text)}
-        return replace(order, names=tuple(sorted(erased_group(each, store_id=self.inner.id) for each in numbers)))
+    def _naming(self, line: LocalOrder) -> LocalOrder:
+        """The line, with the digests of all numbers that it names."""
+        numbers = set(_NUMBER.findall(_text.text(line)))
+        return replace(line, names=tuple(sorted(erased_group(each, store_id=self.inner.id) for each in numbers)))
 
     # --- After a rollback --------------------------------------------------------------------------------------------
 
@@ -336,123 +275,85 @@ class OrderedStore:
     async def _lost(self) -> list[tuple[Compared, list[_Lost]]]:
         """The files of this host that have lines above the number which the store has, with the lost orders."""
         found = await compared(self.inner, await self._files())
-        for each in found:
-            if not (each.file.is_numbered or each.file.is_open):
-                await self._number(each)
-        # Into a file of the version before that is open, its process looks.
-        known = [each for each in found if each.file.is_numbered or not each.file.is_open]
-        above = [each for each in known if each.number < each.newest]
+        above = [each for each in found if each.number < each.newest]
         return [(each, self._lost_in(each, await self.journal.orders(each.file.name))) for each in above]
 
     async def _files(self) -> Sequence[LocalJournalState]:
         return await self.journal.files(ORDERS, since=self.inner.clock.now() - GIVEN_FOR)
 
-    async def _number(self, file: Compared) -> None:
-        """Give the orders in a file of the version before numbers, and store that of the last before any is lost."""
-        orders, number, after = await self.journal.orders(file.file.name), 0, self.inner.clock.now() - GIVEN_FOR
-        tokens = list(dict.fromkeys(order.token for _, order in orders))
-        marked = set[str]()
-        for start in range(0, len(tokens), _PAGE):
-            marked |= set(await text_records(self.inner, MARKS).get(tokens[start : start + _PAGE]))
-        for n, order in orders:
-            if order.token not in marked and order.at > after and self._is_ours(order):
-                break
-            number = n
-        await file.raise_to(self.inner, number)
-        await self.journal.number_orders(file.file.name)
-
     def _lost_in(self, file: Compared, orders: Sequence[tuple[int, LocalOrder]]) -> list[_Lost]:
         """The orders of a file that the store has lost."""
-        after, since, found = self.inner.clock.now() - GIVEN_FOR, set[object](), list[_Lost]()
+        after, since, found = self.inner.clock.now() - GIVEN_FOR, set[str](), list[_Lost]()
         # The clock may have been set back between them.
-        times = accumulate((order.at for _, order in orders), max)
-        for (number, order), at in reversed(list(zip(orders, times, strict=True))):
-            is_known, is_start, subjects = number <= file.file.kept, _starts_calls(order), _subjects(order)
-            is_recent = self._is_ours(order) and order.at > after
-            if file.number < number <= file.newest and is_recent and (is_known or order.action not in _NAMED_STARTS):
+        times = accumulate((line.at for _, line in orders), max)
+        for (number, line), at in reversed(list(zip(orders, times, strict=True))):
+            is_known, is_start = number <= file.file.kept, _starts_calls(line)
+            about = set[str]() if line.order is None else set(line.order.about)
+            is_recent = self._is_ours(line) and line.at > after
+            if file.number < number <= file.newest and is_recent and (is_known or line.action not in _GOES_ON):
                 # What this very file has taken back later is not given again.
-                is_over = not is_start and not since.isdisjoint(subjects)
-                found.append(_Lost(file, number, at, order, is_known, is_over))
-            if is_known and (is_start or order.action == RATE):
-                since |= subjects
+                found.append(_Lost(file, number, at, line, is_known, not is_start and not since.isdisjoint(about)))
+            if is_known and (is_start or isinstance(line.order, RateOrder)):
+                since |= about
         return found[::-1]
 
-    def _is_ours(self, order: LocalOrder) -> bool:
+    def _is_ours(self, line: LocalOrder) -> bool:
         """Whether an order counts for this store: not if it was given on another copy of it."""
-        return counts_for(self.inner.id, of=order.store, at=order.at)
+        return counts_for(self.inner.id, of=line.store, at=line.at)
 
     async def _is_given_again(self, files: Sequence[tuple[Compared, list[_Lost]]]) -> bool:
         """Give orders again, in their order; False if another process was faster with one of them."""
-        lost = sorted((order for _, orders in files for order in orders), key=lambda each: each.at)
+        lost = sorted((line for _, lines in files for line in lines), key=lambda each: each.at)
         if lost:
             await self._read_erased()
         # Before any is passed over: whoever is killed meanwhile has named them.
-        await self._hold_for([each for each in lost if _starts_calls(each.order) and not self._is_erased(each.order)])
+        await self._hold_for([each for each in lost if _starts_calls(each.line) and not self._is_erased(each.line)])
         for each in lost:
-            told = [_told(put, each.entry, NOT_GIVEN_AGAIN) for put in each.order.puts if put.namespace == AUDIT]
-            if self._is_erased(each.order):
-                told = []
-            elif not (each.is_over or _starts_calls(each.order)):
-                if await self._is_given(each):
+            told = [] if self._is_erased(each.line) else each.told(NOT_GIVEN_AGAIN)
+            if not (self._is_erased(each.line) or each.is_over or _starts_calls(each.line)):
+                if (is_given := await self._is_given(each)) is None:
+                    return False
+                if is_given:
                     continue
                 await self._hold_for([each])
-            if not await each.file.raise_to(self.inner, each.number, told):
+            if (await each.file.raise_to(self.inner, each.number, Write(puts=tuple(told)))).result is not Result.DONE:
                 return False
-        return all([await file.raise_to(self.inner, file.newest) for file, _ in files])
+        raised = [await file.raise_to(self.inner, file.newest) for file, _ in files]
+        return all(answer.result is Result.DONE for answer in raised)
 
-    async def _is_given(self, lost: _Lost) -> bool:
-        """Give an order again; returns False for one that cannot be."""
+    async def _is_given(self, lost: _Lost) -> bool | None:
+        """Give an order again, with its number; False if it cannot be, and None if another process was faster."""
         try:
-            return await self._give_again(lost)
+            for _ in range(_TRIES):
+                if (write := await self._again(lost)) is None:
+                    return False
+                write = replace(write, puts=(*write.puts, *lost.told(GIVEN_AGAIN)))
+                answer = await lost.file.raise_to(self.inner, lost.number, write)
+                if answer.result is Result.DONE:
+                    return True
+                if answer.condition not in write.conditions:
+                    return None
         except (StoreVersionError, InvalidInputError, JobError, ValueError) as error:
             # Of a record that another version wrote, or that is damaged.
-            report_unreadable(f"what the lost order {lost.order.action} has changed", error)
-            return False
+            report_unreadable(f"what the lost order {lost.line.action} has changed", error)
+        return False
 
-    async def _give_again(self, lost: _Lost) -> bool:
-        order, is_given = lost.order, True
-        for put in order.puts:
-            if put.namespace == GATES:
-                await self._order_again(put, at=order.at)
-            elif put.namespace == SET_RATE:
-                is_given = await SetRate(self.inner, put.group).lower_again(put.value)
-        if order.job is not None:
-            is_given = await self._cancel_again(order.job)
-        return is_given and await self._write_again(lost)
-
-    async def _write_again(self, lost: _Lost) -> bool:
-        """Write the rest of an order again, with its number, under its conditions; returns whether they hold."""
-        order, file = lost.order, lost.file
-        number = writer_put(file.file.writer, lost.number, at=self.inner.clock.now())
-        rest = [_told(put, lost.entry, GIVEN_AGAIN) for put in order.puts if put.namespace not in _FREE]
-        # A later opt-out, of which another host has already given its order again, stays the last one.
-        rest = [replace(put, mode=Mode.LONGER) if put.namespace == SUPPRESSED_AGAIN else put for put in rest]
-        rest += [
-            Put(ERASE_AGAIN, put.group.partition(" ")[2], "", put.ends_at)
-            for put in rest
-            if put.namespace == ERASED_CALLS
-        ]
-        same, drops = tuple(each for each in order.same if each.namespace not in _FREE), order.drops
-        while True:
-            is_next = Same(WRITERS, file.file.writer, file.stored)
-            write = Write(conditions=(is_next, *same), puts=(*rest, number), drops=drops)
-            (answer,) = await self.inner.write(BulkWrite(writes=(write,)), now=self.inner.clock.now())
-            if answer.result is Result.DONE or answer.condition == is_next:  # or another process was faster
-                file.stored, file.number = number.value, lost.number
-                return True
-            stands = answer.record
-            if not (stands is not None and _is_of(answer, ESCALATION) and _has_ended(stands, order.puts)):
-                break
-            # However far it had come.
-            same = tuple(
-                replace(each, value=stands.value) if each.namespace == ESCALATION and each.value is not None else each
-                for each in same
-            )
-            drops = tuple(replace(each, value=None) if each.namespace == ESCALATION else each for each in drops)
-        if lost.entry is not None and not any(put.namespace == ENDED_ESCALATION for put in rest):
-            return False
-        await file.raise_to(self.inner, lost.number)  # the escalation has begun again since
-        return True
+    async def _again(self, lost: _Lost) -> Write | None:
+        """Carry an order out again; returns what is left to be stored with its number, or None if it cannot be."""
+        match lost.line.order:
+            case Closing(put=put):
+                await self._close_again(put, at=lost.line.at)
+                return Write()
+            case RateOrder(queue=str(queue), text=text):
+                return Write() if await SetRate(self.inner, queue).lower_again(text) else None
+            case Cancelling() as order:
+                return Write() if await self._cancel_again(order) else None
+            case Ending() as order:
+                return await self._end_again(order)
+            case Storing(puts=puts, drops=drops, same=same):
+                return Write(conditions=same, puts=puts, drops=drops)
+            case _:
+                return None
 
     def _is_erased(self, line: LocalOrder) -> bool:
         """Whether a line names a person who was erased after it."""
@@ -476,8 +377,9 @@ class OrderedStore:
             for name in [queue] if queue is not None else await QueueNames(self.inner).known():
                 of_queue.setdefault(name, []).append(order)
         for queue, some in of_queue.items():
-            named = [order.in_words() for order in some[:_NAMED]]
-            named += [count_of(len(some) - _NAMED, "other order")] if len(some) > _NAMED else []
+            all_named = list(dict.fromkeys(order.in_words() for order in some))
+            named, others = all_named[:_NAMED], len(all_named) - _NAMED
+            named += [count_of(others, "other order")] if others > 0 else []
             is_lost = any(each.is_known for each in some)
             why = "the store was rolled back" if is_lost else "a process ended while it ordered"
             reason = (
@@ -489,7 +391,7 @@ class OrderedStore:
             held = Gate.of(queue, None, GateState.HELD, since=now, reason=reason, kinds=kinds)
             await order_gate(self.inner, held)
 
-    async def _order_again(self, put: Put, *, at: datetime) -> None:
+    async def _close_again(self, put: Put, *, at: datetime) -> None:
         """Hold or cancel again, whoever has opened it since: what stops calls wins."""
         record = _record(put)
         gate = gate_from(record)
@@ -498,21 +400,35 @@ class OrderedStore:
         token, kinds = next(iter(orders_in(record)), None), gate.kinds - {GateKind.MAY_LACK}
         await order_gate(self.inner, replace(gate, since=at, token=token, kinds=kinds))
 
-    async def _cancel_again(self, ordered: Job) -> bool:
+    async def _cancel_again(self, order: Cancelling) -> bool:
         """Cancel a call again, whatever was changed of it since; returns False if it is on its way, or may be."""
         while True:
-            read = await read_each(self.inner, [ordered.id])
-            if (job := read.jobs.get(ordered.id)) is None:
-                return not ordered.post_count and not read.unreadable
+            read = await read_each(self.inner, [order.job])
+            if (job := read.jobs.get(order.job)) is None:
+                return not order.post_count and not read.unreadable
             if job.state not in _WAITING:
                 return job.state.is_final
             now = self.inner.clock.now()
-            kind, reason = ordered.reason_kind, ordered.reason or ""
-            new = lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=CallPolicy())
-            new = replace(new, due_at=ordered.due_at, kept_until=ordered.kept_until)
+            new = lifecycle.cancel(job, at=now, reason=order.reason, kind=order.kind, policy=CallPolicy())
+            new = replace(new, due_at=order.due_at, kept_until=order.kept_until)
             (answer,) = await self.inner.write(BulkWrite(writes=(changed(job, new, at=now)[1],)), now=now)
             if answer.result is Result.DONE:
                 return True
+
+    async def _end_again(self, order: Ending) -> Write:
+        """The write that ends an escalation again, however far it had come; an empty one if it has begun again since.
+
+        So it is if the store does not have it.
+        """
+        (escalation,) = order.about
+        key = (order.queue or "", escalation)
+        found = (await self.inner.records({ESCALATION: [key]}, now=self.inner.clock.now()))[ESCALATION]
+        ended = [_begun_at(put.value) for put in order.puts if put.namespace == ENDED_ESCALATION]
+        if not found or _begun_at(found[0].value) not in ended:
+            return Write()
+        drops = [replace(each, value=None) if each.namespace == ESCALATION else each for each in order.drops]
+        as_read = Same(ESCALATION, key[0], found[0].value, key[1])
+        return Write(conditions=(as_read,), puts=order.puts, drops=tuple(drops))
 
     async def _put(self, *puts: Put) -> None:
         await self.inner.write(BulkWrite(writes=(Write(puts=puts),)), now=self.inner.clock.now())
@@ -527,53 +443,44 @@ class _Lost(NamedTuple):
     file: Compared
     number: int
     at: datetime
-    order: LocalOrder
+    line: LocalOrder
     is_known: bool
     is_over: bool
 
     @property
     def entry(self) -> AuditEntry | None:
         """Its entry of the audit log."""
-        return next(iter(entries_of([_record(put) for put in self.order.puts if put.namespace == AUDIT])), None)
+        return _entry_in(self.line.entry)
 
     @property
     def queue(self) -> str | None:
         """Its queue; None if it is about all of them."""
-        if self.order.job is not None:
-            return self.order.job.queue
-        return None if self.entry is None else self.entry.queue
+        queue = None if self.line.order is None else self.line.order.queue
+        return queue or (None if self.entry is None else self.entry.queue)
+
+    def told(self, result: str) -> Sequence[Put]:
+        """What stores in its entry what became of it."""
+        return () if self.entry is None else replace(self.entry, result=result).puts(mode=Mode.KEEP)
 
     def in_words(self) -> str:
         """What was ordered, on what, by whom, and when."""
-        entry, job = self.entry, self.order.job
-        about = job.id if job is not None else (entry and (entry.batch or entry.call))
+        entry, order = self.entry, self.line.order
+        about = order.job if isinstance(order, Cancelling) else (entry and (entry.batch or entry.call))
         about = about or ("the queue" if self.queue else "numbers")
         who = "" if entry is None else f" by {entry.who}"
-        action = self.order.action or "removal from the suppression list"
-        return f"{action} of {about}{who}, ordered at {in_words(self.order.at)}"
+        action = self.line.action or ("an order" if order is None else "removal from the suppression list")
+        at = self.line.at if entry is None else entry.at
+        return f"{action} of {about}{who}, ordered at {in_words(at)}"
 
 
-def _starts_calls(order: LocalOrder) -> bool:
-    """Whether an order makes phones ring, or lets them ring: the end of an opt-out or of a set rate, too."""
-    return order.action in _STARTS or any(drop.namespace in {SUPPRESSED, SET_RATE} for drop in order.drops)
+def _starts_calls(line: LocalOrder) -> bool:
+    """Whether an order makes phones ring, or lets them ring. Of one of the version before, nobody knows."""
+    return line.order is None or isinstance(line.order, Start)
 
 
-_ORDERED = _OPT_OUTS | {ENDED_ESCALATION, SET_RATE}
-
-
-def _may_order(write: Write) -> bool:
-    """Whether a write without an action may have an order in it: as most writes have none, this is quick."""
-    written = write.found or write
-    records: list[Put | Drop] = [*written.puts, *written.drops]
-    return any(each.namespace in _ORDERED for each in records)
-
-
-def _subjects(order: LocalOrder) -> set[object]:
-    """What an order is about, by which a later one in the same file takes it back."""
-    records: list[Put | Drop] = [*(put for put in order.puts if put.namespace != QUEUES), *order.drops]
-    found: set[object] = {(each.namespace, each.group, each.member) for each in records if each.namespace != AUDIT}
-    entries = entries_of([_record(put) for put in order.puts if put.namespace == AUDIT])
-    return found | {each.call for each in entries if each.call} | ({order.job.id} if order.job is not None else set())
+def _entry_in(put: Put | None) -> AuditEntry | None:
+    """The entry of the audit log in a record."""
+    return next(iter(entries_of([] if put is None else [_record(put)])), None)
 
 
 def _history_of(store: Store) -> str:
@@ -584,28 +491,9 @@ def _record(put: Put) -> Record:
     return Record(put.group, put.value, put.ends_at, put.member)
 
 
-def _is_of(answer: WriteResult, namespace: str) -> bool:
-    return isinstance(answer.condition, Same) and answer.condition.namespace == namespace
-
-
-def _has_ended(escalation: Record, puts: Sequence[Put]) -> bool:
-    """Whether one of these has ended the escalation, as it was last begun."""
-    ended = [_fields.value(put.value) for put in puts if put.namespace == ENDED_ESCALATION]
-    return any(each.get("begun_at") == _fields.value(escalation.value).get("begun_at") for each in ended)
-
-
-def _is_without_person(put: Put) -> bool:
-    """Whether a record of an erasure is kept in the journal: it has nothing of the person, or of others."""
-    is_own_entry = put.namespace == AUDIT and put.mode is Mode.KEEP
-    return is_own_entry or put.namespace in _WITHOUT_PERSON or put.group.startswith(ERASED)
-
-
-def _told(put: Put, entry: AuditEntry | None, result: str) -> Put:
-    """The entry of the audit log says what became of the order."""
-    if put.namespace != AUDIT or entry is None:
-        return put
-    told = replace(entry, result=result).puts(mode=Mode.KEEP)
-    return next((each for each in told if each.group == put.group), put)
+def _begun_at(text: str) -> object:
+    """When the escalation in a record has begun, as it was last begun."""
+    return _fields.value(text).get("begun_at")
 
 
 async def give_orders_again(store: Store) -> None:

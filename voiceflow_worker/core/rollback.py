@@ -49,29 +49,6 @@ def lost_of(compared: Compared, entries: Sequence[tuple[int, Job]]) -> list[Job]
     return [job for n, job in entries if compared.number < n <= compared.newest]
 
 
-async def compare_calls(store: Store, files: Sequence[LocalJournalState], *, policy: CallPolicy) -> list[Compared]:
-    """Compare the journal files of calls with the store. It has lost calls of those that have `is_lost`."""
-    found = await compared(store, files)
-    for each in found:
-        is_known = each.stored is not None or each.file.is_numbered
-        if not (is_known or await _lacks_newest(store, each.file, policy)):
-            each.number = each.file.last
-    return found
-
-
-async def _lacks_newest(store: Store, file: LocalJournalState, policy: CallPolicy) -> bool:
-    """Whether the store lacks the newest POST in a file of the version before, of which it has no number."""
-    job = file.newest_committed
-    if job is None:
-        return False
-    found = await read_each(store, [job.id])
-    stored, is_pruned = found.jobs.get(job.id), bool(await text_records(store, writes.TOMBSTONES).get([job.id]))
-    if stored is not None:
-        return is_forgotten(job, stored) and not (stored.state.is_final and is_pruned)
-    is_kept = store.clock.now() < job.posts[-1].began_at + policy.retention
-    return is_kept and not is_pruned and not found.unreadable
-
-
 _log = structlog.get_logger("voiceflow.rollback")
 
 HAD_LOST = "the store was rolled back to an older state, and had lost calls that were sent"
@@ -331,8 +308,6 @@ class RollbackGuard:
                 found = await self._compared()
                 lost = [each for each in found if each.is_lost]
                 if not lost:
-                    # From now on the files of the version before have numbers too.
-                    await self._settle(each for each in found if not (each.file.is_open or each.file.is_numbered))
                     return False
                 # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
                 # seen before a person's `resume` is settled.
@@ -349,9 +324,8 @@ class RollbackGuard:
         files = list(await self._journal_files.files(self._queue))
         if self._writer.file is not None:  # also if its files were removed
             name, stored = self._writer.name, int(self._writer.stored or 0)
-            mine = LocalJournalState(name="", writer=name, kept=stored, last=0, newest_committed=None, is_open=True)
-            files.append(mine)
-        return await compare_calls(self._store, files, policy=self._policy)
+            files.append(LocalJournalState(name="", writer=name, kept=stored, last=0, is_open=True))
+        return await compared(self._store, files)
 
     async def _is_held_for_it(self) -> bool:
         """Whether the queue is held because of a rollback already. It is not held again for workers without calls."""
@@ -361,7 +335,7 @@ class RollbackGuard:
     async def _settle(self, found: Iterable[Compared]) -> None:
         """Store the numbers that the store lacks, after what they stand for was restored."""
         for each in found:
-            if each.number < each.newest or not each.file.is_numbered:
+            if each.number < each.newest:
                 await each.raise_to(self._store, each.newest)
                 if each.file.writer == self._writer.name:
                     self._writer.stored = each.stored

@@ -10,6 +10,7 @@ from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
+from voiceflow_worker.core.ports.outside import RateOrder, Start
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 
@@ -51,6 +52,7 @@ class SetRate:
         self._store = store
         self._queue = queue
         self._rates = json_records(store, NAMESPACE, _Rate)
+        self._about = (f"rate {queue}",)
 
     async def state(self) -> str:
         """The state, as a short text that changes with each change of the rate; empty for nothing."""
@@ -63,7 +65,8 @@ class SetRate:
         """
         ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate, token=new_revision())), None)
         # First and by itself: whoever writes limits from here on applies it.
-        await self._write_over(Write(puts=(ordered,)), check)
+        order = RateOrder(about=self._about, queue=self._queue, text=ordered.value)
+        await self._write_over(Write(puts=(ordered,), orders=(order,)), check)
         while True:
             standing, current = await self._current()
             kept = limits_from(current)
@@ -113,7 +116,8 @@ class SetRate:
         Workers that start later set the rate of their settings.
         """
         was_set = bool(await self._rates.get([self._queue]))
-        await self._write_over(Write(drops=(Drop(NAMESPACE, self._queue, None),)), check)
+        order = Start(about=self._about, queue=self._queue)
+        await self._write_over(Write(drops=(Drop(NAMESPACE, self._queue, None),), orders=(order,)), check)
         return was_set
 
     async def _write_over(self, write: Write, check: CheckRate | None) -> None:
@@ -149,7 +153,7 @@ class SetRate:
         put = limits_put(self._queue, limits)
         # The same limits are not put again: the store would take the write for one that was written before.
         if current is not None and current.value == put.value:
-            return Write(conditions=conditions, found=Write(puts=(put,)), wakes=self._queue)
+            return Write(conditions=conditions, wakes=self._queue)
         return Write(conditions=conditions, puts=(put,), wakes=self._queue)
 
     async def _write(self, write: Write) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import ORDERS, JournalLine, LocalJournal, LocalJournalFile, LocalJournalState
-from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same, Write, WriteResult
 from voiceflow_worker.core.writes import WRITERS, writer_put
 from voiceflow_worker.model.copying import replace
 
@@ -38,15 +38,18 @@ class Compared:
         """The number of the newest line that counts. Of a file that is open, what is just being written does not."""
         return self.file.kept if self.file.is_open else self.file.last
 
-    async def raise_to(self, store: Store, number: int, puts: Sequence[Put] = ()) -> bool:
-        """Store the number of what was restored; False if another process was faster."""
+    async def raise_to(self, store: Store, number: int, write: Write | None = None) -> WriteResult:
+        """Store the number of what was restored, in this write; NOT_FREE if another process was faster."""
         if self.stored is not None and self.number >= number:
-            return True
+            return WriteResult(result=Result.DONE)
         put, now = writer_put(self.file.writer, number, at=store.clock.now()), store.clock.now()
-        write = Write(conditions=(Same(WRITERS, self.file.writer, self.stored),), puts=(*puts, put))
+        write = write or Write()
+        is_next = Same(WRITERS, self.file.writer, self.stored)
+        write = replace(write, conditions=(is_next, *write.conditions), puts=(*write.puts, put))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
-        self.stored, self.number = put.value, number
-        return answer.result is Result.DONE
+        if answer.result is Result.DONE:
+            self.stored, self.number = put.value, number
+        return answer
 
 
 async def compared(store: Store, files: Sequence[LocalJournalState]) -> list[Compared]:

@@ -23,6 +23,7 @@ from operator import attrgetter
 
 from voiceflow_worker.core.base.identity import batch_puts, keyed_digest, new_revision, queue_put
 from voiceflow_worker.core.ports.controls import gates_open, not_cancelled
+from voiceflow_worker.core.ports.outside import Cancelling, Start
 from voiceflow_worker.core.ports.store import (
     AtMost,
     Change,
@@ -34,6 +35,7 @@ from voiceflow_worker.core.ports.store import (
     EventKind,
     Insert,
     Mode,
+    Order,
     Put,
     Record,
     Replace,
@@ -43,7 +45,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest
+from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest, opt_out
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
@@ -139,11 +141,14 @@ def settled(
     """
     puts: list[Put] = []
     drops: list[Drop] = []
+    orders: list[Order] = []
     for was, post in _changed_posts(old, new):
         if post.session_id is not None and (was is None or was.session_id != post.session_id):
             puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
-            puts += _opt_out(new, post, at)
+            entry, token = _opted_out_entry(new, post, at)
+            puts += entry_puts(entry, token=token)
+            orders.append(opt_out(entry, token=token))
         if post.outcome is not None:
             bridged = locked_groups(post.bridged, store_id=store_id)
             drops += [Drop(BRIDGE, number, None, post.client_request_id) for number in bridged]
@@ -155,14 +160,26 @@ def settled(
         owner = new.request_id(new.post_count)
         numbers = locked_groups(new.parties, store_id=store_id)
         drops += [Drop(namespace, number, owner) for namespace in (NUMBER, SECOND_PARTY) for number in numbers]
-    return changed(old, new, at=at, conditions=conditions, puts=puts, drops=drops)
+    return changed(old, new, at=at, conditions=conditions, puts=puts, drops=drops, orders=orders)
 
 
-def in_force(job: Job, *, at: datetime) -> Write:
-    """What an order on this job, or an opt-out in its call, has written before: for the local journal, if repeated."""
-    puts = [put for post in job.posts if _opted_out(job, post) for put in _opt_out(job, post, at)]
-    is_cancelled = job.state.is_final and bool(job.notes) and job.notes[-1].kind is NoteKind.CANCELLED
-    return Write(changes=(Replace(job.revision, job),) if is_cancelled else (), puts=tuple(puts))
+def in_force(job: Job, *, at: datetime) -> tuple[Order, ...]:
+    """The orders on this job, and the opt-outs in its calls, that were carried out before: if they are repeated."""
+    entries = [_opted_out_entry(job, post, at) for post in job.posts if _opted_out(job, post)]
+    return (*(opt_out(entry, token=token) for entry, token in entries), *_orders_on(job))
+
+
+def _orders_on(job: Job, was: Job | None = None) -> tuple[Order, ...]:
+    """The order that has ended this job, or has brought it back into the queue."""
+    if job.state is JobState.QUEUED and was is not None and (was.state.is_final or was.state is JobState.IN_DOUBT):
+        return (Start(about=(job.id,), queue=job.queue),)
+    if not (job.state.is_final and job.notes and job.notes[-1].kind is NoteKind.CANCELLED):
+        return ()
+    cancel = Cancelling(
+        about=(job.id,), queue=job.queue, job=job.id, post_count=job.post_count, reason=job.reason or "",
+        kind=job.reason_kind, due_at=job.due_at, kept_until=job.kept_until,
+    )  # fmt: skip
+    return (cancel,)
 
 
 def bridge(
@@ -255,6 +272,7 @@ def all_or_none(parts: Sequence[Write]) -> Write:
         puts=tuple(dict.fromkeys(put for part in parts for put in part.puts)),
         drops=tuple(drop for part in parts for drop in part.drops),
         events=tuple(event for part in parts for event in part.events),
+        orders=tuple(order for part in parts for order in part.orders),
         wakes=next((part.wakes for part in parts if part.wakes is not None), None),
     )
 
@@ -269,6 +287,8 @@ def deleted(job: Job, *, keep_key_until: datetime) -> Write:
 ERASED_CALLS = "erased-call"
 """Namespace of the ids of erased calls, and of the digests of erased numbers (`suppression.erased_group`), by the time
 of their erasure. They end with the last journal file that names them."""
+ERASE_AGAIN = "erase-again"
+"""Namespace of the erased calls, and digests of numbers, which a store has again that was rolled back."""
 
 
 def erased_call_put(erased: str, *, of: str, at: datetime, keep_for: timedelta) -> Put:
@@ -311,6 +331,7 @@ def changed(
     conditions: Iterable[Condition] = (),
     puts: Iterable[Put] = (),
     drops: Iterable[Drop] = (),
+    orders: Iterable[Order] = (),
 ) -> tuple[Job, Write]:
     """The job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
@@ -325,6 +346,7 @@ def changed(
             for kind, post in _news(old, new)
         ),
         wakes=new.queue if new.state is JobState.QUEUED else None,
+        orders=(*orders, *_orders_on(new, old)),
     )
 
 
@@ -422,10 +444,11 @@ def _opted_out(job: Job, post: Post) -> bool:
     return job.status_of(post) in OPT_OUTS
 
 
-def _opt_out(job: Job, post: Post, at: datetime) -> tuple[Put, Put]:
+def _opted_out_entry(job: Job, post: Post, at: datetime) -> tuple[Suppression, str]:
+    """The entry on the suppression list of who has opted out in a call, and the token of its order."""
     status, number = post.outcome.status_text if post.outcome is not None else "", job.number_of(post)
     entry = Suppression(number=number, since=at, reason=f"opted out: {status}", job_id=job.id)
-    return entry_puts(entry, token=f"{post.client_request_id} {at.isoformat()}")
+    return entry, f"{post.client_request_id} {at.isoformat()}"
 
 
 # --- News for readers of outcomes --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from voiceflow_worker.core.base.reading import find_jobs, gates_at
 from voiceflow_worker.core.base.record_set import json_codec, newest_first, report_unreadable
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import Ending
 from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
@@ -25,6 +26,7 @@ from voiceflow_worker.core.ports.store import (
     Drop,
     Edit,
     Key,
+    Order,
     Page,
     Put,
     Result,
@@ -198,12 +200,16 @@ class EscalationStore:
         if before != at:
             drops += [] if before is None else [Drop(LISTED, name, None, before)]
             stored.append(Put(LISTED, name, "", ends_at, member=at))
-        return Write(conditions=(*as_was, *conditions), puts=(*stored, *puts), drops=tuple(drops))
+        write = Write(conditions=(*as_was, *conditions), puts=(*stored, *puts), drops=tuple(drops))
+        if new.is_open:
+            return write
+        ended = Ending(about=(escalation_id,), queue=name, puts=write.puts, drops=write.drops)
+        return replace(write, orders=(ended,))
 
-    def ending(self, found: FoundEscalation) -> Write:
-        """The write that has ended an escalation, as far as its record shows it."""
+    def ending(self, found: FoundEscalation) -> Sequence[Order]:
+        """The order that has ended an escalation, as far as its record shows it."""
         was = replace(found, record=replace(found.record, state=EscalationState.OPEN))
-        return self.change(found.id, was, found.record)
+        return self.change(found.id, was, found.record).orders
 
     def joining(
         self,

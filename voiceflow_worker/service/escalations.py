@@ -146,8 +146,9 @@ class Escalations:
             Actor.of(by), "escalate", at=now, queue=self.queue.name, batch=batch, numbers=escalation.numbers,
             result=f"began escalation {escalation_id}",
         )  # fmt: skip
-        write = self._records.change(escalation_id, None, record, puts=() if by is None else entry.puts())
-        (answer,) = await self._store.write(BulkWrite(writes=(write,), order=entry.action), now=now)
+        puts = () if by is None else entry.puts()
+        write = self._records.change(escalation_id, None, record, puts=puts)
+        (answer,) = await self._store.write(BulkWrite(writes=(write,), entry=puts[0] if puts else None), now=now)
         if answer.result is Result.DONE:
             return StartedEscalation(await self.advance(escalation_id), created=True)
         return await self._started(key, digest)
@@ -264,7 +265,7 @@ class Escalations:
     ) -> EscalationStatus:
         """End an escalation that is open or unanswered, for somebody with a name, or for who pressed the key."""
         if (found := await self._records.get(escalation_id)).record.state not in _MAY_END:
-            await confirm(self._store, self._records.ending(found))
+            await confirm(self._store, *self._records.ending(found))
         while (found := await self._records.get(escalation_id)).record.state in _MAY_END:
             done = None
             if isinstance(self._store, AuditedStore):  # without a person who was erased meanwhile

@@ -31,10 +31,11 @@ from voiceflow_worker.core.base.identity import QueueNames, new_revision
 from voiceflow_worker.core.base.reading import find_pages, get_jobs
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import confirm
-from voiceflow_worker.core.orders import ERASE_AGAIN, journal_of
+from voiceflow_worker.core.orders import journal_of
 from voiceflow_worker.core.outcomes.hooks import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hooks import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import Storing
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (
     AtMost,
@@ -58,7 +59,7 @@ from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Cha
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import ERASED, ORDERED, WAS_ERASED, entry_text, erased_group
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.writes import TOMBSTONES, erased_call_put
+from voiceflow_worker.core.writes import ERASE_AGAIN, TOMBSTONES, erased_call_put
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import is_list, is_object
@@ -417,7 +418,7 @@ class Trail:
         if job.unique_key is not None:
             key = writes.erased_key(job.queue, job.unique_key, store_id=self.store.id)
             puts.append(Put(writes.ERASED_KEY, key, f"{job.id} {job.state.value}", key_until))
-        return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts))
+        return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts), orders=(_erasure(puts),))
 
     async def _of_sessions(self, sessions: Sequence[str]) -> tuple[tuple[Drop, ...], tuple[AtMost, ...]]:
         """The removal of all records of these sessions, and the conditions that there are no others."""
@@ -443,7 +444,7 @@ class Trail:
             if not texts:
                 if not any(self._erased.values()):  # before, by another: what that was is in the local journal, too
                     before = await Erasures(self.store).of(erased)
-                    await confirm(self.store, Write(puts=self._named(now, *before)))
+                    await confirm(self.store, _erasure(self._named(now, *before)))
                 return listed is not None
             puts = self._named(now)
             if listed is not None:
@@ -451,7 +452,8 @@ class Trail:
                 puts += (Put(SUPPRESSED, erased, entry_text(entry), listed.until, Mode.LONGER),)
             as_read = tuple(Same(*key, texts.get(key)) for key in keys)
             drops = tuple(Drop(*key, text) for key, text in texts.items())
-            await self.store.write(BulkWrite(writes=(Write(conditions=as_read, puts=puts, drops=drops),)), now=now)
+            write = Write(conditions=as_read, puts=puts, drops=drops, orders=(_erasure(puts),))
+            await self.store.write(BulkWrite(writes=(write,)), now=now)
             self._erased["records"] += len(drops)
 
     async def _erase_sessions_of_others(self) -> None:
@@ -583,6 +585,13 @@ class Trail:
     @cached_property
     def _texts(self) -> _NumberInTexts:
         return _NumberInTexts(self.number)
+
+
+def _erasure(puts: Sequence[Put]) -> Storing:
+    """What an erasure leaves, for the local journal: it has nothing of the person, who is erased again by it."""
+    erased = [put for put in puts if put.namespace == writes.ERASED_CALLS]
+    again = [Put(ERASE_AGAIN, put.group.partition(" ")[2], "", put.ends_at) for put in erased]
+    return Storing(puts=(*puts, *again))
 
 
 async def _undelivered(namespace: str, erased: set[str], record: Record) -> Write | None:

@@ -24,6 +24,7 @@ from voiceflow_worker.actions import (
     require_name,
 )
 from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.ports.outside import Start, Storing
 from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Put, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line
@@ -82,7 +83,9 @@ class ScheduleAction(OperatorAction):
     def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
         """What an order of a run stores. Of two at once, one is stored."""
         put = _put(self.operator, run, found.now)
-        return Write(conditions=(Same(RUNS, put.group, None, put.member),), puts=(put,))
+        same = (Same(RUNS, put.group, None, put.member),)
+        order = Storing(about=("/".join(run.key),), queue=self.queue, puts=(put,), same=same)
+        return Write(conditions=same, puts=(put,), orders=(order,))
 
     def done(self, run: ScheduledRun) -> str:
         """The result in a sentence."""
@@ -173,7 +176,9 @@ class Unskip(ScheduleAction):
     def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
         """The run is forgotten."""
         group, member = run.key
-        return Write(drops=(Drop(RUNS, group, None, member),))
+        return Write(
+            drops=(Drop(RUNS, group, None, member),), orders=(Start(about=("/".join(run.key),), queue=self.queue),)
+        )
 
     def done(self, run: ScheduledRun) -> str:
         """The run that is not skipped any more."""

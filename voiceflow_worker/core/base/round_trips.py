@@ -12,20 +12,20 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.store import BulkWrite, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Order, Write, WriteResult
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 
 Item = TypeVar("Item")
 Got = TypeVar("Got")
 
 
-async def confirm(store: Store, *found: Write) -> None:
+async def confirm(store: Store, *orders: Order) -> None:
     """Wait until what was read from the store is durable, as if this had written it: before anybody says yes to it.
 
-    It may come from a write that failed because it could not be confirmed, and a failover would lose it. Of an order,
-    `found` is what it would have written. Raises StoreError.
+    It may come from a write that failed because it could not be confirmed, and a failover would lose it. The `orders`
+    were found in force. Raises StoreError.
     """
-    await store.write(BulkWrite(writes=tuple(Write(found=each) for each in found)), now=store.clock.now())
+    await store.write(BulkWrite(writes=(Write(orders=orders),) if orders else ()), now=store.clock.now())
 
 
 class _Waiting(Generic[Item, Got]):

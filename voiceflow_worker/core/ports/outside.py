@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from voiceflow_worker.core.ports.store import Drop, Put, Same
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.core.ports.store import Drop, Order, Put, Same
+from voiceflow_worker.model.jobs.job import Job, ReasonKind
 from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
 
 if TYPE_CHECKING:
@@ -21,42 +21,91 @@ if TYPE_CHECKING:
 class LocalJournalState:
     """One journal file of this host: that of a writer, which numbers its entries.
 
-    `kept` is the number of the newest entry that was certainly committed to the store, `newest_committed` that entry,
-    and `last` the number of the newest one that may have been; 0 for none. A process that writes the file has it open.
-    The version before has not stored the numbers (`is_numbered`). `other_store` is the URL of the store that its worker
-    used, if that is not the one used here. `history` is the history of the store that its worker has followed, as its
-    `begin` had it; empty if that was of another store, or none.
+    `kept` is the number of the newest entry that was certainly committed to the store, and `last` that of the newest
+    one that may have been; 0 for none. A process that writes the file has it open. `other_store` is the URL of the
+    store that its worker used, if that is not the one used here. `history` is the history of the store that its worker
+    has followed, as its `begin` had it; empty if that was of another store, or none.
     """
 
     name: str
     writer: str
     kept: int
     last: int
-    newest_committed: Job | None
     is_open: bool = False
-    is_numbered: bool = True
     other_store: str | None = None
     history: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalOrder:
-    """An order as the local journal keeps it: what a write of it stores; several may be of one write.
+class Start(Order, frozen=True, tag="start"):
+    """What makes phones ring, or lets them ring. It is never carried out again."""
 
-    `store` is the id of the store in which it was given. `action` is that of the audit log, empty for what no person
-    has ordered by name, such as an opt-out by a key. `job` is the call as the order leaves it. `names` are the digests
-    of the numbers in it, by which an erasure finds it. The version before has marked the writes of orders by a `token`.
+
+class OptIn(Start, frozen=True, tag="opt-in"):
+    """The end of opt-outs."""
+
+    counts_alone: ClassVar[bool] = True
+
+
+class Closing(Order, frozen=True, kw_only=True, tag="closing"):
+    """A hold, or the cancel of a batch, by the record of its gate."""
+
+    put: Put
+
+
+class Cancelling(Order, frozen=True, kw_only=True, tag="cancelling"):
+    """The cancel of a call, with what it leaves in its record."""
+
+    job: str
+    post_count: int
+    reason: str
+    kind: ReasonKind | None
+    due_at: datetime
+    kept_until: datetime | None
+
+
+class RateOrder(Order, frozen=True, kw_only=True, tag="rate"):
+    """A rate, as it is stored."""
+
+    text: str
+
+
+class Storing(Order, frozen=True, kw_only=True, tag="storing"):
+    """What is stored again as it was, if these records are the same."""
+
+    puts: tuple[Put, ...] = ()
+    drops: tuple[Drop, ...] = ()
+    same: tuple[Same, ...] = ()
+
+
+class OptOut(Storing, frozen=True, tag="opt-out"):
+    """The opt-out of one number."""
+
+    counts_alone: ClassVar[bool] = True
+
+
+class Ending(Storing, frozen=True, tag="ending"):
+    """The end of an escalation, whose record is in the group of its queue, however far it had come."""
+
+    counts_alone: ClassVar[bool] = True
+
+
+AnyOrder = Start | OptIn | Closing | Cancelling | RateOrder | Storing | OptOut | Ending
+
+
+class LocalOrder(Struct, frozen=True, kw_only=True):
+    """A line of an order in the local journal; several may be of one write.
+
+    `store` is the id of the store in which it was given. `entry` is that of the audit log, and `action` its action;
+    empty for what no person has ordered by name. `names` are the digests of the numbers in it, by which an erasure
+    finds it. A line of the version before has no `order` that could be carried out again.
     """
 
     at: datetime
     store: str
     action: str = ""
-    puts: tuple[Put, ...] = ()
-    drops: tuple[Drop, ...] = ()
-    same: tuple[Same, ...] = ()
-    job: Job | None = None
+    order: AnyOrder | None = None
+    entry: Put | None = None
     names: tuple[str, ...] = ()
-    token: str = ""
 
 
 JournalLine = Job | LocalOrder
@@ -132,10 +181,6 @@ class LocalJournal(Protocol):
 
     async def orders(self, name: str) -> Sequence[tuple[int, LocalOrder]]:
         """The orders in a file, in the order in which they were given, without those that the store has refused."""
-        ...
-
-    async def number_orders(self, name: str) -> None:
-        """Give the orders in a file of the version before, which nobody writes, the numbers that `orders` returns."""
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:

@@ -54,7 +54,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -286,13 +286,25 @@ class Delete(Struct, frozen=True):
 Change = Insert | Replace | Delete
 
 
+class Order(Struct, frozen=True, kw_only=True):
+    """What is ordered, as the local journal keeps it: with what carries it out again (`core.orders`).
+
+    `about` says what it is about: a later order of the same writer about any of these takes it back. A `queue` of None
+    is all queues. An order counts if a person has given it by name, or if it `counts_alone`, such as an opt-out by key.
+    """
+
+    counts_alone: ClassVar[bool] = False
+    about: tuple[str, ...] = ()
+    queue: str | None = None
+
+
 class Write(Struct, frozen=True, kw_only=True):
     """What is stored together: changes of jobs, records and events.
 
     It changes each job once, and takes each unique key once. `wakes` is a queue whose waiting tasks are woken. A write
     without changes counts as written before if one of its `Same` conditions finds the value that the write puts there.
-    `found` is what an order would have written, and found in force: for the local journal (`core.orders`); stores
-    ignore it.
+    `orders` are those that it carries out, or has found in force: for the local journal (`core.orders`); stores ignore
+    them.
     """
 
     changes: tuple[Change, ...] = ()
@@ -302,7 +314,7 @@ class Write(Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     wakes: str | None = None
     slot: Slot | None = None
-    found: Write | None = None
+    orders: tuple[Order, ...] = ()
 
 
 class History(Struct, frozen=True):
@@ -332,13 +344,14 @@ class Guard(Struct, frozen=True):
 class BulkWrite(Struct, frozen=True, kw_only=True):
     """Writes to write, and the condition of all of them.
 
-    `order` is the action of a person to which they belong, for the local journal (`core.orders`); stores ignore it.
+    `entry` is that of the audit log for the action of a person to which they belong, for the local journal
+    (`core.orders`); stores ignore it.
     """
 
     writes: tuple[Write, ...]
     durable: bool = True
     guard: Guard | None = None
-    order: str = ""
+    entry: Put | None = None
 
 
 class Result(Enum):

@@ -22,7 +22,7 @@ from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import not_cancelled
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Order, Result, Same, Write, WriteResult
 from voiceflow_worker.core.progress import digest_of
 from voiceflow_worker.core.suppression import SuppressedNumbers, why_refused
 from voiceflow_worker.errors import (
@@ -222,7 +222,7 @@ class Changes:
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         stands: dict[int, Changed] = {}
-        found: list[Write] = []
+        found: list[Order] = []
         now = self._store.clock.now()
         edits = await BatchEdits.of(self._store, [job for job_id, job in read.items() if job_id in unedited])
         for job_id, indexes in todo.items():
@@ -240,7 +240,7 @@ class Changes:
             else:
                 answers.update(errors)
                 stands.update({index: Changed(old, old) for index in indexes if index not in errors})
-                found += [write] if (write := writes.in_force(old, at=now)).changes or write.puts else []
+                found += writes.in_force(old, at=now)
         if stands or found:
             await confirm(self._store, *found)
             answers.update(stands)

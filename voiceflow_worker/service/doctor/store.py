@@ -13,13 +13,13 @@ from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.rollback import compare_calls, lost_of
+from voiceflow_worker.core.rollback import lost_of
 from voiceflow_worker.core.set_rate import SetRate
+from voiceflow_worker.core.writer import compared
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import body_problem
 from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 from voiceflow_worker.model.text.wording import in_words as at_time
 from voiceflow_worker.reporting.status import read_status, unreadable_calls
@@ -64,9 +64,9 @@ class JournalCheck:
     rolled_back: bool
 
 
-async def check_journals(store: Store, local_journal: LocalJournal, *, queue: str, policy: CallPolicy) -> JournalCheck:
+async def check_journals(store: Store, local_journal: LocalJournal, *, queue: str) -> JournalCheck:
     """Compare all journal files of this host with the store, changing nothing."""
-    found = await compare_calls(store, await local_journal.files(queue), policy=policy)
+    found = await compared(store, await local_journal.files(queue))
     lost = any(each.is_lost for each in found)
     calls: set[str] = set()
     forgotten: dict[str, Job] = {}
@@ -84,7 +84,7 @@ async def journals(context: CheckContext) -> Diagnosis | None:
     if local_journal is None:
         return None
     return judged_journals(
-        await check_journals(context.store, local_journal, queue=settings.queue, policy=settings.policy()),
+        await check_journals(context.store, local_journal, queue=settings.queue),
         queue=settings.queue,
         folder=local_journal.folder,
     )
