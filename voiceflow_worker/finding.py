@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
@@ -10,24 +11,27 @@ from typing import Self
 class Remedy(StrEnum):
     """An action that solves a problem, worded for any user interface.
 
-    Messages, reasons of holds and tables of codes contain the words, by which the command line finds what is `typed`.
+    Messages, reasons of holds and tables of codes contain the words, by which each interface finds its names for it.
     """
 
     typed: str
     """The option, the setting or the command, for people at a command line."""
+    fields: tuple[str, ...]
+    """The fields of a campaign, for programs, and for pages, which have a label for each."""
 
-    def __new__(cls, words: str, typed: str) -> Self:
+    def __new__(cls, words: str, typed: str, *fields: str) -> Self:
         """The remedy with these words, which are its value."""
         remedy = str.__new__(cls, words)
-        remedy._value_, remedy.typed = words, typed
+        remedy._value_, remedy.typed, remedy.fields = words, typed, fields
         return remedy
 
     ALLOW_PLAIN_HTTP = "allow plain HTTP if you trust the network", "VOICEFLOW_ALLOW_PLAIN_HTTP=yes"
     CALL_ENDED = (
         "call the people whose calls were cancelled, have expired or failed",
         "--again cancelled,expired,failed",
+        "again",
     )
-    CALL_AGAIN = "allow calling these people again", "--again; another store: --store URL, or VOICEFLOW_STORE"
+    CALL_AGAIN = "allow calling these people again", "--again; another store: --store URL, or VOICEFLOW_STORE", "again"
     CHECK_API_KEY = "check the API key", "VOICEFLOW_API_KEY"
     CHECK_BASE_URL = "check the base URL", "VOICEFLOW_BASE_URL"
     CHECK_SUB_ACCOUNT = "check the sub-account id", "VOICEFLOW_SUB_ACCOUNT"
@@ -35,23 +39,28 @@ class Remedy(StrEnum):
         "let the staged calls ring, or discard them",
         "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
     )
-    END_BY_COLUMN = "take their column for the end of the calls", "--columns valid_until=NAME"
+    END_BY_COLUMN = "take their column for the end of the calls", "--columns valid_until=NAME", "columns"
     FORCE_REDIAL = "force the redial to call again", "--force"
-    GIVE_SOURCE = "give a source for all rows", "--source"
-    GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu", "--template FLOW.json"
-    GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT"
-    GIVE_VALIDITY = "give a later end of validity", "--valid-for"
-    GIVE_VOICE = "give a voice for all rows", "--voice-profile"
-    IGNORE_COLUMN = "ignore the column", "--ignore-column NAME"
-    LEAVE_OUT = "leave rows out by this column", "--leave-out COLUMN=VALUE"
-    LEAVE_OUT_ROWS = "leave out these rows", "--leave-out-rows 7,12-14"
+    GIVE_SOURCE = "give a source for all rows", "--source", "source"
+    GIVE_TEMPLATE = (
+        "give a template, a call flow that asks the first question of the menu",
+        "--template FLOW.json",
+        "template",
+    )
+    GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT", "say", "template"
+    GIVE_VALIDITY = "give a later end of validity", "--valid-for", "valid_for"
+    GIVE_VOICE = "give a voice for all rows", "--voice-profile", "voice_profile"
+    IGNORE_COLUMN = "ignore the column", "--ignore-column NAME", "columns"
+    LEAVE_OUT = "leave rows out by this column", "--leave-out COLUMN=VALUE", "leave_out"
+    LEAVE_OUT_ROWS = "leave out these rows", "--leave-out-rows 7,12-14", "leave_out_rows"
     MAKE_BACKUP = "make a backup of it", "`voiceflow backup FILE`"
-    NAME_BATCH = "name the batch", "--batch"
-    NAME_COLUMN = "name the column of the numbers to call", "--number-column NAME"
+    NAME_BATCH = "name the batch", "--batch", "batch"
+    NAME_COLUMN = "name the column of the numbers to call", "--number-column NAME", "columns"
     NAME_COLUMNS = "name the column of numbers, or each of them", "--column NAME, once for each"
     NAME_COUNTRY = (
         "give the country of national numbers, or international for digits that begin with their country code",
         "--country SG, or --country international",
+        "country",
     )
     NAME_COUNTRIES = (
         (
@@ -59,25 +68,35 @@ class Remedy(StrEnum):
             "digits that begin with their country code"
         ),
         "--country SG, --country-column NAME, or --country international",
+        "country",
+        "columns",
     )
-    NAME_DATE_ORDER = "give the order of day, month and year in the file's dates", "--date-order dmy"
+    NAME_DATE_ORDER = "give the order of day, month and year in the file's dates", "--date-order dmy", "date_order"
     NAME_OUTCOMES = (
         "name the outcomes after which to redial, or allow no redial",
         "--redial-on busy,no_answer, or --redial-max 0",
+        "redial_on",
+        "redial_max",
     )
-    NAME_LANGUAGES = "name the column of the languages", "--language-column NAME"
-    NAME_HEADER = "name the row of the header", "--header-row N"
-    NAME_SHEET = "name the sheet to read", "--sheet NAME"
+    NAME_LANGUAGES = "name the column of the languages", "--language-column NAME", "columns"
+    NAME_HEADER = "name the row of the header", "--header-row N", "header_row"
+    NAME_SHEET = "name the sheet to read", "--sheet NAME", "sheet"
     NAME_VISIT_ZONE = (
         "say whose clock such times are on, or write the local time alone",
         "--visit-time-zone own, number, or a zone such as Asia/Singapore",
+        "visit_time_zone",
     )
-    NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone"
-    NAME_WINDOW_ZONE = "give the person a time zone, or the window one", "a column time_zone, or --window-time-zone"
-    OTHER_BATCH = "use another batch id", "--batch"
+    NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone", "time_zone"
+    NAME_WINDOW_ZONE = (
+        "give the person a time zone, or the window one",
+        "a column time_zone, or --window-time-zone",
+        "time_zone",
+        "window_time_zone",
+    )
+    OTHER_BATCH = "use another batch id", "--batch", "batch"
     RESTORE = "restore a backup", "`voiceflow restore FILE`"
     SET_STATE_DIR = "set the state directory", "VOICEFLOW_STATE_DIR"
-    SKIP_NUMBERS = "skip such numbers, and call the person's others", "--bad-numbers skip"
+    SKIP_NUMBERS = "skip such numbers, and call the person's others", "--bad-numbers skip", "bad_numbers"
     SHORTEN_RETENTION = "shorten the retention of ended calls", "VOICEFLOW_RETENTION"
     UNSUPPRESS = "remove the number from the suppression list to call it", "`voiceflow suppress remove NUMBER`"
 
@@ -85,6 +104,13 @@ class Remedy(StrEnum):
     def sentence(self) -> str:
         """The words with a capital first letter, to begin a sentence."""
         return self[0].upper() + self[1:]
+
+
+def with_remedies(message: str, called: Callable[[Remedy], str]) -> str:
+    """The message as it is, followed by what an interface calls the remedies that it names."""
+    named = sorted((message.find(each[1:]), called(each)) for each in Remedy if each[1:] in message)
+    what = "; ".join(dict.fromkeys(name for _, name in named if name and name not in message))
+    return f"{message} ({what})" if what else message
 
 
 class Severity(StrEnum):

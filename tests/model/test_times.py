@@ -56,7 +56,7 @@ def test_a_time_with_a_zone_or_in_the_zone_of_its_row_is_read(text: str) -> None
         ("2030-02-30 09:00Z", "is not a time: there is no such day, time of day or offset"),
         ("2030-01-31 25:00Z", "is not a time: there is no such day, time of day or offset"),
         ("0001-01-01 00:00+08:00", "is not between the years 1 and 9999 in UTC; correct the year"),
-        ("2030-01-31 09:00", "has no time zone; write it as 2030-01-31T09:00:00+08:00, or give a time_zone"),
+        ("2030-01-31 09:00", "has no time zone; write it as '2030-01-31T09:00:00+08:00', or give a time_zone"),
     ],
 )
 def test_what_is_not_a_time_is_reported_with_the_remedy(text: str, sentence: str) -> None:

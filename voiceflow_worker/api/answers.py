@@ -27,7 +27,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, with_remedies
 from voiceflow_worker.model.text.wording import count_of
 
 PROBLEM = "application/problem+json"
@@ -174,9 +174,15 @@ def problem_of(error: VoiceflowError | TimeoutError, faults: Sequence[Fault] = (
     if found is None:
         return ProblemError(500, "the server failed; its log has the reason")
     _, status, code = found
-    detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if faults else str(error)
+    said = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if faults else str(error)
+    detail = _with_fields(said)
     headers = RETRY if status == 503 else {"Retry-After": "1"} if code == KEY_IN_USE else None
     return ProblemError(status, detail, faults=faults, headers=headers, code=code)
+
+
+def _with_fields(message: str) -> str:
+    """The message, with the names of the fields by which its remedies are carried out."""
+    return with_remedies(message, lambda remedy: ", ".join(f"`{name}`" for name in remedy.fields))
 
 
 def refused(faults: Sequence[Fault]) -> ProblemError:
@@ -229,7 +235,7 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, An
         steps = _INDEX.sub(r".\1", found.path.removeprefix("$")).split(".")
         place += [_FLOW, *filter(None, steps)]
     return Fault(
-        detail=found.message,
+        detail=_with_fields(found.message),
         code=code,
         pointer=pointer_to(*place) if place else None,
         severity=found.severity.value,

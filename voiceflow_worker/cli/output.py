@@ -15,6 +15,7 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import PurePath
 from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
+from voiceflow_worker import finding
 from voiceflow_worker.errors import (
     CallLogUnavailableError,
     CallNotSentError,
@@ -27,7 +28,7 @@ from voiceflow_worker.errors import (
     VoiceflowError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.text.printable import (
     masked_event,
     printable,
@@ -358,9 +359,7 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
 
 def with_remedies(message: str) -> str:
     """The message, followed by what to type for the remedies that it names. The message itself stays as it is."""
-    named = sorted((message.find(each[1:]), each.typed) for each in Remedy if each[1:] in message)
-    what = "; ".join(typed for _, typed in named if typed not in message)
-    return f"{message} ({what})" if what else message
+    return finding.with_remedies(message, lambda remedy: remedy.typed)
 
 
 def tell_error(message: str) -> None:

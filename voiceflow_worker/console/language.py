@@ -23,6 +23,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
+from voiceflow_worker.campaigns.fields import FIELDS
+from voiceflow_worker.finding import with_remedies
 from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.wording import duration_in_words, with_moments
 
@@ -93,6 +95,16 @@ def moment(at: datetime, form: str = "full") -> str:
 def told(text: str) -> str:
     """A sentence of ours with its times as the page shows all others."""
     return with_moments(text, lambda at: moment(at, "said"))
+
+
+def with_labels(text: str) -> str:
+    """A sentence of ours, with the labels of the fields by which its remedies are carried out."""
+    return with_remedies(text, lambda remedy: ", ".join(map(_label, remedy.fields)))
+
+
+def _label(name: str) -> str:
+    label = next((each.label for each in FIELDS if each.name == name and each.label), None)
+    return f"“{translated(label or name)}”"
 
 
 def span(duration: timedelta) -> str:

@@ -119,6 +119,7 @@ def _compiled(static_version: str) -> Environment:
         "moment": datetime.fromisoformat,
         "written": language.moment,
         "told": language.told,
+        "with_labels": language.with_labels,
         "ended": _ended,
         "result": _result,
         "answer": language.answer_in_words,

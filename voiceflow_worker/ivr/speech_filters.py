@@ -200,8 +200,8 @@ def at_the_person(text: str, person: object) -> str:
         return text
     if match[1] is None:
         raise ValueError(
-            f"{text[:40]!r} has a time zone and no day, so nobody knows when it is; write it as 2030-01-31T{text}, or "
-            "the local time alone"
+            f"{text[:40]!r} has a time zone and no day, so nobody knows when it is; write it as '2030-01-31T{text}', "
+            "or the local time alone"
         )
     sign, hours, minutes = offset.groups()
     ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)

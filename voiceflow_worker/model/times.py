@@ -46,7 +46,8 @@ _OWN_ZONE = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s?(?:[Zz]\b|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", re.ASCII
 )
 _OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
-_EXAMPLE = "2030-01-31T09:00:00+08:00"
+_EXAMPLE = "'2030-01-31T09:00:00+08:00'"
+"""In quotes, because a page shows other times in its own zone, and not as they are read."""
 
 
 _ABBREVIATIONS: Mapping[str, tuple[str, ...]] = {

@@ -318,7 +318,7 @@ def _valid_until(value: object, now: datetime | None) -> Iterator[Finding]:
         yield _error(
             "$.validUntil",
             -1009,
-            f"should be a UTC time such as 2030-01-31T09:00:00.000Z, not {said}; correct or remove it",
+            f"should be a UTC time such as '2030-01-31T09:00:00.000Z', not {said}; correct or remove it",
         )
     elif now is not None and moment <= now:
         yield _warning(
