@@ -43,6 +43,11 @@ PEOPLE = "Guest,Mobile,Day,Room\nAna <3,8765 4321,31/12/2099,7\nBob,8765 4322,1/
 WORDS = {"say": "Hello {{guest}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567", "country": "SG"}
 
 
+def body_voice(body: str) -> str:
+    (voice,) = re.findall(r'"voiceProfile":"([^"]*)"', body)
+    return str(voice)
+
+
 @dataclass
 class Clerk:
     """Somebody who fills in the form of a campaign, and sends all that it has in it, as a browser does."""
@@ -144,6 +149,8 @@ async def test_dates_are_recognised_with_the_orders_that_they_can_be_read_in(
     [
         (("2030-01-31", "2030-02-01 09:30"), "a date", "{{day|date}}"),
         (("2030-01-31", "soon"), "a text or a number", "{{day}}"),
+        (("09:30", "14.00", "9:30 am"), "a text or a number", "{{day|time}}"),
+        (("09:30", "soon"), "a text or a number", "{{day}}"),
         (("6512-34-5678",), "a telephone number, which is not called", "{{day}}"),
     ],
 )
@@ -228,6 +235,38 @@ async def test_a_start_that_would_call_people_again_says_what_to_tick(memory: St
         assert len(await CallQueue(memory).find()) == first
         await one.send("start", skip_bad="yes", again="yes")
     assert len(await CallQueue(memory).find()) == 2 * first
+
+
+@pytest.mark.parametrize(("accepted", "button"), [("en", "numbers of Singapore"), ("de", "Nummern aus Singapur")])
+async def test_what_explains_most_errors_is_put_right_by_one_button(memory: Store, accepted: str, button: str) -> None:
+    rows = [f"Ana {place},8765 432{place},de" for place in range(5)]
+    table = "\n".join(["Guest,Mobile,Language", *rows, "Bo,+65 8765 4399,de", "Cy,030 1,de", "Di,030 2,de"])
+    typed = {"say": "Hallo {{guest}}.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
+    async with clerk(memory) as one:
+        one.client.headers["Accept-Language"] = accepted
+        await one.send("look", people(table))
+        told = await one.send("preview", **typed)
+        buttons = re.findall(r'name="do" value="((?:country|voice_profile) [^"]*)"', one.shown.text)
+        assert (button in told, buttons) == (True, ["country SG", "voice_profile de-DE-KatjaNeural"])
+        for pressed in buttons:
+            told = await one.send(pressed)
+            one.typed = dict(Form(one.shown.text).typed)
+            del one.typed["skip_bad"]  # which has no tick
+        assert not re.findall(r'name="do" value="(?:country|voice_profile) [^"]*"', one.shown.text)
+        told = await one.send("start")
+        tick = {"en": "Leave out the 2 bad rows", "de": "Die 2 ungültigen Zeilen auslassen"}[accepted]
+        assert f"2 rows cannot be called. Tick “{tick}”" in told, "which tick is missing"
+        await one.send("start", skip_bad="yes")
+    calls = await CallQueue(memory).find()
+    assert len(calls) == 6
+    assert {body_voice(job.body) for job in calls} == {"de-DE-KatjaNeural"}
+
+
+async def test_a_country_that_few_of_the_numbers_fit_is_not_offered(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people("Guest,Mobile\nAna,0170 1234567\nBo,0171 7654321\nCy,8765 4321\n"))
+        await one.send("preview", say="Hello", source="+6531234567", voice_profile="en-US-JennyNeural")
+        assert 'value="country ' not in one.shown.text
 
 
 async def test_a_campaign_that_would_do_something_else_than_its_preview_is_shown_again(memory: Store) -> None:

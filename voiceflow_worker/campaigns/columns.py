@@ -352,7 +352,12 @@ class CampaignColumns:
                 continue
             if row_name(name) == "language" and self._menu is not None and self._menu.has_languages:
                 continue
-            if is_own_word(name):
+            if row_name(name) == "language" and not self._is_wanted(name):
+                message = (
+                    "is kept as data, and everybody hears the same: what is said has no texts by language. Give the "
+                    "questions their texts in each language, or ignore the column"
+                )
+            elif is_own_word(name):
                 message = f"is kept as data and does not affect calls; the column that does is spelled {row_name(name)}"
             elif name == "priority":
                 message = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from urllib.parse import unquote
 import anyio
 import orjson
 import structlog
+from babel.core import get_global
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
@@ -37,7 +39,7 @@ from voiceflow_worker.campaigns.recordings import hear
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FURTHER, TAKEN_FOR, FoundColumns, FoundRow, look
-from voiceflow_worker.console.language import ZONE, translated
+from voiceflow_worker.console.language import LOCALE, ZONE, number, translated, translated_count
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -51,6 +53,7 @@ from voiceflow_worker.errors import (
     ChangedSinceError,
     InvalidInputError,
     MissingExtraError,
+    PhoneNumberError,
     VoiceflowError,
 )
 from voiceflow_worker.finding import Finding, Remedy
@@ -61,6 +64,7 @@ from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.names_of_the_world import VOICES, at_odds
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, count_of
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.service.other_process import OtherProcess
@@ -105,6 +109,8 @@ _UPLOADS = {"file": "upload", "prices": "price_list"}
 """The fields of files that are kept between two forms, each with the field that then names it."""
 _TICKS = ("skip_bad", "again")
 """What answers the findings of a preview: it may be ticked between a preview and the start."""
+_REPAIRS = ("country", "voice_profile")
+"""The fields that one button of the check fills in."""
 _TEXTS = (*(name for name in _LABELS if name not in _UPLOADS), "queue")
 _LABELS_SEEN = {**_LABELS, "queue": "Queue"}
 
@@ -121,10 +127,13 @@ class _Kept(NamedTuple):
     prices_seen: str
 
 
-class _Account:
-    """The voices and the numbers of the account, as pairs of a value and its words. Without an answer, there are none.
+_DOCUMENTED = {"voices": [(code, f"{language}, {gender}") for code, _, language, gender in VOICES]}
 
-    People may then still type them.
+
+class _Account:
+    """The voices and the numbers of the account, as pairs of a value and its words, of which people may type others.
+
+    Without an answer there are no numbers, and the voices that 8x8 documents.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -142,13 +151,13 @@ class _Account:
 
     async def _read(self) -> dict[str, list[tuple[str, str]]]:
         if self._settings.missing_for_calls():
-            return {}
+            return _DOCUMENTED
         try:
             async with VoiceClient.from_settings(self._settings, timeout=TIMEOUT) as voice:
                 voices, numbers = await voice.speech_profiles(), await voice.numbers()
         except VoiceflowError as error:
             _log.warning("the voices of the account could not be listed", error=str(error))
-            return {}
+            return _DOCUMENTED
         return {
             "voices": [(v.code, ", ".join(filter(None, [v.language or v.locale, v.gender]))) for v in voices],
             "numbers": [(f"+{n.msisdn.lstrip('+')}", ", ".join(filter(None, [n.country, n.status]))) for n in numbers],
@@ -215,7 +224,7 @@ class CampaignPage:
         return replace(page, shown={**page.shown, "said": said})
 
     async def _answered(self, form: PageForm, session: PageSession) -> Answer | ActionDone:
-        do = form.one("do")
+        do, _, repaired = form.one("do").partition(" ")
         values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen", "step")}
         values["step"] = do if do in _STEPS else values["step"]
         values["say"] = values["say"].replace("\r\n", "\n")
@@ -229,6 +238,8 @@ class CampaignPage:
                 if "saved" not in form.files:  # which says itself what columns are
                     _take_choices(form, values)
                     _take_ticks(form, values)
+                if do in _REPAIRS:
+                    values[do] = repaired
                 if do == "save":
                     return self._saved(values)
                 if kept is None:
@@ -458,6 +469,7 @@ class CampaignPage:
         report: EnqueueReport | None = None,
     ) -> Page:
         findings = _by_cause(report.findings) if report is not None else []
+        lists = await self._account.lists() if kept is not None else {}
         asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
         menu_form = shown_questions(asked)
         asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
@@ -486,12 +498,59 @@ class CampaignPage:
                 *others,
                 (_IGNORED, translated("nothing: it is not read")),
             ),
-            "lists": await self._account.lists() if kept is not None else {},
+            "lists": lists,
+            "repairs": self._repairs(values, found, report, lists) if found and report else [],
             "report": report,
             "findings": findings[:_MOST_FINDINGS],
             "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
+
+    def _repairs(
+        self,
+        values: Mapping[str, str],
+        found: FoundColumns,
+        report: EnqueueReport,
+        lists: Mapping[str, Sequence[tuple[str, str]]],
+    ) -> list[tuple[str, str]]:
+        """What one button repairs: a field with its value, and the words of the button."""
+        first = {each.name: each.first for each in found.columns}
+        numbers = [
+            number
+            for column in dict.fromkeys(each.column for each in report.findings if _lacks_country(each))
+            for number in first.get(column or "", ())
+        ]
+        repairs: list[tuple[str, str]] = []
+        if numbers and (country := _country_of(numbers, values["source"] or self._settings.source or "")):
+            name = LOCALE.get().territories.get(country, country)
+            words = translated("They are numbers of %(country)s") % {"country": name}
+            repairs.append((f"country {country}", words))
+        named = _roles(values["columns"]).language
+        spoken = {
+            value for each in found.columns if each.name == named or each.variable == "language" for value in each.first
+        }
+        voice = values["voice_profile"] or self._settings.voice_profile or ""
+        if menu_in(values) is None and not values["ivr"] and spoken and all(at_odds(voice, each) for each in spoken):
+            fitting = (code for code, _ in lists.get("voices", ()) if not any(at_odds(code, each) for each in spoken))
+            if (code := next(fitting, None)) is not None:
+                repairs.append((f"voice_profile {code}", translated("Speak with %(voice)s") % {"voice": code}))
+        return repairs
+
+
+def _lacks_country(finding: Finding) -> bool:
+    return finding.is_error and (Remedy.NAME_COUNTRY in finding.message or Remedy.NAME_COUNTRIES in finding.message)
+
+
+def _country_of(numbers: Sequence[str], source: str) -> str | None:
+    """The country of which most of these are numbers: that of the source, of the page's zone, or of its language."""
+    usual = (country_of(source), get_global("zone_territories").get(ZONE.get().key), LOCALE.get().territory)
+    counts = Counter[str]()
+    for country in dict.fromkeys(filter(None, usual)):
+        for each in numbers:
+            with suppress(PhoneNumberError):
+                counts[country] += bool(read_number(each, country))
+    found, count = next(iter(counts.most_common(1)), (None, 0))
+    return found if 2 * count >= len(numbers) else None
 
 
 def _actor(session: PageSession) -> Actor:
@@ -619,12 +678,19 @@ def _digest(value: str) -> str:
 
 
 def _why_refused(done: EnqueueReport) -> str:
-    if not done.again:
-        return "the findings say why"
-    return (
-        f"{count_of(done.again, 'call')} would go to people who were called before. Choose to call again “people "
-        "who were called before”, or take their rows out of the file"
-    )
+    said: list[str] = []
+    if done.rejected:
+        label = translated_count("Leave out the bad row", "Leave out the %(number)s bad rows", done.rejected)
+        tick = label % {"number": number(done.rejected)}
+        said.append(
+            f"{count_of(done.rejected, 'row')} cannot be called. Tick “{tick}”, or correct what the findings name"
+        )
+    if done.again:
+        said.append(
+            f"{count_of(done.again, 'call')} would go to people who were called before. Choose to call again “people "
+            "who were called before”, or take their rows out of the file"
+        )
+    return ". ".join(said) or "the findings say why"
 
 
 def _changed(before: str, now: str) -> str:

@@ -31,13 +31,14 @@ from voiceflow_worker.model.times import DateOrder
 
 LOOKED_AT = 200
 """The rows that are looked at."""
-SHOWN = 3
+SHOWN, KEPT = 3, 20
 MOST_ROWS = 20
 """The rows that are shown: the first, and all that are struck through among those that are looked at."""
 _LOWEST_HEADER = 10
 _LONGEST = 60
 _PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
 _DATE = re.compile(r"(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})\b")
+_TIME = re.compile(r"\d{1,2}[:.]\d\d(:00)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
 _ISO_DATE = re.compile(r"\d{4}-(0?[1-9]|1[0-2])-(0?[1-9]|[12]\d|3[01])\b")
 _COUNTRIES = ("country", "country_code", "country_name", "land", "negara", "pais", "pays")
 _PLACES = {DateOrder.DMY: (2, 1, 0), DateOrder.MDY: (2, 0, 1), DateOrder.YMD: (0, 1, 2)}
@@ -107,7 +108,7 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
         FoundColumn(
             name=name,
             variable=row_name(name),
-            first=tuple(value[:_LONGEST] for value in islice(filter(None, given), SHOWN)),
+            first=tuple(value[:_LONGEST] for value in islice(filter(None, given), KEPT)),
             taken_for=_taken_for(
                 NOT_READ if place == 0 and source.columns[:1] == (NOT_READ,) else name,
                 given,
@@ -116,7 +117,7 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
                 called=called,
                 is_date=name in spoken,
             ),
-            insert=f"{{{{{row_name(name)}{'|date' if name in spoken else ''}}}}}",
+            insert=_insert(row_name(name), given, is_date=name in spoken),
         )
         for place, (name, given) in enumerate(values.items())
     )
@@ -187,6 +188,13 @@ def _are_countries(name: str, values: Sequence[str]) -> bool:
         return row_name(name) in _COUNTRIES and bool(given) and all(map(read_country, given))
     except InvalidInputError:
         return False
+
+
+def _insert(variable: str, values: Sequence[str], *, is_date: bool) -> str:
+    """What a text has in it to speak a column: of times of day as such, and of dates."""
+    given = list(filter(None, values))
+    is_time = bool(given) and all(map(_TIME.fullmatch, given))
+    return f"{{{{{variable}{'|date' if is_date else '|time' if is_time else ''}}}}}"
 
 
 def _are_iso_dates(values: Sequence[str]) -> bool:

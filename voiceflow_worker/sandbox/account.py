@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from voiceflow_worker.asgi.openapi import Answers, Operation
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.text.names_of_the_world import VOICES
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.call import moment
 from voiceflow_worker.sandbox.delivery import WebhookTarget
@@ -41,28 +42,9 @@ from voiceflow_worker.sandbox.wire import (
 
 NO_KEY = "Authentication header not found or token invalid"
 
-# The voices that the 8x8 guides and our pages use, and some other neural voices.
 SPEECH_PROFILES: Sequence[SpeechProfile] = tuple(
     {"speechProfileCode": code, "localeCode": locale, "localeDescription": description, "gender": gender}
-    for code, locale, description, gender in (
-        ("en-US-BenjaminRUS", "en-US", "English (United States)", "Male"),
-        ("en-US-JennyNeural", "en-US", "English (United States)", "Female"),
-        ("en-IE-EmilyNeural", "en-IE", "English (Ireland)", "Female"),
-        ("en-GB-SoniaNeural", "en-GB", "English (United Kingdom)", "Female"),
-        ("en-SG-LunaNeural", "en-SG", "English (Singapore)", "Female"),
-        ("id-ID-GadisNeural", "id-ID", "Indonesian (Indonesia)", "Female"),
-        ("fil-PH-BlessicaNeural", "fil-PH", "Filipino (Philippines)", "Female"),
-        ("ms-MY-YasminNeural", "ms-MY", "Malay (Malaysia)", "Female"),
-        ("th-TH-PremwadeeNeural", "th-TH", "Thai (Thailand)", "Female"),
-        ("zh-CN-XiaoxiaoNeural", "zh-CN", "Chinese (Mandarin, China)", "Female"),
-        ("de-DE-KatjaNeural", "de-DE", "German (Germany)", "Female"),
-        ("es-ES-ElviraNeural", "es-ES", "Spanish (Spain)", "Female"),
-        ("fr-FR-DeniseNeural", "fr-FR", "French (France)", "Female"),
-        ("it-IT-ElsaNeural", "it-IT", "Italian (Italy)", "Female"),
-        ("nl-NL-ColetteNeural", "nl-NL", "Dutch (Netherlands)", "Female"),
-        ("pt-PT-RaquelNeural", "pt-PT", "Portuguese (Portugal)", "Female"),
-        ("ta-SG-VenbaNeural", "ta-SG", "Tamil (Singapore)", "Female"),
-    )
+    for code, locale, description, gender in VOICES
 )
 # The sub-account of incoming calls until a sub-account is used or registered.
 _ANY = "sandbox"

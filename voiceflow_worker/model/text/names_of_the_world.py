@@ -75,6 +75,30 @@ _SAME_LANGUAGE = {"no": "nb", "nn": "nb", "yue": "zh", "wuu": "zh", "tl": "fil"}
 """Languages that a voice of the other speaks, or that have two codes."""
 
 
+# fmt: off
+VOICES = (
+    ("en-US-BenjaminRUS", "en-US", "English (United States)", "Male"),
+    ("en-US-JennyNeural", "en-US", "English (United States)", "Female"),
+    ("en-IE-EmilyNeural", "en-IE", "English (Ireland)", "Female"),
+    ("en-GB-SoniaNeural", "en-GB", "English (United Kingdom)", "Female"),
+    ("en-SG-LunaNeural", "en-SG", "English (Singapore)", "Female"),
+    ("id-ID-GadisNeural", "id-ID", "Indonesian (Indonesia)", "Female"),
+    ("fil-PH-BlessicaNeural", "fil-PH", "Filipino (Philippines)", "Female"),
+    ("ms-MY-YasminNeural", "ms-MY", "Malay (Malaysia)", "Female"),
+    ("th-TH-PremwadeeNeural", "th-TH", "Thai (Thailand)", "Female"),
+    ("zh-CN-XiaoxiaoNeural", "zh-CN", "Chinese (Mandarin, China)", "Female"),
+    ("de-DE-KatjaNeural", "de-DE", "German (Germany)", "Female"),
+    ("es-ES-ElviraNeural", "es-ES", "Spanish (Spain)", "Female"),
+    ("fr-FR-DeniseNeural", "fr-FR", "French (France)", "Female"),
+    ("it-IT-ElsaNeural", "it-IT", "Italian (Italy)", "Female"),
+    ("nl-NL-ColetteNeural", "nl-NL", "Dutch (Netherlands)", "Female"),
+    ("pt-PT-RaquelNeural", "pt-PT", "Portuguese (Portugal)", "Female"),
+    ("ta-SG-VenbaNeural", "ta-SG", "Tamil (Singapore)", "Female"),
+)
+# fmt: on
+"""The voices that the 8x8 guides and our pages use, and some other neural voices: code, locale, language, gender."""
+
+
 @lru_cache(maxsize=1024)
 def at_odds(voice: str, language: str | None) -> str | None:
     """Why a voice does not speak a text in this language, as a clause; None if it does, or nobody can tell.
