@@ -13,6 +13,7 @@ import anyio
 from starlette.types import Receive, Scope, Send
 
 from tests.sandbox.calling import ANA, SOURCE
+from tests.sandbox.contract import known_contract
 from voiceflow_worker.asgi.server import serving
 
 VOICE = "en-US-BenjaminRUS"
@@ -52,7 +53,7 @@ Replies: TypeAlias = Callable[[Json], "Json | bytes | int"]
 
 @dataclass
 class Receiver:
-    """Keeps every event in the order in which it came, and answers call action events."""
+    """Keeps every event in the order in which it came, each as the document has it; answers call action events."""
 
     replies: Replies
     url: str = ""
@@ -60,6 +61,7 @@ class Receiver:
     authorizations: list[str | None] = field(default_factory=list[str | None])
     statuses: list[int] = field(default_factory=list[int])
     """Those of the next answers; 200 after them."""
+    problems: list[str] = field(default_factory=list[str])
     holds: asyncio.Event | None = None
     """Call action events are answered when this is set."""
     _more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,6 +77,7 @@ class Receiver:
                 break
         event = json.loads(content)
         self.events.append(event)
+        self.problems += known_contract().problems_of_event(content)
         headers = dict(scope["headers"])
         self.authorizations.append(headers[b"authorization"].decode() if b"authorization" in headers else None)
         self._more.set()
@@ -128,6 +131,7 @@ async def receiving(replies: Replies | Json, *statuses: int) -> AsyncGenerator[R
     async with serving(receiver.app) as address:
         receiver.url = f"{address.url}/hook"
         yield receiver
+    assert not receiver.problems
 
 
 def in_turn(*replies: Json | bytes | int) -> Replies:

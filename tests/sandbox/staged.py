@@ -11,7 +11,7 @@ import anyio
 import httpx
 
 from tests.sandbox.calling import KEY
-from tests.sandbox.contract import Contract, Watched
+from tests.sandbox.contract import Watched, known_contract
 from tests.webhooks.receiving import SECRET, events_app
 from voiceflow_worker import CallFlow, VoiceClient
 from voiceflow_worker.asgi.server import serving
@@ -63,7 +63,7 @@ async def staged(replies: Callable[[], dict[str, Any]] = goodbye, **more: Any) -
 
 
 def problems_of(stage: Stage) -> list[str]:
-    contract = Contract()
+    contract = known_contract()
     return [problem for exchange in stage.asked.exchanges for problem in contract.problems(exchange)] + [
-        problem for exchange in stage.told.exchanges for problem in contract.problems_of_event(exchange)
+        problem for exchange in stage.told.exchanges for problem in contract.problems_of_event(exchange.request)
     ]

@@ -7,9 +7,8 @@ import re
 import pytest
 
 from tests.docs.pages import DOCS, ROOT
-from tests.sandbox.calling import Caller, calling
+from tests.sandbox.calling import Caller
 from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK
-from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.account import SPEECH_PROFILES
 
 pytestmark = pytest.mark.anyio
@@ -41,12 +40,3 @@ def test_the_account_has_every_voice_of_our_pages_and_one_for_each_language_of_o
     assert len(named) > 5
     assert named - voices == set(), "a campaign as it is printed can be tried in the sandbox"
     assert NOT_CALLED_BACK.keys() <= {voice.partition("-")[0] for voice in voices}
-
-
-async def test_nothing_is_reported_without_a_key() -> None:
-    async with calling(Sandbox(api_key="key-1")) as caller:
-        for path in ("/speech-profiles", "/numbers", "/numbers/6531234567", "/webhooks", "/recordings/1"):
-            answer = await caller.client.get(caller.url + ACME + path, headers={"Authorization": "Bearer key-2"})
-            said = "Authentication header not found or token invalid"
-            assert (answer.status_code, answer.json()["statusMessage"]) == (401, said)
-        assert (await caller.client.post(f"{caller.url}{ACME}/webhooks", json={})).status_code == 401

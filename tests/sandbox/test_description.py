@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from tests.sandbox.calling import PATH, body
-from tests.sandbox.contract import EVENTS, Contract
+from tests.sandbox.contract import EVENTS, known_contract
+from tests.sandbox.guides import ANSWERS, CALL, REQUESTS, SAY
 from tests.sandbox.staged import problems_of, staged
 from voiceflow_worker import CallFlow
+from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.reports.events import UnknownEvent, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.call_events import InboundOrder
 from voiceflow_worker.sandbox.control import description
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, RecordingOrder, Script
 
@@ -92,16 +92,19 @@ async def test_faults_to_order_are_answers_that_the_document_knows() -> None:
     assert statuses == [400, 401, 404, 422, 500, 502, 503, 504, 200, 429, 400]
 
 
-async def test_calls_that_come_in_are_reported_as_the_document_says() -> None:
-    async with staged() as stage:
-        stage.sandbox.inbound.call(InboundOrder(source="+6587654321", destination="+6531234567", statuses=True))
-        await stage.settled()
-    assert not problems_of(stage)
-    told = Counter(json.loads(exchange.request)["eventType"] for exchange in stage.told.exchanges)
-    assert told == {"CALL_ACTION": 1, "CALL_STATUS": 3, "SESSION_SUMMARY": 1}
+def test_what_the_guides_print_is_as_the_document_and_the_rules_say() -> None:
+    for given in REQUESTS.values():
+        assert not known_contract().problems_of("CallflowRequest", given)
+        assert not [found for found in find_problems(given) if found.is_error]
+        assert CallFlow.parse(given).to_body() == given
+    for reply in ANSWERS.values():
+        assert not known_contract().problems_of("CallActionReply", reply)
+        assert not [found for found in find_problems(reply, reply=True) if found.is_error]
+    for odd in ({"callflow": [SAY]}, {"callflow": [CALL, {"action": "say", "params": {"text": "Hello."}}]}):
+        assert known_contract().problems_of("CallflowRequest", odd)
 
 
 def test_every_event_that_is_described_is_one_that_the_receiver_reads() -> None:
     for event_type in EVENTS:
         assert not isinstance(parse_event({"namespace": "VOICE", "eventType": event_type, "payload": {}}), UnknownEvent)
-    assert set(Contract().document["webhooks"]) == set(EVENTS.values())
+    assert set(known_contract().document["webhooks"]) == set(EVENTS.values())
