@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +13,12 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.campaign import read_edit
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.window import CallWindow
 
@@ -138,3 +143,72 @@ def test_a_year_whose_holidays_nobody_knows_is_the_reason_of_a_bad_row(tmp_path:
     ((row, _, _, message),) = told(read(path, replace(OPTIONS, window=windows)))
     assert row == 2
     assert "No holidays known for LK in 2028, so nobody rings in that year" in message
+
+
+STATES = replace(OPTIONS, batch_id="b", columns={"region": "State"})
+AMERICAN = {"name": "Ana", "destination": "+12125550123"}  # of New York, by its digits
+
+
+def rows_of(options: CampaignOptions, *rows: Mapping[str, object]) -> list[ReadRow]:
+    return list(
+        open_campaign(
+            [{**AMERICAN, **row, "unique_key": f"{place}"} for place, row in enumerate(rows)], options, now=NOW
+        )
+    )
+
+
+def test_the_state_says_by_which_clock_a_window_counts() -> None:
+    options = replace(STATES, window=CountryWindows.parse("09:00-20:00"))
+    cases = {
+        "CA": "America/Los_Angeles",
+        "": "America/New_York",
+        "Manitoba": "America/Winnipeg",
+        None: "America/New_York",
+    }
+    for state, zone in cases.items():
+        (row,) = rows_of(options, {"State": state})
+        assert row.call is not None, row.findings
+        assert row.call.time_zone == zone
+    for state in ("FL", "TN", "Texas", "IN", "SD", "CA-BC"):
+        ((_, column, _, message),) = told(rows_of(options, {"State": state}))
+        assert column == "time_zone"
+        assert "has several clocks" in message
+        (row,) = rows_of(options, {"State": state, "time_zone": "America/Chicago"})
+        assert row.call is not None
+        assert row.call.time_zone == "America/Chicago"
+        (row,) = rows_of(
+            replace(options, window=CountryWindows.parse("09:00-20:00", time_zone="UTC")), {"State": state}
+        )
+        assert row.call is not None
+    ((_, column, _, message),) = told(rows_of(options, {"State": "Flrida"}))
+    assert (column, message[:26]) == ("State", "'Flrida' is no state of US")
+    (row,) = rows_of(STATES, {"State": "Flrida"})  # nothing asks for it
+    assert row.call is not None
+
+
+def test_hours_may_differ_by_state() -> None:
+    text = "US-FL=08:00-20:00,US-CA=10:00-12:00,US=09:00-21:00,*=11:00-12:00"
+    windows = CountryWindows.parse(text, days="us-ca=mon,*=mon-fri", holidays="US-CA=none,*=number")
+    options = replace(STATES, window=windows)
+    assert CountryWindows.of_fields(windows.fields()) == windows
+    rows = rows_of(
+        options,
+        {"State": "California"},
+        {"State": "NY"},
+        {"State": "US-FL", "time_zone": "America/New_York"},
+        {"State": "FL", "time_zone": "America/New_York", "destination": "+14165550123"},
+        {"State": "Selangor", "destination": "+60123456789"},
+    )
+    assert [str(row.call.window) if row.call is not None else row.findings for row in rows] == [
+        "10:00-12:00 mon", "09:00-21:00 mon-fri US", "08:00-20:00 mon-fri US", "08:00-20:00 mon-fri US",
+        "11:00-12:00 mon-fri MY",
+    ]  # fmt: skip
+    for row in ({"State": ""}, {"State": None}):
+        ((_, _, _, message),) = told(rows_of(options, row))
+        assert "depends on the state (US-FL, US-CA), and that of +12125550123 is not known: name the column" in message
+    ((_, _, _, message),) = told(rows_of(replace(options, columns={}), {"State": "NY"}))
+    assert "name the column of the states" in message
+    with pytest.raises(InvalidInputError, match="'US-ZZ' is no state"):
+        CountryWindows.parse("US-ZZ=08:00-20:00")
+    with pytest.raises(InvalidInputError, match="does not know the states"):
+        read_edit({"window": text}, now=NOW)

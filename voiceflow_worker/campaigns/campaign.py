@@ -321,9 +321,13 @@ def read_edit(given: Mapping[str, Any], *, now: datetime, named: Callable[[str],
     if isinstance(valid_until, ColumnTime):
         why = "an edit gives one time to all of its calls, and those of columns only a start can count"
         raise InvalidInputError(f"{named('valid_until')}: {why}").found(Finding(column="valid_until", message=why))
+    windows = None if options.window is None else CountryWindows.of(options.window)
+    if windows is not None and windows.by_state:
+        why = "an edit does not know the states of the people; give hours by country"
+        raise InvalidInputError(f"{named('window')}: {why}").found(Finding(column="window", message=why))
     return BatchEdit(
         names=frozenset(said),
-        windows=None if options.window is None else CountryWindows.of(options.window),
+        windows=windows,
         valid_until=valid_until,
         priority=options.priority if "priority" in said else None,
         sources=read_sources(options.source, options.country) if options.source is not None else None,

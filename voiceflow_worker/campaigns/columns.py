@@ -93,8 +93,7 @@ class CampaignColumns:
         """The names of columns as they are written, by their keys."""
         self._renamed = self._rename()
         self._filtered = filtered
-        asked = (roles.country, roles.language, *filtered, *options.counted)
-        self.asked: Sequence[str] = [each for each in asked if each is not None]
+        self.asked: Sequence[str] = (*roles.named, *filtered, *options.counted)
         """The columns that each row must have."""
         self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
         """The column of the languages, if it has another name than `language`."""

@@ -262,8 +262,8 @@ FIELDS: tuple[Field, ...] = (
         metavar="NAME=COLUMN", sets="columns", label="Which column is what",
         hint="Such as destination=Telefon,name=Nachname.",
         help="Which column is what: destination=Mobile, and again for a person's further numbers, destination=Phone; "
-        "country=Land and language=Sprache, if rows differ; ignore=Note for one that is not read; name=Nachname, so "
-        "that {{name}} speaks the column Nachname, and reserved columns alike: valid_until=Termin.",
+        "country=Land, language=Sprache and region=State, if rows differ; ignore=Note for one that is not read; "
+        "name=Nachname, so that {{name}} speaks the column Nachname, and reserved columns alike: valid_until=Termin.",
     ),
     Field(
         name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
@@ -404,8 +404,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
         label="Hours in which phones may ring", hint="Such as 09:00-18:00, or DE=09:00-18:00,*=10:00-20:00.",
-        help="Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country: "
-        "DE=09:00-18:00,*=10:00-20:00.",
+        help="Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country, or "
+        "the state of the person: DE=09:00-18:00,US-FL=08:00-20:00,*=10:00-20:00.",
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
+from voiceflow_worker.model.numbers.regions import read_region
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import FIRST_LOOK, zone_named, zone_of_person
@@ -43,17 +45,17 @@ NONE = "none"
 class CountryWindows:
     """Calling windows for numbers of several countries: `CountryWindows.parse("DE=09:00-18:00,*=10:00-20:00")`.
 
-    `hours`, `days` and `holidays` are by the country (ISO 3166) of the number called; `*` is for all others. A number
-    for which there are no hours or no days cannot be called. A number for whose country there is no calendar is called
-    on holidays too. `to` gives the window of one person.
+    `hours`, `days` and `holidays` are by the country (ISO 3166) of the number called, or by the state of the person,
+    such as `US-FL`; `*` is for all others. A number for which there are no hours or no days cannot be called. A number
+    for whose country there is no calendar is called on holidays too. `to` gives the window of one person.
     """
 
     hours: Mapping[str, tuple[Span, ...]] = field(default_factory=lambda: {ALL: WHOLE_DAY})
     days: Mapping[str, frozenset[Weekday]] = field(default_factory=lambda: {ALL: EVERY_DAY})
     holidays: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     time_zone: str | None = None
-    _known: dict[str | None, CallWindow] = field(
-        default_factory=dict[str | None, CallWindow], init=False, repr=False, compare=False
+    _known: dict[tuple[str | None, str | None], CallWindow] = field(
+        default_factory=dict[tuple[str | None, str | None], CallWindow], init=False, repr=False, compare=False
     )
     _differ: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -95,16 +97,24 @@ class CountryWindows:
             time_zone=window.time_zone,
         )
 
-    def to(self, numbers: Sequence[str]) -> CallWindow:
-        """The window of a person with these numbers, who has the same for each. Raises InvalidInputError."""
-        window = self._to(numbers[0])
+    def to(self, numbers: Sequence[str], state: str | None = None) -> CallWindow:
+        """The window of a person with these numbers, and in this state, who has the same for each.
+
+        Raises InvalidInputError, also if a table has states of a number's country, and that of the person is unknown.
+        """
+        window = self._to(numbers[0], state)
         for number in numbers[1:]:
-            if (other := self._to(number)) != window:
+            if (other := self._to(number, state)) != window:
                 raise InvalidInputError(
                     f"its calling window would be {window} for {numbers[0]} and {other} for {number} of the same "
                     "person; give the numbers a row each"
                 )
         return window
+
+    @property
+    def by_state(self) -> bool:
+        """Whether a table has states."""
+        return any("-" in name for name in (*self.hours, *self.days, *self.holidays))
 
     def lacks_calendar(self, number: str) -> str | None:
         """The country of a number that is called on holidays, although there are calendars for others; else None."""
@@ -133,21 +143,32 @@ class CountryWindows:
             texts["window"], days=texts["days"], holidays=texts["holidays"], time_zone=texts["window_time_zone"]
         )
 
-    def _to(self, number: str) -> CallWindow:
+    def _to(self, number: str, state: str | None) -> CallWindow:
         country = country_of(number) if self._differ else None  # the lookup takes 30 µs
-        window = self._known.get(country)
+        country = country if state is None else state[:2]
+        window = self._known.get((country, state))
         if window is None:
+            self._refuse_unknown_state(country, state, number)
             window = CallWindow(
-                spans=_there(self.hours, country, number, "hours", "calling window"),
-                days=_there(self.days, country, number, "days", "days"),
-                holidays=self._calendars(country, number),
+                spans=_there(self.hours, state or country, number, "hours", "calling window"),
+                days=_there(self.days, state or country, number, "days", "days"),
+                holidays=self._calendars(country, state, number),
                 time_zone=self.time_zone,
             )
-            self._known[country] = window
+            self._known[(country, state)] = window
         return window
 
-    def _calendars(self, country: str | None, number: str) -> tuple[str, ...]:
-        found = in_table(self.holidays, country) or ()
+    def _refuse_unknown_state(self, country: str | None, state: str | None, number: str) -> None:
+        tables = (*self.hours, *self.days, *self.holidays)
+        if state is None and (named := [each for each in tables if each.startswith(f"{country}-")]):
+            raise InvalidInputError(
+                f"its calling window depends on the state ({', '.join(dict.fromkeys(named))}), and that of {number} is "
+                f"not known: {Remedy.NAME_REGION}"
+            )
+
+    def _calendars(self, country: str | None, state: str | None, number: str) -> tuple[str, ...]:
+        own = self.holidays.get(state or "")
+        found = (in_table(self.holidays, country) or ()) if own is None else own
         if NUMBER not in found:
             return found
         others = tuple(each for each in found if each != NUMBER)
@@ -162,6 +183,7 @@ class CountryWindows:
             ) from None
 
 
+_STATE = re.compile(r"\s*[A-Za-z]{2}-\w+\s*")
 _FIELDS = ("window", "days", "holidays", "window_time_zone")
 
 
@@ -172,8 +194,9 @@ def _text(table: Mapping[str, Sequence[str]]) -> str:
     return ",".join(f"{name}={each}" for name, texts in table.items() for each in texts)
 
 
-def _there(table: Mapping[str, T], country: str | None, number: str, what: str, name: str) -> T:
-    found = in_table(table, country)
+def _there(table: Mapping[str, T], place: str | None, number: str, what: str, name: str) -> T:
+    country = place and place[:2]
+    found = table.get(place or "") or in_table(table, country)
     if found is None:
         given, own = ", ".join(table), f"{country}=… or " if country else ""
         raise InvalidInputError(
@@ -250,6 +273,8 @@ def _table(text: str, what: str, read: Callable[[str], T]) -> dict[str, T]:
 def _country(name: str) -> str:
     if name == ALL:
         return ALL
+    if _STATE.fullmatch(name):
+        return read_region(name)
     code = read_country(name)
     if code == INTERNATIONAL:
         raise InvalidInputError(f"{name} is no country; write {ALL} for all countries that are not named")

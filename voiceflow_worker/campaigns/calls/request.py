@@ -35,6 +35,7 @@ from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.phone import usual_form, with_plus
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
+from voiceflow_worker.model.numbers.regions import Region, region_in
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, in_words, name_among
@@ -45,6 +46,7 @@ from voiceflow_worker.model.times import (
     begins_with_ordered_date,
     doubtful_date,
     doubtful_year,
+    one_of_zones,
     own_zone,
     read_time,
     read_zone,
@@ -162,21 +164,28 @@ def _why_over(
 
 
 def fit_window(
-    schedule: Schedule, windows: CountryWindows, *, numbers: Sequence[str], now: datetime
+    schedule: Schedule, windows: CountryWindows, *, numbers: Sequence[str], region: Region | None, now: datetime
 ) -> CallWindow | None:
     """The window of a person with these numbers. Adds a finding if it does not open while the row is valid.
 
-    The schedule gets the time zone of the row, else of the telephone numbers. A schedule with errors is not changed,
-    nor is one whose validity has passed; there is no window then.
+    The schedule gets the time zone of the row, else of its state, else of the telephone numbers. A schedule with errors
+    is not changed, nor is one whose validity has passed; there is no window then.
     """
     has_passed = schedule.over is not None or (schedule.valid_until is not None and schedule.valid_until <= now)
     if not numbers or has_passed or any(found.is_error for found in schedule.findings):
         return None
     try:
-        window = windows.to(numbers)
+        window = windows.to(numbers, region and region.code)
     except InvalidInputError as error:
         schedule.findings.append(Finding(column=DESTINATION, message=str(error)))
         return None
+    if region is not None and schedule.time_zone is None:
+        schedule.time_zone = one_of_zones(region.zones, at=max(now, schedule.not_before or now))
+        if schedule.time_zone is None and window.time_zone is None:
+            why = f"{region.code} has several clocks ({', '.join(region.zones)})"
+            message = f"{why}, so the local time for its calling window is not known: {Remedy.NAME_WINDOW_ZONE}"
+            schedule.findings.append(Finding(column="time_zone", message=message))
+            return None
     opening = first_opening(
         window,
         numbers=numbers,
@@ -457,7 +466,8 @@ class RequestMaker:
         if self._windows is not None:
             first = [destination] if made.is_form else destinations(made.fields)[:1]
             numbers = (*map(usual_form, filter(None, first)), *further)
-            window = fit_window(schedule, self._windows, numbers=numbers, now=self._now)
+            region = self._region(draft, next(iter(numbers), None))
+            window = fit_window(schedule, self._windows, numbers=numbers, region=region, now=self._now)
         if schedule.findings:
             draft.findings += [found for found in schedule.findings if not draft.is_reported(found.column)]
         return schedule, window
@@ -598,11 +608,13 @@ class RequestMaker:
         return f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone"
 
     def _zone_of(self, draft: Draft, numbers: Sequence[str | None]) -> PersonZone:
-        """The zone in which a person with these numbers hears times: that of the row, of the numbers, of the options.
+        """The zone in which a person with these numbers hears times: of the row, its state, the numbers, the options.
 
         If the row's zone or one of its numbers is wrong, which is an error already, it is any zone.
         """
         own, known = draft.reserved.get("time_zone"), list(filter(None, numbers))
+        if own is None and known and (region := self._region(draft, known[0])) is not None:
+            own = one_of_zones(region.zones, at=self._now)
         if (own is None and len(known) < len(numbers)) or (own is not None and zone_named(own) is None):
             own = "UTC"
         return PersonZone(own, known, self._options.time_zone, self._options.visit_time_zone)
@@ -617,6 +629,17 @@ class RequestMaker:
             return read_country(str(text))
         except InvalidInputError as error:
             draft.error(str(error), column=column)
+            return None
+
+    def _region(self, draft: Draft, number: str | None) -> Region | None:
+        """The state of the person; None if the cell is empty, or the number of a country whose states do not matter."""
+        column = self._options.roles.region
+        cell = None if column is None else draft.variables.get(row_name(column))
+        try:
+            return None if is_missing(cell) or not str(cell).strip() else region_in(str(cell), number)
+        except InvalidInputError as error:
+            if not draft.is_reported(column):
+                draft.error(str(error), column=column)
             return None
 
     def _source(self, draft: Draft, numbers: Sequence[str]) -> str | None:

@@ -167,7 +167,9 @@ def columns_text(names: Iterable[str]) -> str:
     return ",".join(quoted)
 
 
-_COUNTRY, _LANGUAGE, _IGNORE = "country", "language", "ignore"
+_IGNORE = "ignore"
+_ROLES = ("country", "language", "region", "calling_code", "area_code")
+"""The roles that one column may have: attributes of `ColumnRoles`."""
 _QUOTED_VALUE = re.compile(r"""(?<![^,\s])([^",=]*)=\s*"((?:[^"]|"")*)"(?=\s*(?:,|$))""")
 """A pair whose value alone stands in quotes: `name="Last, first"`."""
 
@@ -178,12 +180,16 @@ class ColumnRoles:
 
     `numbers` are the columns of a person's numbers to call, in their order; none if it is `destination`. The rows count
     as if they had no columns that are `ignored`. The columns of `names` are read, and spoken of in texts, by the names
-    before them.
+    before them. `region` is that of the state of a person, `calling_code` and `area_code` are those of what stands
+    before the number.
     """
 
     numbers: tuple[str, ...] = ()
     country: str | None = None
     language: str | None = None
+    region: str | None = None
+    calling_code: str | None = None
+    area_code: str | None = None
     ignored: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -206,8 +212,13 @@ class ColumnRoles:
                 f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
             )
         names = {name: column for name, (column,) in found.items()}
-        country, language = names.pop(_COUNTRY, None), names.pop(_LANGUAGE, None)
-        return cls(numbers=(*numbers,), country=country, language=language, ignored=(*ignored,), names=names)
+        one = {name: names.pop(name, None) for name in _ROLES}
+        return cls(numbers=(*numbers,), **one, ignored=(*ignored,), names=names)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns of a role that one column has."""
+        return tuple(filter(None, (getattr(self, name) for name in _ROLES)))
 
     @property
     def named_numbers(self) -> tuple[str, ...]:
@@ -216,7 +227,7 @@ class ColumnRoles:
 
     def as_table(self) -> dict[str, str | list[str]]:
         """The roles as `of` reads them."""
-        one = {_COUNTRY: self.country, _LANGUAGE: self.language, **self.names}
+        one = {**{name: getattr(self, name) for name in _ROLES}, **self.names}
         numbers = self.numbers[0] if len(self.numbers) == 1 else [*self.numbers]
         table: dict[str, str | list[str]] = {DESTINATION: numbers}
         table |= {name: column for name, column in one.items() if column is not None} | {_IGNORE: [*self.ignored]}
