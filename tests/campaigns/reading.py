@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +50,11 @@ def told(rows: Iterable[ReadRow]) -> list[tuple[int | None, str | None, int | No
     return [
         (found.row, found.column, found.code, found.message) for row in rows for found in row.findings if found.is_error
     ]
+
+
+def filled(template: FlowTemplate, values: Mapping[str, object]) -> Any:
+    """The call flow of a template with these values."""
+    return template.body_of(template.fill(values)[0])
 
 
 def text_of(call: CheckedCall) -> object:

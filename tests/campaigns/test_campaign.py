@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns.reading import NOW, file_of
+from tests.campaigns.reading import NOW, file_of, filled
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import set_limits
@@ -59,7 +59,7 @@ def of(given: Mapping[str, object]) -> Campaign:
 def whole(campaign: Campaign) -> tuple[object, ...]:
     """Everything in a campaign. Templates are equal if they say the same."""
     template = campaign.options.template
-    said = template.fill({}).body if template is not None else None
+    said = filled(template, {}) if template is not None else None
     return said, replace(campaign, options=replace(campaign.options, template=None, menu=None))
 
 

@@ -19,7 +19,7 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files import rows as rows_of_files
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.files.rows import ColumnReader, ColumnRoles
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -367,7 +367,7 @@ def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(
     asked = {**SAID, "file": path, "header_row": 3, "leave_out_rows": "5-6"}
     rows = list(open_campaign(path, Campaign.of(asked).options, now=NOW))
     assert [(row.is_left_out, row.call is not None) for row in rows] == [(False, True), (True, False), (True, False)]
-    source = open_source(InputFile(path), header_row=6, roles=ColumnRoles(numbers=("Cleo",)))
+    source = open_source(InputFile(path), header_row=6, columns=ColumnReader(ColumnRoles(numbers=("Cleo",))))
     assert [number for number, _ in source.above] == [4, 5], "of many rows, the last before the header"
     for wrong in ("0", "3-x", 99):
         with pytest.raises((InvalidInputError, CampaignFileError), match="row"):

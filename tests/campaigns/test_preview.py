@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of
+from tests.campaigns.reading import NOW, OPTIONS, file_of, filled
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import course
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -233,7 +233,7 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
         },
         name="",
     )
-    speech = speech_of(json.dumps(template.fill({}).body))
+    speech = speech_of(json.dumps(filled(template, {})))
     assert speech.seconds == pytest.approx(4 + 2 / 4.5)
     assert speech.text == f"{'x' * 30} 你好"
     assert speech_seconds("") == 0

@@ -15,7 +15,7 @@ from babel.localedata import locale_identifiers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import OPTIONS, calls_of, file_of, read, text_of, told
+from tests.campaigns.reading import OPTIONS, calls_of, file_of, filled, read, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.ivr.speech_filters import MINUS, money, time_
 
@@ -23,13 +23,11 @@ VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-
 
 
 def speak(text: str, value: object, voice: str | None = "en-US-JennyNeural") -> object:
-    filled = FlowTemplate.speaking(text).fill({"x": value, "voice_profile": voice})
-    assert not filled.problems, filled.problems
-    return filled.body["callflow"][1]["params"]["text"]
+    return filled(FlowTemplate.speaking(text), {"x": value, "voice_profile": voice})["callflow"][1]["params"]["text"]
 
 
 def problem(text: str, value: object, voice: str | None = "en-US-JennyNeural") -> tuple[str | None, str]:
-    (found,) = FlowTemplate.speaking(text).fill({"x": value, "voice_profile": voice}).problems
+    _, (found,) = FlowTemplate.speaking(text).fill({"x": value, "voice_profile": voice})
     return found.column, found.message
 
 
@@ -247,7 +245,7 @@ def test_each_text_has_the_language_of_its_own_voice() -> None:
         name="",
     )
     values = {"x": "2030-01-31", "other": "fr-FR-DeniseNeural", "voice_profile": "en-US-JennyNeural"}
-    texts = [entry["params"]["text"] for entry in template.fill(values).body["callflow"][1:]]
+    texts = [entry["params"]["text"] for entry in filled(template, values)["callflow"][1:]]
     assert texts == ["31. Januar 2030", "31 janvier 2030", "January 31, 2030"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import NOW, calls_of, read, text_of, told
+from tests.campaigns.reading import NOW, calls_of, filled, read, text_of, told
 from tests.campaigns.test_cell_values import ANA, READERS, Reader, from_csv, from_json, saying
 from tests.campaigns.workbooks import parquet
 from voiceflow_worker import CallQueue, Menu, load_settings
@@ -183,9 +183,8 @@ def test_what_is_spoken_is_what_the_clocks_of_the_person_show(since_1970: int, m
     aware = datetime.fromtimestamp(60 * since_1970, timezone(timedelta(minutes=minutes)))
     local = aware.astimezone(ZoneInfo(person))
     values = {"x": aware.isoformat(), ZONE: PersonZone(person, (), visit="number")}
-    said = FlowTemplate.speaking("{{x|date('short', language='de')}} {{x|time(language='de')}}").fill(values)
-    assert not said.problems
-    assert said.body["callflow"][1]["params"]["text"] == f"{local:%d.%m.%y %H:%M}"
+    said = filled(FlowTemplate.speaking("{{x|date('short', language='de')}} {{x|time(language='de')}}"), values)
+    assert said["callflow"][1]["params"]["text"] == f"{local:%d.%m.%y %H:%M}"
 
 
 # -- menus, whose later texts are spoken when a key was pressed --------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, SAY, calls_of, file_of, flow_of, read, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, SAY, calls_of, file_of, filled, flow_of, read, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
@@ -238,7 +238,7 @@ def test_what_a_text_may_cost_is_known_before_it_is_filled_in(what: str, texts: 
 @pytest.mark.parametrize("text", ["{{a}}", "{{a}}{{a}}", "{{a ~ a}}", "{{a}}{{a|upper}}", "{{a|spell(language='en')}}"])
 def test_a_text_that_becomes_too_long_is_refused(text: str) -> None:
     for length in (9_000, 1_000_000) if text != "{{a}}" else (10_001,):
-        (problem,) = FlowTemplate.speaking(text).fill({"a": "x" * length}).problems
+        _, (problem,) = FlowTemplate.speaking(text).fill({"a": "x" * length})
         assert "characters, and at most 10000 are spoken; shorten" in problem.message
         with pytest.raises(InvalidInputError, match="characters, and at most 10000 are spoken; shorten"):
             spoken_by_menu(text, {"a": "x" * length})
@@ -257,12 +257,11 @@ def test_values_have_no_parts_of_python(tmp_path: Path) -> None:
         assert message.startswith("cannot be filled in with this row: a value has no part ")
     found = FlowTemplate.speaking("{{ dict }}, {{ person.items }}, {{ person['first name'] }}")
     values = {"dict": "A", "person": {"items": "B", "first name": "C"}}
-    assert found.fill(values).body["callflow"][1]["params"]["text"] == "A, B, C"
+    assert filled(found, values)["callflow"][1]["params"]["text"] == "A, B, C"
 
 
 def test_say_makes_a_call_that_speaks_and_hangs_up() -> None:
-    filled = SAY.fill({"name": "Ana"})
-    assert [entry["action"] for entry in filled.body["callflow"]] == ["makeCall", "say", "hangup"]
+    assert [entry["action"] for entry in filled(SAY, {"name": "Ana"})["callflow"]] == ["makeCall", "say", "hangup"]
     assert SAY.variables == {"name"}
     with pytest.raises(CampaignFileError, match=r"^the text to say: "):
         FlowTemplate.speaking("Hello {{ name")

@@ -27,7 +27,7 @@ from voiceflow_worker.campaigns.files.damage import (
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import wrapped_in
-from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, row_name
+from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, FileKind, RawRow, RowSource, row_name
 from voiceflow_worker.campaigns.moments import SpokenMoments
 from voiceflow_worker.campaigns.row_notes import RowNotes
 from voiceflow_worker.core.admission import CheckedCall
@@ -89,14 +89,15 @@ class CampaignRows:
         )
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
+        reader = ColumnReader(options.roles)
         self.source: RowSource = (
-            GivenRows(cast("Iterable[Mapping[str, object]]", given), roles=options.roles)
+            GivenRows(cast("Iterable[Mapping[str, object]]", given), reader=reader)
             if self.input is None
             else open_source(
                 self.input,
                 kind=options.file_kind,
                 sheet=options.sheet,
-                roles=options.roles,
+                columns=reader,
                 header_row=options.header_row,
                 on_bytes=on_bytes,
             )
@@ -131,7 +132,8 @@ class CampaignRows:
         spare = filter(self._columns.is_spare, self.source.columns)
         self.source.spare = frozenset({"", "language", *spare})
         self._notes = RowNotes(self.source, self._columns, spoken=said, warning=self._warning_about)
-        self._moments = SpokenMoments(said, self.source.clocks, [text for each in texts for text in each.written], now)
+        written = [text for each in texts for text in each.written]
+        self._moments = SpokenMoments(said, self.source.clocks, written, now, self._notes.add)
         self._dates: dict[str, dict[bool, tuple[int, str]]] = {
             name: {} for name in (*_TIMES, *map(row_name, chain(options.counted, names)))
         }
@@ -199,10 +201,9 @@ class CampaignRows:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         message = "no row has this column; check its name"
         unseen = (self._warning(message, column=each) for each in self._columns.unseen.values())
-        alike = self._notes.findings()
+        alike = self._notes.findings(self._moments.idle())
         alike += [
-            self._warning(told, row=row, column=self._columns.names.get(name, name))
-            for row, name, told in self._moments.findings()
+            self._warning(told, column=self._columns.names.get(name, name)) for name, told in self._moments.findings()
         ]
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
@@ -212,7 +213,7 @@ class CampaignRows:
 
     def batch_in(self, raw: RawRow) -> str:
         """The batch of a row without a call."""
-        named = zip(self.source.columns, raw.cells, strict=False) if raw.cells else raw.data.items()
+        named = zip(raw.names or self.source.columns, raw.cells, strict=False)
         cells = (
             shown(str(cell))
             for name, cell in named
@@ -287,7 +288,7 @@ class CampaignRows:
             return read._replace(findings=self._columns.in_file(raw, read.findings))
         if read.call is not None:
             self._notes.add_call(raw, read.call)
-            self._moments.add(raw.number, read.call)
+            self._moments.add(raw, read.call)
             if self._options.counted:
                 self._note_behind(raw, read.call)
             for what, message in () if self.has_numbers_only else self._notes.about_numbers(read.call, raw.number):
@@ -386,10 +387,9 @@ class CampaignRows:
     def _drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""
         columns, are_bodies = self._columns, self._columns.are_bodies
-        names: Sequence[str] = self.source.columns
-        texts: Sequence[str] = raw.cells
-        if not self._is_table:
-            names, texts = tuple(raw.data), [each if isinstance(each, str) else "" for each in raw.data.values()]
+        names, texts = raw.names or self.source.columns, raw.cells
+        if raw.names:
+            texts = tuple([each if isinstance(each, str) else "" for each in texts])
         row = "\0".join(texts)
         is_plain = REMARKABLE.search(row) is None
         if not are_bodies:

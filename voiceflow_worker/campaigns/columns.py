@@ -98,17 +98,11 @@ class CampaignColumns:
         self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
         """The column of the languages, if it has another name than `language`."""
         self._told: set[str] = set()
-        self._shapes: dict[tuple[str, ...], Shape] = {}
-        self._table = Shape(
-            [self._of_table(*each) for each in zip(source.header, source.columns, strict=True)], self.names
-        )
-        self.variables: frozenset[str] = frozenset(
-            name
-            for each in self._table.columns
-            if each.role is not Role.IGNORED
-            for name in (each.key, each.alias)
-            if name
-        )
+        table = [self._of_table(*each) for each in zip(source.header, source.columns, strict=True)]
+        self._shapes: dict[tuple[str, ...], Shape] = {(): Shape(table, self.names)}
+        """The shapes of rows by their own names; rows of a table have none."""
+        read = [each for each in table if each.role is not Role.IGNORED]
+        self.variables: frozenset[str] = frozenset(name for each in read for name in (each.key, each.alias) if name)
         """The keys of a table's columns."""
         self._refuse()
 
@@ -119,7 +113,12 @@ class CampaignColumns:
 
     def fill(self, raw: RawRow, draft: Draft, *, is_plain: bool) -> None:
         """Take the cells of a row that can be read; with `is_plain`, it has nothing that programs leave in cells."""
-        shape, cells = (self._table, raw.cells) if self._is_table else self._shape(raw)
+        names, cells = raw.names, raw.cells
+        for each in self._parts:
+            if each not in names and (part := part_of(raw.data, each)) is not None:
+                names, cells = (*names, each), (*cells, part)
+        if (shape := self._shapes.get(names)) is None:
+            shape = self._shapes[names] = self._of_objects(names, raw.names)
         wrong = {row_name(found.column or "") for found in draft.findings} if draft.findings else ()
         for name, message in shape.wrong:
             draft.error(message, column=name)
@@ -138,30 +137,17 @@ class CampaignColumns:
         found = {*draft.variables, *(row_name(each.column or "") for each in draft.findings)}
         for name in self.asked:
             if row_name(name) not in found:
-                draft.error(f"is not in this row: give it, or null{did_you_mean(name, raw.data)}", column=name)
+                draft.error(f"is not in this row: give it, or null{did_you_mean(name, raw.names)}", column=name)
         if self._language is not None:
             if "language" in draft.variables:
                 draft.error(f"is in this row beside {self._language!r}; rename one", column="language")
             for texts in (draft.variables, draft.data):
                 texts["language"] = draft.variables.get(row_name(self._language))
 
-    def _shape(self, raw: RawRow) -> tuple[Shape, Sequence[object]]:
-        """The columns of an object, and its values."""
-        data = raw.data
-        if self._parts:
-            parts = ((each, part_of(data, each)) for each in self._parts if each not in data)
-            data = {**data, **{each: part for each, part in parts if part is not None}}
-        names = tuple(data)
-        if (known := self._shapes.get(names)) is None:
-            known = self._shapes[names] = self._of_objects(names, raw.data)
-        return known, tuple(data.values())
-
     def names_in(self, raw: RawRow) -> Mapping[str, str]:
         """The names of a row's columns as they are written, by their keys."""
-        if self._is_table:
-            return self.names
-        known = self._shapes.get(tuple(raw.data))
-        return _own_names(raw.data) if known is None else known.names
+        known = self._shapes.get(raw.names)
+        return _own_names(raw.names) if known is None else known.names
 
     def in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """These findings, with the names of columns as the file spells them, and that of the row's person.
@@ -308,10 +294,9 @@ class CampaignColumns:
 
     def new_keys(self, raw: RawRow) -> Iterator[Finding]:
         """What is to be said of the keys of an object that no earlier one had."""
-        if self._is_table or self.are_bodies or self._told.issuperset(raw.data):
+        if not raw.names or self.are_bodies or self._told.issuperset(raw.names):
             return
-        given = list(raw.data)
-        new = [name for name in given[given[:1] == [REASON] :] if name not in self._told]
+        new = [name for name in raw.names[raw.names[0] == REASON :] if name not in self._told]
         self._told.update(new)
         yield from self._told_of(new, raw.number)
 
@@ -418,12 +403,12 @@ def header_findings(
     specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
     specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
     specimen |= options.data or {}
-    filled = template.fill(specimen)
-    missing = {problem.column for problem in filled.problems if problem.is_missing and problem.column is not None}
+    values, unfit = template.fill(specimen)
+    missing = {problem.column for problem in unfit if problem.is_missing and problem.column is not None}
     if menu_texts is not None:
         problems = menu_texts.problems(specimen)
         missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
-    missing |= missing_from(filled.body) - specimen.keys()
+    missing |= missing_from(template.body_of(values)) - specimen.keys()
     foreign = (*template.foreign, *(menu_texts.foreign if menu_texts is not None else ()))
     wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
     found = [_finding(name, present, options.roles.names) for name in sorted(missing)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
+from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import PersonZone, UnknownZoneError, counted_moment
 
 _MOMENT = re.compile(
@@ -28,52 +28,34 @@ _TOMORROW = re.compile(
 _OTHER_CALENDARS = {"+977": ("the Nepali calendar (Bikram Sambat)", 56, 57), "+251": ("the Ethiopian calendar", -8, -7)}
 """The calendars of countries, by their calling codes, with the years by which they differ from the Gregorian one."""
 _NOON, _MORNING = 13, range(1, 6)
-
-
-@dataclass(slots=True)
-class _Rows:
-    """Rows that are alike: the first, what its cell holds, and their count."""
-
-    first: int = 0
-    written: str = ""
-    count: int = 0
-
-    def add(self, row: int, written: str) -> None:
-        if not self.count:
-            self.first, self.written = row, written
-        self.count += 1
-
-    def __str__(self) -> str:
-        return f"{count_of(self.count, 'row')}, such as row {self.first}, {self.written!r}"
+Note = Callable[[str, RawRow, str | None, str], None]
+"""What counts the rows of which the same is said: see `RowNotes.add`."""
 
 
 @dataclass(slots=True)
 class _Column:
-    """What a column holds so far. `days` are its first two days.
+    """What a column holds so far. `days` are its first two days, `latest` is the latest hour of its `times`.
 
     By its name, it is what people are reminded of (`is_visit`), or a moment at least (`is_dated`).
     """
 
     is_visit: bool
     is_dated: bool
-    over: _Rows = field(default_factory=_Rows)
-    foreign: dict[str, _Rows] = field(default_factory=dict[str, _Rows])
-    counted: _Rows = field(default_factory=_Rows)
-    meant: tuple[str, str] | None = None
-    night: _Rows = field(default_factory=_Rows)
-    midnight: _Rows = field(default_factory=_Rows)
     times: int = 0
+    midnights: int = 0
     latest: int = 0
     days: set[date] = field(default_factory=set[date])
 
 
 class SpokenMoments:
-    """What is said once of the dates and times in the columns that texts speak.
+    """What is said once of the dates and times in the columns that texts speak; `note` counts rows that are alike.
 
     `clocks` are the columns that are spoken as times of day, `texts` what is spoken around the values.
     """
 
-    def __init__(self, spoken: Iterable[str], clocks: Collection[str], texts: Iterable[str], now: datetime) -> None:
+    def __init__(
+        self, spoken: Iterable[str], clocks: Collection[str], texts: Iterable[str], now: datetime, note: Note
+    ) -> None:
         self._columns = {
             name: _Column(is_visit=_is_visit(name), is_dated=_is_visit(name) or _DATED.search(name) is not None)
             for name in spoken
@@ -81,8 +63,9 @@ class SpokenMoments:
         self._clocks = clocks
         self._word = next((found[0] for text in texts if (found := _TOMORROW.search(text))), None)
         self._now = now
+        self._note = note
 
-    def add(self, row: int, call: CheckedCall) -> None:
+    def add(self, raw: RawRow, call: CheckedCall) -> None:
         """Add a row with a call."""
         data: Mapping[str, object] = call.data or {}
         for name, column in self._columns.items():
@@ -90,28 +73,36 @@ class SpokenMoments:
             text = "" if value is None or isinstance(value, bool) else str(value)
             if not text[:1].isdigit():
                 continue
+            rows = f"{{rows}}, such as row {raw.number}, {text!r}"
             day, at = _read(text)
-            if day is not None:
-                self._rows_of(column, call, day, at).add(row, text)
+            if day is not None and (found := self._doubt(column, call, day, at)) is not None:
+                self._note(f"{found[0]} {name}", raw, name, found[1].replace("{rows}", rows))
             if at is not None and name in self._clocks:
                 column.times += 1
                 column.latest = max(column.latest, at.hour)
                 if at == time():
-                    column.midnight.add(row, text)
+                    column.midnights += 1
+                    told = f"has midnight alone, in {rows}: if no time of day is meant, speak the day with |date"
+                    told += ", and count no times from it"
+                    self._note(f"midnight {name}", raw, name, told)
                 elif at.hour in _MORNING:
-                    column.night.add(row, text)
+                    told = f"has times at night in {rows}, and none after noon: if these are in the afternoon"
+                    self._note(f"night {name}", raw, name, f"{told}, write 13:30 or 1:30 PM")
             if column.is_dated and (counted := counted_moment(text)) is not None:
-                column.meant = column.meant or counted
-                column.counted.add(row, text)
+                told = f"has numbers in {rows}, which are spoken as they stand, and perhaps count {counted[1]}"
+                self._note(f"counted {name}", raw, name, f"{told}: write this one as {counted[0]}")
 
-    def _rows_of(self, column: _Column, call: CheckedCall, day: date, at: time | None) -> _Rows:
-        """The rows that are alike to one with this day."""
+    def _doubt(self, column: _Column, call: CheckedCall, day: date, at: time | None) -> tuple[str, str] | None:
+        """What is to be said of the {rows} with such a day, if anything is, and its name."""
         if len(column.days) < 2:
             column.days.add(day)
         for code, (calendar, least, most) in _OTHER_CALENDARS.items():
             if call.destination.startswith(code) and least - 1 <= day.year - self._now.year <= most + 1:
-                return column.foreign.setdefault(calendar, _Rows())
-        return column.over if column.is_visit and self._is_over(call, day, at) else _Rows()
+                return calendar, f"has years of {calendar} in {{rows}}: write the dates as 2030-01-31"
+        if not column.is_visit or not self._is_over(call, day, at):
+            return None
+        remedy = f"{Remedy.LEAVE_OUT_ROWS}, or {Remedy.END_BY_COLUMN}"
+        return "over", f"is over before the call can ring in {{rows}}: {remedy}"
 
     def _is_over(self, call: CheckedCall, day: date, at: time | None) -> bool:
         """Whether a moment is over before the call can ring."""
@@ -127,26 +118,20 @@ class SpokenMoments:
             starts = call.window.opens(starts, local) or starts
         return datetime.combine(day, at or time.max, local) < starts
 
-    def findings(self) -> Iterator[tuple[int | None, str, str]]:
-        """The row, the column and the message of each warning about all rows."""
+    def idle(self) -> set[str]:
+        """The notes that are not told after all, since other rows have made them certain."""
+        night = (f"night {name}" for name, column in self._columns.items() if column.latest >= _NOON)
+        return {
+            *night,
+            *(f"midnight {name}" for name, column in self._columns.items() if column.midnights < column.times),
+        }
+
+    def findings(self) -> Iterator[tuple[str, str]]:
+        """The columns in which several days are spoken as one, each with the message."""
         for name, column in self._columns.items():
-            if column.over.count:
-                remedy = f"{Remedy.LEAVE_OUT_ROWS}, or {Remedy.END_BY_COLUMN}"
-                yield column.over.first, name, f"is over before the call can ring in {column.over}: {remedy}"
-            if column.meant is not None:
-                message = f"has numbers in {column.counted}, which are spoken as they stand, and perhaps count "
-                yield column.counted.first, name, f"{message}{column.meant[1]}: write this one as {column.meant[0]}"
-            for calendar, rows in column.foreign.items():
-                yield rows.first, name, f"has years of {calendar} in {rows}: write the dates as 2030-01-31"
-            if column.night.count and column.latest < _NOON:
-                message = f"has times at night in {column.night}, and none after noon: if these are in the afternoon, "
-                yield column.night.first, name, f"{message}write 13:30 or 1:30 PM"
-            if column.midnight.count and column.midnight.count == column.times:
-                message = f"has midnight alone, in {column.midnight}: if no time of day is meant, speak the day with "
-                yield column.midnight.first, name, f"{message}|date, and count no times from it"
             if self._word is not None and len(column.days) > 1 and column.is_visit:
                 message = f"has several days, and the text says {self._word!r} to everybody: speak the day with |date"
-                yield None, name, f"{message}, or call the people of each day on their own"
+                yield name, f"{message}, or call the people of each day on their own"
 
 
 def _is_visit(name: str) -> bool:

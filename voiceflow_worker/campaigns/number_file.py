@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     NO_ROLES,
+    ColumnReader,
     ColumnRoles,
     FileKind,
     RawRow,
@@ -199,8 +200,8 @@ def read_number_file(
                     problem=problem or footer_in([text]),
                 )
     else:
-        named = partial(_read_header, roles=roles, more=left_out.columns)
-        source = open_source(file, kind=kind, sheet=sheet, names=named, header_row=header_row)
+        columns = _ColumnReader(roles, left_out.columns)
+        source = open_source(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row)
         _Table(path, source, roles, left_out, taken).read()
     with file.opened_raw() as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
@@ -345,19 +346,20 @@ class _Table:
             self._taken.warn(row, told)
 
     def _read(self, raw: RawRow) -> None:
-        names, columns, cells = self._source.columns, self._columns, list(map(shown, raw.cells))
+        names, columns = raw.names or self._source.columns, self._columns
+        cells = [shown(_cell(each)) for each in raw.cells]
         problems = [message for name, message in raw.problems if name is None or self._counts(name)]
         if not self._source.kind.is_table and not raw.problems:
-            names = tuple(raw.data)
-            columns, cells = _Columns.of(names, self._roles), [shown(_cell(each)) for each in raw.data.values()]
+            columns = _Columns.of(names, self._roles)
             if not columns.numbers:
                 problems.append("has no column of numbers")
             elif len(columns.numbers) > 1 and not self._roles.numbers:
                 raise _several(f"{self._path}, line {raw.number}", names, columns.numbers)
-        text = raw.text or ", ".join(raw.cells)
+        text = raw.text or ", ".join(map(str, raw.cells))
         if problems:
-            if not self._has_taken_lines(raw, raw.cells, columns):
-                self._taken.read(raw.number, line=text, problem=footer_in(raw.cells) or problems[0])
+            own = () if raw.names else raw.cells
+            if not self._has_taken_lines(raw, own, columns):
+                self._taken.read(raw.number, line=text, problem=footer_in(own) or problems[0])
             return
         draft = Draft(variables={row_name(name): cell for name, cell in zip(names, cells, strict=True)})
         if self._left_out and self._left_out.why(raw.number, draft) is not None:
@@ -411,23 +413,32 @@ def _cell(value: object) -> str:
         return str(value)
 
 
-def _read_header(
-    header: Sequence[str], *, place: object, hint: str = "", roles: ColumnRoles, more: Sequence[str]
-) -> tuple[str, ...]:
-    """The names of the columns. Raises CampaignFileError if they do not say which have the numbers, or lack one."""
-    names = tuple(map(canonical_name, header))
-    refuse_numbers_in(names, place=place)
-    shown = ", ".join(filter(None, names)) or "nothing"
-    named = (*roles.numbers, *([roles.country] if roles.country else []), *roles.ignored, *more)
-    if lacking := next((name for name in named if not _places(names, [name])), None):
-        raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
-    places = _places(names, roles.numbers)
-    if not places:
-        problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
-        raise CampaignFileError(f"{place} {problem}{hint}")
-    if len(places) > 1 and not roles.numbers:
-        raise _several(str(place), names, places)
-    return names
+@dataclass(frozen=True, slots=True)
+class _ColumnReader(ColumnReader):
+    """What names the columns of a list of numbers, of which `more` must be there."""
+
+    more: Sequence[str] = ()
+
+    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
+        """The names. Raises CampaignFileError if they do not say which have the numbers, or lack one."""
+        names = tuple(map(canonical_name, header))
+        refuse_numbers_in(names, place=place)
+        shown = ", ".join(filter(None, names)) or "nothing"
+        named = (
+            *self.roles.numbers,
+            *([self.roles.country] if self.roles.country else []),
+            *self.roles.ignored,
+            *self.more,
+        )
+        if lacking := next((name for name in named if not _places(names, [name])), None):
+            raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
+        places = _places(names, self.roles.numbers)
+        if not places:
+            problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
+            raise CampaignFileError(f"{place} {problem}{hint}")
+        if len(places) > 1 and not self.roles.numbers:
+            raise _several(str(place), names, places)
+        return names
 
 
 def _several(place: str, names: Sequence[str], places: Sequence[int]) -> CampaignFileError:

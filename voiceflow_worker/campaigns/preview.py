@@ -16,6 +16,7 @@ import orjson
 from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, heard_in
@@ -64,7 +65,8 @@ class PriceTable:
         Raises CampaignFileError, which names every bad line.
         """
         table = cls(str(path))
-        rows = CsvRows(path if isinstance(path, InputFile) else InputFile(path), names=_read_header, above=_NO_TITLES)
+        file = path if isinstance(path, InputFile) else InputFile(path)
+        rows = CsvRows(file, columns=_PriceColumns(), above=_NO_TITLES)
         findings: list[Finding] = []
         for raw in rows:
             problem = next((message for _, message in raw.problems), None)
@@ -128,14 +130,17 @@ def _amount(text: str) -> Decimal:
 _NO_TITLES = "remove the lines above it, such as titles"
 
 
-def _read_header(header: Sequence[str], *, place: object) -> tuple[str, ...]:
-    names = tuple(map(folded, header))
-    lacking = [" or ".join(each) for each in (_PLACES, _PRICES) if not {*names} & {*each}]
-    if "currency" not in names:
-        lacking.append("currency")
-    if lacking:
-        raise CampaignFileError(f"{place} is not a price table: it has no column {', no column '.join(lacking)}")
-    return names
+class _PriceColumns(ColumnReader):
+    """What names the columns of a table of prices."""
+
+    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
+        """The names. Raises CampaignFileError if a column is lacking."""
+        names = tuple(map(folded, header))
+        lacking = [" or ".join(each) for each in (_PLACES, _PRICES, ("currency",)) if not {*names} & {*each}]
+        if lacking:
+            lacks = ", no column ".join(lacking)
+            raise CampaignFileError(f"{place} is not a price table: it has no column {lacks}{hint}")
+        return names
 
 
 _ASKED = {"successMessage", "failureMessage"}

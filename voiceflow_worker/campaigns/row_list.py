@@ -202,8 +202,8 @@ class RowKeeper:
             batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
             cells: Sequence[str] = raw.cells
             if not self._campaign.source.kind.is_table:
-                self._columns = tuple(dict.fromkeys((*self._columns, *raw.data)))
-                cells = [_cell(raw.data.get(name)) for name in self._columns]
+                self._columns, data = tuple(dict.fromkeys((*self._columns, *raw.names))), raw.data
+                cells = [_cell(data.get(name)) for name in self._columns]
             entries.append((batch_id, raw.number, cells, key, result, why))
             self._former.setdefault(batch_id, _Former())
         self._spool.put(entries)

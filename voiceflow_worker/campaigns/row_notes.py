@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -65,11 +65,11 @@ class RowNotes:
         self._last: tuple[int, int, int] = (0, 0, 0)
         """Of the numbers that count up by one to the last row's: that one, the row of the first, and their count."""
 
-    def findings(self) -> list[Finding]:
-        """The warnings about all rows so far. A False is a word for nothing in a column of texts alone."""
+    def findings(self, idle: Collection[str]) -> list[Finding]:
+        """The warnings about all rows so far, but for `idle` ones. A False is a word for nothing among texts alone."""
         rare = ("a False", "a code")
         falses = {f"{each} among texts {name}" for name, texts in self._spoken.items() if not texts for each in rare}
-        return [each.finding() for what, each in self._alike.items() if what not in falses]
+        return [each.finding() for what, each in self._alike.items() if what not in {*falses, *idle}]
 
     def add(self, what: str, raw: RawRow, column: str | None, message: str) -> None:
         """Add a row about which `what` is said: a message about the first such row, and about all {rows} of them."""
@@ -86,6 +86,7 @@ class RowNotes:
 
     def add_call(self, raw: RawRow, call: CheckedCall) -> None:
         """Add a row with a call that speaks a word for nothing or an unread script, or whose cells say not to call."""
+        names = raw.names or self._source.header
         for name, cell in (call.data or {}).items():
             if name not in self._spoken or cell is None or cell is True:
                 continue
@@ -101,7 +102,7 @@ class RowNotes:
             if _SURVEY.fullmatch(value):
                 message = f"holds {value} in {{rows}}, which surveys write for no answer: empty such cells"
                 self.add(f"a code among texts {name}", raw, name, message)
-            elif _NO_NAME.search(value) and name in _people(self._source.header or tuple(raw.data)):
+            elif _NO_NAME.search(value) and name in _people(names):
                 message = f"has a number or an address in place of a name in {{rows}}, such as {value[:40]!r}"
                 self.add(f"no name {name}", raw, name, f"{message}: it is spoken, unless the cell is empty")
             if not stands_for_nothing(value):
@@ -114,8 +115,8 @@ class RowNotes:
                 f"cells, or write {{{{ {name} or 'something' }}}}, which speaks the other"
             )
             self.add(f"{what} {name}", raw, name, message)
-        for place, name, is_name in _telling(self._source.header or tuple(raw.data)):
-            cell = raw.cells[place] if raw.cells else raw.data[name]
+        for place, name, is_name in _telling(names):
+            cell = raw.cells[place]
             told = told_beside(cell) if is_name else told_not_to_call(name, cell)
             if told is not None and row_name(name) not in {*self._columns.ignored, *self._columns.numbers}:
                 remedy = Remedy.LEAVE_OUT_ROWS if told is Told.REMARK else Remedy.LEAVE_OUT

@@ -14,6 +14,7 @@ from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     NOT_READ,
     RESERVED,
+    ColumnReader,
     ColumnRoles,
     FileKind,
     RawRow,
@@ -95,7 +96,7 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
             raise
         return FoundColumns(columns=(), numbers=None, countries=None, date_orders=None, sheets=error.sheets)
     rows = list(islice(source, LOOKED_AT))
-    names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.data))
+    names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.names))
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
     if numbers is None and not source.kind.is_table:
         numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
@@ -135,7 +136,7 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
 
 def _found_row(row: RawRow) -> FoundRow:
     is_struck = any(problem == STRUCK for _, problem in row.problems)
-    return FoundRow(number=row.number, cells=_shown(row.cells or map(str, row.data.values())), is_struck=is_struck)
+    return FoundRow(number=row.number, cells=_shown(map(str, row.cells)), is_struck=is_struck)
 
 
 def _shown(cells: Iterable[str]) -> tuple[str, ...]:
@@ -170,8 +171,8 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
                 return _opened(file, sheet, row)
         if not error.columns:
             raise
-        roles = ColumnRoles(numbers=(likely or error.columns[0],))
-        return open_source(file, sheet=sheet, header_row=header_row, roles=roles), likely
+        columns = ColumnReader(ColumnRoles(numbers=(likely or error.columns[0],)))
+        return open_source(file, sheet=sheet, header_row=header_row, columns=columns), likely
     return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
 
 

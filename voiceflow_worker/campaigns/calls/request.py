@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate, filled_in
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
@@ -393,7 +393,7 @@ class RequestMaker:
             self._judge_menu(draft, menu, {**(data or {}), ZONE: draft.person})
         names = spoken if template is None else spoken | template.variables
         if draft.nested:
-            _refuse_nested(draft, names if raw.cells else spoken)
+            _refuse_nested(draft, spoken if raw.names else names)
         heard = made.heard(draft.texts)
         if draft.may_have_dates:
             self._doubt_dates(draft, names, heard, menu, data)
@@ -521,7 +521,7 @@ class RequestMaker:
             body = CallBody(own)
         else:
             given = {**self._given(draft, destination or PLACEHOLDER, source), ZONE: draft.person}
-            draft.texts, problems = filled_in(template, given)
+            draft.texts, problems = template.fill(given)
             for problem in problems:
                 reported_paths.add(problem.path)
                 message = _lacking(draft, problem.message, is_source=problem.column == "source" and problem.is_missing)

@@ -33,7 +33,7 @@ from voiceflow_worker.ivr.template_text import (
 from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, heard_in, read_actions
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
-from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.times import doubtful_date, spoken_date
 
 if TYPE_CHECKING:
@@ -45,19 +45,6 @@ PLACEHOLDER = "+6587654321"
 
 MOST_TEXTS = 200
 """The most texts with names in a template: each takes about a millisecond to compile."""
-
-
-class Filled(NamedTuple):
-    """A template filled in for one row: the `values` of its texts, in their order, and what is wrong with them."""
-
-    template: FlowTemplate
-    values: Sequence[object]
-    problems: Sequence[TemplateProblem] = ()
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The call flow with these values."""
-        return self.template.body_of(self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +171,22 @@ class FlowTemplate:
         names = {name for text in self._texts if text.path == path for name in text.variables}
         return names.pop() if len(names) == 1 else None
 
-    def fill(self, values: Mapping[str, object]) -> Filled:
-        """Fill in the template with a row's values. Empty texts and null count as missing.
+    @checks_itself
+    def fill(self, values: Mapping[str, object]) -> tuple[Sequence[object], Sequence[TemplateProblem]]:
+        """What the texts become with a row's values, in their order, and what is wrong with them.
 
-        An optional parameter is left out if its text is a single variable that is missing or empty. Texts for numbers
-        and booleans are converted.
+        Empty texts and null count as missing. An optional parameter is left out if its text is a single variable that
+        is missing or empty. Texts for numbers and booleans are converted.
         """
-        return Filled(self, *filled_in(self, values))
+        problems = list(filter(None, (each.among(values) for each in self.foreign))) if self.foreign else []
+        found: list[object] = []
+        for text in self._texts:
+            try:
+                found.append(text.filled(values))
+            except UnfitValueError as error:
+                problems.extend(error.problems)
+                found.append(text.text)
+        return found, problems
 
     def body_of(self, values: Sequence[object]) -> dict[str, Any]:
         """The call flow whose texts have become these values."""
@@ -273,21 +269,6 @@ class FlowTemplate:
             for key, item in value.items()
         }
         return made if len(self._texts) == before else _Varying(made)
-
-
-def filled_in(
-    template: FlowTemplate, values: Mapping[str, object]
-) -> tuple[Sequence[object], Sequence[TemplateProblem]]:
-    """What the texts of a template become, and what is wrong with them; no argument is checked, as `fill` does."""
-    problems = list(filter(None, (each.among(values) for each in template.foreign))) if template.foreign else []
-    found: list[object] = []
-    for text in template.texts:
-        try:
-            found.append(text.filled(values))
-        except UnfitValueError as error:
-            problems.extend(error.problems)
-            found.append(text.text)
-    return found, problems
 
 
 def _filled(value: object, values: Sequence[object]) -> Any:

@@ -14,10 +14,8 @@ from voiceflow_worker.campaigns.files.damage import number_in_name
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
 from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
 from voiceflow_worker.campaigns.files.rows import (
-    DESTINATION,
-    NO_ROLES,
     RESERVED,
-    ColumnRoles,
+    ColumnReader,
     FileKind,
     RawRow,
     RowSource,
@@ -26,9 +24,6 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 from voiceflow_worker.model.text.printable import storing_problem
-
-_NUMBERS = frozenset({DESTINATION, "source"})
-"""The columns of phone numbers."""
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
 """The number of digits in a shortened number such as 6.58765E+09, and the fewest digits of a number shown like this."""
@@ -87,16 +82,6 @@ def shortest(value: float, kind: str) -> float:
     """A number that was stored with fewer digits (`kind` e or f of `struct`) as it was written: 1250.55."""
     written = (float(f"{value:.{digits}g}") for digits in range(1, 10))
     return next((each for each in written if struct.unpack(kind, struct.pack(kind, each))[0] == value), value)
-
-
-def numbers_among(columns: Iterable[str], roles: ColumnRoles) -> frozenset[str]:
-    """Those of the columns, by their canonical names, that hold telephone numbers."""
-    wanted = _numbers(roles)
-    return frozenset(name for name in columns if row_name(name) in wanted)
-
-
-def _numbers(roles: ColumnRoles) -> frozenset[str]:
-    return _NUMBERS | set(map(row_name, roles.named_numbers))
 
 
 def table_row(
@@ -207,9 +192,9 @@ class GivenRows(RowSource):
 
     kind = FileKind.JSON_LINES
 
-    def __init__(self, rows: Iterable[Mapping[str, object]], *, roles: ColumnRoles = NO_ROLES) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, object]], *, reader: ColumnReader) -> None:
         self._rows = rows
-        self._numbers = _numbers(roles)
+        self._numbers = reader.numbers
 
     def __iter__(self) -> Iterator[RawRow]:
         for number, row in enumerate(cast("Iterable[object]", self._rows), 1):
@@ -234,7 +219,7 @@ class GivenRows(RowSource):
                     data[str(name)] = _with_midnight(str(text)) if is_clock and text is not None else text
                 except ValueError as error:
                     problems.append((str(name), str(error)))
-            yield RawRow(number, "", data=data, problems=tuple(problems))
+            yield RawRow(number, "", tuple(data.values()), tuple(data), tuple(problems))
 
 
 def _plain(value: Any) -> object:

@@ -6,22 +6,19 @@ import csv
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from voiceflow_worker.campaigns.files.damage import looks_like_number
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
+    CALLS,
     DESTINATION,
-    NO_ROLES,
     NOT_READ,
-    ColumnRoles,
+    ColumnReader,
     FileKind,
-    HeaderReader,
     RawRow,
     RowSource,
     is_number_column,
     nameless_values,
-    read_columns,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
@@ -52,9 +49,8 @@ _QUOTED_LINE = (
 class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
-    Its columns have these `roles`. `header_row` is the line of the header, if it is not the first that is not empty.
-    The names of the columns of a file that has no calls are read by `names`. What to do about titles above the header
-    is said by `above`.
+    Its columns are named by `columns`. `header_row` is the line of the header, if it is not the first that is not
+    empty. What to do about titles above the header is said by `above`.
     """
 
     kind = FileKind.CSV
@@ -64,21 +60,20 @@ class CsvRows(RowSource):
         file: InputFile,
         *,
         on_bytes: Callable[[int], None] | None = None,
-        roles: ColumnRoles = NO_ROLES,
+        columns: ColumnReader = CALLS,
         header_row: int | None = None,
-        names: HeaderReader | None = None,
         above: str = Remedy.NAME_HEADER,
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
-        numbers = row_name(roles.named_numbers[0])
+        numbers = row_name(columns.roles.named_numbers[0])
         self.header: tuple[str, ...] = self._read_header(numbers, header_row or 1)
         if header_row is not None and self.header_row != header_row:
             raise CampaignFileError(f"{file}: line {header_row} is empty, and is to be the header; name another line")
         if len(self.header) == 1 and _JOINED.search(self.header[0]):
             raise CampaignFileError(f"{file}, line {self.header_row}: {_QUOTED_LINE}")
         try:
-            self.columns: tuple[str, ...] = (names or partial(read_columns, roles=roles))(self.header, place=file)
+            self.columns: tuple[str, ...] = columns.names(self.header, place=file)
         except CampaignFileError as error:
             if hint := self._title_hint(numbers, above):
                 raise CampaignFileError(f"{error}{hint}", error.findings) from None

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, time, timedelta
-from functools import partial
 from io import BufferedReader
 from itertools import islice
 from typing import Any
@@ -16,7 +15,6 @@ from voiceflow_worker.campaigns.files.cells import (
     cell_text,
     message_line,
     missing_library,
-    numbers_among,
     shortest,
     table_row,
 )
@@ -32,14 +30,12 @@ from voiceflow_worker.campaigns.files.input_file import (
 from voiceflow_worker.campaigns.files.json_rows import JsonDocument, JsonLines, read_json
 from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
 from voiceflow_worker.campaigns.files.rows import (
-    NO_ROLES,
-    ColumnRoles,
+    CALLS,
+    ColumnReader,
     FileKind,
-    HeaderReader,
     RawRow,
     RowSource,
     nameless_values,
-    read_columns,
     row_name,
 )
 from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError, in_ranges
@@ -77,8 +73,7 @@ class ExcelRows(RowSource):
         file: InputFile,
         *,
         sheet: str | None = None,
-        roles: ColumnRoles = NO_ROLES,
-        names: HeaderReader | None = None,
+        columns: ColumnReader = CALLS,
         header_row: int | None = None,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
@@ -109,9 +104,8 @@ class ExcelRows(RowSource):
             if len(first.values) > 1
             else f"; row {first.number} has only one cell, like a title: {Remedy.NAME_HEADER}"
         )
-        read = names or partial(read_columns, roles=roles)
-        self.columns: tuple[str, ...] = read(self.header, place=self._place, hint=title)
-        self.numbers: frozenset[str] = numbers_among(self.columns, roles)
+        self.columns: tuple[str, ...] = columns.names(self.header, place=self._place, hint=title)
+        self.numbers: frozenset[str] = frozenset(each for each in self.columns if row_name(each) in columns.numbers)
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
@@ -328,8 +322,7 @@ class ParquetRows(RowSource):
         self,
         file: InputFile,
         *,
-        roles: ColumnRoles = NO_ROLES,
-        names: HeaderReader | None = None,
+        columns: ColumnReader = CALLS,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._file = file
@@ -341,8 +334,8 @@ class ParquetRows(RowSource):
         self.nested: frozenset[str] = frozenset(
             row_name(field.name) for field in fields if hasattr(field.type, "num_fields") and field.type.num_fields
         )
-        self.columns: tuple[str, ...] = (names or partial(read_columns, roles=roles))(self.header, place=file)
-        self.numbers: frozenset[str] = numbers_among(self.columns, roles)
+        self.columns: tuple[str, ...] = columns.names(self.header, place=file)
+        self.numbers: frozenset[str] = frozenset(each for each in self.columns if row_name(each) in columns.numbers)
 
     def __iter__(self) -> Iterator[RawRow]:
         number = 0
@@ -509,15 +502,14 @@ def open_source(
     *,
     kind: FileKind | None = None,
     sheet: str | None = None,
-    roles: ColumnRoles = NO_ROLES,
-    names: HeaderReader | None = None,
+    columns: ColumnReader = CALLS,
     header_row: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
     """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook.
 
-    The columns of a table have these `roles`, or are named by `names` if it is none of calls, and `header_row` is the
-    line or row of its header. Raises CampaignFileError if the file cannot be read.
+    The columns of a table are named by `columns`, and `header_row` is the line or row of its header. Raises
+    CampaignFileError if the file cannot be read.
     """
     kind = kind or kind_of(file)
     if sheet is not None and kind is not FileKind.EXCEL:
@@ -526,15 +518,15 @@ def open_source(
         raise CampaignFileError(f"{file} has no row of a header: only CSV files and workbooks have one")
     match kind:
         case FileKind.CSV:
-            return CsvRows(file, roles=roles, names=names, header_row=header_row, on_bytes=on_bytes)
+            return CsvRows(file, columns=columns, header_row=header_row, on_bytes=on_bytes)
         case FileKind.JSON_LINES:
             return JsonLines(file, on_bytes=on_bytes)
         case FileKind.JSON:
             return JsonDocument(file, on_bytes=on_bytes)
         case FileKind.EXCEL:
-            return ExcelRows(file, sheet=sheet, roles=roles, names=names, header_row=header_row, on_bytes=on_bytes)
+            return ExcelRows(file, sheet=sheet, columns=columns, header_row=header_row, on_bytes=on_bytes)
         case FileKind.PARQUET:
-            return ParquetRows(file, roles=roles, names=names, on_bytes=on_bytes)
+            return ParquetRows(file, columns=columns, on_bytes=on_bytes)
 
 
 def kind_of(file: InputFile) -> FileKind:

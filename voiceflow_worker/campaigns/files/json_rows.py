@@ -130,7 +130,7 @@ def _row(line: Line) -> RawRow:
     if not is_object(value):
         problem = f"the line holds {describe(value)}, not an object: write one call on each line"
         return RawRow(number, text, problems=((None, problem),), code=NO_CALL)
-    return RawRow(number, text, data=value)
+    return RawRow(number, text, tuple(value.values()), tuple(value))
 
 
 class JsonDocument(RowSource):
@@ -161,7 +161,7 @@ class JsonDocument(RowSource):
         if not is_object(value):
             no_body = f"holds {describe(value)}, not a request body; write an object with a callflow"
             raise _refused(file, no_body, code=NO_CALL)
-        self._row = RawRow(number=1, text=text, data=value)
+        self._row = RawRow(1, text, tuple(value.values()), tuple(value))
         if on_bytes is not None:
             on_bytes(len(text.encode()))
 

@@ -275,49 +275,57 @@ def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str
     return tuple(found)
 
 
-HeaderReader = Callable[..., tuple[str, ...]]
-"""What gives the columns of a header their canonical names, as `read_columns` does."""
+@dataclass(frozen=True, slots=True)
+class ColumnReader:
+    """What gives the columns of a table of calls their canonical names; they have these `roles`."""
+
+    roles: ColumnRoles = NO_ROLES
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """The keys of the columns of telephone numbers."""
+        return frozenset({DESTINATION, "source", *map(row_name, self.roles.named_numbers)})
+
+    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
+        """The canonical names of the columns of a header.
+
+        Raises CampaignFileError for a header that cannot be used. It names its `place`, and ends with `hint`.
+        """
+        own, *further = self.roles.named_numbers
+        wanted = row_name(own) if self.roles.numbers else None
+        ignored = set(map(row_name, self.roles.ignored))
+        names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
+        if header and header[0].strip() == REASON != wanted:
+            names = (NOT_READ, *names[1:])
+        present = [name for name in names if name]
+        shown = ", ".join(filter(None, map(str.strip, header))) or "nothing"
+        if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
+            refuse_numbers_in(header, place=place)
+            if wanted is not None:
+                raise CampaignFileError(f"{place} has no column {own!r}; columns found: {shown}{hint}")
+            rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
+            remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
+            message = f"{place} has no column destination; {remedy}; columns found: {shown}{hint}"
+            raise CampaignFileError(message, columns=present)
+        if wrong := next(filter(None, map(error_in, present)), None):
+            raise CampaignFileError(f"{place}: the header {wrong}")
+        refuse_numbers_in(present, place=place)
+        seen = Counter(folded(name) for name in present if row_name(name) not in ignored)
+        twice = [name for name, count in seen.items() if count > 1]
+        if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
+            raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one{hint}")
+        if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
+            raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
+        if twice:
+            written = {folded(name): own.strip() for name, own in zip(reversed(names), reversed(header), strict=True)}
+            raise CampaignFileError(
+                f"{place} has two columns of the same name: {', '.join(map(written.__getitem__, twice))}; rename or "
+                f"remove one; columns found: {shown}{hint}"
+            )
+        return names
 
 
-def read_columns(header: Sequence[str], roles: ColumnRoles, *, place: object, hint: str = "") -> tuple[str, ...]:
-    """The canonical names of the columns of a table of calls, in which columns have these roles.
-
-    Raises CampaignFileError for a header that cannot be used. It names the `place` of the header, and ends with `hint`.
-    """
-    own, *further = roles.named_numbers
-    wanted = row_name(own) if roles.numbers else None
-    ignored = set(map(row_name, roles.ignored))
-    names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
-    if header and header[0].strip() == REASON != wanted:
-        names = (NOT_READ, *names[1:])
-    present = [name for name in names if name]
-    shown = ", ".join(filter(None, map(str.strip, header))) or "nothing"
-    if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
-        refuse_numbers_in(header, place=place)
-        if wanted is not None:
-            raise CampaignFileError(f"{place} has no column {own!r}; columns found: {shown}{hint}")
-        rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
-        remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
-        message = f"{place} has no column destination; {remedy}; columns found: {shown}{hint}"
-        raise CampaignFileError(message, columns=present)
-    if wrong := next(filter(None, map(error_in, present)), None):
-        raise CampaignFileError(f"{place}: the header {wrong}")
-    refuse_numbers_in(present, place=place)
-    seen = Counter(folded(name) for name in present if row_name(name) not in ignored)
-    twice = [name for name, count in seen.items() if count > 1]
-    if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
-        raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one{hint}")
-    if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
-        raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
-    if twice:
-        written = {folded(name): own.strip() for name, own in zip(reversed(names), reversed(header), strict=True)}
-        raise CampaignFileError(
-            f"{place} has two columns of the same name: {', '.join(map(written.__getitem__, twice))}; rename or remove "
-            f"one; columns found: {shown}{hint}"
-        )
-    return names
-
-
+CALLS = ColumnReader()
 _ONE_NUMBER = re.compile(r"[+(\d][\d ().\-]{5,}\d")
 
 
@@ -375,7 +383,6 @@ class FileKind(StrEnum):
         return self in {FileKind.CSV, FileKind.EXCEL, FileKind.PARQUET}
 
 
-_NO_DATA: Mapping[str, object] = {}
 MOST_ABOVE = 20
 """The most rows above a header that are kept, to choose another header from."""
 
@@ -384,18 +391,23 @@ class RawRow(NamedTuple):
     """One row as it is in the file. It is a tuple to save memory, because files may have millions of rows.
 
     `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet or a Parquet file.
-    `text` is the text of a line. `cells` are the cells of a table; `data` is the object of a JSON line. `problems` are
-    the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these problems.
-    `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one.
+    `text` is the text of a line. `cells` are texts; those of an object are its values, which have `names` of their own.
+    `problems` are the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these
+    problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one.
     """
 
     number: int
     text: str
-    cells: tuple[str, ...] = ()
-    data: Mapping[str, object] = _NO_DATA
+    cells: tuple[Any, ...] = ()
+    names: tuple[str, ...] = ()
     problems: tuple[tuple[str | None, str], ...] = ()
     code: int | None = None
     counts: int = 1
+
+    @property
+    def data(self) -> Mapping[str, object]:
+        """The object that the row is; empty for a row of a table."""
+        return dict(zip(self.names, self.cells, strict=False))
 
 
 class RowSource(ABC):
@@ -435,7 +447,7 @@ class RowSource(ABC):
 
     def cells_of(self, raw: RawRow) -> Mapping[str, object]:
         """The cells of a row, by the names of their columns as they are written."""
-        return dict(zip(self.header, raw.cells, strict=False)) if self.kind.is_table else raw.data
+        return dict(zip(raw.names or self.header, raw.cells, strict=False))
 
     def _pass_over(self, number: int, cells: Sequence[str]) -> None:
         """Note a row above the header, and of many the last ones."""
@@ -618,7 +630,11 @@ class RejectsFile:
 
 def _line(raw: RawRow, reason: str) -> str:
     """A row of JSON lines with its reason."""
-    own = {name: value for place, (name, value) in enumerate(raw.data.items()) if place or name != REASON}
+    own = {
+        name: value
+        for place, (name, value) in enumerate(zip(raw.names, raw.cells, strict=True))
+        if place or name != REASON
+    }
     if own and REASON not in own:
         return orjson.dumps({REASON: reason, **own}).decode() + "\n"
     # If there is no JSON object, or it has a reason of its own, the reason becomes a comment above the line.
