@@ -22,7 +22,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from tests.console.signing_in import Form
+from tests.console.signing_in import Form, receiver, signed_in
+from tests.console.stored_calls import in_doubt
 from tests.contract.samples import ManualClock, add_jobs, commit, delete
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
@@ -47,7 +48,7 @@ from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
-from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.progress import CallProgress, LastFailure, last_failures
 from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
@@ -364,6 +365,45 @@ async def test_a_scheduled_run_that_calls_nobody_is_red_on_the_front_page(memory
     assert (told in found.text) == is_told
     red = re.findall(r'class="notice bad".*?</div></div>', found.html, re.DOTALL)
     assert sum("schedule daily" in each for each in red) == is_told
+
+
+async def test_the_front_page_sums_up_what_waits_for_somebody(memory: Store) -> None:
+    async with signed_in(receiver(memory)) as client:
+        empty = await client.get("/ui")
+        assert "Nobody has been called yet." in Page(empty.text).text
+        assert '<a class="button primary" href="ui/campaign">' in empty.text
+        rare = [f"ui/{each}" for each in ("doubts", "escalations", "schedules")]
+        folded = re.search(r"<details><summary>More</summary>(.*?)</details>", empty.text, re.DOTALL)
+        assert folded
+        assert re.findall(r'<a href="([^"]*)"', folded[1]) == rare
+    engine, failed = Engine(memory, ScriptedVoice()), memory.clock.now()
+    for place in range(3):
+        await engine.enqueue(number(place), batch_id="march")
+    for job, answer in zip(await engine.send(), ("yes", "call_back_not_possible", None), strict=True):
+        if answer is not None:
+            press = KeyPress(at=failed, menu="m", digits="1", answer=answer)
+            await MenuCalls(memory, CallPolicy()).pressed(MenuCall(job, 1, ()), press, session_id=job.session_id)
+        await engine.summarise(job, SessionStatus.COMPLETED if answer else SessionStatus.BUSY)
+    await last_failures(memory).put({"m": LastFailure(menu="m", at=failed, job_id=job.id)})
+    run = ScheduledRun(
+        schedule="daily", queue="default", at=failed - timedelta(hours=1), cron="* * * * *", time_zone="UTC",
+        batch_id="daily", state=RunState.STARTED, message="1 enqueued",
+    )  # fmt: skip
+    group, member = run.key
+    await run_records(memory).within(group).put({member: run})
+    await in_doubt(memory)
+    front = await page(shown_by(memory), "/ui")
+    assert front.links("answer=call_back_not_possible")
+    assert front.links(f"calls/{job.id}")
+    for told in (
+        "1 person of march waits to be called back by hand", "Menu m failed at", "The call says why", "yes 1",
+        "not reached 1", "Schedule daily should have started at", "no voiceflow schedule with its file is running",
+    ):  # fmt: skip
+        assert told in front.text, told
+    nav = front.html.partition("<nav")[2].partition("</nav>")[0]
+    folded = re.search(r"<details>(.*?)</details>", nav, re.DOTALL)
+    assert folded
+    assert [name for name in ("doubts", "escalations", "schedules") if name in folded[1]] == ["escalations"]
 
 
 async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> None:

@@ -17,7 +17,7 @@ from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import END, Caller, CallPolicy, CallQueue, End, Job, JobState, Menu, Store, open_store
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.store import BulkWrite, Page
-from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.progress import CallProgress, last_failures
 from voiceflow_worker.core.writes import restored
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
@@ -405,6 +405,7 @@ class TestFailures:
         lines = " ".join(told.lines())
         assert "menu main could not go on: the person heard its fallback, or the call was hung up. LookupError" in lines
         assert str(logs[1]["reason"]) in lines
+        assert [(each.menu, each.job_id) for each in await last_failures(store).values()] == [("main", job.id)]
         assert (await got(store, job)).digits == "1,2"
 
     async def test_a_store_that_is_away_is_a_503(self, store: Store, counting: Counting) -> None:

@@ -159,6 +159,20 @@ def incoming_position(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%f")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastFailure:
+    """When a menu could not go on for the last time, and in which call."""
+
+    menu: str
+    at: datetime
+    job_id: str | None
+
+
+def last_failures(store: Store) -> RecordSet[LastFailure]:
+    """The last failure of each menu within a day, by its name. Raises StoreError."""
+    return json_records(store, "menu-failed", LastFailure, keep_for=timedelta(days=1), durable=False)
+
+
 class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.progress import CallProgress, LastFailure, last_failures
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller, Position
@@ -247,9 +247,14 @@ class MenuEvents:
             reason=answer.trouble,
             where=None if answer.error is None else _where(answer.error),
         )
-        if event.session_id is not None:
-            with suppress(StoreError):  # the person on the line gets an answer
+        with suppress(StoreError):  # the person on the line gets an answer
+            if event.session_id is not None:
                 await self._progress.failure(event.session_id, menu=answer.menu or "", reason=answer.trouble)
+            if _level(answer.result, call) > logging.INFO:
+                job = call.job
+                menu = answer.menu or (job.menu if job is not None else None) or "?"
+                last = LastFailure(menu=menu, at=self._store.clock.now(), job_id=None if job is None else job.id)
+                await last_failures(self._store).put({menu: last})
 
 
 def _level(result: MenuResult, call: MenuCall) -> int:

@@ -36,7 +36,9 @@ from voiceflow_worker.core.call_filter import NO_KEYS, OTHER_KEYS, STATES, CallF
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.progress import last_failures
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -66,9 +68,17 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
     heartbeats, schedules = Heartbeats(store), await read_schedules(store)
     rates = await heartbeats.rates()
+    batches = await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES)
+    totals = {(each.queue, each.batch_id): await totals_of(store, each.queue, each.batch_id) for each in batches}
+    by_hand = CallResult.CALL_BACK_NOT_POSSIBLE.value
     shown = {
         "queues": queues,
-        "batches": await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES),
+        "batches": batches,
+        "results": {place: results(found) for place, found in totals.items()},
+        "by_hand": [
+            (each, count) for each in batches if (count := totals[each.queue, each.batch_id].answers.get(by_hand))
+        ],
+        "failures": [each for _, each in await last_failures(store).page(limit=MOST_BATCHES) if each is not None],
         "escalations": await open_escalations(store, names),
         "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
         "undone": [each for each in schedules if each.last.is_undone or each.overdue_since is not None],
@@ -80,6 +90,17 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
         "ends_at": _end(queues),
     }
     return Page(template="overview.html", shown=shown, is_live=True)
+
+
+async def filled_sections(store: Store) -> frozenset[str]:
+    """The pages that have something for people now: doubts, open escalations, and schedules."""
+    names = await queue_names(store, also=None)
+    has = {
+        "doubts": any([(await totals_of(store, name)).states[JobState.IN_DOUBT] for name in names]),
+        "escalations": await open_escalations(store, names),
+        "schedules": await read_schedules(store),
+    }
+    return frozenset(name for name, found in has.items() if found)
 
 
 async def show_schedules(store: Store, asked: PageRequest) -> Answer:

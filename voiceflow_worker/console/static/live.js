@@ -118,7 +118,7 @@ function follow(live) {
   const state = document.createElement("span"), button = document.createElement("button");
   state.className = "live-state";
   button.type = "button";
-  button.className = "button";
+  button.className = "quiet";
   document.querySelector(".head .actions").prepend(state, button);
 
   function tell(form, text) {
