@@ -654,11 +654,10 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
         assert await hold_of(store) is None
 
 
-@pytest.mark.parametrize("unique_key", ["order-1", None])
-async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(lab: Lab, unique_key: str | None) -> None:
+async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(lab: Lab) -> None:
     """A receiver that ends calls with a shorter retention than the workers have decides when they go."""
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
-        job = await engine.enqueue(unique_key=unique_key)
+        job = await engine.enqueue()
         await engine.send()
         receiver = Engine(store, lab.voice, policy=CallPolicy(retention=timedelta(days=1)))
         await receiver.summarise(job)
@@ -671,24 +670,6 @@ async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(la
         assert (told.rolled_back, told.forgotten) == (False, ())
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work():
         assert await hold_of(store) is None
-
-
-@pytest.mark.parametrize("unique_key", ["order-1", None])
-async def test_a_pruned_job_hides_no_forgotten_one(lab: Lab, unique_key: str | None) -> None:
-    async with lab.store() as store:
-        await lab.worker(store).enqueue(number(2))
-    lab.back_up()
-    async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
-        job = await engine.enqueue(unique_key=unique_key)
-        await engine.send()
-        receiver = Engine(store, lab.voice, policy=CallPolicy(retention=timedelta(days=1)))
-        await receiver.summarise(job)
-        lab.clock.advance(timedelta(days=2))
-        assert await engine.sweeper.prune() == 1
-    lab.rolled_back()
-    async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
-        assert await hold_of(store) == HELD
-        assert await engine.state(job) == "in_doubt"
 
 
 async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from tests.support.workers import NO_WEBHOOKS, enqueued
 from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Resume
-from voiceflow_worker.actions.suppression import Unsuppress
+from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFile, JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
@@ -240,34 +241,6 @@ async def test_orders_are_given_again_in_their_order(file: File) -> None:
         assert (await SuppressionList(store).find(number(1)))[number(1)].reason == "again"
 
 
-async def test_what_stops_calls_wins_over_what_somebody_has_ordered_since(file: File) -> None:
-    first, second = await file.begins(2, batch_id="march")
-
-    async def orders(store: Store) -> None:
-        queue = CallQueue(store)
-        await queue.hold(reason="a fire")
-        await queue.hold(batch_id="march", reason="wrong text")
-        await queue.set_rate(3)
-        await queue.cancel(first)
-
-    await file.loses(orders, "one")
-    async with file.on("two") as store:
-        queue = CallQueue(store)
-        await queue.hold(reason="a test")
-        await queue.resume()
-        await queue.set_rate(7)
-        await queue.cancel(first, reason="by another")
-    async with file.on("one") as store:
-        gates = await gates_at(store, "default", [None, "march"])
-        held = {batch: (gate.state, gate.reason) for batch, gate in gates.items()}
-        assert held == {None: (GateState.HELD, "a fire"), "march": (GateState.HELD, "wrong text")}
-        limits = await limits_of(store, "default")
-        assert limits is not None
-        assert limits.rate == 3
-        assert (await CallQueue(store).get(first)).reason == "by another"
-        assert (await CallQueue(store).get(second)).state is JobState.QUEUED
-
-
 async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: File) -> None:
     (call,) = await file.begins()
 
@@ -281,7 +254,10 @@ async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: File) -> 
         assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
 
 
-async def test_an_acknowledgement_ends_an_escalation_however_far_it_had_come(file: File) -> None:
+@pytest.mark.parametrize("by", ["Ann", None])
+async def test_an_acknowledgement_by_name_or_key_ends_an_escalation_however_far_it_had_come(
+    file: File, by: str | None
+) -> None:
     async with file.on() as store:
         alarm = Escalation(numbers=[number(0)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
         started = (await Escalations(CallQueue(store)).start(alarm, key="incident")).status
@@ -291,14 +267,15 @@ async def test_an_acknowledgement_ends_an_escalation_however_far_it_had_come(fil
         records = EscalationStore(CallQueue(store))
         found = await records.get(started.id)
         assert await records.write(found, replace(found.record, not_before=store.clock.now()))
-        await Escalations(CallQueue(store)).acknowledge(started.id, by="Ann")
+        call = next(iter(found.jobs.values()))
+        await Escalations(CallQueue(store)).acknowledge(started.id, by=by, call=None if by else call)
 
     await file.loses(orders)
     async with file.on() as store:
         ended = await Escalations(CallQueue(store)).get(started.id)
         assert not ended.is_open
         assert ended.acknowledged is not None
-        assert ended.acknowledged.by == "Ann"
+        assert ended.acknowledged.by == by
 
 
 async def test_the_queue_is_held_for_an_order_of_which_nobody_knows_whether_it_holds(file: File) -> None:
@@ -327,7 +304,7 @@ async def test_an_erasure_leaves_nothing_of_a_person_in_the_journals_of_any_mach
     calls = await file.begins(3)
     async with file.on("two") as receiver:
         everybody = [number(place) for place in range(3)]
-        await SuppressionList(receiver).add(*everybody, reason="asked for it")
+        await Suppress(operator=Operator(receiver, CallPolicy()), numbers=tuple(everybody)).do()
         async with file.on() as store:
             with suppress(TooLateError):  # it has ended with the opt-out
                 await CallQueue(store).cancel(calls[0], reason="wrong")
@@ -604,3 +581,41 @@ async def test_an_order_that_a_crash_has_cut_is_carried_out_if_it_stops_calls_el
         assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
         assert "march" in await gates_at(store, "default", ["march"])
         assert bool(await SuppressionList(store).find(number(0))) is (name == "opt-out")
+
+
+async def test_lost_orders_in_a_file_of_the_version_before_are_named_in_a_hold(file: File) -> None:
+    await file.begins()
+    await file.loses(lambda store: SuppressionList(store).add(number(1)))
+    (journal,) = file.journals()
+    header, *lines = map(json.loads, journal.read_text().splitlines())
+    assert header["voiceflow_journal"] == 5
+    old = [each["ordered"] | {"n": each["n"], "order": ""} if "ordered" in each else each for each in lines]
+    journal.write_text("".join(f"{json.dumps(each)}\n" for each in [header | {"voiceflow_journal": 4}, *old]))
+    async with file.on() as store:
+        gate = await standing_gate(store, "default", None)
+        assert gate is not None
+        assert gate.reason.startswith("the store was rolled back, and an order of numbers, ordered at ")
+        await CallQueue(store).hold(batch_id="march")
+    assert len(file.journals()) == 2, "the next ones go to a file of this version"
+    async with file.on() as store:
+        await CallQueue(store).resume()
+    async with file.on() as store:
+        assert await gates_at(store, "default", [None]) == {}, "it is named once"
+
+
+async def test_a_redial_takes_back_the_cancel_of_its_call_among_many(file: File) -> None:
+    calls = await file.begins(3, batch_id="march")
+
+    async def orders(store: Store) -> None:
+        queue = CallQueue(store, by="Ann")
+        await queue.cancel_many(calls)
+        for call in calls[:2]:
+            await queue.redial(call, force=True)
+
+    await file.loses(orders)
+    async with file.on() as store:
+        states = [(await CallQueue(store).get(call)).state for call in calls]
+        assert states == [JobState.QUEUED, JobState.QUEUED, JobState.CANCELLED]
+        gate = await standing_gate(store, "default", None)
+        assert gate is not None
+        assert [gate.reason.count(f"redial of {call} by Ann") for call in calls] == [1, 1, 0]

@@ -153,7 +153,7 @@ class OrderedStore:
         whole = Start() if line.action in _STARTS else Storing() if line.action in _PROTECTS else None
         of_whole = [] if whole is None else [self._naming(replace(line, order=whole))]
         for place, write in enumerate(bulk.writes):
-            given = [] if line.action in _STARTS else write.orders
+            given = () if line.action in _STARTS else write.orders
             orders = [each for each in given if entry is not None or each.counts_alone]
             found = [replace(line, order=cast("AnyOrder", each)) for each in orders]
             # An opt-out goes without the entry: an erasure of others whom that names must leave it.
@@ -309,7 +309,7 @@ class OrderedStore:
         # Before any is passed over: whoever is killed meanwhile has named them.
         await self._hold_for([each for each in lost if _starts_calls(each.line) and not self._is_erased(each.line)])
         for each in lost:
-            told = [] if self._is_erased(each.line) else each.told(NOT_GIVEN_AGAIN)
+            told = () if self._is_erased(each.line) else each.told(NOT_GIVEN_AGAIN)
             if not (self._is_erased(each.line) or each.is_over or _starts_calls(each.line)):
                 if (is_given := await self._is_given(each)) is None:
                     return False

@@ -10,7 +10,7 @@ server has taken over, because it may lack writes (`Histories`). Orders come bac
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -169,7 +169,7 @@ class RollbackGuard:
         self._holds = holds
         self._changes = changes
         self._histories = Histories(store, queue)
-        self._writer = Writer(store, local_journal, queue)
+        self.writer: Writer = Writer(store, local_journal, queue)
         self._server = ""
         self._quiet_until = float("-inf")
         self.restarts: int = 0
@@ -197,12 +197,12 @@ class RollbackGuard:
         self._server = self._store.server
 
     async def _begin_file(self) -> bool:
-        return await self._writer.begin(at=self._clock.now(), history=self._histories.name, tells=True)
+        return await self.writer.begin(at=self._clock.now(), history=self._histories.name, tells=True)
 
     async def end(self) -> None:
         """Leave this worker's file to others. The number of one that never had a line goes: nobody else reads it."""
-        name, is_unused = self._writer.name, self._writer.stored == "1"
-        self._writer.close()
+        name, is_unused = self.writer.name, self.writer.stored == "1"
+        self.writer.close()
         if name and is_unused:
             write = Write(drops=(Drop(writes.WRITERS, name, "1"),))
             with anyio.move_on_after(1, shield=True), contextlib.suppress(StoreError):
@@ -216,20 +216,12 @@ class RollbackGuard:
         if self._verified != self.restarts or not await self._begin_file():
             self._verified = -1
             return None
-        return self._writer.numbered(bulk, lines, at=self._clock.now(), server=self._server)
-
-    def append(self) -> Awaitable[None]:
-        """Begin to write the jobs of the last `numbered` to this worker's file, as `LocalJournalFile.append` does."""
-        return self._writer.append()
+        return self.writer.numbered(bulk, lines, at=self._clock.now(), server=self._server)
 
     async def require_writable(self) -> None:
         """Raise `JournalFileError` if the last `append` has failed, and the next one would fail too."""
-        if self._writer.file is not None:
-            await self._writer.file.recover()
-
-    def record_committed(self, committed: Mapping[int, bool | None]) -> None:
-        """Record which jobs of the last `numbered` were committed to the store, by place."""
-        self._writer.record(committed)
+        if self.writer.file is not None:
+            await self.writer.file.recover()
 
     async def verify(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
@@ -285,7 +277,7 @@ class RollbackGuard:
 
     async def _poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
-        least, name = self._writer.stored, self._writer.name
+        least, name = self.writer.stored, self.writer.name
         found = await self._store.records({writes.WRITERS: [name]}, now=self._clock.now())
         server = self._store.server
         if self._server != server:
@@ -296,9 +288,9 @@ class RollbackGuard:
         stored = next((record.value for record in found[writes.WRITERS]), None)
         if int(stored or 0) < int(least or 0):
             return not await self._compare()
-        if (name, least) == (self._writer.name, self._writer.stored):
+        if (name, least) == (self.writer.name, self.writer.stored):
             # It may not have been known whether the newest journal entries were stored.
-            self._writer.stored = stored
+            self.writer.stored = stored
         return True
 
     async def _compare(self) -> bool:
@@ -322,8 +314,8 @@ class RollbackGuard:
 
     async def _compared(self) -> list[Compared]:
         files = list(await self._journal_files.files(self._queue))
-        if self._writer.file is not None:  # also if its files were removed
-            name, stored = self._writer.name, int(self._writer.stored or 0)
+        if self.writer.file is not None:  # also if its files were removed
+            name, stored = self.writer.name, int(self.writer.stored or 0)
             files.append(LocalJournalState(name="", writer=name, kept=stored, last=0, is_open=True))
         return await compared(self._store, files)
 
@@ -337,8 +329,8 @@ class RollbackGuard:
         for each in found:
             if each.number < each.newest:
                 await each.raise_to(self._store, each.newest)
-                if each.file.writer == self._writer.name:
-                    self._writer.stored = each.stored
+                if each.file.writer == self.writer.name:
+                    self.writer.stored = each.stored
 
     async def _follow_history(self) -> None:
         """Hold the queue if another server has taken over, which may lack what was stored.
@@ -350,8 +342,8 @@ class RollbackGuard:
         if gate is not None:
             self._holds.apply(gate)
             await self._add_since_when()
-        if self._writer.file is not None:
-            await self._writer.file.follow(self._histories.name)
+        if self.writer.file is not None:
+            await self.writer.file.follow(self._histories.name)
 
     async def _add_since_when(self) -> None:
         """Add to the reason of a hold since when writes may be missing, as far as the files of this host show.

@@ -199,16 +199,16 @@ class Journal:
         if numbered is None:
             # The server was restarted while these calls waited: the guard's checks come first.
             return [_NOT_VERIFIED] * len(entries)
-        written = guard.append()  # at the same time as the commit
+        written = guard.writer.append()  # at the same time as the commit
         try:
             answers = await self._answers(numbered)
         except Exception:
             await written
-            guard.record_committed(dict.fromkeys(lines, False))
+            guard.writer.record(dict.fromkeys(lines, False))
             raise
         await written
         results = {place: self._result(*entries[place], answers[place], 0) for place in lines}
-        guard.record_committed(
+        guard.writer.record(
             {place: isinstance(each, JournalEntry) and each.unsent is None for place, each in results.items()}
         )
         return answers
