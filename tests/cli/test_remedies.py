@@ -12,7 +12,6 @@ from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.finding import Remedy
 
-GROUPS = {"account", "calls", "config"}
 PACKAGE = Path(voiceflow_worker.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
@@ -43,8 +42,8 @@ def test_a_command_that_a_message_names_exists_with_its_options() -> None:
     everything = program()
     for command in said():
         words, app = command.split()[1:], everything
-        for name in words[:2] if words[0] in GROUPS else words[:1]:
-            if name.startswith("{"):  # filled in when it is told
+        while words and (words[0] in list(app) or app is everything or app.default_command is None):
+            if (name := words.pop(0)).startswith("{"):  # filled in when it is told
                 break
             assert name in list(app), f"`{command}`: there is no {name}"
             app = app[name]
