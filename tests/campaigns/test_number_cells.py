@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.campaigns.workbooks import parquet
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.reading import ParsedNumber, read_number
 
@@ -220,3 +222,16 @@ def test_the_kind_of_a_number_is_told_for_the_person_and_not_for_the_source() ->
     assert [(found.column, found.is_error) for found in row.findings] == [("destination", False)]
     calls = [{"action": "makeCall", "params": {"source": free, "destination": number}} for number in (ANA, free)]
     assert CallFlow.parse({"callflow": calls}).problems() == ()
+
+
+def test_the_codes_of_a_number_may_stand_in_columns_of_their_own(tmp_path: Path) -> None:
+    columns = {"destination": "Phone", "calling_code": "Code", "area_code": "DDD"}
+    options = replace(OPTIONS, batch_id="b", columns=columns, country="BR")
+    for reader, code in product(READERS, ["55", "", "+55"]):
+        cells = {"Phone": "91234-5678", "Code": code, "DDD": "11", "name": "Ana"}
+        assert [call.destination for call in calls_of(reader(tmp_path, cells, options))] == ["+5511912345678"]
+    for row, column in (({"Code": "Brasil", "DDD": 11}, "Code"), ({"Code": 55, "DDD": "SP"}, "DDD")):
+        given: dict[str, object] = {"Phone": "91234-5678", "name": "Ana", **row}
+        assert [each[1] for each in told(READERS[-1](tmp_path, given, options))] == [column]
+    with pytest.raises(InvalidInputError, match="one area code"):
+        replace(options, columns={**columns, "destination": ["Phone", "Home"]})

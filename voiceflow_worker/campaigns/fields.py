@@ -262,8 +262,9 @@ FIELDS: tuple[Field, ...] = (
         metavar="NAME=COLUMN", sets="columns", label="Which column is what",
         hint="Such as destination=Telefon,name=Nachname.",
         help="Which column is what: destination=Mobile, and again for a person's further numbers, destination=Phone; "
-        "country=Land, language=Sprache and region=State, if rows differ; ignore=Note for one that is not read; "
-        "name=Nachname, so that {{name}} speaks the column Nachname, and reserved columns alike: valid_until=Termin.",
+        "country=Land, language=Sprache and region=State, if rows differ; calling_code=Code and "
+        "area_code=DDD, if they are columns of their own; ignore=Note for one that is not read; name=Nachname, so that "
+        "{{name}} speaks the column Nachname, and reserved columns alike: valid_until=Termin.",
     ),
     Field(
         name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,

@@ -33,6 +33,7 @@ from voiceflow_worker.model.flows.values import is_missing, language_in, unspeak
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
+from voiceflow_worker.model.numbers.parts import CodeError, joined_number
 from voiceflow_worker.model.numbers.phone import usual_form, with_plus
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
 from voiceflow_worker.model.numbers.regions import Region, region_in
@@ -583,9 +584,15 @@ class RequestMaker:
                 draft.findings[place] = replace(found, message=f"{found.message}; or {Remedy.SKIP_NUMBERS}")
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:
-        text = self._written(written)
+        text, roles = self._written(written), self._options.roles
         try:
-            number, _, warnings = number_in(text, draft.country)
+            joined = bool(roles.calling_code or roles.area_code)
+            number, _, warnings = self._joined(draft, text) if joined else number_in(text, draft.country)
+        except CodeError as error:
+            column = roles.area_code if error.is_area else roles.calling_code
+            if not draft.is_reported(column):
+                draft.error(str(error), column=column)
+            return None
         except PhoneNumberError as error:
             message = str(error)
             if Remedy.NAME_COUNTRY in message:
@@ -597,6 +604,16 @@ class RequestMaker:
         for warning in warnings:
             draft.findings.append(Finding(column=name, severity=Severity.WARNING, message=f"{number} {warning}"))
         return number
+
+    def _joined(self, draft: Draft, text: str) -> tuple[str, str | None, tuple[str, ...]]:
+        """The number behind the codes in columns of their own, as `number_in` has it."""
+        roles = self._options.roles
+        cells = (
+            draft.variables.get(row_name(each)) if each else None for each in (roles.calling_code, roles.area_code)
+        )
+        code, area = ("" if is_missing(each) else str(each) for each in cells)
+        found = joined_number(text, calling_code=code, area_code=area, country=draft.country)
+        return found.e164, found.country_code, found.warnings
 
     def _without_country(self, message: str) -> str:
         """What to do about a number that does not say its country: a column may say it."""

@@ -213,6 +213,10 @@ class ColumnRoles:
             )
         names = {name: column for name, (column,) in found.items()}
         one = {name: names.pop(name, None) for name in _ROLES}
+        if one["area_code"] is not None and len(numbers) > 1:
+            raise InvalidInputError(
+                f"the column {one['area_code']!r} has one area code, and the numbers of a person two"
+            )
         return cls(numbers=(*numbers,), **one, ignored=(*ignored,), names=names)
 
     @property
