@@ -38,7 +38,7 @@ from voiceflow_worker.campaigns.reading import Group, Of, row, row_ranges
 from voiceflow_worker.campaigns.recordings import hear
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
-from voiceflow_worker.console.columns import FURTHER, TAKEN_FOR, FoundColumns, FoundRow, look
+from voiceflow_worker.console.columns import FURTHER, ROWS_A_PAGE, TAKEN_FOR, FoundColumns, FoundRow, look
 from voiceflow_worker.console.language import LOCALE, ZONE, number, translated, translated_count
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
@@ -91,6 +91,8 @@ _STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Chec
 """The steps of the form, in their order."""
 _STEP_OF = {Group.WHO: "people", Group.TEXT: "words"}
 """The steps with the fields of these groups. Those of the others are in that of the hours."""
+_DIGITS = 9
+"""The digits that the number of a row is shorter than."""
 _SHOWN_ROW, _CALLED_ROW = "shown row ", "call row "
 """The prefixes of what a row was when it was shown, called or not, and of its box, which is ticked if it is called."""
 _VALUES = re.compile(r"'[^']*'|\+?\d+")
@@ -225,7 +227,12 @@ class CampaignPage:
 
     async def _answered(self, form: PageForm, session: PageSession) -> Answer | ActionDone:
         do, _, repaired = form.one("do").partition(" ")
-        values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen", "step")}
+        values = {
+            name: form.one(name)
+            for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen", "step", "rows_from")
+        }
+        if do == "rows":  # behind so many
+            values["rows_from"], do = repaired, "look"
         values["step"] = do if do in _STEPS else values["step"]
         values["say"] = values["say"].replace("\r\n", "\n")
         values |= form.under(PREFIX)
@@ -248,7 +255,7 @@ class CampaignPage:
                     return await self._page(values, session, said=said)
                 is_other = "file" in form.files or values["sheet"] != form.one("shown_sheet")
                 if is_other and form.one("upload"):  # what was said of the rows before
-                    values |= {"leave_out_rows": "", "header_row": ""}
+                    values |= {"leave_out_rows": "", "header_row": "", "rows_from": ""}
                 if "saved" in form.files and values["header_row"]:  # which was that of another file
                     with suppress(CampaignFileError):
                         await self._found(kept, values)
@@ -319,7 +326,9 @@ class CampaignPage:
 
     async def _found(self, kept: _Kept, values: dict[str, str]) -> FoundColumns:
         """The columns of the file. What is certain about them is filled in, where the form is empty."""
-        columns, key = self._columns.within(kept.upload.id), f"sheet {values['sheet']} {values['header_row']}"
+        skipped = int(place) if (place := values["rows_from"]).isdecimal() and len(place) < _DIGITS else 0
+        key = f"sheet {values['sheet']} {values['header_row']} {skipped}"
+        columns = self._columns.within(kept.upload.id)
         found = (await columns.get([key])).get(key)
         if found is None:
             try:
@@ -327,7 +336,7 @@ class CampaignPage:
             except ValueError as error:
                 raise InvalidInputError(f"{_LABELS['header_row']}: {error}") from None
             values["header_row"] = ""  # so that a wrong one can be mended
-            found = await self._process.run(look, kept.file, values["sheet"] or None, header_row)
+            found = await self._process.run(look, kept.file, values["sheet"] or None, header_row, skipped=skipped)
             values["header_row"] = str(header_row or "")
             await columns.put({key: found})
         roles = _roles(values["columns"])
@@ -485,6 +494,7 @@ class CampaignPage:
             "queue": self._queue,
             "step": values.get("step") or "people",
             "steps": _STEPS,
+            "rows_a_page": ROWS_A_PAGE,
             "called": _called(found.rows if found else (), values.get("leave_out_rows", "")),
             "token": session.token,
             "said": said,

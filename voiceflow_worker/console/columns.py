@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from voiceflow_worker.campaigns.files.formats import STRUCK, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -35,6 +35,7 @@ LOOKED_AT = 200
 SHOWN, KEPT = 3, 20
 MOST_ROWS = 20
 """The rows that are shown: the first, and all that are struck through among those that are looked at."""
+ROWS_A_PAGE = 100
 _LOWEST_HEADER = 10
 _LONGEST = 60
 _PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
@@ -71,7 +72,8 @@ class FoundRow:
 class FoundColumns:
     """The columns of a file, and what they are taken for. It has none if it has several sheets, and none was chosen.
 
-    `rows` are those to look at, `headers` the rows that may be the header, and `sheets` the sheets that have rows.
+    `rows` are those to look at, behind the first `skipped` ones, and `has_more` if others follow. `headers` are the
+    rows that may be the header, and `sheets` the sheets that have rows.
     `numbers` is the column of the numbers to call, and `countries` that of their countries, if there are any.
     `header_row` is the row of the header, if titles stand above it.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
@@ -83,19 +85,26 @@ class FoundColumns:
     date_orders: tuple[DateOrder, ...] | None
     header_row: int | None = None
     rows: tuple[FoundRow, ...] = ()
+    skipped: int = 0
+    has_more: bool = False
     headers: tuple[FoundRow, ...] = ()
     sheets: tuple[str, ...] = ()
 
 
-async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | None = None) -> FoundColumns:
-    """Look at the first rows of a file. Raises CampaignFileError."""
+async def look(
+    _: Store, file: InputFile, sheet: str | None, header_row: int | None = None, *, skipped: int = 0
+) -> FoundColumns:
+    """Look at the first rows of a file, and show those behind so many. Raises CampaignFileError."""
     try:
         source, numbers = _opened(file, sheet, header_row)
     except CampaignFileError as error:
         if not error.sheets:
             raise
         return FoundColumns(columns=(), numbers=None, countries=None, date_orders=None, sheets=error.sheets)
-    rows = list(islice(source, LOOKED_AT))
+    left = iter(source)
+    rows = list(islice(left, LOOKED_AT))
+    every = chain(rows, left)
+    shown = list(islice(every, skipped, skipped + ROWS_A_PAGE))
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.names))
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
     if numbers is None and not source.kind.is_table:
@@ -128,7 +137,9 @@ async def look(_: Store, file: InputFile, sheet: str | None, header_row: int | N
         countries=countries,
         date_orders=None if orders is None else tuple(orders),
         header_row=source.header_row if source.header_row not in {None, 1} else None,
-        rows=tuple(each for place, each in enumerate(map(_found_row, rows)) if place < MOST_ROWS or each.is_struck),
+        rows=tuple(map(_found_row, shown)),
+        skipped=skipped,
+        has_more=next(every, None) is not None,
         headers=tuple(_headers(source, rows)),
         sheets=source.sheets,
     )

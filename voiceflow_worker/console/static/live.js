@@ -28,8 +28,9 @@ function zones() {
 function selectAll() {
   for (const label of document.querySelectorAll("[data-all]")) {
     const all = label.querySelector("input"), { elements } = label.closest("form");
-    const boxes = () => [...elements].filter(({ name }) => name === "call" || name === "of");
+    const boxes = () => [...elements].filter(({ name, type }) => type === "checkbox" && /^(call|of|call row .*)$/.test(name));
     label.hidden = false;
+    all.checked = boxes().length > 0 && boxes().every((each) => each.checked);
     document.addEventListener("change", ({ target }) => {
       if (target === all) for (const each of boxes()) each.checked = all.checked;
       else all.checked = boxes().every((each) => each.checked);
