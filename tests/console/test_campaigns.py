@@ -787,5 +787,10 @@ async def test_findings_stand_by_cause_with_their_rows_and_errors_first(memory: 
     causes = re.findall(r'<td class="first" data-label="rows">([^<]*)</td><td class="name">([^<]*)', one.shown.text)
     assert causes[0] == ("2 to 3, 5", "Mobile")
     assert '<td class="name">N0, N1, N3</td><td class="line">' in one.shown.text
+    lines = "".join(f'{{"Vorname": "Bo", "Name": "N{row}", "Mobile": "x"}}\n' for row in range(6))
+    async with clerk(memory) as one:
+        await one.send("look", people(lines, "may.jsonl"))
+        await one.send("preview", **{**WORDS, "say": "Hello {{name}}.", "columns": "destination=Mobile"})
+    assert '<td class="name">Bo N0, Bo N1, Bo N2, Bo N3, Bo N4, …</td>' in one.shown.text
     assert one.shown.text.index("has letters") < one.shown.text.index("only stored with the call")
     assert one.shown.text.count("has letters") == 1

@@ -164,7 +164,7 @@ class CampaignColumns:
                 own = names.get(row_name(self._language), self._language)
             else:
                 own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
-            cells = dict(zip(self._source.header, raw.cells, strict=False)) if raw.cells else raw.data
+            cells = dict(zip(raw.names or self._source.header, raw.cells, strict=False))
             column = found.column if own == name else own
             told.append(replace(found, column=column, person=person_in(cells)))
         return tuple(told)
