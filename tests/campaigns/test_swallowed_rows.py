@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -172,23 +171,6 @@ def test_the_country_of_a_line_that_was_taken_in_is_its_own(tmp_path: Path) -> N
     found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(country="land"))
     assert sorted(found.numbers) == ["+60123456789", "+6587654321", "+6587654322", "+6587654323"]
     assert found.findings == []
-
-
-def test_stray_quotes_at_random_places_lose_nobody(tmp_path: Path) -> None:
-    chance = random.Random(51)
-    for _ in range(60):
-        order = chance.sample(COLUMNS, 3)
-        people = [{"destination": number(place), "name": f"N{place}", "note": f"n{place}"} for place in range(8)]
-        lines = [",".join(order), *(",".join(row[name] for name in order) for row in people)]
-        for place in chance.sample(range(1, 9), 2):
-            at = chance.choice([0, *(i + 1 for i, sign in enumerate(lines[place]) if sign == ","), len(lines[place])])
-            lines[place] = f'{lines[place][:at]}"{lines[place][at:]}'
-        content = "\n".join([*lines, ""])
-        rows = read(file_of(tmp_path, content))
-        if not any(row.is_bad for row in rows):
-            assert [row.number for row in rows] == [row["destination"] for row in people], content
-        found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(numbers=("destination",)))
-        assert {row["destination"] for row in people} <= found.numbers.keys(), content
 
 
 def test_a_number_that_lost_its_line_break_is_told(tmp_path: Path) -> None:

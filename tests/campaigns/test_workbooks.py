@@ -234,14 +234,6 @@ async def test_rejects_of_one_kind_do_not_get_the_name_of_another(tmp_path: Path
 
 
 @pytest.mark.anyio
-async def test_a_workbook_and_its_csv_are_the_same_calls(tmp_path: Path, queue: CallQueue) -> None:
-    book = workbook(tmp_path, [HEADER, *((6587651111 + n, f"Ana {n}") for n in range(5))])
-    table = "destination,name\n" + "".join(f"{6587651111 + n},Ana {n}\n" for n in range(5))
-    assert (await enqueue_file(queue, book, OPTIONS, now=NOW)).enqueued == 5
-    again = await enqueue_file(queue, file_of(tmp_path, table, "visits.csv"), OPTIONS, now=NOW)
-    assert (again.enqueued, again.duplicates) == (0, 5)
-
-
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     options = CampaignOptions(

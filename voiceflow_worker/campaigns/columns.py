@@ -279,18 +279,54 @@ class CampaignColumns:
         if template is None:
             raise CampaignFileError(f"{self._file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}")
         variables = self.variables | ({"language"} if self._language else set[str]())
-        if needed := header_findings(template, self._options, variables, self._menu):
-            found = [replace(each, file=self._file, row=source.header_row) for each in needed]
-            columns = ", ".join(filter(None, source.header or source.columns))
-            found[-1] = replace(found[-1], message=f"{found[-1].message}; columns found: {columns}")
-            lines = "; ".join(f"{each.column} {each.message}" for each in found)
-            raise CampaignFileError(f"{self._file}: {lines}", found)
+        self._refuse_lacking(template, variables)
         yield from template.findings
         for name in source.header:
             if problem := misread(name):
                 yield self._warning(f"the name of this column {problem}", source.header_row, name.strip())
         yield from self._told_of(filter(None, source.columns), source.header_row)
         yield from self._no_language(variables)
+
+    def _refuse_lacking(self, template: FlowTemplate, present: Collection[str]) -> None:
+        """Raise CampaignFileError for values that each row of a table lacks, or that no text fills in.
+
+        To find them, the template and the texts of the menu are filled in for a row with a value in every column.
+        """
+        options, menu, source = self._options, self._menu, self._source
+        given = {"source": options.source, "voice_profile": options.voice_profile}
+        specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
+        specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
+        specimen |= options.data or {}
+        values, unfit = template.fill(specimen)
+        missing = {problem.column for problem in unfit if problem.is_missing and problem.column is not None}
+        problems = [] if menu is None else menu.problems(specimen)
+        missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
+        missing |= missing_from(template.body_of(values)) - specimen.keys()
+        foreign = (*template.foreign, *(() if menu is None else menu.foreign))
+        wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
+        told: list[tuple[str, int | None, str]] = []
+        told += [(name, -1009, self._why_lacking(name, present)) for name in sorted(missing)]
+        told += [(name or "", None, message) for name, message in wrong.items()]
+        if not told:
+            return
+        columns = f"; columns found: {', '.join(filter(None, source.header or source.columns))}"
+        found = [
+            Finding(file=self._file, row=source.header_row, column=name or None, code=code, message=message + end)
+            for (name, code, message), end in zip(told, ("",) * (len(told) - 1) + (columns,), strict=True)
+        ]
+        lines = "; ".join(f"{each.column} {each.message}" for each in found)
+        raise CampaignFileError(f"{self._file}: {lines}", found)
+
+    def _why_lacking(self, name: str, present: Collection[str]) -> str:
+        renamed = self._options.roles.names.items()
+        if now := next((each for each, column in renamed if row_name(column) == name), None):
+            return f"is read as {now}, as columns say: write {{{{{now}}}}} in the text"
+        options = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
+        remedy = f"{options[name]}, or add a column {name}" if name in options else f"add a column {name}"
+        if close := get_close_matches(name, present, n=1):
+            # A name cannot begin with a digit; an underscore in front of it does not count.
+            remedy += f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
+        return f"is needed by the call flow, but there is no such column; {remedy}"
 
     def new_keys(self, raw: RawRow) -> Iterator[Finding]:
         """What is to be said of the keys of an object that no earlier one had."""
@@ -385,47 +421,3 @@ class CampaignColumns:
 def _own_names(names: Iterable[str]) -> Mapping[str, str]:
     """The names of columns as they are written, by their keys."""
     return {row_name(name): name.strip() for name in names if name.strip()}
-
-
-_OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
-
-
-def header_findings(
-    template: FlowTemplate, options: CampaignOptions, variables: Iterable[str], menu_texts: MenuTexts | None = None
-) -> list[Finding]:
-    """The findings that make every row bad in a file with these variables.
-
-    To find them, the template and the texts of the menu are filled in for a row with a value in every column. A value
-    that is still missing is missing in every row.
-    """
-    present = set(variables)
-    given = {"source": options.source, "voice_profile": options.voice_profile}
-    specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
-    specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
-    specimen |= options.data or {}
-    values, unfit = template.fill(specimen)
-    missing = {problem.column for problem in unfit if problem.is_missing and problem.column is not None}
-    if menu_texts is not None:
-        problems = menu_texts.problems(specimen)
-        missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
-    missing |= missing_from(template.body_of(values)) - specimen.keys()
-    foreign = (*template.foreign, *(menu_texts.foreign if menu_texts is not None else ()))
-    wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
-    found = [_finding(name, present, options.roles.names) for name in sorted(missing)]
-    return found + [Finding(column=column, message=message) for column, message in wrong.items()]
-
-
-def _finding(name: str, present: Collection[str], renamed: Mapping[str, str]) -> Finding:
-    if now := next((each for each, column in renamed.items() if row_name(column) == name), None):
-        message = f"is read as {now}, as columns say: write {{{{{now}}}}} in the text"
-        return Finding(column=name, code=-1009, message=message)
-    option = _OPTIONS.get(name)
-    remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
-    if close := get_close_matches(name, present, n=1):
-        # A name cannot begin with a digit; an underscore in front of it does not count.
-        remedy += f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
-    return Finding(
-        column=name,
-        code=-1009,
-        message=f"is needed by the call flow, but there is no such column; {remedy}",
-    )
