@@ -50,7 +50,9 @@ def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) ->
         "valid_until", "attempt", "session_id", "client_request_id", "outcome", "reason", "attempts",
     } <= set(found)  # fmt: skip
     promised = {"session_status", "code", "message", "started_at", "ended_at", "seconds", "digits", "answer"}
-    assert promised | {"last_action", "legs", "price", "currency", "billed_seconds"} == set(found["outcome"])
+    assert promised | {"last_action", "legs", "price", "currency", "billed_seconds", "bad_sound"} == set(
+        found["outcome"]
+    )
     assert {
         "number", "client_request_id", "began_at", "answered_at", "session_id", "verdict", "code", "message",
         "valid_until",
