@@ -486,7 +486,7 @@ async def test_after_a_failover_a_person_must_resume_each_queue_unless_failovers
         clock.advance(timedelta(seconds=5))
         if lives:
             assert engine.guard is not None
-            assert await engine.guard._poll()
+            assert await engine.guard.poll()
     other = Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path))
     async with other.at_work():
         assert await hold_of(store) == (HELD_AS_TAKEN_OVER if held else None)
@@ -552,11 +552,11 @@ async def test_what_a_worker_or_a_journal_has_seen_counts_when_the_store_lacks_i
     async with engine.at_work() as worker:
         store.memory.history, store.memory.server = B_TRUSTED, "another"
         assert worker.guard is not None
-        assert await worker.guard._poll()
+        assert await worker.guard.poll()
         assert await hold_of(store) is None
         if lives:
             store.memory = old
-            await worker.guard._poll()
+            await worker.guard.poll()
     store.memory = old
     async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) == HELD_AS_TAKEN_OVER
@@ -576,13 +576,13 @@ async def test_a_store_that_lacks_the_record_of_a_worker_without_calls_is_held_o
         assert first.guard is not None
         assert second.guard is not None
         store.memory = older
-        assert not await first.guard._poll()
-        assert await second.guard._poll(), "it is held already"
+        assert not await first.guard.poll()
+        assert await second.guard.poll(), "it is held already"
         assert await hold_of(store) == HELD_AS_LACKING
         clock.advance(-timedelta(seconds=30))
         await first.queue.resume()
-        assert await second.guard._poll()
-        assert await first.guard._poll()
+        assert await second.guard.poll()
+        assert await first.guard.poll()
         assert await hold_of(store) is None
 
 

@@ -17,7 +17,8 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Map
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from threading import Timer
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 
 import anyio
@@ -184,7 +185,7 @@ def _plain(at: str, level: str, event: str, fields: Mapping[str, object]) -> str
 
 _ODD = re.compile(r"[\s\"'=]")
 _JOINED_FOR = 0.25
-"""Seconds in which the lines of a service are collected for one write: each write begins a thread."""
+"""Seconds in which the lines of a service are collected for one write."""
 
 
 _Step: TypeAlias = tuple[float, str, Mapping[str, object]]
@@ -201,7 +202,9 @@ class _Stderr:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
         self._lines: deque[str | _Step] | None = None
-        self._is_timed = False
+        self._came: SimpleQueue[bool] = SimpleQueue()
+        """Wakes the thread that writes the lines: True for the first of some, False at the end."""
+        self._is_woken = False
         self.ending: Sequence[Processor] | None = None
         """What makes a line of an event; None if the level of the log leaves out those of calls."""
 
@@ -220,14 +223,9 @@ class _Stderr:
             sys.stderr.write(without_secrets_in(self._line(text), known=self._secrets))
             return
         lines.append(text)
-        if not self._is_timed:
-            self._is_timed = True
-            timer = Timer(_JOINED_FOR, self._write_lines, [lines])
-            timer.daemon = True
-            try:
-                timer.start()
-            except RuntimeError:  # this system gives the process no more threads
-                self._write_lines(lines)
+        if not self._is_woken:
+            self._is_woken = True
+            self._came.put(True)
 
     def flush(self) -> None:
         """Write the buffered text; lines that are collected follow soon."""
@@ -237,11 +235,15 @@ class _Stderr:
     @contextmanager
     def joined(self) -> Generator[None]:
         """Collect lines for one write, while the block lasts."""
-        self._lines = lines = deque[str | _Step]()
+        lines, self._came = deque[str | _Step](), SimpleQueue[bool]()
+        with suppress(RuntimeError):  # if this system gives the process no more threads, each line is written at once
+            Thread(target=self._write_each, args=[self._came, lines], name="voiceflow-log", daemon=True).start()
+            self._lines = lines
         try:
             yield
         finally:
             self._lines = None
+            self._came.put(False)
             self._write_lines(lines)
 
     def _line(self, text: str | _Step) -> str:
@@ -256,8 +258,13 @@ class _Stderr:
             line = each(None, "info", line)
         return f"{line}\n"
 
+    def _write_each(self, came: SimpleQueue[bool], lines: deque[str | _Step]) -> None:
+        while came.get():
+            time.sleep(_JOINED_FOR)
+            self._write_lines(lines)
+
     def _write_lines(self, lines: deque[str | _Step]) -> None:
-        self._is_timed = False
+        self._is_woken = False
         taken: list[str] = []
         with suppress(IndexError):
             while True:

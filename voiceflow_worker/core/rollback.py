@@ -175,6 +175,7 @@ class RollbackGuard:
         self.restarts: int = 0
         """The number of restarts of the store's server that this worker has noticed."""
         self._verified = 0
+        self._polled_at = float("-inf")
         self._recovering = anyio.Lock()
 
     async def begin(self) -> None:
@@ -223,15 +224,21 @@ class RollbackGuard:
         if self.writer.file is not None:
             await self.writer.file.recover()
 
+    def look_again(self) -> None:
+        """Let the next `verify` poll: it is not known whether the newest journal entries were stored."""
+        self._polled_at = float("-inf")
+
     async def verify(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
 
         If the store was rolled back, the queue is held and the store restored before this returns. After a restart of
         the store's server, this first waits, so that another worker that notices a loss has time to hold the queue.
-        Then it checks the files of all workers of this host, and also returns False if the queue is held. Raises
-        `StoreError`, and `SettingsError` if a file cannot be read.
+        Then it checks the files of all workers of this host, and also returns False if the queue is held. What has
+        happened since the last poll is found by the journal entries, which are then refused. Raises `StoreError`, and
+        `SettingsError` if a file cannot be read.
         """
-        if not await self._poll():
+        is_recent = self._clock.monotonic() - self._polled_at < POLL_EVERY and self._store.server == self._server
+        if not is_recent and not await self.poll():
             return False
         while self._verified != self.restarts:
             restarts = self.restarts
@@ -252,7 +259,7 @@ class RollbackGuard:
         while True:
             wait = POLL_EVERY
             try:
-                await self._poll()
+                await self.poll()
             except StoreError as error:
                 _log.debug("the store is unavailable; it will be checked for lost calls later", error=str(error))
                 wait = POLL_EVERY / 5
@@ -263,7 +270,7 @@ class RollbackGuard:
 
         The lost calls are restored before this returns.
         """
-        if not await self._poll():
+        if not await self.poll():
             return True
         found = await read_each(self._store, [job.id])
         if (stored := found.jobs.get(job.id)) is not None:
@@ -275,7 +282,7 @@ class RollbackGuard:
         await self._restore([job])
         return True
 
-    async def _poll(self) -> bool:
+    async def poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
         least, name = self.writer.stored, self.writer.name
         found = await self._store.records({writes.WRITERS: [name]}, now=self._clock.now())
@@ -288,6 +295,7 @@ class RollbackGuard:
         stored = next((record.value for record in found[writes.WRITERS]), None)
         if int(stored or 0) < int(least or 0):
             return not await self._compare()
+        self._polled_at = self._clock.monotonic()
         if (name, least) == (self.writer.name, self.writer.stored):
             # It may not have been known whether the newest journal entries were stored.
             self.writer.stored = stored

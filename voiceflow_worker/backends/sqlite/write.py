@@ -65,7 +65,7 @@ def write(
         writes = bulk.writes[start : start + _PER_STEP]
         work.look_up(writes, at)
         answers += [work.answer(write, at) for write in writes]
-        work.insert()
+        work.end()
     return answers
 
 
@@ -83,6 +83,7 @@ class FileWriting(Writing[int]):
         self._owners: dict[tuple[str, str], Owner | None] = {}
         self._groups: dict[tuple[str, str], list[Record]] = {}
         self._records: dict[tuple[str, str, str], Record | None] = {}
+        self._paces: dict[str, Pace] = {}
 
     def look_up(self, writes: Sequence[Write], at: int) -> None:
         """Read at once what these writes ask for. What one of them changes is forgotten, or known from then on."""
@@ -115,7 +116,9 @@ class FileWriting(Writing[int]):
 
     def record(self, namespace: str, group: str, at: int, member: str = "") -> Record | None:
         key = (namespace, group, member)
-        return self._records[key] if key in self._records else current_record(self._db, namespace, group, at, member)
+        if key not in self._records:
+            self._records[key] = current_record(self._db, namespace, group, at, member)
+        return self._records[key]
 
     def group(self, namespace: str, group: str, at: int) -> Sequence[Record]:
         key = (namespace, group)
@@ -130,11 +133,20 @@ class FileWriting(Writing[int]):
         return self._owners[queue, key] if (queue, key) in self._owners else owner_of_key(self._db, queue, key, at)
 
     def pace(self, queue: str) -> Pace:
-        rows = self._db.rows(SQL["pace"], (queue,))
-        return Pace(*rows[0]) if rows else Pace()
+        if queue not in self._paces:
+            rows = self._db.rows(SQL["pace"], (queue,))
+            self._paces[queue] = Pace(*rows[0]) if rows else Pace()
+        return self._paces[queue]
 
     def set_pace(self, queue: str, pace: Pace) -> None:
-        self._db.run(SQL["set_pace"], (queue, pace.rate, pace.burst, pace.tat, pace.last, pace.unreached))
+        self._paces[queue] = pace
+
+    def end(self) -> None:
+        """Write what is written once for all writes: their new jobs, and the paces of their queues."""
+        self.insert()
+        for queue, pace in self._paces.items():
+            self._db.run(SQL["set_pace"], (queue, pace.rate, pace.burst, pace.tat, pace.last, pace.unreached))
+        self._paces.clear()
 
     def store(self, write: Write, at: int) -> None:
         for change in write.changes:

@@ -181,7 +181,10 @@ class Submitter:
             return []
         self._pacer.entries_requested()
         begun, refused = await self._journal.begin([each.job for each in waiting.values()], slot=self._pacer.slot())
-        self._pacer.entries_answered(is_whole=all(each.unsent is None for each in begun))
+        is_whole = all(each.unsent is None for each in begun)
+        self._pacer.entries_answered(is_whole=is_whole)
+        if self._guard is not None and not is_whole:
+            self._guard.look_again()
         slots = (*(each.slot for each in begun), *(why.slot for _, why in refused))
         self._pacer.allotted((slot for slot in slots if slot is not None), is_begun=bool(begun))
         sending = [
@@ -204,6 +207,8 @@ class Submitter:
         )
         await self._journal.end(ended)
         await self._journal.requeue(back)
+        if self._guard is not None and any(why.result is Result.NOT_VERIFIED for _, why in refused):
+            await self._guard.poll()
 
     async def send(self, dispatch: Dispatch) -> None:
         """POST one journalled call, and pass its verdict on (`Verdicts`).
