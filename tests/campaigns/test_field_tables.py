@@ -12,7 +12,7 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files.damage import misread
+from voiceflow_worker.campaigns.files.damage import misread, written_break
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.text.wording import folded
@@ -147,6 +147,13 @@ def test_a_text_as_people_write_it_is_not_told() -> None:
         *("½ Ω", "Íñigo"),
     ]:
         assert misread(text) is None
+
+
+def test_a_line_break_that_is_written_out_is_told() -> None:
+    for text in ("first\\nsecond", "a\\r\\nb", "one\\ttwo"):
+        assert "which is spoken as it is written" in (written_break(text) or "")
+    for text in ("C:\\new\\notes", "\\\\server\\names", "and\\or", "a\nb", "¯\\_(ツ)_/¯"):
+        assert written_break(text) is None, text
 
 
 def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -14,8 +15,9 @@ from zipfile import ZipFile
 import pytest
 from openpyxl import Workbook
 
-from tests.campaigns.reading import calls_of, read, text_of, told
+from tests.campaigns.reading import NOW, calls_of, read, text_of, told
 from tests.campaigns.test_cell_values import saying
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 
 ANA = 6587654321
 DAY, VISIT, LATER = date(2030, 1, 31), datetime(2030, 1, 31, 14, 30), datetime(2030, 1, 31, 17, 34, 31)  # noqa: DTZ001
@@ -72,13 +74,42 @@ def shown_in(folder: Path, cases: Sequence[tuple[object, str, str]]) -> Path:
 def heard(path: Path, text: str = "{{x}}", voice: str = "en-US-JennyNeural") -> list[object]:
     rows = read(path, replace(saying(text), voice_profile=voice))
     assert told(rows) == []
-    return list(map(text_of, calls_of(rows)))
+    return [re.sub(r"\bminus (?=\d)", "-", str(text_of(each))) for each in calls_of(rows)]  # a sign that is heard
 
 
 def test_a_cell_is_spoken_as_it_is_shown(tmp_path: Path) -> None:
     cases = [*SHOWN, *OURS]
     found = zip(cases, heard(shown_in(tmp_path, cases)), strict=True)
     assert [(*case[:2], text) for case, text in found] == cases
+
+
+BESIDE: Sequence[tuple[object, str, str]] = [
+    (5, '0 "kg"', "kg"), (5.25, '0.0" kg"', "kg"), (5, 'General" kg"', "kg"), (-5, '0" °C"', "°C"), (8, '0\\ "h"', "h"),
+    (1250.5, '#,##0.00 "Kč"', "Kč"), (1250.5, "#,##0.00 [$zł-415]", "zł"), (1250.5, "[$CHF-807] #,##0.00", "CHF"),
+    (1250.5, "[$₹-4009]#,##,##0.00", "₹"), (1250.5, '_-* #,##0.00\\ "€"_-;\\-* #,##0.00\\ "€"_-', "€"),
+    (12345.678, "0.00E+00", "a power of ten"), (12345.678, "##0.0E+0", "a power of ten"), (7, '0 "von 10"', "von 10"),
+]  # fmt: skip
+
+
+def test_what_is_shown_beside_a_number_and_not_spoken_is_told_once(tmp_path: Path) -> None:
+    def about(case: tuple[object, str, str], text: str) -> list[str]:
+        path = shown_in(tmp_path, [case, case])
+        campaign = open_campaign(path, replace(saying(text), voice_profile="en-US-JennyNeural"), now=NOW)
+        assert told(list(campaign)) == []
+        return [each.message for each in campaign.closing_findings() if "speaks the number alone" in each.message]
+
+    for case in BESIDE:
+        (message,) = about(case, "It is {{x}}.")
+        assert message.startswith(f"shows {case[2]} with its numbers, and {{{{ x }}}} speaks the number alone: ")
+        assert about(case, "Hello.") == [], "nobody hears it"
+    for each in SHOWN:
+        assert about(each, "It is {{x}}.") == [], each
+    for text in ("{{x}} kilos", "{{ x }} kg", "{{x|ordinal}}"):
+        assert about(BESIDE[0], text) == []
+    for text in ("{{x}} Euro", "€{{x}}", "EUR {{x}}", "{{x}}€", "{{x|money('EUR')}}"):
+        assert about((1250.5, '#,##0.00 "€"', ""), text) == []
+    (message,) = about(BESIDE[0], "{{x}} is your luggage.")
+    assert "write kg behind it" in message
 
 
 def test_a_cell_that_shows_nothing_is_empty(tmp_path: Path) -> None:

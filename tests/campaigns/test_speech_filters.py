@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, calls_of, file_of, filled, read, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.ivr import caller
 from voiceflow_worker.ivr.speech_filters import MINUS, money, time_
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
@@ -110,6 +111,32 @@ def test_a_minus_is_a_word_or_refused() -> None:
     assert speak("{{x|abs|money('INR', language='gu')}}", "-1") == "1 ભારતીય રૂપિયા"
 
 
+def test_the_minus_of_a_bare_number_is_a_word_where_nothing_is_before_it() -> None:
+    german, gujarati = "de-DE-KatjaNeural", "gu-IN-DhwaniNeural"
+    for text, value, voice, spoken in [
+        ("{{x}}", "-5", german, "minus 5"),
+        ("It is {{x}}.", "-5", german, "It is minus 5."),
+        ("It is {{x}}.", "\u22125.25", german, "It is minus 5.25."),
+        ("It is {{x}}.", -5, "fr-FR-DeniseNeural", "It is moins 5."),
+        ("It is {{x}}{% if x %}!{% endif %}", "-5 °C", german, "It is minus 5 °C!"),
+        ("{{x}} left", "-12%", "zh-CN-XiaoxiaoNeural", "负12% left"),
+        ("{{x|money('EUR')}}, {{x}}", "-5", german, "minus 5 Euro, minus 5"),
+        ("555{{x}}", "-1234", german, "555-1234"),
+        ("Room A{{x}}", "-5", german, "Room A-5"),
+        ("{{x}}", "-", german, "-"),
+        ("{{x}}", "-5-A", german, "-5-A"),
+        ("{{x}}", "- 5 chairs", german, "- 5 chairs"),
+        ("{{x}}", "-5", gujarati, "-5"),
+        ("{{x}}", "5-3", german, "5-3"),
+    ]:
+        assert speak(text, value, voice) == spoken, (text, value)
+    assert caller.filled("It is {{x}}.", {"x": "-5"}, lambda: german) == "It is minus 5."
+    body = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "{{ phone }}"}}
+    file = {"action": "playFile", "params": {"fileUrl": "https://files.example.com/{{x}}.mp3"}}
+    values = {"phone": "+6587654321", "x": "-5", "voice_profile": german}
+    assert "/-5.mp3" in str(filled(FlowTemplate({"callflow": [body, file]}, name="flow"), values))
+
+
 @pytest.mark.slow  # a program for each text
 def test_a_synthesiser_says_the_minus_the_hour_and_the_cents() -> None:
     def phonemes(text: str, voice: str) -> str:
@@ -126,6 +153,8 @@ def test_a_synthesiser_says_the_minus_the_hour_and_the_cents() -> None:
         voice, locale = {"zh": "cmn", "en": "en-us", "fr": "fr-fr"}.get(language, language), Locale.parse(language)
         above, below = (phonemes(money(f"{sign}1250.50", locale, "SGD"), voice) for sign in ("", "-"))
         assert above != below, language
+        bare = [phonemes(str(speak("{{x}}", f"{sign}5", f"{language}-XX")), voice) for sign in ("", "-")]
+        assert bare[0] != bare[1], language
         assert phonemes(MINUS[language], voice)[:-2] in below, language
         # Sounds at the ends of words change with the next word.
         hours, at = [phonemes(hour, voice)[:7] for hour in ("14", "2")], phonemes(time_("14:05", locale), voice)

@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import wrapped_in
 from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, FileKind, RawRow, RowSource, row_name
 from voiceflow_worker.campaigns.moments import SpokenMoments
-from voiceflow_worker.campaigns.row_notes import RowNotes
+from voiceflow_worker.campaigns.row_notes import RowNotes, left_out_beside
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -132,8 +132,8 @@ class CampaignRows:
         spare = filter(self._columns.is_spare, self.source.columns)
         self.source.spare = frozenset({"", "language", *spare})
         self._notes = RowNotes(self.source, self._columns, spoken=said, warning=self._warning_about)
-        written = [text for each in texts for text in each.written]
-        self._moments = SpokenMoments(said, self.source.clocks, written, now, self._notes.add)
+        self._written = [text for each in texts for text in each.written]
+        self._moments = SpokenMoments(said, self.source.clocks, self._written, now, self._notes.add)
         self._dates: dict[str, dict[bool, tuple[int, str]]] = {
             name: {} for name in (*_TIMES, *map(row_name, chain(options.counted, names)))
         }
@@ -205,6 +205,8 @@ class CampaignRows:
         alike += [
             self._warning(told, column=self._columns.names.get(name, name)) for name, told in self._moments.findings()
         ]
+        for name, told in left_out_beside(self.source.beside, self._written):
+            alike.append(self._warning(told, column=self._columns.names.get(name, name)))
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
         for row, told in self._left_out.told():

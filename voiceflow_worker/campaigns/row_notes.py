@@ -9,8 +9,9 @@ from functools import lru_cache
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup
+from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup, written_break
 from voiceflow_worker.campaigns.files.no_call import Told, sense_of, told_beside, told_not_to_call
+from voiceflow_worker.campaigns.files.number_formats import POWER
 from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy
@@ -22,6 +23,8 @@ from voiceflow_worker.model.text.wording import count_of, name_columns
 _SURVEY = re.compile(r"-(?:9{2,4}|9[78]|8{2,3}|77|66|99[78])|\.[a-z]")
 _NO_NAME = re.compile(r"^[+(]*\d|\w@\w|://")
 """How a number or an address begins, or what is in it."""
+_BARE = re.compile(r"(?<![$€£¥₹])(?<![$€£¥₹] )(?<!\b[A-Z]{3} )\{\{\s*([\w .-]+?)\s*\}\}\s*([^\W\d_]|[$€£¥₹%°])?")
+"""A name in a text that speaks its value as it is, without a currency before it, and how the word behind it begins."""
 _MANY_IN_A_ROW = 10
 """How many numbers that count up by one nobody has in a list by chance."""
 
@@ -146,6 +149,8 @@ class RowNotes:
             if not damaged and (problem := misread(text)) is not None:
                 damaged = True
                 self.add("misread", raw, name or None, problem)
+            if name and "\\" in text and (problem := written_break(text)) is not None:
+                self.add(f"break {name}", raw, name, problem)
             if name and ("&" in text or "<" in text) and without_markup(text) != text:
                 message = (
                     f"{{rows}} of this column have HTML of another program, which is not spoken: row {raw.number}, "
@@ -176,3 +181,14 @@ def _telling(names: tuple[str, ...]) -> list[tuple[int, str, bool]]:
     people = name_columns(names)
     found = ((place, name, name in people) for place, name in enumerate(names))
     return [each for each in found if each[2] or sense_of(each[1]) is not None]
+
+
+def left_out_beside(beside: Mapping[str, str], texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """A message for each column whose cells show something `beside` their numbers that no text speaks."""
+    for name, behind in {row_name(each[1]): each[2] or "" for text in texts for each in _BARE.finditer(text)}.items():
+        shown = beside.get(name, "")
+        # A word behind it may say what it counts: perhaps of a sign, and of a unit if it begins alike.
+        if shown and not (behind and (not shown[0].isalpha() or behind.casefold() == shown[0].casefold())):
+            said = f"shows {shown} with its numbers, and {{{{ {name} }}}} speaks the number alone"
+            remedy = "give the cells another format" if shown == POWER else f"write {shown} behind it in the text"
+            yield name, f"{said}: {remedy}, if people are to hear it"

@@ -219,7 +219,8 @@ def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] |
     text = template_of(template)
     if isinstance(text, str):
         return text
-    given = {**data, "voice_profile": voice()} if voice is not None and text.filtered else data
+    needs_voice = text.filtered or any(isinstance(each, str) and each[:1] in {"-", "\u2212"} for each in data.values())
+    given = {**data, "voice_profile": voice()} if voice is not None and needs_voice else data
     try:
         return str(text.filled(given, leaves_out_empty=True))
     except UnfitValueError as error:

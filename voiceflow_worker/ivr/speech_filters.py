@@ -296,12 +296,26 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
     spoken = format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **shown)
     if amount == 0 or {before, sign} <= {"", "+"}:
         return spoken
-    if (minus := MINUS.get(locale.language)) is None:
+    if (minus := _minus(locale)) is None:
         raise ValueError(
             f"{text[:40]!r} is below 0, and what {locale.english_name} voices say for a minus is not known: write the "
             "word in the text, and the amount without its sign, as with |abs"
         )
-    return f"{minus}{'' if locale.language in _WITHOUT_SPACES else ' '}{spoken}"
+    return minus + spoken
+
+
+def _minus(locale: Locale) -> str | None:
+    """The word for a minus before a number, with a space behind it if the language writes one; None if not known."""
+    word, space = MINUS.get(locale.language), "" if locale.language in _WITHOUT_SPACES else " "
+    return None if word is None else word + space
+
+
+def minus_for(voice: str) -> str:
+    """What stands before a number below 0 for this voice: a word, or the sign if no word is known."""
+    try:
+        return _minus(_locale(voice)) or "-"
+    except ValueError:
+        return "-"
 
 
 def ordinal(text: str, locale: Locale) -> str:

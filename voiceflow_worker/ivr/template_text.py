@@ -20,6 +20,7 @@ from voiceflow_worker.ivr.speech_filters import (
     FilterError,
     SpecimenText,
     guarded,
+    minus_for,
     speech_filters,
     unknown_filter,
 )
@@ -71,6 +72,10 @@ _FOREIGN = re.compile("|".join((*_LIKELY, *_POSSIBLE)).replace("NAME", _FOREIGN_
 _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
 
 
+_BELOW_0 = re.compile(r"[-\u2212][$€£¥₹]?\d[\d.,]*(?: ?(?:%|[€$£¥₹]|°[A-Za-z]?|[^\W\d_]+))?")
+"""A number below 0, and perhaps its unit: half of the voices say nothing for the sign."""
+_SIGN, _SIGN_APART = "\ufdd0", re.compile("(?<!\\S)\ufdd0")
+"""What stands for the sign of such a value until it is known what is before it. No text has this character."""
 _MEANT = "as a condition means it"
 """The filter that conditions apply to the values in them. No text can write it: its name has spaces."""
 
@@ -228,7 +233,8 @@ class TemplateText:
         if self.is_optional and is_missing(alone):
             return LEFT_OUT
         # A text that is one variable and spaces becomes the value of the variable.
-        text = alone if isinstance(alone, str) and not is_missing(alone) else self._joined(values)
+        is_whole = isinstance(alone, str) and not is_missing(alone) and not _BELOW_0.fullmatch(alone)
+        text = alone if isinstance(alone, str) and is_whole else self._joined(values)
         text = text or self._rendered(values, leaves_out_empty)
         if len(text) > LONGEST:
             long = f"becomes a text of {len(text)} characters, and at most {LONGEST} are spoken; shorten the values"
@@ -241,6 +247,8 @@ class TemplateText:
         for is_name, part in self._parts:
             value = values.get(part if part in values else name_among(values, part)) if is_name else part
             if not isinstance(value, str) or (is_name and (is_missing(value) or len(value) > LONGEST)):
+                return ""
+            if is_name and _BELOW_0.fullmatch(value):
                 return ""
             parts.append(value)
         return "".join(parts)
@@ -262,9 +270,15 @@ class TemplateText:
                 found[name], context[name] = problem, _STAND_IN
             else:
                 if not found:
-                    return text
+                    return self._with_signs(text, context) if _SIGN in text else text
                 break
         raise UnfitValueError(*found.values())
+
+    def _with_signs(self, text: str, context: Mapping[str, object]) -> str:
+        """The text with the signs of values below 0: spoken where nothing is before them, in words."""
+        if self.is_spoken or self._param is None:
+            text = _SIGN_APART.sub(minus_for(str(context.get(VOICE) or "")), text)
+        return text.replace(_SIGN, "-")
 
     def _context(self, values: Mapping[str, object], found: dict[str, TemplateProblem]) -> dict[str, object]:
         """The variables of the template with their values. Values that no text can be made of go to `found`."""
@@ -600,7 +614,8 @@ def _finalizer() -> Callable[..., str]:
 
     @pass_context
     def finalize(context: Context, value: object) -> str:
-        return "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
+        text = "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
+        return _SIGN + text[1:] if text[:1] in {"-", "\u2212"} and _BELOW_0.fullmatch(text) else text
 
     return finalize
 

@@ -21,7 +21,7 @@ _MOST_DIGITS_OF_A_DATE = 8
 
 
 _ODD = re.compile("^['=]|[&<\r]|[^\x00-\x7f]|[;|\t\n]'")
-REMARKABLE = re.compile(r"""[^\x00-\x7e]|[=%&<#"\r\n]|(?:^|[\x00;|\t])\s*'|Err:|\.\.\.""")
+REMARKABLE = re.compile(r"""[^\x00-\x7e]|[=%&<#"\\\r\n]|(?:^|[\x00;|\t])\s*'|Err:|\.\.\.""")
 """What is in the cells of a row, joined by NUL, if anything is that programs leave in cells."""
 _SPACES = dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " ")
 _UNSEEN = dict.fromkeys((0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A)))
@@ -274,6 +274,18 @@ def misread(text: str) -> str | None:
                 shown = _shown(text, run.start())
                 return f"has {shown}, probably {shown.replace(run[0], meant)}: UTF-8 that was read as {name}; {_REMEDY}"
     return None
+
+
+_ESCAPED, _PATH = re.compile(r"(?:\\[rnt])+"), re.compile(r":\\|\\\\")
+"""A line break or tab as programs write it, and what has backslashes of its own."""
+
+
+def written_break(text: str) -> str | None:
+    """The reason why a text seems to have a line break that was not decoded, as a clause; None if it has none."""
+    if (found := _ESCAPED.search(text)) is None or _PATH.search(text) is not None:
+        return None
+    said = f"has {found[0]} in {_shown(text, found.start())}, which is spoken as it is written"
+    return f"{said}: export it again with its line breaks, or replace it by a space"
 
 
 def _decoded(codes: str) -> str | None:

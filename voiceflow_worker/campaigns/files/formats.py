@@ -125,14 +125,18 @@ class ExcelRows(RowSource):
                 if is_red:
                     red.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
-                named = self.numbers, self.clocks, self.moments
-                row = table_row(number, cells, self.columns, _text, numbers=named[0], clocks=named[1], moments=named[2])
+                read = {"numbers": self.numbers, "clocks": self.clocks, "moments": self.moments}
+                row = table_row(number, cells, self.columns, _text, **read)
                 if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
                     row = row._replace(problems=((None, STRUCK), *row.problems))
                 yield row
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
             merged, struck_if = book.merged, book.struck_if
+            named = {place: row_name(name) for place, name in enumerate(self.columns) if name}
+            self.beside: Mapping[str, str] = {
+                named[place]: shown for place, shown in book.beside.items() if place in named
+            }
             comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
         found = [
             _hidden(self.sheet, hidden) if hidden else None,

@@ -1,7 +1,7 @@
 """What a cell of a spreadsheet shows by its number format: 15%, 13.07, 0331 123456, K-0042, Yes, Thursday, 1/2.
 
-Signs between thousands, currencies, and the units behind a quantity are left out: texts and filters read the amount. A
-cell that shows a day and its month holds that date, however its format writes it.
+Signs between thousands, currencies, and the units behind a quantity are left out: texts and filters read the amount,
+and it is told once (`beside`). A cell that shows a day and its month holds that date, however its format writes it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _PERCENT = re.compile(" ?[%‰]")
 _DAY, _HOUR, _MINUTE, _SECOND = ({part, part * 2} for part in "dhMs")
 _LONGEST_CODE, _SHOWN_DIGITS = 9, 6
 """A longer number that has no more digits before its zeros may have lost some: Excel keeps 15."""
+POWER = "a power of ten"
 _BUDDHIST = 543
 _NOON = {"上午/下午": "zh", "午前/午後": "ja", "오전/오후": "ko"}
 _EAST_ASIAN = {**dict.fromkeys((27, 28, 29, 30, 31, 36, 50, 51, 57, 58), "yyyy-mm-dd"), 32: "h:mm", 33: "h:mm:ss"}
@@ -157,6 +158,17 @@ class _Section:
         return _Quantity(sign, percent, 1000**thousands, len(decimals), kept, zeros, unit)
 
     @cached_property
+    def beside(self) -> str:
+        """What it shows beside the amount, which is not spoken: a currency, or a unit such as kg."""
+        if self.has("power"):
+            return POWER
+        if not self.has("place", "general") or self.fraction or (self.has("place") and self.is_code):
+            return ""
+        spoken = "" if self.has("general") else f"{self.quantity.sign} {self.quantity.unit}"
+        shown = "".join(token.text if token.kind == "text" else "\n" for token in self.tokens).split("\n")
+        return next((each.strip() for each in shown if each.strip() not in spoken and any(map(_is_said, each))), "")
+
+    @cached_property
     def last_place(self) -> int:
         """The index of its last digit."""
         return max(index for index, token in enumerate(self.tokens) if token.kind == "place")
@@ -165,6 +177,10 @@ class _Section:
     def is_signed(self) -> bool:
         """Whether a section for numbers below 0 shows that: by a minus, by brackets or by a colour."""
         return self.is_coloured or not {"-", "\u2212", "("}.isdisjoint(self.text)
+
+
+def _is_said(sign: str) -> bool:
+    return sign.isalnum() or unicodedata.category(sign) in {"Sc", "So"}
 
 
 def _has_currency(text: str) -> bool:
@@ -181,6 +197,11 @@ class NumberFormat:
     def of_numbers(self) -> Sequence[_Section]:
         """The sections for numbers."""
         return [each for each in self.sections[:3] if not each.has("value")] or [self.sections[0]]
+
+    @cached_property
+    def beside(self) -> str:
+        """What the cells show beside a number of which they speak the amount alone; empty if nothing."""
+        return "" if self.is_moment else next((each.beside for each in self.of_numbers if each.beside), "")
 
     @cached_property
     def is_moment(self) -> bool:

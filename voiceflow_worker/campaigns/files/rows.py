@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, NamedTuple, Self, cast
 
 import orjson
@@ -444,6 +444,9 @@ class RowSource(ABC):
     """The voice in whose language a workbook names days and months, if the formats of its cells name no language."""
     notes: tuple[str, ...] = ()
     """Warnings about the whole file. They are complete when all rows have been read."""
+    beside: Mapping[str, str] = MappingProxyType({})
+    """What the cells of a workbook show beside the numbers that are spoken, such as kg, by the names in rows of their
+    columns; complete then too."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[RawRow]:

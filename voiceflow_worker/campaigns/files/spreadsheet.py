@@ -112,11 +112,13 @@ class Spreadsheet:
         """The merged ranges of the sheet whose rows were read last, such as C2:C4; complete after the last row."""
         self.struck_if: list[str] = []
         """The ranges of this sheet through which a conditional format draws a line; complete then too."""
+        self.beside: dict[int, str] = {}
+        """What a column, by its place, shows beside its numbers, such as kg; complete then too."""
 
     def rows(self, sheet: Sheet) -> Iterator[SheetRow]:
         """The rows of a sheet that are not empty, in constant memory."""
         number = 0
-        self.merged, self.struck_if = [], []
+        self.merged, self.struck_if, self.beside = [], [], {}
         for row in self._elements(sheet.part, "row", "mergeCell", "conditionalFormatting", longest=_LONGEST_ROW):
             if _local(row) == "conditionalFormatting":
                 if any(int(rule.get("dxfId", -1)) in self._striking for rule in row):
@@ -179,6 +181,8 @@ class Spreadsheet:
             if style in self._struck:
                 struck.add(column - 1)
             red += style in self._red
+            if not isinstance(value, str) and (shown := self._formats.get(style)) is not None and shown.beside:
+                self.beside.setdefault(column - 1, shown.beside)
         return values[:filled], struck, is_partly, red
 
     def _is_partly_struck(self, cell: Element) -> bool:
