@@ -405,6 +405,44 @@ keys.1 = {answer = "yes"}
 """A menu whose texts say alone what its languages are."""
 
 
+async def test_the_form_adds_the_keys_or_the_question_that_was_asked_for_and_no_other(memory: Store) -> None:
+    def fields() -> tuple[int, int]:
+        names = set(re.findall(r'name="(menu\.questions\.\d\.(?:text|keys\.\d\.key))"', one.shown.text))
+        return sum(name.endswith("text") for name in names), sum(name.endswith("key") for name in names)
+
+    async with clerk(memory) as one:
+        await one.send("look", GUESTS, **{"menu.questions.0.text": "Yes?", "menu.questions.0.keys.2.key": "3"})
+        assert fields() == (1, 3)
+        await one.send("look keys")
+        assert fields() == (1, 5)
+        await one.send("look question")
+        assert fields() == (2, 6)
+        await one.send("preview")
+        assert fields() == (1, 3)
+
+
+async def test_the_numbers_stand_before_the_start_and_each_language_is_heard_first(memory: Store) -> None:
+    rows = "".join(f"Ana,8765 432{place},{'fr' if place == 5 else 'de'}\n" for place in range(6))
+    async with clerk(memory) as one:
+        one.client.cookies.set("voiceflow-zone", "Asia/Singapore")
+        told = await one.send("preview", people("Guest,Mobile,Sprache\n" + rows), **HERE, **ASKED, valid_for="2h")
+        assert "row 2" in told
+        assert told.index("row 4") < told.index("row 7"), "the first of another language, too"
+        assert "row 5" not in told
+        until = memory.clock.now().astimezone(ZoneInfo("Asia/Singapore")) + timedelta(hours=2)
+        said = re.search(r"6 people, now until (.*?), about (\S+ s)\b", told)
+        assert said
+        assert said[1] in {f"{each:%b %-d, %Y, %H:%M}" for each in (until, until - timedelta(minutes=1))}
+        for offered, words in (
+            ("countries", "Singapore"),
+            ("days", "Monday to Friday"),
+            ("outcomes", "nobody answers"),
+        ):
+            (options,) = re.findall(rf'<datalist id="{offered}">(.*?)</datalist>', one.shown.text, re.DOTALL)
+            assert words in options
+            assert f'list="{offered}"' in one.shown.text
+
+
 async def test_what_is_wrong_with_questions_is_told_and_nothing_typed_is_lost(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", GUESTS)

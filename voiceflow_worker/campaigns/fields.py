@@ -275,7 +275,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
         sets="country", label="Country of national numbers",
-        hint="Such as SG, or international. Empty: numbers have +.",
+        hint="Such as SG, or international. Empty: numbers have +.", offers="countries",
         help="The country of national numbers, such as SG; or international: digits begin with their country code.",
     ),
     Field(
@@ -410,13 +410,13 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",
-        is_rare=True, label="Days", hint="Such as mon-fri. Empty: every day.",
+        is_rare=True, label="Days", hint="Such as mon-fri. Empty: every day.", offers="days",
         help="Phones ring only on these days, such as mon-sat or mon,wed; or by country.",
     ),
     Field(
         name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="CC",
         is_rare=True, label="Not on public holidays of",
-        hint="Such as SG,DE-BY, or number. Empty: days like others.",
+        hint="Such as SG,DE-BY, or number. Empty: days like others.", offers="countries",
         help="No phone of a country rings on its public holidays, such as SG,DE-BY; number: of each number's country.",
     ),
     Field(
@@ -454,6 +454,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="redial_on", read=_words(read_redial_on), of=_CAMPAIGN | _CALL, group=Group.REDIAL, schema=WORDS,
         metavar="OUTCOMES", label="Call again after", hint="Such as busy,no_answer. Empty: the setting.",
+        offers="outcomes",
         help="Redial after busy, no_answer, canceled, unreached (all three), failed, error.",
         default="VOICEFLOW_REDIAL_ON",
     ),

@@ -187,7 +187,8 @@ class PlayedFile:
     plays: Counter[Price | None] = field(default_factory=Counter["Price | None"])
 
 
-FIRST_TEXTS = 3
+FIRST_TEXTS, MOST_TEXTS = 3, 12
+"""How many texts a preview shows of the first rows, and at most with the first of each further voice and language."""
 RINGING = 15.0
 """The assumed number of seconds for which a phone rings before somebody answers. A ringing call is open, too."""
 _UNKNOWN = "unknown"
@@ -416,6 +417,7 @@ class PreviewMaker:
     _plan: CallPlan = field(default_factory=CallPlan)
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _zones: set[str | None] = field(default_factory=set[str | None])
+    _spoken: set[tuple[object, object]] = field(default_factory=set[tuple[object, object]])
     _files: dict[str, PlayedFile] = field(default_factory=dict[str, PlayedFile])
 
     def add(self, rows: Iterable[ReadRow]) -> None:
@@ -439,7 +441,9 @@ class PreviewMaker:
         sample = SampleText(row=row.raw.number, destination=call.destination, speech=speech)
         if not shown.texts:
             shown.later = self.later_texts(row)
-        if len(shown.texts) < FIRST_TEXTS:
+        spoken, texts = (speech.voice_profile, (call.data or {}).get("language")), len(shown.texts)
+        if texts < FIRST_TEXTS or (spoken not in self._spoken and texts < MOST_TEXTS):
+            self._spoken.add(spoken)
             shown.texts.append(sample)
         if shown.longest is None or len(speech.text) > len(shown.longest.speech.text):
             shown.longest = sample

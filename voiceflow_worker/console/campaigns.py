@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
@@ -18,6 +18,7 @@ import anyio
 import orjson
 import structlog
 from babel.core import get_global
+from phonenumbers import SUPPORTED_REGIONS
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
@@ -34,12 +35,13 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, row_name
 from voiceflow_worker.campaigns.files.spreadsheet import in_ranges
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
+from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.campaigns.reading import Group, Of, row, row_ranges
 from voiceflow_worker.campaigns.recordings import hear
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FURTHER, ROWS_A_PAGE, TAKEN_FOR, FoundColumns, FoundRow, look
-from voiceflow_worker.console.language import LOCALE, ZONE, number, translated, translated_count
+from voiceflow_worker.console.language import LOCALE, ZONE, moment, number, span, translated, translated_count
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -226,14 +228,15 @@ class CampaignPage:
         return replace(page, shown={**page.shown, "said": said})
 
     async def _answered(self, form: PageForm, session: PageSession) -> Answer | ActionDone:
-        do, _, repaired = form.one("do").partition(" ")
+        do, _, more = form.one("do").partition(" ")
         values = {
             name: form.one(name)
             for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen", "step", "rows_from")
         }
         if do == "rows":  # behind so many
-            values["rows_from"], do = repaired, "look"
+            values["rows_from"], do, more = more, "look", ""
         values["step"] = do if do in _STEPS else values["step"]
+        values["more"] = more if do == "look" else ""
         values["say"] = values["say"].replace("\r\n", "\n")
         values |= form.under(PREFIX)
         kept: _Kept | None = None
@@ -246,7 +249,7 @@ class CampaignPage:
                     _take_choices(form, values)
                     _take_ticks(form, values)
                 if do in _REPAIRS:
-                    values[do] = repaired
+                    values[do] = more
                 if do == "save":
                     return self._saved(values)
                 if kept is None:
@@ -413,6 +416,7 @@ class CampaignPage:
             kept=kept,
             found=found,
             report=report,
+            in_short=_in_short(report.preview, campaign.options, now=self._operator.store.clock.now()),
         )
 
     def _campaign(self, values: dict[str, str], kept: _Kept) -> Campaign:
@@ -476,11 +480,12 @@ class CampaignPage:
         kept: _Kept | None = None,
         found: FoundColumns | None = None,
         report: EnqueueReport | None = None,
+        in_short: str = "",
     ) -> Page:
         findings = _by_cause(report.findings) if report is not None else []
-        lists = await self._account.lists() if kept is not None else {}
+        lists = {"numbers": (), **await self._account.lists(), **_offered()} if kept is not None else {}
         asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
-        menu_form = shown_questions(asked)
+        menu_form = shown_questions(asked, values.get("more", ""))
         asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
         taken: dict[str, str] = {}
         with suppress(InvalidInputError):  # which the page tells already
@@ -511,6 +516,7 @@ class CampaignPage:
             "lists": lists,
             "repairs": self._repairs(values, found, report, lists) if found and report else [],
             "report": report,
+            "in_short": in_short,
             "findings": findings[:_MOST_FINDINGS],
             "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
         }
@@ -545,6 +551,42 @@ class CampaignPage:
             if (code := next(fitting, None)) is not None:
                 repairs.append((f"voice_profile {code}", translated("Speak with %(voice)s") % {"voice": code}))
         return repairs
+
+
+def _in_short(preview: Preview | None, options: CampaignOptions, *, now: datetime) -> str:
+    """A campaign before its start: how many people, from when on, until when, and how long it takes."""
+    if preview is None or preview.course.first is None or preview.ends_at is None:
+        return ""
+    count, first = preview.calls, preview.course.first
+    people = translated_count("%(number)s person", "%(number)s people", count) % {"number": number(count)}
+    begin = translated("now") if first - now < timedelta(minutes=1) else moment(first, "said")
+    until = options.valid_until if isinstance(options.valid_until, datetime) else None
+    until = now + options.valid_for if options.valid_for is not None else until
+    words = translated("%(people)s, %(begin)s until %(until)s, about %(time)s")
+    if until is None:
+        words = translated("%(people)s, %(begin)s, about %(time)s")
+    lasts = span(preview.ends_at - first)
+    return words % {"people": people, "begin": begin, "until": until and moment(until, "said"), "time": lasts}
+
+
+def _offered() -> dict[str, list[tuple[str, str]]]:
+    """What people may take into fields, in their language: pairs of a value and its words."""
+    names = LOCALE.get().territories
+    countries = sorted(((code, names[code]) for code in SUPPORTED_REGIONS if code in names), key=lambda each: each[1])
+    return {
+        "countries": countries,
+        "days": [
+            ("mon-fri", translated("Monday to Friday")),
+            ("mon-sat", translated("Monday to Saturday")),
+            ("sat,sun", translated("Saturday and Sunday")),
+        ],
+        "outcomes": [
+            ("busy,no_answer", translated("busy, or nobody answers")),
+            ("busy", translated("busy")),
+            ("no_answer", translated("no answer")),
+            ("unreached", translated("nobody was reached, for any reason")),
+        ],
+    }
 
 
 def _lacks_country(finding: Finding) -> bool:

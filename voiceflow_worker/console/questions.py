@@ -24,12 +24,12 @@ _FIELD = re.compile(
 )
 _MOST_KEYS = 12
 _FIRST_KEYS, _MORE_KEYS = 3, 2
-"""How many keys a question without any shows, and how many more one with some."""
+"""How many keys a question shows at least, and how many more if they are asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownQuestions:
-    """The questions of a form, and one more: for each the beginning of its fields' names, and the numbers of its keys.
+    """The questions of a form: for each the beginning of its fields' names, and the numbers of its keys.
 
     `languages` are those of the texts, or one without a name. `follows` is what may follow a key: pairs of a value and
     its words. `is_given` is False if nothing is filled in.
@@ -41,10 +41,11 @@ class ShownQuestions:
     is_given: bool
 
 
-def shown_questions(fields: Mapping[str, str]) -> ShownQuestions:
-    """The questions to show for the fields that a form has."""
+def shown_questions(fields: Mapping[str, str], more: str = "") -> ShownQuestions:
+    """The questions to show for the fields that a form has, and `more`: one `question`, or `keys`."""
     typed = _tree(fields).get("questions", {})
-    places = range(min(_after(typed) + 1, MOST_QUESTIONS))
+    places = range(min(max(_after(typed), 1) + (more == "question"), MOST_QUESTIONS))
+    further = _MORE_KEYS if more == "keys" else 0
     keys = {place: _after(typed.get(str(place), {}).get("keys", {})) for place in places}
     ids = [typed.get(str(place), {}).get("id", _id(place)) for place in places]
     follows = {each: translated("ask %(name)s") % {"name": each} for each in ids}
@@ -55,7 +56,7 @@ def shown_questions(fields: Mapping[str, str]) -> ShownQuestions:
     return ShownQuestions(
         languages=_languages(fields) or [""],
         questions={
-            f"{PREFIX}questions.{place}": range(min(max(count + _MORE_KEYS, _FIRST_KEYS), _MOST_KEYS))
+            f"{PREFIX}questions.{place}": range(min(max(count + further, _FIRST_KEYS), _MOST_KEYS))
             for place, count in keys.items()
         },
         follows=list(follows.items()),

@@ -158,7 +158,7 @@ def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Read
     reader.driver.find_element(By.XPATH, "//summary[contains(., 'ask questions')]").click()
     first = "menu.questions.0"
     reader.fill(**{"menu.languages": "de, fr", f"{first}.text": "Hallo {{name}}. Ja 1, nie mehr 9."})
-    reader.press("Show fields for more")
+    reader.press("Show the texts of each language")
     assert violations(reader) == {}
     reader.fill(**{f"{first}.text.fr": "Bonjour {{name}}. Oui 1, jamais 9.", f"{first}.keys.0.key": "1"})
     reader.fill(**{f"{first}.keys.0.answer": "coming", f"{first}.keys.1.key": "9"})
