@@ -322,6 +322,14 @@ async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_
         assert "move, which is no question" in told, "what was typed stays"
         told = await one.send("preview", **{"menu.questions.0.keys.1.next": "question-2"})
         assert "Guten Tag Ana." in told, told
+        picture = Page(re.findall(r"<figure.*?</figure>", one.shown.text, re.DOTALL)[0]).text
+        for drawn in (
+            "question-1 Guten Tag {{guest}}.",
+            "2 → question-2",
+            "9: do_not_call_again →",
+            "question-2 Morgens",
+        ):
+            assert drawn in picture, picture
         assert "Plus jamais." in told
         await one.send("try", number="+6587654399")
         await one.send("start", **{"menu.questions.0.keys.2.say.fr": "Jamais."})

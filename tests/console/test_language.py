@@ -91,6 +91,7 @@ def of_labels() -> Iterator[str]:
     yield from (name.replace("_", " ") for name in LISTED)
     yield from (*campaigns._STEPS.values(), *batches._ENDS.values())
     yield from (*(words for _, words in columns.TAKEN_FOR), "all", *RESULTS)
+    yield from ("otherwise", "hang up", "again")  # in the picture of a menu
     yield from _of_previews()
     yield from _of_actions()
 

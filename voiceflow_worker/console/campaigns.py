@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -41,7 +42,16 @@ from voiceflow_worker.campaigns.recordings import hear
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FURTHER, ROWS_A_PAGE, TAKEN_FOR, FoundColumns, FoundRow, look
-from voiceflow_worker.console.language import LOCALE, ZONE, moment, number, span, translated, translated_count
+from voiceflow_worker.console.language import (
+    LOCALE,
+    ZONE,
+    countries,
+    moment,
+    number,
+    span,
+    translated,
+    translated_count,
+)
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -63,6 +73,7 @@ from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import read_menu
+from voiceflow_worker.ivr.rehearsal import Chart
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import read_number
@@ -495,6 +506,7 @@ class CampaignPage:
             "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
             "menu_form": menu_form,
             "menus": list(self._menus),
+            "chart": self._chart(values),
             "sections": _SECTIONS,
             "queue": self._queue,
             "step": values.get("step") or "people",
@@ -522,6 +534,15 @@ class CampaignPage:
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
 
+    def _chart(self, values: Mapping[str, str]) -> Chart | None:
+        """The menu of a form as a picture; None without one that can be read."""
+        menu = self._menus.get(values.get("ivr", ""))
+        with suppress(InvalidInputError):
+            given = menu_in(values)
+            menu = menu if given is None else read_menu(given, voice_profile="any")
+            return None if menu is None else Chart.of(menu)
+        return None
+
     def _repairs(
         self,
         values: Mapping[str, str],
@@ -538,8 +559,7 @@ class CampaignPage:
         ]
         repairs: list[tuple[str, str]] = []
         if numbers and (country := _country_of(numbers, values["source"] or self._settings.source or "")):
-            name = LOCALE.get().territories.get(country, country)
-            words = translated("They are numbers of %(country)s") % {"country": name}
+            words = translated("They are numbers of %(country)s") % {"country": countries().get(country, country)}
             repairs.append((f"country {country}", words))
         named = _roles(values["columns"]).language
         spoken = {
@@ -571,10 +591,9 @@ def _in_short(preview: Preview | None, options: CampaignOptions, *, now: datetim
 
 def _offered() -> dict[str, list[tuple[str, str]]]:
     """What people may take into fields, in their language: pairs of a value and its words."""
-    names = LOCALE.get().territories
-    countries = sorted(((code, names[code]) for code in SUPPORTED_REGIONS if code in names), key=lambda each: each[1])
+    names = countries()
     return {
-        "countries": countries,
+        "countries": sorted(((code, names[code]) for code in SUPPORTED_REGIONS if code in names), key=itemgetter(1)),
         "days": [
             ("mon-fri", translated("Monday to Friday")),
             ("mon-sat", translated("Monday to Saturday")),
@@ -595,7 +614,8 @@ def _lacks_country(finding: Finding) -> bool:
 
 def _country_of(numbers: Sequence[str], source: str) -> str | None:
     """The country of which most of these are numbers: that of the source, of the page's zone, or of its language."""
-    usual = (country_of(source), get_global("zone_territories").get(ZONE.get().key), LOCALE.get().territory)
+    places: Mapping[str, str] = get_global("zone_territories")
+    usual = (country_of(source), places.get(ZONE.get().key), LOCALE.get().territory)
     counts = Counter[str]()
     for country in dict.fromkeys(filter(None, usual)):
         for each in numbers:

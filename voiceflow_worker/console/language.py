@@ -81,6 +81,12 @@ def answer_in_words(answer: str) -> str:
     return translated(answer.replace("_", " ")) if is_result(answer) else answer
 
 
+def countries() -> Mapping[str, str]:
+    """The names of countries and regions, by their codes."""
+    names: Mapping[str, str] = LOCALE.get().territories
+    return names
+
+
 def number(value: float, digits: int = 0) -> str:
     """A number such as 50,014, with its digits in groups."""
     return format_decimal(value, f"#,##0{'.' * bool(digits)}{'0' * digits}", locale=LOCALE.get())

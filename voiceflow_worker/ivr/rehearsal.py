@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
@@ -36,32 +36,69 @@ def mermaid(*roots: Menu) -> str:
     A call begins at the first box. An arrow is dotted if it is followed without a valid key, or if only the kind of the
     next step is declared.
     """
-    menus = reachable(roots)
-    chart = _Chart({id(menu): f"m{place}" for place, menu in enumerate(menus)})
-    for menu in menus:
-        chart.box(chart.names[id(menu)], _MENU, shortened(menu.prompt), title=menu.title)
-    for menu in menus:
-        for place, edge in enumerate(edges_of(menu)):
-            chart.edge(menu, edge, f"{chart.names[id(menu)]}c{place}")
-    return "\n".join(["flowchart TD", *chart.boxes, *chart.arrows]) + "\n"
+    chart, lines = Chart.of(*roots), ["flowchart TD"]
+    for each in chart.boxes:
+        opens, closes = each.shape
+        bold = f"<b>{_escaped(each.title)}</b>" if each.title else ""
+        text = "<br/>".join(part for part in (bold, _escaped(each.text)) if part)
+        lines.append(f"    {each.name}{opens}{text}{closes}")
+    for arrow in chart.arrows:
+        line = "-.->" if arrow.is_dotted else "-->"
+        label = f'|"{_escaped(arrow.label)}"|' if arrow.label else ""
+        lines.append(f"    {arrow.start} {line}{label} {arrow.end}")
+    return "\n".join(lines) + "\n"
 
 
-class _Chart:
-    """The lines of a flowchart; `names` are the names of the menus' boxes."""
+class ChartBox(NamedTuple):
+    """A box of a flowchart: a menu with its question, or what a step does."""
+
+    name: str
+    shape: _Shape
+    text: str
+    title: str = ""
+
+    @property
+    def is_menu(self) -> bool:
+        """Whether it is a menu."""
+        return self.shape == _MENU
+
+
+class ChartArrow(NamedTuple):
+    """An arrow from one box to another, by their names. It is dotted if it is followed without a valid key."""
+
+    start: str
+    end: str
+    label: str
+    is_dotted: bool
+
+
+class Chart:
+    """The flowchart of menus: boxes and arrows. `names` are the names of the menus' boxes."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.names = names
-        self.boxes: list[str] = []
-        self.arrows: list[str] = []
+        self.boxes: list[ChartBox] = []
+        self.arrows: list[ChartArrow] = []
+
+    @classmethod
+    def of(cls, *roots: Menu) -> Chart:
+        """The chart of these menus and all menus that they lead to."""
+        menus = reachable(roots)
+        chart = cls({id(menu): f"m{place}" for place, menu in enumerate(menus)})
+        for menu in menus:
+            chart.box(chart.names[id(menu)], _MENU, shortened(menu.prompt), title=menu.title)
+        for menu in menus:
+            for place, edge in enumerate(edges_of(menu)):
+                chart.edge(menu, edge, f"{chart.names[id(menu)]}c{place}")
+        return chart
 
     def box(self, name: str, shape: _Shape, text: str, *, title: str = "") -> None:
-        opens, closes = shape
-        bold = f"<b>{_escaped(title)}</b>" if title else ""
-        self.boxes.append(f"    {name}{opens}{'<br/>'.join(part for part in (bold, _escaped(text)) if part)}{closes}")
+        """Add a box."""
+        self.boxes.append(ChartBox(name, shape, text, title))
 
     def arrow(self, start: str, end: str, label: str, *, dotted: bool) -> None:
-        line = "-.->" if dotted else "-->"
-        self.arrows.append(f"    {start} {line}" + (f'|"{_escaped(label)}"|' if label else "") + f" {end}")
+        """Add an arrow."""
+        self.arrows.append(ChartArrow(start, end, label, dotted))
 
     def edge(self, menu: Menu, edge: Edge, name: str) -> None:
         """Add the boxes and arrows of one edge. A handler that leads to exactly one step has no box of its own."""
