@@ -123,6 +123,29 @@ class Severity(StrEnum):
     """The call is sent. Somebody should look at the finding."""
 
 
+class SheetRow(int):
+    """The number of a row in one of several sheets that are read as one list; told with the name of its sheet."""
+
+    sheet: str
+    own: int
+
+    def __new__(cls, place: int, sheet: str, own: int) -> Self:
+        """The row with its `own` number in a `sheet` at a place. The numbers are in the order of the sheets."""
+        row = super().__new__(cls, (place << _BITS_OF_ROWS) + own)
+        row.sheet, row.own = sheet, own
+        return row
+
+    def __str__(self) -> str:
+        return f"{self.own} of sheet {self.sheet}"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, str, int]]:
+        return type(self), (int(self) >> _BITS_OF_ROWS, self.sheet, self.own)
+
+
+_BITS_OF_ROWS = 21
+"""A sheet of Excel has at most 2 ** 20 rows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One problem of a call flow or a row, with its place and a remedy.
@@ -148,9 +171,12 @@ class Finding:
 
     def as_json(self) -> dict[str, object]:
         """The finding as a JSON object with every field but the name, as `check` and `enqueue` print it."""
+        row, file = self.row, self.file
+        if isinstance(row, SheetRow):
+            file, row = f"{file}, sheet {row.sheet}", row.own
         return {
-            "file": self.file,
-            "row": self.row,
+            "file": file,
+            "row": row,
             "column": self.column,
             "path": self.path,
             "code": self.code,

@@ -17,7 +17,7 @@ from tests.campaigns.reading import NOW, calls_of, file_of, flow_of, text_of, to
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import parquet, workbook
-from voiceflow_worker import CallQueue
+from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -27,7 +27,7 @@ from voiceflow_worker.campaigns.files.cells import cell_text
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 
 HEADER = ("destination", "name")
 local = datetime.fromisoformat
@@ -270,3 +270,38 @@ def test_a_number_and_its_text_agree_to_15_digits(value: float) -> None:
 def test_a_time_and_its_text_agree(value: datetime) -> None:
     shown = value.replace(microsecond=value.microsecond // 1000 * 1000)
     assert datetime.fromisoformat(cell_text(shown)) == shown
+
+
+@pytest.mark.anyio
+async def test_all_sheets_are_one_list_and_rows_are_told_with_their_sheet(tmp_path: Path) -> None:
+    north = [HEADER, ("+6587654322", "Ben"), ("+6587654321", "Ana"), ("none", "Dan")]
+    path = workbook(tmp_path, [HEADER, ("+6587654321", "Ana"), ("nobody", "Eve")], Empty=[], North=north)
+    options = replace(OPTIONS, sheet="*", batch_id="b")
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        report = await enqueue_file(queue, path, options, skip_bad=True, by="Li")
+        found = [(each.as_json()["file"], each.as_json()["row"], each.message) for each in report.findings]
+        assert (report.enqueued, report.duplicates, report.rejected, report.rows) == (2, 1, 2, 5)
+        assert [each[:2] for each in found] == [
+            (f"{path}, sheet People", 3), (f"{path}, sheet North", 3), (f"{path}, sheet North", 4),
+        ]  # fmt: skip
+        assert str(report.findings[0]).startswith(f"{path}:3 of sheet People:destination: ")
+        assert found[1][2].startswith("row 3 of sheet North requests the same call as row 2 of sheet People")
+        assert {job.destination for job in await queue.find()} == {"+6587654321", "+6587654322"}
+        assert (await enqueue_file(queue, path, options, skip_bad=True)).enqueued == 0
+
+
+def test_sheets_that_are_not_one_list_are_refused(tmp_path: Path) -> None:
+    options = replace(OPTIONS, sheet="*")
+    people = [HEADER, ("+6587654321", "Ana")]
+    for other, why in (
+        ([("destination", "visit"), ("+6587654322", "x")], "the sheet North has the columns destination, visit, and"),
+        ([("Notes",), ("Call Ana",)], "sheet North has no column destination"),
+        ([HEADER[::-1], ("Ben", "+6587654322")], "give both the same header, or name one sheet"),
+    ):
+        assert why in refused(workbook(tmp_path, people, North=other), options)
+    assert len(calls_of(read(workbook(tmp_path, people), options))) == 1
+    with pytest.raises(InvalidInputError, match="leave_out_rows names rows of one sheet"):
+        read(workbook(tmp_path, people), replace(options, leave_out_rows=((2, 2),)))
+    table = file_of(tmp_path, "destination,name\n+6587654321,Ana\n")
+    assert "only workbooks have sheets" in refused(table, options)

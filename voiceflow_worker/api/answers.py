@@ -27,7 +27,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, with_remedies
+from voiceflow_worker.finding import Finding, SheetRow, with_remedies
 from voiceflow_worker.model.text.wording import count_of
 
 PROBLEM = "application/problem+json"
@@ -234,8 +234,11 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, An
     elif found.path is not None and not is_uploaded:
         steps = _INDEX.sub(r".\1", found.path.removeprefix("$")).split(".")
         place += [_FLOW, *filter(None, steps)]
+    detail = _with_fields(found.message)
+    if isinstance(row, SheetRow):
+        detail, row = f"sheet {row.sheet}: {detail}", row.own
     return Fault(
-        detail=_with_fields(found.message),
+        detail=detail,
         code=code,
         pointer=pointer_to(*place) if place else None,
         severity=found.severity.value,

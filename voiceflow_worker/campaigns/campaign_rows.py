@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns.files.damage import (
     shown,
     swallowed_rows,
 )
-from voiceflow_worker.campaigns.files.formats import open_source
+from voiceflow_worker.campaigns.files.formats import ALL_SHEETS, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import wrapped_in
 from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, FileKind, RawRow, RowSource, row_name
@@ -523,6 +523,11 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
             _ = zone is not None and read(zone)
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
+    if options.leave_out_rows and (options.sheet or "").strip() == ALL_SHEETS:
+        raise InvalidInputError(
+            "leave_out_rows names rows of one sheet, and all sheets are read: name one, or leave rows "
+            "out by what they say"
+        )
     if options.valid_until is not None:
         if options.valid_for is not None:
             raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")

@@ -318,7 +318,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="sheet", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME", is_rare=True,
         sets="sheet", label="Sheet of the workbook", hint="Needed if several have rows.",
-        help="The sheet of a workbook, if several have rows.",
+        help="The sheet of a workbook, if several have rows; * for all of them, as one list.",
     ),
     Field(
         name="batch", read=_plain(values.batch), of=_ALL | _SCHEDULE, group=Group.WHO, schema=TEXT, metavar="ID",

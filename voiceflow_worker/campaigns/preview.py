@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, SheetRow
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
@@ -223,8 +223,9 @@ class SampleText:
 
     def as_json(self) -> dict[str, object]:
         """The sample as a JSON object, for scripts."""
+        row = self.row
         return {
-            "row": self.row,
+            **({"sheet": row.sheet, "row": row.own} if isinstance(row, SheetRow) else {"row": row}),
             "destination": self.destination,
             "voice_profile": self.speech.voice_profile,
             "text": self.speech.text,

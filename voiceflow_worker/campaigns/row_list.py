@@ -35,6 +35,7 @@ from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_re
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Put, Write
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import as_stored, printable
@@ -220,11 +221,12 @@ class RowKeeper:
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
             for batch_id, number, cells, call, result, why in part:
-                entry = (number, cells, call, *self.uncalled.get(number, (result, why)))
+                shown = str(number) if isinstance(number, SheetRow) else number
+                entry = (shown, cells, call, *self.uncalled.get(number, (result, why)))
                 if result == _KNOWN:  # made by an earlier start of this file, or by something else
                     is_own = call in self._former[batch_id].made
                     told = (call, "", "") if is_own else (None, "duplicate", "this call was made before")
-                    entry = (number, cells, *told)
+                    entry = (shown, cells, *told)
                 rows.setdefault(batch_id, []).append(entry)
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, time, timedelta
+from functools import partial
 from io import BufferedReader
 from itertools import islice
 from typing import Any
@@ -40,7 +41,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Remedy, SheetRow
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import count_of
@@ -249,6 +250,58 @@ class ExcelRows(RowSource):
                     f"{self._place}: cell {letter}{number} has a value, but its column has no name: name the column in "
                     f"row {self.header_row} (split merged cells there), or clear the column"
                 )
+
+
+ALL_SHEETS = "*"
+"""In place of the name of a sheet: all sheets with rows, as one list."""
+
+
+class SheetsAsOne(RowSource):
+    """The rows of all visible sheets of a workbook, whose headers agree. Raises CampaignFileError."""
+
+    kind = FileKind.EXCEL
+
+    def __init__(
+        self,
+        file: InputFile,
+        *,
+        columns: ColumnReader = CALLS,
+        header_row: int | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        opened = partial(ExcelRows, file, columns=columns, header_row=header_row, on_bytes=on_bytes)
+        try:
+            self._parts = [opened()]
+        except CampaignFileError as error:
+            if not error.sheets:
+                raise
+            self._parts = [opened(sheet=name) for name in error.sheets]
+        first = self._parts[0]
+        for other in self._parts[1:]:
+            if _written(other.header) != _written(first.header):
+                raise CampaignFileError(
+                    f"{file}: the sheet {other.sheet} has the columns {', '.join(filter(None, other.header))}, and "
+                    f"{first.sheet} has {', '.join(filter(None, first.header))}: give both the same header, or name "
+                    "one sheet",
+                    sheets=first.sheets,
+                )
+        self.header, self.header_row, self.columns = first.header, first.header_row, first.columns
+        self.numbers, self.above, self.sheets = first.numbers, first.above, first.sheets
+
+    def __iter__(self) -> Iterator[RawRow]:
+        for place, part in enumerate(self._parts):
+            for name in ("columns", "numbers", "spare", "clocks", "moments", "voice"):
+                setattr(part, name, getattr(self, name))
+            for row in part:
+                yield row._replace(number=SheetRow(place, part.sheet, row.number))
+            self.notes: tuple[str, ...] = (*self.notes, *part.notes)
+
+
+def _written(header: Sequence[str]) -> list[str]:
+    names = list(map(row_name, header))
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def _by_row(merged: Sequence[Any]) -> tuple[int, int]:
@@ -510,7 +563,7 @@ def open_source(
     header_row: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
-    """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook.
+    """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook, or `*`.
 
     The columns of a table are named by `columns`, and `header_row` is the line or row of its header. Raises
     CampaignFileError if the file cannot be read.
@@ -528,6 +581,8 @@ def open_source(
         case FileKind.JSON:
             return JsonDocument(file, on_bytes=on_bytes)
         case FileKind.EXCEL:
+            if sheet is not None and sheet.strip() == ALL_SHEETS:
+                return SheetsAsOne(file, columns=columns, header_row=header_row, on_bytes=on_bytes)
             return ExcelRows(file, sheet=sheet, columns=columns, header_row=header_row, on_bytes=on_bytes)
         case FileKind.PARQUET:
             return ParquetRows(file, columns=columns, on_bytes=on_bytes)
