@@ -444,19 +444,19 @@ async def show_found(store: Store, asked: PageRequest) -> Answer:
 NUMBERS_A_PAGE = 100
 MOST_NAMED = 300
 """The most reads of calls for the names of people on a page."""
-NAMED_AT_ONCE = 8
 
 
 async def _people(store: Store, entries: Sequence[Suppression]) -> dict[str, str]:
-    """The names of people by their numbers, from the newest call to each. Raises StoreError."""
+    """The names of people by their numbers, as the newest call to each has them. Raises StoreError."""
     queues = await queue_names(store, also=None)
     wanted = [(each.number, queue) for each in entries for queue in queues if queue_of(each.job_id or queue) == queue]
     reads = [
         partial(find_jobs, store, OfNumber(queue=queue, number=number, newest=True, limit=1))
         for number, queue in wanted[:MOST_NAMED]
     ]
-    found = await gather(*reads, at_once=NAMED_AT_ONCE) if reads else []
-    return {number: job.name for (number, _), jobs in zip(wanted, found, strict=False) for job in jobs if job.name}
+    found = zip(wanted, await gather(*reads), strict=False)
+    named = [(job.created_at, number, job.name) for (number, _), jobs in found for job in jobs if job.name]
+    return {number: name for _, number, name in sorted(named)}
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
