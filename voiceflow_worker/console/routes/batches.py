@@ -320,7 +320,7 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "totals": totals,
         "ended": ended,
         "answer_rate": 100 * totals.answered / ended if ended else None,
-        "states": bar_of_states(progress.states),
+        "states": bar_of_states(totals.states),  # as they are counted above the rows
         "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
         "funnel": funnel(totals),
         "deleted": sum(totals.pruned_states.values()),
