@@ -34,10 +34,10 @@ from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Wanted, Wr
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.reporting.batches import read_batch
-from voiceflow_worker.service.schedule import CLAIM, Scheduler
+from voiceflow_worker.service.schedule import LEASE, Scheduler
 from voiceflow_worker.service.schedule_actions import RunNow, SkipNext, Unskip
 from voiceflow_worker.service.scheduled_run import (
-    CLAIMS,
+    LEASES,
     RUNS,
     RunState,
     Schedule,
@@ -190,7 +190,7 @@ async def test_a_run_whose_process_dies_at_any_step_is_completed_by_another(host
         victim = one.over(dies.over(one.queue.store))
         with suppress(StoreUnavailableError):
             await victim.look(at)
-        done = await other.look(at + CLAIM + timedelta(seconds=1))
+        done = await other.look(at + LEASE + timedelta(seconds=1))
         assert done == ([RunState.STARTED] if step < 13 else []), step
         assert (await other.calls())[f"daily-{at:%Y-%m-%d}-0900"] == list(PEOPLE)
         assert await other.ringing() == 5
@@ -813,20 +813,20 @@ async def test_a_skip_is_refused_from_when_a_process_begins_the_run(hosts: tuple
     assert await one.calls() == {}
 
     other.clock.advance(NINE + DAY - MINUTE - other.clock.now())
-    store.before, claimed = nothing, False
+    store.before, leased = nothing, False
     asked = await skip_next(other).question()
 
     async def skip_later(call: StoreCall) -> None:
-        nonlocal claimed
+        nonlocal leased
         puts = call.arguments[0].writes[0].puts if call.name == "write" else ()
-        if claimed:
+        if leased:
             with pytest.raises((ActionRefusedError, ChangedSinceError)):
                 await skip_next(other).do(asked.version)
-        claimed = claimed or any(put.namespace == CLAIMS for put in puts)
+        leased = leased or any(put.namespace == LEASES for put in puts)
 
     store.before = skip_later
     assert await began.look(NINE + DAY) == [RunState.STARTED]
-    assert claimed
+    assert leased
 
 
 @EACH_STORE

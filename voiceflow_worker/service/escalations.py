@@ -1,7 +1,7 @@
 """Escalations in progress: each step calls the next person, until somebody acknowledges, whoever carries on with it.
 
 An escalation is a record of the store, and whoever finds it may carry on with it: every worker and receiver looks each
-second, and so does who waits for it. Nobody has a claim, because each write is safe by itself:
+second, and so does who waits for it. Nobody has a lease, because each write is safe by itself:
 
 - To go to the next step is a compare-and-swap of the record. Of two processes, one goes on; the other reads it again.
 - The call of a step has a unique key, made of the escalation and the step, and is enqueued under the condition that the

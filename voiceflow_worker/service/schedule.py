@@ -1,6 +1,6 @@
 """Campaigns that start by themselves: each run of a schedule is a batch, started once, by any process.
 
-What happened is in the store (`service/scheduled_run.py`), and a process settles a run only while it has the claim to
+What happened is in the store (`service/scheduled_run.py`), and a process settles a run only while it has the lease to
 it: a lease, which is a condition of every call and record that it stores; of the calls, so is the end of the run's
 misfire, by the clock of the store. A run that began and was cut is completed by the next process, because the same
 campaign again adds what is missing, and no call twice.
@@ -36,8 +36,8 @@ from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.scheduled_run import (
-    CLAIMS,
     KEPT,
+    LEASES,
     RUNS,
     RunState,
     Schedule,
@@ -50,8 +50,8 @@ from voiceflow_worker.settings import Settings
 
 LOOK = 5.0
 """The seconds between two looks at a schedule, if no run is due in between."""
-CLAIM = timedelta(seconds=15)
-"""How long a claim lasts if it is not renewed. After a killed process, the next one waits until then."""
+LEASE = timedelta(seconds=15)
+"""How long a lease lasts if it is not renewed. After a killed process, the next one waits until then."""
 _AGAIN = timedelta(seconds=30)
 """The longest pause before a run that is held is tried again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -293,7 +293,7 @@ class Scheduler:
             waits = run.state is RunState.HELD and self._clock.monotonic() < one.again_at
             if self._stopping or (starts and waits):
                 continue
-            done = await self._claimed(one, run, recurrence, starts=starts)
+            done = await self._leased(one, run, recurrence, starts=starts)
             if done is None:
                 others_work = True
                 continue
@@ -306,15 +306,15 @@ class Scheduler:
     def _run(self, one: _File, recurrence: Recurrence, at: datetime, known: Collection[ScheduledRun]) -> ScheduledRun:
         return run_at(at, recurrence, schedule=one.name, queue=self._queue.name, known=known)
 
-    async def _claimed(
+    async def _leased(
         self, one: _File, run: ScheduledRun, recurrence: Recurrence, *, starts: bool
     ) -> ScheduledRun | None:
-        """Start a run under the claim to it, or give it up; None if another process has that. Raises StoreError."""
+        """Start a run under the lease to it, or give it up; None if another process has that. Raises StoreError."""
         group, member = run.key
-        claim = LeaderLease(self._store, f"{group}/{member}", namespace=CLAIMS, length=CLAIM)
-        if not await claim.take():
+        lease = LeaderLease(self._store, f"{group}/{member}", namespace=LEASES, length=LEASE)
+        if not await lease.take():
             return None
-        async with claim.kept():
+        async with lease.kept():
             run = (await run_records(self._store).within(group).get([member])).get(member) or run
             if not run.is_open:
                 return run
@@ -323,12 +323,12 @@ class Scheduler:
                 done = await self._given_up(one, run, is_late=late >= recurrence.misfire)
             else:
                 run = replace(run, state=RunState.STARTING, is_begun=True)
-                if not await self._write(run, claim.condition):
+                if not await self._write(run, lease.condition):
                     return None
-                done = await self._enqueued(one, run, claim.condition, Before(run.at + recurrence.misfire))
+                done = await self._enqueued(one, run, lease.condition, Before(run.at + recurrence.misfire))
             if done.state is RunState.HELD:
                 one.again_at = self._clock.monotonic() + min(_AGAIN, recurrence.misfire / 4).total_seconds()
-            return done if await self._write(done, claim.condition) else None
+            return done if await self._write(done, lease.condition) else None
 
     async def _enqueued(self, one: _File, run: ScheduledRun, *conditions: Condition) -> ScheduledRun:
         """Enqueue the calls of a run under conditions: what became of it. Raises StoreError."""

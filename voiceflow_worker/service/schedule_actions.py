@@ -30,7 +30,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 from voiceflow_worker.service.scheduled_run import (
-    CLAIMS,
+    LEASES,
     RUNS,
     RunState,
     Schedule,
@@ -72,8 +72,8 @@ class ScheduleAction(OperatorAction):
             raise changed_since(self.label, now=found.last.in_words())
         run = self.run_of(found)
         write = self.write_of(found, run)
-        # Whoever claims the run after this finds the order.
-        write = replace(write, conditions=(AtMost(CLAIMS, ("/".join(run.key),), 0), *write.conditions))
+        # Whoever leases the run after this finds the order.
+        write = replace(write, conditions=(AtMost(LEASES, ("/".join(run.key),), 0), *write.conditions))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             raise changed_since(self.label)

@@ -21,8 +21,8 @@ from voiceflow_worker.model.times import require_zone
 
 RUNS = "schedule-run"
 """Namespace of schedules, by `<queue>/<schedule>` and the times of their runs, the newest first."""
-CLAIMS = "schedule-claim"
-"""Namespace of the claims to runs, by `<queue>/<schedule>/<time>`."""
+LEASES = "schedule-claim"
+"""Namespace of the leases of runs, by `<queue>/<schedule>/<time>`."""
 KEPT = timedelta(days=10)
 """How long a record is kept after the next run. It is longer than rows are compared with other batches."""
 _STARTING = timedelta(seconds=30)
