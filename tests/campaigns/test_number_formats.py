@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
+import xlsxwriter
 from openpyxl import Workbook
 
 from tests.campaigns.reading import NOW, calls_of, read, text_of, told
@@ -190,12 +192,16 @@ def _by_sheetjs(book: Path, csv: Path) -> None:
         "const x = require('xlsx'), b = x.readFile(process.argv[1], {cellText: true, cellNF: true});"
         "require('fs').writeFileSync(process.argv[2], x.utils.sheet_to_csv(b.Sheets[b.SheetNames[0]]))"
     )
+    _run_node("xlsx", code, book, csv)
+
+
+def _run_node(library: str, code: str, *arguments: Path) -> None:
     if (
         shutil.which("node") is None
-        or subprocess.run(["node", "-e", "require('xlsx')"], check=False, capture_output=True).returncode
+        or subprocess.run(["node", "-e", f"require('{library}')"], check=False, capture_output=True).returncode
     ):
-        pytest.skip("SheetJS (npm install xlsx, NODE_PATH) is not installed")
-    _run("node", "-e", code, str(book), str(csv))
+        pytest.skip(f"{library} (npm install {library}, NODE_PATH) is not installed")
+    _run("node", "-e", code, *map(str, arguments))
 
 
 def _run(program: str, *arguments: str) -> None:
@@ -204,6 +210,35 @@ def _run(program: str, *arguments: str) -> None:
     subprocess.run(
         [found, *arguments], check=True, capture_output=True, timeout=120, env={**os.environ, "LC_ALL": "en_US.UTF-8"}
     )
+
+
+def _by_xlsxwriter(_: Path, path: Path, cases: Sequence[tuple[object, str, str]]) -> None:
+    book: Any = xlsxwriter.Workbook(str(path))
+    sheet = book.add_worksheet()
+    sheet.write_row(0, 0, ["destination", "x"])
+    for row, (value, code, _text) in enumerate(cases, 1):
+        sheet.write_string(row, 0, f"+{ANA + row + 1}")
+        sheet.write(row, 1, value, book.add_format({"num_format": code}))
+    book.close()
+
+
+def _by_exceljs(book: Path, path: Path, _: object) -> None:
+    code = (
+        "const book = new (require('exceljs').Workbook)(); book.xlsx.readFile(process.argv[1])"
+        ".then(() => book.xlsx.writeFile(process.argv[2]))"
+    )
+    _run_node("exceljs", code, book, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save", [_by_xlsxwriter, _by_exceljs])
+def test_a_list_that_a_library_writes_speaks_the_same(tmp_path: Path, save: Callable[..., None]) -> None:
+    kept = [
+        case for case in SHOWN if "\\" not in case[1]
+    ]  # exceljs loses backslashes, so that its cells show otherwise
+    book = shown_in(tmp_path, kept)
+    save(book, path := tmp_path / "written.xlsx", kept)
+    assert heard(path) == heard(book)
 
 
 @pytest.mark.slow
