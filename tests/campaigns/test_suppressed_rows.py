@@ -196,6 +196,11 @@ class TestFilesOfNumbers:
         ]:  # fmt: skip
             found = read_number_file(file_of(tmp_path, content), country=country)
             assert (list(found.numbers), found.findings, found.unassigned) == (numbers, [], []), content
+        path = file_of(tmp_path, "Fone,Pais,Local,Area\n87654321,55,31,x\n5531987654322,55,31,x\n")
+        roles = ColumnRoles(numbers=("Fone",), calling_code="Pais", area_code="Local")
+        assert list(read_number_file(path, roles=roles).numbers) == ["+5531987654321", "+5531987654322"]
+        with pytest.raises(CampaignFileError, match="has no column 'Codigo'"):
+            read_number_file(path, roles=ColumnRoles(numbers=("Fone",), calling_code="Codigo"))
         (refused,) = read_number_file(file_of(tmp_path, "202,4561111\n")).findings
         assert Remedy.NAME_COUNTRY in refused.message, "for what it is"
 

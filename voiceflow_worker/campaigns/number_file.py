@@ -316,10 +316,12 @@ class _Columns(NamedTuple):
     @classmethod
     def of(cls, names: Sequence[str], roles: ColumnRoles) -> _Columns:
         """The places of columns of these names."""
-        numbers, homes = _places(names, roles.numbers), _places(names, [roles.country]) if roles.country else []
+        home = roles.country or roles.calling_code
+        numbers, homes = _places(names, roles.numbers), _places(names, [home]) if home else []
         ignored = _places(names, roles.ignored) if roles.ignored else []
         others = [place for place, name in enumerate(names) if name and place not in {*numbers, *homes, *ignored}]
-        return cls(numbers, homes, [place for place in others if folded(names[place]) in _AREAS], others)
+        named = _AREAS if roles.area_code is None else {folded(roles.area_code)}
+        return cls(numbers, homes, [place for place in others if folded(names[place]) in named], others)
 
 
 class _Table:
@@ -388,7 +390,7 @@ class _Table:
 
     def _counts(self, column: str) -> bool:
         """Whether what is wrong with a cell of this column matters."""
-        read = {*self._roles.numbers, *self._source.numbers, *self._left_out.columns, self._roles.country or ""}
+        read = {*self._roles.numbers, *self._source.numbers, *self._left_out.columns, *self._roles.named}
         return row_name(column) in set(map(row_name, read))
 
     def _has_taken_lines(self, raw: RawRow, cells: Sequence[str], columns: _Columns) -> bool:
@@ -426,7 +428,7 @@ class _ColumnReader(ColumnReader):
         shown = ", ".join(filter(None, names)) or "nothing"
         named = (
             *self.roles.numbers,
-            *([self.roles.country] if self.roles.country else []),
+            *self.roles.named,
             *self.roles.ignored,
             *self.more,
         )
