@@ -55,9 +55,11 @@ def has_none(text: str) -> bool:
 
 
 def refuse_number(name: str, value: object) -> None:
-    """Raise InvalidInputError for a number where a text is expected, alone or in a list."""
+    """Raise InvalidInputError for a number where a text is expected, alone, in a list, or in a list of lists."""
     for each in cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,):
-        if isinstance(each, int | float):
+        if isinstance(each, list | tuple):
+            refuse_number(name, cast("object", each))
+        elif isinstance(each, int | float):
             raise InvalidInputError(
                 f"{name} is {each!r}, a number and not a text: with render_template_as_native_obj every text of "
                 "digits becomes a number, which has lost its plus and cannot be read with certainty. Put quotes around "

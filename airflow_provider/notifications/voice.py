@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class VoiceCallNotifier(BaseNotifier):
-    """A notifier that phones `numbers` in order, in `rounds`, until somebody presses `key`.
+    """A notifier that phones `numbers` in order, those of an inner list at once, until somebody presses `key`.
 
     It can be the `on_failure_callback`, or another callback, of tasks and DAGs, one of the `notifiers` of an
     `ApprovalOperator`, or the callback of a deadline: `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier,
@@ -47,7 +47,7 @@ class VoiceCallNotifier(BaseNotifier):
     template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "policy", "voiceflow_conn_id")
 
     fields_given: tuple[str, ...]
-    numbers: Sequence[str] | str | None
+    numbers: Sequence[str | Sequence[str]] | str | None
     say: str | None
     source: str | None
     voice_profile: str | None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider.notifications.voice import VoiceCallNotifier, announcement, occasion_of
 from tests.airflow.scene import context, surroundings
@@ -125,11 +126,13 @@ def test_the_instances_of_a_mapped_task_that_fail_have_one_call_that_names_them(
 
 def test_a_policy_is_named_instead_of_numbers(on: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "escalations.toml"
-    file.write_text('[db]\nnumbers = ["+6587662081"]\nanswer_within = "30s"\n')
+    file.write_text('[db]\nnumbers = [["+6587662081", "+6587662082"]]\nanswer_within = "30s"\n')
     monkeypatch.setenv("VOICEFLOW_ESCALATIONS", str(file))
-    answers(on, "+6587662081", ["1"])
-    VoiceCallNotifier(policy="db").notify(context("by_policy"))
-    assert numbers_called(on, "+658766208") == ["+6587662081"]
+    answers(on, "+6587662081", [None])
+    answers(on, "+6587662082", [None])
+    with pytest.raises(AirflowException, match="none of"):
+        VoiceCallNotifier(policy="db").notify(context("by_policy"))
+    assert sorted(numbers_called(on, "+658766208")) == ["+6587662081", "+6587662082"]
 
 
 def state_of(here: dict[str, Any], state: str) -> dict[str, Any]:

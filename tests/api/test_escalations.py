@@ -59,6 +59,18 @@ async def test_it_is_started_once_shown_and_waited_for(memory: Store) -> None:
     assert len(await CallQueue(memory).find()) == 1
 
 
+async def test_numbers_are_called_at_once_by_programs_and_by_the_hook(memory: Store, works: object) -> None:
+    async with program(memory) as client:
+        status = (await escalate(client, numbers=[[ANA, BEN], ANA])).json()
+        assert [(step["step"], step["number"]) for step in status["steps"]] == [(1, ANA), (1, BEN), (2, ANA)]
+        assert [step["result"] for step in status["steps"]] == ["open", "open", "not_called"]
+        query = f"numbers={ANA}|{BEN},{ANA}&country=SG"
+        alarm = (await client.post(f"{HOOK}?{query}", json=notification(alert("a")))).json()
+        assert [(step["step"], step["number"]) for step in alarm["steps"]] == [(1, ANA), (1, BEN), (2, ANA)]
+        assert (await escalate(client, "other", numbers=[ANA, [BEN, "nobody"]])).status_code == 422
+    assert len(await CallQueue(memory).find()) == 4
+
+
 async def test_what_is_wrong_has_findings_and_nobody_is_called(memory: Store) -> None:
     async with program(memory) as client:
         refused = await escalate(client, numbers=[ANA, "nobody"], key="12", colour="red", answer_within=90)

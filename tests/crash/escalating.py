@@ -14,9 +14,9 @@ from voiceflow_worker import CallQueue, Escalation, Escalations, VoiceClient, Wo
 from voiceflow_worker.service import escalations
 
 KEY = "incident-42"
-ANA, BEN, CHEN = "+6587654321", "+6587654322", "+6587654323"
-NUMBERS = (ANA, BEN, ANA, CHEN, BEN)
-"""Chen presses the key; the last step is not called."""
+ANA, BEN, CHEN, DAN = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
+NUMBERS = (ANA, (BEN, DAN), ANA, CHEN, (BEN, DAN))
+"""Ben and Dan are called at once. Chen presses the key; the last step is not called."""
 
 
 async def advance(url: str, base_url: str, *, when: str, kill_at: int) -> None:

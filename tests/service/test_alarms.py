@@ -50,7 +50,7 @@ class Duty:
         self.alarms = Alarms(self.escalations)
         self.began: dict[str, datetime] = {}
 
-    def escalation(self, *numbers: str, **more: Any) -> Escalation:
+    def escalation(self, *numbers: str | Sequence[str], **more: Any) -> Escalation:
         return Escalation(
             numbers=numbers or (ANA,), say="-", source="+6531234567", voice_profile="en-IE-EmilyNeural", **more
         )
@@ -121,6 +121,29 @@ class Duty:
 @pytest.fixture
 def duty(store: Store, clock: ManualClock) -> Duty:
     return Duty(store, clock)
+
+
+@on_every_store
+async def test_calls_at_once_tell_all_alarms_and_are_made_again_when_nobody_acknowledged(duty: Duty) -> None:
+    several: dict[str, Any] = {"numbers": ((ANA, BEN),)}
+    first = await duty.tells(firing=["disk"], **several)
+    assert not (await duty.tells(firing=["cpu"], **several)).statuses[1:]
+    assert sorted(await duty.looks()) == [ANA, BEN]
+    assert [("2 alarms:" in job.body) for job in await duty.engine.queue.find()] == [True, True]
+    assert (await duty.tells(firing=["net"], **several)).statuses[0].id != first.statuses[0].id, "they have left"
+    await duty.hang_up()
+    for _ in range(2):
+        assert sorted(await duty.looks()) == [ANA, ANA, BEN, BEN]
+    await duty.hang_up()
+    await duty.looks()
+    assert {each.state for each in await duty.listed()} == {"unanswered"}
+    duty.clock.advance(timedelta(hours=4))
+    assert (await duty.tells(firing=["disk"], **several)).begun
+    assert len(await duty.looks()) == 6
+    assert "acknowledged" in await duty.presses()
+    assert [(each.step, each.round) for each in (await duty.escalations.get(first.statuses[0].id)).steps] == [
+        (1, 1), (1, 1), (2, 2), (2, 2),
+    ]  # fmt: skip
 
 
 # -- until acknowledged -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -37,10 +37,10 @@ from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 
-ANA, BEN, CHEN = "+6587654321", "+6587654322", "+6587654323"
+ANA, BEN, CHEN, DAN = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
 
 
-def escalation(*numbers: str, **more: Any) -> Escalation:
+def escalation(*numbers: str | Sequence[str], **more: Any) -> Escalation:
     return Escalation(
         numbers=numbers or (ANA, BEN, CHEN), say="The disk is full.", source="+6531234567",
         voice_profile="en-IE-EmilyNeural", **more,
@@ -64,7 +64,7 @@ class Alarm:
         self.escalations = Escalations(self.engine.queue)
         self.id = ""
 
-    async def start(self, *numbers: str, **more: Any) -> EscalationStatus:
+    async def start(self, *numbers: str | Sequence[str], **more: Any) -> EscalationStatus:
         started = await self.escalations.start(escalation(*numbers, **more), key="incident-42")
         self.id = started.status.id
         return started.status
@@ -81,6 +81,10 @@ class Alarm:
         await self.engine.send()
         numbers = {job.id: job.number for job in await self.engine.queue.find(limit=None)}
         return [numbers[each.rpartition(".")[0]] for each in self.voice.client_request_ids]
+
+    async def rang(self) -> list[str]:
+        """As `rings`, in the order of the numbers: calls at once leave in any order."""
+        return sorted(await self.rings())
 
     async def press(self, place: int, digits: str = "1", *, heard_by: Store | None = None) -> str:
         """Press a key in the call of a step; returns what is said then."""
@@ -196,6 +200,109 @@ async def test_what_comes_from_the_settings_is_no_other_request(store: Store) ->
         assert started.status.escalation.source == "+6531234567"
     with pytest.raises(KeyConflictError):
         await escalations.start(Escalation.of(asked, settings=ours), key="k", request={**asked, "say": "Flood."})
+
+
+# -- several at once --------------------------------------------------------------------------------------------------
+
+
+@on_every_store
+async def test_several_are_called_at_once_and_the_first_key_ends_it_for_all(store: Store) -> None:
+    alarm = Alarm(store)
+    await alarm.engine.enqueue(DAN)
+    await alarm.engine.send()
+    await alarm.start(ANA, [BEN, CHEN, DAN], ANA)
+    await alarm.rings()
+    await alarm.ends(1)
+    status = await alarm.look()
+    assert [(each.step, each.number) for each in status.steps] == [(1, ANA), (2, BEN), (2, CHEN), (2, DAN), (3, ANA)]
+    assert await alarm.rang() == [ANA, BEN, CHEN, DAN], "Dan's call is that of before"
+    status = await alarm.look()
+    assert status.in_words().startswith(f"at step 2 of 3: {BEN} is being called, {CHEN} is being called, {DAN} waits")
+    await alarm.press(3)
+    assert await alarm.press(2) == "Thank you. Somebody has acknowledged this alarm already."
+    status = await alarm.look()
+    assert (status.state, status.acknowledged and (status.acknowledged.step, status.acknowledged.number)) == (
+        "acknowledged",
+        (2, CHEN),
+    )
+    assert results(status) == ["no_answer", "pressed_late", "acknowledged", "cancelled", "not_called"]
+    assert told(status)[3] == f"was not called: {CHEN} acknowledged"
+    assert await alarm.rang() == [ANA, BEN, CHEN, DAN]
+
+
+@pytest.mark.parametrize("last", ["ends", "is silent"])
+async def test_a_step_of_several_is_over_when_all_of_its_calls_are(store: Store, clock: ManualClock, last: str) -> None:
+    alarm = Alarm(store)
+    await SuppressionList(store).add(DAN, reason="asked by mail")
+    status = await alarm.start([DAN, "nobody", ANA, BEN], CHEN, rounds=2)
+    assert (results(status)[:2], len(status.steps)) == (["suppressed", "refused"], 5)
+    await alarm.rings()
+    await alarm.ends(4, SessionStatus.BUSY)
+    clock.advance(timedelta(seconds=209))
+    status = await alarm.look()
+    assert await alarm.rang() == [ANA, BEN]
+    assert [each.step for each in status.steps] == [1, 1, 1, 1, 2]
+    if last == "ends":
+        await alarm.ends(3)
+    clock.advance(timedelta(seconds=1))
+    await alarm.look()
+    assert await alarm.rang() == [ANA, BEN, CHEN]
+    await alarm.ends(5)
+    await alarm.look()
+    assert await alarm.rang() == [ANA, ANA, BEN, BEN, CHEN]
+    status = await alarm.look()
+    assert [(each.step, each.round) for each in status.steps] == [(1, 1)] * 4 + [(2, 1)] + [(3, 2)] * 4 + [(4, 2)]
+
+
+async def test_of_several_a_busy_phone_is_called_after_the_others(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    other = await alarm.engine.enqueue(BEN)
+    await alarm.engine.send()
+    await alarm.start([ANA, BEN], CHEN, answer_within=timedelta(seconds=30))
+    for _ in range(16):
+        await alarm.works()
+        await alarm.rings()
+        await alarm.look()
+        clock.advance(timedelta(seconds=2))
+    await alarm.works()
+    status = await alarm.look()
+    assert (results(status)[1], await alarm.rings()) == ("number_busy", [BEN, ANA])
+    await alarm.ends(1)
+    await alarm.look()
+    assert await alarm.rings() == [BEN, ANA, CHEN]
+    await alarm.engine.summarise(await alarm.engine.queue.get(other.id), SessionStatus.COMPLETED)
+    await alarm.ends(3)
+    await alarm.look()
+    assert await alarm.rings() == [BEN, ANA, CHEN, BEN]
+    await alarm.ends(4)
+    status = await alarm.look()
+    assert (status.state, [(each.step, each.number) for each in status.steps]) == (
+        "unanswered",
+        [(1, ANA), (1, BEN), (2, CHEN), (3, BEN)],
+    )
+
+
+async def test_a_number_that_stands_twice_among_several_is_called_once(store: Store) -> None:
+    alarm = Alarm(store)
+    status = await alarm.start(["8765 4321", ANA, BEN], [ANA], country="SG")
+    assert status.escalation.numbers == (("8765 4321", BEN), ANA)
+    assert await alarm.rang() == [ANA, BEN]
+
+
+async def test_a_hold_after_some_of_several_have_rung_spends_no_step(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    await alarm.engine.enqueue(BEN)
+    await alarm.engine.send()
+    await alarm.start([ANA, BEN], CHEN, answer_within=timedelta(seconds=30))
+    await alarm.works()
+    await alarm.rings()
+    await alarm.engine.queue.hold(reason="a wrong number")
+    assert (await alarm.look()).blocked is None, "Ana may still answer"
+    await alarm.ends(1)
+    clock.advance(timedelta(minutes=5))
+    status = await alarm.look()
+    assert "a wrong number" in str(status.blocked)
+    assert results(status) == ["no_answer", "open", "not_called"]
 
 
 # -- what is passed over ----------------------------------------------------------------------------------------------
@@ -506,7 +613,7 @@ async def test_whoever_dies_at_any_step_no_place_rings_twice_and_none_is_left_ou
             alarm = Alarm(fresh)
             dying = Escalations(CallQueue(FaultyStore(fresh, **hook)))
             alarm.id = dying.id_of("incident-42")
-            numbers = (ANA, "no number", BEN, ANA)
+            numbers = (ANA, ["no number", BEN, CHEN], ANA)
             for place in range(1, 7):
                 for escalations in (dying, alarm.escalations):  # after a death, another process carries on
                     try:
@@ -517,14 +624,14 @@ async def test_whoever_dies_at_any_step_no_place_rings_twice_and_none_is_left_ou
                         continue
                     break
                 await alarm.rings()
-                for each in (1, 3, 4):
+                for each in (1, 3, 4, 5):
                     with_call = await alarm.engine.queue.find(unique_key=f"{alarm.id}/{each}")
                     if with_call and with_call[0].state is JobState.SUBMITTED:
                         await alarm.ends(each)
             status = await alarm.look()
             assert status.state == "unanswered"
-            assert await alarm.rings() == [ANA, BEN, ANA], f"killed at write {killed_at}"
-            assert results(status) == ["no_answer", "refused", "no_answer", "no_answer"]
+            assert await alarm.rang() == [ANA, ANA, BEN, CHEN], f"killed at write {killed_at}"
+            assert results(status) == ["no_answer", "refused", "no_answer", "no_answer", "no_answer"]
         if writes < killed_at:
             break
     assert killed_at > 8, "each write was struck"
@@ -533,7 +640,7 @@ async def test_whoever_dies_at_any_step_no_place_rings_twice_and_none_is_left_ou
 @on_every_store
 async def test_many_at_once_call_each_place_once(store: Store) -> None:
     alarm = Alarm(store)
-    numbers = (ANA, BEN, ANA, CHEN)
+    numbers = (ANA, [BEN, DAN], ANA, CHEN)
     crowd = [Escalations(CallQueue(store)) for _ in range(5)]
     created: list[bool] = []
 
@@ -546,14 +653,15 @@ async def test_many_at_once_call_each_place_once(store: Store) -> None:
         for escalations in crowd:
             group.start_soon(begin, escalations)
     assert created.count(True) == 1
-    for place in range(1, 5):
+    for places in ((1,), (2, 3), (4,), (5,)):
         await alarm.rings()
-        await alarm.ends(place)
+        for place in places:
+            await alarm.ends(place)
         async with anyio.create_task_group() as group:
             for escalations in crowd:
                 group.start_soon(escalations.advance, alarm.id)
-    assert await alarm.rings() == list(numbers)
-    assert Counter(results(await alarm.look())) == {"no_answer": 4}
+    assert await alarm.rang() == [ANA, ANA, BEN, CHEN, DAN]
+    assert Counter(results(await alarm.look())) == {"no_answer": 5}
 
 
 @pytest.mark.parametrize("at_write", [1, 2])
@@ -705,6 +813,8 @@ WRONG: dict[str, dict[str, object]] = {
     "1 to 50 numbers": {"numbers": [ANA] * 51},
     "above 0": {"answer_within": "0s"},
     "how: give a text": {"how": 7},
+    "number 3": {"numbers": [ANA, [BEN, "no number"]]},
+    "number 1": {"numbers": [[[ANA], BEN]]},
 }
 
 
@@ -715,6 +825,17 @@ def test_what_is_wrong_is_refused_with_its_name(message: str) -> None:
     with pytest.raises(InvalidInputError, match=message.replace("(", r"\(")) as refused:
         Escalation.of({**right, **WRONG[message]})
     assert [found.column for found in refused.value.findings] == list(WRONG[message])
+
+
+@pytest.mark.parametrize(
+    "numbers", [[ANA, [BEN, CHEN], DAN], f"{ANA}, {BEN} | {CHEN},{DAN}", [[ANA], [BEN, CHEN, ""], [], DAN]]
+)
+def test_numbers_that_are_called_at_once_are_a_list_within_the_list(numbers: object) -> None:
+    right = {"say": "Fire.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    read = Escalation.of({**right, "numbers": numbers})
+    assert read.numbers == (ANA, (BEN, CHEN), DAN)
+    assert Escalation.stored(read.as_json()) == read
+    assert read.target() == Escalation.of({**right, "numbers": [DAN, CHEN, BEN, ANA]}).target()
 
 
 def test_with_any_number_one_that_can_be_read_is_enough() -> None:

@@ -106,7 +106,7 @@ class AcknowledgeRequest(Body):
 class EscalationStep(Told):
     """A call of an escalation."""
 
-    step: int
+    step: int = Field(description="The same for numbers that are called at once.")
     round: int
     number: str
     result: str = Field(description="The result in one word.")
@@ -233,7 +233,7 @@ async def alerts(asked: Asked, query: Query, body: Alerts) -> Answer:
     """
     given: dict[str, object] = query.model_dump(exclude_unset=True)
     if isinstance(numbers := given.get("numbers"), str):
-        given["numbers"] = ",".join(_with_plus(each, given.get("country")) for each in numbers.split(","))
+        given["numbers"] = re.sub(r"[^,|]+", lambda each: _with_plus(each[0], given.get("country")), numbers)
     context = asked.context
     told, alarms = AlertsHeard.of(body.root), Alarms(Escalations(context.queue))
     more: dict[str, object] = {"not_taken": list(told.not_taken)} if told.not_taken else {}

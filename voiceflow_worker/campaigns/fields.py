@@ -241,9 +241,13 @@ FIELDS: tuple[Field, ...] = (
         help="Other numbers of the same person, each called only if the one before was busy or did not answer.",
     ),
     Field(
-        name="numbers", read=_plain(values.listed), of=_ESCALATION, group=Group.WHO,
-        schema={"type": ["array", "string", "null"], "items": {"type": "string"}},
-        help="The numbers, in the order of the calls; one may stand several times. Give these or a <policy>.",
+        name="numbers", read=_plain(values.steps), of=_ESCALATION, group=Group.WHO,
+        schema={
+            "type": ["array", "string", "null"],
+            "items": {"type": ["string", "array"], "items": {"type": "string"}},
+        },
+        help="The numbers, in the order of the calls; one may stand several times. Those of a list within the list, or "
+        "with | between them in a text, are called at once. Give these or a <policy>.",
     ),
     Field(
         name="policy", read=_as_given, of=_ESCALATION, group=Group.WHO, schema=TEXT,

@@ -472,3 +472,17 @@ def listed(numbers: object) -> list[str] | None:
         return None
     texts = [str(number).strip() for number in cast("Iterable[object]", numbers)]
     return [text for text in texts if text] or None
+
+
+def steps(numbers: object) -> list[str | list[str]] | None:
+    """The steps of an escalation: each a number, or a list of those that are called at once; None if there is none.
+
+    A text has commas between the steps, and | between the numbers of one.
+    """
+    if isinstance(numbers, str):
+        numbers = [each.split("|") for each in numbers.split(",")]
+    if not isinstance(numbers, list | tuple):
+        return None
+    given = cast("Iterable[object]", numbers)
+    read = [listed(cast("object", each)) if isinstance(each, list | tuple) else str(each).strip() for each in given]
+    return [each for each in read if each] or None

@@ -51,7 +51,8 @@ class Escalation:
     cannot be called is passed over: it is no number, is on the suppression list, or is outside of its `window`. If its
     phone is busy with another call for `answer_within`, it is called after the others. While nothing can call, because
     no worker runs or the queue is held, the escalation waits. A number may stand several times in the list. National
-    numbers need `country`.
+    numbers need `country`. Numbers in a list within the list are called at once, each in a call of its own; the next
+    are called when this is so of all of them.
 
     All numbers are called in `rounds` rounds; None means until somebody acknowledges, or until it is ended. A round
     begins `answer_within` after the one before it, or later. `rest` is for alerts: an alert that fires anew within this
@@ -59,7 +60,7 @@ class Escalation:
     Raises InvalidInputError.
     """
 
-    numbers: Sequence[str]
+    numbers: Sequence[str | Sequence[str]]
     say: str
     source: str
     voice_profile: str
@@ -79,9 +80,10 @@ class Escalation:
         # Here and below: a worker without open escalations needs nothing of campaigns.
         from voiceflow_worker.campaigns.reading import MOST_ROUNDS, ROUNDS, refused
 
-        if isinstance(self.numbers, str) or not 1 <= len(self.numbers) <= MOST_NUMBERS:
+        steps = tuple(each if isinstance(each, str) else self._distinct(each) for each in self.numbers)
+        object.__setattr__(self, "numbers", steps)
+        if () in steps or not 1 <= len(self.every_number) <= MOST_NUMBERS:
             raise refused([("numbers", f"give a list of 1 to {MOST_NUMBERS} numbers, in the order of the calls")])
-        object.__setattr__(self, "numbers", tuple(self.numbers))
         for name in ("say", "source", "voice_profile"):
             if not getattr(self, name).strip():
                 raise refused([(name, "it is empty; give a text")])
@@ -143,13 +145,32 @@ class Escalation:
             values.pop(name, None)
         read = cls(**values, window=window)
         misfits = list(read.misfits())
-        if misfits and not (any_number and len(misfits) < len(read.numbers)):
+        if misfits and not (any_number and len(misfits) < len(read.every_number)):
             raise refused(("numbers", f"number {place}: {why}") for place, why in misfits)
         return read
 
+    @property
+    def every_number(self) -> tuple[str, ...]:
+        """The numbers in the order of their calls, those that are called at once too."""
+        return tuple(number for step in self.numbers for number in ((step,) if isinstance(step, str) else step))
+
+    def _distinct(self, numbers: Sequence[str]) -> str | tuple[str, ...]:
+        """The numbers that are called at once, each once, however it is spelled; one alone is no list."""
+        found: dict[str | int, str] = {}
+        for place, number in enumerate(numbers):
+            found.setdefault(self._known(number) or place, number)
+        return next(iter(found.values())) if len(found) == 1 else tuple(found.values())
+
+    def _known(self, number: str) -> str | None:
+        """A number in its one form; None if it cannot be read."""
+        try:
+            return read_number(number, self.country).e164
+        except InvalidInputError:
+            return None
+
     def misfits(self) -> Iterator[tuple[int, str]]:
         """The numbers that cannot be called, by their place from 1, and why: the number, or what is said to it."""
-        for place, number in enumerate(self.numbers, 1):
+        for place, number in enumerate(self.every_number, 1):
             try:
                 known = read_number(number, self.country).e164
                 self.call(known).validated()
@@ -163,13 +184,7 @@ class Escalation:
         """For whom this is: the name of its policy, or its numbers, whatever their order and spelling."""
         if self.policy is not None:
             return f"policy {self.policy}"
-        found: set[str] = set()
-        for number in self.numbers:
-            try:
-                found.add(read_number(number, self.country).e164)
-            except InvalidInputError:
-                found.add(number)
-        return f"numbers {' '.join(sorted(found))}"
+        return f"numbers {' '.join(sorted({self._known(number) or number for number in self.every_number}))}"
 
     def call(self, number: str) -> CallFlow:
         """The call to this number, in E.164 form. Raises InvalidInputError."""
@@ -202,7 +217,7 @@ class Escalation:
         from voiceflow_worker.campaigns.reading import UNTIL_ACKNOWLEDGED
 
         return {
-            "numbers": list(self.numbers),
+            "numbers": [each if isinstance(each, str) else list(each) for each in self.numbers],
             "say": self.say,
             "key": self.key,
             "how": self.how,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, Self
 
 from voiceflow_worker.core.base.identity import new_revision, queue_of
@@ -42,7 +43,7 @@ class EscalationStep:
 
     The words are those of calls (`CallResult`); and `acknowledged`; `outside_window` and `refused` for a number that
     was skipped; `pressed_late` for a key after the end; `not_called` for a step whose turn has not come. `call_id`
-    is the id of its call, if it has one.
+    is the id of its call, if it has one. Numbers that are called at once have the same `step`.
     """
 
     step: int
@@ -182,8 +183,10 @@ class EscalationStatus(_Standing):
             many = "" if now.round == 1 else f" of round {now.round}"
             place = (now.step - 1) % len(self.escalation.numbers) + 1
             blocked = f"; nobody can be called: {self.blocked}" if self.blocked else ""
-            return f"at step {place} of {len(self.escalation.numbers)}{many}: {now.number} {now.message}{blocked}"
-        return f"none of {', '.join(self.escalation.numbers)} acknowledged"
+            at_once = [each for each in self.steps if each.step == now.step]
+            calls = ", ".join(f"{each.number} {each.message}" for each in at_once)
+            return f"at step {place} of {len(self.escalation.numbers)}{many}: {calls}{blocked}"
+        return f"none of {', '.join(self.escalation.every_number)} acknowledged"
 
     def as_json(self) -> dict[str, object]:
         """The status as JSON, with the fields of the escalation. Times are RFC 3339 in UTC."""
@@ -212,6 +215,7 @@ class EscalationStatus(_Standing):
 class EscalationRecord(_Standing):
     """A stored escalation. `step` is the number of the step whose turn it is, from 1, and `last` that of the last one.
 
+    Here each number has a step of its own: of several that are called at once, `step` is the first until all are over.
     `owed` are the places of numbers whose phones were busy at their turns: they have the steps after the last one.
     `finished_steps` are the steps that are over, without those of older rounds whose calls have ended. The first step
     of a round other than the first waits for `round_starts_at`. With `not_before`, no step begins earlier, for the
@@ -235,7 +239,7 @@ class EscalationRecord(_Standing):
     @classmethod
     def new(cls, escalation: Escalation, *, at: datetime, alarms: Sequence[Alarm] = (), **fields: Any) -> Self:
         """The record of an escalation that begins now."""
-        last = None if escalation.rounds is None else escalation.rounds * len(escalation.numbers)
+        last = None if escalation.rounds is None else escalation.rounds * len(escalation.every_number)
         return cls(
             escalation=escalation.as_json(), created_at=at, begun_at=at, round_starts_at=at, last=last,
             alarms=as_stored_alarms(alarms), **fields,
@@ -300,7 +304,7 @@ class FoundEscalation:
     @property
     def size(self) -> int:
         """The number of steps in a round."""
-        return len(self.escalation.numbers)
+        return len(self.escalation.every_number)
 
     def place(self, step: int) -> int:
         """The place, from 0, of the number of a step."""
@@ -309,7 +313,45 @@ class FoundEscalation:
 
     def number(self, step: int) -> str:
         """The number of a step, as it was given."""
-        return self.escalation.numbers[self.place(step)]
+        return self.escalation.every_number[self.place(step)]
+
+    def turn_at(self, step: int) -> range:
+        """The steps that are taken at once from this one on; empty after the last one."""
+        last, owed = self.record.last, self.record.owed
+        if last is not None and step > last:
+            return range(step, min(step, last + len(owed)) + 1)
+        return range(step, step + self._sizes[self._group_of(self.place(step))])
+
+    @property
+    def turn(self) -> range:
+        """The steps whose turn it is."""
+        return self.turn_at(self.record.step)
+
+    @property
+    def waiting(self) -> list[int]:
+        """The steps whose turn it is, without those that are over."""
+        over = {each.step for each in self.record.finished_steps}
+        return [step for step in self.turn if step not in over]
+
+    @property
+    def turn_has_begun(self) -> bool:
+        """Whether one of the steps whose turn it is has a call, or was skipped."""
+        return len(self.waiting) < len(self.turn) or any(step in self.jobs for step in self.turn)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [1 if isinstance(each, str) else len(each) for each in self.escalation.numbers]
+
+    def _group_of(self, place: int) -> int:
+        """The place, from 0, in the list of what is called at once, of the place of a number."""
+        return next(group for group, end in enumerate(accumulate(self._sizes)) if place < end)
+
+    def _shown_step(self, step: int) -> int:
+        """The number of a step as it is shown: the same for what is called at once."""
+        groups, last = len(self.escalation.numbers), self.record.last
+        if last is not None and step > last:
+            return last // self.size * groups + step - last
+        return (step - 1) // self.size * groups + self._group_of(self.place(step)) + 1
 
     def round_of(self, step: int) -> int:
         """The round of a step, from 1."""
@@ -320,18 +362,16 @@ class FoundEscalation:
         """Whether all steps of all rounds are over."""
         return self.record.last is not None and self.record.step > self.record.last + len(self.record.owed)
 
-    @property
-    def owing(self) -> FoundEscalation:
+    def owing(self, step: int) -> FoundEscalation:
         """The escalation whose number has another turn after all others, because its phone is busy at this one."""
         if self.record.last is None:
             return self
-        return replace(self, record=replace(self.record, owed=(*self.record.owed, self.place(self.record.step))))
+        return replace(self, record=replace(self.record, owed=(*self.record.owed, self.place(step))))
 
     @property
     def can_be_joined(self) -> bool:
-        """Whether further alarms can be told by its first call, because that has not left."""
-        job = self.jobs.get(1)
-        return self.record.is_open and self.record.step == 1 and (job is None or job.state in UNSENT)
+        """Whether further alarms can be told by its first calls, because none has left."""
+        return self.record.is_open and self.record.step == 1 and all(job.state in UNSENT for job in self.jobs.values())
 
     @property
     def spoken(self) -> Escalation:
@@ -398,9 +438,13 @@ class FoundEscalation:
             result = "pressed_late"
         return self._step(step, result, self._words_of(job), call_id=job.id, at=job.created_at)
 
-    def skipped(self, result: str, why: str, *, at: datetime) -> EscalationStep:
-        """The step whose turn it is, skipped for this reason."""
-        return self._step(self.record.step, result, f"was not called: {why}", at=at)
+    def skipped(self, step: int, result: str, why: str, *, at: datetime) -> EscalationStep:
+        """A step that is skipped for this reason."""
+        return self._step(step, result, f"was not called: {why}", at=at)
+
+    def not_called(self, step: int, why: str) -> EscalationStep:
+        """A step whose turn has not come."""
+        return self._step(step, "not_called", f"not called: {why}")
 
     def _step(self, step: int, result: str, message: str, **more: Any) -> EscalationStep:
         numbered: dict[str, Any] = {"step": step, "round": self.round_of(step), "number": self.number(step)}
@@ -411,27 +455,34 @@ class FoundEscalation:
         record = self.record
         rests = record.is_open and record.step == 1 and not self.jobs
         alike: dict[str, Any] = {each.name: getattr(record, each.name) for each in fields(_Standing)}
+        if (done := record.acknowledged) is not None and done.step is not None:
+            alike["acknowledged"] = replace(done, step=self._shown_step(done.step))
         return EscalationStatus(
             **alike,
             id=self.id,
             queue=self.queue,
             batch_id=self.batch_id,
-            steps=tuple(self._shown_steps()),
+            steps=tuple(replace(each, step=self._shown_step(each.step)) for each in self._shown_steps()),
             escalation=self.spoken,
             resting_until=record.not_before if rests else None,
             blocked=blocked,
             may_ring=may_ring,
         )
 
-    def _shown_steps(self) -> Iterator[EscalationStep]:
-        record = self.record
-        for finished in record.finished_steps:
+    def _shown_steps(self) -> list[EscalationStep]:
+        return sorted((*self._over_steps(), *self._further_steps()), key=lambda each: each.step)
+
+    def _over_steps(self) -> Iterator[EscalationStep]:
+        for finished in self.record.finished_steps:
             job = self.jobs.get(finished.step)
             # Of a deleted call, the record says what came of it.
             is_newer = False
             if job is not None and job.body and job.state is not JobState.CANCELLED:
                 is_newer = job.answer == "yes" or job.state.is_final
             yield self.of_call(finished.step, job) if job is not None and is_newer else finished
+
+    def _further_steps(self) -> Iterator[EscalationStep]:
+        record = self.record
         last = (
             self.round_of(record.step) * self.size
             if record.is_open or (record.step - 1) % self.size
@@ -439,7 +490,10 @@ class FoundEscalation:
         )
         if record.last is not None and last >= record.last:
             last = record.last + len(record.owed)
+        over = {each.step for each in record.finished_steps}
         for step in range(record.step, last + 1):
+            if step in over:
+                continue
             job = self.jobs.get(step)
             if job is not None and job.body:
                 yield self.of_call(step, job)
@@ -447,7 +501,7 @@ class FoundEscalation:
             done = record.acknowledged
             why = "earlier numbers come first" if record.is_open else record.reason or "the escalation has ended"
             why = why if done is None else f"{done.who} acknowledged before"
-            yield self._step(step, "not_called", f"not called: {why}")
+            yield self.not_called(step, why)
 
 
 _WORDS: Mapping[str, str] = {

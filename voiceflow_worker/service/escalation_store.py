@@ -78,11 +78,16 @@ class QueueSnapshot:
 
     def blocked(self, found: FoundEscalation) -> tuple[str, str] | None:
         """Why nothing can call for an escalation, as a word and a clause; None if something can, or if it has ended."""
-        job = found.jobs.get(found.record.step)
+        calls = [found.jobs.get(step) for step in found.waiting]
         is_resting = found.record.not_before is not None and self.at < found.record.not_before
-        is_under_way = job is not None and job.state not in UNSENT
+        is_under_way = any(job is not None and job.state not in UNSENT for job in calls)
         if not found.record.is_open or is_under_way or found.is_over or is_resting:
             return None
+        whys = [self.kept_back(found, job) for job in calls]
+        return None if None in whys else next(iter(whys), None)
+
+    def kept_back(self, found: FoundEscalation, job: Job | None) -> tuple[str, str] | None:
+        """Why a call of an escalation that has not left cannot leave now, as a word and a clause; None if it can."""
         within = found.escalation.answer_within
         for gate in self.gates.values():
             if gate.keeps_back(found.batch_id, at=self.at + within):
@@ -142,19 +147,21 @@ class EscalationStore:
                 if strict:
                     raise _newer(escalation_id) from None
                 report_unreadable(f"escalation {escalation_id}", error)
-        keys: dict[str, tuple[str, int]] = {}
-        for escalation_id, (record, _) in read.items():
-            for step in (*(each.step for each in record.finished_steps if each.call_id is not None), record.step):
-                keys[key_of(escalation_id, step)] = (escalation_id, step)
         jobs: dict[str, dict[int, Job]] = {each: {} for each in read}
+        found = {
+            each: FoundEscalation(each, record, texts[each], escalation, jobs[each])
+            for each, (record, escalation) in read.items()
+        }
+        keys: dict[str, tuple[str, int]] = {}
+        for each in found.values():
+            called = (step.step for step in each.record.finished_steps if step.call_id is not None)
+            for step in (*called, *each.waiting):
+                keys[key_of(each.id, step)] = (each.id, step)
         if keys:
             for job in await find_jobs(self.store, ByKey(self.queue.name, tuple(keys))):
                 escalation_id, step = keys[job.unique_key or ""]
                 jobs[escalation_id][step] = job
-        return {
-            each: FoundEscalation(each, record, texts[each], escalation, jobs[each])
-            for each, (record, escalation) in read.items()
-        }
+        return found
 
     async def all_open(self) -> dict[str, FoundEscalation]:
         """The open escalations. Raises StoreError."""
@@ -220,18 +227,17 @@ class EscalationStore:
         conditions: Iterable[Condition],
         puts: Iterable[Put],
     ) -> Write:
-        """The write by which the first call of an escalation tells further alarms, if it has not left."""
+        """The write by which the first calls of an escalation tell further alarms, if they have not left."""
         new = found.record.joined(alarms, left_out=left_out)
         write = self.change(found.id, found, new, conditions=conditions, puts=puts)
-        if (job := found.jobs.get(new.step)) is None:
-            return write
-        # A worker that has taken the call waits for a busy phone, or is about to send: it takes the call again.
-        waits = lifecycle.release(job, at=self.store.clock.now()) if job.state is JobState.LEASED else job
-        told = replace(found, record=new)
-        body = EncodedBody.of(told.spoken.call(job.number).validated()).stored
-        edited = replace(waits, body=body, data=checked_data(told.data()), revision=new_revision())
-        change = Edit(job.revision, edited, tally_change(job, edited))
-        return replace(write, changes=(change,), wakes=job.queue)
+        told, changes = replace(found, record=new), list[Edit]()
+        for job in found.jobs.values():
+            # A worker that has taken the call waits for a busy phone, or is about to send: it takes the call again.
+            waits = lifecycle.release(job, at=self.store.clock.now()) if job.state is JobState.LEASED else job
+            body = EncodedBody.of(told.spoken.call(job.number).validated()).stored
+            edited = replace(waits, body=body, data=checked_data(told.data()), revision=new_revision())
+            changes.append(Edit(job.revision, edited, tally_change(job, edited)))
+        return replace(write, changes=tuple(changes), wakes=self.queue.name if changes else None)
 
     def unchanged(self, found: FoundEscalation) -> Same:
         """That nobody has changed the escalation since it was read."""

@@ -143,7 +143,7 @@ class Escalations:
         record = EscalationRecord.new(escalation, unique_key=key, request_digest=digest, at=now)
         batch = escalation.batch_id or escalation_id.partition(".")[2]
         entry = AuditEntry.of(
-            Actor.of(by), "escalate", at=now, queue=self.queue.name, batch=batch, numbers=escalation.numbers,
+            Actor.of(by), "escalate", at=now, queue=self.queue.name, batch=batch, numbers=escalation.every_number,
             result=f"began escalation {escalation_id}",
         )  # fmt: skip
         puts = () if by is None else entry.puts()
@@ -269,7 +269,7 @@ class Escalations:
         while (found := await self._records.get(escalation_id)).record.state in _MAY_END:
             done = None
             if isinstance(self._store, AuditedStore):  # without a person who was erased meanwhile
-                self._store.entry = replace(self._store.entry, numbers=tuple(found.escalation.numbers))
+                self._store.entry = replace(self._store.entry, numbers=found.escalation.every_number)
             if state is EscalationState.ACKNOWLEDGED:
                 done = Acknowledgement(at=self._store.clock.now(), by=name)
                 if call is not None:
@@ -356,44 +356,47 @@ class Escalations:
         if found.is_over:
             await self.end(found, EscalationState.UNANSWERED)
             return True
-        is_first_of_round = (record.step - 1) % found.size == 0
-        job = found.jobs.get(record.step)
-        if job is None:
-            if now < max(record.not_before or now, record.round_starts_at if is_first_of_round else now):
-                return False
-            if is_first_of_round:
-                record = replace(record, round_starts_at=now + found.escalation.answer_within)
-            finished, unsent = await self._call(found, record), []
-            if finished is None:
-                return True
-        else:
-            finished, unsent = self._finished_step(found, job, snapshot), [job] if job.state in UNSENT else []
-            if finished is None:
-                return False
-            if unsent and job.reason_kind is ReasonKind.NUMBER_BUSY:
-                record = found.owing.record
-        new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=record.step + 1)
-        await self._records.write(found, new, takes_back=unsent, reason=finished.message)
-        _log.info(
-            "a step of an escalation is over", escalation=found.id, step=finished.step, result=finished.result,
-            message=finished.message,
-        )  # fmt: skip
-        return True
+        is_first_of_round = (record.step - 1) % found.size == 0 and not found.turn_has_begun
+        for step in (waiting := found.waiting):
+            job = found.jobs.get(step)
+            if job is None:
+                if now < max(record.not_before or now, record.round_starts_at if is_first_of_round else now):
+                    return False
+                if is_first_of_round:
+                    record = replace(record, round_starts_at=now + found.escalation.answer_within)
+                finished, unsent = await self._call(found, step, record), []
+                if finished is None:
+                    return True
+            else:
+                finished, unsent = self._finished_step(found, step, job, snapshot), [job] if job.state in UNSENT else []
+                if finished is None:
+                    continue
+                if unsent and job.reason_kind is ReasonKind.NUMBER_BUSY:
+                    record = found.owing(step).record
+            following = record.step if len(waiting) > 1 else found.turn.stop
+            new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=following)
+            await self._records.write(found, new, takes_back=unsent, reason=finished.message)
+            _log.info(
+                "a step of an escalation is over", escalation=found.id, step=finished.step, result=finished.result,
+                message=finished.message,
+            )  # fmt: skip
+            return True
+        return False
 
-    async def _call(self, found: FoundEscalation, record: EscalationRecord) -> EscalationStep | None:
-        """Enqueue the call of the step whose turn it is; returns the step if its number is skipped instead."""
+    async def _call(self, found: FoundEscalation, step: int, record: EscalationRecord) -> EscalationStep | None:
+        """Enqueue the call of a step whose turn it is; returns the step if its number is skipped instead."""
         escalation, now = found.spoken, self._store.clock.now()
         try:
-            number = read_number(found.number(record.step), escalation.country).e164
+            number = read_number(found.number(step), escalation.country).e164
             if escalation.window is not None:
                 window = CountryWindows.of(escalation.window).to([number])
                 opening = first_opening(window, numbers=[number], time_zone=None, at=now, valid_until=None)
                 if opening.problem is None and opening.at > now:
                     opens = f"its calling window ({window}) opens at {in_words(opening.at)}"
-                    return found.skipped("outside_window", opens, at=now)
+                    return found.skipped(step, "outside_window", opens, at=now)
             request = CallRequest(
                 flow=escalation.call(number),
-                unique_key=key_of(found.id, record.step),
+                unique_key=key_of(found.id, step),
                 batch_id=found.batch_id,
                 priority=escalation.priority,
                 redial=_ONCE,
@@ -406,22 +409,25 @@ class Escalations:
         except (IntakeError, KeyConflictError):
             return None  # somebody else has carried on with it
         except SuppressedNumberError as error:
-            return found.skipped(CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
+            return found.skipped(step, CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
         except InvalidInputError as error:
             findings = error.findings if isinstance(error, CallFlowError) else [str(error)]
-            return found.skipped("refused", "; ".join(map(str, findings)), at=now)
+            return found.skipped(step, "refused", "; ".join(map(str, findings)), at=now)
         return None
 
-    def _finished_step(self, found: FoundEscalation, job: Job, snapshot: QueueSnapshot) -> EscalationStep | None:
-        """The step whose turn it is, if it is over; None while it is not."""
-        step, within = found.record.step, found.escalation.answer_within
+    def _finished_step(
+        self, found: FoundEscalation, step: int, job: Job, snapshot: QueueSnapshot
+    ) -> EscalationStep | None:
+        """A step whose turn it is, if it is over; None while it is not."""
+        within = found.escalation.answer_within
         if (over := found.ending(job)) is not None:
             return replace(found.of_call(step, job), message=over)
         if job.state in UNSENT:
             result = _RESULT_BY_WAIT.get(job.reason_kind)
-            if result is None or snapshot.at < job.created_at + within or snapshot.blocked(found) is not None:
+            if result is None or snapshot.at < job.created_at + within or snapshot.kept_back(found, job) is not None:
                 return None
-            is_next_too = found.owing.number(step + 1) == found.number(step)
+            owing = found.owing(step)
+            is_next_too = {owing.number(each) for each in owing.turn_at(owing.turn.stop)} == {found.number(step)}
             if job.reason_kind is ReasonKind.NUMBER_BUSY and is_next_too:
                 return None  # nobody else is to be called meanwhile
             return replace(found.of_call(step, job), result=result, message=f"was not called: {job.reason}")
@@ -447,18 +453,26 @@ class Escalations:
         why = reason or (f"{done.who} acknowledged" if done is not None else "its escalation has ended")
         now, unsent = self._store.clock.now(), [job for job in found.jobs.values() if job.state in UNSENT]
         ended = replace(found.record, state=state, ended_at=now, reason=reason, acknowledged=done)
-        if (current := found.jobs.get(found.record.step)) is not None:
-            last = replace(found, record=ended).of_call(found.record.step, current)
-            if done is None or done.call_id != current.id:
-                last = replace(last, message=f"was being called when {why}")
-                if current.state in UNSENT:
-                    last = replace(last, result=CallResult.CANCELLED, message=f"was not called: {why}")
-            ended = replace(ended, finished_steps=(*ended.finished_steps, last), step=ended.step + 1)
+        if found.turn_has_begun:
+            last = [_last_step(replace(found, record=ended), step, why) for step in found.waiting]
+            ended = replace(ended, finished_steps=(*ended.finished_steps, *last), step=found.turn.stop)
         if not await self._records.write(found, ended, takes_back=unsent, reason=why, conditions=conditions):
             return False
         _ENDED[state] += 1
         _log.info("an escalation has ended", escalation=found.id, state=state.value, reason=why)
         return True
+
+
+def _last_step(ended: FoundEscalation, step: int, why: str) -> EscalationStep:
+    """A step during which the escalation has ended."""
+    if (call := ended.jobs.get(step)) is None:
+        return ended.not_called(step, why)
+    told, done = ended.of_call(step, call), ended.record.acknowledged
+    if done is not None and done.call_id == call.id:
+        return told
+    if call.state in UNSENT:
+        return replace(told, result=CallResult.CANCELLED, message=f"was not called: {why}")
+    return replace(told, message=f"was being called when {why}")
 
 
 def _kept_steps(found: FoundEscalation, now: datetime) -> tuple[EscalationStep, ...]:
