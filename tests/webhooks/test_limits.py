@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.waiting import until
 from tests.webhooks.receiving import SECRET, events_app, other, receiving, summary
+from voiceflow_worker.core.progress import LegState
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
 from voiceflow_worker.webhooks.reading import OtherEvent
@@ -33,9 +34,9 @@ class Hanging:
         await self._take(summary)
         return SummaryResult.SETTLED
 
-    async def status(self, event: CallStatus) -> bool:
+    async def status(self, event: CallStatus) -> LegState | None:
         await self._take(event)
-        return True
+        return None
 
     async def recording(self, event: RecordingReady) -> bool:
         await self._take(event)
