@@ -74,7 +74,8 @@ class CampaignColumns:
         roles = options.roles
         named = roles.named_numbers
         self._given = named[0] if roles.numbers else None
-        self._numbers, *self.further = map(row_name, named)
+        self._numbers, *further = map(row_name, named)
+        self.further: list[str] = further
         if self.further and self.are_bodies:
             raise InvalidInputError(
                 f"a request body calls one number, so columns of several numbers ({', '.join(named)}) need a text "

@@ -285,8 +285,12 @@ class SheetsAsOne(RowSource):
                     "one sheet",
                     sheets=first.sheets,
                 )
-        self.header, self.header_row, self.columns = first.header, first.header_row, first.columns
-        self.numbers, self.above, self.sheets = first.numbers, first.above, first.sheets
+        self.header: tuple[str, ...] = first.header
+        self.header_row: int | None = first.header_row
+        self.columns: tuple[str, ...] = first.columns
+        self.numbers: frozenset[str] = first.numbers
+        self.above: Sequence[tuple[int, Sequence[str]]] = first.above
+        self.sheets: tuple[str, ...] = first.sheets
 
     def __iter__(self) -> Iterator[RawRow]:
         for place, part in enumerate(self._parts):
