@@ -86,7 +86,7 @@ class Remedy(StrEnum):
         "--visit-time-zone own, number, or a zone such as Asia/Singapore",
         "visit_time_zone",
     )
-    NAME_REGION = "name the column of the states", "--columns region=NAME", "columns"
+    NAME_REGION = "write it in a column, and name that", "--columns region=NAME", "columns"
     NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone", "time_zone"
     NAME_WINDOW_ZONE = (
         "give the person a time zone, or the window one",

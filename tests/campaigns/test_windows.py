@@ -205,9 +205,9 @@ def test_hours_may_differ_by_state() -> None:
     ]  # fmt: skip
     for row in ({"State": ""}, {"State": None}):
         ((_, _, _, message),) = told(rows_of(options, row))
-        assert "depends on the state (US-FL, US-CA), and that of +12125550123 is not known: name the column" in message
+        assert "depends on the state (US-FL, US-CA), and that of +12125550123 is not known: write it" in message
     ((_, _, _, message),) = told(rows_of(replace(options, columns={}), {"State": "NY"}))
-    assert "name the column of the states" in message
+    assert "write it in a column, and name that" in message
     with pytest.raises(InvalidInputError, match="'US-ZZ' is no state"):
         CountryWindows.parse("US-ZZ=08:00-20:00")
     with pytest.raises(InvalidInputError, match="does not know the states"):

@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -289,6 +290,23 @@ async def test_all_sheets_are_one_list_and_rows_are_told_with_their_sheet(tmp_pa
         assert found[1][2].startswith("row 3 of sheet North requests the same call as row 2 of sheet People")
         assert {job.destination for job in await queue.find()} == {"+6587654321", "+6587654322"}
         assert (await enqueue_file(queue, path, options, skip_bad=True)).enqueued == 0
+
+
+@pytest.mark.parametrize(("asked", "more"), [(None, {}), ("*", {}), ("*", {"South": [HEADER, ("+6587654323", "Cy")]})])
+def test_a_hidden_sheet_of_the_same_list_is_told_and_not_called(
+    tmp_path: Path, asked: str | None, more: dict[str, Any]
+) -> None:
+    people, north = [HEADER, ("+6587654321", "Ana")], [HEADER, ("+6587654322", "Ben")]
+    path = workbook(tmp_path, people, North=north, Cities=[("Berlin",), ("Paris",)], **more)
+    book = load_workbook(path)
+    for name in ("North", "Cities"):
+        book[name].sheet_state = "hidden"
+    book.save(path)
+    campaign = open_campaign(path, replace(OPTIONS, sheet=asked), now=NOW)
+    numbers = {row.call.destination for row in campaign if row.call is not None}
+    assert numbers == {"+6587654321", *(["+6587654323"] if more else [])}
+    hidden = [each.message for each in campaign.closing_findings() if "hidden" in each.message]
+    assert [each.split(",")[0] for each in hidden] == ["the sheet North is hidden"]
 
 
 def test_sheets_that_are_not_one_list_are_refused(tmp_path: Path) -> None:

@@ -571,7 +571,10 @@ def _content(lines: Iterable[bytes], path: Path) -> _Content:
             continue
         if found.voiceflow_journal:
             if found.voiceflow_journal not in {FORMAT, _BEFORE}:
-                raise StoreVersionError(f"the journal file {path} was written by another version of voiceflow-worker")
+                raise StoreVersionError(
+                    f"the journal file {path} was written by another version of voiceflow-worker; if that is newer, "
+                    "upgrade this one, which cannot see what the store has lost of it"
+                )
             content.writer, content.written_as = found.writer, found.voiceflow_journal
         if found.n:
             content.entries[found.n] = found

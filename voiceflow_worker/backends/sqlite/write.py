@@ -84,6 +84,8 @@ class FileWriting(Writing[int]):
         self._groups: dict[tuple[str, str], list[Record]] = {}
         self._records: dict[tuple[str, str, str], Record | None] = {}
         self._paces: dict[str, Pace] = {}
+        self._paced: set[str] = set()
+        """The queues whose pace has changed."""
 
     def look_up(self, writes: Sequence[Write], at: int) -> None:
         """Read at once what these writes ask for. What one of them changes is forgotten, or known from then on."""
@@ -140,13 +142,16 @@ class FileWriting(Writing[int]):
 
     def set_pace(self, queue: str, pace: Pace) -> None:
         self._paces[queue] = pace
+        self._paced.add(queue)
 
     def end(self) -> None:
         """Write what is written once for all writes: their new jobs, and the paces of their queues."""
         self.insert()
-        for queue, pace in self._paces.items():
+        for queue in self._paced:
+            pace = self._paces[queue]
             self._db.run(SQL["set_pace"], (queue, pace.rate, pace.burst, pace.tat, pace.last, pace.unreached))
         self._paces.clear()
+        self._paced.clear()
 
     def store(self, write: Write, at: int) -> None:
         for change in write.changes:

@@ -107,6 +107,10 @@ class ExcelRows(RowSource):
         )
         self.columns: tuple[str, ...] = columns.names(self.header, place=self._place, hint=title)
         self.numbers: frozenset[str] = frozenset(each for each in self.columns if row_name(each) in columns.numbers)
+        if sheet is None:
+            self.notes: tuple[str, ...] = _hidden_lists(
+                self, partial(ExcelRows, file, columns=columns, header_row=header_row)
+            )
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
@@ -146,7 +150,7 @@ class ExcelRows(RowSource):
             _commented(self.sheet, comments) if comments else None,
             _struck_if(self.sheet, struck_if) if struck_if else None,
         ]
-        self.notes: tuple[str, ...] = (*self.notes, *filter(None, found))
+        self.notes = (*self.notes, *filter(None, found))
 
     def _is_below(self, place: str) -> bool:
         """Whether a cell, such as C5, is below the header and in a column that has a name."""
@@ -216,6 +220,7 @@ class ExcelRows(RowSource):
     def _chosen(self, book: Spreadsheet, wanted: str | None) -> Sheet:
         filled = [sheet for sheet in book.sheets if sheet.is_visible and next(book.rows(sheet), None) is not None]
         self.sheets: tuple[str, ...] = tuple(sheet.name for sheet in filled)
+        self.hidden_sheets: tuple[str, ...] = tuple(sheet.name for sheet in book.sheets if not sheet.is_visible)
         if wanted is not None:
             found = [sheet for sheet in book.sheets if sheet.name.casefold() == wanted.strip().casefold()]
             if not found:
@@ -291,6 +296,8 @@ class SheetsAsOne(RowSource):
         self.numbers: frozenset[str] = first.numbers
         self.above: Sequence[tuple[int, Sequence[str]]] = first.above
         self.sheets: tuple[str, ...] = first.sheets
+        if len(self._parts) > 1:  # else its only part tells them
+            self.notes: tuple[str, ...] = _hidden_lists(first, opened)
 
     def __iter__(self) -> Iterator[RawRow]:
         for place, part in enumerate(self._parts):
@@ -298,7 +305,20 @@ class SheetsAsOne(RowSource):
                 setattr(part, name, getattr(self, name))
             for row in part:
                 yield row._replace(number=SheetRow(place, part.sheet, row.number))
-            self.notes: tuple[str, ...] = (*self.notes, *part.notes)
+            self.notes = (*self.notes, *part.notes)
+
+
+def _hidden_lists(shown: ExcelRows, opened: Callable[..., ExcelRows]) -> tuple[str, ...]:
+    """That hidden sheets, with the header of a sheet that is read, are not read."""
+    found: list[str] = []
+    for name in shown.hidden_sheets:
+        with suppress(CampaignFileError):
+            if _written(opened(sheet=name).header) == _written(shown.header):
+                found.append(
+                    f"the sheet {name} is hidden, so nobody in it is called: show it in the workbook, or for it alone "
+                    f"{Remedy.NAME_SHEET}"
+                )
+    return tuple(found)
 
 
 def _written(header: Sequence[str]) -> list[str]:
