@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Menu
-from voiceflow_worker.ivr import AfterBridge, Rehearsal
+from voiceflow_worker.ivr import AfterBridge, Rehearsal, do_not_call_again
 from voiceflow_worker.ivr.menus import MenuResult, Menus
 from voiceflow_worker.ivr.rehearsal import SpokenAnswer
 from voiceflow_worker.model.reports.events import CallAction
@@ -120,6 +120,17 @@ class TestKeys:
         main = menu()
         main.on("1")(lambda caller: main.saying(f"You pressed {caller.digits}"))
         assert (await heard_after(main, "1")).text == "You pressed 1. Press 1 or 2."
+
+    @pytest.mark.parametrize("plays", [None, "https://example.com/a.mp3"])
+    async def test_a_text_and_a_question_that_are_too_long_together_are_both_heard(self, plays: str | None) -> None:
+        main = menu(prompt="Press 1. " * 300, play=plays)
+        main.on("1", goto=main.saying("This is new. " * 60))
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        assert (heard.menu, heard.trouble) == ("main", None)
+        assert (heard.said[0], heard.said[-1]) == (("This is new. " * 60).strip(), ("Press 1. " * 300).strip())
+        assert (await call.press("1")).menu == "main"
 
 
 class TestTries:
@@ -441,6 +452,11 @@ class TestDeclaring:
     def test_on_needs_a_key(self) -> None:
         with pytest.raises(InvalidInputError):
             menu().on(goto=END)
+
+    def test_what_a_key_does_is_never_dropped(self) -> None:
+        on: Any = menu().on
+        with pytest.raises(InvalidInputError, match="do= needs goto=, the step that follows"):
+            on("9", do=do_not_call_again)
 
     def test_a_call_begins_with_the_question(self) -> None:
         main = menu(prompt="Hello {{name}}. Press 1.")

@@ -165,7 +165,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
     if value is None:
         del at[last]
     else:
-        at[last] = value
+        at[int(last) if isinstance(at, list) else last] = value
     return found
 
 
@@ -181,6 +181,13 @@ GERMAN = {"de": "Hallo."}
         ("questions.0.keys", {}, "question 1, keys: has no key: give a table of keys"),
         ("questions.0.keys.1.next", "day", "question visit, key 1, next: 'day' is none of visit, move, call_me_back"),
         ("again", "Pardon?", "again: is unknown; correct its name, or remove it"),
+        ("retry-text", "Pardon?", "retry-text: is unknown; did you mean retry_text? Correct it, or remove it"),
+        ("questions.0.keys.1", "confirmed", "question 1, key 1: is no table; give one with answer, say or next"),
+        ("questions.0.keys.1.answer", 5, "question 1, key 1, answer: is no text; write it in quotes"),
+        ("questions.1.id", 2, "question 2, id: is no text; write it in quotes"),
+        ("questions.1", "move", "question 2: is no table; give one with id, text and keys"),
+        ("questions", {"id": "visit"}, "questions: is no list of questions; give at least one, with id"),
+        ("languages", "de", 'languages: is no list, such as ["en", "de"]'),
         ("questions.0.keys.1.goto", "move", "question 1, key 1, goto: is unknown; correct its name, or remove it"),
         ("questions.0.keys.1.answer", "/", "question visit, key 1, answer: '/' must have 1 to 50 letters"),
         ("questions.0.keys.1.say", GERMAN, "question visit, key 1, say: there is no text for fr; add it, or take it"),
@@ -193,7 +200,7 @@ GERMAN = {"de": "Hallo."}
         ("questions.1.id", "call_me_back", "and is not call_me_back or do_not_call_again; give it another one"),
         ("questions.1.id", "Move it", "question Move it: an id has 1 to 20 lower-case letters"),
         ("questions.0.keys.2", None, "question move: no key leads to it; let one, by its next, or remove the question"),
-        ("questions", [], "questions: List should have at least 1 item"),
+        ("questions", [], "questions: is no list of questions; give at least one, with id"),
         ("goodbye", GERMAN, "goodbye: there is no text for fr"),
         ("voice_profile", GERMAN, "voice_profile: there is no text for fr"),
         ("voice_profile", None, "has no voice: set voice_profile"),

@@ -14,6 +14,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.call_back import CALL_ME_BACK, NOT_CALLED_BACK, CallBack
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller, Text, filled, joined, spoken
 from voiceflow_worker.ivr.speech_filters import ZONE
+from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import language_in
 from voiceflow_worker.model.numbers import phone
@@ -246,6 +247,8 @@ class Menu(Manner):
         """
         if not keys:
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
+        if goto is None and do is not None:
+            raise InvalidInputError(f"menu {self.name}: do= needs goto=, the step that follows, such as goto=END")
         self._check_result(result)
         if goto is not None:
             if isinstance(do, CallBack):
@@ -329,15 +332,18 @@ class Menu(Manner):
             None if text is None else spoken(text, caller, manner.voice)
             for text in (manner.success_message, manner.failure_message)
         )
-        if self.play is not None and plays:
-            if before:
-                begun = begun.say(before, voice_profile=voice, speed=manner.speed)
-                before = ""
+        plays = plays and self.play is not None
+        asked = spoken(self.prompt, caller, manner.voice)
+        # The text before is part of the prompt: keys that are pressed during a separate text may be lost.
+        if before and (plays or len(joined(before, asked)) > MAX_TEXT_CHARACTERS):
+            begun = begun.say(before, voice_profile=voice, speed=manner.speed)
+        else:
+            asked = joined(before, asked)
+        if plays and self.play is not None:
             begun = begun.play(filled(self.play, {**caller.data, ZONE: caller.person}))
         captured = self.captured
         return begun.capture(
-            # The text before is part of the prompt: keys that are pressed during a separate text may be lost.
-            joined(before, spoken(self.prompt, caller, manner.voice)),
+            asked,
             voice_profile=voice,
             speed=manner.speed,
             min_digits=captured.min_digits,

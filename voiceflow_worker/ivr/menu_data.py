@@ -26,7 +26,7 @@ from voiceflow_worker.ivr.caller import NAME, Caller
 from voiceflow_worker.ivr.check import MenuTexts, check_menus, reachable
 from voiceflow_worker.ivr.menu import ANSWER, End, Menu, Step
 from voiceflow_worker.model.flows.values import canonical_json, is_object
-from voiceflow_worker.model.text.wording import read_duration
+from voiceflow_worker.model.text.wording import did_you_mean, read_duration
 
 CALL_ME_BACK, DO_NOT_CALL_AGAIN = "call_me_back", "do_not_call_again"
 BUILT_IN: Final = {
@@ -250,9 +250,32 @@ def _place(where: tuple[int | str, ...]) -> str:
     return ", ".join(parts) or "menu"
 
 
+_NO_TABLE = {MenuData: "questions", _Question: "id, text and keys", _Key: "answer, say or next"}
+
+
 def _why(found: ErrorDetails) -> str:
-    told = {"extra_forbidden": "is unknown; correct its name, or remove it", "missing": "is missing; give it"}
-    return told.get(found["type"], found["msg"].removeprefix("Value error, "))
+    where, last = found["loc"], str((found["loc"] or ("",))[-1])
+    match found["type"]:
+        case "extra_forbidden":
+            meant = did_you_mean(last, _model_at(where[:-1]).model_fields)
+            return f"is unknown{meant or '; correct its name'}{' Correct it' if meant else ''}, or remove it"
+        case "missing":
+            return "is missing; give it"
+        case "model_type":
+            return f"is no table; give one with {_NO_TABLE[_model_at(where)]}"
+        case "string_type":
+            return "is no text; write it in quotes"
+        case "list_type" | "too_short" if last == "questions":
+            return "is no list of questions; give at least one, with id, text and keys"
+        case "list_type":
+            return 'is no list, such as ["en", "de"]'
+        case _:
+            return found["msg"].removeprefix("Value error, ")
+
+
+def _model_at(where: tuple[int | str, ...]) -> type[_Data]:
+    """The part of a menu at a place."""
+    return MenuData if not where else _Key if "keys" in where else _Question
 
 
 # -- in the store -----------------------------------------------------------------------------------------------------
