@@ -240,6 +240,24 @@ def test_the_options_for_columns_fill_the_field_columns(voiceflow: Program) -> N
     assert "--number-column: 'Mobile,' has a comma" in voiceflow("check", path, "--number-column", "Mobile,").err
 
 
+def test_an_option_with_several_values_may_be_repeated(voiceflow: Program) -> None:
+    table = "Code;DDD;Phone;Status\n55;11;91234-5678;Booked\n55;21;91234-5678;Gone\n55;11;91234-5679;Moved\n"
+    path = written(voiceflow.folder, "people.csv", table)
+    roles = ("destination=Phone", "calling_code=Code", "area_code=DDD")
+    columns = [word for each in roles for word in ("--columns", each)]
+    hours = ("--window", "09:00-12:00", "--window", "14:00-18:00", "--days", "mon-wed", "--days", "fri")
+    left_out = ("--leave-out", "Status=Gone", "--leave-out", "Status=Moved,Status=Dead")
+    redials = ("--redial-on", "busy", "--redial-after", "busy=5m", "--redial-on", "error", "--redial-after", "error=2h")
+    ended = voiceflow("enqueue", path, "--say", "Olá.", *SAY[2:], *columns, *hours, *left_out, *redials, "--json")
+    assert (ended.code, ended.document["left_out"]) == (0, 2), ended.err
+    (call,) = calls(voiceflow)
+    assert call["destination"] == "+5511912345678"
+    assert call["window"] == "09:00-12:00,14:00-18:00 mon-wed,fri"
+    only = ("--only", "Status=Booked", "--only", "Status=Moved", "--dry-run", "--batch", "again", "--again", "--json")
+    ended = voiceflow("enqueue", path, "--say", "Olá.", *SAY[2:], *columns, *only)
+    assert ended.document["valid"] == 2
+
+
 def test_equal_findings_share_a_line_that_names_the_option(voiceflow: Program) -> None:
     lines = "".join(
         json.dumps(

@@ -61,11 +61,12 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
 
 
 def test_a_workbook_is_imported_without_the_rows_that_are_left_out(voiceflow: Program) -> None:
-    lines = [["List"], ["Phone", "Status"], ["8765 4321", "Left"], ["8765 4322", "Active"]]
+    lines = [["List"], ["Phone", "Status"], ["8765 4321", "Left"], ["8765 4322", "Active"], ["8765 4323", "New"]]
     path = str(workbook(voiceflow.folder, lines))
-    options = ("--country", "SG", "--sheet", "People", "--header-row", "2", "--leave-out", "Status=Active")
+    left_out = ("--leave-out", "Status=Active", "--leave-out", "Status=New")
+    options = ("--country", "SG", "--sheet", "People", "--header-row", "2", *left_out)
     ended = voiceflow("suppress", "import", path, *options, "--json")
-    assert (ended.code, ended.document["added"], ended.document["left_out"]) == (0, 1, 1), ended.err
+    assert (ended.code, ended.document["added"], ended.document["left_out"]) == (0, 1, 2), ended.err
     assert voiceflow("suppress", "remove", "--file", path, *options).code == 0
     assert on_the_list(voiceflow) == []
 

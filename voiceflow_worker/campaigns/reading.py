@@ -88,6 +88,11 @@ class Field:
     instead: str = ""
     uploads: tuple[type, ...] = ()
 
+    @property
+    def may_be_list(self) -> bool:
+        """Whether a list of texts may be given, so that an option may be repeated."""
+        return "array" in cast("Sequence[str]", self.schema["type"])
+
     def told(self, of: Of, named: Callable[[str], str]) -> str:
         """What the field means, where fields are called what `named` makes of their names."""
         words = self.helps.get(of, self.help).split("<")

@@ -46,7 +46,10 @@ GUARDS, PREVIEW = _PANELS[FieldGroup.GUARDS], _PANELS[FieldGroup.PREVIEW]
 
 
 def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
-    """Give a class of options those of these fields of a campaign, as their definition says; None by default."""
+    """Give a class of options those of these fields of a campaign, as their definition says; None by default.
+
+    An option whose value may be a list may be repeated.
+    """
 
     def with_options(options: type[C]) -> type[C]:
         known = fields_of(Of.CAMPAIGN)
@@ -55,8 +58,9 @@ def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
                 metavar=each.metavar,
                 group=REST_GROUP if each.is_rare else _PANELS[each.group],
                 help=each.told(Of.CAMPAIGN, option) + (f" [{each.default}]" if each.default else ""),
+                negative=(),
             )
-            kind = Path if each.metavar == "FILE" else str
+            kind = Path if each.metavar == "FILE" else list[str] if each.may_be_list else str
             options.__annotations__[each.name] = Annotated[kind | None, told]
             setattr(options, each.name, None)
         return options
@@ -100,8 +104,8 @@ _OF_COLUMNS: Final = {
 def _with_column_options(options: type[C]) -> type[C]:
     """Give a class of options those that fill the field `columns`."""
     for name, each in _OF_COLUMNS.items():
-        told = Parameter(metavar="NAME", group=_PANELS[each.group], help=each.help)
-        options.__annotations__[name] = Annotated[str | None, told]
+        told = Parameter(metavar="NAME", group=_PANELS[each.group], help=each.help, negative=())
+        options.__annotations__[name] = Annotated[(list[str] if each.is_list else str) | None, told]
         setattr(options, name, None)
     return options
 
@@ -131,7 +135,7 @@ class RunOptions:
 def fields_in(*options: object | None) -> dict[str, Any]:
     """The fields in options of commands, by name. Raises InvalidInputError for columns that are named twice."""
     found = {
-        each.name: getattr(given, each.name)
+        each.name: as_one(getattr(given, each.name))
         for given in options
         if given is not None
         for each in fields(cast("Any", given))
@@ -150,6 +154,11 @@ def fields_in(*options: object | None) -> dict[str, Any]:
             raise InvalidInputError(f"--columns and {option(name)} name two columns for {role}: leave one of them out")
         table[role] = own
     return {**found, "columns": table}
+
+
+def as_one(value: Any) -> Any:
+    """The value of an option; the texts of one that was repeated are one text, with commas between them."""
+    return ",".join(value) if isinstance(value, list) else value
 
 
 def _listed(columns: object) -> Sequence[object]:

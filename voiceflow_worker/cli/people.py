@@ -15,6 +15,7 @@ import anyio
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
+from voiceflow_worker.cli.field_options import as_one
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import (
     AsOption,
@@ -69,15 +70,20 @@ class NumberFileOptions:
         Parameter(metavar="NAME", help="The column with the country of each number, such as SG or Singapore."),
     ] = None
     leave_out: Annotated[
-        str | None,
+        list[str] | None,
         Parameter(
+            negative=(),
             metavar="COLUMN=VALUE",
             help="Leave out rows where a column has this value, such as Status=Active, or, with Status!=Left, another.",
         ),
     ] = None
     only: Annotated[
-        str | None,
-        Parameter(metavar="COLUMN=VALUE", help="Read only rows where a column has this value, such as Status=Left."),
+        list[str] | None,
+        Parameter(
+            negative=(),
+            metavar="COLUMN=VALUE",
+            help="Read only rows where a column has this value, such as Status=Left.",
+        ),
     ] = None
     sheet: Annotated[
         str | None, Parameter(metavar="NAME", help="The sheet of a workbook. [the only one that has rows]")
@@ -98,7 +104,8 @@ class NumberFileOptions:
 
         numbers = tuple(name for each in self.column or () for name in column_names(each))
         roles = ColumnRoles(numbers=numbers, country=self.country_column)
-        read = partial(read_number_file, roles=roles, country=country, leave_out=self.leave_out, only=self.only)
+        filters = {"leave_out": as_one(self.leave_out), "only": as_one(self.only)}
+        read = partial(read_number_file, roles=roles, country=country, **filters)
         return await run_sync(partial(read, file, sheet=self.sheet, header_row=self.header_row))
 
 
