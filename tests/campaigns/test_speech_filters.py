@@ -98,6 +98,20 @@ def test_letters_are_spelled_with_their_signs(voice: str, value: str, spoken: st
     assert speak("{{x|spell}}", value, f"{voice}-AnyNeural") == spoken
 
 
+@pytest.mark.parametrize(
+    "written", ["1250,50", "1250,5", "1.250,50", "1,250.50", "1 250,50", "1\u202f250,50", "1'250.50", "1\u2019250,50"]
+)
+def test_an_amount_is_read_as_its_country_writes_it_if_that_has_one_meaning(written: str) -> None:
+    for text, value in [("{{x|money('BRL')}}", written), ("{{x|money}}", f"{written} BRL")]:
+        assert speak(text, value, "pt-BR-FranciscaNeural") == "1250,50 Reais brasileiros"
+    for value, digits in [("1,25,000", "125000"), ("1.250.000", "1250000"), ("1'250", "1250")]:
+        assert speak("{{x|money('INR')}}", value) == f"{digits} Indian rupees"
+    for unclear in ["1,250", "-1,250", "1,2,3", "1,250,50", "1.250.50", "1'25", "01,250", "12 50", "1,25,50"]:
+        assert "is not an amount" in problem("{{x|money('INR')}}", unclear)[1]
+    assert speak("{{x|money('KWD')}}", "1250,500") == "1250.500 Kuwaiti dinars"
+    assert "has 3 decimals" in problem("{{x|money('INR')}}", "1.250,500")[1]
+
+
 def test_the_months_of_sinhala_are_those_of_the_sun() -> None:
     for form in ("long", "full", "medium"):
         assert "අප්රේල්" in str(speak(f"{{{{x|date('{form}')}}}}", "2030-04-01", "si-LK-SameeraNeural"))

@@ -45,7 +45,13 @@ _OFFSET = re.compile(
 _ZONE_LIKE = re.compile(r"[+\u2212-] ?\d|\[|\(?[A-Za-z_]+/[A-Za-z]|\(?(?!UHR)[A-Z]{3,5}\b", re.ASCII)
 """The beginning of what stands after a time of day and may be its zone, such as CET or Europe/Berlin."""
 _AMOUNT = re.compile(
-    r"([-\u2212]?)(?:([A-Za-z]{3})\s*)?([+\-\u2212]?)(\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII
+    r"([-\u2212]?)(?:([A-Za-z]{3})\s*)?([+\-\u2212]?)(\d(?:[\d.,' \u2019]{0,20}\d)?)(?:\s*([A-Za-z]{3}))?", re.ASCII
+)
+_PLAIN_AMOUNT = re.compile(r"\d{1,15}(?:\.\d{1,4})?", re.ASCII)
+_WITH_COMMA = re.compile(r"(0|\d{4,15}|\d{1,15}(?=,(?!\d{3}\Z))),(\d{1,4})", re.ASCII)
+"""An amount whose comma has no thousands before or behind it."""
+_WITH_THOUSANDS = re.compile(
+    r"(\d{1,3}(?:([.,' \u2019])\d{3})(?:\2\d{3}){0,3}|\d{1,2}(?:,\d\d){1,4},\d{3})(?:([.,])(\d{1,4}))?", re.ASCII
 )
 _WHOLE = re.compile(r"\d{1,9}(?:\.00?)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
@@ -275,9 +281,9 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
     from babel.numbers import format_currency, is_currency
 
     match = _AMOUNT.fullmatch(text)
-    if match is None:
+    if match is None or (number := _amount(match[4])) is None:
         raise ValueError(f"{text[:40]!r} is not an amount; write it as 1250.50, or as SGD 1250.50")
-    before, first, sign, number, last = match.groups()
+    before, first, sign, _, last = match.groups()
     code = (first or last or currency or "").upper()
     if not code:
         raise ValueError(f"{text[:40]!r} has no currency; write SGD {number}, or name the currency: money('SGD')")
@@ -302,6 +308,24 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
             "word in the text, and the amount without its sign, as with |abs"
         )
     return minus + spoken
+
+
+def _amount(written: str) -> str | None:
+    """The digits of an amount with a point before its decimals; None if a sign in it may be either of the two.
+
+    1250,50 and 1.250,50 and 1'250 have one meaning; 1,250 has two.
+    """
+    if _PLAIN_AMOUNT.fullmatch(written):
+        return written
+    if match := _WITH_COMMA.fullmatch(written):
+        return f"{match[1]}.{match[2]}"
+    match = _WITH_THOUSANDS.fullmatch(written)
+    if match is None:
+        return None
+    whole, between, point, decimals = match.groups()
+    if point == (between or ",") or (point is None and between in {".", ","} and whole.count(between) == 1):
+        return None
+    return re.sub(r"\D", "", whole) + (f".{decimals}" if decimals else "")
 
 
 def _minus(locale: Locale) -> str | None:
