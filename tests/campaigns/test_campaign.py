@@ -418,7 +418,7 @@ def test_a_file_of_options_is_named_with_the_option_that_is_wrong(tmp_path: Path
         ("valid-for = '2h'\nvalid_for = '3h'", "valid_for and valid-for are the same option"),
         ("valid-for = '2h'\nvalid-until = 2026-04-01T01:00:00Z", "exclude each other"),
         ("[say]\ntext = 'Hello.'", "say: "),
-        ("say = true", "say: 'True' is bool, not a text"),
+        ("say = true", "say: true is a boolean, not a text"),
         ("say: Hello", "is not TOML"),
         (b"say = 'caf\xe9'", "is not UTF-8"),
     ]:

@@ -87,6 +87,10 @@ CASES: Sequence[Case] = [
     ("Guten Morgen: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], ""),
     ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 5)], ""),
     ("{{visit}}", "visit", [47514.4375], "47514.4375', which are spoken as they stand, and perhaps count days"),
+    ("{{start}}", "start", [1896057000], "1896057000', which are spoken as they stand, and perhaps count seconds"),
+    ("{{ends_at}}", "ends_at", ["1896057000000"], "1896057000000', which are spoken as they stand, and perhaps count"),
+    ("{{start_city}}", "start_city", [47514.4375], ""),
+    ("{{order}}", "order", ["1896057000000"], ""),
     (
         "{{due}}",
         "due",

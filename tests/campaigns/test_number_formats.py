@@ -110,6 +110,11 @@ def test_what_is_shown_beside_a_number_and_not_spoken_is_told_once(tmp_path: Pat
         assert about(BESIDE[0], text) == []
     for text in ("{{x}} Euro", "€{{x}}", "EUR {{x}}", "{{x}}€", "{{x|money('EUR')}}"):
         assert about((1250.5, '#,##0.00 "€"', ""), text) == []
+    for code, words in (('#,##0.00 "€"', "euros"), ('"S$"#,##0.00', "dollars"), ("[$CHF-807] #,##0.00", "Franken")):
+        assert about((1250.5, code, ""), f"{{{{x}}}} {words} per month") == []
+        for text in ("{{x}} per month", "{{x}} monatlich", "{{x}} is due"):
+            (message,) = about((1250.5, code, ""), text)
+            assert "speaks the number alone" in message, text
     (message,) = about(BESIDE[0], "{{x}} is your luggage.")
     assert "write kg behind it" in message
 

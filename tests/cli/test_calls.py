@@ -327,4 +327,6 @@ def test_many_doubts_are_resolved_at_once_after_a_preview_and_are_counted_where_
     assert "2 calls, of which the last: " in voiceflow("audit", *store).out
     none = voiceflow(*resolve, "--yes")
     assert (none.code, "no call is in doubt" in none.err) == (1, True)
+    unknown = voiceflow("calls", "resolve", "--batch", "Marc", "--placed", *MARY, *store)
+    assert (unknown.code, "batch Marc has no calls in queue default" in unknown.err) == (1, True)
     assert voiceflow("calls", "resolve", first.id, "--all", "--placed", *MARY, *store).code == 2

@@ -191,6 +191,9 @@ def test_numbers_that_do_not_exist_are_imported_from_the_calls_that_found_it_out
     assert on_the_list(voiceflow) == [number(0)]
     assert voiceflow(*command).code == 0
     assert on_the_list(voiceflow) == [number(0), number(2)]
+    unknown = voiceflow(*command, "--batch", "Marc")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "batch Marc has no calls in queue default; did you mean march?" in unknown.err
     for wrong in ([*command, "people.csv"], ["suppress", "import"], ["suppress", "import", "a.csv", "--batch", "b"]):
         assert voiceflow(*wrong).code == 2
     assert voiceflow(*command, "--country", "SG").code == 2

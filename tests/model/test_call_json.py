@@ -109,7 +109,7 @@ def test_flat_json_is_kept_as_it_is() -> None:
 def test_what_no_store_keeps_is_named() -> None:
     data: Any
     for data, told in [
-        ({"items": ["a"]}, "data\\['items'\\] is list"),
+        ({"items": ["a"]}, "data\\['items'\\] is an array"),
         ({1: "a"}, "use strings as names"),
         ({"share": float("nan")}, "data\\['share'\\] is nan"),
         ({"text": "x" * LONGEST}, "bytes as JSON"),

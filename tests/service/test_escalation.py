@@ -814,7 +814,7 @@ WRONG: dict[str, dict[str, object]] = {
     "above 0": {"answer_within": "0s"},
     "how: give a text": {"how": 7},
     "number 3": {"numbers": [ANA, [BEN, "no number"]]},
-    "number 1": {"numbers": [[[ANA], BEN]]},
+    "is an array, not a telephone number": {"numbers": [[[ANA], BEN]]},
 }
 
 

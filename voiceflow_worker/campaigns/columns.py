@@ -24,6 +24,7 @@ from voiceflow_worker.campaigns.files.rows import (
     canonical_name,
     column_of,
     is_own_word,
+    lacks_column,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -227,7 +228,7 @@ class CampaignColumns:
         own = _own_names(self._source.columns)
         for name, column in roles.items():
             if row_name(column) not in own:
-                raise CampaignFileError(self._lacks(column))
+                raise self._lacks(column)
             if name in own.keys() - renamed.keys() - self.ignored.keys():
                 raise CampaignFileError(
                     f"{place} has a column {own[name]!r} beside {column!r}, which is to be {name}; "
@@ -239,14 +240,12 @@ class CampaignColumns:
         self._source.columns = tuple(renamed.get(row_name(each), each) for each in self._source.columns)
         return renamed
 
-    def _lacks(self, column: str) -> str:
+    def _lacks(self, column: str) -> CampaignFileError:
         if row_name(column) == REASON and NOT_READ in self._source.columns:
-            return (
+            return CampaignFileError(
                 f"{self._file} has in its first column, reason, why rows were rejected, and it is not read: rename it"
             )
-        present = list(filter(None, self._source.header or self._source.columns))
-        hint = did_you_mean(column, present) or ";"
-        return f"{self._place} has no column {column!r}{hint} columns found: {', '.join(present)}"
+        return lacks_column(column, self._source.header or self._source.columns, place=self._place)
 
     def _refuse(self) -> None:
         """Raise CampaignFileError if a column that options name is not there, or cannot be ignored."""
@@ -268,7 +267,7 @@ class CampaignColumns:
         ignorable = self.ignored.keys() & set(map(row_name, self._source.header))
         named = (*self.asked, *self.ignored.values())
         if lacking := [each for each in named if row_name(each) not in self.variables | ignorable]:
-            raise CampaignFileError(self._lacks(lacking[0]))
+            raise self._lacks(lacking[0])
         if self._language is not None and "language" in self.variables:
             raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
 

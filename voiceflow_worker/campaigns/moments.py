@@ -20,7 +20,11 @@ _VISIT = re.compile(
     "randevu|kunjungan|slot|schule|预约|預約|予約|예약|запис"
 )
 _BEFORE = re.compile("last|prev|prior|past|letzt|dernier|ultim|últim|former|since|seit|created|booked|gebucht")
-_DATED = re.compile("(?:^|_)(?:date|datum|fecha|dato|when|time|uhrzeit|day|tag|due|tanggal)(?:_|$)|日期|日付|時間")
+_DATED = re.compile(
+    "(?:^|_)(?:(?:date|datum|fecha|dato|when|time|uhrzeit|day|tag|due|tanggal)(?:_|$)|(?:(?:start|end|due|birth|event)?"
+    "(?:dates?|times?|datetime|timestamp)|starts?|begins?|ends?|expir(?:es|y|ation)|until|deadline|zeit|beginn|ende|"
+    "ablauf|frist|hora|heure|inicio|inizio|mulai)(?:_(?:at|on|utc))?$)|日期|日付|時間"
+)
 _TOMORROW = re.compile(
     r"\b(?:tomorrow|(?<!guten )morgen|demain|mañana|domani|amanhã|jutro|besok|esok|yar[iı]n|zítra|завтра)\b|"  # noqa: RUF001
     "明天|明日|내일|พรุ่งนี้", re.IGNORECASE,

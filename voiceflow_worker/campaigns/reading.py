@@ -21,11 +21,11 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.values import is_list
+from voiceflow_worker.model.flows.values import describe, is_list
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.policy import RedialWait, read_redial_after
 from voiceflow_worker.model.numbers.reading import read_country
-from voiceflow_worker.model.text.wording import did_you_mean, read_duration, table_text
+from voiceflow_worker.model.text.wording import did_you_mean, quoted, read_duration, table_text
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def paths(given: Mapping[str, Given], fields: Mapping[str, Field]) -> Iterator[t
 def text_of(value: object) -> str:
     """A value as a text; a number or a time as it would be typed. Raises ValueError, InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date | time | Path):
-        raise InvalidInputError(f"{str(value)[:40]!r} is {type(value).__name__}, not a text; write it as a text")
+        raise InvalidInputError(f"{quoted(value)} is {describe(value)}, not a text; write it as a text")
     text = str(value)
     if not text.strip():
         raise ValueError("it is empty: give a value, or leave it out")
@@ -435,8 +435,7 @@ def batch(value: object) -> str:
 def rows(value: object) -> Iterable[Mapping[str, object]]:
     """The people of a program."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
-        raise InvalidInputError(f"they are {kind}; give mappings, one for each row")
+        raise InvalidInputError(f"they are {describe(value)}; give mappings, one for each row")  # pyright: ignore[reportUnknownArgumentType]
     given = cast("Iterable[Mapping[str, object]]", value)
     if isinstance(given, Iterator):
         raise InvalidInputError("they can be read only once, by the preview or by the start; give a list of them")
@@ -446,7 +445,7 @@ def rows(value: object) -> Iterable[Mapping[str, object]]:
 def data(value: object) -> Mapping[str, object]:
     """What is kept with each call."""
     if not isinstance(value, Mapping):
-        raise InvalidInputError(f"it is {type(value).__name__}; give names with their values")
+        raise InvalidInputError(f"it is {describe(value)}; give names with their values")
     return cast("Mapping[str, object]", value)
 
 
@@ -470,24 +469,30 @@ def rounds(value: object) -> int | None:
 
 
 def listed(numbers: object) -> list[str] | None:
-    """The numbers in a list, or in a text with commas; None if there is none."""
+    """The numbers in a list, or in a text with commas; None if there is none. Raises InvalidInputError."""
     if isinstance(numbers, str):
         numbers = numbers.split(",")
     if not isinstance(numbers, list | tuple):
         return None
-    texts = [str(number).strip() for number in cast("Iterable[object]", numbers)]
-    return [text for text in texts if text] or None
+    return list(filter(None, map(_listed, cast("Iterable[object]", numbers)))) or None
+
+
+def _listed(number: object) -> str:
+    """A number of a list; empty if there is none."""
+    if isinstance(number, bool) or not isinstance(number, str | int):
+        raise InvalidInputError(f"{quoted(number)} is {describe(number)}, not a telephone number; write it as a text")
+    return str(number).strip()
 
 
 def steps(numbers: object) -> list[str | list[str]] | None:
     """The steps of an escalation: each a number, or a list of those that are called at once; None if there is none.
 
-    A text has commas between the steps, and | between the numbers of one.
+    A text has commas between the steps, and | between the numbers of one. Raises InvalidInputError.
     """
     if isinstance(numbers, str):
         numbers = [each.split("|") for each in numbers.split(",")]
     if not isinstance(numbers, list | tuple):
         return None
     given = cast("Iterable[object]", numbers)
-    read = [listed(cast("object", each)) if isinstance(each, list | tuple) else str(each).strip() for each in given]
+    read = [listed(cast("object", each)) if isinstance(each, list | tuple) else _listed(each) for each in given]
     return [each for each in read if each] or None

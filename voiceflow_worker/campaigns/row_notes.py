@@ -18,13 +18,14 @@ from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.scripts import unread
 from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.names_of_the_world import currency_words, without_accents
 from voiceflow_worker.model.text.wording import count_of, name_columns
 
 _SURVEY = re.compile(r"-(?:9{2,4}|9[78]|8{2,3}|77|66|99[78])|\.[a-z]")
 _NO_NAME = re.compile(r"^[+(]*\d|\w@\w|://")
 """How a number or an address begins, or what is in it."""
-_BARE = re.compile(r"(?<![$€£¥₹])(?<![$€£¥₹] )(?<!\b[A-Z]{3} )\{\{\s*([\w .-]+?)\s*\}\}\s*([^\W\d_]|[$€£¥₹%°])?")
-"""A name in a text that speaks its value as it is, without a currency before it, and how the word behind it begins."""
+_BARE = re.compile(r"(?<![$€£¥₹])(?<![$€£¥₹] )(?<!\b[A-Z]{3} )\{\{\s*([\w .-]+?)\s*\}\}[\s-]*([^\W\d_]+|[$€£¥₹%°])?")
+"""A name in a text that speaks its value as it is, without a currency before it, and the word behind it."""
 _MANY_IN_A_ROW = 10
 """How many numbers that count up by one nobody has in a list by chance."""
 
@@ -185,10 +186,22 @@ def _telling(names: tuple[str, ...]) -> list[tuple[int, str, bool]]:
 
 def left_out_beside(beside: Mapping[str, str], texts: Iterable[str]) -> Iterator[tuple[str, str]]:
     """A message for each column whose cells show something `beside` their numbers that no text speaks."""
-    for name, behind in {row_name(each[1]): each[2] or "" for text in texts for each in _BARE.finditer(text)}.items():
+    behind: dict[str, set[str]] = {}
+    for each in (found for text in texts for found in _BARE.finditer(text)):
+        behind.setdefault(row_name(each[1]), set()).add(without_accents(each[2] or ""))
+    for name, words in behind.items():
         shown = beside.get(name, "")
-        # A word behind it may say what it counts: perhaps of a sign, and of a unit if it begins alike.
-        if shown and not (behind and (not shown[0].isalpha() or behind.casefold() == shown[0].casefold())):
+        if shown and not any(word and _says(word, shown) for word in words):
             said = f"shows {shown} with its numbers, and {{{{ {name} }}}} speaks the number alone"
             remedy = "give the cells another format" if shown == POWER else f"write {shown} behind it in the text"
             yield name, f"{said}: {remedy}, if people are to hear it"
+
+
+def _says(word: str, shown: str) -> bool:
+    """Whether the word behind a number says what its cell shows: a sign, a unit that begins so, or a currency."""
+    if not word.isalpha() or word[0] == without_accents(shown)[0]:
+        return True
+    names = currency_words(shown)
+    if not names:
+        return not shown[0].isalpha()
+    return any(word.startswith(each[:4]) or (not word.isascii() and word[:2] in each) for each in names)

@@ -254,6 +254,7 @@ async def resolve(
         calls = operator.queue(settings.queue)
         found = ids or [job.id for job in await calls.find(states=[JobState.IN_DOUBT], batch_id=batch, limit=None)]
         if not found:
+            await require_batch(calls, batch)
             output.note("no call is in doubt" if batch is None else f"no call of batch {batch} is in doubt")
             return ExitCode.UNDONE
         acts = [

@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.field_options import as_one
-from voiceflow_worker.cli.opening import acting, carried_out
+from voiceflow_worker.cli.opening import acting, carried_out, require_batch
 from voiceflow_worker.cli.options import (
     AsOption,
     DurationOption,
@@ -301,6 +301,8 @@ async def _import_dead(
 
     async with acting(settings, who, stops=True) as operator:
         found = await dead_numbers(operator.store, settings.queue, batch)
+        if not found:
+            await require_batch(operator.queue(settings.queue), batch)
         where = f"queue {settings.queue}" if batch is None else f"batch {batch}"
         if not found or dry_run:
             output.document({"numbers": found})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.opening import opened_queue, voice_client
+from voiceflow_worker.cli.opening import opened_queue, require_batch, voice_client
 from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, meter
 from voiceflow_worker.core.ports import CallLog
@@ -160,6 +160,7 @@ async def reconcile(
     client = voice_client(settings)  # reports missing settings before anything is opened
     async with opened_queue(settings) as calls, client as voice:
         if prices:
+            await require_batch(calls, batch)
             return await _read_prices(output, calls, voice, batch=batch, since=since)
         reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=calls.policy)
         found = await reconciler.everything(

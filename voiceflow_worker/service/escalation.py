@@ -24,7 +24,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.model.text.wording import read_duration, write_duration
+from voiceflow_worker.model.text.wording import quoted, read_duration, write_duration
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.watched_file import WatchedFile
 
@@ -131,7 +131,8 @@ class Escalation:
             policies = read_policies(settings.escalations, settings=settings)
         reading = read_fields(Of.ESCALATION, _with_policy(given, policies), settings=settings, foreign=True)
         for name, why in _NEEDED.items():
-            if not reading.has(name) or (name == "numbers" and reading.value(name) is None):
+            is_empty = not reading.has(name) or (name == "numbers" and reading.value(name) is None)
+            if is_empty and reading.shown(name) not in dict(reading.problems):
                 reading.problem(name, why)
         values = {each.sets or name: reading.value(name) for name, each in reading.fields.items() if reading.has(name)}
         for name in ("source", "voice_profile"):
@@ -295,7 +296,7 @@ def _with_policy(given: Mapping[str, object], policies: Policies | None) -> Mapp
         known = ", ".join(sorted(policies)) if policies else ""
         none = "there are none: name their file by `serve --escalations`, or VOICEFLOW_ESCALATIONS"
         why = f"the policies are {known}" if known else none
-        raise refused([("policy", f"{str(name)[:60]!r} is no policy; {why}")])
+        raise refused([("policy", f"{quoted(name, most=60)} is no policy; {why}")])
     if given.get("numbers") is not None:
         raise refused([("numbers", "give the numbers or a policy, not both")])
     return {**policies[name], **{each: value for each, value in given.items() if value is not None}, "policy": name}

@@ -17,10 +17,11 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
+from voiceflow_worker.model.flows.values import describe
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, quoted
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
 
@@ -188,9 +189,11 @@ def read_again(value: object) -> CallAgain:
         if not value.strip():
             raise ValueError(f"it is empty: {_HOW}, or leave it out")
     elif isinstance(value, list | tuple | set | frozenset):
-        words = [str(word).strip().lower() for word in cast("Iterable[object]", value)]
+        words = [
+            word.strip().lower() if isinstance(word, str) else quoted(word) for word in cast("Iterable[object]", value)
+        ]
     else:
-        raise InvalidInputError(f"{str(value)[:40]!r} is {type(value).__name__}; {_HOW}")
+        raise InvalidInputError(f"{quoted(value)} is {describe(value)}; {_HOW}")
     states = {state for state, word in _WORDS.items() if word in words}
     if not states or len({*words}) > len(states):
         raise ValueError(f"{','.join(words)[:40]!r} is neither yes nor no, nor the name of a state; {_HOW}")

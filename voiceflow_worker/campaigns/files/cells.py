@@ -24,6 +24,7 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 from voiceflow_worker.model.text.printable import storing_problem
+from voiceflow_worker.model.text.wording import quoted
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
 """The number of digits in a shortened number such as 6.58765E+09, and the fewest digits of a number shown like this."""
@@ -209,7 +210,7 @@ class GivenRows(RowSource):
                 problems.append((None, f"the name of a column holds {wrong!r}, a telephone number: correct the header"))
             for name, value in cast("Mapping[object, object]", row).items():
                 if name is None:  # csv.DictReader puts the cells that no column has under None
-                    problems.append((None, f"the row has more cells than the header: {value!r:.60}"))
+                    problems.append((None, f"the row has more cells than the header: {quoted(value, most=60)}"))
                     continue
                 try:
                     if row_name(str(name)) in self._numbers:

@@ -26,7 +26,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.values import is_list
-from voiceflow_worker.model.text.wording import count_of, folded
+from voiceflow_worker.model.text.wording import count_of, did_you_mean, folded, quoted
 
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 """The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
@@ -107,6 +107,10 @@ class Role(StrEnum):
     """What a column is."""
 
     NUMBER = "number"
+    COUNTRY = "country"
+    """The country of the national numbers of a list, or the code before them."""
+    AREA = "area"
+    """The area code of the numbers of a list."""
     RESERVED = "reserved"
     DATA = "data"
     BODY = "body"
@@ -170,6 +174,7 @@ def columns_text(names: Iterable[str]) -> str:
 _IGNORE = "ignore"
 _ROLES = ("country", "language", "region", "calling_code", "area_code")
 """The roles that one column may have: attributes of `ColumnRoles`."""
+_COLUMN_PAIRS = "destination=Telefon,name=Nachname"
 _QUOTED_VALUE = re.compile(r"""(?<![^,\s])([^",=]*)=\s*"((?:[^"]|"")*)"(?=\s*(?:,|$))""")
 """A pair whose value alone stands in quotes: `name="Last, first"`."""
 
@@ -206,7 +211,7 @@ class ColumnRoles:
         read = [column for each in found.values() for column in each]
         is_twice = any(len({*map(row_name, each)}) < len(each) for each in (numbers, read))
         if is_twice or any(len(each) > 1 for each in found.values()):
-            raise InvalidInputError(f"{str(columns)[:60]!r} names a column twice; give one for each")
+            raise InvalidInputError(f"{quoted(columns, most=60)} names a column twice; give one for each")
         if wrong := next((name for name in numbers[1:] if canonical_name(name) in RESERVED), None):
             raise InvalidInputError(
                 f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
@@ -251,13 +256,15 @@ def _pairs_of(columns: object) -> Iterator[tuple[str, str]]:
         for name, given in cast("Mapping[object, object]", columns).items():
             for column in given if is_list(given) else (given,):
                 if not isinstance(column, str) or not column.strip():
-                    raise InvalidInputError(f"{str(column)[:40]!r} is no column, which {name} would be; write its name")
+                    raise InvalidInputError(f"{quoted(column)} is no column, which {name} would be; write its name")
                 yield str(name), column.strip()
         return
     for text in columns if is_list(columns) else (columns,):
-        quoted = _QUOTED_VALUE.sub(_quoted_pair, str(text))
-        is_one = is_list(columns) and quoted == text
-        yield from pairs_in(columns_text([quoted]) if is_one else quoted, example="destination=Telefon,name=Nachname")
+        if not isinstance(text, str):
+            raise InvalidInputError(f"{quoted(text)} is no column with its value; write it as {_COLUMN_PAIRS}")
+        pairs = _QUOTED_VALUE.sub(_quoted_pair, text)
+        is_one = is_list(columns) and pairs == text
+        yield from pairs_in(columns_text([pairs]) if is_one else pairs, example=_COLUMN_PAIRS)
 
 
 def _quoted_pair(pair: re.Match[str]) -> str:
@@ -306,7 +313,7 @@ class ColumnReader:
         if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
             refuse_numbers_in(header, place=place)
             if wanted is not None:
-                raise CampaignFileError(f"{place} has no column {own!r}; columns found: {shown}{hint}")
+                raise lacks_column(own, header, place=place, hint=hint)
             rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
             remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
             message = f"{place} has no column destination; {remedy}; columns found: {shown}{hint}"
@@ -319,7 +326,7 @@ class ColumnReader:
         if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
             raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one{hint}")
         if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
-            raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
+            raise lacks_column(lacking, header, place=place, hint=hint)
         if twice:
             written = {folded(name): own.strip() for name, own in zip(reversed(names), reversed(header), strict=True)}
             raise CampaignFileError(
@@ -330,6 +337,17 @@ class ColumnReader:
 
 
 CALLS = ColumnReader()
+
+
+def lacks_column(name: str, header: Iterable[str], *, place: object, hint: str = "") -> CampaignFileError:
+    """The error for a table that has no column of this name."""
+    found = [each.strip() for each in header if each.strip()]
+    meant = did_you_mean(name, found) or ";"
+    return CampaignFileError(
+        f"{place} has no column {name!r}{meant} columns found: {', '.join(found) or 'nothing'}{hint}"
+    )
+
+
 _ONE_NUMBER = re.compile(r"[+(\d][\d ().\-]{5,}\d")
 
 

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.values import describe
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import NO_SUCH_NUMBER, OPT_OUTS, REACHED, SessionStatus
@@ -35,7 +36,7 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
     for name, value in data.items():
         if value is not None and not isinstance(value, _PLAIN):
             raise InvalidInputError(
-                f"data[{name!r}] is {type(value).__name__}: values are texts, numbers, true, false or null; "
+                f"data[{name!r}] is {describe(value)}: values are texts, numbers, true, false or null; "
                 "write anything else as text"
             )
         if isinstance(value, float) and not math.isfinite(value):

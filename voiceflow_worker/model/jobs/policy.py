@@ -17,7 +17,14 @@ from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import LONGEST, checked_duration, count_of, read_duration, write_duration
+from voiceflow_worker.model.text.wording import (
+    LONGEST,
+    checked_duration,
+    count_of,
+    quoted,
+    read_duration,
+    write_duration,
+)
 
 _S = SessionStatus
 _GROUPS = {"UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}), "FAILED": frozenset({_S.FAILED, _S.ERROR})}
@@ -112,7 +119,7 @@ def read_redial_after(value: object) -> RedialWait:
         except InvalidInputError as error:
             raise ValueError(str(error)) from None
         except ValueError as error:
-            raise ValueError(f"{str(wait)[:40]!r} is no wait after {name}: {error}") from None
+            raise ValueError(f"{quoted(wait)} is no wait after {name}: {error}") from None
         if twice := [each for each in statuses if waits.get(each, found) != found]:
             raise ValueError(f"{min(twice).lower()} has two waits; keep one of them")
         waits |= dict.fromkeys(statuses, found)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
@@ -109,6 +111,14 @@ def whole_name(parts: Iterable[object]) -> str:
     return " ".join(text for place, text in enumerate(texts) if place not in repeated)
 
 
+def quoted(value: object, *, most: int = 40) -> str:
+    """A wrong value as a message shows it, cut at `most` characters: a text in quotes, any other value as in JSON."""
+    if not isinstance(value, str):
+        with suppress(TypeError, ValueError):
+            return json.dumps(value, ensure_ascii=False, default=str)[:most]
+    return repr(str(value)[:most])
+
+
 def table_text(value: object) -> object:
     """A table as text, as people type it: `SG=+6531234567,*=+12025550123`. Other values stay as they are.
 
@@ -121,7 +131,11 @@ def table_text(value: object) -> object:
         for name, given in cast("Mapping[object, object]", value).items()
         for each in (cast("list[object]", given) if isinstance(given, list | tuple) else (given,))
     )
-    return ",".join(f"{name}={each}" for name, each in pairs)
+    return ",".join(f"{name}={_typed(each)}" for name, each in pairs)
+
+
+def _typed(value: object) -> object:
+    return quoted(value) if value is None or isinstance(value, bool | dict | list) else value  # pyright: ignore[reportUnknownArgumentType]
 
 
 _REMEDIES = {
