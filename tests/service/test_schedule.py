@@ -374,6 +374,25 @@ async def test_the_files_are_read_anew_for_each_run(host: Host, daily: Path) -> 
     assert await host.calls() == {"daily-2026-03-02-0900": list(PEOPLE), "daily-2026-03-03-0930": [PEOPLE[0]]}
 
 
+@pytest.mark.parametrize(
+    ("cron", "seen", "done"),
+    [
+        ("0 9,17 * * *", 4, [RunState.STARTED]),
+        ("0,2 9 * * *", 4, [RunState.STARTED]),
+        ("0 9,17 * * *", 16, [RunState.MISSED]),
+        ("0 10 * * *", 4, []),
+    ],
+)
+async def test_a_run_that_is_due_before_and_after_a_change_of_the_times_is_started(
+    host: Host, daily: Path, cron: str, seen: int, done: list[RunState]
+) -> None:
+    """The file is changed between the time of the run and the next look at it, as by a timer."""
+    rewritten(daily, DAILY.replace("0 9 * * *", cron), NINE + 3 * MINUTE)
+    assert await host.look(NINE + seen * MINUTE) == done
+    assert list(await host.calls()) == ["daily-2026-03-02-0900"] * done.count(RunState.STARTED)
+    assert await host.look() == []
+
+
 MOVED = {
     "later": (DAILY, DAILY.replace("0 9 *", "0 18 *"), NINE + 9 * HOUR, "the cron was changed"),
     "a zone": (DAILY, DAILY.replace("UTC", "Atlantic/Azores"), NINE + HOUR, "the time zone was changed"),
@@ -869,6 +888,23 @@ async def test_what_nobody_would_start_is_not_ordered_and_an_order_that_nobody_t
     assert "could start it in time" in missed.message
 
 
+async def test_a_run_that_nobody_started_is_told_beside_what_is_ordered_in_its_place(host: Host) -> None:
+    host.clock.advance(21 * MINUTE)
+    ordered_at = host.clock.now()
+    await run_now(host).do()
+    assert at(await named(host), ordered_at + MINUTE).next_at == NINE, "it is overdue still"
+    assert await host.look(ordered_at + MINUTE) == [RunState.MISSED, RunState.STARTED]
+    assert [(each.at, each.state) for each in (await named(host)).runs] == [
+        (ordered_at, RunState.STARTED), (NINE, RunState.MISSED)
+    ]  # fmt: skip
+
+
+async def test_a_run_that_nobody_started_is_told_although_the_next_one_was_skipped(host: Host) -> None:
+    host.clock.advance(21 * MINUTE)
+    await skip_next(host).do()
+    assert await host.look(NINE + DAY + HOUR) == [RunState.MISSED]
+
+
 async def test_an_order_with_a_bad_file_is_held_and_starts_when_it_is_mended(host: Host, daily: Path) -> None:
     people(daily.parent, ["nobody"])
     assert await host.look(NINE) == [RunState.HELD]
@@ -926,5 +962,12 @@ async def test_two_files_of_one_name_are_refused(host: Host, daily: Path) -> Non
     twin = written(daily.parent / "north" / "daily.toml", content)
     found = await Host(host.queue, host.clock, (daily, twin)).scheduler.statuses()
     assert [each.problem is None for each in found] == [True, False]
+    other = Host(host.queue, host.clock, (twin,))
+    assert await other.look(NINE) == [], "of another command too: its people would be lost"
+    assert [f"{twin} and {daily} are both named daily" in each for each in other.scheduler.problems.values()] == [True]
+    assert await host.look() == [RunState.STARTED]
     written(twin, content + 'batch = "north"')
     assert (await Host(host.queue, host.clock, (daily, twin)).scheduler.statuses())[1].name == "north"
+    written(twin, content)
+    daily.rename(daily.with_name("old.toml"))  # noqa: ASYNC240 (in a moment)
+    assert await other.look(NINE + DAY) == [RunState.STARTED], "a file that was moved is the same schedule"

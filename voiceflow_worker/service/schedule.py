@@ -28,7 +28,7 @@ from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import count_states, starts_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Result, Same, Write
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -44,6 +44,7 @@ from voiceflow_worker.service.scheduled_run import (
     ScheduledRun,
     read_schedule,
     run_at,
+    run_put,
     run_records,
 )
 from voiceflow_worker.settings import Settings
@@ -187,6 +188,7 @@ class Scheduler:
                 except (InvalidInputError, CampaignFileError) as error:
                     one.problem = str(error)
             known = await read_schedule(self._store, self._queue.name, one.name) if one.name else None
+            one.problem = await to_thread.run_sync(_twin, one, known) or one.problem
             skipped = None if known is None or known.skip is None else known.skip.at
             following = () if one.fields.recurrence is None else one.fields.recurrence.after(now)
             runs_at = islice((at for at in following if at != skipped), count)
@@ -244,9 +246,8 @@ class Scheduler:
                 f"{one.path}: the name of a schedule begins those of its batches, and may have {_LONGEST_NAME} "
                 f"characters, but {name!r} has {len(name)}: rename the file, or give it a batch"
             )
-        if same := next((other.path for other in self._files if other is not one and other.name == name), None):
-            return f"{one.path} and {same} are both named {name}: rename one of them, or give it a batch"
-        return None
+        same = next((other.path for other in self._files if other is not one and other.name == name), None)
+        return None if same is None else _both_named(one.path, same, name)
 
     async def _campaign(self, one: _File, at: datetime) -> Campaign:
         """The campaign in a file. Days such as `tomorrow` are counted from the run."""
@@ -260,35 +261,45 @@ class Scheduler:
     async def _seen(self, one: _File, recurrence: Recurrence) -> Schedule:
         """The schedule, with the times of its file, and since when they count. Raises StoreError.
 
-        Whichever process sees a file first, or sees it changed, notes that: no run before that starts.
+        Whichever process sees a file first, or sees it changed, notes that: no run before that starts, but for the last
+        one that was due by the times before the change as well.
         """
         while True:
             known = await read_schedule(self._store, self._queue.name, one.name)
-            now = self._clock.now()
-            times = replace(self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="")
+            now, due = self._clock.now(), list[ScheduledRun]()
+            times = replace(
+                self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="", file=str(one.path.absolute())
+            )
             runs, stored = (known.runs, known.stored) if known is not None else ((), None)
             if known is not None:
                 since = min(known.times.at, now)  # a clock that was ahead may have seen it later
                 if (known.times.cron, known.times.time_zone) != (times.cron, times.time_zone):
                     since = max(since, one.changed_at)
-                times = replace(times, at=since, token=known.times.token)
+                    was_due = {*known.times.recurrence.within(known.since, one.changed_at)} - {each.at for each in runs}
+                    both = was_due.intersection(recurrence.within(known.since, now))
+                    due = [self._run(one, recurrence, at, runs) for at in sorted(both)[-1:]]
+                times = replace(times, at=since, token=known.times.token, file=known.times.file or times.file)
                 if stored and stored.ends_at and stored.ends_at > now + KEPT / 2 and times == known.times:
                     return known
             times = replace(times, token=new_revision())
-            if await self._write(times, Same(RUNS, times.key[0], stored and stored.value, times.key[1])):
-                return Schedule(times=times, runs=runs, now=now, stored=stored)
+            same = Same(RUNS, times.key[0], stored and stored.value, times.key[1])
+            if await self._write(same, times, *due):
+                return Schedule(times=times, runs=(*due, *runs), now=now, stored=stored)
 
     async def _settle(self, one: _File, results: list[ScheduledRun]) -> bool:
         """Settle what is due of a schedule. Returns whether another process is at work on it. Raises StoreError."""
-        before = one.problem
+        before, others_work = one.problem, False
         await self._read(one)
+        recurrence = one.fields.recurrence
+        schedule = None if recurrence is None else await self._seen(one, recurrence)
+        twin = await to_thread.run_sync(_twin, one, schedule)
+        one.problem = twin or one.problem
         if one.problem is not None and one.problem != before:
-            _log.error("a schedule cannot be read", file=str(one.path), error=one.problem)
-        if (recurrence := one.fields.recurrence) is None:
+            _log.error("a schedule cannot be used", file=str(one.path), error=one.problem)
+        if recurrence is None or schedule is None or twin is not None:
             return False
-        schedule, others_work = await self._seen(one, recurrence), False
         known = {each.at: each for each in schedule.runs}
-        for at, starts in _due(recurrence, known, self._clock.now(), since=schedule.times.at):
+        for at, starts in _due(recurrence, known, self._clock.now(), since=schedule.since):
             run = known.get(at) or self._run(one, recurrence, at, known.values())
             waits = run.state is RunState.HELD and self._clock.monotonic() < one.again_at
             if self._stopping or (starts and waits):
@@ -323,12 +334,12 @@ class Scheduler:
                 done = await self._given_up(one, run, is_late=late >= recurrence.misfire)
             else:
                 run = replace(run, state=RunState.STARTING, is_begun=True)
-                if not await self._write(run, lease.condition):
+                if not await self._write(lease.condition, run):
                     return None
                 done = await self._enqueued(one, run, lease.condition, Before(run.at + recurrence.misfire))
             if done.state is RunState.HELD:
                 one.again_at = self._clock.monotonic() + min(_AGAIN, recurrence.misfire / 4).total_seconds()
-            return done if await self._write(done, lease.condition) else None
+            return done if await self._write(lease.condition, done) else None
 
     async def _enqueued(self, one: _File, run: ScheduledRun, *conditions: Condition) -> ScheduledRun:
         """Enqueue the calls of a run under conditions: what became of it. Raises StoreError."""
@@ -387,12 +398,29 @@ class Scheduler:
                 said = f"a later run is due as well{f'; {run.message}' if run.message else ''}"
         return replace(run, state=state, message=_stored(said))
 
-    async def _write(self, run: ScheduledRun, condition: Condition) -> bool:
-        """Store a run under a condition; False if that does not hold. Raises StoreError."""
-        now, (group, member) = self._clock.now(), run.key
-        put = Put(RUNS, group, run_records(self._store).text(run), run.kept_until(now), member=member)
-        (answer,) = await self._store.write(BulkWrite(writes=(Write(conditions=(condition,), puts=(put,)),)), now=now)
+    async def _write(self, condition: Condition, *runs: ScheduledRun) -> bool:
+        """Store runs under a condition; False if that does not hold. Raises StoreError."""
+        now = self._clock.now()
+        write = Write(conditions=(condition,), puts=tuple(run_put(self._store, each, now) for each in runs))
+        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
         return answer.result is Result.DONE
+
+
+def _twin(one: _File, known: Schedule | None) -> str | None:
+    """What is wrong if another command has a schedule of this name from another file, which is on this machine."""
+    other = Path(known.times.file) if known is not None and known.times.file else one.path
+    try:
+        if other.samefile(one.path):
+            return None
+        fields = schedule_in(other)
+    except (InvalidInputError, CampaignFileError, OSError):
+        return None
+    is_named = fields.recurrence is not None and (fields.batch or other.stem) == one.name
+    return _both_named(one.path, other, one.name) if is_named else None
+
+
+def _both_named(path: Path, other: Path, name: str) -> str:
+    return f"{path} and {other} are both named {name}: rename one of them, give it a batch, or remove it"
 
 
 def _due(
@@ -401,9 +429,8 @@ def _due(
     """The runs to settle, each with whether it starts, or is over. `known` are those that the store knows.
 
     Of several that are due, the last one is started, and those that were begun, or that a person ordered, are
-    completed. The times count `since` their definition.
+    completed. What is not known counts `since` a time.
     """
-    since = max([since, *(at for at in known if at <= now)])  # a clock that was ahead may have run it later
     latest = max(recurrence.within(now - recurrence.misfire, now), default=None)
     unknown = [at for at in recurrence.within(since, now) if at not in known]
     if more := len(unknown[:-_MISSED_AT_ONCE]):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar
 
 from voiceflow_worker.actions import (
@@ -25,7 +24,7 @@ from voiceflow_worker.actions import (
 )
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.ports.outside import Start, Storing
-from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
@@ -37,7 +36,7 @@ from voiceflow_worker.service.scheduled_run import (
     ScheduledRun,
     read_schedule,
     run_at,
-    run_records,
+    run_put,
 )
 
 
@@ -82,7 +81,7 @@ class ScheduleAction(OperatorAction):
 
     def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
         """What an order of a run stores. Of two at once, one is stored."""
-        put = _put(self.operator, run, found.now)
+        put = run_put(self.operator.store, run, found.now)
         same = (Same(RUNS, put.group, None, put.member),)
         order = Storing(about=("/".join(run.key),), queue=self.queue, puts=(put,), same=same)
         return Write(conditions=same, puts=(put,), orders=(order,))
@@ -120,11 +119,6 @@ class ScheduleAction(OperatorAction):
 def _state(found: Schedule) -> str:
     """What an order goes by, as one text."""
     return f"{found.last.at.isoformat()} {found.last.state} {found.following} {found.skip and found.skip.at}"
-
-
-def _put(operator: Operator, run: ScheduledRun, now: datetime) -> Put:
-    group, member = run.key
-    return Put(RUNS, group, run_records(operator.store).text(run), run.kept_until(now), member=member)
 
 
 class SkipNext(ScheduleAction):
@@ -213,7 +207,7 @@ class RunNow(ScheduleAction):
         last, now = found.last, found.now
         if last.is_open and last.until > now:
             raise ActionRefusedError(f"a run of {self.schedule} is not over: {last.in_words()}")
-        due = next(found.after(max(found.times.at, last.at, now - found.times.recurrence.misfire)), now)
+        due = next(found.after(max(found.since, now - found.times.recurrence.misfire)), now)
         if due < now:
             raise ActionRefusedError(f"a run of {self.schedule} is due now: {in_words(due, found.times.zone)}")
         run = run_at(now, found.times.recurrence, schedule=last.schedule, queue=last.queue, known=found.runs)
@@ -226,7 +220,7 @@ class RunNow(ScheduleAction):
 
     def write_of(self, found: Schedule, run: ScheduledRun) -> Write:
         """The run, and the times with another token: of two orders that saw the same, one is stored."""
-        times, stored = replace(found.times, token=new_revision()), found.stored
+        times, stored, store = replace(found.times, token=new_revision()), found.stored, self.operator.store
         group, member = times.key
         same = Same(RUNS, group, None if stored is None else stored.value, member)
-        return Write(conditions=(same,), puts=tuple(_put(self.operator, each, found.now) for each in (run, times)))
+        return Write(conditions=(same,), puts=tuple(run_put(store, each, found.now) for each in (run, times)))

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.core.base.record_set import RecordSet, json_records, newest_first
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Page, Record
+from voiceflow_worker.core.ports.store import Page, Put, Record
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 from voiceflow_worker.model.times import require_zone
 
@@ -64,7 +64,8 @@ class ScheduledRun:
     `at` is its time, in the zone `time_zone`. `counts` are those of the rows of its file, and `left_out` says what was
     wrong with the first of the rows that were left out. `repeats` is the batch of the same day whose people it would
     call again. `ordered_by` says who ordered it, beside those of the schedule; until a process `is_begun` with it, it
-    waits. `misfire` is in seconds. The `token` of the times is another one after each order to run.
+    waits. `misfire` is in seconds. The `token` of the times is another one after each order to run, and their `file` is
+    the one that was seen first.
     """
 
     schedule: str
@@ -83,6 +84,7 @@ class ScheduledRun:
     is_begun: bool = False
     misfire: float = MISFIRE.total_seconds()
     token: str = ""
+    file: str = ""
 
     @property
     def recurrence(self) -> Recurrence:
@@ -187,9 +189,15 @@ class Schedule:
         return (each for each in self.times.recurrence.after(at) if each not in known)
 
     @property
+    def since(self) -> datetime:
+        """Since when its runs are not known: the last one that was due. What a person has ordered is none of these."""
+        own = (each for each in self.runs if not each.ordered_by and each.state is not RunState.SKIPPED)
+        return max([self.times.at, *(each.at for each in own if each.at <= self.now)])
+
+    @property
     def next_at(self) -> datetime | None:
         """The run after the last one, which may be overdue."""
-        return next(self.after(max(self.times.at, self.last.at)), None)
+        return next(self.after(self.since), None)
 
     @property
     def following(self) -> datetime | None:
@@ -261,6 +269,12 @@ async def read_schedules(store: Store, queue: str | None = None) -> list[Schedul
     found = [Schedule.of(each, store=store) for each in groups.values()]
     known = (each for each in found if each is not None)
     return sorted(known, key=lambda each: (each.times.queue, each.times.schedule))
+
+
+def run_put(store: Store, run: ScheduledRun, now: datetime) -> Put:
+    """What stores a run."""
+    group, member = run.key
+    return Put(RUNS, group, run_records(store).text(run), run.kept_until(now), member=member)
 
 
 def run_records(store: Store) -> RecordSet[ScheduledRun]:
