@@ -38,6 +38,7 @@ from voiceflow_worker.asgi import serving
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal, do_not_call_again
+from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.ivr.menu_data import read_menu, written_menus
 from voiceflow_worker.ivr.rehearsal import mermaid
 from voiceflow_worker.sandbox import Script
@@ -262,6 +263,23 @@ async def test_each_receiver_knows_the_menu_of_a_call_whatever_becomes_of_its_fi
     stored = await CallQueue(stores[1]).get(jobs[ANA].id)
     assert (stored.answer, [press.answer for press in stored.posts[0].presses]) == ("morning", [None, "morning"])
     assert len({job.menu for job in await CallQueue(stores[0]).find()}) == 2, "a menu that was edited is another one"
+
+
+async def test_files_whose_questions_have_the_same_names_are_served_together(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "visits.toml").write_text(TOML, encoding="utf-8")
+    (tmp_path / "early.toml").write_text(TOML.replace("Vormittags", "Morgens"), encoding="utf-8")
+    visits, early = load_menus(["visits.toml", "early.toml"], folder=tmp_path)
+    other = changed("questions.1.text.de", "Morgens 1, zurück Stern.")
+    assert read_menu(other).name == early.name
+    lines = {
+        said: Line.of((await sent(store, menu=menu, batch=said, rows=[{**ROWS[0], "destination": number}]))[number])
+        for said, menu, number in (("Vormittags", DATA, ANA), ("Morgens", other, BEN))
+    }
+    for menus in ((visits, early), (early, visits), (visits, visits)):
+        receiver = Receiver.of(store, *menus)
+        for said, line in lines.items():
+            assert (await line.press(receiver, "2")).text.startswith(f"Gern. {said} 1"), menus
+            await line.press(receiver, "*")
 
 
 async def test_what_the_store_keeps_is_the_menu_in_the_order_of_its_languages(store: Store) -> None:

@@ -22,7 +22,8 @@ def load_menus(
 ) -> list[Menu]:
     """The menus with these names: see `load_menu`. Raises InvalidInputError for a menu with errors."""
     menus = [load_menu(name, voice_profile=voice_profile, folder=folder) for name in names or ()]
-    errors = [found for found in check_menus(menus) if found.is_error]
+    # Menus of data are checked where they are read, each alone: two may have questions with one name.
+    errors = [found for found in check_menus([each for each in menus if not each.definition]) if found.is_error]
     if errors:
         lines = "\n".join(f"  {found}" for found in errors)
         raise InvalidInputError(f"errors were found in {', '.join(names or ())}:\n{lines}")

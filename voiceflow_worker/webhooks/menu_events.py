@@ -127,9 +127,9 @@ _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 class MenuEvents:
     """The handler that answers call action events with menus.
 
-    Calls begin in one of `menus`: in the menu that the job names, or else in the first. The menus `approval` and
-    `escalation` are always served too. `policy` must be the workers' policy. `handler_limit` is the time limit of a
-    handler. The metrics go to `registry`.
+    Calls begin in one of `menus`: in the menu that the job names, or else in the first. The questions of a menu of data
+    are its own, whatever others are called. The menus `approval` and `escalation` are always served too. `policy` must
+    be the workers' policy. `handler_limit` is the time limit of a handler. The metrics go to `registry`.
 
     Any number of receivers may answer for one store, because all state is in the store. The same event gets the same
     answer, byte for byte, and its handler runs once. After a crash during the handler, or a failure of the store, the
@@ -148,7 +148,8 @@ class MenuEvents:
         self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
         named = {menu.name for menu in menus}
         own = [menu for menu in (approval, escalation_menu) if menu.name not in named]
-        self.menus: Menus = Menus(*menus, beside=own, handler_limit=handler_limit)
+        in_code = (menu for menu in menus[1:] if not menu.definition)
+        self.menus: Menus = Menus(*menus[:1], *in_code, beside=own, handler_limit=handler_limit)
         self._store = store
         self._policy = policy = policy or CallPolicy()
         self._menu_calls = MenuCalls(store, policy)
@@ -158,7 +159,7 @@ class MenuEvents:
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
         self._definitions = written_menus(store)
-        self._written: dict[str, Menus] = {}
+        self._written = {each.name: Menus(each, handler_limit=handler_limit) for each in menus[1:] if each.definition}
         _loaded()
 
     async def __call__(self, event: OtherEvent) -> EventAnswer:
