@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import overload
@@ -77,6 +78,10 @@ class FileWriting(Writing[int]):
         self._db = transaction.db
         self._clock = clock
         self._new: list[Job] = []
+        self._moved: list[Row] = []
+        self._put_off: dict[tuple[str, str, str], tuple[str, Row]] = {}
+        """The puts that are not written yet, by their records: the statement of each, and its values."""
+        self._events: list[Row] = []
         self._kept: set[tuple[str, str, str]] = set()
         """The records that were put to be kept, and not dropped since: names of batches, with each call of a file."""
         self._revisions: dict[str, str | None] = {}
@@ -119,12 +124,16 @@ class FileWriting(Writing[int]):
     def record(self, namespace: str, group: str, at: int, member: str = "") -> Record | None:
         key = (namespace, group, member)
         if key not in self._records:
+            self.flush()
             self._records[key] = current_record(self._db, namespace, group, at, member)
         return self._records[key]
 
     def group(self, namespace: str, group: str, at: int) -> Sequence[Record]:
         key = (namespace, group)
-        return self._groups[key] if key in self._groups else standing_of(self._db, namespace, group, at)
+        if key in self._groups:
+            return self._groups[key]
+        self.flush()
+        return standing_of(self._db, namespace, group, at)
 
     def revision(self, job_id: str) -> str | None:
         if job_id not in self._revisions:
@@ -132,7 +141,10 @@ class FileWriting(Writing[int]):
         return self._revisions[job_id]
 
     def owner(self, queue: str, key: str, at: int) -> Owner | None:
-        return self._owners[queue, key] if (queue, key) in self._owners else owner_of_key(self._db, queue, key, at)
+        if (queue, key) in self._owners:
+            return self._owners[queue, key]
+        self.flush()
+        return owner_of_key(self._db, queue, key, at)
 
     def pace(self, queue: str) -> Pace:
         if queue not in self._paces:
@@ -145,8 +157,8 @@ class FileWriting(Writing[int]):
         self._paced.add(queue)
 
     def end(self) -> None:
-        """Write what is written once for all writes: their new jobs, and the paces of their queues."""
-        self.insert()
+        """Write what is written once for all writes: what was put off, and the paces of their queues."""
+        self.flush()
         for queue in self._paced:
             pace = self._paces[queue]
             self._db.run(SQL["set_pace"], (queue, pace.rate, pace.burst, pace.tat, pace.last, pace.unreached))
@@ -159,18 +171,34 @@ class FileWriting(Writing[int]):
         for put in write.puts:
             self._put(put, at)
         for drop in write.drops:
+            self.flush()
             self._forget(drop)
             self._kept.clear()
             self._db.run(SQL["drop"], (drop.namespace, drop.group, drop.member, drop.value))
         for event in write.events:
-            self._db.run(SQL["insert_event"], event_row(event))
+            self._events.append(event_row(event))
         if write.wakes is not None:
             self._transaction.changed.add(write.wakes)
 
-    def insert(self) -> None:
-        """Insert the new jobs that were not inserted yet: all at once."""
-        if not self._new:
-            return
+    def flush(self) -> None:
+        """Write what was put off: each statement once for all its rows. A read of what may have changed comes after."""
+        if self._new:
+            self._insert()
+        if self._moved:
+            self._db.run_each(SQL["move_job"], self._moved)
+            self._moved = []
+        if self._put_off:
+            by_statement = defaultdict[str, list[Row]](list)
+            for statement, row in self._put_off.values():
+                by_statement[statement].append(row)
+            for statement, rows in by_statement.items():
+                self._db.run_each(statement, rows)
+            self._put_off = {}
+        if self._events:
+            self._db.run_each(SQL["insert_event"], self._events)
+            self._events = []
+
+    def _insert(self) -> None:
         ((last,),) = self._db.rows(SQL["last_number"])
         numbered = list(enumerate(self._new, last + 1))
         self._new = []
@@ -186,7 +214,8 @@ class FileWriting(Writing[int]):
     def _change(self, change: Change) -> None:
         self._revisions[change.job.id] = None if isinstance(change, Delete) else change.job.revision
         if not isinstance(change, Insert):
-            self.insert()
+            if self._new or not isinstance(change, Replace):
+                self.flush()
             self._owners.clear()  # a key may be given up, or a tombstone may take it
         match change:
             case Insert(job, tally):
@@ -229,20 +258,22 @@ class FileWriting(Writing[int]):
             outcome_name(job),
             job.id,
         )
-        self._db.run(SQL["move_job"], row)
+        self._moved.append(row)
 
     def _put(self, put: Put, at: int) -> None:
+        key = (put.namespace, put.group, put.member)
         if put.mode is Mode.KEEP:
-            key = (put.namespace, put.group, put.member)
             if key in self._kept:
                 return
             self._kept.add(key)
         self._forget(put)
-        row: Row = (put.namespace, put.group, put.member, put.value, to_micros_or_none(put.ends_at))
+        row: Row = (*key, put.value, to_micros_or_none(put.ends_at))
         if put.mode is Mode.ALWAYS:
-            self._db.run(SQL["put"], row)
-        else:
-            self._db.run(_PUTS[put.mode], (*row, at))
+            self._put_off[key] = (SQL["put"], row)  # in place of an earlier put
+            return
+        if key in self._put_off:
+            self.flush()
+        self._put_off[key] = (_PUTS[put.mode], (*row, at))
 
 
 def count(transaction: Transaction, job: Job, tally: Mapping[str, int]) -> None:
