@@ -161,6 +161,7 @@ class Worker:
             Settler(store, policy, changes=changes),
             holds=holds,
             near=lambda: self._pacer.is_paced and self._senders.asks_soon,
+            more=lambda: not self._pacer.is_paced and self._senders.on_their_way > self._verdicts.waiting,
             restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
             on_settled=self._has_freed,
             on_fault=self._note_fault,
@@ -456,9 +457,11 @@ class Worker:
         """The number of calls that `concurrency` limits.
 
         Under a rate, a call whose verdict waits for the store takes no permit: a slow store must not cost slots.
-        Without a rate, it does, or answers would come faster than a slow store takes them.
+        Without a rate, it does, or answers would come faster than a slow store takes them. That of a call that 8x8 has
+        created does until it is on its way there, so that the next lease shares its commit; a refusal may hold the
+        next call.
         """
-        return self._senders.on_their_way if self._pacer.is_paced else self.in_flight
+        return self._senders.on_their_way if self._pacer.is_paced else self.in_flight - self._verdicts.storing
 
     def _has_freed(self) -> None:
         is_asked_soon = self._pacer.is_paced and self._senders.asks_soon  # `_share_commit` looks then

@@ -35,6 +35,10 @@ SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 
 
+TOGETHER_WITHIN = 0.005
+"""Seconds for which a verdict waits for others of POSTs in flight."""
+
+
 class PendingVerdict(Struct):
     """The verdict of one POST, kept until it is stored.
 
@@ -80,11 +84,12 @@ class Verdicts:
     """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
 
     Nobody waits for the session of a call that 8x8 has created: it shares the commit of the next journal entries, if
-    these are `near`, and `store` is then called. If the worker is killed before, the call is in doubt.
+    these are `near`, and `store` is then called; if there are `more` to come, that of the next ones within 5 ms. If the
+    worker is killed before, the call is in doubt.
 
-    `on_settled` is called when verdicts are stored, and `on_fault` with the error because of which one was not.
-    `counts` counts them. `restore_if_lost` restores what a store that was rolled back has lost of a job, and returns
-    whether it had lost it.
+    `on_settled` is called when verdicts go to the store, and when they are stored; `on_fault` with the error because of
+    which one was not. `counts` counts them. `restore_if_lost` restores what a store that was rolled back has lost of a
+    job, and returns whether it had lost it.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Verdicts:
         *,
         holds: Holds,
         near: Callable[[], bool] = lambda: False,
+        more: Callable[[], bool] = lambda: False,
         restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
@@ -104,26 +110,36 @@ class Verdicts:
         self.settler = settler
         self._holds = holds
         self._near = near
+        self._more = more
         self._restore = restore_if_lost
         self._on_settled = on_settled
         self._on_fault = on_fault
         self._pending: list[tuple[Job, PendingVerdict]] = []
         self._came = anyio.Event()
+        self._enough = anyio.Event()
         self.waiting: int = 0
         """The number of POSTs that have ended, but whose verdict is not stored yet."""
+        self.storing: int = 0
+        """How many of them, of calls that 8x8 has created, are on their way to the store together."""
 
     def add(self, job: Job, pending: PendingVerdict) -> None:
         """Keep a verdict until it is stored."""
         self._counts.count_verdict(pending.verdict)
         self._pending.append((job, pending))
         self.waiting += 1
-        if pending.gate is not None or pending.verdict.kind is not VerdictKind.CREATED or not self._near():
-            self.store()
+        if pending.gate is None and pending.verdict.kind is VerdictKind.CREATED:
+            if self._near():
+                return
+            if self._more():
+                self._came.set()
+                return
+        self.store()
 
     def store(self) -> None:
         """Store now what has waited."""
         if self._pending:
             self._came.set()
+            self._enough.set()
 
     async def run(self) -> None:
         """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""
@@ -131,11 +147,16 @@ class Verdicts:
             try:
                 while True:
                     await self._came.wait()
-                    self._came = anyio.Event()
+                    with anyio.move_on_after(TOGETHER_WITHIN):
+                        await self._enough.wait()
+                    self._came, self._enough = anyio.Event(), anyio.Event()
                     batch, self._pending = self._pending, []
+                    self.storing = sum(each.verdict.kind is VerdictKind.CREATED for _, each in batch)
+                    self._on_settled()
                     failed: list[tuple[Job, PendingVerdict]] = []
                     with anyio.CancelScope(shield=True):
                         failed = await self._settle_together(batch)
+                    self.storing = 0
                     self._settle_each(failed, alone)
                     self._has_settled(len(batch) - len(failed))
             finally:
