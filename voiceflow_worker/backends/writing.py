@@ -143,9 +143,11 @@ class Writing(ABC, Generic[At]):
             case Same(namespace, group, value, member, owner):
                 held = self.record(namespace, group, at, member)
                 has = None if held is None else held.value
+                if has == value:
+                    return None
                 key = (namespace, group, member)
                 ours = {put.value for put in puts if (put.namespace, put.group, put.member) == key}
-                return None if has == value or has in ours or is_owned_by(has or "", owner) else (held,)
+                return None if has in ours or is_owned_by(has or "", owner) else (held,)
             case Before(until):
                 return (None,) if self.clock_now() >= until else None
 

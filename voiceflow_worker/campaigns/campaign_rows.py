@@ -19,8 +19,8 @@ from voiceflow_worker.campaigns.files.cells import GivenRows
 from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
     MOST_OF_A_FOOTER,
-    REMARKABLE,
     footer_in,
+    is_remarkable,
     shown,
     swallowed_rows,
 )
@@ -393,7 +393,7 @@ class CampaignRows:
         if raw.names:
             texts = tuple([each if isinstance(each, str) else "" for each in texts])
         row = "\0".join(texts)
-        is_plain = REMARKABLE.search(row) is None
+        is_plain = not is_remarkable(row)
         if not are_bodies:
             raw = self._without_others(raw, names, texts, has_lines=not is_plain and ("\n" in row or "\r" in row))
         draft = Draft(may_have_dates=not is_plain or are_bodies or DATE_LIKE.search(row) is not None)

@@ -78,7 +78,7 @@ class SpokenMoments:
             if not text[:1].isdigit():
                 continue
             rows = f"{{rows}}, such as row {raw.number}, {text!r}"
-            day, at = _read(text)
+            day, at = _read(text) if "-" in text or name in self._clocks else (None, None)
             if day is not None and (found := self._doubt(column, call, day, at)) is not None:
                 self._note(f"{found[0]} {name}", raw, name, found[1].replace("{rows}", rows))
             if at is not None and name in self._clocks:

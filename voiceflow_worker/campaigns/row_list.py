@@ -195,7 +195,8 @@ class RowKeeper:
             call, raw, key, result, why = row.call, row.raw, None, "", ""
             if call is not None:
                 key, result = call.unique_key, _KNOWN if raw.number in known else ""
-                self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
+                if call.not_before is not None or call.valid_until is not None:
+                    self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
             elif row.duplicate_of is not None:
                 result, why = "duplicate", f"the same call as row {row.duplicate_of}"
             else:
@@ -206,7 +207,8 @@ class RowKeeper:
                 self._columns, data = tuple(dict.fromkeys((*self._columns, *raw.names))), raw.data
                 cells = [_cell(data.get(name)) for name in self._columns]
             entries.append((batch_id, raw.number, cells, key, result, why))
-            self._former.setdefault(batch_id, _Former())
+            if batch_id not in self._former:
+                self._former[batch_id] = _Former()
         self._spool.put(entries)
         self._rows.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
 

@@ -76,16 +76,19 @@ class SharedNumbers(SeenKeys):
 
     def __init__(self) -> None:
         super().__init__()
+        self._first: dict[int, tuple[int, int]] = {}
+        """The row and the name of the first call of a batch to a number, all as hashes: nobody is refused by them."""
         self._names: dict[tuple[int, str], Counter[str]] = {}
 
     def add(self, number: str, *, batch: str | None, row: int, name: str) -> int | None:
         """Add a number of a row with this name; returns the first row with the number, None if this is it."""
-        found = self.first(f"{batch}\0{number}", row=row, digest=f"0{name.encode(errors='replace').hex()}")
-        if found is None:
+        mark = hash(name)
+        first, known = self._first.setdefault(hash((batch, number)), (row, mark))
+        if first == row:
             return None
-        names = self._names.setdefault((found[0], number), Counter())
-        names["" if found[1] or len(names) > _MOST_NAMES else name] += 1
-        return found[0]
+        names = self._names.setdefault((first, number), Counter())
+        names["" if known == mark or len(names) > _MOST_NAMES else name] += 1
+        return first
 
     def many(self) -> tuple[int, str] | None:
         """The first row with the number that most rows have, and what is told of it; None if no number has many."""

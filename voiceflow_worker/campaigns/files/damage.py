@@ -21,8 +21,8 @@ _MOST_DIGITS_OF_A_DATE = 8
 
 
 _ODD = re.compile("^['=]|[&<\r]|[^\x00-\x7f]|[;|\t\n]'")
-REMARKABLE = re.compile(r"""[^\x00-\x7e]|[=%&<#"\\\r\n]|(?:^|[\x00;|\t])\s*'|Err:|\.\.\.""")
-"""What is in the cells of a row, joined by NUL, if anything is that programs leave in cells."""
+_REMARKABLE = re.compile(r"""[^\x00-\x7e]|[=%&<#"\\\r\n]|(?:^|[\x00;|\t])\s*'|Err:|\.\.\.""")
+_SIGNS = frozenset("=%&<#\"\\\r\n'\x7f")
 _SPACES = dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " ")
 _UNSEEN = dict.fromkeys((0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A)))
 _IN_ASCII = {**_SPACES, **_UNSEEN, 0xFEFF: None}
@@ -40,6 +40,13 @@ _TAG = re.compile(
 )
 """A tag, as the editors of shops and CRMs write them. Its second group is one that begins or ends a line."""
 _PAUSE, _PAUSES = "\f", ".,;:!?…。、，；：！？।؟،"  # noqa: RUF001 - of other scripts
+
+
+def is_remarkable(row: str) -> bool:
+    """Whether the cells of a row, joined by NUL, have anything that programs leave in cells."""
+    if row.isascii() and _SIGNS.isdisjoint(row) and "..." not in row and "Err:" not in row:
+        return False  # five times as fast as the pattern
+    return _REMARKABLE.search(row) is not None
 
 
 def shown(text: str) -> str:

@@ -57,7 +57,8 @@ def _words() -> _Words:
         remark=re.compile(lists["remark"]),
         refused=re.compile(lists["refused"]),
         in_name=re.compile(
-            rf"\b(?:{no_call}|{dead}|opt(?:ed)? ?out\b|gesperrt|dnc\b)|[(\[](?:dnd|c?tps)[)\]]|[\u2020\u271d]"
+            rf"\b(?=[^\W\d])(?:{no_call}|{dead}|opt(?:ed)? ?out\b|gesperrt|dnc\b)|"  # half as long as without (?=
+            r"[(\[](?:dnd|c?tps)[)\]]|[\u2020\u271d]"
         ),
         in_remark=re.compile(rf"\b(?:{no_call}|dnc)\w*\s*(?:$|[.!;,)\]/|])|^\W*(?:{dead}|[\u2020\u271d])\W*$"),
     )

@@ -315,10 +315,10 @@ def spellings(e164: str) -> tuple[str, ...]:
     Nearly every number has one spelling. Requests, listings and unique keys keep the spelling that was given. The
     suppression list and the locks on numbers hold for every spelling.
     """
-    found = [e164]
+    found, rules = [e164], _respelt()
     for each in found:
         for width in (2, 3, 4):
-            for pattern, other in _respelt().get(each[:width], ()):
+            for pattern, other in rules.get(each[:width], ()):
                 match = pattern.fullmatch(each, width)
                 if match is not None and (new := other.format(*match.groups())) not in found:
                     found.append(new)
