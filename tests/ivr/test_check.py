@@ -107,6 +107,18 @@ def test_texts_by_language_where_no_language_is_set() -> None:
     assert told(ending(prompt={"en": "Hello."}, language="en-GB")) == []
 
 
+@pytest.mark.parametrize("wrong", ["Hallo {{name", "{{name|titel}}", "x" * 3001])
+@pytest.mark.parametrize("place", ["prompt", "retry_text", "1"])
+def test_what_is_wrong_in_another_language_is_an_error_too(wrong: str, place: str) -> None:
+    texts = {"en": "Hello.", "de": wrong}
+    more: dict[str, Any] = {place: texts} if place != "1" else {}
+    main = ending(language="en", **more)
+    main.on("2", goto=End(texts if place == "1" else {"en": "Bye.", "de": "Ade.", "fr": "Salut."}))
+    (found,) = told(main)
+    assert found.startswith(f"error main {place.replace('1', '2')}")
+    assert " in de: " in found or wrong in found
+
+
 def test_an_answer_with_the_name_of_a_result() -> None:
     for result in CallResult:
         for name in (result.value, result.value.upper(), result.value.replace("_", " "), result.value.title()):

@@ -73,7 +73,11 @@ def menu_in(fields: Mapping[str, str]) -> Mapping[str, object] | None:
         question: dict[str, Any] = {"id": _id(int(place)), **asked[place]}
         keys: dict[str, object] = {}
         for row in question.get("keys", {}).values():
-            if (key := row.pop("key", "")) in keys:
+            if not (key := row.pop("key", "")):
+                raise InvalidInputError(
+                    f"question {question['id']}: an answer has no key; give it one, or empty its row"
+                )
+            if key in keys:
                 raise InvalidInputError(f"question {question['id']}: the key {key} is there twice; keep one of them")
             keys[key] = row
         questions.append({**question, "keys": keys})

@@ -24,7 +24,7 @@ from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, H
 from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.values import is_missing
+from voiceflow_worker.model.flows.values import is_missing, language_in
 from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import name_among
@@ -188,14 +188,16 @@ def check_menus(
     """The errors and warnings about `roots` and the menus that they lead to. Menus with errors are not served.
 
     `beside` are further menus of the same module, each with a warning if nothing leads to it. `data` is a job's data
-    for the prompts; by default, each name in a prompt has itself as its value. Prompts that are functions are run,
-    handlers are not.
+    for the prompts; by default, each name in a prompt has itself as its value. If the data names no language, errors
+    are looked for in each one in which all texts are. Prompts that are functions are run, handlers are not.
     """
     menus = reachable(roots)
     walk = _Walk(roots, menus, data)
-    findings = [*_names(menus)]
-    for menu in menus:
-        findings += [replace(found, path=f"{menu.title}{found.path or ''}") for found in walk.menu(menu)]
+    findings = [*_names(menus), *walk.menus()]
+    for language in walk.languages() if not language_in(data or {}) else ():
+        other = _Walk(roots, menus, data, language=language)
+        errors = [found for found in other.menus() if found.is_error] if other.is_whole() else []
+        findings += [replace(each, path=f"{each.path} in {language}") for each in errors if each not in findings]
     findings += walk.silence()
     findings += walk.odd_names()
     known = {id(menu) for menu in menus}
@@ -371,13 +373,19 @@ class _Walk:
         manner.language = language_of(path, {"language": wanted})
         return manner
 
-    def menu(self, menu: Menu) -> Iterator[Finding]:
-        """The findings about one menu: about the menu alone, and about the menu on each path to it."""
-        yield from _keys(menu)
-        yield from dict.fromkeys(
-            found for path in self._paths[id(menu)] for found in (*self._asked(path), *self._steps(path))
-        )
-        yield from self._ways_on(menu)
+    def menus(self) -> Iterator[Finding]:
+        """The findings about each menu: about the menu alone, and about the menu on each path to it."""
+        for menu in self._menus:
+            on_paths = (found for path in self._paths[id(menu)] for found in (*self._asked(path), *self._steps(path)))
+            for found in (*_keys(menu), *dict.fromkeys(on_paths), *self._ways_on(menu)):
+                yield replace(found, path=f"{menu.title}{found.path or ''}")
+
+    def is_whole(self) -> bool:
+        """Whether all texts are there in the language of this walk."""
+        try:
+            return bool(list(self.texts()))
+        except InvalidInputError:
+            return False
 
     def _asked(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
         menu, manner = path[-1], self._manner(path)

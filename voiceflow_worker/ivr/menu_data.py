@@ -23,7 +23,7 @@ from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.call_back import CallBack
 from voiceflow_worker.ivr.caller import NAME, Caller
-from voiceflow_worker.ivr.check import MenuTexts, check_menus, reachable
+from voiceflow_worker.ivr.check import check_menus, reachable
 from voiceflow_worker.ivr.menu import ANSWER, End, Menu, Step
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.text.wording import did_you_mean, read_duration
@@ -225,8 +225,6 @@ def read_menu(given: object, *, voice_profile: str | None = None) -> Menu:
         raise InvalidInputError(f"question {lost[0]}: no key leads to it; let one, by its next, or remove the question")
     if errors := [found for found in check_menus([menu]) if found.is_error]:
         raise InvalidInputError("; ".join(map(str, errors)))
-    for language in data.languages:
-        MenuTexts(menu, language)
     text = canonical_json(_renamed(data.model_dump(exclude_defaults=True), _STORED_AS))
     if len(text) > LONGEST:
         raise InvalidInputError(f"the menu has {len(text)} characters, but at most {LONGEST} are allowed; shorten it")
