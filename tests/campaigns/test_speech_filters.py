@@ -62,6 +62,10 @@ def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
         ("{{x|time}}", "2030-01-31 09:30", "9:30 AM"),
         ("{{x|time}}", "12:05 am", "12:05 AM"),
         ("{{x|time}}", "9:30:10", "9:30 AM"),
+        ("{{x|time}}", "9h", "9:00 AM"),
+        ("{{x|time}}", "14 h 05", "2:05 PM"),
+        ("{{x|time}}", "2030-01-31 14.05 Uhr", "2:05 PM"),
+        ("{{x|date}}", "2030-01-31 14h05", "January 31, 2030"),
         ("{{x|money('USD')}}", "1", "1 US dollar"),
         ("{{x|money('USD')}}", "12.50", "12.50 US dollars"),
         ("{{x|money('USD')}}", "EUR 12", "12 euros"),
@@ -110,6 +114,29 @@ def test_an_amount_is_read_as_its_country_writes_it_if_that_has_one_meaning(writ
         assert "is not an amount" in problem("{{x|money('INR')}}", unclear)[1]
     assert speak("{{x|money('KWD')}}", "1250,500") == "1250.500 Kuwaiti dinars"
     assert "has 3 decimals" in problem("{{x|money('INR')}}", "1.250,500")[1]
+
+
+@pytest.mark.parametrize(
+    ("currency", "cells"),
+    [
+        ("EUR", ["1.250,50 €", "€ 1.250,50", "€1,250.50", "1 250,50\u202f€"]),
+        ("SGD", ["$1,250.50", "S$ 1250.50"]),
+        ("BRL", ["R$ 1.250,50"]),
+        ("DKK", ["1.250,50 kr.", "kr 1250,50"]),
+        ("PLN", ["1 250,50 zł"]),
+    ],
+)
+def test_the_sign_of_the_currency_that_the_filter_names_may_stand_beside_an_amount(
+    currency: str, cells: list[str]
+) -> None:
+    plain = str(speak("{{x|money}}", f"{currency} 1250.50"))
+    for cell in cells:
+        assert speak(f"{{{{x|money('{currency}')}}}}", cell) == plain
+        assert speak(f"{{{{x|money('{currency}')}}}}", f"-{cell}") == f"minus {plain}"
+    assert speak("{{x|money}}", "12 €") == "12 euros"
+    for other, cell in [("USD", "12 €"), ("SGD", "US$ 12"), ("EUR", "€ 12 USD"), ("EUR", "EUR 12 USD"), ("JPY", "€12")]:
+        assert "is not an amount" in problem(f"{{{{x|money('{other}')}}}}", cell)[1]
+    assert "is not an amount" in problem("{{x|money}}", "$12")[1], "of many countries"
 
 
 def test_the_months_of_sinhala_are_those_of_the_sun() -> None:
@@ -226,6 +253,8 @@ def test_a_value_that_a_filter_cannot_use_is_reported_with_column_and_filter() -
         ("{{x|date('full', 1)}}", "2030-01-31", "the filter does not take 'full', 1"),
         ("{{x|time}}", "25:00", "'25:00' is not a time of day; write it as 14:05 (filter time)"),
         ("{{x|time}}", "13:00 pm", "is not a time of day"),
+        ("{{x|time}}", "25h", "'25:00' is not a time of day"),
+        ("{{x|time}}", "14.05", "is not a time of day"),
         ("{{x|money('USD')}}", "1,250", "'1,250' is not an amount; write it as 1250.50, or as SGD 1250.50"),
         ("{{x|money}}", "12", "'12' has no currency; write SGD 12, or name the currency: money('SGD')"),
         ("{{x|money('XQQ')}}", "12", "'XQQ' is not a currency"),

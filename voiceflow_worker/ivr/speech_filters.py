@@ -53,6 +53,10 @@ _WITH_COMMA = re.compile(r"(0|\d{4,15}|\d{1,15}(?=,(?!\d{3}\Z))),(\d{1,4})", re.
 _WITH_THOUSANDS = re.compile(
     r"(\d{1,3}(?:([.,' \u2019])\d{3})(?:\2\d{3}){0,3}|\d{1,2}(?:,\d\d){1,4},\d{3})(?:([.,])(\d{1,4}))?", re.ASCII
 )
+_HOUR_BY_NAME = re.compile(
+    r"(?<![\d:.])(\d{1,2})(?: ?h(?: ?(\d{2})(?: ?min)?)?|[:.](\d{2}) ?(?:h|hrs|uhr|uur))\Z", re.ASCII | re.IGNORECASE
+)
+"""A time of day such as 14h05, 9 h, and 14.05 Uhr."""
 _WHOLE = re.compile(r"\d{1,9}(?:\.00?)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
 _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
@@ -95,6 +99,19 @@ _DECIMALS_OF = {
 }  # fmt: skip
 _DECIMALS = {code: decimals for decimals, codes in _DECIMALS_OF.items() for code in codes.split()}
 """The decimals of currencies that have not 2, by ISO 4217. Those of the CLDR change with what is in use."""
+_SIGNS = {
+    "€": "EUR", "£": "EGP FKP GBP GIP LBP SHP", "¥": "CNY JPY", "￥": "CNY JPY", "元": "CNY HKD TWD", "円": "JPY",
+    "₩": "KRW", "원": "KRW", "₹": "INR", "₱": "PHP", "₫": "VND", "đ": "VND", "฿": "THB", "₪": "ILS", "₺": "TRY",
+    "₽": "RUB", "₴": "UAH", "₦": "NGN", "zł": "PLN", "Kč": "CZK", "Ft": "HUF", "kr": "DKK ISK NOK SEK", "lei": "RON",
+    "R$": "BRL", "S$": "SGD", "A$": "AUD", "C$": "CAD NIO", "HK$": "HKD", "NZ$": "NZD", "NT$": "TWD", "US$": "USD",
+    "RM": "MYR", "Rp": "IDR", "R": "ZAR", "Fr.": "CHF",
+    "$": "ARS AUD BBD BMD BND BSD BZD CAD CLP COP DOP FJD GYD HKD JMD KYD MXN NAD NZD SGD TTD TWD USD UYU XCD",
+}  # fmt: skip
+"""The currencies that a sign beside an amount may mean."""
+_ANY_SIGN = "|".join(map(re.escape, _SIGNS))
+_BESIDE_SIGN = re.compile(
+    rf"([-\u2212]?)(?:({_ANY_SIGN})\.? ?([-\u2212]?\d.*)|(\d(?:.*\d)?) ?({_ANY_SIGN})\.?)", re.ASCII
+)
 _MINUS_OF = {
     "minus": "bs cs da de en eo ff fil fo hr id lb lt mt nb nn no pl ro sk sl sq sv uz", "минус": "bg kk ky mk ru sr",
     "мінус": "be uk", "menos": "es gl pt", "miinus": "et fi", "min": "af nl", "ناقص": "ar", "mənfi": "az",
@@ -176,6 +193,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
                 return function(text, spoken[1] if spoken else "", *arguments)
             text = _plain(text).strip()
             if name in _OF_MOMENTS:
+                text = _HOUR_BY_NAME.sub(lambda at: f"{at[1]}:{at[2] or at[3] or '00'}", text)
                 text = at_the_person(text, context.get(ZONE))
             return _plain(function(text, _locale(voice), *arguments))
         except TypeError:
@@ -280,8 +298,8 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
     """
     from babel.numbers import format_currency, is_currency
 
-    match = _AMOUNT.fullmatch(text)
-    if match is None or (number := _amount(match[4])) is None:
+    match = _AMOUNT.fullmatch(_with_code(text, currency))
+    if match is None or (number := _amount(match[4])) is None or (match[2] and match[5]):
         raise ValueError(f"{text[:40]!r} is not an amount; write it as 1250.50, or as SGD 1250.50")
     before, first, sign, _, last = match.groups()
     code = (first or last or currency or "").upper()
@@ -308,6 +326,20 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
             "word in the text, and the amount without its sign, as with |abs"
         )
     return minus + spoken
+
+
+def _with_code(text: str, currency: str | None) -> str:
+    """An amount with the code of its currency for a sign, such as EUR 12 for 12 €.
+
+    It stays as it is if the sign may mean another currency than this one, or without one, several.
+    """
+    match = _BESIDE_SIGN.fullmatch(text)
+    if match is None:
+        return text
+    minus, before, first, second, behind = match.groups()
+    codes = _SIGNS[before or behind].split()
+    code = codes[0] if currency is None and len(codes) == 1 else str(currency).upper()
+    return f"{minus}{code} {first or second}" if code in codes else text
 
 
 def _amount(written: str) -> str | None:
