@@ -12,7 +12,7 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files.damage import misread, written_break
+from voiceflow_worker.campaigns.files.damage import as_programs_write, misread
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.text.wording import folded
@@ -149,11 +149,36 @@ def test_a_text_as_people_write_it_is_not_told() -> None:
         assert misread(text) is None
 
 
-def test_a_line_break_that_is_written_out_is_told() -> None:
-    for text in ("first\\nsecond", "a\\r\\nb", "one\\ttwo"):
-        assert "which is spoken as it is written" in (written_break(text) or "")
-    for text in ("C:\\new\\notes", "\\\\server\\names", "and\\or", "a\nb", "¯\\_(ツ)_/¯"):
-        assert written_break(text) is None, text
+def test_what_a_program_wrote_for_programs_is_told_if_it_is_spoken(tmp_path: Path) -> None:
+    for text in ("first\\nsecond", "a\\r\\nb", "one\\ttwo", "O\\'Brien", "Zo\\u00eb", "Zo\\xc3\\xab"):
+        assert "which is spoken as it is written" in (as_programs_write(text) or ""), text
+    for text in (
+        *("[object Object]", "b'Ana'", '["Ana"]', "['Ana', 'Li']", '{"first": "Ana"}', "('Ana',)", "Decimal('12.50')"),
+        *(
+            "datetime.date(2027, 1, 15)",
+            "Timestamp('2027-01-15 09:30')",
+            'ISODate("2027-01-15")',
+            "<app.Visit object at 0x7f>",
+        ),
+    ):
+        assert "as a program writes it" in (as_programs_write(text) or ""), text
+    for text in (
+        *(
+            "C:\\new\\notes",
+            "\\\\server\\names",
+            "and\\or",
+            "a\nb",
+            "\u00af\\_(\u30c4)_/\u00af",
+            "Ana (Li)",
+            "[Ana]",
+            "('t Hart)",
+        ),
+        *('"Ana"', "'t", "Save the date (now)", "{Ana}", "Room (2)", "<Ana>", "d'Ávila", "up to date(d)"),
+    ):
+        assert as_programs_write(text) is None, text
+    content = "destination,name,note\n+6587654321,O\\'Brien,a\\nb\n+6587654329,['Ana'],\n"
+    _, escaped, listed = warnings(file_of(tmp_path, content))  # and nothing of the note, which no text speaks
+    assert ("has \\' in" in escaped, "holds ['Ana']" in listed) == (True, True)
 
 
 def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:

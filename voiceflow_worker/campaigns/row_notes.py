@@ -9,7 +9,13 @@ from functools import lru_cache
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.files.damage import misread, number_behind_quote, shown, without_markup, written_break
+from voiceflow_worker.campaigns.files.damage import (
+    as_programs_write,
+    misread,
+    number_behind_quote,
+    shown,
+    without_markup,
+)
 from voiceflow_worker.campaigns.files.no_call import Told, sense_of, told_beside, told_not_to_call
 from voiceflow_worker.campaigns.files.number_formats import POWER
 from voiceflow_worker.campaigns.files.rows import MEANINGS, RawRow, RowSource, row_name
@@ -103,6 +109,8 @@ class RowNotes:
                     "voice_profile"
                 )
                 self.add(f"script {name} {other}", raw, name, message)
+            if not value.isalnum() and (problem := as_programs_write(value)) is not None:
+                self.add(f"of a program {name} {problem[:5]}", raw, name, problem)
             if _SURVEY.fullmatch(value):
                 message = f"holds {value} in {{rows}}, which surveys write for no answer: empty such cells"
                 self.add(f"a code among texts {name}", raw, name, message)
@@ -150,8 +158,6 @@ class RowNotes:
             if not damaged and (problem := misread(text)) is not None:
                 damaged = True
                 self.add("misread", raw, name or None, problem)
-            if name and "\\" in text and (problem := written_break(text)) is not None:
-                self.add(f"break {name}", raw, name, problem)
             if name and ("&" in text or "<" in text) and without_markup(text) != text:
                 message = (
                     f"{{rows}} of this column have HTML of another program, which is not spoken: row {raw.number}, "

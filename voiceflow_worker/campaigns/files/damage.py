@@ -283,16 +283,25 @@ def misread(text: str) -> str | None:
     return None
 
 
-_ESCAPED, _PATH = re.compile(r"(?:\\[rnt])+"), re.compile(r":\\|\\\\")
-"""A line break or tab as programs write it, and what has backslashes of its own."""
+_ESCAPED = re.compile(r"(?:\\[rnt])+|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\['\"]")
+_PATH = re.compile(r":\\|\\\\")
+_OF_PROGRAM = re.compile(
+    r"""\[object \w+\]|<[\w.]+ object at 0x\w+>|b(['"]).*\1|\[\s*['"{].*\]|\{\s*['"].*:.*\}|\(\s*(['"]).*\2,.*\)|"""
+    r"""[\w.]*(?:date|Date|time|Timestamp|Decimal|ObjectId|UUID)\(['"\d].*\)""",
+    re.DOTALL,
+)
+"""A value as a program writes it for programmers: ["Ana"], b'Ana', Decimal('12.50'), [object Object]."""
 
 
-def written_break(text: str) -> str | None:
-    """The reason why a text seems to have a line break that was not decoded, as a clause; None if it has none."""
-    if (found := _ESCAPED.search(text)) is None or _PATH.search(text) is not None:
-        return None
-    said = f"has {found[0]} in {_shown(text, found.start())}, which is spoken as it is written"
-    return f"{said}: export it again with its line breaks, or replace it by a space"
+def as_programs_write(text: str) -> str | None:
+    """The reason why a program seems to have written a text for other programs, as a clause; None if it has not."""
+    found = _ESCAPED.search(text) if "\\" in text else None
+    if found is not None and _PATH.search(text) is None:
+        said = f"has {found[0]} in {_shown(text, found.start())}, which is spoken as it is written"
+        return f"{said}: export it again with its line breaks and letters, or replace it"
+    if text[-1:] in {"]", "}", ")", ">", "'", '"'} and _OF_PROGRAM.fullmatch(text):
+        return f"holds {text[:_SHOWN]}, as a program writes it, and it is spoken as it stands: export the text in it"
+    return None
 
 
 def _decoded(codes: str) -> str | None:
