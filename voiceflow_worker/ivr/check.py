@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import partial
+from itertools import groupby
 from typing import Any, TypeGuard, cast
 
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
@@ -348,10 +349,10 @@ class _Walk:
         self._edges = {id(menu): edges_of(menu) for menu in menus}
         self._paths = self._all_paths()
 
-    def _all_paths(self) -> dict[int, list[tuple[Menu, ...]]]:
-        """For each menu, one path for each combination of inherited settings."""
-        paths: dict[int, list[tuple[Menu, ...]]] = {id(menu): [] for menu in self._menus}
-        seen: set[tuple[object, ...]] = set()
+    def _all_paths(self) -> list[tuple[Menu, ...]]:
+        """One path to each menu for each combination of inherited settings, in the order of the menus."""
+        paths = list[tuple[Menu, ...]]()
+        seen = set[tuple[object, ...]]()
         waiting: list[tuple[Menu, ...]] = [(root,) for root in self._roots]
         while waiting:
             path = waiting.pop(0)
@@ -361,10 +362,11 @@ class _Walk:
             if mark in seen:
                 continue
             seen.add(mark)
-            paths[id(menu)].append(path)
+            paths.append(path)
             for edge in self._edges[id(menu)]:
                 waiting += [onto(path, each) for each in edge.menus]
-        return paths
+        order = {id(menu): place for place, menu in enumerate(self._menus)}
+        return sorted(paths, key=lambda path: order[id(path[-1])])
 
     def _manner(self, path: tuple[Menu, ...]) -> Manner:
         """The settings of the last menu of a path, in the language of the call."""
@@ -375,10 +377,24 @@ class _Walk:
 
     def menus(self) -> Iterator[Finding]:
         """The findings about each menu: about the menu alone, and about the menu on each path to it."""
-        for menu in self._menus:
-            on_paths = (found for path in self._paths[id(menu)] for found in (*self._asked(path), *self._steps(path)))
+        for menu, paths in groupby(self._paths, key=lambda path: path[-1]):
+            on_paths = (found for path in paths for found in self._on(path))
             for found in (*_keys(menu), *dict.fromkeys(on_paths), *self._ways_on(menu)):
                 yield replace(found, path=f"{menu.title}{found.path or ''}")
+
+    def _on(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
+        """The findings about the last menu of a path, with the settings that it has there."""
+        menu, manner = path[-1], self._manner(path)
+        caller = self._caller(menu, manner)
+        if menu.asks:
+            yield from _question(menu, manner, caller)
+        is_checked = self._data is not None
+        for edge in self._edges[id(menu)]:
+            for step in edge.steps if edge.is_exact else ():
+                yield from _step(step, manner, caller, f" {edge.keys}", is_checked=is_checked and not edge.is_handled)
+        for name in ("retry_text", "call_back_not_possible"):
+            yield from _text(getattr(manner, name), manner, caller, f" {name}", is_checked=is_checked)
+        yield from _not_called_back(menu, manner, caller)
 
     def is_whole(self) -> bool:
         """Whether all texts are there in the language of this walk."""
@@ -386,46 +402,6 @@ class _Walk:
             return bool(list(self.texts()))
         except InvalidInputError:
             return False
-
-    def _asked(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
-        menu, manner = path[-1], self._manner(path)
-        caller = self._caller(menu, manner)
-        if not menu.asks:
-            return
-        yield from _languages(menu.prompt, manner, "")
-        if isinstance(manner.voice_profile, str) and (why := at_odds(manner.voice_profile, manner.language)):
-            yield _warning(why, path=" voice")
-        try:
-            flow = menu.question(manner, caller, begun=CallFlow.reply())
-        except Exception as error:  # noqa: BLE001 - a prompt may be any function
-            yield _untried(error, " prompt", is_function=callable(menu.prompt) or callable(manner.voice_profile))
-            return
-        yield from (replace(found, path=f" prompt {_place(found)}") for found in flow.problems() if found.is_error)
-        prompt = spoken(menu.prompt, caller, manner.voice)
-        if len(prompt) > LONG_PROMPT:
-            yield _warning(
-                f"takes about {len(prompt) // 15} s to speak; shorten it, or divide the menu", path=" prompt"
-            )
-        if not prompt:
-            yield _error("is empty: callers would not know which keys to press", path=" prompt")
-        known = [key for choice in menu.choices for key in choice.keys]
-        idle = [key for key in keys_in(prompt) if key not in known]
-        if idle and known and not any(choice.captured for choice in menu.choices):
-            what = f"says to press {', '.join(idle)}, and no such key leads on: add it, or correct the text"
-            yield _warning(what, path=" prompt")
-
-    def _steps(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
-        menu, manner = path[-1], self._manner(path)
-        caller = self._caller(menu, manner)
-        for edge in self._edges[id(menu)]:
-            for step in edge.steps if edge.is_exact else ():
-                checked = self._data is not None and not edge.is_handled
-                yield from _step(step, manner, caller, f" {edge.keys}", is_checked=checked)
-        for name in ("retry_text", "call_back_not_possible"):
-            if (text := getattr(manner, name)) is not None:
-                yield from _languages(text, manner, f" {name}")
-                yield from _text(text, manner, caller, f" {name}", is_checked=self._data is not None)
-        yield from _not_called_back(menu, manner, caller)
 
     def _ways_on(self, menu: Menu) -> Iterator[Finding]:
         edges = self._edges[id(menu)]
@@ -445,34 +421,26 @@ class _Walk:
     def silence(self) -> Iterator[Finding]:
         """The findings about callers who press nothing, at most one for each menu."""
         seen: set[str] = set()
-        for paths in self._paths.values():
-            for path in paths:
-                menu, manner = path[-1], self._manner(path)
-                if menu.name in seen:
-                    continue
-                if manner.fallback is END and all(each.fallback is None for each in path):
-                    seen.add(menu.name)
-                    name = "goodbye" if path[0].definition else "fallback"
-                    yield _warning(
-                        f"has no {name}: after silence, or when a handler fails, the call is hung up without a word",
-                        path=menu.title,
-                    )
-                elif _never_ends(path):
-                    seen.add(menu.name)
-                    yield _warning(
-                        "a silent caller hears up to 100 questions: let a fallback end the call", path=menu.name
-                    )
+        for path in self._paths:
+            menu = path[-1]
+            if menu.name in seen:
+                continue
+            if self._manner(path).fallback is END and all(each.fallback is None for each in path):
+                name = "goodbye" if path[0].definition else "fallback"
+                what = f"has no {name}: after silence, or when a handler fails, the call is hung up without a word"
+                yield _warning(what, path=menu.title)
+            elif _never_ends(path):
+                what = "a silent caller hears up to 100 questions: let a fallback end the call"
+                yield _warning(what, path=menu.name)
+            else:
+                continue
+            seen.add(menu.name)
 
     def languages(self) -> list[str]:
         """The languages of texts, and those that menus have."""
-        spoken = (text for path in self.paths for _, text in self.named(path) if not callable(text))
+        spoken = (text for path in self._paths for _, text in self.named(path) if not callable(text))
         texts = (text for text in spoken if isinstance(text, Mapping))
         return sorted({*(name for text in texts for name in text), *filter(None, (m.language for m in self._roots))})
-
-    @property
-    def paths(self) -> list[tuple[Menu, ...]]:
-        """All paths."""
-        return [path for paths in self._paths.values() for path in paths]
 
     def named(self, path: tuple[Menu, ...]) -> list[tuple[str, Text | None]]:
         """The texts of the last menu of a path, with their names. A text from a handler is spoken unchanged."""
@@ -489,7 +457,7 @@ class _Walk:
         A text by language is the one in the language of its menu. Raises InvalidInputError if the walk is in a language
         in which a text is not there.
         """
-        for path in self.paths:
+        for path in self._paths:
             menu, manner = path[-1], self._manner(path)
             for name, text in self.named(path):
                 if text is not None and not isinstance(text, str) and not callable(text):
@@ -574,24 +542,44 @@ def _text_of(step: Step) -> Text | None:
             return None
 
 
+def _question(menu: Menu, manner: Manner, caller: Caller) -> Iterator[Finding]:
+    """The findings about the question of a menu."""
+    yield from _languages(menu.prompt, manner, "")
+    if isinstance(manner.voice_profile, str) and (why := at_odds(manner.voice_profile, manner.language)):
+        yield _warning(why, path=" voice")
+    try:
+        flow = menu.question(manner, caller, begun=CallFlow.reply())
+    except Exception as error:  # noqa: BLE001 - a prompt may be any function
+        yield _untried(error, " prompt", is_function=callable(menu.prompt) or callable(manner.voice_profile))
+        return
+    for found in flow.problems():
+        if found.is_error:
+            yield replace(found, path=f" prompt {(found.path or '').rpartition('.')[2]}")
+    prompt = spoken(menu.prompt, caller, manner.voice)
+    if len(prompt) > LONG_PROMPT:
+        yield _warning(f"takes about {len(prompt) // 15} s to speak; shorten it, or divide the menu", path=" prompt")
+    if not prompt:
+        yield _error("is empty: callers would not know which keys to press", path=" prompt")
+    known = [key for choice in menu.choices for key in choice.keys]
+    idle = [key for key in keys_in(prompt) if key not in known]
+    if idle and known and not any(choice.captured for choice in menu.choices):
+        what = f"says to press {', '.join(idle)}, and no such key leads on: add it, or correct the text"
+        yield _warning(what, path=" prompt")
+
+
 def _step(step: Step, manner: Manner, caller: Caller, path: str, *, is_checked: bool) -> Iterator[Finding]:
-    match step:
-        case str():
-            yield from _text(step, manner, caller, path, is_checked=is_checked)
-        case Go(text=text) | End(text=text) | Again(text=text):
-            if text is not None:
-                yield from _languages(text, manner, path)
-                yield from _text(text, manner, caller, path, is_checked=is_checked)
-        case CallFlow():
-            if not step.is_reply:
-                yield _error("is a CallFlow.call(…): use CallFlow.bridge(…) to connect somebody", path=path)
-            yield from (replace(found, path=f"{path} {found.path}") for found in step.problems() if found.is_error)
-        case Menu() | Back():
-            pass
+    if isinstance(step, CallFlow):
+        if not step.is_reply:
+            yield _error("is a CallFlow.call(…): use CallFlow.bridge(…) to connect somebody", path=path)
+        yield from (replace(found, path=f"{path} {found.path}") for found in step.problems() if found.is_error)
+    yield from _text(_text_of(step), manner, caller, path, is_checked=is_checked)
 
 
-def _text(text: Text, manner: Manner, caller: Caller, path: str, *, is_checked: bool) -> Iterator[Finding]:
+def _text(text: Text | None, manner: Manner, caller: Caller, path: str, *, is_checked: bool) -> Iterator[Finding]:
     """The findings about a text. Unless `is_checked`, values that the caller's data lack have stand-ins."""
+    if text is None:
+        return
+    yield from _languages(text, manner, path)
     try:
         data = caller.data if is_checked else {**specimens(text), **caller.data}
         said = spoken(text, replace(caller, data=data), manner.voice)
@@ -663,10 +651,6 @@ def _is_end(step: Step) -> bool:
         actions = [entry.get("action") for entry in step.actions]
         return not actions or Action.HANGUP in actions or Action.MAKE_CALL in actions
     return isinstance(step, End)
-
-
-def _place(found: Finding) -> str:
-    return (found.path or "").rpartition(".")[2]
 
 
 def _error(message: str, *, path: str = "") -> Finding:
