@@ -67,6 +67,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("no_such_module:menu", "module no_such_module is neither in"),
         ("broken_module:menu", "needs nothing_like_this, which is not installed"),
         ("raising_module:menu", "ZeroDivisionError"),
+        ("nothing.toml", "nothing.toml cannot be read: No such file or directory; check its name and its folder"),
+        ("reminder.toml:menu", "a TOML file has one, so name reminder.toml alone"),
     ],
 )
 def test_a_menu_that_cannot_be_had_is_reported_with_a_remedy(

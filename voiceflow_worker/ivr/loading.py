@@ -15,6 +15,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.text.json_text import read_toml
+from voiceflow_worker.model.text.wording import file_remedy, why_unreadable
 
 
 def load_menus(
@@ -70,7 +71,8 @@ def _in_file(name: str, voice_profile: str | None, folder: Path | None) -> Menu:
     try:
         text = ((folder or Path()) / name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{name} cannot be read: {error}") from None
+        remedy = file_remedy(error) if isinstance(error, OSError) else "; save it as UTF-8"
+        raise InvalidInputError(f"{name} cannot be read: {why_unreadable(error)}{remedy}") from None
     document = read_toml(text, place=name)
     voice = document.get("voice_profile", document.get("voice-profile", voice_profile))
     try:
@@ -85,6 +87,8 @@ def _menus_in(module: ModuleType) -> dict[str, Menu]:
 
 def _module(name: str, folder: Path | None = None) -> tuple[ModuleType, str]:
     module, _, attribute = name.partition(":")
+    if module.endswith(".toml"):
+        raise InvalidInputError(f"{name!r} does not name a menu: a TOML file has one, so name {module} alone")
     if not module or not attribute or module.endswith(".py"):
         path = Path(module)
         hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""

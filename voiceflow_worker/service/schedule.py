@@ -416,7 +416,7 @@ def _twin(one: _File, known: Schedule | None) -> str | None:
     except (InvalidInputError, CampaignFileError, OSError):
         return None
     is_named = fields.recurrence is not None and (fields.batch or other.stem) == one.name
-    return _both_named(one.path, other, one.name) if is_named else None
+    return _both_named(one.path.absolute(), other, one.name) if is_named else None
 
 
 def _both_named(path: Path, other: Path, name: str) -> str:
