@@ -212,6 +212,8 @@ class TestFilesOfNumbers:
     def test_several_columns_are_named_as_in_a_campaign(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "home,work\n+6587654321,+6587654322\n,+6587654323\n")
         assert len(read_number_file(path, roles=ColumnRoles(numbers=("home", "work"))).numbers) == 3
+        path = file_of(tmp_path, "Phone,Fax\n+6587654321,+6587654322\n")
+        assert list(read_number_file(path, roles=ColumnRoles(ignored=("fax",))).numbers) == ["+6587654321"]
 
     def test_a_list_has_any_format_of_campaigns_and_rows_that_are_left_out(self, tmp_path: Path) -> None:
         header = ("Phone", "Name", "Status", "Phone 2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,13 +18,17 @@ from voiceflow_worker.campaigns.files.rows import (
     REASON,
     RESERVED,
     Column,
+    ColumnReader,
     RawRow,
     Role,
     RowSource,
     canonical_name,
     column_of,
+    is_number_column,
     is_own_word,
     lacks_column,
+    near_destination,
+    refuse_numbers_in,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -421,3 +425,65 @@ class CampaignColumns:
 def _own_names(names: Iterable[str]) -> Mapping[str, str]:
     """The names of columns as they are written, by their keys."""
     return {row_name(name): name.strip() for name in names if name.strip()}
+
+
+_AREAS = frozenset({
+    "area_code", "areacode", "area", "npa", "std_code", "vorwahl", "ortsvorwahl", "ddd", "lada", "prefijo", "indicatif",
+    "prefisso", "kode_area",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumns(ColumnReader):
+    """The columns of a list of numbers, of which `more` must be there."""
+
+    more: Sequence[str] = ()
+
+    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
+        """The names. Raises CampaignFileError if they do not say which have the numbers, or lack one."""
+        names = tuple(map(canonical_name, header))
+        refuse_numbers_in(names, place=place)
+        present, named = set(map(row_name, names)), (*self.roles.numbers, *self.roles.named, *self.roles.ignored)
+        if lacking := next((name for name in (*named, *self.more) if _key(name) not in present), None):
+            raise lacks_column(lacking, names, place=place, hint=hint)
+        numbers = [each.name for each in self.of(names) if each.role is Role.NUMBER]
+        if not numbers:
+            shown = ", ".join(filter(None, names)) or "nothing"
+            problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
+            raise CampaignFileError(f"{place} {problem}{hint}")
+        if len(numbers) > 1 and not self.roles.numbers:
+            raise several_numbers(place, numbers)
+        return names
+
+    def of(self, names: Sequence[str]) -> list[Column]:
+        """The columns of these names: of numbers, if none is named all that are so by their names."""
+        roles, ignored = self.roles, set(map(_key, self.roles.ignored))
+        numbers, home = set(map(_key, roles.numbers)), {_key(roles.country or roles.calling_code or "")}
+        if not numbers:
+            read = [each for each in names if row_name(each) not in ignored]
+            numbers = {row_name(each) for each in read if is_number_column(each)} or {
+                row_name(near_destination(read) or "")
+            }
+        areas = _AREAS if roles.area_code is None else {_key(roles.area_code)}
+        of = ((Role.NUMBER, numbers), (Role.COUNTRY, home), (Role.IGNORED, ignored), (Role.AREA, areas))
+        found: list[Column] = []
+        for name in names:
+            key = row_name(name)
+            role = next((role for role, has in of if key in has), Role.DATA) if key else Role.IGNORED
+            found.append(Column(name, name, key, role))
+        return found
+
+
+def _key(name: str) -> str:
+    return row_name(canonical_name(name))
+
+
+def places_of(columns: Sequence[Column], *roles: Role) -> list[int]:
+    """The places of the columns of these roles."""
+    return [place for place, each in enumerate(columns) if each.role in roles]
+
+
+def several_numbers(place: object, names: Iterable[str]) -> CampaignFileError:
+    """The error for a list that may have its numbers in any of these columns."""
+    shown = ", ".join(names)
+    return CampaignFileError(f"{place}: several columns look like telephone numbers ({shown}); {Remedy.NAME_COLUMNS}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from voiceflow_worker.campaigns.calls.values import Draft, LeftOut
+from voiceflow_worker.campaigns.columns import ListColumns, places_of, several_numbers
 from voiceflow_worker.campaigns.files.cells import cell_text
 from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
@@ -27,15 +27,12 @@ from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     NO_ROLES,
-    ColumnReader,
+    Column,
     ColumnRoles,
     FileKind,
     RawRow,
+    Role,
     RowSource,
-    canonical_name,
-    is_number_column,
-    near_destination,
-    refuse_numbers_in,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
@@ -51,7 +48,7 @@ from voiceflow_worker.model.numbers.reading import (
     read_number,
 )
 from voiceflow_worker.model.text.printable import as_stored, printable_line
-from voiceflow_worker.model.text.wording import count_of, folded
+from voiceflow_worker.model.text.wording import count_of
 
 
 def counted(numbers: Iterable[str]) -> Mapping[tuple[str, str], int]:
@@ -74,10 +71,6 @@ def counts_in_words(counts: Mapping[tuple[str, str], int]) -> str:
 _SEVERAL_CELLS = ",;\t|"
 _AREA_AND_NUMBER = re.compile(r"(\d{2,5})[,;\t|](\d{5,8})")
 """A line of a list that has area codes in a column of their own, and no header, as that of the United States."""
-_AREAS = frozenset({
-    "area_code", "areacode", "area", "npa", "std_code", "vorwahl", "ortsvorwahl", "ddd", "lada", "prefijo", "indicatif",
-    "prefisso", "kode_area",
-})  # fmt: skip
 _DIGEST = 32
 _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 
@@ -200,9 +193,9 @@ def read_number_file(
                     problem=problem or footer_in([text]),
                 )
     else:
-        columns = _ColumnReader(roles, left_out.columns)
+        columns = ListColumns(roles, left_out.columns)
         source = open_source(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row)
-        _Table(path, source, roles, left_out, taken).read()
+        _Table(path, source, columns, left_out, taken).read()
     with file.opened_raw() as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
     return NumberFile(
@@ -305,38 +298,20 @@ def _with_area(area: str, text: str, country: str | None) -> Sequence[ParsedNumb
     return found or every_reading(f"{area} {text}", country)
 
 
-class _Columns(NamedTuple):
-    """The places of the columns of a row: those of numbers, of the country, of area codes, and all others."""
-
-    numbers: Sequence[int]
-    homes: Sequence[int]
-    areas: Sequence[int]
-    others: Sequence[int]
-
-    @classmethod
-    def of(cls, names: Sequence[str], roles: ColumnRoles) -> _Columns:
-        """The places of columns of these names."""
-        home = roles.country or roles.calling_code
-        numbers, homes = _places(names, roles.numbers), _places(names, [home]) if home else []
-        ignored = _places(names, roles.ignored) if roles.ignored else []
-        others = [place for place, name in enumerate(names) if name and place not in {*numbers, *homes, *ignored}]
-        named = _AREAS if roles.area_code is None else {folded(roles.area_code)}
-        return cls(numbers, homes, [place for place in others if folded(names[place]) in named], others)
-
-
 class _Table:
     """The reading of the rows of a table, or of objects, of which each has its own columns."""
 
-    def __init__(self, path: Path, source: RowSource, roles: ColumnRoles, left_out: LeftOut, taken: _Taken) -> None:
+    def __init__(self, path: Path, source: RowSource, columns: ListColumns, left_out: LeftOut, taken: _Taken) -> None:
         self._path = path
         self._source = source
-        self._roles = roles
+        self._resolved = columns
+        self._roles = columns.roles
         self._left_out = left_out
         self._taken = taken
-        self._columns = _Columns.of(source.columns, roles)
-        source.numbers = frozenset(source.columns[place] for place in self._columns.numbers)
-        spare = (*self._columns.others, *(_places(source.columns, roles.ignored) if roles.ignored else ()))
-        source.spare = frozenset({"", *(source.columns[place] for place in spare)})
+        self._columns = columns.of(source.columns)
+        source.numbers = frozenset(each.name for each in self._columns if each.role is Role.NUMBER)
+        needless = (each.name for each in self._columns if each.role not in {Role.NUMBER, Role.COUNTRY})
+        source.spare = frozenset({"", *needless})
 
     def read(self) -> None:
         """Read all rows. Raises CampaignFileError."""
@@ -352,11 +327,12 @@ class _Table:
         cells = [shown(_cell(each)) for each in raw.cells]
         problems = [message for name, message in raw.problems if name is None or self._counts(name)]
         if not self._source.kind.is_table and not raw.problems:
-            columns = _Columns.of(names, self._roles)
-            if not columns.numbers:
+            columns = self._resolved.of(names)
+            found = [each.name for each in columns if each.role is Role.NUMBER]
+            if not found:
                 problems.append("has no column of numbers")
-            elif len(columns.numbers) > 1 and not self._roles.numbers:
-                raise _several(f"{self._path}, line {raw.number}", names, columns.numbers)
+            elif len(found) > 1 and not self._roles.numbers:
+                raise several_numbers(f"{self._path}, line {raw.number}", found)
         text = raw.text or ", ".join(map(str, raw.cells))
         if problems:
             own = () if raw.names else raw.cells
@@ -369,21 +345,24 @@ class _Table:
             return
         for wrong in draft.findings:
             self._taken.read(raw.number, line=text, problem=wrong.message)
+        numbers, homes, areas = (places_of(columns, role) for role in (Role.NUMBER, Role.COUNTRY, Role.AREA))
+        others = places_of(columns, Role.DATA, Role.AREA)
         # A number that somebody wrote with + is one, whatever the name of its column.
-        if not self._roles.numbers and (found := [each for each in columns.others if _CERTAIN.fullmatch(cells[each])]):
-            raise _several(f"{self._path}, line {raw.number}", names, [*columns.numbers, *found])
+        if not self._roles.numbers and (certain := [each for each in others if _CERTAIN.fullmatch(cells[each])]):
+            shown_in = [names[each] for each in sorted([*numbers, *certain])]
+            raise several_numbers(f"{self._path}, line {raw.number}", shown_in)
         # Two lines in a cell of numbers are read together: they may be one number.
         delimiter = self._source.delimiter or DELIMITERS[0]
-        whole = [place for place in columns.numbers if not ("\n" in cells[place] and delimiter in cells[place])]
-        others = ["" if place in whole else cell for place, cell in enumerate(cells)]
-        has_lines = self._has_taken_lines(raw, others, columns)
-        read = whole if has_lines else columns.numbers
-        for each in [cells[place] for place in read if cells[place]] or ([""] if read == columns.numbers else []):
-            area = cells[columns.areas[0]].strip("() ") if len(columns.areas) == len(columns.numbers) == 1 else ""
-            home = "".join(cells[place] for place in columns.homes)
+        whole = [place for place in numbers if not ("\n" in cells[place] and delimiter in cells[place])]
+        rest = ["" if place in whole else cell for place, cell in enumerate(cells)]
+        has_lines = self._has_taken_lines(raw, rest, columns)
+        read = whole if has_lines else numbers
+        for each in [cells[place] for place in read if cells[place]] or ([""] if read == numbers else []):
+            area = cells[areas[0]].strip("() ") if len(areas) == len(numbers) == 1 else ""
+            home = "".join(cells[place] for place in homes)
             self._taken.read(raw.number, each, area=area, home=home, line=text, problem=footer_in(cells))
         if not has_lines:
-            abroad = ((each, text) for each in columns.others for text in numbers_in(cells[each]) if text[0] == "+")
+            abroad = ((each, text) for each in others for text in numbers_in(cells[each]) if text[0] == "+")
             for place, number in abroad:
                 said = f"{names[place]} holds {number}, which is not a number, and is not put on the list"
                 self._taken.warn(raw.number, f"{said}: name only columns of numbers")
@@ -393,17 +372,18 @@ class _Table:
         read = {*self._roles.numbers, *self._source.numbers, *self._left_out.columns, *self._roles.named}
         return row_name(column) in set(map(row_name, read))
 
-    def _has_taken_lines(self, raw: RawRow, cells: Sequence[str], columns: _Columns) -> bool:
+    def _has_taken_lines(self, raw: RawRow, cells: Sequence[str], columns: Sequence[Column]) -> bool:
         """Take all numbers in the cells that have taken in lines; whether there are such cells."""
         delimiters = self._source.delimiter or DELIMITERS
-        found = swallowed_rows(cells, numbers=columns.numbers, needed=1, delimiters=delimiters)
+        numbers = places_of(columns, Role.NUMBER)
+        found = swallowed_rows(cells, numbers=numbers, needed=1, delimiters=delimiters)
         if found is None:
             return False
         begins = raw.number if self._source.kind is FileKind.CSV else None
         said = f"the line {found.in_words(begins=begins)}. All numbers in the lines go on the list"
         self._taken.warn(raw.number, said, raw.text)
         for line, text, own in numbers_within(cells, delimiters[0]):
-            home = "".join(own[place] for place in columns.homes if place < len(own))
+            home = "".join(own[place] for place in places_of(columns, Role.COUNTRY) if place < len(own))
             self._taken.read(raw.number + (line if begins else 0), text, home=home)
         return True
 
@@ -413,46 +393,3 @@ def _cell(value: object) -> str:
         return cell_text(value)
     except ValueError:
         return str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class _ColumnReader(ColumnReader):
-    """What names the columns of a list of numbers, of which `more` must be there."""
-
-    more: Sequence[str] = ()
-
-    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
-        """The names. Raises CampaignFileError if they do not say which have the numbers, or lack one."""
-        names = tuple(map(canonical_name, header))
-        refuse_numbers_in(names, place=place)
-        shown = ", ".join(filter(None, names)) or "nothing"
-        named = (
-            *self.roles.numbers,
-            *self.roles.named,
-            *self.roles.ignored,
-            *self.more,
-        )
-        if lacking := next((name for name in named if not _places(names, [name])), None):
-            raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
-        places = _places(names, self.roles.numbers)
-        if not places:
-            problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
-            raise CampaignFileError(f"{place} {problem}{hint}")
-        if len(places) > 1 and not self.roles.numbers:
-            raise _several(str(place), names, places)
-        return names
-
-
-def _several(place: str, names: Sequence[str], places: Sequence[int]) -> CampaignFileError:
-    shown = ", ".join(names[each] for each in sorted(places))
-    return CampaignFileError(f"{place}: several columns look like telephone numbers ({shown}); {Remedy.NAME_COLUMNS}")
-
-
-def _places(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """The columns of these names, else all that by their names are columns of numbers."""
-    if wanted:
-        asked = {folded(canonical_name(name)) for name in wanted}
-        return [place for place, name in enumerate(names) if folded(name) in asked]
-    found = [place for place, name in enumerate(names) if is_number_column(name)]
-    near = near_destination(name for name in names if name)
-    return found or ([names.index(near)] if near is not None else [])
