@@ -154,3 +154,9 @@ async def test_a_mount_whose_lifespan_runs_again_serves_the_receiver_of_that_run
         assert generate_latest(registry) == b""
         with pytest.raises(RuntimeError, match="or has ended"):
             await receiver.running().__aenter__()
+
+
+async def test_an_error_of_the_program_around_a_receiver_comes_as_it_was_raised(memory: Store) -> None:
+    with pytest.raises(LookupError, match="of the shop"):
+        async with Receiver(load_settings(), memory, registry=CollectorRegistry()).running():
+            raise LookupError("of the shop")

@@ -178,7 +178,10 @@ class Receiver:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """All that a receiver does beside its requests, while the block lasts. Raises RuntimeError the second time."""
+        """All that a receiver does beside its requests, while the block lasts. Raises RuntimeError the second time.
+
+        An error of the block is raised as it came.
+        """
         if self._has_run:
             raise RuntimeError(
                 "this receiver runs already, or has ended: a lifespan that may begin again makes a Receiver of its own "
@@ -188,6 +191,7 @@ class Receiver:
         await to_thread.run_sync(_load_what_is_read_later)
         await to_thread.run_sync(delete_left_over)
         store, settings, policy = self._store, self._settings, self._settings.policy()
+        failed: Exception | None = None
         async with AsyncExitStack() as stack:
             if self._shown_in is not None:
                 self._shown_in.register(self.registry)
@@ -209,9 +213,13 @@ class Receiver:
                 group.start_soon(partial(repeat, part, self.http_api.policies.current, every=WATCH_EVERY))
             try:
                 yield
+            except Exception as error:  # noqa: BLE001 - raised below: each of these groups of tasks would wrap it
+                failed = error
             finally:
                 self.stop()
                 group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
 
     def stop(self) -> None:
         """Tell that this receiver ends: it is not ready any more, and programs wait no longer for outcomes.
