@@ -142,11 +142,12 @@ def test_the_same_file_serves_a_person_who_is_told_that_its_times_do_not_count(
 def test_it_runs_until_it_is_told_to_stop(voiceflow: Program, folder: Path, reminder: Path) -> None:
     voiceflow("schedule", reminder, "--once")
     since(folder, datetime.now(UTC) - timedelta(minutes=1))
-    with Spawned(["schedule", reminder], folder) as running:
+    with Spawned(["schedule", reminder], folder, {"VOICEFLOW_LOGFORMAT": "json"}) as running:
         running.wait_for("started: 1 enqueued, 0 duplicates, 0 bad")  # while it runs, and not when it has ended
         ended = running.stop(signal.SIGTERM)
     assert ended.code == 0
     assert "stopped" in ended.err
+    assert "did you mean VOICEFLOW_LOG_FORMAT?" in ended.err
 
 
 def test_a_run_is_skipped_by_command_and_another_is_ordered_for_the_next_timer(

@@ -51,7 +51,7 @@ def test_a_receiver_that_takes_events_from_anybody_is_refused_unless_it_is_told_
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [
-        (["--host", "::1"], {}),
+        (["--host", "::1"], {"VOICEFLOW_WEBHOOK_ALOW": "192.0.2.0/24"}),
         (["--host", "0.0.0.0", "--open-to-all"], {}),
         (["--host", "0.0.0.0"], {"VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news-of-calls-1"}),
         (["--host", "0.0.0.0"], {"VOICEFLOW_WEBHOOK_ALLOW": "192.0.2.0/24"}),
@@ -60,7 +60,9 @@ def test_a_receiver_that_takes_events_from_anybody_is_refused_unless_it_is_told_
 def test_a_receiver_is_not_refused(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
     with Spawned(["serve", "--port", "0", *arguments], folder, environment) as serve:
         serve.wait_for("ready on")
-        assert serve.stop().code == 0
+        ended = serve.stop()
+    assert ended.code == 0
+    assert ("did you mean VOICEFLOW_WEBHOOK_ALLOW?" in ended.err) == ("VOICEFLOW_WEBHOOK_ALOW" in environment)
 
 
 URL = "https://calls.example.com/webhooks/8x8"

@@ -148,6 +148,16 @@ def test_what_is_missing_is_reported_before_anything_is_opened(
     assert list(voiceflow.folder.iterdir()) == []
 
 
+def test_a_misspelt_setting_is_told_at_the_start(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_MAX_ACTIV", "5")
+    ended = voiceflow("worker", "--drain", "--store", url_of(voiceflow.folder))
+    assert ended.code == 0
+    assert "VOICEFLOW_MAX_ACTIV (the environment) is not a setting" in ended.err
+    assert "did you mean VOICEFLOW_MAX_ACTIVE?" in ended.err
+
+
 def test_a_worker_warns_at_its_start_of_menus_that_no_receiver_serves(voiceflow: Program, eight: EightByEight) -> None:
     store = url_of(voiceflow.folder)
     place = 0

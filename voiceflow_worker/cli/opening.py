@@ -495,13 +495,19 @@ def require_store(settings: Settings) -> None:
 def voice_client(settings: Settings) -> VoiceClient:
     """A client, not opened yet. Raises SettingsError for missing settings."""
     from voiceflow_worker.gateway.client import VoiceClient
-    from voiceflow_worker.settings import unknown_variables
 
     missing = settings.missing_for_calls()
     if missing:
-        misspelt = [each.in_words() for each in unknown_variables() if each.suggestion]
-        raise SettingsError("; ".join([*missing[:-1], f"{missing[-1]} (`voiceflow demo` needs no account)", *misspelt]))
+        last = f"{missing[-1]} (`voiceflow demo` needs no account)"
+        raise SettingsError("; ".join([*missing[:-1], last, *misspelt_settings()]))
     return VoiceClient.from_settings(settings)
+
+
+def misspelt_settings() -> list[str]:
+    """A sentence for each unknown setting whose name is nearly that of a known one."""
+    from voiceflow_worker.settings import unknown_variables
+
+    return [each.in_words() for each in unknown_variables() if each.suggestion]
 
 
 async def require_batch(calls: CallQueue, batch: str | None) -> None:

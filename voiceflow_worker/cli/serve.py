@@ -17,6 +17,7 @@ from voiceflow_worker.cli.ivr import IvrOption
 from voiceflow_worker.cli.opening import (
     calls_logged,
     collect_less,
+    misspelt_settings,
     opened_queue,
     raise_limit,
     signals_to,
@@ -112,6 +113,8 @@ async def serve(
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
     url = None if register is None else url_to_register(register, settings, path=PATH, force=force, tell=output.note)
     _warn_of_open(settings, host=host, told_to=open_to_all, tell=output.note)
+    for each in misspelt_settings():
+        output.note(each)
     raise_limit()
     stopped = anyio.Event()
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.

@@ -13,6 +13,7 @@ from voiceflow_worker.cli.opening import (
     DESCRIPTORS,
     calls_logged,
     collect_less,
+    misspelt_settings,
     opened_queue,
     raise_limit,
     signals_to,
@@ -156,6 +157,8 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings) -> N
     from voiceflow_worker.core.set_rate import SetRate
     from voiceflow_worker.service.doctor.store import waiting_menus
 
+    for each in misspelt_settings():
+        output.note(each)
     wanted = settings.rate
     held = (await SetRate(calls.store, calls.name).over(Limits(rate=wanted))).rate
     output.note(
