@@ -230,8 +230,7 @@ async def copy(
 
     Shows what is there, and asks. Then it holds every queue, waits for the calls that are being sent and for consumers
     and hooks, closes the old store for good, copies and compares. Webhooks that come to the old store are answered
-    503, and 8x8 sends them again. Every queue of the new store stays held until `voiceflow resume`. Order it again if
-    it was cut short.
+    503. Every queue of the new store stays held until `voiceflow resume`. Order it again if it was cut short.
 
     Args:
         wait: The longest wait for calls that are leased or being sent, and for consumers and hooks. [1m]
