@@ -117,6 +117,9 @@ def time_text(at: datetime | None, zone: ZoneInfo | None) -> str:
 class KeptFile(Struct, frozen=True, kw_only=True):
     """A file whose rows are kept in packs of these `sizes`. `token` is of the start that kept them.
 
+    Of the rows of each pack, so many are `uncalled`: bad, say, or left out. Files that were kept before this was
+    counted have none.
+
     The newest file of a name is stored below it; earlier ones, and rows that have none, below the `digest` of the rows.
     """
 
@@ -126,6 +129,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     token: str
     columns: tuple[str, ...]
     sizes: tuple[int, ...]
+    uncalled: tuple[int, ...] = ()
 
     @property
     def members(self) -> list[str]:
@@ -219,6 +223,7 @@ class RowKeeper:
         now, until, data_until = store.clock.now(), self._latest + policy.retention, self._latest + policy.data_kept
         await self._find_former()
         sizes: dict[str, list[int]] = {}
+        uncalled: dict[str, list[int]] = {}
         writes: list[Write] = []
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
@@ -240,6 +245,7 @@ class RowKeeper:
                     kept.append(Put(ROWS, group, bare, until, member=member + _BARE))
                 writes.append(Write(puts=tuple(kept)))
                 packs.append(len(entries))
+                uncalled.setdefault(batch_id, []).append(sum(map(_is_uncalled, entries)))
             if len(writes) >= AT_ONCE:  # not durable by themselves: the last write is, and comes later
                 await store.write(BulkWrite(writes=tuple(writes), durable=False), now=now)
                 writes.clear()
@@ -252,6 +258,7 @@ class RowKeeper:
                 token=token,
                 columns=self._columns,
                 sizes=(*packs,),
+                uncalled=(*uncalled[batch_id],),
             )
             text = json_codec(KeptFile).text(file)
             puts = (Put(ROW_FILES, group, text, until, member=former.key), *former.apart)
@@ -310,6 +317,10 @@ def _bare(entry: Entry, said: str) -> Entry:
     return number, [said] * len(cells), key, result, said if result == "bad" else why
 
 
+def _is_uncalled(entry: Entry) -> bool:
+    return bool(entry[3])
+
+
 def _cell(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
 
@@ -354,20 +365,22 @@ class RowList:
         return files
 
     async def read(
-        self, *, first: int = 0, limit: int | None = None, zone: ZoneInfo | None = None
+        self, *, first: int = 0, limit: int | None = None, uncalled: bool = False, zone: ZoneInfo | None = None
     ) -> AsyncGenerator[list[ListedRow]]:
         """The rows from the place `first` on, in parts; at most `limit` in all. It reads these rows and their calls.
 
-        Raises InvalidInputError if a new start of a file has replaced its rows meanwhile.
+        With `uncalled`, all this is of the rows that make no call, such as bad ones. Raises InvalidInputError if a new
+        start of a file has replaced its rows meanwhile.
         """
         for file in await self.files():
-            for member, size in zip(file.members, file.sizes, strict=True):
+            for member, size in zip(file.members, file.uncalled if uncalled else file.sizes, strict=not uncalled):
                 if first >= size or limit == 0:
                     first -= size
                     continue
                 found = await _pack(self._rows, member)
                 if found is None:
                     raise InvalidInputError(f"{file.name or 'the campaign'} was just started again; read the list anew")
+                found = [each for each in found if _is_uncalled(each)] if uncalled else found
                 rows = found[first : None if limit is None else first + limit]
                 first, limit = 0, None if limit is None else limit - len(rows)
                 yield await self._joined(file, rows, zone)

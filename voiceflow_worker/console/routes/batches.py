@@ -223,6 +223,10 @@ _ENDS = {
 """The states of calls without an answer, in the words of people."""
 
 
+UNCALLED = {"rows": "uncalled"}
+"""The query of the rows of a file that make no call."""
+
+
 def results(totals: Totals) -> list[ResultFilter]:
     """What became of the calls in the store, each with the filter of its list: the answers, then how others stand."""
     found = Totals(live=totals.live)
@@ -252,15 +256,15 @@ class _Rows:
     around: Sequence[tuple[str, Mapping[str, object]]]
 
 
-async def _rows_of_files(asked: PageRequest, kept: RowList, files: Sequence[KeptFile]) -> _Rows:
-    """The rows of the files of a batch, from the place `?row=` on."""
+async def _rows_of_files(asked: PageRequest, kept: RowList, files: Sequence[KeptFile], *, uncalled: bool) -> _Rows:
+    """The rows of the files of a batch, or of them the `uncalled` ones, from the place `?row=` on."""
     asked_row = asked.asked("row") or ""
     first = int(asked_row) if asked_row.isdecimal() and len(asked_row) < 10 else 0
     listed: list[ListedRow] = []
     with suppress(InvalidInputError):  # started again at this moment: the page is read again soon
-        parts = kept.read(first=first, limit=ROWS_A_PAGE, zone=asked.time_zone)
+        parts = kept.read(first=first, limit=ROWS_A_PAGE, uncalled=uncalled, zone=asked.time_zone)
         listed = [row async for part in parts for row in part]
-    total = sum(sum(file.sizes) for file in files)
+    total = sum(sum(file.uncalled if uncalled else file.sizes) for file in files)
     places = ((translated("Earlier rows"), first - ROWS_A_PAGE), (translated("Later rows"), first + ROWS_A_PAGE))
     around = [
         (label, {"row": max(place, 0)}) for label, place in places if -ROWS_A_PAGE < place < total and place != first
@@ -307,10 +311,13 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
     of_batch = replace(asked, query={**asked.query, "batch": batch_id})
     wanted, problems = read_filter(of_batch, now=store.clock.now())
     is_filtered = any(given.values()) and not problems
+    uncalled = ResultFilter(translated("not called"), UNCALLED, sum(sum(file.uncalled) for file in files))
     if is_filtered or not files:
         listed = await _rows_of_calls(store, asked, wanted, files, queue=queue)
     else:
-        listed = await _rows_of_files(asked, kept, files)
+        is_uncalled = asked.asked("rows") == UNCALLED["rows"]
+        given |= UNCALLED if is_uncalled else {}
+        listed = await _rows_of_files(asked, kept, files, uncalled=is_uncalled)
     people, columns = answers_first(listed_columns(listed.names))
     named = {"queue": queue, "batch": asked.linked(batch_id)}
     ended = sum(totals.outcomes.values())
@@ -324,7 +331,7 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
         "funnel": funnel(totals),
         "deleted": sum(totals.pruned_states.values()),
-        "results": results(totals),
+        "results": [*results(totals), *([uncalled] if uncalled.calls else [])],
         "given": {name: value for name, value in given.items() if value},
         "filter": filter_text({**given, **named}) if is_filtered else "",
         "acted_on": acted_on(wanted, [totals]),
