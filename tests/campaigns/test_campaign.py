@@ -352,6 +352,11 @@ def test_settings_fill_what_is_not_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
     alone = of({"redial_on": "busy"}).options.redial
     assert alone is not None
     assert (alone.limit, alone.after) == (1, timedelta(minutes=30))
+    national = load_settings(source="3123 4567")
+    with pytest.raises(InvalidInputError, match="VOICEFLOW_SOURCE: '3123 4567' does not say its country"):
+        Campaign.of({}, settings=national)
+    assert Campaign.of({"country": "SG"}, settings=national).options.source == "3123 4567"
+    assert Campaign.of({"source": SAY["source"]}, settings=national).options.source == SAY["source"]
 
 
 def test_a_menu_is_one_of_the_given_ones_or_of_a_module(tmp_path: Path) -> None:

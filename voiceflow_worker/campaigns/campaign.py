@@ -224,7 +224,7 @@ def options_of(reading: Reading) -> CampaignOptions:
         template=_template_of(reading, menu),
         menu=menu,
         voice_profile=reading.value("voice_profile") or reading.default("voice_profile"),
-        source=reading.value("source") or reading.default("source"),
+        source=reading.value("source") or _usual_source(reading),
         window=window_of(reading),
         redial=_redial(reading),
         stops=StopRules(
@@ -234,6 +234,18 @@ def options_of(reading: Reading) -> CampaignOptions:
         ),
         **{name: value for name, value in said.items() if value is not None},
     )
+
+
+def _usual_source(reading: Reading) -> str | None:
+    """The number to call from of the settings. What is wrong with it is noted, unless a field names another."""
+    source: str | None = reading.default("source")
+    if source is None or reading.has("source"):
+        return source
+    try:
+        read_sources(source, reading.value("country"))
+    except InvalidInputError as error:
+        reading.problems.append(("", f"VOICEFLOW_SOURCE: {error}"))
+    return source
 
 
 def _template_of(reading: Reading, menu: Menu | str | None) -> FlowTemplate | None:
