@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -100,6 +100,17 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "orc": (b"ORC\n\x03", "is an ORC file", "to_parquet"),
     "avro": (b"Obj\x01\x04", "is an Avro file", "to_parquet"),
     "of macOS": (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "has no rows: macOS keeps it beside", "give that file"),
+    "slk": (b"ID;PCALCOOO32\r\nB;Y3;X3;D0 0 2 2\r\n", "is a spreadsheet for exchange (.slk or .dif)", "in Excel"),
+    "dif": (b'TABLE\r\n0,1\r\n"EXCEL"\r\n', "is a spreadsheet for exchange (.slk or .dif)", "in Excel"),
+    "sql": (
+        b"-- of May\n/* a */ /* b */\nINSERT INTO p VALUES ('1');",
+        "is a dump of a database (SQL)",
+        "as CSV UTF-8",
+    ),
+    "gsheet": (b'{"url":"https://docs.google.com/open?id=1"}', "is a link to a sheet of Google", "Download"),
+    "lnk": (b"L\0\0\0\x01\x14\x02\0\0", "is a shortcut to another file", "give that file"),
+    "url": (b"[InternetShortcut]\r\nURL=file://x\r\n", "is a shortcut to another file", "give that file"),
+    "tar": (b"people.csv" + bytes(247) + b"ustar\x0000", "is a tar archive", "unpack it"),
     "twice": (gzip.compress(gzip.compress(TABLE.encode())), "is packed with gzip", "unpack it"),
 }
 
@@ -119,6 +130,16 @@ def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path) -> N
         said = refused(file_of(tmp_path, content, name))
         assert said.startswith(f"{tmp_path / name} {clause}")
         assert remedy in said
+
+
+def test_a_table_that_begins_like_one_of_these_is_read(tmp_path: Path) -> None:
+    for header in ("ID;Phone;name;destination", "TABLE,name,destination", "Insert into;name;destination"):
+        comma = ";" if ";" in header else ","
+        row = comma.join(["x"] * header.count(comma) + ["+6587654321"])
+        assert len(calls_of(read(file_of(tmp_path, f"{header}\n{row}\n")))) == 1
+    blanks = b"--\n" + b" " * 50_000 + b"/* */ " * 10_000
+    with pytest.raises(CampaignFileError, match="has no column destination"):
+        read(file_of(tmp_path, blanks))  # and in no time
 
 
 def test_a_workbook_of_gnumeric_is_told_although_it_is_packed(tmp_path: Path) -> None:

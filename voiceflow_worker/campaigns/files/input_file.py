@@ -95,6 +95,8 @@ _MARKED_UP = {
     b"Excel.Sheet": Content("is an Excel workbook of 2003 (XML)", f"in Excel, {_AS_WORKBOOK}"),
 }
 
+_SHORTCUT = Content("is a shortcut to another file", "give that file")
+
 _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"\xff\xfe\0\0", _UTF_32),
     (b"\0\0\xfe\xff", _UTF_32),
@@ -120,15 +122,36 @@ _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"\0" * 12 + b"\xc2\xea\x81\x60", Content("is a file of SAS (.sas7bdat)", _AS_STATISTICS)),
     (b"\0\1\0\0Standard ", Content("is a database of Access", "in Access, export its table as Excel or text")),
     (b"Obj\x01", Content("is an Avro file", _AS_PARQUET)),
+    (b"L\0\0\0\x01\x14\x02\0", _SHORTCUT),
     (b"\0\x05\x16\x07", Content("has no rows: macOS keeps it beside another file", "give that file")),
 )
+_TEXTS: Sequence[tuple[re.Pattern[bytes], Content]] = (
+    (re.compile(rb"BEGIN:VCARD"), _CARDS),
+    (re.compile(rb"BEGIN:VCALENDAR"), _CALENDAR),
+    (re.compile(rb"(?:\s*#.*\n)*(?:%YAML|---\s*\n|(?:[\w ]+:\s*\n)?\s*- [\w \"']{1,40}:(?:\s|$))"), _AS_YAML),
+    (
+        re.compile(rb"ID;P[^\n]*\n(?:P|B|F|C|O|NN|NE);|TABLE\r?\n0,1\r?\n"),
+        Content("is a spreadsheet for exchange (.slk or .dif)", f"open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"),
+    ),
+    (
+        re.compile(
+            rb"(?is)(?:\s|--[^\n]*\n|/\*(?:(?!\*/).)*\*/;?)*+(?:INSERT INTO|(?:CREATE|DROP) (?:TABLE|DATABASE)) "
+        ),
+        Content("is a dump of a database (SQL)", "export its table as CSV UTF-8"),
+    ),
+    (
+        re.compile(rb"\{\s*\"url\":\s*\"https://docs\.google\.com/"),
+        Content("is a link to a sheet of Google", "open it, and choose File, Download and Excel (.xlsx), or CSV"),
+    ),
+    (re.compile(rb"\[InternetShortcut\]"), _SHORTCUT),
+)
+"""How texts begin that are no tables."""
 _TABLE_LOGS = {"_delta_log": "Delta", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
 """What is beside the files of a table and says which of them, and of their rows, are still there."""
 _BESIDE = re.compile(r"(?:~\$|\._|\.~lock\.)(?P<name>[^#]+)#?")
 """The names of the small files that Excel, macOS and LibreOffice keep beside the file of this name."""
 _FIRST_OF_DBASE = frozenset(b"\x03\x30\x31\x83\x8b\xf5")
 _STATA_VERSIONS = frozenset(range(0x69, 0x77))
-_YAML = re.compile(rb"(?:\s*#.*\n)*(?:%YAML|---\s*\n|(?:[\w ]+:\s*\n)?\s*- [\w \"']{1,40}:(?:\s|$))")
 _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style")
 
 
@@ -153,10 +176,11 @@ def content_of(beginning: bytes, whole: IO[bytes] | None) -> Content | None:
         return _DBASE
     if beginning[:1] and beginning[0] in _STATA_VERSIONS and beginning[1:4] in {b"\1\1\0", b"\2\1\0"}:
         return _STATA
-    if text.startswith((b"BEGIN:VCARD", b"BEGIN:VCALENDAR")):
-        return _CARDS if text.startswith(b"BEGIN:VCARD") else _CALENDAR
-    if _YAML.match(text):
-        return _AS_YAML
+    if beginning[257:262] == b"ustar":
+        return Content("is a tar archive", _UNPACK)
+    for form, content in _TEXTS:
+        if form.match(text):
+            return content
     # UTF-16 without a byte order mark: every other byte of plain English is a NUL.
     if beginning[:200].count(0) > len(beginning[:200]) // 4:
         return _BINARY
