@@ -30,7 +30,7 @@ from voiceflow_worker.core.base.reading import starts_of
 from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import STARTS
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Wanted, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Record, Wanted, Write
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.reporting.batches import read_batch
@@ -38,11 +38,11 @@ from voiceflow_worker.service.schedule import LEASE, Scheduler
 from voiceflow_worker.service.schedule_actions import RunNow, SkipNext, Unskip
 from voiceflow_worker.service.scheduled_run import (
     LEASES,
-    RUNS,
     RunState,
     Schedule,
     ScheduledRun,
     read_schedules,
+    run_put,
     run_records,
 )
 
@@ -391,6 +391,20 @@ async def test_a_run_that_is_due_before_and_after_a_change_of_the_times_is_start
     assert await host.look(NINE + seen * MINUTE) == done
     assert list(await host.calls()) == ["daily-2026-03-02-0900"] * done.count(RunState.STARTED)
     assert await host.look() == []
+
+
+async def test_a_run_that_another_process_settles_during_a_change_stays_settled(host: Host, daily: Path) -> None:
+    rewritten(daily, DAILY.replace("0 9 *", "0 9,17 *"), NINE + 3 * MINUTE)
+    run, store = replace((await named(host)).times, at=NINE, state=RunState.STARTED, token=""), host.queue.store
+    settled = list[bool]()
+
+    async def settle(call: StoreCall) -> None:
+        if call.name == "write" and not settled:
+            settled.append(True)
+            await store.write(BulkWrite(writes=(Write(puts=(run_put(store, run, NINE),)),)), now=NINE)
+
+    assert await host.over(FaultyStore(store, before=settle)).look(NINE + 4 * MINUTE) == []
+    assert (settled, (await named(host)).last, await host.calls()) == ([True], run, {})
 
 
 MOVED = {
@@ -785,8 +799,7 @@ async def test_what_was_ordered_of_a_skip_outlives_a_rollback(
     await host.look()
     await host.look(NINE)
     other = replace((await named(host)).last, schedule="other")
-    put = Put(RUNS, other.key[0], run_records(store).text(other), other.kept_until(NINE), member=other.key[1])
-    await store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=NINE)
+    await store.write(BulkWrite(writes=(Write(puts=(run_put(store, other, NINE),)),)), now=NINE)
     older = deepcopy(store.memory)
     machine = OrderedStore(store, lambda: JournalFiles(tmp_path))
     operator = replace(ana(host), store=cast("Store", machine))

@@ -248,7 +248,10 @@ def _place(where: tuple[int | str, ...]) -> str:
     return ", ".join(parts) or "menu"
 
 
-_NO_TABLE = {MenuData: "questions", _Question: "id, text and keys", _Key: "answer, say or next"}
+_PARTS: Mapping[type[_Data], str] = {
+    MenuData: "questions", _Question: "id, text and keys", _Key: "answer, say or next",
+}  # fmt: skip
+"""What the parts of a menu are written with."""
 
 
 def _why(found: ErrorDetails) -> str:
@@ -260,7 +263,7 @@ def _why(found: ErrorDetails) -> str:
         case "missing":
             return "is missing; give it"
         case "model_type":
-            return f"is no table; give one with {_NO_TABLE[_model_at(where)]}"
+            return f"is no table; give one with {_PARTS[_model_at(where)]}"
         case "string_type":
             return "is no text; write it in quotes"
         case "list_type" | "too_short" if last == "questions":

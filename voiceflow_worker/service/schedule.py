@@ -282,8 +282,8 @@ class Scheduler:
                 if stored and stored.ends_at and stored.ends_at > now + KEPT / 2 and times == known.times:
                     return known
             times = replace(times, token=new_revision())
-            same = Same(RUNS, times.key[0], stored and stored.value, times.key[1])
-            if await self._write(same, times, *due):
+            same = [Same(RUNS, times.key[0], stored and stored.value, times.key[1])]
+            if await self._write([*same, *(Same(RUNS, each.key[0], None, each.key[1]) for each in due)], times, *due):
                 return Schedule(times=times, runs=(*due, *runs), now=now, stored=stored)
 
     async def _settle(self, one: _File, results: list[ScheduledRun]) -> bool:
@@ -334,12 +334,12 @@ class Scheduler:
                 done = await self._given_up(one, run, is_late=late >= recurrence.misfire)
             else:
                 run = replace(run, state=RunState.STARTING, is_begun=True)
-                if not await self._write(lease.condition, run):
+                if not await self._write([lease.condition], run):
                     return None
                 done = await self._enqueued(one, run, lease.condition, Before(run.at + recurrence.misfire))
             if done.state is RunState.HELD:
                 one.again_at = self._clock.monotonic() + min(_AGAIN, recurrence.misfire / 4).total_seconds()
-            return done if await self._write(lease.condition, done) else None
+            return done if await self._write([lease.condition], done) else None
 
     async def _enqueued(self, one: _File, run: ScheduledRun, *conditions: Condition) -> ScheduledRun:
         """Enqueue the calls of a run under conditions: what became of it. Raises StoreError."""
@@ -398,10 +398,10 @@ class Scheduler:
                 said = f"a later run is due as well{f'; {run.message}' if run.message else ''}"
         return replace(run, state=state, message=_stored(said))
 
-    async def _write(self, condition: Condition, *runs: ScheduledRun) -> bool:
-        """Store runs under a condition; False if that does not hold. Raises StoreError."""
+    async def _write(self, conditions: Sequence[Condition], *runs: ScheduledRun) -> bool:
+        """Store runs under conditions; False if one does not hold. Raises StoreError."""
         now = self._clock.now()
-        write = Write(conditions=(condition,), puts=tuple(run_put(self._store, each, now) for each in runs))
+        write = Write(conditions=tuple(conditions), puts=tuple(run_put(self._store, each, now) for each in runs))
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
         return answer.result is Result.DONE
 
