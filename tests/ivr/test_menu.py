@@ -290,6 +290,13 @@ class TestTexts:
         note = "see {{secret}} and {0.__class__}"
         assert (await heard_after(main, "1", data={"note": note})).text == f"{note}. Press 1 or 2."
 
+    @pytest.mark.parametrize("last", [End("{{note or ''}}"), End(lambda _: " ")], ids=["template", "function"])
+    async def test_a_last_text_of_nothing_ends_the_call_and_is_no_failure(self, last: End) -> None:
+        main = menu(fallback="Goodbye.")
+        main.on("1", goto=last)
+        heard = await heard_after(main, "1", data={"note": ""})
+        assert (heard.said, heard.trouble, heard.answer.result) == ((), None, MenuResult.LED_ON)
+
     @pytest.mark.parametrize("prompt", ["{{unknown}}", "{{name.__class__}}", "{{name", "{name}", "{name|upper}"])
     async def test_a_text_that_cannot_be_filled_in_is_not_spoken(self, prompt: str) -> None:
         main = menu(prompt=prompt)

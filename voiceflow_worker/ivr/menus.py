@@ -412,7 +412,7 @@ class Menus:
         manner = self._manner(plan.path)
         voice = manner.voice(plan.caller)
         said = say(text, plan.caller, manner.voice)
-        return _hung_up(CallFlow.reply().say(said, voice_profile=voice, speed=manner.speed))
+        return _hung_up(CallFlow.reply().say(said, voice_profile=voice, speed=manner.speed) if said else None)
 
     def _carried_out(self, plan: Plan, flow: CallFlow) -> CallFlow:
         if not flow.is_reply:
