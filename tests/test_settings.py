@@ -17,7 +17,6 @@ import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from tests.deploy.proxies import DEPLOY
 from tests.support.company_proxy import AUTHORITY
@@ -27,6 +26,7 @@ from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.web_address import Proxy, is_among, read_hosts
+from voiceflow_worker.secret_text import SecretStr
 from voiceflow_worker.settings import export_further_variables, load_settings, unknown_variables
 
 

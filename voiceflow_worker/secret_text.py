@@ -5,7 +5,26 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SecretStr:
+    """A secret, whose repr does not show it."""
+
+    value: str
+
+    def get_secret_value(self) -> str:
+        """The text of it."""
+        return self.value
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return "SecretStr('**********')"
+
+    __str__ = __repr__
+
 
 SecretValues: TypeAlias = Callable[[], Sequence[str]]
 """A function that gives the values of a secret as they are now."""

@@ -16,24 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cache
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 from dotenv.parser import parse_stream
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from msgspec import Struct, field
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Finding
@@ -68,7 +58,7 @@ from voiceflow_worker.model.text.wording import (
     table_text,
     why_unreadable,
 )
-from voiceflow_worker.secret_text import SecretValues, both_values, why_guessable
+from voiceflow_worker.secret_text import SecretStr, SecretValues, both_values, why_guessable
 from voiceflow_worker.watched_file import WatchedFile
 
 Read = TypeVar("Read")
@@ -86,7 +76,7 @@ _FIRST_ADVANCED = "wait_for_store"
 """The first setting, in the order of the class, that hardly any installation changes."""
 _OPTIONS = {"notify_url": "--notify"}
 """Options whose names differ from those of their settings."""
-_ADDRESSES = frozenset({"store", "base_url", "proxy"})
+_ADDRESSES = frozenset({"store", "base_url", "proxy", "notify_url"})
 _USUAL_NAMES = {
     "proxy": ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
     "no_proxy": ("NO_PROXY", "no_proxy"),
@@ -174,7 +164,7 @@ def _value_in(text: str, *, may_be_two: bool) -> str:
     if not lines:
         raise ValueError("is empty")
     named = _ASSIGNMENT.match(lines[0])
-    if named is not None and named["name"].lower().removeprefix(PREFIX.lower()) in Settings.model_fields:
+    if named is not None and named["name"].lower().removeprefix(PREFIX.lower()) in NAMES:
         raise ValueError(f"has {named['name']} and a sign before the value: write the value alone into it")
     if len(lines) > 1 + may_be_two:
         raise ValueError(f"has {len(lines)} lines: write the value alone into it, on one line")
@@ -216,7 +206,7 @@ class ShownSetting:
 def _given_in(place: str, variables: Mapping[str, str]) -> dict[str, _Given]:
     """The settings in one place, each under its name, or under its name with `_FILE`."""
     found: dict[str, _Given] = {}
-    for name in Settings.model_fields:
+    for name in NAMES:
         variable = PREFIX + name.upper()
         value, path = variables.get(variable), variables.get(f"{variable}_FILE")
         if value is not None:
@@ -308,25 +298,78 @@ def _timeout(value: object) -> timedelta:
     return value if isinstance(value, timedelta) else read_duration(str(value), in_seconds=True)
 
 
-def _folded(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError("it should be a text")
 
 
-def _in_form(pattern: re.Pattern[str], expected: str) -> AfterValidator:
-    def judged(text: str) -> str:
-        if pattern.fullmatch(text) is None:
+def _table(value: object) -> str:
+    return _text(table_text(value))
+
+
+def _address(read: Callable[[str], str]) -> Callable[[object], str]:
+    return lambda value: read(_text(value))
+
+
+def _yes_or_no(value: object) -> bool:
+    text = str(value).strip().lower()
+    if text not in _YES | _NO:
+        raise ValueError("give yes or no")
+    return text in _YES
+
+
+_YES, _NO = frozenset({"1", "on", "t", "true", "y", "yes"}), frozenset({"0", "off", "f", "false", "n", "no"})
+
+
+def _whole_number(value: object) -> int:
+    text = str(value).strip()
+    if re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*(\.0*)?", text) is None:
+        raise ValueError("give a whole number")
+    return int(text.partition(".")[0])
+
+
+def _at_least(least: Read, read: Callable[[object], Read], *, shown: str, above: bool = False) -> Any:
+    def judged(value: object) -> Read:
+        found: Any = read(value)
+        if found < least or (above and found == least):
+            raise ValueError(f"it should be greater than {'' if above else 'or equal to '}{shown}")
+        return cast("Read", found)
+
+    return judged
+
+
+def _in_form(pattern: re.Pattern[str], expected: str) -> Callable[[object], str]:
+    def judged(value: object) -> str:
+        if pattern.fullmatch(text := _text(value)) is None:
             raise ValueError(expected)
         return text
 
-    return AfterValidator(judged)
+    return judged
 
 
-def _secret(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
+def _one_of(kind: Any) -> Callable[[object], str]:
+    *others, last = map(repr, get_args(kind))
+
+    def judged(value: object) -> str:
+        folded = str(value).lower()
+        if folded not in get_args(kind):
+            raise ValueError(f"it should be {', '.join(others)} or {last}")
+        return folded
+
+    return judged
+
+
+def _secret(value: object) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else _text(value)
     # A secret is sent as the value of a header, which cannot hold line breaks (RFC 9110 §5.5).
     if not (text.isascii() and text.isprintable()):
         raise ValueError("it has a line break or another character that HTTP headers cannot hold; copy it again")
-    return secret
+    return SecretStr(text)
+
+
+def _path(value: object) -> Path:
+    return _whole(value if isinstance(value, Path) else Path(_text(value)))
 
 
 _CERTIFICATE = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----.+?-----END (X509 )?CERTIFICATE-----", re.DOTALL)
@@ -360,8 +403,8 @@ def read_certificates(path: Path) -> str:
     raise ValueError("a certificate in the file is damaged; copy the file again")
 
 
-def _certificates_in(path: Path) -> Path:
-    path = _whole(path)
+def _certificates_in(value: object) -> Path:
+    path = _path(value)
     read_certificates(path)
     return path
 
@@ -371,21 +414,27 @@ def text_of(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-LogLevel = Literal["debug", "info", "warning", "error", "critical"]
-Folded: Final = BeforeValidator(_folded)
-PositiveTimeout = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_timeout)]
-Timeout = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_timeout)]
+# The type of each setting, with what reads its value.
+Text = Annotated[str, _text]
+Switch = Annotated[bool, _yes_or_no]
+Count = Annotated[int, _at_least(1, _whole_number, shown="1")]
+Amount = Annotated[int, _at_least(0, _whole_number, shown="0")]
+PositiveTimeout = Annotated[timedelta, _at_least(timedelta(), _timeout, shown="0 seconds", above=True)]
+Timeout = Annotated[timedelta, _at_least(timedelta(), _timeout, shown="0 seconds")]
 """A timeout. Unlike other durations, it may be a number of seconds without a unit."""
-Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
-Count = Annotated[int, Field(ge=1)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
-Hosts = Annotated[tuple[HostRule, ...], BeforeValidator(read_hosts)]
-CertificateFile = Annotated[Path, AfterValidator(_certificates_in)]
-Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
+Duration = Annotated[timedelta, _at_least(timedelta(), _duration, shown="0 seconds")]
+Secret = Annotated[SecretStr, _secret]
+Networks = Annotated[tuple[Network, ...], read_networks]
+Hosts = Annotated[tuple[HostRule, ...], read_hosts]
+File = Annotated[Path, _path]
+CertificateFile = Annotated[Path, _certificates_in]
+Numbers = Annotated[tuple[str, ...], read_numbers]
 Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -, and do not begin with -")]
 # 8x8 documents this form of a sub-account id.
 SubAccount = Annotated[str, _in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &")]
+Outcomes = Literal["webhook", "none"]
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
 _HEADER = re.compile(
@@ -413,50 +462,43 @@ def _refused_region(_: object) -> None:
     )
 
 
-class Settings(BaseModel):
+class Settings(Struct, frozen=True, kw_only=True):
     """All settings, read and checked, from `load_settings`. The repr does not show secrets."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
-
-    # Not in the repr, because it may hold a password (redis://:password@host).
-    store: str = Field(default="sqlite:///voiceflow.db", repr=False)
+    store: Text = "sqlite:///voiceflow.db"
     queue: Queue = "default"
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
-    source: Annotated[str, BeforeValidator(table_text)] | None = None
-    voice_profile: str | None = None
-    rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
+    source: Annotated[str, _table] | None = None
+    voice_profile: Text | None = None
+    rate: Annotated[float | None, read_rate] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""
     max_active: Count | None = None
-    reserve: Annotated[int, Field(ge=0)] = 0
+    reserve: Amount = 0
     """How many of the most open calls are kept for calls of a priority above 0."""
-    max_per_person: Annotated[PersonLimit | None, BeforeValidator(read_person_limit)] = None
+    max_per_person: Annotated[PersonLimit | None, read_person_limit] = None
     """The most attempts to call one person within a span of time, over all batches of the queue."""
-    redial_on: Annotated[tuple[str, ...], BeforeValidator(redial_words)] = ()
+    redial_on: Annotated[tuple[str, ...], redial_words] = ()
     webhook_secret: Secret | None = None
     """The whole value of the Authorization header that 8x8 sends with its events."""
-    # Not in the repr, because its query may hold a token of the other system.
-    notify_url: Annotated[str, AfterValidator(read_notify_url)] | None = Field(default=None, repr=False)
+    notify_url: Annotated[str, _address(read_notify_url)] | None = None
     notify_secret: Secret | None = None
     ui_secret: Secret | None = None
     ui_operator_secret: Secret | None = None
-    ui_mask: bool = False
+    ui_mask: Switch = False
     """Whether readers of the console see telephone numbers masked."""
     auth_header: HeaderName | None = None
     """The header in which a trusted proxy names the person who uses the console."""
     auth_groups_header: HeaderName | None = None
-    auth_operators: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    auth_operators: Annotated[tuple[str, ...], _listed] = ()
     """The names of those who may act, and `group:NAME` for groups."""
     auth_sign_out: SignOut | None = None
     """Where the proxy signs people out."""
     api_secret: Secret | None = None
     """The secret of programs that use the HTTP API of `voiceflow serve --api`."""
-    api_secrets: Annotated[Path, AfterValidator(_whole)] | None = None
+    api_secrets: File | None = None
     """A file with the secrets of several programs, each with a name and rights (`api/secrets.py`)."""
-    # Not in the repr, because it may hold a password.
-    proxy: Annotated[str, AfterValidator(read_proxy)] | None = Field(default=None, repr=False)
+    proxy: Annotated[str, _address(read_proxy)] | None = None
     """The proxy through which everything leaves."""
     no_proxy: Hosts = ()
     """What is reached without the proxy. Loopback addresses never go through it."""
@@ -466,67 +508,59 @@ class Settings(BaseModel):
     # Advanced: hardly any installation changes these.
     wait_for_store: Timeout = timedelta(seconds=30)
     """The longest wait of a command for a store that is locked or does not exist yet."""
-    base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
-    allow_plain_http: bool = False
+    base_url: Annotated[str, _address(read_base_url)] | None = None
+    allow_plain_http: Switch = False
     burst: Count = 1
     concurrency: Count = 50
     shared_numbers: Numbers = ()
     """Numbers to which many calls may bridge at once."""
-    redial_max: Annotated[int, Field(ge=0)] = 1
-    redial_after: Annotated[RedialWait, BeforeValidator(read_redial_after)] = timedelta(minutes=30)
+    redial_max: Amount = 1
+    redial_after: Annotated[RedialWait, read_redial_after] = timedelta(minutes=30)
     connect_timeout: PositiveTimeout = timedelta(seconds=5)
     read_timeout: PositiveTimeout = timedelta(seconds=30)
     lease: PositiveTimeout = timedelta(seconds=60)
     submit_window: PositiveTimeout = timedelta(seconds=120)
     clock_skew: Timeout = timedelta(seconds=10)
     export_settle: Timeout = timedelta(seconds=60)
-    retry_not_created_5xx: bool = False
-    outcomes: Annotated[Literal["webhook", "none"], Folded] = "webhook"
+    retry_not_created_5xx: Switch = False
+    outcomes: Annotated[Outcomes, _one_of(Outcomes)] = "webhook"
     summary_deadline: PositiveTimeout = timedelta(hours=2)
     shutdown_grace: Timeout = timedelta(seconds=30)
     webhook_allow: Networks = ()
     api_allow: Networks = ()
-    escalations: Annotated[Path, AfterValidator(_whole)] | None = None
+    escalations: File | None = None
     """A TOML file with named policies of escalations."""
     trusted_proxies: Networks = ()
-    state_dir: Annotated[Path, AfterValidator(_whole)] | None = None
+    state_dir: File | None = None
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
     data_retention: Duration | None = None
     """How long the data and texts of ended calls are kept, if they go earlier than the calls."""
-    log_format: Annotated[Literal["console", "json"], Folded] = "console"
-    log_level: Annotated[LogLevel, Folded] = "info"
-    log_mask: bool = False
-    region: Annotated[None, BeforeValidator(_refused_region)] = Field(default=None, exclude=True, repr=False)
+    log_format: Annotated[LogFormat, _one_of(LogFormat)] = "console"
+    log_level: Annotated[LogLevel, _one_of(LogLevel)] = "info"
+    log_mask: Switch = False
+    region: Annotated[None, _refused_region] = None
     """It does not exist, but some expect it."""
 
-    _given: dict[str, _Given] = PrivateAttr(default_factory=dict[str, _Given])
+    _given: Mapping[str, _Given] = field(default_factory=dict[str, _Given])
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        options = cast("dict[str, _Given]", data)
+    def from_all_places(cls, options: dict[str, _Given]) -> Self:
+        """The settings from these options and all other places. Raises SettingsError."""
         environment, in_file = (_given_in(place, variables) for place, variables in _places().items())
         if service_file() is not None:
             _check_service(in_file, (environment | options).get("store"))
         all_places = in_file | environment | options
         given = {name: value for name, value in all_places.items() if value is not _LEFT_OUT}
-        values: dict[str, object] = {}
-        for name, value in given.items():
-            try:
-                values[name] = value.read()
-            except SettingsError as error:
-                raise _wrong(str(error), name) from None
-        try:
-            settings = handler(values)
-        except ValidationError as error:
-            found = _problems(error, given)
-            # `from None`, because pydantic's own error could show a secret.
-            raise SettingsError("; ".join(each.message for each in found)).found(*found) from None
-        settings._given = given  # noqa: SLF001 (its own class)
+        settings = cls(**_values(given), _given=given)
         _check_together(settings)
         _check_addresses(settings, given)
         return settings
+
+    def __repr__(self) -> str:
+        """The settings, but for addresses: these may hold a password, or a token of another system."""
+        shown = (name for name in defaults() if name not in _ADDRESSES)
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def policy(self) -> CallPolicy:
         """The call policy of these settings."""
@@ -597,7 +631,7 @@ class Settings(BaseModel):
 
     def secrets(self) -> tuple[str, ...]:
         """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""
-        found = (getattr(self, name) for name in type(self).model_fields)
+        found = (getattr(self, name) for name in NAMES)
         whole = [each.get_secret_value() for each in found if isinstance(each, SecretStr)]
         texts = [text for each in whole for text in dict.fromkeys((each, *both_values(each)))]
         if self.proxy is not None and (credentials := Proxy.of(self.proxy).credentials) is not None:
@@ -614,7 +648,7 @@ class Settings(BaseModel):
 
     def shown(self) -> tuple[ShownSetting, ...]:
         """Every setting for people, in the order of this class, with secrets hidden."""
-        names = [name for name, field in type(self).model_fields.items() if not field.exclude]
+        names = list(defaults())
         return tuple(
             ShownSetting(
                 variable=PREFIX + name.upper(),
@@ -624,6 +658,49 @@ class Settings(BaseModel):
             )
             for name in names
         )
+
+
+NAMES = tuple(name for name in Settings.__struct_fields__ if name != "_given")
+"""The names of all settings, in the order of the class, and `region`."""
+
+
+def defaults() -> dict[str, Any]:
+    """Every setting, in the order of the class, with its default."""
+    found = dict(zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True))
+    return {name: found[name] for name in NAMES if name != "region"}
+
+
+@cache
+def _readers() -> dict[str, Callable[[object], object]]:
+    """What reads the value of each setting, by the type of its field."""
+    hints = get_type_hints(Settings, include_extras=True)
+    annotated = {
+        name: next(each for each in (hints[name], *get_args(hints[name])) if hasattr(each, "__metadata__"))
+        for name in NAMES
+    }
+    return {name: each.__metadata__[0] for name, each in annotated.items()}
+
+
+def _values(given: Mapping[str, _Given]) -> dict[str, Any]:
+    """The values of settings, read and checked. Raises SettingsError, with a finding for each wrong one."""
+    texts: dict[str, object] = {}
+    for name, each in given.items():
+        try:
+            texts[name] = each.read()
+        except SettingsError as error:
+            raise _wrong(str(error), name) from None
+    readers, values, wrong = _readers(), dict[str, Any](), list[Finding]()
+    for name in (*filter(texts.__contains__, NAMES), *(name for name in texts if name not in readers)):
+        try:
+            if name in readers:
+                values[name] = readers[name](texts[name])
+            else:
+                wrong.append(Finding(column=name, message=f"{given[name].name} is not a setting"))
+        except ValueError as error:
+            wrong.append(_problem(name, given[name], str(error)))
+    if wrong:
+        raise SettingsError("; ".join(each.message for each in wrong)).found(*wrong)
+    return values
 
 
 def load_settings(
@@ -647,7 +724,7 @@ def load_settings(
     needed = {"store", "queue", *given}
     while True:
         try:
-            return Settings(**given)
+            return Settings.from_all_places(given)
         except SettingsError as error:
             wrong = {each.column for each in error.findings if each.column is not None}
             if without is None or not wrong or wrong & needed:
@@ -668,7 +745,7 @@ def _wrong(message: str, *names: str) -> SettingsError:
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
     """The unknown names among the settings in the environment and `.env`. Raises SettingsError."""
-    names = [name.upper() for name in Settings.model_fields]
+    names = [name.upper() for name in NAMES]
     known = {PREFIX + name + suffix for name in names for suffix in ("", "_FILE")} | {SERVICE_FILE}
     unknown: list[UnknownVariable] = []
     for place, variables in _places().items():
@@ -762,27 +839,10 @@ def _check_service(service: Mapping[str, _Given], other: _Given | None) -> None:
         raise SettingsError(f"{other} and {own} name two stores: take one of them out, or name the store with --store")
 
 
-_WORDS = {
-    **dict.fromkeys(("bool_parsing", "bool_type"), "give yes or no"),
-    **dict.fromkeys(("int_from_float", "int_parsing", "int_type"), "give a whole number"),
-}
-"""Clauses that replace messages of pydantic, by the type of the error."""
-
-
-def _problems(error: ValidationError, given: Mapping[str, _Given]) -> list[Finding]:
-    lines: list[Finding] = []
-    for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0])
-        found = given[name]
-        if problem["type"] == "extra_forbidden":
-            lines.append(Finding(column=name, message=f"{found.name} is not a setting"))
-            continue
-        message = problem["msg"].removeprefix("Value error, ")
-        reason = _WORDS.get(problem["type"], message.replace("Input should be", "it should be"))
-        is_hidden = found.in_file or name in {"notify_url", "proxy"} or name.endswith(("_key", "_secret"))
-        text = str(found.value)
-        said = without_secrets(text, options=True) if name in _ADDRESSES else text
-        value = "" if is_hidden else f" is {said!r}"
-        source = f"{found.place}, read from {found.value}" if found.in_file else found.place
-        lines.append(Finding(column=name, message=f"{found.name}{value} ({source}): {reason}"))
-    return lines
+def _problem(name: str, found: _Given, reason: str) -> Finding:
+    is_hidden = found.in_file or name in {"notify_url", "proxy"} or name.endswith(("_key", "_secret"))
+    text = str(found.value)
+    said = without_secrets(text, options=True) if name in _ADDRESSES else text
+    value = "" if is_hidden else f" is {said!r}"
+    source = f"{found.place}, read from {found.value}" if found.in_file else found.place
+    return Finding(column=name, message=f"{found.name}{value} ({source}): {reason}")

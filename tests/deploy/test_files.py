@@ -29,14 +29,14 @@ from voiceflow_worker.cli.program import program
 from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service import metrics
-from voiceflow_worker.settings import PREFIX, Settings
+from voiceflow_worker.settings import PREFIX, defaults
 
 KUBERNETES = sorted(path.name for path in DEPLOY.glob("kubernetes*.yaml"))
 MANIFESTS: list[dict[str, Any]] = [
     each for name in KUBERNETES for each in yaml.safe_load_all((DEPLOY / name).read_text("utf-8"))
 ]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
-GRACE = Settings.model_fields["shutdown_grace"].default.total_seconds()
+GRACE = defaults()["shutdown_grace"].total_seconds()
 OF_PROMETHEUS = {"up", "process_start_time_seconds", "probe_ssl_earliest_cert_expiry", "probe_success"}
 """Metrics of Prometheus itself, of its client in a process, and of the blackbox exporter."""
 
@@ -223,7 +223,7 @@ def test_every_setting_in_the_files_exists() -> None:
     ours = {"VOICEFLOW_DOMAIN", "VOICEFLOW_RECEIVER", "VOICEFLOW_ENV_FILE"}  # of compose.yaml, the Caddyfile, the units
     for path in (each for each in DEPLOY.rglob("*") if each.is_file()):
         names = {name.removeprefix(PREFIX).lower() for name in settings_in(path.read_text("utf-8")) - ours}
-        unknown = {name for name in names if not {name, name.removesuffix("_file")} & set(Settings.model_fields)}
+        unknown = {name for name in names if not {name, name.removesuffix("_file")} & set(defaults())}
         assert not unknown, path.name
 
 

@@ -19,7 +19,7 @@ from datetime import timedelta
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 import griffe
 
@@ -35,7 +35,7 @@ from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program, run
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service import metrics
-from voiceflow_worker.settings import PREFIX, Settings
+from voiceflow_worker.settings import PREFIX, Settings, defaults
 
 ROOT = DOCS.parent
 VERSION = str(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
@@ -59,8 +59,8 @@ def _type(hint: Any) -> str:
 
 def settings() -> Names:
     """The settings, with the types of their values."""
-    fields = Settings.model_fields.items()
-    return {PREFIX + name.upper(): _type(field.annotation) for name, field in fields if not field.exclude}
+    hints = get_type_hints(Settings)
+    return {PREFIX + name.upper(): _type(hints[name]) for name in defaults()}
 
 
 def options() -> Names:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +15,7 @@ from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import SettingsError, StoreUnavailableError, UnknownBackendError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -98,7 +98,7 @@ async def _with_journal(
             from voiceflow_worker.settings import load_settings
 
             known = settings or load_settings(lambda _: None)
-            return cast("LocalJournal", journal_files(known.model_copy(update={"store": url}), store))
+            return cast("LocalJournal", journal_files(replace(known, store=url), store))
 
         with with_journal(store, journal) as ordered:
             if settings is not None:

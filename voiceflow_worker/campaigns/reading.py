@@ -199,9 +199,9 @@ class Reading:
         """The value of a setting, else its default."""
         if self.settings is not None:
             return getattr(self.settings, name)
-        from voiceflow_worker.settings import Settings  # takes 60 ms to load
+        from voiceflow_worker.settings import defaults  # most readers have settings
 
-        return Settings.model_fields[name].default
+        return defaults()[name]
 
     def refuse(self, *excluding: tuple[str, str]) -> None:
         """Read what was not asked for yet, and raise InvalidInputError for all that is wrong.

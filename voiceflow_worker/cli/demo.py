@@ -99,20 +99,19 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 
 
 async def _show(output: Output, calls: CallQueue) -> _Result:
-    from pydantic import SecretStr
-
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.sending import drain_progress
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.account import PATH
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.sandbox import Sandbox
+    from voiceflow_worker.secret_text import SecretStr
     from voiceflow_worker.settings import Settings
     from voiceflow_worker.webhooks import Receiver
 
     store, secret = calls.store, f"Bearer {secrets.token_hex(16)}"
     # Settings of their own: the person's may name a system to be notified.
-    receiver = Receiver(Settings.model_construct(webhook_secret=SecretStr(secret)), store)
+    receiver = Receiver(Settings(webhook_secret=SecretStr(secret)), store)
     async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=secret, speed=SPEED)
         async with sandbox.running() as url, VoiceClient("demo-key", "demo", base_url=url) as voice:

@@ -42,6 +42,7 @@ async def schedule(
         voiceflow schedule reminder.toml --list
     """  # noqa: E501 (the help breaks its lines where the source does)
     from voiceflow_worker.core.audit import Interface
+    from voiceflow_worker.model.copying import replace
     from voiceflow_worker.service.schedule import Scheduler
     from voiceflow_worker.service.scheduled_run import RunState
 
@@ -50,7 +51,7 @@ async def schedule(
     settings = common.settings()
     output = common.output(masks=settings.log_mask and not list_)
     if list_ and (path := file_of(settings.store)) is not None and not path.exists():
-        settings = settings.model_copy(update={"store": "memory://"})  # nothing was started yet
+        settings = replace(settings, store="memory://")  # nothing was started yet
     async with opened_queue(settings, makes=not list_) as calls:
         told: list[ScheduledRun] = []
 

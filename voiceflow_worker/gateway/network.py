@@ -259,7 +259,7 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         with suppress(OSError):  # this machine may have none; ssl.SSLError is one too
             context.load_verify_locations(**place)
     if ca_file is not None:
-        from voiceflow_worker.settings import read_certificates  # loads pydantic, which takes 0.1 s
+        from voiceflow_worker.settings import read_certificates  # hardly anybody has such a file
 
         try:
             context.load_verify_locations(cadata=read_certificates(ca_file))

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from anyio import to_thread
 
@@ -26,10 +26,8 @@ from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import quoted, read_duration, write_duration
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.settings import Settings, read_small
 from voiceflow_worker.watched_file import WatchedFile
-
-if TYPE_CHECKING:
-    from voiceflow_worker.settings import Settings
 
 MOST_NUMBERS = 50
 Policies: TypeAlias = Mapping[str, Mapping[str, object]]
@@ -259,8 +257,6 @@ def read_policies(path: Path, *, settings: Settings | None) -> Policies:
 
     Raises InvalidInputError, with a finding for each fault of a policy.
     """
-    from voiceflow_worker.settings import read_small  # loads pydantic, which takes 0.1 s
-
     findings: list[Finding] = []
     found: dict[str, Mapping[str, object]] = {}
     for name, fields in read_toml(read_small(path, str(path), str), place=str(path)).items():

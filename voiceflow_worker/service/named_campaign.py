@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, RequestInProgressError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.text.wording import count_of
@@ -92,7 +93,7 @@ class NamedCampaign:
                     "nothing was enqueued: the preview was of another campaign. Make a preview of this one, and "
                     "start from it"
                 )
-        as_then = settings.model_copy(update=then)
+        as_then = replace(settings, **then)
         campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
         report = await process.run_on(
             campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),

@@ -10,6 +10,7 @@ from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.worker import Worker, WorkerOptions
 from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.settings import Settings
 
 
@@ -21,7 +22,8 @@ async def with_limits_of_queue(settings: Settings, store: Store, *, but: Collect
     limits = await limits_of(store, settings.queue)
     if limits is None or limits.are_unreadable:
         return settings
-    return settings.model_copy(update={name: each for name, each in asdict(limits).items() if name not in but})
+    own: Settings = replace(settings, **{name: each for name, each in asdict(limits).items() if name not in but})
+    return own
 
 
 def worker_of(
