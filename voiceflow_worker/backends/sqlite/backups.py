@@ -199,6 +199,7 @@ def _hold_queues(db: Connection, *, reason: str, at: datetime) -> tuple[str, ...
         standing = current_record(db, GATES, name, to_micros(at))
         hold = Gate.of(name, None, GateState.HELD, since=at, reason=reason, kinds=frozenset({GateKind.MAY_LACK}))
         writing.answer(write_of_order(standing, hold, token=new_revision())[1], to_micros(at))
+    writing.end()
     return tuple(names)
 
 
