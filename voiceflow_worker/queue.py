@@ -50,9 +50,9 @@ from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
+from voiceflow_worker.reporting.gates import closed_in_words, gate_in_words
 from voiceflow_worker.reporting.report import Report, build_full_report, build_report
 from voiceflow_worker.reporting.status import QueueStatus, read_status
-from voiceflow_worker.reporting.story import closed_in_words, gate_in_words
 
 _PAGE = 500
 _TOGETHER = 200

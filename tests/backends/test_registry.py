@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -166,4 +166,4 @@ def register(monkeypatch: pytest.MonkeyPatch, scheme: str, value: str, *others: 
     def entry_points(*, group: str, name: str | None = None) -> list[EntryPoint]:
         return [entry for entry in entries if group == entry.group and name in {None, entry.name}]
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(metadata, "entry_points", entry_points)

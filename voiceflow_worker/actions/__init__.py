@@ -27,7 +27,7 @@ from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundErro
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import QUEUE_NAME
-from voiceflow_worker.reporting.story import gate_in_words
+from voiceflow_worker.reporting.gates import gate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.queue import CallQueue

@@ -11,7 +11,7 @@ from voiceflow_worker.actions.queues import BatchAction
 from voiceflow_worker.core.imports import StagedImport, with_repeats
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import by_person, count_of
-from voiceflow_worker.reporting.story import gate_in_words
+from voiceflow_worker.reporting.gates import gate_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

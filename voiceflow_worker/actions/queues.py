@@ -30,7 +30,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, by_person, count_of, rate_in_words
-from voiceflow_worker.reporting.story import closed_in_words, gate_as_json, gate_in_words
+from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json, gate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.settling.changes import RedialledBatch

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from importlib.metadata import EntryPoint, entry_points
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -20,6 +21,8 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from voiceflow_worker.core.ports.outside import LocalJournal
     from voiceflow_worker.model.jobs.policy import CallPolicy
     from voiceflow_worker.settings import Settings
@@ -124,12 +127,12 @@ def health_of(url: str, store: Store | None) -> Health:
     scheme = url.partition(":")[0].lower()
     if scheme in _BUILT_IN:
         known = _BUILT_IN_HEALTH.get(scheme)
-        entries = [EntryPoint(scheme, known, "")] if known else []
+        loads: list[Callable[[], Any]] = [partial(_built_in, known)] if known else []
     else:
-        entries = [*entry_points(group=HEALTH_GROUP, name=scheme)]
+        loads = [entry.load for entry in _entries(HEALTH_GROUP, scheme)]
     with suppress(ImportError):  # of an extra that is not installed: the opening says so
-        for entry in entries:
-            return cast("Health", entry.load()(url, store))
+        for load in loads:
+            return cast("Health", load()(url, store))
     return Health()
 
 
@@ -144,9 +147,9 @@ def backend_for(url: str) -> Opener:
             f"Registered schemes: {', '.join(registered())}."
         )
     if scheme in _BUILT_IN:
-        return _loaded(EntryPoint(scheme, _BUILT_IN[scheme], ENTRY_POINT_GROUP), url)
-    for entry in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
-        return _loaded(entry, url)
+        return _loaded(_BUILT_IN[scheme], partial(_built_in, _BUILT_IN[scheme]), url)
+    for entry in _entries(ENTRY_POINT_GROUP, scheme):
+        return _loaded(entry.value, entry.load, url)
     bare, _, driver = scheme.partition("+")
     hint = f"Leave out +{driver}, which names a driver of SQLAlchemy. " if driver and bare in registered() else ""
     raise UnknownBackendError(
@@ -158,17 +161,28 @@ def backend_for(url: str) -> Opener:
 
 def registered() -> list[str]:
     """The URL schemes for which a backend is registered, sorted."""
-    return sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
+    return sorted({*_BUILT_IN, *(entry.name for entry in _entries(ENTRY_POINT_GROUP))})
 
 
-def _loaded(entry: EntryPoint, url: str) -> Opener:
+def _entries(group: str, *names: str) -> Sequence[EntryPoint]:
+    from importlib.metadata import entry_points  # 15 ms, which the stores of this package do not need
+
+    return [entry for entry in entry_points(group=group) if not names or entry.name in names]
+
+
+def _built_in(value: str) -> Any:
+    module, _, name = value.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _loaded(value: str, load: Callable[[], object], url: str) -> Opener:
     try:
-        return cast("Opener", entry.load())
+        return cast("Opener", load())
     except (ImportError, AttributeError) as error:
-        is_ours = entry.value in _BUILT_IN.values()  # which says itself what it needs
+        is_ours = value in _BUILT_IN.values()  # which says itself what it needs
         remedy = "" if is_ours else ". Check the spelling, or install the package that contains this backend."
         raise UnknownBackendError(
-            f"the backend for {without_secrets(url)!r} ({entry.value}) cannot be loaded: {error}{remedy}"
+            f"the backend for {without_secrets(url)!r} ({value}) cannot be loaded: {error}{remedy}"
         ) from error
 
 

@@ -116,7 +116,7 @@ def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
     """A line for each thing that somebody should know, such as a hold, an action of a person, or a fault."""
     from voiceflow_worker.core.heartbeats import NO_RECEIVER
     from voiceflow_worker.finding import Level
-    from voiceflow_worker.reporting.story import closed_in_words
+    from voiceflow_worker.reporting.gates import closed_in_words
 
     submitted = found.states[JobState.SUBMITTED]
     if submitted and not found.has_receiver:
@@ -217,7 +217,7 @@ async def _queues(common: QueueOptions) -> None:
 
 
 def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: Callable[[BatchProgress], str]) -> None:
-    from voiceflow_worker.reporting.story import closed_in_words
+    from voiceflow_worker.reporting.gates import closed_in_words
 
     for each in found:
         output.document(each.as_json())

@@ -21,7 +21,7 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.reporting.story import closed_in_words, gate_as_json, resume_of
+from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json, resume_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks

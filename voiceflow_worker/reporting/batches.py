@@ -27,8 +27,8 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import count_of, rfc3339
+from voiceflow_worker.reporting.gates import gate_as_json
 from voiceflow_worker.reporting.status import NextCall, next_call
-from voiceflow_worker.reporting.story import gate_as_json
 
 AT_ONCE = 8
 """The number of batches that are read at the same time, to save time: a read mostly waits for the store."""

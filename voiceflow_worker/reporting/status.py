@@ -32,7 +32,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
-from voiceflow_worker.reporting.story import closed_in_words
+from voiceflow_worker.reporting.gates import closed_in_words
 
 _STATE_NAMES = frozenset(state.value for state in JobState)
 _WHY = {

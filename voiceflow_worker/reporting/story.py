@@ -1,54 +1,19 @@
-"""The story of a call: its timeline, and what a held batch or queue says about it."""
+"""The story of a call: its timeline, and how it goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.progress import LegState, MenuFailure, Recording, SessionProgress
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SESSION_STATUSES, SIP_CODES, SessionStatus, api_code, session_error
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339
-
-
-def gate_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
-    """A closed gate as a clause, without its reason; its times are in `zone`, by default in UTC."""
-    if gate.state is GateState.CANCELLED:
-        return f"{gate.scope.value} {gate.name} is cancelled"
-    if gate.start is not None:
-        return f"an import of batch {gate.name}, begun at {in_words(gate.since, zone)}, has not ended"
-    end = f"until {in_words(gate.until, zone)}" if gate.until else "until somebody resumes it"
-    return f"{gate.scope.value} {gate.name} is held {end}"
-
-
-def closed_in_words(gate: Gate, zone: ZoneInfo | None = None) -> str:
-    """A closed gate as a clause, with its reason."""
-    return gate_in_words(gate, zone) + (f": {gate.reason}" if gate.reason else "")
-
-
-def resume_of(gate: Gate) -> str:
-    """The command that opens this gate, in backquotes."""
-    if gate.scope is GateScope.BATCH:
-        return f"`voiceflow resume --batch {gate.name}{' --staged' if gate.start is not None else ''}`"
-    return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"
-
-
-def gate_as_json(gate: Gate) -> dict[str, object]:
-    """A gate as JSON, for scripts: the fields that `status` shows, and the gate's state."""
-    return {
-        "scope": gate.scope.value,
-        "name": gate.name,
-        "state": gate.state.value,
-        "until": rfc3339(gate.until),
-        "reason": gate.reason,
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.reporting.story import closed_in_words
+from voiceflow_worker.reporting.gates import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
     UNSENT,

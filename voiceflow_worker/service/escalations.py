@@ -63,7 +63,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words, write_duration
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.reporting.story import closed_in_words
+from voiceflow_worker.reporting.gates import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
     UNSENT,

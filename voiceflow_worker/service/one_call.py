@@ -28,7 +28,8 @@ from voiceflow_worker.model.reports.status import SESSION_STATUSES, api_code, se
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
-from voiceflow_worker.reporting.story import closed_in_words, ending, progress_in_words, resume_of
+from voiceflow_worker.reporting.gates import closed_in_words, resume_of
+from voiceflow_worker.reporting.story import ending, progress_in_words
 from voiceflow_worker.service.doctor.account import summaries
 from voiceflow_worker.service.worker import with_limits_of_queue, worker_of
 

@@ -22,8 +22,8 @@ from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 from voiceflow_worker.model.text.wording import in_words as at_time
+from voiceflow_worker.reporting.gates import closed_in_words, resume_of
 from voiceflow_worker.reporting.status import read_status, unreadable_calls
-from voiceflow_worker.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.service.doctor.context import CheckContext
 
 
