@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -60,3 +63,38 @@ def filled(template: FlowTemplate, values: Mapping[str, object]) -> Any:
 def text_of(call: CheckedCall) -> object:
     params: Any = flow_of(call).actions[1]["params"]
     return params["text"]
+
+
+def refused(path: Path, options: CampaignOptions = OPTIONS) -> str:
+    """Why the whole file is refused."""
+    with pytest.raises(CampaignFileError) as raised:
+        read(path, options)
+    return str(raised.value)
+
+
+class Case(NamedTuple):
+    """A file, and what becomes of it: the texts that are heard, and (row, column, a part of the sentence) of errors.
+
+    If the whole file is `refused`, that is a part of the sentence.
+    """
+
+    content: str | bytes
+    heard: Sequence[object] = ()
+    told: Sequence[tuple[int | None, str | None, str]] = ()
+    refused: str = ""
+    name: str = "visits.csv"
+    options: CampaignOptions = OPTIONS
+
+
+def judge(folder: Path, cases: Mapping[str, Case]) -> None:
+    """Read the file of each case, by what it is about."""
+    for what, case in cases.items():
+        path = file_of(folder, case.content, case.name)
+        if case.refused:
+            assert case.refused in refused(path, case.options), what
+            continue
+        rows = read(path, case.options)
+        found = told(rows)
+        assert list(map(text_of, calls_of(rows))) == [*case.heard], (what, found)
+        assert [each[:2] for each in found] == [each[:2] for each in case.told], (what, found)
+        assert all(mine[2] in other[3] for mine, other in zip(case.told, found, strict=True)), (what, found)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
-from tests.campaigns.workbooks import parquet, workbook
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import ReadRow
+from tests.campaigns.forms import (
+    READERS,
+    TYPED,
+    Reader,
+    from_json,
+    from_mappings,
+    from_parquet,
+    in_forms,
+    saying,
+    spoken,
+)
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import filled
@@ -27,50 +33,6 @@ from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.times import DateOrder, doubtful_date
 
 ANA = "+6587654321"
-Reader = Callable[[Path, Mapping[str, object], CampaignOptions], list[ReadRow]]
-
-
-def saying(text: str, *, date_order: DateOrder | None = None) -> CampaignOptions:
-    return replace(OPTIONS, template=FlowTemplate.speaking(text), batch_id="b", date_order=date_order)
-
-
-def from_json(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
-    return read(file_of(folder, json.dumps(row) + "\n", "visits.jsonl"), options)
-
-
-def from_csv(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
-    lines = [",".join(row), ",".join(map(str, row.values()))]
-    return read(file_of(folder, "\n".join(lines)), options)
-
-
-def from_workbook(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
-    return read(workbook(folder, [list(row), list(row.values())]), options)
-
-
-def from_parquet(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
-    return read(parquet(folder, {name: [value] for name, value in row.items()}), options)
-
-
-def from_mappings(_folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
-    return list(open_campaign([row], options, now=NOW))
-
-
-TYPED: tuple[Reader, ...] = (from_json, from_workbook, from_parquet, from_mappings)
-READERS: tuple[Reader, ...] = (from_csv, *TYPED)
-T = TypeVar("T")
-
-
-def in_forms(values: Sequence[T], readers: Sequence[Reader] = READERS) -> list[tuple[Reader, T]]:
-    """Each value in the form that is read most quickly, and in one of the other forms, in turn."""
-    others = [reader for reader in readers if reader is not from_mappings]
-    return [
-        (reader, value) for place, value in enumerate(values) for reader in (from_mappings, others[place % len(others)])
-    ]
-
-
-def spoken(rows: list[ReadRow]) -> list[object]:
-    assert told(rows) == []
-    return list(map(text_of, calls_of(rows)))
 
 
 def test_a_number_is_spoken_as_from_a_workbook(tmp_path: Path) -> None:

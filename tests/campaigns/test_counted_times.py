@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.campaigns.forms import from_mappings, from_parquet, from_workbook
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
-from tests.campaigns.test_cell_values import from_mappings, from_parquet, from_workbook
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign, read_edit

@@ -1,9 +1,11 @@
-"""CSV files as people make them: encodings, delimiters, headers, quotes, ragged rows."""
+"""CSV files as people make them: encodings, delimiters, headers, quotes, ragged rows, wrongly decoded characters."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
@@ -11,23 +13,67 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, flow_of, read, text_of, told
+from tests.campaigns.reading import NOW, OPTIONS, Case, calls_of, file_of, flow_of, judge, read, refused, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import check_file
+from voiceflow_worker.campaigns.files.damage import as_programs_write, misread
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder
 
 LONG = "x" * 131_073
+HEADER, ANA, BEN = "destination,name\n", "+6587654321,Ana\n", "+6587654322,Ben\n"
+BY_MOBILE = replace(OPTIONS, columns={"destination": "Mobile"})
+
+# -- the whole file ----------------------------------------------------------------------------------------------------
+
+REFUSED: Mapping[str, tuple[str | bytes, str]] = {
+    # A header, or a file.
+    "another name": ("phone,name", "no column destination; rename 'phone' to destination, or name the column of"),
+    "a name like it": ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
+    "a typing error": ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
+    "no such name": ("a,name", "has no column destination; rename the column of phone numbers to destination, or name"),
+    "no header": ("+6587654321,Ana", "begins with a line that looks like data; add a header line above it"),
+    "a name twice": ("destination,name,Name", "has two columns of the same name: name; rename or remove one;"),
+    "numbers twice": ("destination,destination,name", "has two columns of the same name: destination"),
+    "an open quote": ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),
+    "a title": ("Reminder list January\ndestination,name", "line 2 looks like the header: name the row of the header"),
+    "a title and cells": ("Our list,\n,\ndestination,name", "line 3 looks like the header: name the row of the header"),
+    "several titles": ("List, January\nmade by,Li\n\nname;Mobile No", "line 4 looks like the header: name the row of"),
+    "a title of a list": ("Our list\na,b", "line 1 has only one cell, like a title: name the row of the header"),
+    "a quoted sep": ('"sep=;"\ndestination;name', 'line 1 is "sep=;", which does not name what stands between the'),
+    "an empty sep": ("sep=\ndestination;name", "line 1 is sep=, which does not name"),
+    "a word as sep": ("sep=tab\ndestination\tname", "line 1 is sep=tab, which does not name"),
+    "sep and a blank": ("SEP =;\ndestination;name", "line 1 is SEP =;, which does not name"),
+    "another sep": ("sep=;\ndestination,name", "line 1 says that ';' stands between the cells, but line 2 has ','"),
+    "a sep for tabs": ("sep=,\ndestination\tname", "line 1 says that ',' stands between the cells, but line 2 has"),
+    "another encoding": ("destination,prénom".encode("latin-1"), "is not UTF-8: line 1 has the byte 0xE9 at character"),
+    "nothing": (b"", "is empty; it needs a header line with a column named destination"),
+    "empty lines": (b"\n\n", "is empty"),
+    "a mark alone": (b"\xef\xbb\xbf", "is empty"),
+    "a line without end": (b"x" * 1_000_001, "is longer than 1000000 characters; correct or remove that line"),
+}  # fmt: skip
+NO_SUCH_NUMBERS = {
+    "destination,name": "has no column 'Mobile'; columns found: destination, name",
+    "destination,mobile": "has a column destination beside 'Mobile'",
+    "Mobile,Full Name": "columns found: Mobile, Full Name",
+    "name,Mobile,mobile": "has two columns of the same name: Mobile; rename or remove one",
+}
 
 
-def refused(path: Path) -> str:
-    with pytest.raises(CampaignFileError) as caught:
-        read(path)
-    return str(caught.value)
+def test_a_file_that_cannot_be_used_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    for what, (begins, sentence) in REFUSED.items():
+        content = f"{begins}\n+6587654321,Ana,x\n" if isinstance(begins, str) else begins
+        assert sentence in refused(file_of(tmp_path, content)), what
+    for header, sentence in NO_SUCH_NUMBERS.items():
+        assert sentence in refused(file_of(tmp_path, f"{header}\n{ANA}"), BY_MOBILE)
+    assert "title" not in refused(file_of(tmp_path, "whom\n+6587654321\n")), "a column alone"
+    with pytest.raises(CampaignFileError, match="line 2 looks like the header: name the row of the header"):
+        read_number_file(file_of(tmp_path, "Do not call\nName,Phone\nAna,+6587654321\n"))
 
 
 def test_delimiters_line_ends_and_byte_order_marks_make_no_difference(tmp_path: Path) -> None:
@@ -35,208 +81,6 @@ def test_delimiters_line_ends_and_byte_order_marks_make_no_difference(tmp_path: 
         lines = [["destination", "name"], ["+6587654321", "Zoë"], ["+6587654322", '"a,b;c"'], []]
         content = end.join(delimiter.join(line) for line in lines).encode(encoding)
         assert list(map(text_of, calls_of(read(file_of(tmp_path, content))))) == ["Hello Zoë.", "Hello a,b;c."]
-
-
-def test_a_cell_with_line_breaks_counts_from_the_line_where_its_row_begins(tmp_path: Path) -> None:
-    rows = read(file_of(tmp_path, 'destination,name\n+6587654321,"Ana\nand\nBen"\nnone,Cleo\n'))
-    assert text_of(calls_of(rows)[0]) == "Hello Ana\nand\nBen."
-    assert [row.raw.number for row in rows] == [2, 5]
-    assert told(rows)[0][:3] == (5, "destination", -1017)
-
-
-@pytest.mark.parametrize(
-    ("content", "number"),
-    [
-        ("sep=;\ndestination;name\n+6587654321;Ana\n", 3),
-        ("\n\ndestination,name\n\n,\n+6587654321,Ana\n , \n", 6),
-    ],
-    ids=["the delimiter as Excel names it", "empty lines"],
-)
-def test_lines_that_are_not_rows_are_passed_over_and_counted(tmp_path: Path, content: str, number: int) -> None:
-    rows = read(file_of(tmp_path, content))
-    assert [(row.raw.number, text_of(request)) for row, request in zip(rows, calls_of(rows), strict=True)] == [
-        (number, "Hello Ana.")
-    ]
-
-
-def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path) -> None:
-    for header, sentence in [
-        ("phone,name", "has no column destination; rename 'phone' to destination, or name the column of"),
-        ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
-        ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
-        (
-            "a,name",
-            "has no column destination; rename the column of phone numbers to destination, or name",
-        ),
-        ("+6587654321,Ana", "begins with a line that looks like data; add a header line above it"),
-        ("destination,name,Name", "has two columns of the same name: name; rename or remove one;"),
-        ("destination,destination,name", "has two columns of the same name: destination"),
-        ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),
-    ]:
-        assert sentence in refused(file_of(tmp_path, f"{header}\n+6587654321,Ana,x\n"))
-
-
-@pytest.mark.parametrize(
-    ("text", "missing"),
-    [
-        ("Not Before;Mobile No;Visit\n;;24.12.2026\n32.1.2027 9:00;+65 8123;31.2.2027\n", "Mobile No"),
-        (
-            '{"Visit": "24.12.2026"}\n{"not_before": "32.1.2027", "Mobile No": "+65 8123", "Visit": "31.2.2027"}\n',
-            "mobile no",
-        ),
-    ],
-    ids=["csv", "jsonl"],
-)
-def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(
-    tmp_path: Path, text: str, missing: str
-) -> None:
-    options = replace(
-        OPTIONS,
-        template=FlowTemplate.speaking("Come on {{visit|date}}."),
-        columns={"destination": "mobile no"},
-        date_order=DateOrder.DMY,
-    )
-    rows = list(read(file_of(tmp_path, text, "visits.csv" if ";" in text else "visits.jsonl"), options))
-    assert [[found.column for found in row.findings] for row in rows] == [
-        [missing],
-        ["not_before", "Visit", "Mobile No"],
-    ]
-
-
-@pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])
-def test_the_column_of_the_numbers_may_have_another_name(tmp_path: Path, name: str) -> None:
-    content = {
-        "visits.csv": "name;Note, long;Mobile No.\nAna;x;+6587654321\n",
-        "visits.jsonl": '{"name": "Ana", "Mobile No.": "+6587654321"}\n',
-    }
-    options = replace(OPTIONS, columns={"destination": "mobile no"})
-    (row,) = read(file_of(tmp_path, content[name], name), options)
-    assert (row.number, told([row])) == ("+6587654321", [])
-    assert row.call is not None
-    assert (row.call.data or {})["mobile_no"] == "+6587654321", "reports show the column under its own name too"
-
-
-def test_a_column_of_numbers_that_is_missing_or_not_the_only_one_is_told(tmp_path: Path) -> None:
-    for header, sentence in (
-        ("destination,name", "has no column 'Mobile'; columns found: destination, name"),
-        ("destination,mobile", "has a column destination beside 'Mobile'"),
-        ("Mobile,Full Name", "columns found: Mobile, Full Name"),
-        ("name,Mobile,mobile", "has two columns of the same name: Mobile; rename or remove one"),
-    ):
-        with pytest.raises(CampaignFileError, match=sentence):
-            read(file_of(tmp_path, f"{header}\n+6587654321,Ana\n"), replace(OPTIONS, columns={"destination": "Mobile"}))
-
-
-def test_a_cell_has_the_same_characters_with_quotes_and_without(tmp_path: Path) -> None:
-    for mark, quote in product(["", "\\", "'", "\x85", "\u2028", "\x0b", "\xa0", " x ", "%s", "x" * 3000], ["", '"']):
-        rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{quote}A{mark}na{quote}"))
-        assert rows[0].raw.cells == ("+6587654321", f"A{mark}na")
-
-
-def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    for content, sentence in [
-        ("destination,name\n+6587654321,Ana\n".encode("utf-16"), "is in UTF-16, not UTF-8; save it again as CSV UTF-8"),
-        ("destination,name\n+6587654321,Ana\n".encode("utf-16-be"), "is not UTF-8 text (UTF-16, or binary data)"),
-        (
-            b"PK\x03\x04 and so on",
-            "is a damaged or incomplete workbook or zip archive",
-        ),
-        (
-            "destination,prénom\n".encode("latin-1"),
-            "is not UTF-8: line 1 has the byte 0xE9 at character 15; save it again",
-        ),
-        (b"", "is empty; it needs a header line with a column named destination"),
-        (b"\n\n", "is empty"),
-        (b"\xef\xbb\xbf", "is empty"),
-        (b"x" * 1_000_001, "is longer than 1000000 characters; correct or remove that line"),
-    ]:
-        assert sentence in refused(file_of(tmp_path, content))
-
-
-@pytest.mark.parametrize(
-    ("row", "sentence"),
-    [
-        (
-            "+6587654321",
-            "the row has 1 cell, but the header has 2: name is missing; fill them, or put a column",
-        ),
-        (
-            "+6587654321,Ana, Ltd",
-            "the row has 3 cells, but the header has 2; put quotes around a cell that contains the delimiter",
-        ),
-        ("+6587654321,Ana,", "the row has 3 cells, but the header has 2"),
-        ("+6587654321,A\0na", "the line has a NUL character"),
-        pytest.param("+6587654321," + LONG, "the line has a cell of more than 131072", id="long"),
-        pytest.param(f'+6587654321,"{LONG}"', "the line has a cell of more than 131072", id="long, in quotes"),
-    ],
-)
-def test_a_row_with_too_few_or_too_many_cells_or_one_that_cannot_be_is_bad_alone(
-    tmp_path: Path, row: str, sentence: str
-) -> None:
-    rows = read(file_of(tmp_path, f"destination,name\n{row}\n+6587654322,Ben\n"))
-    assert [(number, column) for number, column, _, _ in told(rows)] == [(2, None)]
-    assert told(rows)[0][3].startswith(sentence)
-    assert len(calls_of(rows)) == 1
-
-
-@pytest.mark.parametrize("following", ["+6587654322,Ben", '+6587654322,"Ben"', '"+6587654322","Ben"'])
-def test_a_quote_that_is_not_closed_spoils_its_own_line_and_no_other(tmp_path: Path, following: str) -> None:
-    rows = read(file_of(tmp_path, f'destination,name\n+6587654321,"Ana\n{following}\n+6587654323,Cleo\n'))
-    assert [number for number, *_ in told(rows)] == [2]
-    assert list(map(text_of, calls_of(rows))) == ["Hello Ben.", "Hello Cleo."]
-
-
-def test_a_quote_that_is_not_closed_does_not_read_the_whole_file_as_one_cell(tmp_path: Path) -> None:
-    content = 'destination,name\n+6587654321,"Ana\n' + "".join(f"+65{80000000 + n},Ben\n" for n in range(2000))
-    rows = read(file_of(tmp_path, content))
-    assert [number for number, *_ in told(rows)] == [2]
-    assert len(calls_of(rows)) == 2000
-
-
-def test_a_quote_within_a_cell_is_a_character(tmp_path: Path) -> None:
-    assert list(map(text_of, calls_of(read(file_of(tmp_path, 'destination,name\n+6587654321,5" pipe\n'))))) == [
-        'Hello 5" pipe.'
-    ]
-
-
-def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name,valid_til,colour\n+6587654321,Ana,,red\n+6587654322,Ben,,red\n")
-    campaign = open_campaign(path, OPTIONS, now=NOW)
-    assert [(found.row, found.column, found.is_error) for found in campaign.findings] == [
-        (1, "valid_til", False),
-        (1, "colour", False),
-    ]
-    assert campaign.findings[0].message.endswith("it is only stored with the call; did you mean valid_until?")
-    assert all(not row.findings for row in campaign)
-
-
-def test_many_columns_that_nothing_uses_are_one_warning(tmp_path: Path) -> None:
-    names = [f"x{place}" for place in range(300)]
-    path = file_of(tmp_path, f"destination,name,{','.join(names)}\n+6587654321,Ana{',1' * 300}\n")
-    (found,) = open_campaign(path, OPTIONS, now=NOW).findings
-    assert found.message.startswith("300 columns are neither reserved nor used by the template; they are only stored")
-    rows: list[dict[str, object]] = [{"destination": "+6587654321", "name": "Ana", **dict.fromkeys(names, 1)}]
-    (row,) = open_campaign(rows, replace(OPTIONS, batch_id="b"), now=NOW)
-    assert [each.message for each in row.findings] == [found.message]
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """50,000 rows keep only their keys in mind."""
-
-    def peak(count: int) -> int:
-        path = file_of(tmp_path, "destination,name\n" + "".join(f"+65{80000000 + n},Ana\n" for n in range(count)))
-        tracemalloc.start()
-        try:
-            for _ in open_campaign(path, OPTIONS, now=NOW):
-                pass
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    peak(2200)  # what is loaded and cached once
-    small, large = peak(200), peak(2200)
-    assert (large - small) / 2000 < 600
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -252,6 +96,256 @@ def test_what_old_programs_write_at_the_end_of_a_file_is_left_out(tmp_path: Path
     rows = read(file_of(tmp_path, table.replace(f"Ana{end}", f"Ana{end}\x1a{end}") + "\x1a"))
     assert ([row.raw.number for row in rows], told(rows)) == ([2, 4], [])
 
+
+# -- rows and cells ----------------------------------------------------------------------------------------------------
+
+ROWS = {
+    "the delimiter as Excel names it": Case(
+        "sep=;\ndestination;name\n+6587654321;Ana\nnone;Ben\n", ["Hello Ana."], [(4, "destination", "")],
+    ),
+    "empty lines": Case(
+        f"\n\n{HEADER}\n,\n{ANA} , \nnone,Ben\n", ["Hello Ana."], [(8, "destination", "")],
+    ),
+    "a cell of several lines": Case(
+        f'{HEADER}+6587654321,"Ana\nand\nBen"\nnone,Cleo\n', ["Hello Ana\nand\nBen."], [(5, "destination", "")],
+    ),
+    "a quote within a cell": Case(f'{HEADER}+6587654321,5" pipe\n', ['Hello 5" pipe.']),
+    "a name that was misread, and spoken": Case(f"{HEADER}+6587654321,JÃ¶rg\n", ["Hello JÃ¶rg."]),
+    **{
+        f"a quote that is not closed, before {following}": Case(
+            f'{HEADER}+6587654321,"Ana\n{following}\n+6587654323,Cy\n', ["Hello Ben.", "Hello Cy."], [(2, None, "")],
+        )
+        for following in ("+6587654322,Ben", '+6587654322,"Ben"', '"+6587654322","Ben"')
+    },
+    "a quote that is not closed, before thousands of rows": Case(
+        f'{HEADER}+6587654321,"Ana\n' + "".join(f"+65{80000000 + n},Ben\n" for n in range(2000)),
+        ["Hello Ben."] * 2000, [(2, None, "")],
+    ),
+    **{
+        f"a row that is {row[:20]!r}": Case(f"{HEADER}{row}\n{BEN}", ["Hello Ben."], [(2, None, sentence)])
+        for row, sentence in {
+            "+6587654321": "the row has 1 cell, but the header has 2: name is missing; fill them, or put a column",
+            "+6587654321,Ana, Ltd": "has 3 cells, but the header has 2; put quotes around a cell that contains the",
+            "+6587654321,Ana,": "the row has 3 cells, but the header has 2",
+            "+6587654321,A\0na": "the line has a NUL character",
+            f"+6587654321,{LONG}": "the line has a cell of more than 131072",
+            f'+6587654321,"{LONG}"': "the line has a cell of more than 131072",
+        }.items()
+    },
+    **{
+        f"cells that nothing needs, with {rest!r} behind the others": Case(
+            f"destination,name,remark,language,\n+6587654321,Ana{rest}\n", ["Hello Ana."]
+        )
+        for rest in ("", ",", ",,", ",,x")
+    },
+    **{
+        f"a value in column {place}, which has no name": Case(
+            table, told=[(2, None, f"the row has 'x' in its cell {place}, but that column has no name: ")]
+        )
+        for place, table in {
+            2: "destination,,name\n+6587654321,x,Ana\n",
+            1: ",destination,name\nx,+6587654321,Ana\n",
+            3: "destination,name,\n+6587654321,Ana,x\n",
+            5: "destination, ,name,,\n+6587654321,,Ana,,x\n",
+        }.items()
+    },
+    "an empty cell in a column that has no name": Case("destination,,name\n+6587654321, ,Ana\n", ["Hello Ana."]),
+}  # fmt: skip
+
+
+def test_a_row_is_read_or_is_bad_alone(tmp_path: Path) -> None:
+    judge(tmp_path, ROWS)
+
+
+def test_cells_that_something_needs_may_not_be_left_out(tmp_path: Path) -> None:
+    reserved = ("not_before", "valid_until", "priority", "unique_key", "source", "time_zone", "batch_id")
+    for header, row, missing in [
+        ("destination,remark,name", "+6587654321", "remark, name are missing"),
+        ("destination,remark,name", "+6587654321,x", "name is missing"),
+        *((f"destination,name,{name}", "+6587654321,Ana", f"{name} is missing") for name in reserved),
+        ("destination,name,not_before,remark", "+6587654321,Ana", "not_before, remark are missing"),
+    ]:
+        ((number, column, _, message),) = told(read(file_of(tmp_path, f"{header}\n{row}\n")))
+        assert (number, column) == (2, None)
+        assert f": {missing}; fill them, or put a column that every row fills last" in message
+        mended = f"{header},end\n{row}{',' * (header.count(',') - row.count(','))},x\n"
+        found = told(read(file_of(tmp_path, mended)))
+        assert not [message for *_, message in found if "fill them" in message], "the remedy can be carried out"
+
+
+def test_a_cell_has_the_same_characters_with_quotes_and_without(tmp_path: Path) -> None:
+    for mark, quote in product(["", "\\", "'", "\x85", "\u2028", "\x0b", "\xa0", " x ", "%s", "x" * 3000], ["", '"']):
+        rows = read(file_of(tmp_path, f"{HEADER}+6587654321,{quote}A{mark}na{quote}"))
+        assert rows[0].raw.cells == ("+6587654321", f"A{mark}na")
+
+
+def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(tmp_path: Path) -> None:
+    said = FlowTemplate.speaking("Come on {{visit|date}}.")
+    options = replace(OPTIONS, template=said, columns={"destination": "mobile no"}, date_order=DateOrder.DMY)
+    table = "Not Before;Mobile No;Visit\n;;24.12.2026\n32.1.2027 9:00;+65 8123;31.2.2027\n"
+    lines = '{"Visit": "24.12.2026"}\n{"not_before": "32.1.2027", "Mobile No": "+65 8123", "Visit": "31.2.2027"}\n'
+    for name, content, missing in (("a.csv", table, "Mobile No"), ("a.jsonl", lines, "mobile no")):
+        rows = read(file_of(tmp_path, content, name), options)
+        columns = [[found.column for found in row.findings] for row in rows]
+        assert columns == [[missing], ["not_before", "Visit", "Mobile No"]], name
+
+
+def test_the_column_of_the_numbers_may_have_another_name(tmp_path: Path) -> None:
+    for name, content in {
+        "a.csv": "name;Note, long;Mobile No.\nAna;x;+6587654321\n",
+        "a.jsonl": '{"name": "Ana", "Mobile No.": "+6587654321"}\n',
+    }.items():
+        (row,) = read(file_of(tmp_path, content, name), replace(OPTIONS, columns={"destination": "mobile no"}))
+        assert (row.number, told([row])) == ("+6587654321", [])
+        assert row.call is not None
+        assert (row.call.data or {})["mobile_no"] == "+6587654321", "reports show the column under its own name too"
+
+
+def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,valid_til,colour\n+6587654321,Ana,,red\n+6587654322,Ben,,red\n")
+    campaign = open_campaign(path, OPTIONS, now=NOW)
+    assert [(found.row, found.column, found.is_error) for found in campaign.findings] == [
+        (1, "valid_til", False), (1, "colour", False),
+    ]  # fmt: skip
+    assert campaign.findings[0].message.endswith("it is only stored with the call; did you mean valid_until?")
+    assert all(not row.findings for row in campaign)
+    names = [f"x{place}" for place in range(300)]
+    path = file_of(tmp_path, f"destination,name,{','.join(names)}\n+6587654321,Ana{',1' * 300}\n")
+    (found,) = open_campaign(path, OPTIONS, now=NOW).findings
+    assert found.message.startswith("300 columns are neither reserved nor used by the template; they are only stored")
+    rows: list[dict[str, object]] = [{"destination": "+6587654321", "name": "Ana", **dict.fromkeys(names, 1)}]
+    (row,) = open_campaign(rows, replace(OPTIONS, batch_id="b"), now=NOW)
+    assert [each.message for each in row.findings] == [found.message]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """50,000 rows keep only their keys in mind."""
+
+    def peak(count: int) -> int:
+        path = file_of(tmp_path, HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(count)))
+        tracemalloc.start()
+        try:
+            for _ in open_campaign(path, OPTIONS, now=NOW):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2200)  # what is loaded and cached once
+    small, large = peak(200), peak(2200)
+    assert (large - small) / 2000 < 600
+
+
+# -- wrongly decoded characters ----------------------------------------------------------------------------------------
+
+_NAMES = {
+    "cp1252": "Windows-1252", "mac_roman": "Mac OS Roman", "cp1250": "Windows-1250", "cp850": "DOS code page 850",
+    "cp437": "DOS code page 437",
+}  # fmt: skip
+WRITTEN = ("Jörg", "It\u2019s", "Zoë", "Peña", "Łódź", "Nguyễn Văn", "Müller & Söhne", "“Café”", "5 €")
+AS_MEANT = (
+    "Jörg", "SÃO PAULO", "«CAFÉ»", "Ærø", "Œuvre", "Łódź", "Привет, Вёрстка", "東京都", "ภาษาไทย", "Ñandú", "😀",
+    "Ångström", "50 €", "naïve \u2013 façade", "Ελλάδα", "İstanbul", "Đà Nẵng", "Ümit Özgür", "ÄÖÜ", "«Ещё»",
+    "½ Ω", "Íñigo",
+)  # fmt: skip
+
+
+def warnings(path: Path) -> list[str]:
+    campaign = open_campaign(path, OPTIONS, now=NOW)
+    _ = list(campaign)
+    return [found.message for found in (*campaign.findings, *campaign.closing_findings()) if not found.is_error]
+
+
+def test_a_text_that_was_read_in_another_encoding_is_told() -> None:
+    for encoding, text in product(_NAMES, WRITTEN):
+        try:
+            wrong = text.encode().decode(encoding)
+        except UnicodeDecodeError:
+            wrong = text.encode().decode("latin-1")
+        problem = misread(wrong)
+        assert problem is not None
+        assert "probably" in problem
+        if text == "Jörg":
+            assert f"probably 'Jörg': UTF-8 that was read as {_NAMES[encoding]}" in problem
+    assert "probably 'Привет'" in (misread("Привет".encode().decode("cp1251")) or "")
+    assert [text for text in AS_MEANT if misread(text) is not None] == []
+
+
+BY_PROGRAMS = (
+    "[object Object]", "b'Ana'", '["Ana"]', "['Ana', 'Li']", '{"first": "Ana"}', "('Ana',)", "Decimal('12.50')",
+    "datetime.date(2027, 1, 15)", "Timestamp('2027-01-15 09:30')", 'ISODate("2027-01-15")',
+    "<app.Visit object at 0x7f>",
+)  # fmt: skip
+BY_PEOPLE = (
+    "C:\\new\\notes", "\\\\server\\names", "and\\or", "a\nb", "\u00af\\_(\u30c4)_/\u00af", "Ana (Li)", "[Ana]", "('t Hart)",
+    '"Ana"', "'t", "Save the date (now)", "{Ana}", "Room (2)", "<Ana>", "d'Ávila", "up to date(d)",
+)  # fmt: skip
+
+
+def test_what_a_program_wrote_for_programs_is_told_if_it_is_spoken(tmp_path: Path) -> None:
+    for text in ("first\\nsecond", "a\\r\\nb", "one\\ttwo", "O\\'Brien", "Zo\\u00eb", "Zo\\xc3\\xab"):
+        assert "which is spoken as it is written" in (as_programs_write(text) or ""), text
+    for text in BY_PROGRAMS:
+        assert "as a program writes it" in (as_programs_write(text) or ""), text
+    assert [text for text in BY_PEOPLE if as_programs_write(text) is not None] == []
+    content = "destination,name,note\n+6587654321,O\\'Brien,a\\nb\n+6587654329,['Ana'],\n"
+    _, escaped, listed = warnings(file_of(tmp_path, content))  # and nothing of the note, which no text speaks
+    assert ("has \\' in" in escaped, "holds ['Ana']" in listed) == (True, True)
+
+
+def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:
+    for text in ("JÃ¶rg", "Itâ€™s", "J\ufffdrg"):
+        people = [("+6587654321", "Ana"), ("+6587654322", text), ("+6587654323", text)]
+        table = HEADER + "".join(f"{number},{who}\n" for number, who in people)
+        lines = "".join(f'{{"destination": "{number}", "name": "{who}"}}\n' for number, who in people)
+        for name, content in (("people.csv", table), ("people.jsonl", lines)):
+            path = file_of(tmp_path, content, name)
+            (warning,) = warnings(path)
+            assert ("Windows-1252" in warning, warning.endswith("1 more row like it.")) == (True, True)
+            assert len(calls_of(read(path))) == 3
+
+
+def test_a_header_and_a_request_body_are_looked_at_too(tmp_path: Path) -> None:
+    table = file_of(tmp_path, "destination,name,StraÃŸe\n+6587654321,Ana,x\n")
+    assert any("the name of this column has 'StraÃŸe', probably 'Straße'" in each for each in warnings(table))
+    body = (
+        '{"callflow": [{"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}, '
+        '{"action": "say", "params": {"text": "Hello JÃ¶rg", "voiceProfile": "en-IE-EmilyNeural"}}]}'
+    )
+    campaign = open_campaign(file_of(tmp_path, body, "calls.jsonl"), replace(OPTIONS, template=None), now=NOW)
+    assert len(list(campaign)) == 1
+    assert "probably" in campaign.closing_findings()[0].message
+
+
+# -- words that people use for matters of their own --------------------------------------------------------------------
+
+OWN = {
+    "Language": "Tamil", "LANGUAGE": "Malay", "Time Zone": "B", "time-zone": "3", "Priority": "High", "PRIORITY": "5",
+    "priority": "5",
+}  # fmt: skip
+
+
+def test_a_reserved_word_in_a_spelling_of_people_is_data_and_told(tmp_path: Path) -> None:
+    for name, value in OWN.items():
+        line = json.dumps({"destination": "+6587654321", "name": "Ana", name: value})
+        table = f"destination,name,{name}\n+6587654321,Ana,{value}\n"
+        for path in (file_of(tmp_path, table), file_of(tmp_path, line, "people.jsonl")):
+            campaign = open_campaign(path, OPTIONS, now=NOW)
+            (row,) = campaign
+            assert row.call is not None
+            (found,) = [found for found in (*campaign.findings, *row.findings) if found.column == name]
+            if name == "priority":
+                assert (row.call.priority, "order of the calls" in found.message) == (5, True)
+                continue
+            assert (row.call.priority, row.call.time_zone, (row.call.data or {})[folded(name)]) == (0, None, value)
+            assert (found.message.startswith("is kept as data"), found.is_error) == (True, False)
+    options = replace(OPTIONS, template=FlowTemplate.speaking("Your case has priority {{priority}}."))
+    judge(tmp_path, {"spoken": Case("destination,Priority\n+6587654321,High\n", ["Your case has priority High."],
+                                    options=options)})  # fmt: skip
+
+
+# -- the examples ------------------------------------------------------------------------------------------------------
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CAMPAIGN = EXAMPLES / "reminder-campaign.csv"

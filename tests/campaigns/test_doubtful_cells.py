@@ -14,9 +14,8 @@ from typing import NamedTuple
 import phonenumbers
 import pytest
 
+from tests.campaigns.forms import FORMS, Row, saying, written
 from tests.campaigns.reading import NOW, calls_of, file_of, text_of, told
-from tests.campaigns.test_cell_values import saying
-from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker import CallWindow
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
@@ -28,28 +27,11 @@ from voiceflow_worker.model.times import DateOrder
 
 ANA, BEN, CY = (f"+658765432{place}" for place in range(1, 4))
 OPTIONS = replace(saying("Hello."), voice_profile="en-US-JennyNeural", time_zone="Asia/Singapore")
-FORMS = ("csv", "xlsx", "parquet", "jsonl", "rows")
 
 
-def campaign_of(
-    folder: Path, rows: Sequence[Mapping[str, object]], form: str, options: CampaignOptions
-) -> CampaignRows:
-    """A campaign of these rows in a form of files, or as a program gives them."""
-    names = list(rows[0])
-    lines: list[list[object]] = [[*names], *([row[name] for name in names] for row in rows)]
-    match form:
-        case "csv":
-            content = "\n".join(",".join("" if each is None else str(each) for each in line) for line in lines)
-            given: Path | Sequence[Mapping[str, object]] = file_of(folder, f"{content}\n", "people.csv")
-        case "xlsx":
-            given = workbook(folder, lines, "people.xlsx")
-        case "parquet":
-            given = parquet(folder, {name: [row[name] for row in rows] for name in names}, "people.parquet")
-        case "jsonl":
-            given = file_of(folder, "".join(json.dumps(row, default=str) + "\n" for row in rows), "people.jsonl")
-        case _:
-            given = rows
-    return CampaignRows(given, options, now=NOW)
+def campaign_of(folder: Path, rows: Sequence[Row], form: str, options: CampaignOptions) -> CampaignRows:
+    """A campaign of these rows in a form."""
+    return CampaignRows(written(folder, rows, form), options, now=NOW)
 
 
 def warnings_of(campaign: CampaignRows) -> list[str]:

@@ -10,8 +10,8 @@ import pytest
 from openpyxl import Workbook
 from openpyxl.styles import Font
 
+from tests.campaigns.forms import READERS, Reader, in_forms
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
-from tests.campaigns.test_cell_values import READERS, Reader, in_forms
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign

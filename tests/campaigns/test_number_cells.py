@@ -17,8 +17,8 @@ from openpyxl.cell.rich_text import CellRichText, TextBlock
 from openpyxl.cell.text import InlineFont
 from openpyxl.styles import Font
 
+from tests.campaigns.forms import READERS, TYPED, Reader, saying
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
-from tests.campaigns.test_cell_values import READERS, TYPED, Reader, saying
 from tests.campaigns.workbooks import parquet
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.campaign_rows import open_campaign

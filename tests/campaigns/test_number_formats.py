@@ -17,8 +17,8 @@ import pytest
 import xlsxwriter
 from openpyxl import Workbook
 
+from tests.campaigns.forms import saying
 from tests.campaigns.reading import NOW, calls_of, read, text_of, told
-from tests.campaigns.test_cell_values import saying
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 
 ANA = 6587654321

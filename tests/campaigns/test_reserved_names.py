@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.campaigns.forms import FORMS, Row, written
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, told
-from tests.campaigns.workbooks import parquet, workbook
+from tests.campaigns.workbooks import workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
 
-Row = Mapping[str, object]
 ANA, BEN = "+6587654321", "+6587654322"
 
 
-def forms(folder: Path, rows: Sequence[Row]) -> list[Path | list[Row]]:
+def forms(folder: Path, rows: Sequence[Row]) -> list[Path | Sequence[Row]]:
     """One list in every form."""
-    names = list(rows[0])
-    cells = [[str(row[name]) for name in names] for row in rows]
-    return [
-        file_of(folder, "\n".join(",".join(each) for each in (names, *cells)), "a.csv"),
-        file_of(folder, "\n".join(map(json.dumps, rows)), "a.jsonl"),
-        workbook(folder, [names, *cells], "a.xlsx"),
-        parquet(folder, dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)), "a.parquet"),
-        list(rows),
-    ]  # fmt: skip
+    return [written(folder, rows, form) for form in FORMS]
 
 
-def read_all(given: Path | list[Row], options: CampaignOptions) -> tuple[list[CheckedCall], list[str], list[str]]:
+def read_all(given: Path | Sequence[Row], options: CampaignOptions) -> tuple[list[CheckedCall], list[str], list[str]]:
     """The calls, the errors and the warnings of rows."""
     campaign = CampaignRows(given, options, now=NOW)
     rows = list(campaign)
@@ -63,7 +55,7 @@ def test_a_name_that_is_reserved_by_chance_is_told_and_can_be_ignored(
 ) -> None:
     rows = [{"destination": ANA, "name": "Ana", column: cell}]
     for given in forms(tmp_path, rows):
-        options = replace(OPTIONS, batch_id=None if isinstance(given, Path) else "a")
+        options = replace(OPTIONS, batch_id=None if isinstance(given, Path) else "visits")
         calls, errors, warnings = read_all(given, options)
         assert (len(calls), errors) == (1, [])
         if column != "Batch ID" or isinstance(given, Path):
@@ -71,7 +63,7 @@ def test_a_name_that_is_reserved_by_chance_is_told_and_can_be_ignored(
             assert Remedy.IGNORE_COLUMN in warnings[0]
         (call,), errors, warnings = read_all(given, replace(options, columns={"ignore": column.lower()}))
         assert (errors, warnings) == ([], [])
-        assert (call.batch_id, call.source, call.valid_until, call.not_before) == ("a", "+6531234567", None, None)
+        assert (call.batch_id, call.source, call.valid_until, call.not_before) == ("visits", "+6531234567", None, None)
         assert call.data == {"name": "Ana"}
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import openpyxl
 import pytest
 
+from tests.campaigns.forms import Row, written
 from tests.campaigns.reading import NOW, OPTIONS
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, open_store
 from voiceflow_worker.campaigns.calls.options import BadNumbers
@@ -22,45 +20,17 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.window import CallWindow
 
-Row = Mapping[str, object]
 FIELDS = {"say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "country": "SG"}
 TO_BOTH = "Mobile,Home Phone"
 MOBILE, HOME, WORK = "+6587654321", "+6561234567", "+6567654321"
 
 
-def as_csv(folder: Path, rows: Sequence[Row]) -> Path:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [";".join(names), *(";".join(str(row.get(name) or "") for name in names) for row in rows)]
-    (path := folder / "people.csv").write_text("\n".join(lines), encoding="utf-8")
-    return path
+EACH_FORM = pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "rows"])
 
 
-def as_jsonl(folder: Path, rows: Sequence[Row]) -> Path:
-    (path := folder / "people.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return path
-
-
-def as_workbook(folder: Path, rows: Sequence[Row]) -> Path:
-    book = openpyxl.Workbook()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells: list[list[Any]] = [list(names), *([row.get(name) for name in names] for row in rows)]
-    for each in cells:
-        book.worksheets[0].append(each)
-    book.save(path := folder / "people.xlsx")
-    return path
-
-
-def as_rows(_: Path, rows: Sequence[Row]) -> Sequence[Row]:
-    return rows
-
-
-Write = Callable[[Path, Sequence[Row]], Path | Sequence[Row]]
-EACH_FORM = pytest.mark.parametrize("write", [as_csv, as_jsonl, as_workbook, as_rows])
-
-
-def read(write: Write, folder: Path, *rows: Row, columns: str = TO_BOTH, **more: Any) -> list[ReadRow]:
+def read(folder: Path, form: str, *rows: Row, columns: str = TO_BOTH, **more: Any) -> list[ReadRow]:
     options = replace(OPTIONS, country="SG", batch_id="b", columns={"destination": column_names(columns)}, **more)
-    return list(CampaignRows(write(folder, rows), options, now=NOW))
+    return list(CampaignRows(written(folder, rows, form), options, now=NOW))
 
 
 def numbers(row: ReadRow) -> tuple[str, ...]:
@@ -69,10 +39,10 @@ def numbers(row: ReadRow) -> tuple[str, ...]:
 
 
 @EACH_FORM
-def test_the_numbers_of_a_row_are_called_in_the_order_of_the_columns(write: Write, tmp_path: Path) -> None:
+def test_the_numbers_of_a_row_are_called_in_the_order_of_the_columns(tmp_path: Path, form: str) -> None:
     rows = read(
-        write,
         tmp_path,
+        form,
         {"name": "Ana", "Home Phone": "6123 4567", "Mobile": "8765 4321"},
         {"name": "Ben", "Home Phone": "", "Mobile": "8765 4322"},
         {"name": "Cik", "Home Phone": 61234568, "Mobile": ""},
@@ -87,46 +57,46 @@ WRONG = ["none of these", "0061 6123", "6123", "61234567 / 67654321", "#N/A", "n
 
 
 @EACH_FORM
-def test_a_row_with_a_bad_number_in_any_column_is_bad(write: Write, tmp_path: Path) -> None:
+def test_a_row_with_a_bad_number_in_any_column_is_bad(tmp_path: Path, form: str) -> None:
     given = [
         (column, {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567", column: wrong})
         for wrong in WRONG
         for column in ("Mobile", "Home Phone")
     ]
-    rows = read(write, tmp_path, *(row for _, row in given))
+    rows = read(tmp_path, form, *(row for _, row in given))
     for (column, _), row in zip(given, rows, strict=True):
         assert (row.is_bad, row.call) == (True, None)
         assert {found.column for found in row.findings if found.is_error} == {column}
 
 
 @EACH_FORM
-def test_a_number_that_a_spreadsheet_cut_off_is_refused_in_every_column(write: Write, tmp_path: Path) -> None:
-    (row,) = read(write, tmp_path, {"name": "Ana", "Mobile": "87654321", "Home Phone": 6561234567.5})
+def test_a_number_that_a_spreadsheet_cut_off_is_refused_in_every_column(tmp_path: Path, form: str) -> None:
+    (row,) = read(tmp_path, form, {"name": "Ana", "Mobile": "87654321", "Home Phone": 6561234567.5})
     assert (row.is_bad, [found.column for found in row.findings if found.is_error]) == (True, ["Home Phone"])
 
 
 @EACH_FORM
-def test_a_row_without_any_number_is_bad(write: Write, tmp_path: Path) -> None:
-    (row,) = read(write, tmp_path, {"name": "Ana", "Mobile": "", "Home Phone": ""})
+def test_a_row_without_any_number_is_bad(tmp_path: Path, form: str) -> None:
+    (row,) = read(tmp_path, form, {"name": "Ana", "Mobile": "", "Home Phone": ""})
     assert [(found.column, found.is_error) for found in row.findings] == [("Mobile", True)]
 
 
-@pytest.mark.parametrize("write", [as_csv, as_workbook])
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
 @pytest.mark.parametrize("columns", ["Mobile,Fax", "Fax,Mobile"])
-def test_a_column_that_a_table_lacks_is_named(write: Write, tmp_path: Path, columns: str) -> None:
+def test_a_column_that_a_table_lacks_is_named(tmp_path: Path, form: str, columns: str) -> None:
     with pytest.raises(CampaignFileError, match="has no column 'Fax'"):
-        read(write, tmp_path, {"name": "Ana", "Mobile": "87654321"}, columns=columns)
+        read(tmp_path, form, {"name": "Ana", "Mobile": "87654321"}, columns=columns)
 
 
 @pytest.mark.parametrize("columns", [",", "Mobile,", ",Mobile", "Mobile,,Home Phone"])
 def test_an_empty_name_beside_a_comma_is_refused(tmp_path: Path, columns: str) -> None:
     with pytest.raises(InvalidInputError, match="write it as mobile,phone"):
-        read(as_csv, tmp_path, {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567"}, columns=columns)
+        read(tmp_path, "csv", {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567"}, columns=columns)
 
 
 @EACH_FORM
-def test_a_name_with_a_comma_stands_in_quotes_or_in_a_list(write: Write, tmp_path: Path) -> None:
-    people = write(tmp_path, [{"name": "Ana", "Mobile, own": "87654321", 'Home, "old"': "61234567"}])
+def test_a_name_with_a_comma_stands_in_quotes_or_in_a_list(tmp_path: Path, form: str) -> None:
+    people = written(tmp_path, [{"name": "Ana", "Mobile, own": "87654321", 'Home, "old"': "61234567"}], form)
     where = {"file" if isinstance(people, Path) else "rows": people, "batch": "march"}
     for columns in (
         'destination="Mobile, own","destination=Home, ""old"""',
@@ -141,12 +111,12 @@ def test_a_name_with_a_comma_stands_in_quotes_or_in_a_list(write: Write, tmp_pat
 def test_a_column_with_a_meaning_of_its_own_has_no_further_numbers(tmp_path: Path, reserved: str) -> None:
     row = {"name": "Ana", "Mobile": "87654321", reserved: "+6561234567"}
     with pytest.raises(InvalidInputError, match=f"'{reserved}' .* rename it"):
-        read(as_csv, tmp_path, row, columns=f"Mobile,{reserved}")
+        read(tmp_path, "csv", row, columns=f"Mobile,{reserved}")
 
 
-@pytest.mark.parametrize("write", [as_jsonl, as_rows])
-def test_a_column_that_no_row_of_json_has_is_told(write: Write, tmp_path: Path) -> None:
-    people = write(tmp_path, [{"name": "Ana", "Mobile": "87654321"}, {"name": "Ben", "Mobile": "87654322"}])
+@pytest.mark.parametrize("form", ["jsonl", "rows"])
+def test_a_column_that_no_row_of_json_has_is_told(tmp_path: Path, form: str) -> None:
+    people = written(tmp_path, [{"name": "Ana", "Mobile": "87654321"}, {"name": "Ben", "Mobile": "87654322"}], form)
     for columns, told in [("Mobile,Fax", ["Fax"]), ("Mobile,name", []), (TO_BOTH, ["Home Phone"])]:
         rows = CampaignRows(
             people,
@@ -159,15 +129,15 @@ def test_a_column_that_no_row_of_json_has_is_told(write: Write, tmp_path: Path) 
 
 def test_numbers_of_countries_with_other_callers_or_hours_are_told(tmp_path: Path) -> None:
     abroad = {"name": "Ana", "Mobile": "87654321", "Home Phone": "+60 3-2345 6789"}
-    (row,) = read(as_csv, tmp_path, abroad, source="SG=+6531234567,MY=+60321111111")
+    (row,) = read(tmp_path, "csv", abroad, source="SG=+6531234567,MY=+60321111111")
     assert [found.column for found in row.findings if found.is_error] == ["source"]
     british = {"name": "Ana", "Mobile": "87654321", "Home Phone": "+44 20 7183 8750"}
-    (row,) = read(as_csv, tmp_path, british, window=CallWindow.parse("09:00-20:00"))
+    (row,) = read(tmp_path, "csv", british, window=CallWindow.parse("09:00-20:00"))
     assert "are in different time zones (Asia/Singapore and Europe/London)" in str(row.findings)
 
 
 def test_the_columns_may_be_a_list(tmp_path: Path) -> None:
-    people = as_csv(tmp_path, [{"Mobile": "87654321", "Home Phone": "61234567"}])
+    people = written(tmp_path, [{"Mobile": "87654321", "Home Phone": "61234567"}], "csv")
     columns = {"destination": ["Mobile", "Home Phone"]}
     (tmp_path / "visits.toml").write_text('[columns]\ndestination = ["Mobile", "Home Phone"]\n', encoding="utf-8")
     for given in ({"columns": columns}, {"campaign": tmp_path / "visits.toml"}):
@@ -175,12 +145,10 @@ def test_the_columns_may_be_a_list(tmp_path: Path) -> None:
 
 
 @EACH_FORM
-def test_a_person_whose_rows_have_other_further_numbers_is_not_called_for_each_row(
-    write: Write, tmp_path: Path
-) -> None:
+def test_a_person_whose_rows_have_other_further_numbers_is_not_called_for_each_row(tmp_path: Path, form: str) -> None:
     rows = read(
-        write,
         tmp_path,
+        form,
         {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567"},
         {"name": "Ana", "Mobile": "87654321", "Home Phone": "67654321"},
         {"name": "Ana", "Mobile": "87654321", "Home Phone": ""},
@@ -199,7 +167,7 @@ def test_a_person_whose_rows_have_other_further_numbers_is_not_called_for_each_r
 async def test_a_file_that_was_started_and_gets_another_column_of_numbers_calls_nobody_again(tmp_path: Path) -> None:
     async with open_store("memory://") as store:
         queue = CallQueue(store)
-        people = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}])
+        people = written(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}], "csv")
         fields = {**FIELDS, "file": people, "batch": "march"}
         assert (await Campaign.of({**fields, "columns": {"destination": "Mobile"}}).start(queue)).enqueued == 1
         for columns in ("Mobile,Home", "Home,Mobile"):
@@ -213,12 +181,12 @@ async def test_people_who_were_called_at_any_of_their_numbers_were_called_before
     async with open_store("memory://") as store:
         queue = CallQueue(store)
         fields = {**FIELDS, "batch": "march"}
-        both = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}])
+        both = written(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}], "csv")
         started = await Campaign.of({**fields, "file": both, "columns": {"destination": ["Mobile", "Home"]}}).start(
             queue
         )
         assert started.enqueued == 1
-        home = as_csv(tmp_path, [{"Mobile": "61234567"}])
+        home = written(tmp_path, [{"Mobile": "61234567"}], "csv")
         again = Campaign.of({**fields, "file": home, "columns": {"destination": "Mobile"}, "say": "Hello again."})
         assert (await again.start(queue)).enqueued == 0
         elsewhere = {**fields, "file": home, "columns": {"destination": "Mobile"}, "batch": "april"}
@@ -231,7 +199,9 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
     async with open_store("memory://") as store:
         queue = CallQueue(store)
         await SuppressionList(store).add(HOME, reason="asked for it")
-        people = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}, {"Mobile": "87654322", "Home": ""}])
+        people = written(
+            tmp_path, [{"Mobile": "87654321", "Home": "61234567"}, {"Mobile": "87654322", "Home": ""}], "csv"
+        )
         campaign = Campaign.of({**FIELDS, "file": people, "columns": {"destination": ["Mobile", "Home"]}})
         report = await campaign.preview(queue)
         assert report.preview is not None
@@ -244,22 +214,20 @@ BAD = ("k.A.", "none", "12", "8765 4321 / 8765 4322", "None", "#N/A", "6.59E+09"
 
 
 @pytest.mark.parametrize(
-    ("write", "bad"), [*((as_rows, bad) for bad in BAD), (as_csv, "k.A."), (as_workbook, "#N/A"), (as_jsonl, "None")]
+    ("form", "bad"), [*(("rows", bad) for bad in BAD), ("csv", "k.A."), ("xlsx", "#N/A"), ("jsonl", "None")]
 )
-def test_a_bad_number_beside_a_good_one_is_passed_over_on_request_and_told(
-    write: Write, tmp_path: Path, bad: str
-) -> None:
+def test_a_bad_number_beside_a_good_one_is_passed_over_on_request_and_told(tmp_path: Path, form: str, bad: str) -> None:
     rows = [
         {"Mobile": bad, "Home Phone": HOME, "name": "Ana"},
         {"Mobile": MOBILE, "Home Phone": bad, "name": "Ben"},
         {"Mobile": bad, "Home Phone": bad, "name": "Cleo"},
         {"Mobile": "", "Home Phone": bad, "name": "Dan"},
     ]
-    refused = read(write, tmp_path, *rows)
+    refused = read(tmp_path, form, *rows)
     assert [row.is_bad for row in refused] == [True] * 4, "by default the row is bad"
     offers = [[Remedy.SKIP_NUMBERS in found.message for found in row.findings if found.is_error] for row in refused]
     assert [any(each) for each in offers] == [True, True, False, False], "where another number can be called"
-    passed = read(write, tmp_path, *rows, bad_numbers=BadNumbers.SKIP)
+    passed = read(tmp_path, form, *rows, bad_numbers=BadNumbers.SKIP)
     assert [row.number for row in passed] == [HOME, MOBILE, None, None]
     assert [row.call.further_numbers if row.call else None for row in passed] == [(), (), None, None]
     for row, column in zip(passed, ("Mobile", "Home Phone"), strict=False):
@@ -271,17 +239,17 @@ def test_a_bad_number_beside_a_good_one_is_passed_over_on_request_and_told(
 
 def test_another_cell_that_is_bad_keeps_the_row_bad(tmp_path: Path) -> None:
     row = {"Mobile": "k.A.", "Home Phone": HOME, "name": "Ana", "priority": "high"}
-    (found,) = read(as_csv, tmp_path, row, bad_numbers=BadNumbers.SKIP)
+    (found,) = read(tmp_path, "csv", row, bad_numbers=BadNumbers.SKIP)
     assert [(each.column, each.is_error) for each in found.findings] == [("Mobile", False), ("priority", True)]
     alone = [{"destination": "k.A.", "name": "Ana"}]
-    (only,) = read(as_csv, tmp_path, *alone, columns="destination", bad_numbers=BadNumbers.SKIP)
+    (only,) = read(tmp_path, "csv", *alone, columns="destination", bad_numbers=BadNumbers.SKIP)
     assert only.is_bad
 
 
-@pytest.mark.parametrize("write", [as_workbook, as_jsonl, as_rows])
-def test_people_within_a_cell_of_numbers_are_not_passed_over(write: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["xlsx", "jsonl", "rows"])
+def test_people_within_a_cell_of_numbers_are_not_passed_over(tmp_path: Path, form: str) -> None:
     within = f"x\nBen,{HOME},{WORK}\nCleo,{WORK},y"
-    (row,) = read(write, tmp_path, {"name": "Ana", "Mobile": MOBILE, "Home Phone": within}, bad_numbers=BadNumbers.SKIP)
+    (row,) = read(tmp_path, form, {"name": "Ana", "Mobile": MOBILE, "Home Phone": within}, bad_numbers=BadNumbers.SKIP)
     (found,) = [each for each in row.findings if each.is_error]
     assert row.is_bad
     assert "the cell of Home Phone holds lines that look like rows of their own" in found.message

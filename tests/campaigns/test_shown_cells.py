@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.campaigns.forms import READERS, Reader, from_csv, from_workbook, in_forms, saying, spoken
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
-from tests.campaigns.test_cell_values import READERS, Reader, from_csv, from_workbook, in_forms, saying, spoken
 from tests.campaigns.workbooks import workbook
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.damage import shown

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.campaigns.forms import READERS, Reader, from_csv, from_json, saying
 from tests.campaigns.reading import NOW, calls_of, filled, read, text_of, told
-from tests.campaigns.test_cell_values import ANA, READERS, Reader, from_csv, from_json, saying
 from tests.campaigns.workbooks import parquet
 from voiceflow_worker import CallQueue, Menu, load_settings
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -28,6 +28,7 @@ from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.times import PersonZone
 from voiceflow_worker.service.named_call import NamedCall
 
+ANA = "+6587654321"
 VISIT = "{{visit|date}} at {{visit|time}}"
 INSTANT = "2030-01-30T23:00:00Z"
 SINGAPORE = "January 31, 2030 at 7:00 AM"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
 from tests.campaigns.reading import NOW, calls_of, file_of, flow_of, text_of, told
 from tests.campaigns.reading import WITH_CODES as OPTIONS
@@ -102,6 +103,15 @@ def test_a_damaged_number_is_one_bad_row(tmp_path: Path) -> None:
         assert (row, column) == (2, "destination")
         assert sentence in message
         assert len(calls_of(rows)) == 1
+
+
+def test_a_cell_far_to_the_right_and_a_day_of_a_book_that_counts_from_1904_are_read(tmp_path: Path) -> None:
+    path = workbook(tmp_path, [("destination", *(f"c{place}" for place in range(40)), "name")])
+    book = load_workbook(path)
+    book.epoch = CALENDAR_MAC_1904
+    book["People"]["A2"], book["People"]["AP2"] = "+6587654321", date(2030, 1, 31)
+    book.save(path)
+    assert spoken(path) == [("+6587654321", "Hello 2030-01-31.")]
 
 
 def test_findings_name_the_row_of_the_sheet(tmp_path: Path) -> None:

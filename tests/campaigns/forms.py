@@ -1,0 +1,87 @@
+"""One row, or one list, in every form that is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
+from tests.campaigns.workbooks import parquet, workbook
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.model.times import DateOrder
+
+Row = Mapping[str, object]
+FORMS = ("csv", "xlsx", "parquet", "jsonl", "rows")
+
+
+def written(folder: Path, rows: Sequence[Row], form: str) -> Path | Sequence[Row]:
+    """These rows as a file of a form, or as a program gives them. In a table, what a row lacks is an empty cell."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[row.get(name) for name in names] for row in rows]
+    match form:
+        case "csv":
+            table = io.StringIO()
+            csv.writer(table).writerows([names, *cells])
+            return file_of(folder, table.getvalue())
+        case "xlsx":
+            return workbook(folder, [names, *cells])
+        case "parquet":
+            return parquet(folder, {name: [row.get(name) for row in rows] for name in names})
+        case "jsonl":
+            return file_of(folder, "".join(json.dumps(row, default=str) + "\n" for row in rows), "visits.jsonl")
+        case _:
+            return rows
+
+
+Reader = Callable[[Path, Row, CampaignOptions], list[ReadRow]]
+
+
+def saying(text: str, *, date_order: DateOrder | None = None) -> CampaignOptions:
+    return replace(OPTIONS, template=FlowTemplate.speaking(text), batch_id="b", date_order=date_order)
+
+
+def from_json(folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
+    return read(file_of(folder, json.dumps(row) + "\n", "visits.jsonl"), options)
+
+
+def from_csv(folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
+    lines = [",".join(row), ",".join(map(str, row.values()))]
+    return read(file_of(folder, "\n".join(lines)), options)
+
+
+def from_workbook(folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
+    return read(workbook(folder, [list(row), list(row.values())]), options)
+
+
+def from_parquet(folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
+    return read(parquet(folder, {name: [value] for name, value in row.items()}), options)
+
+
+def from_mappings(_folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
+    return list(open_campaign([row], options, now=NOW))
+
+
+TYPED: tuple[Reader, ...] = (from_json, from_workbook, from_parquet, from_mappings)
+READERS: tuple[Reader, ...] = (from_csv, *TYPED)
+T = TypeVar("T")
+
+
+def in_forms(values: Sequence[T], readers: Sequence[Reader] = READERS) -> list[tuple[Reader, T]]:
+    """Each value in the form that is read most quickly, and in one of the other forms, in turn."""
+    others = [reader for reader in readers if reader is not from_mappings]
+    return [
+        (reader, value) for place, value in enumerate(values) for reader in (from_mappings, others[place % len(others)])
+    ]
+
+
+def spoken(rows: list[ReadRow]) -> list[object]:
+    assert told(rows) == []
+    return list(map(text_of, calls_of(rows)))
